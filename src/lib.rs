@@ -1,0 +1,13 @@
+//! The common core of `udp-send`, `udp-recv`, `udp-listen` and `udp-chat`.
+//!
+//! # The life of a datagram
+//!
+//! One currency flows one way through each tool: the [`batch::Batch`].
+//!
+//! ```text
+//!  stdin ─► format::Reader ─► Batch ─► net::Sender ═══ UDP ═══► net::Receiver ─► Batch ─► format::Writer ─► stdout
+//!               encoding                                           tally                    encoding
+//! ```
+//!
+
+pub mod batch;
