@@ -11,3 +11,5 @@
 //!
 
 pub mod batch;
+pub mod escape;
+pub mod format;

@@ -1,0 +1,80 @@
+//! Bytes from strangers made safe to look at: nothing in them reaches a terminal as a command.
+//!
+//! What would move the cursor, change the terminal or reorder the text is written as an escape in
+//! the manner of Python: `\x1b`, `\u202e`. Bytes that are not UTF-8 become `\xff`.
+
+use std::io::Write;
+
+/// Appends `text` to `out` as one line without its end: newlines inside it are escaped as well.
+pub fn line(text: &[u8], out: &mut Vec<u8>) {
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if is_unsafe(c) {
+                character(c, out);
+            } else {
+                out.extend(c.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
+        bytes(chunk.invalid(), out);
+    }
+}
+
+/// Appends every byte as `\xNN`.
+pub fn bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    for byte in bytes {
+        append(out, format_args!("\\x{byte:02x}"));
+    }
+}
+
+fn character(c: char, out: &mut Vec<u8>) {
+    match c {
+        '\n' => out.extend(b"\\n"),
+        '\r' => out.extend(b"\\r"),
+        c if c.is_ascii() => append(out, format_args!("\\x{:02x}", u32::from(c))),
+        c => append(out, format_args!("\\u{:04x}", u32::from(c))),
+    }
+}
+
+fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to a Vec cannot fail.
+    let _ = out.write_fmt(text);
+}
+
+/// Control characters but the tab; the bidirectional formatting characters of UAX #9, section 2;
+/// the line and paragraph separators. All of them lie below U+FFFF.
+fn is_unsafe(c: char) -> bool {
+    let bidi =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (c.is_control() && c != '\t') || bidi || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+#[cfg(test)]
+mod tests {
+    fn escaped(text: &[u8]) -> String {
+        let mut out = Vec::new();
+        super::line(text, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn plain_text_in_any_script_stays_as_it_is() {
+        assert_eq!(escaped("a\tb \\ 你好 👩‍💻".as_bytes()), "a\tb \\ 你好 👩‍💻");
+    }
+
+    #[test]
+    fn commands_to_the_terminal_are_shown_and_not_obeyed() {
+        assert_eq!(escaped(b"\x1b]0;gotcha\x07"), "\\x1b]0;gotcha\\x07");
+        assert_eq!(escaped("\u{9b}31m\u{7f}".as_bytes()), "\\u009b31m\\x7f");
+        assert_eq!(escaped(b"one\r\ntwo"), "one\\r\\ntwo");
+    }
+
+    #[test]
+    fn text_that_would_run_backwards_is_shown() {
+        assert_eq!(escaped("a\u{202e}b\u{2066}c\u{2028}".as_bytes()), "a\\u202eb\\u2066c\\u2028");
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_shown() {
+        assert_eq!(escaped(b"\xc4\xe3 ok \xff"), "\\xc4\\xe3 ok \\xff");
+    }
+}
