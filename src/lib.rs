@@ -11,5 +11,6 @@
 //!
 
 pub mod batch;
+pub mod endpoint;
 pub mod escape;
 pub mod format;

@@ -1,0 +1,466 @@
+//! Text ⇄ address: the endpoints that people write, what is wrong with them, and their resolution.
+//!
+//! Opening a socket on an endpoint is the business of [`crate::socket`].
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use anyhow::{Context, Result, bail};
+use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
+use nix::libc::{AF_INET, AF_INET6, AF_UNSPEC, SOCK_DGRAM};
+
+/// The longest name that the domain name system can hold (RFC 1035, section 2.3.4), in bytes.
+const LONGEST_NAME: usize = 253;
+/// The longest part of a name between two dots (RFC 1035, section 2.3.4), in bytes.
+const LONGEST_LABEL: usize = 63;
+
+/// `HOST:PORT`, `192.0.2.1:PORT`, `[2001:db8::1]:PORT`, `[fe80::1%eth0]:PORT` or `:PORT`, checked
+/// but not looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    text: String,
+    host: Option<Host>,
+    port: Port,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Host {
+    Address(IpAddr),
+    /// A link-local address and its zone, which only this machine can resolve.
+    Zoned(String),
+    Name(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Port {
+    Number(u16),
+    Service(String),
+}
+
+/// Which versions of IP may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// Whatever there is.
+    #[default]
+    Any,
+    /// IPv4 alone (`-4`).
+    V4,
+    /// IPv6 alone (`-6`).
+    V6,
+}
+
+/// What is wrong with the text of an endpoint, and a right one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadEndpoint(String);
+
+impl Endpoint {
+    /// An endpoint to send to: it has a port, and that is not 0.
+    pub fn remote(text: &str) -> Result<Self, BadEndpoint> {
+        let endpoint = Self::here(text)?;
+        if endpoint.port == Port::Number(0) {
+            return Err(BadEndpoint::new("nothing can be sent to port 0; ports go from 1 to 65535"));
+        }
+        Ok(endpoint)
+    }
+
+    /// An endpoint to bind: port 0 asks the system for a free one.
+    pub fn here(text: &str) -> Result<Self, BadEndpoint> {
+        let (host, port) = split(text)?;
+        Ok(Self { text: text.to_owned(), host: parse_host(host)?, port: parse_port(port, host)? })
+    }
+
+    /// An endpoint to send from: as [`Endpoint::here`], and an address may stand alone.
+    pub fn source(text: &str) -> Result<Self, BadEndpoint> {
+        match bare_address(text) {
+            Some(host) => Ok(Self { text: text.to_owned(), host: Some(host), port: Port::Number(0) }),
+            None => Self::here(text),
+        }
+    }
+
+    /// An endpoint to ask if it names a host, and to bind if it does not.
+    pub fn remote_or_here(text: &str) -> Result<Self, BadEndpoint> {
+        if text.starts_with(':') { Self::here(text) } else { Self::remote(text) }
+    }
+
+    /// Whether it names this machine by naming no host.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.host.is_none()
+    }
+
+    /// The addresses to bind, best first. Without a host those are the wildcards, IPv6 first: a
+    /// dual-stack socket serves both.
+    pub fn addresses_here(&self, family: Family) -> Result<Vec<SocketAddr>> {
+        self.resolve(family, [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()])
+    }
+
+    /// The addresses to send to, best first. Without a host those are the loopback's, IPv4 first:
+    /// a listener on either version or on both hears it, but for one that is on IPv6 alone.
+    pub fn addresses_there(&self, family: Family) -> Result<Vec<SocketAddr>> {
+        self.resolve(family, [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
+    }
+
+    fn resolve(&self, family: Family, without_host: [IpAddr; 2]) -> Result<Vec<SocketAddr>> {
+        let port = self.port.resolve().with_context(|| format!("cannot resolve {self}"))?;
+        let found: Vec<SocketAddr> = match &self.host {
+            None => without_host.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+            Some(Host::Address(ip)) => vec![SocketAddr::new(*ip, port)],
+            Some(Host::Zoned(name) | Host::Name(name)) => {
+                look_up(name, family, port).with_context(|| format!("cannot resolve {self}"))?
+            }
+        };
+        let mut fitting: Vec<_> = found.into_iter().filter(|at| family.allows(at.ip())).collect();
+        if fitting.is_empty() {
+            bail!("cannot use {self}: it has no {family} address, and {} was given", family.option());
+        }
+        // Most listeners of this machine are on IPv4 or on both; resolvers put ::1 first.
+        if fitting[0].ip() == IpAddr::V6(Ipv6Addr::LOCALHOST)
+            && let Some(v4) = fitting.iter().position(|at| at.ip().is_loopback() && at.is_ipv4())
+        {
+            fitting[..=v4].rotate_right(1);
+        }
+        Ok(fitting)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Port {
+    fn resolve(&self) -> Result<u16> {
+        match self {
+            Self::Number(number) => Ok(*number),
+            Self::Service(name) => {
+                let hints = AddrInfoHints { socktype: SOCK_DGRAM, ..AddrInfoHints::default() };
+                let found = getaddrinfo(None, Some(name), Some(hints)).map(|mut all| all.next());
+                match found {
+                    Ok(Some(Ok(info))) => Ok(info.sockaddr.port()),
+                    _ => bail!("no UDP service is called {name}; write the port as a number"),
+                }
+            }
+        }
+    }
+}
+
+impl Family {
+    /// Whether an address of this kind may be used.
+    #[must_use]
+    pub fn allows(self, ip: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+        }
+    }
+
+    fn option(self) -> &'static str {
+        match self {
+            Self::Any => "neither -4 nor -6",
+            Self::V4 => "-4",
+            Self::V6 => "-6",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "IP",
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+impl BadEndpoint {
+    fn new(what: &str) -> Self {
+        Self(what.to_owned())
+    }
+}
+
+impl fmt::Display for BadEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadEndpoint {}
+
+/// An address as people know it: an IPv4 peer of a dual-stack socket is shown as IPv4.
+#[must_use]
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// An address as an IPv6 socket wants it: an IPv4 one becomes `::ffff:a.b.c.d`.
+#[must_use]
+pub fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
+        SocketAddr::V6(_) => address,
+    }
+}
+
+/// The text before and behind the colon; the host without its brackets.
+fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
+    if text.is_empty() {
+        return Err(BadEndpoint::new("it is empty; write HOST:PORT, as in 127.0.0.1:7788"));
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return Err(BadEndpoint(format!("leave out {scheme}:// and write {}", rest.trim_end_matches('/'))));
+    }
+    if let Some(bracketed) = text.strip_prefix('[') {
+        let Some((host, rest)) = bracketed.split_once(']') else {
+            return Err(BadEndpoint::new("the bracket is not closed; write [::1]:7788"));
+        };
+        let Some(port) = rest.strip_prefix(':') else {
+            return Err(no_port(&format!("[{host}]")));
+        };
+        if !host.contains(':') {
+            return Err(BadEndpoint(format!("brackets are for IPv6 addresses; write {host}:{port}")));
+        }
+        return Ok((host, port));
+    }
+    match text.split_once(':') {
+        None if text.parse::<u16>().is_ok() => {
+            Err(BadEndpoint(format!("a port stands behind a colon: write :{text}")))
+        }
+        None => Err(no_port(text)),
+        Some((_, port)) if port.contains(':') => Err(BadEndpoint(match text.rsplit_once(':') {
+            _ if text.parse::<Ipv6Addr>().is_ok() => {
+                format!("an IPv6 address stands in brackets, before its port: write [{text}]:7788")
+            }
+            Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() => {
+                format!("an IPv6 address stands in brackets: write [{host}]:{port}")
+            }
+            _ => "too many colons; write HOST:PORT or [IPV6]:PORT, as in [::1]:7788".to_owned(),
+        })),
+        Some(parts) => Ok(parts),
+    }
+}
+
+fn no_port(host: &str) -> BadEndpoint {
+    BadEndpoint(format!("it has no port; write {host}:PORT, as in {host}:7788"))
+}
+
+fn parse_host(host: &str) -> Result<Option<Host>, BadEndpoint> {
+    if host.is_empty() {
+        return Ok(None);
+    }
+    if let Ok(ip) = host.parse() {
+        return Ok(Some(Host::Address(ip)));
+    }
+    if host.contains(':') {
+        return match host.split_once('%') {
+            Some((ip, zone)) if ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() => {
+                Ok(Some(Host::Zoned(host.to_owned())))
+            }
+            _ => Err(BadEndpoint(format!("{host} is not an IPv6 address; one is [2001:db8::1]:7788"))),
+        };
+    }
+    if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err(BadEndpoint(format!(
+            "{host} is not an IPv4 address: that is four numbers from 0 to 255, as in 192.0.2.1:7788"
+        )));
+    }
+    if let Some(odd) = host.chars().find(|&c| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) {
+        let way_out = if odd.is_ascii() {
+            "a name is made of letters, digits, hyphens and dots, as in example.org:7788"
+        } else {
+            "write an international name in its ASCII form, which begins with xn--"
+        };
+        return Err(BadEndpoint(format!("{odd:?} cannot stand in a host name; {way_out}")));
+    }
+    let labels = host.strip_suffix('.').unwrap_or(host).split('.');
+    if host.len() > LONGEST_NAME
+        || labels.clone().any(|label| label.is_empty() || label.len() > LONGEST_LABEL)
+    {
+        return Err(BadEndpoint(format!(
+            "{host} is not a host name: 1 to {LONGEST_LABEL} characters between two dots, {LONGEST_NAME} in all"
+        )));
+    }
+    if labels.clone().any(|label| label.starts_with('-') || label.ends_with('-')) {
+        return Err(BadEndpoint(format!(
+            "{host} is not a host name: no part of one begins or ends with a hyphen"
+        )));
+    }
+    Ok(Some(Host::Name(host.to_owned())))
+}
+
+fn parse_port(port: &str, host: &str) -> Result<Port, BadEndpoint> {
+    if port.is_empty() {
+        return Err(no_port(host));
+    }
+    if port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return port
+            .parse()
+            .map(Port::Number)
+            .map_err(|_| BadEndpoint(format!("{port} is not a port; ports go up to 65535")));
+    }
+    if port.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+.".contains(&byte))
+        && port.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && !port.starts_with(['-', '+'])
+    {
+        return Ok(Port::Service(port.to_owned()));
+    }
+    Err(BadEndpoint(format!(
+        "{port:?} is not a port; a port is a number up to 65535 or the name of a service, as in :7788 or :syslog"
+    )))
+}
+
+/// An address that stands alone, where a port may be left out.
+fn bare_address(text: &str) -> Option<Host> {
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let plain = inner.split_once('%').map_or(inner, |(ip, _)| ip);
+    plain.parse::<IpAddr>().ok()?;
+    parse_host(inner).ok()?
+}
+
+fn look_up(name: &str, family: Family, port: u16) -> Result<Vec<SocketAddr>> {
+    let hints = AddrInfoHints {
+        socktype: SOCK_DGRAM,
+        address: match family {
+            Family::Any => AF_UNSPEC,
+            Family::V4 => AF_INET,
+            Family::V6 => AF_INET6,
+        },
+        ..AddrInfoHints::default()
+    };
+    let found = getaddrinfo(Some(name), None, Some(hints)).map_err(|error| explain(&error, name, family))?;
+    let mut addresses = Vec::new();
+    for info in found {
+        let mut address = info?.sockaddr;
+        address.set_port(port);
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+fn explain(error: &LookupError, name: &str, family: Family) -> anyhow::Error {
+    if let Some((_, zone)) = name.split_once('%') {
+        return anyhow::anyhow!("there is no network interface {zone} here; `ip link` lists them");
+    }
+    match error.kind() {
+        LookupErrorKind::NoName | LookupErrorKind::NoData => match family {
+            Family::Any => anyhow::anyhow!("no host is called {name}"),
+            only => anyhow::anyhow!("no host with an {only} address is called {name}"),
+        },
+        LookupErrorKind::Again => {
+            anyhow::anyhow!("the name server does not answer; try again, or write the address")
+        }
+        _ => anyhow::anyhow!("{error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there(text: &str) -> Vec<String> {
+        let endpoint = Endpoint::remote(text).unwrap();
+        endpoint.addresses_there(Family::Any).unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    fn complaint(text: &str) -> String {
+        Endpoint::remote(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn addresses_of_both_versions_are_read() {
+        assert_eq!(there("192.0.2.1:53"), ["192.0.2.1:53"]);
+        assert_eq!(there("[2001:db8::1]:53"), ["[2001:db8::1]:53"]);
+        assert_eq!(there("[fe80::1%1]:53"), ["[fe80::1%1]:53"]);
+    }
+
+    #[test]
+    fn no_host_is_this_machine_and_ipv4_first() {
+        assert_eq!(there(":53"), ["127.0.0.1:53", "[::1]:53"]);
+        let here = Endpoint::here(":53").unwrap().addresses_here(Family::Any).unwrap();
+        assert_eq!(here, ["[::]:53".parse().unwrap(), "0.0.0.0:53".parse::<SocketAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn a_family_leaves_out_the_other() {
+        let v6 = Endpoint::remote(":53").unwrap().addresses_there(Family::V6).unwrap();
+        assert_eq!(v6, ["[::1]:53".parse::<SocketAddr>().unwrap()]);
+        let none = Endpoint::remote("127.0.0.1:53").unwrap().addresses_there(Family::V6);
+        assert_eq!(
+            none.unwrap_err().to_string(),
+            "cannot use 127.0.0.1:53: it has no IPv6 address, and -6 was given"
+        );
+    }
+
+    #[test]
+    fn a_source_needs_no_port() {
+        for text in ["127.0.0.1", "::1", "[::1]"] {
+            assert_eq!(Endpoint::source(text).unwrap().port, Port::Number(0), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_a_right_one() {
+        for (text, words) in [
+            ("", "it is empty; write HOST:PORT, as in 127.0.0.1:7788"),
+            ("127.0.0.1", "it has no port; write 127.0.0.1:PORT, as in 127.0.0.1:7788"),
+            ("host:", "it has no port; write host:PORT, as in host:7788"),
+            ("[::1]", "it has no port; write [::1]:PORT, as in [::1]:7788"),
+            ("7788", "a port stands behind a colon: write :7788"),
+            ("host:65536", "65536 is not a port; ports go up to 65535"),
+            ("host:0", "nothing can be sent to port 0; ports go from 1 to 65535"),
+            (
+                "host:-1",
+                "\"-1\" is not a port; a port is a number up to 65535 or the name of a service, as in :7788 or :syslog",
+            ),
+            ("::1", "an IPv6 address stands in brackets, before its port: write [::1]:7788"),
+            ("fe80::1:2:3:4:5:6:7788", "an IPv6 address stands in brackets: write [fe80::1:2:3:4:5:6]:7788"),
+            ("a:b:c", "too many colons; write HOST:PORT or [IPV6]:PORT, as in [::1]:7788"),
+            ("[::1:53", "the bracket is not closed; write [::1]:7788"),
+            ("[host]:53", "brackets are for IPv6 addresses; write host:53"),
+            ("[::g]:53", "::g is not an IPv6 address; one is [2001:db8::1]:7788"),
+            (
+                "256.1.1.1:53",
+                "256.1.1.1 is not an IPv4 address: that is four numbers from 0 to 255, as in 192.0.2.1:7788",
+            ),
+            (
+                "ho st:53",
+                "' ' cannot stand in a host name; a name is made of letters, digits, hyphens and dots, as in example.org:7788",
+            ),
+            (
+                "主机:53",
+                "'主' cannot stand in a host name; write an international name in its ASCII form, which begins with xn--",
+            ),
+            ("a..b:53", "a..b is not a host name: 1 to 63 characters between two dots, 253 in all"),
+            ("-a:53", "-a is not a host name: no part of one begins or ends with a hyphen"),
+            ("udp://host:53/", "leave out udp:// and write host:53"),
+        ] {
+            assert_eq!(complaint(text), words, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_service_or_zone_is_named() {
+        let complain =
+            |text| format!("{:#}", Endpoint::remote(text).unwrap().addresses_there(Family::Any).unwrap_err());
+        assert_eq!(
+            complain("127.0.0.1:nosuch"),
+            "cannot resolve 127.0.0.1:nosuch: no UDP service is called nosuch; write the port as a number"
+        );
+        assert_eq!(
+            complain("[fe80::1%nosuch]:1"),
+            "cannot resolve [fe80::1%nosuch]:1: there is no network interface nosuch here; `ip link` lists them"
+        );
+    }
+
+    #[test]
+    fn mapped_addresses_are_shown_as_ipv4() {
+        let v4: SocketAddr = "127.0.0.1:53".parse().unwrap();
+        assert_eq!(mapped(v4).to_string(), "[::ffff:127.0.0.1]:53");
+        assert_eq!(canonical(mapped(v4)), v4);
+    }
+}
