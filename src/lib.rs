@@ -14,3 +14,4 @@ pub mod batch;
 pub mod endpoint;
 pub mod escape;
 pub mod format;
+pub mod socket;
