@@ -11,6 +11,7 @@
 //!
 
 pub mod batch;
+pub mod encoding;
 pub mod endpoint;
 pub mod escape;
 pub mod format;

@@ -1,0 +1,188 @@
+//! Charsets: the wire speaks one, the pipe is always UTF-8.
+//!
+//! Without a charset bytes pass untouched. What cannot be said in a charset, or read in it, is
+//! handled by a [`Policy`], with the names and the results of Python's error handlers.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::batch::Batch;
+use crate::escape;
+
+mod charset;
+mod label;
+
+pub use charset::Charset;
+pub use label::UnknownCharset;
+
+use charset::{Encoder, Unmappable};
+
+/// What to do with what a charset cannot express.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// It is an error.
+    Strict,
+    /// It is left out.
+    Ignore,
+    /// `?` on the wire, U+FFFD in the pipe.
+    Replace,
+    /// `\xff`, `\u4f60`, `\U0001f600`.
+    BackslashReplace,
+    /// `&#20320;`, on the wire only.
+    XmlCharRefReplace,
+}
+
+/// The charset on the wire, if there is one, and what to do with what it cannot express.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Encoding {
+    /// `None` lets bytes pass untouched.
+    pub charset: Option<Charset>,
+    /// `None` is `Strict` on the way to the wire and `BackslashReplace` on the way from it.
+    pub errors: Option<Policy>,
+}
+
+/// A datagram that cannot be put on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unencodable {
+    /// Which one of the input it is, from 1.
+    pub ordinal: u64,
+    /// What in it, in words.
+    pub what: String,
+}
+
+/// A datagram that cannot be read, and was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecodable {
+    /// Who sent it.
+    pub peer: Option<SocketAddr>,
+    /// What in it, in words.
+    pub what: String,
+}
+
+impl Encoding {
+    /// Puts the texts of a batch into the charset of the wire.
+    ///
+    /// An error ends the work; the batch then holds what came before.
+    pub fn encode(&self, batch: &mut Batch) -> Result<(), Unencodable> {
+        let Some(charset) = self.charset else { return Ok(()) };
+        let policy = self.errors.unwrap_or(Policy::Strict);
+        batch.rewrite(|datagram, out| match encode(charset, policy, datagram.payload, out) {
+            Ok(()) => Ok(true),
+            Err(what) => Err(Unencodable { ordinal: datagram.ordinal, what }),
+        })
+    }
+
+    /// Turns what came over the wire into UTF-8. What a strict reading cannot take is left out of
+    /// the batch and returned.
+    pub fn decode(&self, batch: &mut Batch) -> Vec<Undecodable> {
+        let mut undecodable = Vec::new();
+        let Some(charset) = self.charset else { return undecodable };
+        let policy = self.errors.unwrap_or(Policy::BackslashReplace);
+        let mut text = String::new();
+        let Ok(()) = batch.rewrite(|datagram, out| {
+            text.clear();
+            let read = decode(charset, policy, datagram.payload, &mut text);
+            out.extend(text.as_bytes());
+            if let Err(what) = read {
+                undecodable.push(Undecodable { peer: datagram.peer, what });
+                return Ok(false);
+            }
+            Ok::<_, std::convert::Infallible>(true)
+        });
+        undecodable
+    }
+}
+
+fn encode(charset: Charset, policy: Policy, payload: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    let mut encoder = Encoder::new(charset, out);
+    let mut seen = 0;
+    for chunk in payload.utf8_chunks() {
+        let mut text = chunk.valid();
+        while let Err(Unmappable { c, at }) = encoder.text(text) {
+            seen += text[..at].chars().count() + 1;
+            text = &text[at + c.len_utf8()..];
+            let stand_in = match policy {
+                Policy::Strict => return Err(cannot_say(c, seen, charset)),
+                Policy::Ignore => String::new(),
+                Policy::Replace => "?".to_owned(),
+                Policy::BackslashReplace => python_escape(c),
+                Policy::XmlCharRefReplace => format!("&#{};", u32::from(c)),
+            };
+            // A stand-in is ASCII, which every charset here can say.
+            let _ = encoder.text(&stand_in);
+        }
+        seen += text.chars().count();
+        if !chunk.invalid().is_empty() {
+            let mut escaped = Vec::new();
+            match policy {
+                Policy::Strict | Policy::XmlCharRefReplace => {
+                    escape::bytes(chunk.invalid(), &mut escaped);
+                    return Err(format!(
+                        "{} after character {seen} is not UTF-8, which --encoding reads",
+                        String::from_utf8_lossy(&escaped)
+                    ));
+                }
+                Policy::Ignore => {}
+                // U+FFFD where the charset has it; `?` where it has not.
+                Policy::Replace if encoder.text("\u{fffd}").is_ok() => {}
+                Policy::Replace => escaped.push(b'?'),
+                Policy::BackslashReplace => escape::bytes(chunk.invalid(), &mut escaped),
+            }
+            let _ = encoder.text(&String::from_utf8_lossy(&escaped));
+            seen += 1;
+        }
+    }
+    encoder.finish();
+    Ok(())
+}
+
+fn decode(charset: Charset, policy: Policy, payload: &[u8], out: &mut String) -> Result<(), String> {
+    charset.decode(payload, out, &mut |bad, offset, out| match policy {
+        Policy::Strict => {
+            let mut escaped = Vec::new();
+            escape::bytes(bad, &mut escaped);
+            Err(format!("{} at byte {offset} is not {charset}", String::from_utf8_lossy(&escaped)))
+        }
+        Policy::Ignore => Ok(()),
+        Policy::Replace => {
+            out.push('\u{fffd}');
+            Ok(())
+        }
+        Policy::BackslashReplace | Policy::XmlCharRefReplace => {
+            let mut escaped = Vec::new();
+            escape::bytes(bad, &mut escaped);
+            out.push_str(&String::from_utf8_lossy(&escaped));
+            Ok(())
+        }
+    })
+}
+
+fn cannot_say(c: char, position: usize, charset: Charset) -> String {
+    let mut shown = Vec::new();
+    escape::line(c.encode_utf8(&mut [0; 4]).as_bytes(), &mut shown);
+    let shown = String::from_utf8_lossy(&shown);
+    format!(
+        "character {position}, {shown} (U+{:04X}), cannot be said in {charset}; \
+         --errors replace and its kin send a stand-in",
+        u32::from(c)
+    )
+}
+
+/// As Python's `backslashreplace` writes a character.
+fn python_escape(c: char) -> String {
+    match u32::from(c) {
+        code @ 0..=0xff => format!("\\x{code:02x}"),
+        code @ 0x100..=0xffff => format!("\\u{code:04x}"),
+        code => format!("\\U{code:08x}"),
+    }
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("left out a datagram")?;
+        if let Some(peer) = self.peer {
+            write!(f, " from {peer}")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
