@@ -15,4 +15,7 @@ pub mod encoding;
 pub mod endpoint;
 pub mod escape;
 pub mod format;
+pub mod signals;
 pub mod socket;
+pub mod stdio;
+pub mod wait;

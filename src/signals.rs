@@ -1,0 +1,90 @@
+//! SIGINT, SIGTERM and the end of a child as something that can be waited for beside a socket.
+//!
+//! The first SIGINT or SIGTERM lets a tool finish its output and say what must be said; the second
+//! ends it at once, whatever it is doing.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+use signal_hook::low_level::emulate_default_handler;
+
+/// The signals that a tool has asked for, and those that came.
+#[derive(Debug)]
+pub struct Signals {
+    delivery: RefCell<SignalDelivery<UnixStream, SignalOnly>>,
+    stopped: Cell<Option<Stopped>>,
+    child: Cell<bool>,
+}
+
+/// SIGINT or SIGTERM came: the number of the signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped(pub i32);
+
+impl Signals {
+    /// From now on SIGINT and SIGTERM are noted, and end nothing by themselves the first time.
+    pub fn catch() -> io::Result<Self> {
+        for signal in [SIGINT, SIGTERM] {
+            let again = Arc::new(AtomicBool::new(false));
+            flag::register_conditional_default(signal, Arc::clone(&again))?;
+            flag::register(signal, again)?;
+        }
+        let (read, write) = UnixStream::pair()?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGINT, SIGTERM])?;
+        Ok(Self { delivery: RefCell::new(delivery), stopped: Cell::new(None), child: Cell::new(false) })
+    }
+
+    /// From now on the end of a child is noted as well.
+    pub fn catch_child(&self) -> io::Result<()> {
+        self.delivery.borrow().handle().add_signal(SIGCHLD)
+    }
+
+    /// Whether a tool has been told to stop.
+    pub fn stopped(&self) -> Option<Stopped> {
+        self.collect();
+        self.stopped.get()
+    }
+
+    /// Whether a child has ended since this was last asked.
+    pub fn child_ended(&self) -> bool {
+        self.collect();
+        self.child.take()
+    }
+
+    /// Runs `f` on the descriptor that is readable when a signal has come.
+    pub(crate) fn with_fd<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+        f(self.delivery.borrow().get_read().as_fd())
+    }
+
+    fn collect(&self) {
+        for signal in self.delivery.borrow_mut().pending() {
+            if signal == SIGCHLD {
+                self.child.set(true);
+            } else if self.stopped.get().is_none() {
+                self.stopped.set(Some(Stopped(signal)));
+            }
+        }
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stopped by signal {}", self.0)
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// Ends this process as `signal` would have ended it.
+pub(crate) fn die_of(signal: i32) {
+    // It only fails for signals that cannot be caught, and those never come here.
+    let _ = emulate_default_handler(signal);
+}

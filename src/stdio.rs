@@ -1,0 +1,99 @@
+//! The standard streams: whether they were open, what they are, and writing that can be stopped.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::signals::Signals;
+use crate::wait::wait_to_write;
+
+/// A pipe that poll(2) calls writable takes this much without blocking: `PIPE_BUF`, 4096 on Linux
+/// and 512 at least anywhere (POSIX). A terminal takes it as well.
+const CERTAIN: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
+/// How long a reader that does not read may hold up the end of a tool that was told to stop.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Which of stdin and stdout were closed when the process began. The runtime puts /dev/null in the
+/// place of a closed one before `main`: without this a tool would lose its output and say nothing.
+static CLOSED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
+
+#[used]
+#[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
+#[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
+#[expect(
+    unsafe_code,
+    reason = "the loader calls this before the runtime starts; it makes two dup(2) calls and needs no runtime"
+)]
+static BEFORE_MAIN: extern "C" fn() = note_closed_streams;
+
+extern "C" fn note_closed_streams() {
+    let closed = |stream: BorrowedFd<'_>| stream.try_clone_to_owned().is_err();
+    CLOSED[0].store(closed(io::stdin().as_fd()), Ordering::Relaxed);
+    CLOSED[1].store(closed(io::stdout().as_fd()), Ordering::Relaxed);
+}
+
+/// Standard input, without a buffer of its own.
+pub fn input() -> Result<File> {
+    open(&CLOSED[0], io::stdin().as_fd()).context("cannot read standard input")
+}
+
+/// Standard output, without a buffer of its own.
+pub fn output(signals: &Signals) -> Result<Output<'_>> {
+    let file = open(&CLOSED[1], io::stdout().as_fd()).context("cannot write standard output")?;
+    let chunk = if file.metadata().is_ok_and(|data| data.is_file()) { usize::MAX } else { CERTAIN };
+    Ok(Output { file, signals, chunk })
+}
+
+fn open(closed: &AtomicBool, stream: BorrowedFd<'_>) -> Result<File> {
+    anyhow::ensure!(!closed.load(Ordering::Relaxed), "it is closed");
+    Ok(File::from(stream.try_clone_to_owned()?))
+}
+
+/// Standard output. A signal ends a write that waits for a reader who does not read.
+#[derive(Debug)]
+pub struct Output<'s> {
+    file: File,
+    signals: &'s Signals,
+    /// How much may be written at once without blocking.
+    chunk: usize,
+}
+
+impl Output<'_> {
+    /// Whether a person looks at it.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.file.is_terminal()
+    }
+
+    /// Writes all of `bytes`, or says why it cannot.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        for chunk in bytes.chunks(self.chunk) {
+            self.wait_for_reader()?;
+            self.file.write_all(chunk).context("cannot write standard output")?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_reader(&self) -> Result<()> {
+        let stdout = self.file.as_fd();
+        if self.chunk == usize::MAX || wait_to_write(stdout, Some(self.signals), None)? {
+            return Ok(());
+        }
+        if !wait_to_write(stdout, None, Some(Instant::now() + GRACE))?
+            && let Some(stopped) = self.signals.stopped()
+        {
+            return Err(stopped.into());
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Output<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

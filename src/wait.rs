@@ -1,0 +1,120 @@
+//! Waiting for whatever comes first: input, a datagram, a reader that goes away, a signal, the time.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::signals::Signals;
+
+/// What to wait for. What is absent is never ready.
+#[derive(Clone, Copy, Default)]
+pub struct Sources<'s> {
+    /// Bytes to read, or their end.
+    pub input: Option<BorrowedFd<'s>>,
+    /// A datagram that has arrived.
+    pub socket: Option<BorrowedFd<'s>>,
+    /// A socket that is sent from: only an error of it counts, such as a refusal.
+    pub refusals: Option<BorrowedFd<'s>>,
+    /// Where output goes: only its reader's going away counts.
+    pub output: Option<BorrowedFd<'s>>,
+    /// The signals that were asked for.
+    pub signals: Option<&'s Signals>,
+}
+
+/// What there is. Nothing at all means that the time is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each source; any mix of them can be ready")]
+pub struct Ready {
+    /// The input can be read without waiting.
+    pub input: bool,
+    /// The socket has a datagram or an error.
+    pub socket: bool,
+    /// The socket that is sent from has an error.
+    pub refusals: bool,
+    /// The reader of the output is gone.
+    pub reader_gone: bool,
+    /// A signal has come.
+    pub signals: bool,
+}
+
+/// Waits until one of `sources` is ready or the time `until` has come; for ever if there is none.
+pub fn wait(sources: Sources<'_>, until: Option<Instant>) -> io::Result<Ready> {
+    match sources.signals {
+        None => wait_with(sources, None, until),
+        Some(signals) => signals.with_fd(|fd| wait_with(sources, Some(fd), until)),
+    }
+}
+
+/// Waits until `fd` takes bytes, or a signal has come. Says which: `true` for the first.
+pub(crate) fn wait_to_write(
+    fd: BorrowedFd<'_>,
+    signals: Option<&Signals>,
+    until: Option<Instant>,
+) -> io::Result<bool> {
+    let writable = |signal: Option<BorrowedFd<'_>>| {
+        let mut watched = vec![PollFd::new(fd, PollFlags::POLLOUT)];
+        watched.extend(signal.map(|signal| PollFd::new(signal, PollFlags::POLLIN)));
+        poll_until(&mut watched, until)?;
+        Ok(is_ready(&watched[0]))
+    };
+    match signals {
+        None => writable(None),
+        Some(signals) => signals.with_fd(|signal| writable(Some(signal))),
+    }
+}
+
+fn wait_with(
+    sources: Sources<'_>,
+    signals: Option<BorrowedFd<'_>>,
+    until: Option<Instant>,
+) -> io::Result<Ready> {
+    let (readable, broken) = (PollFlags::POLLIN, PollFlags::empty());
+    let sources = [
+        (sources.input, readable),
+        (sources.socket, readable),
+        (sources.refusals, broken),
+        (sources.output, broken),
+        (signals, readable),
+    ];
+    let mut watched = Vec::with_capacity(sources.len());
+    watched.extend(sources.iter().filter_map(|(fd, events)| Some(PollFd::new((*fd)?, *events))));
+    poll_until(&mut watched, until)?;
+    let mut states = watched.iter().map(is_ready);
+    let [input, socket, refusals, reader_gone, signals] =
+        sources.map(|(fd, _)| fd.is_some() && states.next() == Some(true));
+    Ok(Ready { input, socket, refusals, reader_gone, signals })
+}
+
+fn is_ready(fd: &PollFd<'_>) -> bool {
+    fd.revents().is_some_and(|events| !events.is_empty())
+}
+
+fn poll_until(watched: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<()> {
+    loop {
+        match poll(watched, timeout(until)) {
+            // A poll can end before its time: its longest time is 24 days.
+            Ok(0) if until.is_some_and(|until| Instant::now() < until) => {}
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The time left, in whole milliseconds, rounded up so that a wait never ends early.
+fn timeout(until: Option<Instant>) -> PollTimeout {
+    let Some(until) = until else {
+        return PollTimeout::NONE;
+    };
+    let left = until.saturating_duration_since(Instant::now());
+    let millis = left.as_nanos().div_ceil(1_000_000);
+    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+}
+
+/// Waits until a socket takes another datagram.
+pub(crate) fn wait_for_room(socket: &impl AsFd) -> io::Result<()> {
+    wait_to_write(socket.as_fd(), None, None).map(|_| ())
+}
