@@ -1,0 +1,63 @@
+//! Batches in and out of a socket. It knows no format and no charset.
+//!
+//! An engine offers a [`Sender`] and a [`Receiver`]; both borrow the socket, so that a tool that
+//! asks and listens has one of each on the same port.
+
+use std::io;
+
+use anyhow::anyhow;
+
+mod portable;
+mod refusals;
+
+pub use portable::{Receiver, Sender};
+pub use refusals::Refusals;
+
+use crate::batch::LARGEST_V4;
+
+/// Room for any datagram.
+const SLOT: usize = 65_536;
+/// A batch of received datagrams is handed on when it holds so many bytes.
+const FULL: usize = 256 * 1024;
+
+/// A datagram that was not sent. All before it were.
+#[derive(Debug)]
+pub struct Unsent {
+    /// Which one of the input it is, from 1.
+    pub ordinal: u64,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why a datagram could not be sent.
+#[derive(Debug)]
+pub enum Why {
+    /// It is longer than any datagram can be.
+    TooLong {
+        /// Its length in bytes.
+        size: usize,
+        /// The longest that the version of IP in use can carry, in bytes.
+        largest: usize,
+    },
+    /// The system says no.
+    Os(io::Error),
+}
+
+impl Why {
+    /// The reason as an error that the bins can put into words.
+    #[must_use]
+    pub fn cause(self) -> anyhow::Error {
+        match self {
+            Self::TooLong { size, largest } => {
+                let version = if largest == LARGEST_V4 { "IPv4" } else { "IPv6" };
+                anyhow!("it is {size} bytes, and the largest datagram over {version} is {largest} bytes")
+            }
+            Self::Os(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                anyhow!(
+                    "permission denied; a broadcast address needs --broadcast, and a firewall may forbid others"
+                )
+            }
+            Self::Os(error) => error.into(),
+        }
+    }
+}

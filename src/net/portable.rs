@@ -1,0 +1,115 @@
+//! The engine that works anywhere: one datagram a call.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket};
+
+use super::{FULL, SLOT, Unsent, Why};
+use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
+use crate::endpoint::{canonical, mapped};
+use crate::tally::Tally;
+use crate::wait::wait_for_room;
+
+/// Sends batches from a socket that does not block.
+#[derive(Debug)]
+pub struct Sender<'s> {
+    socket: &'s UdpSocket,
+    /// The one peer of a connected socket.
+    peer: Option<SocketAddr>,
+    is_v6: bool,
+}
+
+impl<'s> Sender<'s> {
+    /// A sender on `socket`, which is connected or sends datagrams that know their peers.
+    pub fn new(socket: &'s UdpSocket) -> io::Result<Self> {
+        Ok(Self {
+            socket,
+            peer: socket.peer_addr().ok().map(canonical),
+            is_v6: socket.local_addr()?.is_ipv6(),
+        })
+    }
+
+    /// Sends the datagrams in order, and counts them and the refusals that come to light. Stops at
+    /// the first that cannot be sent.
+    pub fn send(&mut self, batch: &Batch, tally: &mut Tally) -> Result<(), Unsent> {
+        batch.iter().try_for_each(|datagram| self.send_one(datagram, tally))
+    }
+
+    /// Sends one datagram.
+    pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<(), Unsent> {
+        let unsent = |why| Unsent { ordinal: datagram.ordinal, why };
+        let largest = self.largest(datagram.peer);
+        if datagram.payload.len() > largest {
+            return Err(unsent(Why::TooLong { size: datagram.payload.len(), largest }));
+        }
+        self.hand_over(datagram, tally).map_err(|error| unsent(Why::Os(error)))?;
+        tally.sent += 1;
+        Ok(())
+    }
+
+    fn hand_over(&self, datagram: Datagram<'_>, tally: &mut Tally) -> io::Result<()> {
+        let mut earlier: Option<ErrorKind> = None;
+        loop {
+            let sent = match datagram.peer {
+                None => self.socket.send(datagram.payload),
+                Some(peer) if self.is_v6 => self.socket.send_to(datagram.payload, mapped(peer)),
+                Some(peer) => self.socket.send_to(datagram.payload, peer),
+            };
+            let Err(error) = sent else { return Ok(()) };
+            match error.kind() {
+                ErrorKind::Interrupted => {}
+                ErrorKind::WouldBlock => wait_for_room(self.socket)?,
+                // A socket tells of an earlier datagram's fate when the next one is sent, and does
+                // not send that (udp(7)): it has to be sent again.
+                ErrorKind::ConnectionRefused => tally.refused += 1,
+                kind if earlier != Some(kind) => earlier = Some(kind),
+                _ => return Err(error),
+            }
+        }
+    }
+
+    fn largest(&self, peer: Option<SocketAddr>) -> usize {
+        let is_v6 = peer.or(self.peer).map_or(self.is_v6, |peer| peer.is_ipv6());
+        if is_v6 { LARGEST_V6 } else { LARGEST_V4 }
+    }
+}
+
+/// Receives batches from a socket that does not block.
+#[derive(Debug)]
+pub struct Receiver<'s> {
+    socket: &'s UdpSocket,
+    /// An error that came behind datagrams: it is told after them.
+    pending: Option<io::Error>,
+}
+
+impl<'s> Receiver<'s> {
+    /// A receiver on `socket`.
+    #[must_use]
+    pub fn new(socket: &'s UdpSocket) -> Self {
+        Self { socket, pending: None }
+    }
+
+    /// Fills `batch` with what has arrived, without waiting: at most `most` datagrams, perhaps none.
+    ///
+    /// On a connected socket a refusal is an error of the kind `ConnectionRefused`, told once.
+    pub fn receive(&mut self, batch: &mut Batch, most: u64) -> io::Result<()> {
+        batch.clear();
+        if let Some(error) = self.pending.take() {
+            return Err(error);
+        }
+        while (batch.len() as u64) < most && batch.bytes() < FULL {
+            match self.socket.recv_from(batch.spare(SLOT)) {
+                Ok((size, peer)) => batch.take(size, Some(canonical(peer))),
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => break,
+                    _ if batch.is_empty() => return Err(error),
+                    _ => {
+                        self.pending = Some(error);
+                        break;
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+}
