@@ -11,10 +11,13 @@
 //!
 
 pub mod batch;
+pub mod cli;
 pub mod encoding;
 pub mod endpoint;
 pub mod escape;
+pub mod exit;
 pub mod format;
+pub mod input;
 pub mod net;
 pub mod signals;
 pub mod socket;

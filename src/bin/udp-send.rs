@@ -1,0 +1,143 @@
+//! `udp-send`: sends each line of stdin, or each MESSAGE, as one datagram.
+
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow};
+use clap::Parser;
+
+use udp_tools::batch::Batch;
+use udp_tools::cli::{EncodingArgs, MessageArgs, SendingSocketArgs};
+use udp_tools::endpoint::Endpoint;
+use udp_tools::exit::{self, Verdict};
+use udp_tools::input::Input;
+use udp_tools::net::Sender;
+use udp_tools::signals::Signals;
+use udp_tools::socket;
+use udp_tools::tally::Tally;
+use udp_tools::wait::{Sources, wait};
+
+const TOOL: &str = env!("CARGO_BIN_NAME");
+const EXAMPLE: &str = "Example: echo hi | udp-send 127.0.0.1:8080";
+
+/// Send each line of standard input, or each MESSAGE, as one UDP datagram.
+#[derive(Parser)]
+#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLE))]
+struct Args {
+    /// Where to: HOST:PORT, [IPV6]:PORT, or :PORT on this machine
+    #[arg(value_parser = Endpoint::remote)]
+    dest: Endpoint,
+    /// Send from this address, port or both
+    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
+    bind: Option<Endpoint>,
+    /// Say nothing of refusals
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    message: MessageArgs,
+    #[command(flatten)]
+    encoding: EncodingArgs,
+    #[command(flatten)]
+    socket: SendingSocketArgs,
+}
+
+fn main() -> ExitCode {
+    exit::conclude(TOOL, run(&Args::parse()))
+}
+
+fn run(args: &Args) -> Result<Verdict> {
+    let mut input = args.message.input()?;
+    let socket = socket::connect(&args.dest, args.bind.as_ref(), args.socket.options())?;
+    let mut refusals = Refusals { args, socket: &socket, said: 0 };
+    let mut tally = Tally::default();
+    let sent = send_all(args, &mut input, &mut refusals, &mut tally);
+    refusals.collect(&mut tally)?;
+    refusals.say(&tally);
+    sent.map(|()| Verdict::from(&tally))
+}
+
+fn send_all(args: &Args, input: &mut Input, refusals: &mut Refusals<'_>, tally: &mut Tally) -> Result<()> {
+    let signals = Signals::catch()?;
+    let mut sender = Sender::new(refusals.socket)?;
+    let encoding = args.encoding.encoding();
+    let mut batch = Batch::new();
+    let mut more = true;
+    while more {
+        wait_for_input(input, &signals, refusals, tally)?;
+        more = input.fill(&mut batch)?;
+        let encoded = encoding.encode(&mut batch);
+        let cannot_send = |ordinal| format!("cannot send {} {ordinal} to {}", input.noun(), args.dest);
+        sender
+            .send(&batch, tally)
+            .map_err(|unsent| unsent.why.cause().context(cannot_send(unsent.ordinal)))?;
+        encoded.map_err(|error| anyhow!(error.what).context(cannot_send(error.ordinal)))?;
+    }
+    Ok(())
+}
+
+/// Waits for more to send. A refusal that comes to light meanwhile is said at once.
+fn wait_for_input(
+    input: &Input,
+    signals: &Signals,
+    refusals: &mut Refusals<'_>,
+    tally: &mut Tally,
+) -> Result<()> {
+    while let Some(fd) = input.fd() {
+        let ready = wait(
+            Sources {
+                input: Some(fd),
+                refusals: Some(refusals.socket.as_fd()),
+                signals: Some(signals),
+                ..Sources::default()
+            },
+            None,
+        )?;
+        if ready.signals
+            && let Some(stopped) = signals.stopped()
+        {
+            return Err(stopped.into());
+        }
+        if ready.refusals {
+            refusals.collect(tally)?;
+            refusals.say_first(tally);
+        }
+        if ready.input {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What the destination's host says of our datagrams.
+struct Refusals<'r> {
+    args: &'r Args,
+    socket: &'r UdpSocket,
+    /// How many have been spoken of.
+    said: u64,
+}
+
+impl Refusals<'_> {
+    /// Counts a refusal that the socket keeps for us.
+    fn collect(&self, tally: &mut Tally) -> Result<()> {
+        let error = self.socket.take_error().context("cannot ask a socket for its error")?;
+        if error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
+            tally.refused += 1;
+        }
+        Ok(())
+    }
+
+    /// While there is more to come, one sentence will do.
+    fn say_first(&mut self, tally: &Tally) {
+        if self.said == 0 {
+            self.say(tally);
+        }
+    }
+
+    fn say(&mut self, tally: &Tally) {
+        if self.said < tally.refused && !self.args.quiet {
+            exit::say(TOOL, &tally.refusals(&self.args.dest));
+        }
+        self.said = tally.refused;
+    }
+}

@@ -1,0 +1,214 @@
+//! The parts of a command line that the tools share: groups of arguments, and the types of values.
+//!
+//! A value becomes its type here or is a usage error; nothing is checked later.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use jiff::SignedDuration;
+
+use crate::encoding::{Charset, Encoding, Policy};
+use crate::endpoint::Family;
+use crate::input::{Eol, Input};
+use crate::socket::Options;
+use crate::stdio;
+
+/// What is sent.
+#[derive(Args, Clone, Debug)]
+pub struct MessageArgs {
+    /// Sent as one datagram each, instead of the lines of standard input
+    #[arg(value_name = "MESSAGE")]
+    messages: Vec<OsString>,
+    #[command(flatten)]
+    eol: EolArgs,
+}
+
+/// How each text ends.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct EolArgs {
+    /// Append an end of line to every text that is sent
+    #[arg(long, value_name = "END", default_value = "none")]
+    pub eol: Eol,
+}
+
+/// The charset on the wire, of a tool that sends and perhaps receives.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct EncodingArgs {
+    /// Charset on the wire, such as gbk, shift_jis, latin-1, utf-16-le; the pipe is always UTF-8
+    #[arg(short, long, value_name = "LABEL")]
+    encoding: Option<Charset>,
+    /// What to do with what the charset cannot express
+    #[arg(long, value_name = "POLICY", requires = "encoding")]
+    errors: Option<Policy>,
+}
+
+/// The charset on the wire, of a tool that only receives.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct DecodingArgs {
+    /// Charset on the wire, such as gbk, shift_jis, latin-1, utf-16-le; the pipe is always UTF-8
+    #[arg(short, long, value_name = "LABEL")]
+    encoding: Option<Charset>,
+    /// What to do with bytes that mean nothing in the charset [default: backslashreplace]
+    #[arg(long, value_name = "POLICY", requires = "encoding",
+          value_parser = decoding_policy())]
+    errors: Option<Policy>,
+}
+
+/// When a tool that receives has had enough.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Bounds {
+    /// End after N datagrams
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time in all, as in 500ms, 5s or 1m30s
+    #[arg(short = 'w', long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// End when nothing has come for this time
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub idle: Option<Duration>,
+}
+
+/// The socket.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct SocketArgs {
+    /// Use IPv4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    ipv4: bool,
+    /// Use IPv6 only
+    #[arg(short = '6', long)]
+    ipv6: bool,
+}
+
+/// A socket that is sent from.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct SendingSocketArgs {
+    #[command(flatten)]
+    socket: SocketArgs,
+    /// Allow broadcast addresses
+    #[arg(long)]
+    broadcast: bool,
+}
+
+impl MessageArgs {
+    /// What is sent: the messages, or standard input where there are none.
+    pub fn input(&self) -> anyhow::Result<Input> {
+        if self.messages.is_empty() {
+            return Ok(Input::lines(stdio::input()?, self.eol.eol));
+        }
+        Ok(Input::messages(self.messages.clone(), self.eol.eol))
+    }
+
+    /// Whether a message was given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+}
+
+impl EncodingArgs {
+    /// The charset in force.
+    #[must_use]
+    pub fn encoding(self) -> Encoding {
+        Encoding { charset: self.encoding, errors: self.errors }
+    }
+}
+
+impl DecodingArgs {
+    /// The charset in force.
+    #[must_use]
+    pub fn encoding(self) -> Encoding {
+        Encoding { charset: self.encoding, errors: self.errors }
+    }
+}
+
+impl Bounds {
+    /// Whether there is none.
+    #[must_use]
+    pub fn are_absent(&self) -> bool {
+        self.count.is_none() && self.timeout.is_none() && self.idle.is_none()
+    }
+}
+
+impl SocketArgs {
+    /// What they ask of a socket.
+    #[must_use]
+    pub fn options(self) -> Options {
+        let family = match (self.ipv4, self.ipv6) {
+            (true, _) => Family::V4,
+            (_, true) => Family::V6,
+            _ => Family::Any,
+        };
+        Options { family, ..Options::default() }
+    }
+}
+
+impl SendingSocketArgs {
+    /// What they ask of a socket.
+    #[must_use]
+    pub fn options(self) -> Options {
+        Options { broadcast: self.broadcast, ..self.socket.options() }
+    }
+}
+
+impl ValueEnum for Eol {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::None, Self::Lf, Self::Crlf]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::None => "none",
+            Self::Lf => "lf",
+            Self::Crlf => "crlf",
+        }))
+    }
+}
+
+/// The names of Python's error handlers (the documentation of its module `codecs`).
+impl ValueEnum for Policy {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Strict, Self::Ignore, Self::Replace, Self::BackslashReplace, Self::XmlCharRefReplace]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Strict => "strict",
+            Self::Ignore => "ignore",
+            Self::Replace => "replace",
+            Self::BackslashReplace => "backslashreplace",
+            Self::XmlCharRefReplace => "xmlcharrefreplace",
+        }))
+    }
+}
+
+/// Policies for what is received: there is nothing to refer to by its number in XML.
+fn decoding_policy() -> impl TypedValueParser<Value = Policy> {
+    const POLICIES: [Policy; 4] = [Policy::Strict, Policy::Ignore, Policy::Replace, Policy::BackslashReplace];
+    let names = POLICIES.iter().filter_map(ValueEnum::to_possible_value);
+    PossibleValuesParser::new(names).try_map(|name| Policy::from_str(&name, false))
+}
+
+/// The moment that lies `after` from now. `None` where the clock cannot count so far: for ever.
+#[must_use]
+pub fn moment(after: Duration) -> Option<Instant> {
+    Instant::now().checked_add(after)
+}
+
+/// `500ms`, `5s`, `1m30s`; a bare number is seconds. No time at all is no wait, and refused.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let parsed = if is_number {
+        text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    } else {
+        text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok())
+    };
+    match parsed {
+        Some(Duration::ZERO) => Err("it is no time at all; write a longer one, as in 1ms".to_owned()),
+        Some(duration) => Ok(duration),
+        None => {
+            Err("it is not a length of time; write one as in 500ms, 5s, 1m30s, or 5 for seconds".to_owned())
+        }
+    }
+}

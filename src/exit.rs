@@ -1,0 +1,159 @@
+//! The one place where a result becomes an exit status and a message.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::escape;
+use crate::signals::{self, Stopped};
+use crate::tally::Tally;
+
+const STATUSES: &str = "\
+Exit status: 0 all was sent, received or answered; 1 trouble; 2 usage;
+3 silence: no reply, or too few datagrams, before the time was up;
+4 refused: the destination's host said that nobody listens there";
+
+/// How a run of a tool came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All that was asked for was sent, received or answered: status 0.
+    Done,
+    /// Something could not be done, and has been said: status 1.
+    Trouble,
+    /// No reply, or too few datagrams, before the time was up: status 3.
+    Silence,
+    /// The destination's host said that nobody listens there: status 4.
+    Refused,
+    /// A COMMAND failed: its own status, as a shell gives it.
+    Command(u8),
+    /// SIGINT or SIGTERM: the tool dies of it, so that the shell sees the truth.
+    Signal(i32),
+}
+
+impl Verdict {
+    fn status(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Trouble => 1,
+            // 2 is clap's, for usage.
+            Self::Silence => 3,
+            Self::Refused => 4,
+            Self::Command(status) => status,
+            // As a shell would give it, should the signal not end us.
+            Self::Signal(signal) => 128 + u8::try_from(signal).unwrap_or(0),
+        }
+    }
+}
+
+impl From<&Tally> for Verdict {
+    /// The gravest of what happened.
+    fn from(tally: &Tally) -> Self {
+        if tally.undecodable > 0 {
+            Self::Trouble
+        } else if tally.refused > 0 {
+            Self::Refused
+        } else if tally.silent > 0 {
+            Self::Silence
+        } else {
+            Self::Done
+        }
+    }
+}
+
+/// What stands below the options in the help of a tool: `details`, and what the statuses mean.
+#[must_use]
+pub fn after_help(details: &str) -> String {
+    format!("{details}\n\n{STATUSES}")
+}
+
+/// Ends a tool: says what went wrong, and turns the verdict into an exit status.
+#[must_use]
+pub fn conclude(tool: &str, outcome: anyhow::Result<Verdict>) -> ExitCode {
+    let verdict = outcome.unwrap_or_else(|error| {
+        if let Some(Stopped(signal)) = error.downcast_ref() {
+            return Verdict::Signal(*signal);
+        }
+        if reader_is_gone(&error) {
+            return Verdict::Done;
+        }
+        say_error(tool, &error);
+        Verdict::Trouble
+    });
+    if let Verdict::Signal(signal) = verdict {
+        signals::die_of(signal);
+    }
+    ExitCode::from(verdict.status())
+}
+
+/// Says one line on stderr, under the tool's name. What strangers sent is safe in it.
+pub fn say(tool: &str, what: &dyn fmt::Display) {
+    let mut line = format!("{tool}: ").into_bytes();
+    escape::line(what.to_string().as_bytes(), &mut line);
+    line.push(b'\n');
+    // Where nobody can be told, nobody is told: stderr may be closed.
+    let _ = io::stderr().write_all(&line);
+}
+
+/// Says an error and its causes, as one sentence.
+pub fn say_error(tool: &str, error: &anyhow::Error) {
+    say(tool, &Chain(error));
+}
+
+/// A reader of our output that goes away is a quiet end.
+fn reader_is_gone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// An error and its causes as one sentence.
+struct Chain<'e>(&'e anyhow::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, cause) in self.0.chain().enumerate() {
+            if depth > 0 {
+                f.write_str(": ")?;
+            }
+            match cause.downcast_ref::<io::Error>() {
+                Some(error) => f.write_str(&plain(error))?,
+                None => write!(f, "{cause}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The system's words for an error, in lower case and without its number.
+#[must_use]
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = match error.raw_os_error() {
+        Some(number) => text.trim_end_matches(&format!(" (os error {number})")),
+        None => &text,
+    };
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn causes_are_told_as_one_sentence() {
+        let error =
+            Err::<(), _>(io::Error::from_raw_os_error(13)).context("cannot bind 127.0.0.1:53").unwrap_err();
+        assert_eq!(Chain(&error).to_string(), "cannot bind 127.0.0.1:53: permission denied");
+    }
+
+    #[test]
+    fn trouble_outweighs_refusal_and_refusal_outweighs_silence() {
+        let silent = Tally { silent: 1, ..Tally::default() };
+        let refused = Tally { refused: 1, ..silent };
+        let undecodable = Tally { undecodable: 1, ..refused };
+        assert_eq!(
+            [Tally::default(), silent, refused, undecodable].map(|tally| Verdict::from(&tally)),
+            [Verdict::Done, Verdict::Silence, Verdict::Refused, Verdict::Trouble]
+        );
+    }
+}
