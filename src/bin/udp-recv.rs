@@ -1,0 +1,299 @@
+//! `udp-recv`: receives one datagram: the reply to each request, or what comes next to a port.
+
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use clap::error::ErrorKind as Usage;
+use clap::{CommandFactory, Parser};
+
+use udp_tools::batch::{Batch, Datagram};
+use udp_tools::cli::{EncodingArgs, MessageArgs, SendingSocketArgs, duration, moment};
+use udp_tools::encoding::Encoding;
+use udp_tools::endpoint::Endpoint;
+use udp_tools::exit::{self, Verdict};
+use udp_tools::format::text::Writer;
+use udp_tools::input::Input;
+use udp_tools::net::{Receiver, Sender};
+use udp_tools::signals::Signals;
+use udp_tools::socket;
+use udp_tools::stdio::{self, Output};
+use udp_tools::tally::Tally;
+use udp_tools::wait::{Sources, wait};
+
+const TOOL: &str = env!("CARGO_BIN_NAME");
+const DETAILS: &str = "\
+With HOST:PORT each line of standard input, or each MESSAGE, is sent there as a request, and its
+reply is printed. With :PORT, or with --bind alone, the next datagram to this machine is.
+
+Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
+
+/// Receive one UDP datagram: the reply to each request, or what comes next to a port.
+#[derive(Parser)]
+#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
+struct Args {
+    /// HOST:PORT or [IPV6]:PORT to ask that host, :PORT to wait on this machine
+    #[arg(value_parser = Endpoint::remote_or_here, required_unless_present = "bind")]
+    endpoint: Option<Endpoint>,
+    /// Ask from this address, port or both; without ENDPOINT, wait there
+    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
+    bind: Option<Endpoint>,
+    /// Wait so long for each datagram, as in 500ms, 5s or 1m30s
+    #[arg(short = 'w', long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    timeout: Duration,
+    /// Print the sender and a tab before each datagram
+    #[arg(short = 'p', long)]
+    show_peer: bool,
+    /// Say nothing of silence, of refusals or of where it waits
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    message: MessageArgs,
+    #[command(flatten)]
+    encoding: EncodingArgs,
+    #[command(flatten)]
+    socket: SendingSocketArgs,
+}
+
+/// What the arguments ask for.
+enum Task<'a> {
+    Ask(&'a Endpoint),
+    Wait(&'a Endpoint),
+}
+
+fn main() -> ExitCode {
+    exit::conclude(TOOL, run(&Args::parse()))
+}
+
+fn run(args: &Args) -> Result<Verdict> {
+    let mut tally = Tally::default();
+    match args.task().unwrap_or_else(|usage| usage.exit()) {
+        Task::Wait(here) => wait_for_one(args, here, &mut tally)?,
+        Task::Ask(there) => ask_all(args, there, &mut tally)?,
+    }
+    Ok(Verdict::from(&tally))
+}
+
+impl Args {
+    /// The one rule that clap cannot be told: `:PORT` takes neither messages nor --bind.
+    fn task(&self) -> Result<Task<'_>, clap::Error> {
+        match (&self.endpoint, &self.bind) {
+            (Some(there), _) if !there.is_here() => Ok(Task::Ask(there)),
+            (Some(here), Some(_)) => Err(Self::conflict(&format!(
+                "{here} and --bind both say where to wait; leave one of them out, or write localhost{here} to ask"
+            ))),
+            (Some(here), None) if !self.message.is_empty() => Err(Self::conflict(&format!(
+                "{here} waits on this machine and sends no MESSAGE; write localhost{here} to ask it"
+            ))),
+            (Some(here), None) | (None, Some(here)) => Ok(Task::Wait(here)),
+            (None, None) => Err(Self::conflict("there is no ENDPOINT")),
+        }
+    }
+
+    fn conflict(what: &str) -> clap::Error {
+        Self::command().error(Usage::ArgumentConflict, what)
+    }
+
+    fn note(&self, what: &str) {
+        if !self.quiet {
+            exit::say(TOOL, &what);
+        }
+    }
+}
+
+fn wait_for_one(args: &Args, here: &Endpoint, tally: &mut Tally) -> Result<()> {
+    let socket = socket::bind(here, args.socket.options())?;
+    let signals = Signals::catch()?;
+    let mut replies = Replies::new(args, &socket, &signals)?;
+    let address = socket::local_address(&socket)?;
+    args.note(&format!("listening on {address}"));
+    if matches!(replies.next(tally)?, Reply::None) {
+        args.note(&format!("no datagram came to {address} within {:?}", args.timeout));
+        tally.silent += 1;
+    }
+    Ok(())
+}
+
+fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
+    let mut input = args.message.input()?;
+    let socket = socket::connect(there, args.bind.as_ref(), args.socket.options())?;
+    let signals = Signals::catch()?;
+    let mut sender = Sender::new(&socket)?;
+    let mut replies = Replies::new(args, &socket, &signals)?;
+    let mut requests = Batch::new();
+    let mut more = true;
+    while more {
+        if !replies.wait_for_input(&input)? {
+            return Ok(());
+        }
+        more = input.fill(&mut requests)?;
+        let encoded = replies.encoding.encode(&mut requests);
+        let name = |ordinal| format!("{} {ordinal}", input.noun());
+        for request in requests.iter() {
+            replies.leave_out_late(tally)?;
+            ask(&mut sender, request, tally)
+                .with_context(|| format!("cannot send {} to {there}", name(request.ordinal)))?;
+            match replies.next(tally)? {
+                Reply::One => {}
+                Reply::None => {
+                    tally.silent += 1;
+                    args.note(&format!(
+                        "{there} did not answer {} within {:?}",
+                        name(request.ordinal),
+                        args.timeout
+                    ));
+                }
+                Reply::Refusal => {
+                    tally.refused += 1;
+                    args.note(&format!(
+                        "{there} refused {}: nobody listens on that port",
+                        name(request.ordinal)
+                    ));
+                }
+                Reply::NoReader => return Ok(()),
+            }
+        }
+        encoded.map_err(|error| {
+            anyhow!(error.what).context(format!("cannot send {} to {there}", name(error.ordinal)))
+        })?;
+    }
+    Ok(())
+}
+
+fn ask(sender: &mut Sender<'_>, request: Datagram<'_>, tally: &mut Tally) -> Result<()> {
+    sender.send_one(request, tally).map_err(|unsent| unsent.why.cause())
+}
+
+/// How a wait for a datagram ended.
+enum Reply {
+    /// With one, which has been printed.
+    One,
+    /// The time is up.
+    None,
+    Refusal,
+    /// Nobody reads what we print.
+    NoReader,
+}
+
+/// Where datagrams come from and where they go.
+struct Replies<'r> {
+    args: &'r Args,
+    socket: &'r UdpSocket,
+    signals: &'r Signals,
+    receiver: Receiver<'r>,
+    output: Output<'r>,
+    encoding: Encoding,
+    writer: Writer,
+    batch: Batch,
+    text: Vec<u8>,
+}
+
+impl<'r> Replies<'r> {
+    fn new(args: &'r Args, socket: &'r UdpSocket, signals: &'r Signals) -> Result<Self> {
+        let output = stdio::output(signals)?;
+        Ok(Self {
+            args,
+            socket,
+            signals,
+            receiver: Receiver::new(socket),
+            encoding: args.encoding.encoding(),
+            writer: Writer { show_peer: args.show_peer, for_terminal: output.is_terminal() },
+            output,
+            batch: Batch::new(),
+            text: Vec::new(),
+        })
+    }
+
+    /// Waits for one datagram, and prints it.
+    fn next(&mut self, tally: &mut Tally) -> Result<Reply> {
+        let until = moment(self.args.timeout);
+        loop {
+            let ready = wait(
+                Sources {
+                    socket: Some(self.socket.as_fd()),
+                    output: Some(self.output.as_fd()),
+                    signals: Some(self.signals),
+                    ..Sources::default()
+                },
+                until,
+            )?;
+            if ready.socket {
+                match self.receiver.receive(&mut self.batch, 1) {
+                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(Reply::Refusal),
+                    Err(error) => return Err(error).context("cannot receive"),
+                    // What the system announced was damaged on the way: the wait goes on.
+                    Ok(()) if self.batch.is_empty() => {}
+                    Ok(()) => {
+                        self.print(tally)?;
+                        return Ok(Reply::One);
+                    }
+                }
+            } else if ready.reader_gone {
+                return Ok(Reply::NoReader);
+            } else if ready.signals {
+                self.stop_if_told()?;
+            } else {
+                return Ok(Reply::None);
+            }
+        }
+    }
+
+    fn print(&mut self, tally: &mut Tally) -> Result<()> {
+        tally.received += self.batch.len() as u64;
+        for undecodable in self.encoding.decode(&mut self.batch) {
+            exit::say(TOOL, &undecodable);
+            tally.undecodable += 1;
+        }
+        self.text.clear();
+        self.writer.write(&self.batch, &mut self.text);
+        self.output.put(&self.text)
+    }
+
+    /// What has come since the last wait ended answers nothing that will be asked.
+    fn leave_out_late(&mut self, tally: &mut Tally) -> Result<()> {
+        loop {
+            match self.receiver.receive(&mut self.batch, u64::MAX) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => tally.refused += 1,
+                Err(error) => return Err(error).context("cannot receive"),
+                Ok(()) if self.batch.is_empty() => return Ok(()),
+                Ok(()) => {
+                    tally.unasked += self.batch.len() as u64;
+                    for late in self.batch.iter() {
+                        let peer = late.peer.map(|peer| peer.to_string()).unwrap_or_default();
+                        self.args.note(&format!("left out a late or doubled reply from {peer}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for more to ask. Says `false` when nobody reads the replies any more.
+    fn wait_for_input(&self, input: &Input) -> Result<bool> {
+        while let Some(fd) = input.fd() {
+            let ready = wait(
+                Sources {
+                    input: Some(fd),
+                    output: Some(self.output.as_fd()),
+                    signals: Some(self.signals),
+                    ..Sources::default()
+                },
+                None,
+            )?;
+            self.stop_if_told()?;
+            if ready.reader_gone {
+                return Ok(false);
+            }
+            if ready.input {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    fn stop_if_told(&self) -> Result<()> {
+        self.signals.stopped().map_or(Ok(()), |stopped| Err(stopped.into()))
+    }
+}
