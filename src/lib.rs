@@ -12,6 +12,7 @@
 
 pub mod batch;
 pub mod cli;
+pub mod command;
 pub mod encoding;
 pub mod endpoint;
 pub mod escape;

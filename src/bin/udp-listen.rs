@@ -1,0 +1,250 @@
+//! `udp-listen`: binds a port and prints every datagram that arrives.
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use udp_tools::batch::Batch;
+use udp_tools::cli::{Bounds, DecodingArgs, SocketArgs, moment};
+use udp_tools::command::{Command, End, NotRun, dialable};
+use udp_tools::encoding::Encoding;
+use udp_tools::endpoint::{Endpoint, Family};
+use udp_tools::exit::{self, Verdict};
+use udp_tools::format::text::Writer;
+use udp_tools::net::Receiver;
+use udp_tools::signals::{Signals, Stopped};
+use udp_tools::socket;
+use udp_tools::stdio::{self, Output};
+use udp_tools::tally::Tally;
+use udp_tools::wait::{Ready, Sources, wait};
+
+const TOOL: &str = env!("CARGO_BIN_NAME");
+const EXAMPLE: &str = "Example: udp-listen :7788 --encoding gbk";
+/// So much quiet ends a run whose COMMAND has succeeded, where no other bound was given.
+const QUIET: Duration = Duration::from_millis(200);
+/// How long what has already arrived is still taken in after a signal.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Print every UDP datagram that arrives on a port, each as a line.
+#[derive(Parser)]
+#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLE))]
+struct Args {
+    /// Where to listen: :PORT on every address of this machine, or ADDRESS:PORT; port 0 is any free one
+    #[arg(value_parser = Endpoint::here)]
+    endpoint: Endpoint,
+    /// Run this once the port is bound, with UDP_ADDR, UDP_HOST and UDP_PORT in its environment
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+    /// Print the sender and a tab before each datagram
+    #[arg(short = 'p', long)]
+    show_peer: bool,
+    /// Say neither where it listens nor how it ends
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    bounds: Bounds,
+    #[command(flatten)]
+    encoding: DecodingArgs,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+fn main() -> ExitCode {
+    exit::conclude(TOOL, run(&Args::parse()))
+}
+
+fn run(args: &Args) -> Result<Verdict> {
+    let options = args.socket.options();
+    let socket = socket::bind(&args.endpoint, options)?;
+    let address = socket::local_address(&socket)?;
+    let signals = Signals::catch()?;
+    let mut listener = Listener::new(args, &socket, &signals)?;
+    args.note(&format!("listening on {address}"));
+    let dialable = dialable(address, options.family == Family::V6);
+    let command = match start(&args.command, dialable, &signals) {
+        Ok(command) => command,
+        Err(error) => return not_run(error),
+    };
+    let ended = listener.listen(command)?;
+    Ok(listener.verdict(ended, address))
+}
+
+impl Args {
+    fn note(&self, what: &str) {
+        if !self.quiet {
+            exit::say(TOOL, &what);
+        }
+    }
+}
+
+fn start<'s>(words: &[OsString], listening: SocketAddr, signals: &'s Signals) -> Result<Option<Command<'s>>> {
+    (!words.is_empty()).then(|| Command::run(words, listening, signals)).transpose()
+}
+
+/// A COMMAND that cannot be run ends us with the status that a shell would give.
+fn not_run(error: anyhow::Error) -> Result<Verdict> {
+    let Some(status) = error.downcast_ref().map(NotRun::status) else { return Err(error) };
+    exit::say_error(TOOL, &error);
+    Ok(Verdict::Command(status))
+}
+
+/// Why a run is over.
+#[derive(Clone, Copy)]
+enum Ended {
+    /// As many datagrams as were asked for have come.
+    Enough,
+    /// The time, or the time of quiet, is up.
+    TimeUp,
+    /// Nobody reads what we print.
+    NoReader,
+    /// COMMAND failed with this status.
+    Failed(u8),
+    Signal(Stopped),
+}
+
+/// Where datagrams come from and where they go.
+struct Listener<'l> {
+    args: &'l Args,
+    socket: &'l UdpSocket,
+    signals: &'l Signals,
+    receiver: Receiver<'l>,
+    output: Output<'l>,
+    encoding: Encoding,
+    writer: Writer,
+    batch: Batch,
+    text: Vec<u8>,
+    tally: Tally,
+}
+
+impl<'l> Listener<'l> {
+    fn new(args: &'l Args, socket: &'l UdpSocket, signals: &'l Signals) -> Result<Self> {
+        let output = stdio::output(signals)?;
+        Ok(Self {
+            args,
+            socket,
+            signals,
+            receiver: Receiver::new(socket),
+            encoding: args.encoding.encoding(),
+            writer: Writer { show_peer: args.show_peer, for_terminal: output.is_terminal() },
+            output,
+            batch: Batch::new(),
+            text: Vec::new(),
+            tally: Tally::default(),
+        })
+    }
+
+    /// Prints what comes until a bound is reached, COMMAND fails or a signal comes. COMMAND is
+    /// ended with us.
+    fn listen(&mut self, mut command: Option<Command<'_>>) -> Result<Ended> {
+        let bounds = self.args.bounds;
+        let deadline = bounds.timeout.and_then(moment);
+        let mut idle = bounds.idle;
+        let mut quiet_since = Instant::now();
+        loop {
+            let quiet = idle.and_then(|idle| quiet_since.checked_add(idle));
+            let until = [deadline, quiet].into_iter().flatten().min();
+            let ready = wait(
+                Sources {
+                    socket: Some(self.socket.as_fd()),
+                    output: Some(self.output.as_fd()),
+                    signals: Some(self.signals),
+                    ..Sources::default()
+                },
+                until,
+            )?;
+            if ready.reader_gone {
+                return Ok(Ended::NoReader);
+            }
+            if ready.signals
+                && let Some(stopped) = self.signals.stopped()
+            {
+                self.take_the_rest()?;
+                return Ok(Ended::Signal(stopped));
+            }
+            if ready.socket && self.take()? {
+                quiet_since = Instant::now();
+            }
+            if self.is_enough() {
+                return Ok(self.failure_of(command.as_mut())?.unwrap_or(Ended::Enough));
+            }
+            if ready.signals && self.signals.child_ended() {
+                match command.as_mut().map(Command::ended).transpose()?.flatten() {
+                    Some(End::Failure(_)) => {
+                        self.take_the_rest()?;
+                        return Ok(self.failure_of(command.as_mut())?.unwrap_or(Ended::Enough));
+                    }
+                    Some(End::Success) if bounds.are_absent() => {
+                        idle = Some(QUIET);
+                        quiet_since = Instant::now();
+                    }
+                    _ => {}
+                }
+            }
+            let is_time_up = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_time_up || ready == Ready::default() {
+                return Ok(Ended::TimeUp);
+            }
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.args.bounds.count.is_some_and(|count| self.tally.received >= count)
+    }
+
+    /// Prints what has arrived. Says whether anything had.
+    fn take(&mut self) -> Result<bool> {
+        let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received);
+        self.receiver.receive(&mut self.batch, most).context("cannot receive")?;
+        self.tally.received += self.batch.len() as u64;
+        let anything = !self.batch.is_empty();
+        for undecodable in self.encoding.decode(&mut self.batch) {
+            exit::say(TOOL, &undecodable);
+            self.tally.undecodable += 1;
+        }
+        self.text.clear();
+        self.writer.write(&self.batch, &mut self.text);
+        self.output.put(&self.text)?;
+        Ok(anything)
+    }
+
+    /// What arrived before the end is still printed.
+    fn take_the_rest(&mut self) -> Result<()> {
+        let until = Instant::now() + GRACE;
+        while !self.is_enough() && self.take()? && Instant::now() < until {}
+        Ok(())
+    }
+
+    /// Whether COMMAND has failed, or fails within a moment.
+    fn failure_of(&self, command: Option<&mut Command<'_>>) -> Result<Option<Ended>> {
+        let Some(command) = command else { return Ok(None) };
+        Ok(match command.end_soon()? {
+            Some(End::Failure(status)) => {
+                self.args.note(&format!("{} failed with status {status}", command.name()));
+                Some(Ended::Failed(status))
+            }
+            _ => None,
+        })
+    }
+
+    fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
+        let received = self.tally.received;
+        match ended {
+            Ended::Failed(status) => Verdict::Command(status),
+            Ended::Signal(Stopped(signal)) => Verdict::Signal(signal),
+            Ended::TimeUp if received < self.args.bounds.count.unwrap_or(1) => {
+                self.args.note(&match self.args.bounds.count {
+                    Some(count) => format!("only {received} of {count} datagrams came to {address} in time"),
+                    None => format!("no datagram came to {address} in time"),
+                });
+                let silent = Tally { silent: 1, ..self.tally };
+                Verdict::from(&silent)
+            }
+            Ended::TimeUp | Ended::Enough | Ended::NoReader => Verdict::from(&self.tally),
+        }
+    }
+}

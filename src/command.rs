@@ -1,0 +1,187 @@
+//! The COMMAND that `udp-listen` runs once its port is bound.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, ErrorKind, IsTerminal};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::signals::Signals;
+use crate::wait::{Sources, wait};
+
+/// How long a command is given to end by itself, and then to end when it is told to.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// A running command, in a process group of its own.
+#[derive(Debug)]
+pub struct Command<'s> {
+    child: Child,
+    signals: &'s Signals,
+    name: String,
+    ended: Option<End>,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With status 0.
+    Success,
+    /// With another status, or by a signal: then it is 128 and the signal's number, as in a shell.
+    Failure(u8),
+}
+
+/// A command that cannot be run.
+#[derive(Debug)]
+pub struct NotRun {
+    name: String,
+    error: io::Error,
+}
+
+impl<'s> Command<'s> {
+    /// Runs `words`, which are a program and its arguments, and tells it where we listen: in
+    /// `UDP_ADDR`, `UDP_HOST` and `UDP_PORT`. What it prints goes to our stderr.
+    pub fn run(words: &[OsString], listening: SocketAddr, signals: &'s Signals) -> Result<Self> {
+        let (program, arguments) = words.split_first().context("there is no COMMAND")?;
+        let name = program.to_string_lossy().into_owned();
+        signals.catch_child()?;
+        let mut command = std::process::Command::new(program);
+        command
+            .args(arguments)
+            .env("UDP_ADDR", listening.to_string())
+            .env("UDP_HOST", listening.ip().to_string())
+            .env("UDP_PORT", listening.port().to_string())
+            .stdout(io::stderr())
+            .process_group(0);
+        if io::stdin().is_terminal() {
+            // A process group in the background that reads the terminal is stopped.
+            command.stdin(Stdio::null());
+        }
+        match command.spawn() {
+            Ok(child) => Ok(Self { child, signals, name, ended: None }),
+            Err(error) => Err(NotRun { name, error }.into()),
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<End>> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait()?.map(End::from);
+        }
+        Ok(self.ended)
+    }
+
+    /// Gives it a moment to end by itself. Says how it did, if it did.
+    pub fn end_soon(&mut self) -> Result<Option<End>> {
+        let until = Instant::now() + GRACE;
+        let watched = Sources { signals: Some(self.signals), ..Sources::default() };
+        loop {
+            let ended = self.ended()?;
+            if ended.is_some() || Instant::now() >= until || self.signals.stopped().is_some() {
+                return Ok(ended);
+            }
+            wait(watched, Some(until))?;
+            self.signals.child_ended();
+        }
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Command<'_> {
+    /// Whatever still runs of it is told to end, and made to if it does not.
+    fn drop(&mut self) {
+        let group = i32::try_from(self.child.id()).map(Pid::from_raw);
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            if self.ended.is_some() {
+                return;
+            }
+            // The group is gone with its last process: then there is nothing to end.
+            let _ = group.map(|group| killpg(group, signal));
+            let _ = self.wait_for_end();
+        }
+    }
+}
+
+impl Command<'_> {
+    fn wait_for_end(&mut self) -> Result<()> {
+        let until = Instant::now() + GRACE;
+        let watched = Sources { signals: Some(self.signals), ..Sources::default() };
+        while self.ended()?.is_none() && Instant::now() < until {
+            wait(watched, Some(until))?;
+            self.signals.stopped();
+            self.signals.child_ended();
+        }
+        Ok(())
+    }
+}
+
+impl From<ExitStatus> for End {
+    fn from(status: ExitStatus) -> Self {
+        match status.code().or_else(|| status.signal().map(|signal| 128 + signal)) {
+            Some(0) => Self::Success,
+            code => Self::Failure(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)),
+        }
+    }
+}
+
+impl NotRun {
+    /// The status that a shell gives: 127 for what is not there, 126 for what cannot be run.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        if self.error.kind() == ErrorKind::NotFound { 127 } else { 126 }
+    }
+}
+
+impl fmt::Display for NotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot run {}", self.name)
+    }
+}
+
+impl std::error::Error for NotRun {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// An address that reaches a socket bound to `address`: a wildcard is reached over the loopback.
+#[must_use]
+pub fn dialable(address: SocketAddr, only_v6: bool) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V6(ip) if ip.is_unspecified() && only_v6 => Ipv6Addr::LOCALHOST.into(),
+        ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_is_dialled_over_the_loopback() {
+        let dial = |text: &str, only_v6| dialable(text.parse().unwrap(), only_v6).to_string();
+        assert_eq!(dial("[::]:53", false), "127.0.0.1:53");
+        assert_eq!(dial("[::]:53", true), "[::1]:53");
+        assert_eq!(dial("0.0.0.0:53", false), "127.0.0.1:53");
+        assert_eq!(dial("192.0.2.1:53", false), "192.0.2.1:53");
+    }
+
+    #[test]
+    fn the_death_of_a_command_has_the_status_a_shell_gives() {
+        assert_eq!(End::from(ExitStatus::from_raw(0)), End::Success);
+        assert_eq!(End::from(ExitStatus::from_raw(7 << 8)), End::Failure(7));
+        assert_eq!(End::from(ExitStatus::from_raw(9)), End::Failure(137));
+    }
+}
