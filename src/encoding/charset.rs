@@ -19,6 +19,9 @@ pub struct Charset {
 pub(super) enum Kind {
     /// As the web reads it.
     Web(&'static encoding_rs::Encoding),
+    /// One of Windows, of one byte a character. The web reads bytes that it leaves undefined as
+    /// control characters; here they mean nothing, as in Python.
+    Windows(&'static encoding_rs::Encoding),
     /// The ISO charset that a Windows one extends: 0x80 to 0x9F are control characters instead.
     Iso(&'static encoding_rs::Encoding),
     /// Seven bits.
@@ -66,6 +69,7 @@ impl Charset {
     pub(super) fn decode(self, bytes: &[u8], out: &mut String, on_bad: OnBad<'_>) -> Result<(), String> {
         match self.kind {
             Kind::Web(encoding) => decode_web(encoding, bytes, 0, out, on_bad),
+            Kind::Windows(encoding) => decode_windows(encoding, bytes, out, on_bad),
             Kind::Iso(encoding) => decode_iso(encoding, bytes, out, on_bad),
             Kind::Ascii => decode_ascii(bytes, out, on_bad),
             Kind::Unicode(width, order) => decode_unicode(width, order, bytes, out, on_bad),
@@ -99,12 +103,40 @@ fn decode_web(
     }
 }
 
+/// The bytes that Windows and ISO read differently, and the characters that ISO reads in them.
+fn is_c1(c: impl Into<u32>) -> bool {
+    (0x80..=0x9f).contains(&c.into())
+}
+
+fn decode_windows(
+    encoding: &'static encoding_rs::Encoding,
+    bytes: &[u8],
+    out: &mut String,
+    on_bad: OnBad<'_>,
+) -> Result<(), String> {
+    if !bytes.iter().any(|byte| is_c1(*byte)) {
+        return decode_web(encoding, bytes, 0, out, on_bad);
+    }
+    for (offset, byte) in bytes.iter().enumerate() {
+        let before = out.len();
+        decode_web(encoding, &[*byte], offset, out, on_bad)?;
+        if out[before..].chars().any(is_c1) {
+            out.truncate(before);
+            on_bad(&[*byte], offset, out)?;
+        }
+    }
+    Ok(())
+}
+
 fn decode_iso(
     windows: &'static encoding_rs::Encoding,
     bytes: &[u8],
     out: &mut String,
     on_bad: OnBad<'_>,
 ) -> Result<(), String> {
+    if !bytes.iter().any(|byte| is_c1(*byte)) {
+        return decode_web(windows, bytes, 0, out, on_bad);
+    }
     for (offset, byte) in bytes.iter().enumerate() {
         match byte {
             0x80..=0x9f => out.push(char::from(*byte)),
@@ -188,7 +220,9 @@ pub(super) struct Encoder<'o> {
 impl<'o> Encoder<'o> {
     pub(super) fn new(charset: Charset, out: &'o mut Vec<u8>) -> Self {
         let web = match charset.kind {
-            Kind::Web(encoding) | Kind::Iso(encoding) => Some(encoding.new_encoder()),
+            Kind::Web(encoding) | Kind::Windows(encoding) | Kind::Iso(encoding) => {
+                Some(encoding.new_encoder())
+            }
             Kind::Ascii | Kind::Unicode(..) => None,
         };
         if let Kind::Unicode(width, Order::Marked) = charset.kind {
@@ -202,6 +236,12 @@ impl<'o> Encoder<'o> {
     pub(super) fn text(&mut self, text: &str) -> Result<(), Unmappable> {
         match self.kind {
             Kind::Web(_) => self.text_web(text, false),
+            Kind::Windows(_) => {
+                let defined = text.find(is_c1).unwrap_or(text.len());
+                self.text_web(&text[..defined], false)?;
+                let c = text[defined..].chars().next();
+                c.map_or(Ok(()), |c| Err(Unmappable { c, at: defined }))
+            }
             Kind::Iso(_) => self.text_iso(text),
             Kind::Ascii => {
                 let ascii = text.find(|c: char| !c.is_ascii()).unwrap_or(text.len());
@@ -234,7 +274,11 @@ impl<'o> Encoder<'o> {
             match result {
                 EncoderResult::InputEmpty => return Ok(()),
                 EncoderResult::OutputFull => {}
-                EncoderResult::Unmappable(c) => return Err(Unmappable { c, at: done - c.len_utf8() }),
+                // The result names U+FFFD where the web forbids a control character; the text knows.
+                EncoderResult::Unmappable(_) => match text[..done].char_indices().next_back() {
+                    Some((at, c)) => return Err(Unmappable { c, at }),
+                    None => return Ok(()),
+                },
             }
         }
     }

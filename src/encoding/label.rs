@@ -1,8 +1,8 @@
 //! The names of charsets: those of the web, those of Python, and near ones for what is neither.
 //!
-//! Where the web means another charset by a name than Python does, the name means Python's. Where
-//! it means a superset of the same charset (`gb2312`, `shift_jis`, `euc_kr`, `big5`), that superset
-//! is spoken: it is what Windows speaks under that name.
+//! Where the web means another charset by a name than Python does, the name means Python's. The
+//! charsets of East Asia are the web's under all their names (`gb2312` is `gbk`): those are the
+//! code pages of Windows, which is who speaks them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use encoding_rs::{
 };
 
 use super::charset::{Charset, Kind, Order, Width};
-use Kind::{Ascii, Iso, Unicode, Web};
+use Kind::{Ascii, Iso, Unicode, Web, Windows};
 
 /// Every charset: what it is called here, and its other names without punctuation.
 const CHARSETS: &[(&str, Kind, &[&str])] = &[
@@ -79,19 +79,19 @@ const CHARSETS: &[(&str, Kind, &[&str])] = &[
     ("iso8859-14", Web(ISO_8859_14), &["latin8", "l8", "iso8859141998", "isoceltic", "isoir199"]),
     ("iso8859-15", Web(ISO_8859_15), &["latin9", "l9", "csisolatin9"]),
     ("iso8859-16", Web(ISO_8859_16), &["latin10", "l10", "iso8859162001", "isoir226"]),
-    ("windows-874", Web(WINDOWS_874), &["cp874", "dos874", "ms874"]),
-    ("windows-1250", Web(WINDOWS_1250), &["cp1250", "1250", "xcp1250"]),
-    ("windows-1251", Web(WINDOWS_1251), &["cp1251", "1251", "xcp1251"]),
-    ("windows-1252", Web(WINDOWS_1252), &["cp1252", "1252", "xcp1252"]),
-    ("windows-1253", Web(WINDOWS_1253), &["cp1253", "1253", "xcp1253"]),
-    ("windows-1254", Web(WINDOWS_1254), &["cp1254", "1254", "xcp1254"]),
-    ("windows-1255", Web(WINDOWS_1255), &["cp1255", "1255", "xcp1255"]),
-    ("windows-1256", Web(WINDOWS_1256), &["cp1256", "1256", "xcp1256"]),
-    ("windows-1257", Web(WINDOWS_1257), &["cp1257", "1257", "xcp1257"]),
-    ("windows-1258", Web(WINDOWS_1258), &["cp1258", "1258", "xcp1258"]),
+    ("windows-874", Windows(WINDOWS_874), &["cp874", "dos874", "ms874"]),
+    ("windows-1250", Windows(WINDOWS_1250), &["cp1250", "1250", "xcp1250"]),
+    ("windows-1251", Windows(WINDOWS_1251), &["cp1251", "1251", "xcp1251"]),
+    ("windows-1252", Windows(WINDOWS_1252), &["cp1252", "1252", "xcp1252"]),
+    ("windows-1253", Windows(WINDOWS_1253), &["cp1253", "1253", "xcp1253"]),
+    ("windows-1254", Windows(WINDOWS_1254), &["cp1254", "1254", "xcp1254"]),
+    ("windows-1255", Windows(WINDOWS_1255), &["cp1255", "1255", "xcp1255"]),
+    ("windows-1256", Windows(WINDOWS_1256), &["cp1256", "1256", "xcp1256"]),
+    ("windows-1257", Windows(WINDOWS_1257), &["cp1257", "1257", "xcp1257"]),
+    ("windows-1258", Windows(WINDOWS_1258), &["cp1258", "1258", "xcp1258"]),
     ("cp866", Web(IBM866), &["866", "ibm866", "csibm866"]),
     ("koi8-r", Web(KOI8_R), &["koi", "koi8", "cskoi8r"]),
-    ("koi8-u", Web(KOI8_U), &["koi8ru"]),
+    ("koi8-ru", Web(KOI8_U), &[]),
     ("mac-roman", Web(MACINTOSH), &["macintosh", "mac", "csmacintosh", "xmacroman"]),
     ("mac-cyrillic", Web(X_MAC_CYRILLIC), &["maccyrillic", "xmaccyrillic", "xmacukrainian"]),
     (
@@ -148,7 +148,11 @@ const CHARSETS: &[(&str, Kind, &[&str])] = &[
 ];
 
 /// Names that must not be taken for what the web, or a similar name, means by them; and what to use.
-const REFUSED: &[(&str, &str)] = &[("tis620", "iso8859-11 or windows-874"), ("xuserdefined", "latin-1")];
+const REFUSED: &[(&str, &str)] = &[
+    ("koi8u", "koi8-ru, which differs from it in two letters"),
+    ("tis620", "iso8859-11 or windows-874"),
+    ("xuserdefined", "latin-1"),
+];
 
 /// How near two names must be for one to be suggested for the other, from 0 to 1.
 const NEAR: f64 = 0.75;

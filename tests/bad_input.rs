@@ -1,0 +1,206 @@
+//! Bad input gets one clear sentence and the right status.
+
+mod common;
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use common::{Running, at, path, path_with_tools, socket, tool};
+
+/// What a run says on stderr, which must end it with `status`.
+fn complaint(name: &str, arguments: &[&str], status: i32) -> String {
+    let assert = tool(name).args(arguments).write_stdin("hi\n").assert().code(status).stdout("");
+    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
+}
+
+/// What a shell's `script` says on stderr, with the status of its end.
+fn shell(script: &str) -> (Option<i32>, String) {
+    let finished =
+        Running::spawn(Command::new("sh").args(["-c", script]).env("PATH", path_with_tools())).finish();
+    assert_eq!(finished.text(), "");
+    (finished.code(), finished.err)
+}
+
+#[test]
+fn a_bad_endpoint_is_a_usage_error_that_shows_a_right_one() {
+    for (name, endpoint, words) in [
+        (
+            "udp-send",
+            "127.0.0.1",
+            "'127.0.0.1' for '<DEST>': it has no port; write 127.0.0.1:PORT, as in 127.0.0.1:7788",
+        ),
+        ("udp-listen", "localhost", "'localhost' for '<ENDPOINT>': it has no port; write localhost:PORT"),
+        (
+            "udp-recv",
+            "host:65536",
+            "'host:65536' for '[ENDPOINT]': 65536 is not a port; ports go up to 65535",
+        ),
+        ("udp-chat", "ho st:9", "'ho st:9' for '[PEER]...': ' ' cannot stand in a host name"),
+        ("udp-send", "256.0.0.1:9", "256.0.0.1 is not an IPv4 address: that is four numbers from 0 to 255"),
+        ("udp-send", "::1:9", "an IPv6 address stands in brackets"),
+        ("udp-send", "host:0", "nothing can be sent to port 0; ports go from 1 to 65535"),
+        ("udp-listen", "7788", "a port stands behind a colon: write :7788"),
+        ("udp-send", "", "it is empty; write HOST:PORT, as in 127.0.0.1:7788"),
+    ] {
+        let said = complaint(name, &[endpoint], 2);
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_bad_source_is_a_usage_error() {
+    for name in ["udp-send", "udp-recv", "udp-chat"] {
+        let said = complaint(name, &["127.0.0.1:9", "--bind", "nowhere"], 2);
+        assert!(said.contains("'nowhere' for '--bind <ADDR>': it has no port"), "{said}");
+    }
+}
+
+#[test]
+fn a_bad_length_of_time_is_a_usage_error() {
+    for name in ["udp-recv", "udp-listen", "udp-chat"] {
+        for time in ["banana", "5 parsecs", "-5s", "", "1e9", "inf"] {
+            let said = complaint(name, &["127.0.0.1:9", &format!("-w={time}")], 2);
+            let words = "it is not a length of time; write one as in 500ms, 5s, 1m30s, or 5 for seconds";
+            assert!(said.contains(words) || said.contains("a value is required"), "{time}: {said}");
+        }
+        let said = complaint(name, &["127.0.0.1:9", "-w", "0"], 2);
+        assert!(said.contains("it is no time at all; write a longer one, as in 1ms"), "{said}");
+    }
+}
+
+#[test]
+fn a_bad_count_is_a_usage_error() {
+    for count in ["0", "-1", "many", "1.5"] {
+        let said = complaint("udp-listen", &[":0", &format!("-n={count}")], 2);
+        assert!(said.contains(&format!("invalid value '{count}' for '--count <N>'")), "{said}");
+    }
+}
+
+#[test]
+fn options_that_exclude_each_other_are_a_usage_error() {
+    let said = complaint("udp-send", &[":9", "-4", "-6"], 2);
+    assert!(said.contains("'--ipv4' cannot be used with '--ipv6'"), "{said}");
+    let said = complaint("udp-send", &[":9", "--errors", "ignore"], 2);
+    assert!(said.contains("--encoding <LABEL>"), "{said}");
+}
+
+#[test]
+fn an_address_of_the_other_version_of_ip_is_trouble() {
+    assert_eq!(
+        complaint("udp-send", &["127.0.0.1:9", "-6"], 1),
+        "udp-send: cannot use 127.0.0.1:9: it has no IPv6 address, and -6 was given\n"
+    );
+    assert_eq!(
+        complaint("udp-send", &["127.0.0.1:9", "--bind", "[::1]:0"], 1),
+        "udp-send: cannot send from [::1]:0: 127.0.0.1:9 is not [::1]:0's version of IP\n"
+    );
+}
+
+#[test]
+fn an_unresolvable_host_is_named() {
+    for name in ["udp-send", "udp-recv"] {
+        let said = complaint(name, &["nosuch.invalid:9"], 1);
+        assert!(said.starts_with(&format!("{name}: cannot resolve nosuch.invalid:9: ")), "{said}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_way_out() {
+    let holder = socket();
+    let (address, port) = (at(&holder), holder.local_addr().unwrap().port());
+    for arguments in
+        [&["udp-listen", &address][..], &["udp-recv", "--bind", &address], &["udp-chat", "--bind", &address]]
+    {
+        let said = complaint(arguments[0], &arguments[1..], 1);
+        let words = format!(
+            "{}: cannot bind {address}: port {port} is in use by another socket; `ss -ulpn sport = :{port}` \
+             shows whose; choose another port, or 0 for any free one\n",
+            arguments[0]
+        );
+        assert_eq!(said, words);
+    }
+}
+
+#[test]
+fn a_privileged_port_is_denied_with_the_way_out() {
+    let first_free = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if first_free.trim() == "0" {
+        // No port is privileged here.
+        return;
+    }
+    let mut command = Command::new(path("udp-listen"));
+    if nix::unistd::geteuid().is_root() {
+        // Nobody, who has no privilege.
+        command.uid(65_534);
+    }
+    let finished = Running::spawn(command.arg("127.0.0.1:1")).finish();
+    assert_eq!(finished.code(), Some(1));
+    assert_eq!(
+        finished.err,
+        "udp-listen: cannot bind 127.0.0.1:1: permission denied: low ports are for root and for programs with \
+         CAP_NET_BIND_SERVICE; choose a port from 1024 up\n"
+    );
+}
+
+#[test]
+fn an_address_of_another_machine_cannot_be_bound() {
+    let said = complaint("udp-listen", &["192.0.2.1:0"], 1);
+    assert_eq!(
+        said,
+        "udp-listen: cannot bind 192.0.2.1:0: 192.0.2.1 is not an address of this machine; `ip address` lists those it has\n"
+    );
+}
+
+#[test]
+fn a_broadcast_address_is_sent_to_only_where_that_is_allowed() {
+    assert_eq!(
+        complaint("udp-send", &["255.255.255.255:9"], 1),
+        "udp-send: cannot send to 255.255.255.255:9: permission denied; a broadcast address needs --broadcast\n"
+    );
+}
+
+#[test]
+fn closed_standard_streams_are_trouble() {
+    let stdin = (Some(1), "udp-send: cannot read standard input: it is closed\n".to_owned());
+    assert_eq!(shell("udp-send 127.0.0.1:9 <&-"), stdin);
+    let stdout = (Some(1), "udp-listen: cannot write standard output: it is closed\n".to_owned());
+    assert_eq!(shell("udp-listen :0 >&-"), stdout);
+    // Where nobody can be told, the status still tells.
+    assert_eq!(shell("udp-listen :0 >&- 2>&-"), (Some(1), String::new()));
+}
+
+#[test]
+fn input_that_cannot_be_read_is_trouble() {
+    let finished = shell("udp-send 127.0.0.1:9 </");
+    assert_eq!(finished, (Some(1), "udp-send: cannot read standard input: is a directory\n".to_owned()));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_trouble() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), full);
+    let address = listen.await_listening();
+    socket().send_to(b"hi", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!(finished.code(), Some(1));
+    assert_eq!(finished.err, "udp-listen: cannot write standard output: no space left on device\n");
+}
+
+#[test]
+fn an_endless_line_is_trouble() {
+    assert_eq!(
+        shell("udp-send 127.0.0.1:9 </dev/zero"),
+        (
+            Some(1),
+            "udp-send: line 1 is longer than 1048576 bytes, and the largest datagram is 65507 bytes\n"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
+fn nonsense_is_shown_harmless() {
+    let said = complaint("udp-listen", &[":0", "-q", "--", "/nosuch/\x1b[2J"], 127);
+    assert_eq!(said, "udp-listen: cannot run /nosuch/\\x1b[2J: no such file or directory\n");
+}

@@ -1,0 +1,290 @@
+//! Charsets on the wire, in both directions.
+
+mod common;
+
+use std::process::Command;
+
+use common::{Running, at, receive, socket, tool};
+use udp_tools::batch::Batch;
+use udp_tools::encoding::{Charset, Encoding, Policy};
+
+/// A text, a label and the bytes that the text has in that charset, as Python 3.11 wrote them.
+const SAMPLES: &[(&str, &str, &[u8])] = &[
+    ("你好", "gbk", b"\xc4\xe3\xba\xc3"),
+    ("你好", "GB2312", b"\xc4\xe3\xba\xc3"),
+    ("你好", "cp936", b"\xc4\xe3\xba\xc3"),
+    ("你好", "utf_8", b"\xe4\xbd\xa0\xe5\xa5\xbd"),
+    ("你好", "utf_16_le", b"\x60\x4f\x7d\x59"),
+    ("你好", "UTF-16BE", b"\x4f\x60\x59\x7d"),
+    ("你", "utf-16", b"\xff\xfe\x60\x4f"),
+    ("\u{1f600}", "utf-16-le", b"\x3d\xd8\x00\xde"),
+    ("\u{1f600}", "utf-32-be", b"\x00\x01\xf6\x00"),
+    ("é", "utf_32_le", b"\xe9\x00\x00\x00"),
+    ("é", "utf32", b"\xff\xfe\x00\x00\xe9\x00\x00\x00"),
+    ("é", "utf_8_sig", b"\xef\xbb\xbf\xc3\xa9"),
+    ("\u{1f600}㐀", "gb18030", b"\x94\x39\xfc\x36\x81\x39\xee\x39"),
+    ("繁體", "big5", b"\xc1\x63\xc5\xe9"),
+    ("繁體", "cp950", b"\xc1\x63\xc5\xe9"),
+    ("こんにちは", "shift_jis", b"\x82\xb1\x82\xf1\x82\xc9\x82\xbf\x82\xcd"),
+    ("漢ｱ", "cp932", b"\x8a\xbf\xb1"),
+    ("日本", "euc_jp", b"\xc6\xfc\xcb\xdc"),
+    ("a日本", "iso2022_jp", b"a\x1b$BF|K\\\x1b(B"),
+    ("안녕", "euc-kr", b"\xbe\xc8\xb3\xe7"),
+    ("안녕", "cp949", b"\xbe\xc8\xb3\xe7"),
+    ("é\u{80}ÿ", "latin-1", b"\xe9\x80\xff"),
+    ("é", "iso-8859-1", b"\xe9"),
+    ("€", "latin9", b"\xa4"),
+    ("ğ\u{80}", "iso8859-9", b"\xf0\x80"),
+    ("€ž", "windows-1252", b"\x80\x9e"),
+    ("Привет", "cp1251", b"\xcf\xf0\xe8\xe2\xe5\xf2"),
+    ("Привет", "koi8-r", b"\xf0\xd2\xc9\xd7\xc5\xd4"),
+    ("Привет", "cp866", b"\x8f\xe0\xa8\xa2\xa5\xe2"),
+    ("plain", "us-ascii", b"plain"),
+];
+
+fn encoding(label: &str, errors: Option<Policy>) -> Encoding {
+    Encoding {
+        charset: Some(label.parse::<Charset>().unwrap_or_else(|error| panic!("{label}: {error}"))),
+        errors,
+    }
+}
+
+fn encoded(label: &str, errors: Option<Policy>, text: &[u8]) -> Result<Vec<u8>, String> {
+    let mut batch = Batch::new();
+    batch.push(text, None);
+    encoding(label, errors).encode(&mut batch).map_err(|error| error.what)?;
+    Ok(batch.iter().next().unwrap().payload.to_vec())
+}
+
+fn decoded(label: &str, errors: Option<Policy>, bytes: &[u8]) -> Result<String, String> {
+    let mut batch = Batch::new();
+    batch.push(bytes, None);
+    match encoding(label, errors).decode(&mut batch).pop() {
+        Some(undecodable) => Err(undecodable.what),
+        None => Ok(String::from_utf8(batch.iter().next().unwrap().payload.to_vec()).unwrap()),
+    }
+}
+
+#[test]
+fn texts_have_the_bytes_that_python_gives_them_and_the_reverse() {
+    for (text, label, bytes) in SAMPLES {
+        assert_eq!(encoded(label, None, text.as_bytes()).as_deref(), Ok(*bytes), "{text} in {label}");
+        assert_eq!(decoded(label, None, bytes).as_deref(), Ok(*text), "{text} in {label}");
+    }
+}
+
+#[test]
+fn what_a_charset_cannot_say_is_handled_as_python_does() {
+    for (policy, expected) in [
+        (Policy::Ignore, &b"ab"[..]),
+        (Policy::Replace, b"a??b"),
+        (Policy::BackslashReplace, b"a\\u4f60\\U0001f600b"),
+        (Policy::XmlCharRefReplace, b"a&#20320;&#128512;b"),
+    ] {
+        for label in ["latin-1", "ascii", "windows-1252", "iso8859-9", "koi8-r"] {
+            let bytes = encoded(label, Some(policy), "a你\u{1f600}b".as_bytes());
+            assert_eq!(bytes.as_deref(), Ok(expected), "{label} {policy:?}");
+        }
+    }
+    assert_eq!(
+        encoded("ascii", Some(Policy::BackslashReplace), "é".as_bytes()).as_deref(),
+        Ok(&b"\\xe9"[..])
+    );
+    // A stand-in in the middle of a charset with a state leaves the state right.
+    let japanese = encoded("iso2022_jp", Some(Policy::Replace), "日é日".as_bytes());
+    assert_eq!(japanese.as_deref(), Ok(&b"\x1b$BF|\x1b(B?\x1b$BF|\x1b(B"[..]));
+    assert_eq!(encoded("iso2022_jp", Some(Policy::Replace), b"a\x1bb\x0e").as_deref(), Ok(&b"a?b?"[..]));
+}
+
+#[test]
+fn strict_encoding_says_which_character() {
+    assert_eq!(
+        encoded("latin-1", None, "né 你".as_bytes()).unwrap_err(),
+        "character 4, 你 (U+4F60), cannot be said in latin-1; --errors replace and its kin send a stand-in"
+    );
+}
+
+#[test]
+fn input_that_is_not_utf_8_is_handled_by_the_policy() {
+    let text = b"a\xffb";
+    assert_eq!(
+        encoded("gbk", None, text).unwrap_err(),
+        "\\xff after character 1 is not UTF-8, which --encoding reads"
+    );
+    assert_eq!(encoded("gbk", Some(Policy::Ignore), text).as_deref(), Ok(&b"ab"[..]));
+    assert_eq!(encoded("gbk", Some(Policy::Replace), text).as_deref(), Ok(&b"a?b"[..]));
+    assert_eq!(encoded("gbk", Some(Policy::BackslashReplace), text).as_deref(), Ok(&b"a\\xffb"[..]));
+    assert_eq!(encoded("utf-16-be", Some(Policy::Replace), text).as_deref(), Ok(&b"\0a\xff\xfd\0b"[..]));
+}
+
+#[test]
+fn bytes_that_mean_nothing_are_handled_as_python_does() {
+    for (label, bytes, escaped, replaced) in [
+        ("gbk", &b"a\xffb\x81"[..], "a\\xffb\\x81", "a\u{fffd}b\u{fffd}"),
+        ("utf-8", b"a\xe4\xbdb", "a\\xe4\\xbdb", "a\u{fffd}b"),
+        ("ascii", b"a\xe9", "a\\xe9", "a\u{fffd}"),
+        ("windows-1252", b"a\x81", "a\\x81", "a\u{fffd}"),
+        ("utf-16-le", b"a\0\x00\xd8b\0c", "a\\x00\\xd8b\\x63", "a\u{fffd}b\u{fffd}"),
+        ("utf-32-be", b"\0\x11\0\0\0\0\0a\0", "\\x00\\x11\\x00\\x00a\\x00", "\u{fffd}a\u{fffd}"),
+    ] {
+        assert_eq!(decoded(label, None, bytes).as_deref(), Ok(escaped), "{label}");
+        assert_eq!(decoded(label, Some(Policy::Replace), bytes).as_deref(), Ok(replaced), "{label}");
+    }
+    assert_eq!(decoded("gbk", Some(Policy::Ignore), b"a\xffb").as_deref(), Ok("ab"));
+    assert_eq!(decoded("gbk", Some(Policy::Strict), b"a\xffb").unwrap_err(), "\\xff at byte 1 is not gbk");
+}
+
+#[test]
+fn a_byte_order_mark_changes_no_charset() {
+    assert_eq!(decoded("gbk", None, b"\xef\xbb\xbfa").as_deref(), Ok("锘縜"));
+    assert_eq!(decoded("utf-16-le", None, b"\xff\xfea\0").as_deref(), Ok("\u{feff}a"));
+    assert_eq!(decoded("utf-16", None, b"\xfe\xff\0a").as_deref(), Ok("a"));
+    assert_eq!(decoded("utf-16", None, b"a\0").as_deref(), Ok("a"));
+}
+
+#[test]
+fn an_unknown_charset_is_a_usage_error_that_suggests_near_ones() {
+    for (label, words) in [
+        ("gkb", "no such charset; did you mean gbk?"),
+        ("shift-jsi", "did you mean shift_jis"),
+        ("utf-61", "did you mean utf-16"),
+        ("windows-1259", "did you mean windows-125"),
+        ("klingon", "no such charset; some are utf-8, gbk, "),
+        ("", "no such charset; some are utf-8, gbk, "),
+        ("hz", "no such charset"),
+        ("tis-620", "it is not spoken here; use iso8859-11 or windows-874"),
+        ("koi8-u", "it is not spoken here; use koi8-ru, which differs from it in two letters"),
+    ] {
+        let assert = tool("udp-listen").args([":0", "-e", label]).assert().code(2);
+        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert!(said.contains(words) && said.contains("--encoding <LABEL>"), "{label}: {said}");
+    }
+}
+
+#[test]
+fn a_policy_for_encoding_only_is_refused_where_nothing_is_encoded() {
+    let assert =
+        tool("udp-listen").args([":0", "-e", "gbk", "--errors", "xmlcharrefreplace"]).assert().code(2);
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("[possible values: strict, ignore, replace, backslashreplace]"), "{said}");
+}
+
+#[test]
+fn a_line_that_cannot_be_encoded_is_trouble_after_the_earlier_ones() {
+    let peer = socket();
+    let said = format!(
+        "udp-send: cannot send line 2 to {}: character 1, 你 (U+4F60), cannot be said in latin-1; \
+         --errors replace and its kin send a stand-in\n",
+        at(&peer)
+    );
+    tool("udp-send")
+        .args([&at(&peer), "-e", "latin-1"])
+        .write_stdin("é\n你\nnever\n")
+        .assert()
+        .code(1)
+        .stderr(said);
+    tool("udp-send")
+        .args([&at(&peer), "-e", "latin1", "--errors", "replace"])
+        .write_stdin("你\n")
+        .assert()
+        .success();
+    assert_eq!(receive(&peer).0, b"\xe9");
+    assert_eq!(receive(&peer).0, b"?");
+}
+
+#[test]
+fn a_listener_decodes_and_loses_nothing() {
+    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "3", "-e", "gbk"]);
+    let sender = socket();
+    for payload in [&b"\xc4\xe3\xba\xc3"[..], b"\xff\x00ok", b""] {
+        sender.send_to(payload, address).unwrap();
+    }
+    assert_eq!(listen.finish().text(), "你好\n\\xff\0ok\n\n");
+}
+
+#[test]
+fn a_strict_listener_leaves_out_what_it_cannot_read_says_so_and_lives() {
+    let (mut listen, address) =
+        Running::listening("udp-listen", &[":0", "-n", "3", "-e", "gbk", "--errors", "strict"]);
+    let sender = socket();
+    for payload in [&b"a"[..], b"\xff", b"b"] {
+        sender.send_to(payload, address).unwrap();
+    }
+    listen.err_line_with(&format!("left out a datagram from {}: \\xff at byte 0 is not gbk", at(&sender)));
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(1), "a\nb\n"));
+}
+
+#[test]
+fn a_request_is_encoded_and_its_reply_decoded() {
+    let server = socket();
+    let address = at(&server);
+    let answer = std::thread::spawn(move || {
+        let (request, peer) = receive(&server);
+        server.send_to(b"\xd4\xd9\xbc\xfb", peer).unwrap();
+        request
+    });
+    tool("udp-recv")
+        .args([&address, "-p", "-e", "gbk", "你好"])
+        .assert()
+        .success()
+        .stdout(format!("{address}\t再见\n"));
+    assert_eq!(answer.join().unwrap(), b"\xc4\xe3\xba\xc3");
+}
+
+/// The charsets that Python and we must agree on in every byte and every character. The others
+/// are those of East Asia, where we speak the code pages of Windows, and `cp1255`, where Python
+/// lacks one point.
+const SAME_AS_PYTHON: &str = "ascii latin-1 iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 iso8859-8 \
+    iso8859-9 iso8859-10 iso8859-11 iso8859-13 iso8859-14 iso8859-15 iso8859-16 cp874 cp1250 cp1251 cp1252 cp1253 \
+    cp1254 cp1256 cp1257 cp1258 cp866 koi8-r mac_roman mac_cyrillic utf-8 utf_8_sig utf-16 utf-16-le utf-16-be \
+    utf-32 utf-32-le utf-32-be";
+
+/// For each charset: a line of what every character up to U+FFFF is on the wire, and a line of what
+/// every two bytes say.
+const PYTHON_TABLES: &str = "
+import sys
+chars = [chr(c) for c in range(0x10000) if not 0xd800 <= c < 0xe000]
+for label in sys.argv[1:]:
+    print(' '.join(c.encode(label, 'ignore').hex() for c in chars))
+    print(' '.join(bytes([a, b]).decode(label, 'backslashreplace').encode().hex() for a in range(256) for b in range(256)))
+";
+
+#[test]
+#[ignore = "needs python3"]
+fn whole_charsets_are_the_same_as_python_s() {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hexes = |batch: &Batch| batch.iter().map(|datagram| hex(datagram.payload)).collect::<Vec<_>>();
+    let labels: Vec<&str> = SAME_AS_PYTHON.split_whitespace().collect();
+    let output = Command::new("python3").args(["-c", PYTHON_TABLES]).args(&labels).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tables = String::from_utf8(output.stdout).unwrap();
+    let mut tables = tables.lines();
+    for label in labels {
+        let mut batch = Batch::new();
+        for c in (0..0x1_0000).filter_map(char::from_u32) {
+            batch.push(c.to_string().as_bytes(), None);
+        }
+        encoding(label, Some(Policy::Ignore)).encode(&mut batch).unwrap();
+        // Not assert_eq: it would print both tables.
+        let theirs: Vec<&str> = tables.next().unwrap().split(' ').collect();
+        assert!(hexes(&batch) == theirs, "the characters of {label}");
+        batch.clear();
+        for bytes in (0..=u16::MAX).map(u16::to_be_bytes) {
+            batch.push(&bytes, None);
+        }
+        encoding(label, None).decode(&mut batch);
+        let theirs: Vec<&str> = tables.next().unwrap().split(' ').collect();
+        assert!(hexes(&batch) == theirs, "the bytes of {label}");
+    }
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn samples_are_the_same_in_python() {
+    for (text, label, bytes) in SAMPLES {
+        let script = "import sys; sys.stdout.buffer.write(sys.argv[1].encode(sys.argv[2]))";
+        let output = Command::new("python3").args(["-c", script, text, label]).output().unwrap();
+        assert_eq!(&output.stdout, bytes, "{text} in {label}");
+    }
+}

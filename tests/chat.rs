@@ -1,0 +1,144 @@
+//! What `udp-chat` does.
+
+mod common;
+
+use std::net::UdpSocket;
+
+use common::{Running, at, deserted, receive, socket, tool};
+use nix::sys::signal::Signal;
+
+/// A chat on the loopback, and where it is reached.
+fn chat(arguments: &[&str]) -> (Running, std::net::SocketAddr) {
+    Running::listening("udp-chat", &[&["--bind", "127.0.0.1:0"], arguments].concat())
+}
+
+#[test]
+fn lines_go_out_and_datagrams_come_in_at_once() {
+    let peer = socket();
+    let (mut chat, address) = chat(&[&at(&peer)]);
+    peer.send_to(b"before you ask", address).unwrap();
+    assert_eq!(chat.line(), format!("{}\tbefore you ask", at(&peer)));
+    chat.type_line("hello");
+    assert_eq!(receive(&peer), (b"hello".to_vec(), address));
+    peer.send_to(b"hello yourself", address).unwrap();
+    assert_eq!(chat.line(), format!("{}\thello yourself", at(&peer)));
+    assert_eq!(chat.finish().code(), Some(0));
+}
+
+#[test]
+fn a_plain_line_goes_to_every_peer() {
+    let (one, two) = (socket(), socket());
+    let (mut chat, _) = chat(&[&at(&one), &at(&two)]);
+    chat.type_line("hello all");
+    assert_eq!(receive(&one).0, b"hello all");
+    assert_eq!(receive(&two).0, b"hello all");
+}
+
+#[test]
+fn an_addressed_line_goes_to_that_one_alone() {
+    let (one, two) = (socket(), socket());
+    let (mut chat, _) = chat(&[&at(&one)]);
+    chat.type_line(&format!("@{} psst", at(&two)));
+    chat.type_line("@@home");
+    assert_eq!(receive(&two).0, b"psst");
+    assert_eq!(receive(&one).0, b"@home");
+    chat.type_line(&format!("@{}", at(&two)));
+    chat.err_line_with(&format!("talking to {}", at(&two)));
+    chat.type_line("now you");
+    assert_eq!(receive(&two).0, b"now you");
+}
+
+#[test]
+fn the_first_who_is_heard_is_talked_to() {
+    let (mut chat, address) = chat(&[]);
+    chat.type_line("anybody?");
+    chat.err_line_with("there is nobody to talk to yet; write @HOST:PORT TEXT");
+    let (one, two) = (socket(), socket());
+    one.send_to(b"me", address).unwrap();
+    chat.err_line_with(&format!("talking to {}", at(&one)));
+    two.send_to(b"and me", address).unwrap();
+    assert_eq!(chat.line(), format!("{}\tme", at(&one)));
+    assert_eq!(chat.line(), format!("{}\tand me", at(&two)));
+    chat.type_line("you came first");
+    assert_eq!(receive(&one).0, b"you came first");
+    assert_eq!(chat.finish().code(), Some(1));
+}
+
+#[test]
+fn what_it_does_not_understand_it_says_and_goes_on() {
+    let peer = socket();
+    let (mut chat, _) = chat(&[&at(&peer), "-e", "latin-1"]);
+    chat.type_line("@bob hi");
+    chat.err_line_with("cannot understand @bob; ");
+    chat.type_line("你好");
+    chat.err_line_with("cannot send line 2: character 1, 你 (U+4F60), cannot be said in latin-1");
+    chat.type_line(&"x".repeat(65_508));
+    chat.err_line_with(
+        "cannot send line 3: it is 65508 bytes, and the largest datagram over IPv4 is 65507 bytes",
+    );
+    chat.type_line("@[::1]:9 six");
+    chat.err_line_with("cannot send line 4");
+    chat.type_line("still here");
+    assert_eq!(receive(&peer).0, b"still here");
+    assert_eq!(chat.finish().code(), Some(1));
+}
+
+#[test]
+fn a_refusal_names_the_peer_and_ends_nothing() {
+    let (nobody, peer) = (deserted(), socket());
+    for bind in ["127.0.0.1:0", ":0"] {
+        let (mut chat, _) = Running::listening("udp-chat", &["--bind", bind, &at(&peer)]);
+        chat.type_line(&format!("@{nobody} hello?"));
+        chat.err_line_with(&format!("{nobody} refused a datagram: nobody listens on that port"));
+        chat.type_line("still here");
+        assert_eq!(receive(&peer).0, b"still here");
+        assert_eq!(chat.finish().code(), Some(4));
+    }
+}
+
+#[test]
+fn one_socket_talks_over_both_versions_of_ip() {
+    let (v4, v6) = (socket(), UdpSocket::bind("[::1]:0").unwrap());
+    v6.set_read_timeout(Some(common::DEADLINE)).unwrap();
+    let (mut chat, address) = Running::listening("udp-chat", &["--bind", ":0", &at(&v4), &at(&v6)]);
+    chat.type_line("hello both");
+    assert_eq!(receive(&v4).0, b"hello both");
+    assert_eq!(receive(&v6).0, b"hello both");
+    v4.send_to(b"four", address).unwrap();
+    assert_eq!(chat.line(), format!("{}\tfour", at(&v4)));
+    v6.send_to(b"six", ("::1", address.port())).unwrap();
+    assert_eq!(chat.line(), format!("{}\tsix", at(&v6)));
+}
+
+#[test]
+fn two_chats_talk_gbk_to_each_other() {
+    let (mut one, first) = chat(&["-e", "gbk"]);
+    let (mut two, second) = chat(&["-e", "cp936", &first.to_string()]);
+    two.type_line("你好");
+    assert_eq!(one.line(), format!("{second}\t你好"));
+    one.type_line("再见");
+    assert_eq!(two.line(), format!("{first}\t再见"));
+}
+
+#[test]
+fn it_ends_after_as_many_datagrams_as_were_asked_for() {
+    let peer = socket();
+    let (mut chat, address) = chat(&["-n", "1", "-w", "1h"]);
+    peer.send_to(b"one", address).unwrap();
+    assert_eq!(chat.line(), format!("{}\tone", at(&peer)));
+    // Its stdin is still open: the count alone ends it.
+    chat.await_end_of_stdout();
+    assert_eq!(chat.finish().code(), Some(0));
+}
+
+#[test]
+fn too_few_datagrams_are_silence() {
+    let command = ["--bind", "127.0.0.1:0", "-q", "-n", "1", "-w", "30ms"];
+    tool("udp-chat").args(command).assert().code(3).stdout("").stderr("");
+}
+
+#[test]
+fn an_interrupt_ends_it_by_that_signal() {
+    let (chat, _) = chat(&[]);
+    assert_eq!(chat.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
+}

@@ -1,0 +1,255 @@
+//! What the tests share: programs that run beside the test, and lines awaited with a deadline.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses a part of this")]
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Far longer than anything here takes: only a hang meets it.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A run of one of our tools, from its beginning to its end, in the manner of `assert_cmd`.
+pub fn tool(name: &str) -> assert_cmd::Command {
+    let mut command = assert_cmd::Command::new(path(name));
+    command.timeout(DEADLINE);
+    command
+}
+
+/// Where one of our tools lies.
+pub fn path(name: &str) -> &'static str {
+    match name {
+        "udp-send" => env!("CARGO_BIN_EXE_udp-send"),
+        "udp-recv" => env!("CARGO_BIN_EXE_udp-recv"),
+        "udp-listen" => env!("CARGO_BIN_EXE_udp-listen"),
+        "udp-chat" => env!("CARGO_BIN_EXE_udp-chat"),
+        other => panic!("there is no tool {other}"),
+    }
+}
+
+/// The `PATH` with our tools in front, for what a shell runs.
+pub fn path_with_tools() -> String {
+    let tools = std::path::Path::new(path("udp-send")).parent().unwrap();
+    format!("{}:{}", tools.display(), std::env::var("PATH").unwrap())
+}
+
+/// A socket of this test on the loopback. It gives up a wait at the deadline.
+pub fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket
+}
+
+/// Where a socket of this test is reached.
+pub fn at(socket: &UdpSocket) -> String {
+    socket.local_addr().unwrap().to_string()
+}
+
+/// The next datagram and who sent it.
+pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; 65_536];
+    let (size, peer) = socket.recv_from(&mut buffer).expect("a datagram before the deadline");
+    buffer.truncate(size);
+    (buffer, peer)
+}
+
+/// An address at which nobody listens: the port was ours a moment ago.
+pub fn deserted() -> String {
+    at(&socket())
+}
+
+/// A program that runs beside the test.
+pub struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// `None` where the test has given it another stdout than ours.
+    out: Option<Lines>,
+    err: Lines,
+}
+
+/// How a program ended, and what it had printed that was not read yet.
+pub struct Finished {
+    pub status: ExitStatus,
+    pub out: Vec<u8>,
+    pub err: String,
+}
+
+/// The lines of a pipe, read by a thread so that they can be awaited with a deadline.
+struct Lines(Receiver<Vec<u8>>);
+
+impl Running {
+    pub fn start(program: &str, arguments: &[impl AsRef<OsStr>]) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Self::spawn(&mut command)
+    }
+
+    pub fn spawn(command: &mut Command) -> Self {
+        Self::spawn_into(command, Stdio::piped())
+    }
+
+    /// Starts `command` with a stdout that need not be read.
+    pub fn spawn_into(command: &mut Command, stdout: impl Into<Stdio>) -> Self {
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self {
+            stdin: child.stdin.take(),
+            out: child.stdout.take().map(Lines::of),
+            err: Lines::of(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
+    /// Starts one of our tools that listens, and waits until it does. Says where it is reached.
+    pub fn listening(name: &str, arguments: &[&str]) -> (Self, SocketAddr) {
+        let mut running = Self::start(path(name), arguments);
+        let address = running.await_listening();
+        (running, address)
+    }
+
+    pub fn await_listening(&mut self) -> SocketAddr {
+        let said = self.err_line_with("listening on ");
+        let address: SocketAddr = said.rsplit(' ').next().unwrap().parse().unwrap();
+        if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address }
+    }
+
+    /// The next line of stdout, without its newline.
+    pub fn line(&mut self) -> String {
+        String::from_utf8(self.out.as_ref().unwrap().next().expect("a line on stdout before its end"))
+            .unwrap()
+    }
+
+    /// The next line of stderr that has `words` in it.
+    pub fn err_line_with(&mut self, words: &str) -> String {
+        loop {
+            let line = self.err.next().unwrap_or_else(|| panic!("stderr ended without {words:?}"));
+            let line = String::from_utf8(line).unwrap();
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits until it prints no more, because it has ended.
+    pub fn await_end_of_stdout(&mut self) {
+        assert_eq!(self.out.as_ref().unwrap().next(), None);
+    }
+
+    pub fn type_line(&mut self, line: &str) {
+        self.type_bytes(format!("{line}\n").as_bytes());
+    }
+
+    pub fn type_bytes(&mut self, bytes: &[u8]) {
+        self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Sends a signal and waits for the end, with stdin still open: nothing else ends it.
+    pub fn ended_by(mut self, signal: Signal) -> Finished {
+        let stdin = self.stdin.take();
+        self.signal(signal);
+        let finished = self.finish();
+        drop(stdin);
+        finished
+    }
+
+    /// Waits for the end, with stdin closed.
+    pub fn finish(mut self) -> Finished {
+        self.close_stdin();
+        let out = self.out.as_ref().map(Lines::rest).unwrap_or_default();
+        let err = String::from_utf8(self.err.rest()).unwrap();
+        Finished { status: self.child.wait().unwrap(), out, err }
+    }
+
+    /// The port that this program has bound, of whatever making it is: only the system knows.
+    pub fn bound_port(&self) -> u16 {
+        let sockets: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
+            .unwrap()
+            .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
+            .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+            .collect();
+        let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+        let row = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+        let ours =
+            row.into_iter().find(|row| row.get(9).is_some_and(|inode| sockets.iter().any(|s| s == inode)));
+        let local = ours.expect("a bound socket")[1].split_once(':').unwrap().1.to_owned();
+        u16::from_str_radix(&local, 16).unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Finished {
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    pub fn signal(&self) -> Option<i32> {
+        self.status.signal()
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.out).unwrap()
+    }
+}
+
+impl Lines {
+    fn of(pipe: impl Read + Send + 'static) -> Self {
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                if sender.send(std::mem::take(&mut line)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(receiver)
+    }
+
+    fn next_raw(&self, until: Instant) -> Option<Vec<u8>> {
+        match self.0.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("nothing came before the deadline"),
+        }
+    }
+
+    fn next(&self) -> Option<Vec<u8>> {
+        let mut line = self.next_raw(Instant::now() + DEADLINE)?;
+        if line.ends_with(b"\n") {
+            line.pop();
+        }
+        Some(line)
+    }
+
+    fn rest(&self) -> Vec<u8> {
+        let until = Instant::now() + DEADLINE;
+        std::iter::from_fn(|| self.next_raw(until)).flatten().collect()
+    }
+}

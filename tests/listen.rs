@@ -1,0 +1,202 @@
+//! What `udp-listen` does.
+
+mod common;
+
+use std::io::pipe;
+use std::process::Command;
+
+use common::{Running, path, path_with_tools, socket, tool};
+use nix::sys::signal::Signal;
+
+/// Runs `udp-listen` with `arguments` and a COMMAND that a shell understands.
+fn with_command(arguments: &[&str], command: &str) -> assert_cmd::assert::Assert {
+    tool("udp-listen")
+        .args(arguments)
+        .args(["--", "sh", "-c", command])
+        .env("PATH", path_with_tools())
+        .assert()
+}
+
+#[test]
+fn every_datagram_of_every_sender_is_a_line() {
+    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-n", "3"]);
+    for text in ["one", "two", "three"] {
+        socket().send_to(text.as_bytes(), address).unwrap();
+    }
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "one\ntwo\nthree\n", ""));
+}
+
+#[test]
+fn a_hundred_and_fifty_senders_are_heard_and_named() {
+    let (mut listen, address) = Running::listening("udp-listen", &[":0", "-p", "-n", "150"]);
+    let senders: Vec<_> = (0..150).map(|_| socket()).collect();
+    for sender in &senders {
+        sender.send_to(b"hi", address).unwrap();
+        assert_eq!(listen.line(), format!("{}\thi", common::at(sender)));
+    }
+    assert_eq!(listen.finish().code(), Some(0));
+}
+
+#[test]
+fn a_newline_is_added_only_where_there_is_none() {
+    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "4"]);
+    let sender = socket();
+    for payload in [&b"a"[..], b"b\n", b"", b"c\nd"] {
+        sender.send_to(payload, address).unwrap();
+    }
+    assert_eq!(listen.finish().text(), "a\nb\n\nc\nd\n");
+}
+
+#[test]
+fn an_empty_datagram_ends_nothing() {
+    let (mut listen, address) = Running::listening("udp-listen", &[":0", "-n", "2"]);
+    let sender = socket();
+    sender.send_to(b"", address).unwrap();
+    assert_eq!(listen.line(), "");
+    sender.send_to(b"alive", address).unwrap();
+    assert_eq!(listen.finish().text(), "alive\n");
+}
+
+#[test]
+fn the_largest_datagram_is_whole() {
+    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "1"]);
+    let payload: Vec<u8> = (0..65_507u32).map(|i| u8::try_from(i % 251).unwrap()).collect();
+    socket().send_to(&payload, address).unwrap();
+    assert_eq!(listen.finish().out, [&payload[..], b"\n"].concat());
+}
+
+#[test]
+fn a_sender_that_vanished_ends_nothing() {
+    let (mut listen, address) = Running::listening("udp-listen", &[":0"]);
+    socket().send_to(b"gone", address).unwrap();
+    assert_eq!(listen.line(), "gone");
+    socket().send_to(b"here", address).unwrap();
+    assert_eq!(listen.line(), "here");
+    assert_eq!(listen.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
+}
+
+#[test]
+fn a_wildcard_hears_both_versions_of_ip_and_shows_each_as_itself() {
+    let (listen, address) = Running::listening("udp-listen", &[":0", "-p", "-n", "2"]);
+    let v4 = socket();
+    v4.send_to(b"four", address).unwrap();
+    let v6 = std::net::UdpSocket::bind("[::1]:0").unwrap();
+    v6.send_to(b"six", ("::1", address.port())).unwrap();
+    let expected = format!("{}\tfour\n{}\tsix\n", common::at(&v4), common::at(&v6));
+    assert_eq!(listen.finish().text(), expected);
+}
+
+#[test]
+fn ipv6_alone_leaves_the_port_free_on_ipv4() {
+    let mut listen = Running::start(path("udp-listen"), &[":0", "-6", "-n", "1"]);
+    let said = listen.err_line_with("listening on [::]:");
+    let port: u16 = said.rsplit(':').next().unwrap().parse().unwrap();
+    let v4 = std::net::UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    v4.send_to(b"four", ("127.0.0.1", port)).unwrap();
+    std::net::UdpSocket::bind("[::1]:0").unwrap().send_to(b"six", ("::1", port)).unwrap();
+    assert_eq!(listen.finish().text(), "six\n");
+}
+
+#[test]
+fn it_ends_when_its_reader_goes_away_and_nothing_arrives() {
+    let (reader, writer) = pipe().unwrap();
+    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), writer);
+    listen.await_listening();
+    drop(reader);
+    let finished = listen.finish();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+}
+
+#[test]
+fn head_ends_it() {
+    let mut shell = Running::spawn(
+        Command::new("sh").args(["-c", "udp-listen 127.0.0.1:0 | head -n 1"]).env("PATH", path_with_tools()),
+    );
+    let address = shell.await_listening();
+    socket().send_to(b"one", address).unwrap();
+    let finished = shell.finish();
+    assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "one\n", ""));
+}
+
+#[test]
+fn too_few_datagrams_in_time_are_silence() {
+    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-n", "2", "-w", "300ms"]);
+    socket().send_to(b"one", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(3), "one\n"));
+    assert_eq!(finished.err, format!("udp-listen: only 1 of 2 datagrams came to {address} in time\n"));
+}
+
+#[test]
+fn quiet_ends_it_and_a_datagram_puts_that_off() {
+    let (listen, address) = Running::listening("udp-listen", &[":0", "--idle", "200ms"]);
+    socket().send_to(b"one", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "one\n"));
+    tool("udp-listen").args(["127.0.0.1:0", "-q", "--idle", "20ms"]).assert().code(3).stderr("");
+}
+
+#[test]
+fn what_arrived_before_a_signal_is_printed() {
+    let (listen, address) = Running::listening("udp-listen", &[":0"]);
+    let sender = socket();
+    for number in 0..100 {
+        sender.send_to(format!("{number}").as_bytes(), address).unwrap();
+    }
+    let finished = listen.ended_by(Signal::SIGINT);
+    assert_eq!(finished.signal(), Some(Signal::SIGINT as i32));
+    assert_eq!(finished.text().lines().count(), 100);
+}
+
+#[test]
+fn a_signal_ends_it_while_its_reader_does_not_read() {
+    let (_never_read, writer) = pipe().unwrap();
+    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), writer);
+    let address = listen.await_listening();
+    let sender = socket();
+    // More than a pipe holds.
+    for _ in 0..40 {
+        sender.send_to(&[b'x'; 4096], address).unwrap();
+    }
+    assert_eq!(listen.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
+}
+
+#[test]
+fn a_command_finds_us_in_its_environment_and_prints_to_stderr() {
+    let command = r#"echo "$UDP_ADDR = $UDP_HOST : $UDP_PORT" && echo hi | udp-send $UDP_ADDR"#;
+    let assert = with_command(&[":0", "-n", "1"], command).success().stdout("hi\n");
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    let port = said.lines().next().unwrap().rsplit(':').next().unwrap();
+    assert!(said.contains(&format!("127.0.0.1:{port} = 127.0.0.1 : {port}\n")), "{said}");
+    with_command(&["[::1]:0", "-q", "-n", "1"], "udp-send [$UDP_HOST]:$UDP_PORT hi").success().stdout("hi\n");
+    with_command(&[":0", "-6", "-q", "-n", "1"], "udp-send $UDP_ADDR $UDP_HOST").success().stdout("::1\n");
+}
+
+#[test]
+fn a_command_that_fails_ends_us_with_its_status() {
+    with_command(&[":0", "-n", "5", "-q"], "udp-send $UDP_ADDR hi; exit 7").code(7).stdout("hi\n");
+    with_command(&[":0", "-n", "1", "-q"], "udp-send $UDP_ADDR hi; exit 7").code(7).stdout("hi\n");
+    with_command(&[":0", "-q"], "kill -9 $$").code(137);
+    tool("udp-listen").args([":0", "-q", "--", "/nonexistent"]).assert().code(127);
+    tool("udp-listen").args([":0", "-q", "--", "/"]).assert().code(126);
+}
+
+#[test]
+fn after_a_command_without_a_bound_a_moment_of_quiet_decides() {
+    with_command(&[":0", "-q"], "printf 'a\nb\n' | udp-send $UDP_ADDR").success().stdout("a\nb\n");
+    with_command(&[":0", "-q"], ":").code(3);
+}
+
+#[test]
+fn after_a_command_the_bounds_decide_where_there_are_some() {
+    with_command(&[":0", "-q", "-n", "2", "-w", "300ms"], "udp-send $UDP_ADDR hi").code(3).stdout("hi\n");
+    with_command(&[":0", "-q", "-w", "300ms"], "udp-send $UDP_ADDR hi").success().stdout("hi\n");
+}
+
+#[test]
+fn a_command_is_ended_with_us() {
+    // All that it starts holds the pipe of stderr, which ends when the last of them does.
+    let command = "tail -f /dev/null & udp-send $UDP_ADDR hi; wait";
+    with_command(&[":0", "-q", "-n", "1"], command).success().stdout("hi\n");
+}

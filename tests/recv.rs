@@ -1,0 +1,159 @@
+//! What `udp-recv` does.
+
+mod common;
+
+use std::sync::mpsc::channel;
+use std::thread;
+
+use common::{DEADLINE, Running, at, deserted, path, receive, socket, tool};
+use nix::sys::signal::Signal;
+
+/// A server that answers each of the next `requests` datagrams with what `reply` makes of it.
+fn server(requests: usize, reply: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> String {
+    let socket = socket();
+    let address = at(&socket);
+    thread::spawn(move || {
+        for _ in 0..requests {
+            let (request, peer) = receive(&socket);
+            if let Some(reply) = reply(&request) {
+                socket.send_to(&reply, peer).unwrap();
+            }
+        }
+    });
+    address
+}
+
+fn shout(request: &[u8]) -> Option<Vec<u8>> {
+    Some(request.to_ascii_uppercase())
+}
+
+#[test]
+fn each_line_is_a_request_and_its_reply_is_printed() {
+    let server = server(3, shout);
+    tool("udp-recv")
+        .arg(server)
+        .write_stdin("one\n\nthree\n")
+        .assert()
+        .success()
+        .stdout("ONE\n\nTHREE\n")
+        .stderr("");
+}
+
+#[test]
+fn each_message_is_a_request() {
+    let server = server(2, shout);
+    tool("udp-recv").args([&server, "one", "two"]).assert().success().stdout("ONE\nTWO\n");
+}
+
+#[test]
+fn it_shows_who_answered() {
+    let server = server(1, shout);
+    let expected = format!("{server}\tHI\n");
+    tool("udp-recv").args(["-p", &server, "hi"]).assert().success().stdout(expected);
+}
+
+#[test]
+fn the_reply_is_there_before_the_next_line_is_typed() {
+    let server = server(2, shout);
+    let mut recv = Running::start(path("udp-recv"), &[server]);
+    for (request, reply) in [("one", "ONE"), ("two", "TWO")] {
+        recv.type_line(request);
+        assert_eq!(recv.line(), reply);
+    }
+    assert_eq!(recv.finish().code(), Some(0));
+}
+
+#[test]
+fn silence_is_status_3_after_the_time_to_wait() {
+    let silent = socket();
+    let said = format!("udp-recv: {} did not answer message 1 within 50ms\n", at(&silent));
+    tool("udp-recv").args([&at(&silent), "-w", "50ms", "hi"]).assert().code(3).stdout("").stderr(said);
+    tool("udp-recv").args([&at(&silent), "-w", "50ms", "-q", "hi"]).assert().code(3).stderr("");
+}
+
+#[test]
+fn one_silent_request_does_not_keep_the_others_from_being_answered() {
+    let server = server(2, |request| (request != b"one").then(|| request.to_vec()));
+    tool("udp-recv").args([&server, "-w", "200ms", "one", "two"]).assert().code(3).stdout("two\n");
+}
+
+#[test]
+fn refusal_is_status_4_and_does_not_wait() {
+    let nobody = deserted();
+    let said = format!("udp-recv: {nobody} refused message 1: nobody listens on that port\n");
+    // The wait is longer than the deadline: only a refusal that is noticed at once can pass.
+    tool("udp-recv").args([&nobody, "-w", "1h", "hi"]).assert().code(4).stderr(said);
+}
+
+#[test]
+fn a_reply_ends_the_wait_at_once() {
+    let server = server(1, shout);
+    tool("udp-recv").args([&server, "-w", "1h", "hi"]).assert().success();
+}
+
+#[test]
+fn a_doubled_reply_does_not_answer_the_next_request() {
+    let (socket, (done, doubled)) = (socket(), channel());
+    let server = at(&socket);
+    thread::spawn(move || {
+        let (_, peer) = receive(&socket);
+        socket.send_to(b"first", peer).unwrap();
+        socket.send_to(b"doubled", peer).unwrap();
+        done.send(()).unwrap();
+        receive(&socket);
+    });
+    let mut recv = Running::start(path("udp-recv"), &[&server, "-w", "300ms"]);
+    recv.type_line("one");
+    assert_eq!(recv.line(), "first");
+    doubled.recv_timeout(DEADLINE).unwrap();
+    recv.type_line("two");
+    recv.err_line_with(&format!("left out a late or doubled reply from {server}"));
+    recv.err_line_with("did not answer line 2");
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(3), ""));
+}
+
+#[test]
+fn without_a_host_it_waits_for_one_datagram_and_ends() {
+    for arguments in [&[":0"][..], &["--bind", "127.0.0.1:0"]] {
+        let (recv, address) = Running::listening("udp-recv", arguments);
+        let stranger = socket();
+        stranger.send_to(b"hi", address).unwrap();
+        stranger.send_to(b"too much", address).unwrap();
+        let finished = recv.finish();
+        assert_eq!((finished.code(), finished.text()), (Some(0), "hi\n"));
+    }
+}
+
+#[test]
+fn waiting_in_vain_is_silence() {
+    let recv = Running::start(path("udp-recv"), &["--bind", "127.0.0.1:0", "-w", "50ms"]);
+    let finished = recv.finish();
+    assert_eq!(finished.code(), Some(3));
+    assert!(finished.err.ends_with("within 50ms\n"), "{}", finished.err);
+}
+
+#[test]
+fn it_asks_from_the_address_it_is_bound_to() {
+    let server = server(1, shout);
+    tool("udp-recv").args(["--bind", "127.0.0.3", &server, "hi"]).assert().success().stdout("HI\n");
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_meant_is_a_usage_error() {
+    for (arguments, words) in [
+        (&[":0", "hi"][..], ":0 waits on this machine and sends no MESSAGE; write localhost:0 to ask it"),
+        (&[":7", "--bind", ":8"], ":7 and --bind both say where to wait"),
+        (&[], "the following required arguments were not provided"),
+    ] {
+        let output = tool("udp-recv").args(arguments).assert().code(2).get_output().stderr.clone();
+        let output = String::from_utf8(output).unwrap();
+        assert!(output.contains(words), "{output}");
+    }
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_by_that_signal() {
+    let (recv, _) = Running::listening("udp-recv", &[":0", "-w", "1h"]);
+    assert_eq!(recv.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
+}

@@ -1,0 +1,109 @@
+//! What `udp-send` does.
+
+mod common;
+
+use common::{Running, at, deserted, path, receive, socket, tool};
+use nix::sys::signal::Signal;
+
+#[test]
+fn each_line_is_a_datagram() {
+    let peer = socket();
+    tool("udp-send").arg(at(&peer)).write_stdin("one\n\nthree\r\nlast").assert().success().stderr("");
+    for expected in [&b"one"[..], b"", b"three\r", b"last"] {
+        assert_eq!(receive(&peer).0, expected);
+    }
+}
+
+#[test]
+fn each_message_is_a_datagram_and_stdin_is_left_alone() {
+    let peer = socket();
+    tool("udp-send").args([&at(&peer), "one\ntwo", "", "--", "-x"]).write_stdin("no").assert().success();
+    for expected in [&b"one\ntwo"[..], b"", b"-x"] {
+        assert_eq!(receive(&peer).0, expected);
+    }
+}
+
+#[test]
+fn it_sends_no_datagram_of_its_own() {
+    let peer = socket();
+    tool("udp-send").arg(at(&peer)).write_stdin("").assert().success();
+    tool("udp-send").args([&at(&peer), "sentinel"]).assert().success();
+    assert_eq!(receive(&peer).0, b"sentinel");
+}
+
+#[test]
+fn what_has_been_read_is_sent_at_once() {
+    let peer = socket();
+    let mut send = Running::start(path("udp-send"), &[at(&peer)]);
+    send.type_bytes(b"whole\nbegun");
+    assert_eq!(receive(&peer).0, b"whole");
+    send.type_line(" and ended");
+    assert_eq!(receive(&peer).0, b"begun and ended");
+    assert_eq!(send.finish().code(), Some(0));
+}
+
+#[test]
+fn an_end_of_line_is_appended_where_it_is_asked_for() {
+    let peer = socket();
+    for (eol, expected) in [("none", &b"a\r"[..]), ("lf", b"a\r\n"), ("crlf", b"a\r\n")] {
+        tool("udp-send").args([&at(&peer), "--eol", eol]).write_stdin("a\r\n").assert().success();
+        assert_eq!(receive(&peer).0, expected, "{eol}");
+    }
+    tool("udp-send").args([&at(&peer), "--eol=crlf", "-e", "utf-16-le", "a"]).assert().success();
+    assert_eq!(receive(&peer).0, b"a\0\r\0\n\0");
+}
+
+#[test]
+fn the_largest_datagram_goes_and_a_larger_line_is_trouble_after_the_earlier_ones() {
+    let peer = socket();
+    let (largest, larger) = ("x".repeat(65_507), "y".repeat(65_508));
+    tool("udp-send").arg(at(&peer)).write_stdin(format!("{largest}\n{larger}\nnever\n")).assert().code(1).stderr(
+        format!(
+            "udp-send: cannot send line 2 to {}: it is 65508 bytes, and the largest datagram over IPv4 is 65507 bytes\n",
+            at(&peer)
+        ),
+    );
+    tool("udp-send").args([&at(&peer), "sentinel"]).assert().success();
+    assert_eq!(receive(&peer).0, largest.as_bytes());
+    assert_eq!(receive(&peer).0, b"sentinel");
+}
+
+#[test]
+fn refusals_are_counted_while_sending_goes_on() {
+    let nobody = deserted();
+    let one = format!("udp-send: {nobody} refused the datagram: nobody listens on that port\n");
+    tool("udp-send").args([&nobody, "hi"]).assert().code(4).stderr(one);
+    let all = format!("udp-send: {nobody} refused all 3 datagrams: nobody listens on that port\n");
+    tool("udp-send").arg(&nobody).write_stdin("a\nb\nc\n").assert().code(4).stderr(all);
+    tool("udp-send").args([&nobody, "-q", "hi"]).assert().code(4).stderr("");
+}
+
+#[test]
+fn a_refusal_is_said_while_input_is_awaited() {
+    let nobody = deserted();
+    let mut send = Running::start(path("udp-send"), &[nobody]);
+    send.type_line("hi");
+    send.err_line_with("refused the datagram");
+    assert_eq!(send.finish().code(), Some(4));
+}
+
+#[test]
+fn it_sends_from_the_address_it_is_bound_to() {
+    let peer = socket();
+    tool("udp-send").args([&at(&peer), "--bind", "127.0.0.2", "hi"]).assert().success();
+    assert_eq!(receive(&peer).1.ip().to_string(), "127.0.0.2");
+    let source = deserted();
+    tool("udp-send").args([&at(&peer), "--bind", &source, "hi"]).assert().success();
+    assert_eq!(receive(&peer).1.to_string(), source);
+}
+
+#[test]
+fn an_interrupt_ends_it_by_that_signal_after_what_must_be_said() {
+    let nobody = deserted();
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut send = Running::start(path("udp-send"), &[&nobody]);
+        send.type_line("hi");
+        send.err_line_with("refused");
+        assert_eq!(send.ended_by(signal).signal(), Some(signal as i32));
+    }
+}
