@@ -1,0 +1,212 @@
+//! Interoperation with programs that others wrote: Python, socat, ncat and OpenBSD's nc.
+//!
+//! They are ignored by default because those programs need not be there; CI installs them and runs
+//! them all. A peer is awaited by what it says once it is bound; its port is the system's choice.
+
+mod common;
+
+use common::{Running, at, socket, tool};
+
+/// A Python program that binds a port of its own, says which on stderr, and does the rest.
+fn python(rest: &str) -> (Running, String) {
+    let program = format!(
+        "import socket, sys\n\
+         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         s.bind(('127.0.0.1', 0))\n\
+         print('bound %s:%d' % s.getsockname(), file=sys.stderr, flush=True)\n\
+         {rest}"
+    );
+    let mut running = Running::start("python3", &["-c", &program]);
+    let address = running.err_line_with("bound ").replace("bound ", "");
+    (running, address)
+}
+
+/// A listener of another make, and where it is bound. `words` are what it says once it is.
+fn listener(program: &str, arguments: &[&str], words: &str) -> (Running, String) {
+    let mut running = Running::start(program, arguments);
+    running.err_line_with(words);
+    let address = format!("127.0.0.1:{}", running.bound_port());
+    (running, address)
+}
+
+fn nc(arguments: &[&str]) -> (Running, String) {
+    listener("nc.openbsd", &[&["-v", "-u", "-l"], arguments, &["127.0.0.1", "0"]].concat(), "Bound on")
+}
+
+fn ncat(arguments: &[&str]) -> (Running, String) {
+    listener("ncat", &[&["-v", "-u", "-l"], arguments, &["127.0.0.1", "0"]].concat(), "Listening on")
+}
+
+/// Every way in which another program sends one datagram of `hello` to `ADDRESS:PORT`.
+const SENDERS: [&str; 4] = [
+    "python3 -c 'import socket,sys; socket.socket(2,2).sendto(b\"hello\",(sys.argv[1],int(sys.argv[2])))' $0 $1",
+    "printf hello | socat -u - UDP:$0:$1",
+    "printf hello | ncat -u --send-only $0 $1",
+    "printf hello | nc.openbsd -u -N -w 1 $0 $1",
+];
+
+#[test]
+#[ignore = "needs python3"]
+fn a_listener_prints_the_gbk_of_python() {
+    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "1", "--encoding", "gbk"]);
+    let program = format!(
+        "import socket; socket.socket(2, 2).sendto('你好'.encode('gbk'), {:?})",
+        python_address(address)
+    );
+    assert_eq!(Running::start("python3", &["-c", &program]).finish().code(), Some(0));
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "你好\n"));
+}
+
+fn python_address(address: std::net::SocketAddr) -> (String, u16) {
+    (address.ip().to_string(), address.port())
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn a_request_prints_the_gbk_reply_of_a_python_server_and_who_it_is() {
+    let server = "while True:\n  text, peer = s.recvfrom(1024)\n  s.sendto(('答：' + text.decode('gbk')).encode('gbk'), peer)";
+    let (_server, address) = python(server);
+    let ask = |extra: &[&str]| {
+        tool("udp-recv").args([&address, "--encoding", "gbk"]).args(extra).write_stdin("你好\n").assert()
+    };
+    ask(&[]).success().stdout("答：你好\n").stderr("");
+    ask(&["-p"]).success().stdout(format!("{address}\t答：你好\n"));
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn a_line_arrives_in_python_as_gbk() {
+    let (server, address) = python("print(s.recvfrom(1024)[0] == '你好'.encode('gbk'))");
+    tool("udp-send").args([&address, "--encoding", "gbk"]).write_stdin("你好\n").assert().success();
+    assert_eq!(server.finish().text(), "True\n");
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn a_chat_talks_both_ways_with_a_python_program() {
+    let program = "text, peer = s.recvfrom(1024)\n\
+                   print(text.decode('gbk'), flush=True)\n\
+                   s.sendto('我很好'.encode('gbk'), peer)\n\
+                   print(s.recvfrom(1024)[0].decode('gbk'), flush=True)";
+    let (mut friend, address) = python(program);
+    let (mut chat, _) = Running::listening("udp-chat", &["--bind", ":0", "--encoding", "gbk", &address]);
+    chat.type_line("你好吗");
+    assert_eq!(friend.line(), "你好吗");
+    assert_eq!(chat.line(), format!("{address}\t我很好"));
+    chat.type_line("再见");
+    assert_eq!(friend.line(), "再见");
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn python_hears_all_byte_values_and_all_sizes() {
+    let program = "for _ in range(6):\n  print(s.recvfrom(65536)[0].hex(), flush=True)";
+    let (mut server, address) = python(program);
+    let values: Vec<u8> = (0..=255).filter(|byte| *byte != b'\n').collect();
+    let sizes = [0, 1, 1024, 1472, 65_507].map(|size| b"s".repeat(size));
+    for payload in [&[values][..], &sizes].concat() {
+        tool("udp-send").arg(&address).write_stdin([&payload[..], b"\n"].concat()).assert().success();
+        let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(server.line(), hex);
+    }
+}
+
+#[test]
+#[ignore = "needs python3, socat, ncat and nc.openbsd"]
+fn every_sender_is_heard_as_one_datagram() {
+    for sender in SENDERS {
+        let (mut listen, address) = Running::listening("udp-listen", &["127.0.0.1:0"]);
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        let finished = Running::start("sh", &["-c", sender, &host, &port]).finish();
+        assert!(finished.status.success(), "{sender}: {}", finished.err);
+        assert_eq!(listen.line(), "hello", "{sender}");
+    }
+}
+
+#[test]
+#[ignore = "needs socat, ncat and nc.openbsd"]
+fn every_listener_hears_our_sender() {
+    let socat =
+        || listener("socat", &["-dd", "-u", "UDP-RECV:0,bind=127.0.0.1", "-"], "starting data transfer");
+    let listeners: [&dyn Fn() -> (Running, String); 3] = [&socat, &|| ncat(&[]), &|| nc(&[])];
+    for start in listeners {
+        let (mut peer, address) = start();
+        tool("udp-send").args([&address, "--eol", "lf"]).write_stdin("one\ntwo\n").assert().success();
+        assert_eq!((peer.line(), peer.line()), ("one".to_owned(), "two".to_owned()), "{address}");
+    }
+}
+
+#[test]
+#[ignore = "needs socat and ncat"]
+fn every_server_is_asked_and_its_reply_ends_the_wait() {
+    let socat = ["-dd", "UDP-RECVFROM:0,bind=127.0.0.1,fork", "EXEC:cat"];
+    for (_server, address) in [listener("socat", &socat, "receiving on"), ncat(&["--exec", "/bin/cat"])] {
+        tool("udp-recv").args([&address, "-w", "1h", "hello"]).assert().success().stdout("hello\n");
+    }
+}
+
+#[test]
+#[ignore = "needs nc.openbsd and ncat"]
+fn a_chat_talks_both_ways_with_the_netcats() {
+    for (mut peer, address) in [nc(&[]), ncat(&[])] {
+        let (mut chat, _) =
+            Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "--eol", "lf", &address]);
+        chat.type_line("hello");
+        assert_eq!(peer.line(), "hello");
+        peer.type_line("hello yourself");
+        assert_eq!(chat.line(), format!("{address}\thello yourself"));
+    }
+}
+
+#[test]
+#[ignore = "needs socat, ncat and nc.openbsd"]
+fn a_client_of_another_make_is_talked_to_by_a_chat() {
+    for client in ["socat - UDP:$0:$1", "ncat -u $0 $1", "nc.openbsd -u $0 $1"] {
+        let (mut chat, address) = Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "--eol", "lf"]);
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        let mut client = Running::start("sh", &["-c", &format!("exec {client}"), &host, &port]);
+        client.type_line("hello");
+        let heard = chat.line();
+        assert!(heard.ends_with("\thello"), "{heard}");
+        chat.type_line("hello yourself");
+        assert_eq!(client.line(), "hello yourself");
+    }
+}
+
+/// Runs the request of another program through a shell and says its status.
+fn status_of(script: &str, address: &str) -> Option<i32> {
+    let (host, port) = address.rsplit_once(':').unwrap();
+    Running::start("sh", &["-c", script, host, port]).finish().code()
+}
+
+#[test]
+#[ignore = "needs nc.openbsd"]
+fn our_status_tells_apart_what_nc_calls_the_same() {
+    let (_server, answering) =
+        listener("socat", &["-dd", "UDP-RECVFROM:0,bind=127.0.0.1,fork", "EXEC:cat"], "receiving on");
+    let silent = socket();
+    let refusing = common::deserted();
+    let peers = [answering, at(&silent), refusing];
+    let ours = peers
+        .each_ref()
+        .map(|peer| tool("udp-recv").args([peer, "-w", "300ms", "hi"]).assert().get_output().status.code());
+    assert_eq!(ours, [Some(0), Some(3), Some(4)]);
+    let theirs = peers.each_ref().map(|peer| status_of("printf hi | nc.openbsd -u -w 1 $0 $1", peer));
+    assert_eq!(theirs, [Some(0), Some(0), Some(0)]);
+}
+
+#[test]
+#[ignore = "needs nc.openbsd, and looks at what it gets wrong"]
+fn where_nc_stops_at_an_empty_datagram_we_go_on() {
+    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-n", "2"]);
+    let (nc, nc_address) = nc(&[]);
+    let sender = socket();
+    for peer in [address.to_string(), nc_address] {
+        sender.send_to(b"", &peer).unwrap();
+        // Refused where the listener is gone: that is what nc does.
+        let _ = sender.send_to(b"after", &peer);
+    }
+    assert_eq!(listen.finish().text(), "\nafter\n");
+    assert_eq!(nc.finish().text(), "");
+}

@@ -1,0 +1,98 @@
+//! What a person sees: nothing from a stranger reaches the terminal as a command.
+
+mod common;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
+
+use common::{DEADLINE, Running, at, path, socket};
+use nix::pty::openpty;
+
+/// A terminal without a person: what our tools write to it arrives here, line by line.
+struct Terminal {
+    tool: File,
+    lines: Receiver<String>,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let pty = openpty(None, None).unwrap();
+        let (sender, lines) = channel();
+        let mut screen = BufReader::new(File::from(pty.master));
+        std::thread::spawn(move || {
+            let mut line = Vec::new();
+            while screen.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                let text = String::from_utf8(std::mem::take(&mut line)).unwrap();
+                // The terminal itself ends a line with both.
+                if sender.send(text.trim_end_matches("\r\n").to_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { tool: File::from(pty.slave), lines }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(DEADLINE).expect("a line on the terminal before the deadline")
+    }
+}
+
+/// One of our tools with its stdout on a terminal.
+fn on(terminal: &Terminal, name: &str, arguments: &[&str]) -> Running {
+    Running::spawn_into(Command::new(path(name)).args(arguments), terminal.tool.try_clone().unwrap())
+}
+
+#[test]
+fn control_and_bidi_characters_and_bad_bytes_are_shown_escaped() {
+    let terminal = Terminal::new();
+    let mut listen = on(&terminal, "udp-listen", &[":0"]);
+    let (address, sender) = (listen.await_listening(), socket());
+    for (payload, shown) in [
+        (&b"\x1b]0;gotcha\x07"[..], "\\x1b]0;gotcha\\x07"),
+        ("a\u{202e}b".as_bytes(), "a\\u202eb"),
+        ("\u{9b}2J".as_bytes(), "\\u009b2J"),
+        (b"\xc4\xe3\xff", "\\xc4\\xe3\\xff"),
+        (b"one\nline\r\n", "one\\nline"),
+        ("tab\tand 你好 👋\n".as_bytes(), "tab\tand 你好 👋"),
+        (b"", ""),
+    ] {
+        sender.send_to(payload, address).unwrap();
+        assert_eq!(terminal.line(), shown);
+    }
+}
+
+#[test]
+fn decoded_text_is_escaped_as_well() {
+    let terminal = Terminal::new();
+    let mut listen = on(&terminal, "udp-listen", &[":0", "-p", "-e", "gbk"]);
+    let (address, sender) = (listen.await_listening(), socket());
+    sender.send_to(b"\x1b[2J\xc4\xe3\xba\xc3\xff", address).unwrap();
+    assert_eq!(terminal.line(), format!("{}\t\\x1b[2J你好\\xff", at(&sender)));
+}
+
+#[test]
+fn a_stranger_cannot_write_a_line_in_the_name_of_another() {
+    let terminal = Terminal::new();
+    let mut chat = on(&terminal, "udp-chat", &["--bind", "127.0.0.1:0"]);
+    let (address, sender) = (chat.await_listening(), socket());
+    sender.send_to(b"hi\n192.0.2.1:7890\tsend me money", address).unwrap();
+    assert_eq!(terminal.line(), format!("{}\thi\\n192.0.2.1:7890\tsend me money", at(&sender)));
+}
+
+#[test]
+fn in_a_pipe_the_same_bytes_pass_untouched() {
+    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "1"]);
+    let payload = "\x1b]0;x\x07\u{202e}\r".as_bytes();
+    socket().send_to(payload, address).unwrap();
+    assert_eq!(listen.finish().out, [payload, b"\n"].concat());
+}
+
+#[test]
+fn what_is_said_of_a_strict_reading_is_harmless_too() {
+    let (mut listen, address) =
+        Running::listening("udp-listen", &[":0", "-n", "1", "-e", "ascii", "--errors", "strict"]);
+    socket().send_to(b"\x9b2J", address).unwrap();
+    listen.err_line_with("\\x9b at byte 0 is not ascii");
+}
