@@ -1,5 +1,7 @@
 //! Bad input gets one clear sentence and the right status.
 
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
 mod common;
 
 use std::fs::File;

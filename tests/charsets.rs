@@ -1,5 +1,7 @@
 //! Charsets on the wire, in both directions.
 
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
 mod common;
 
 use std::process::Command;
@@ -253,7 +255,7 @@ for label in sys.argv[1:]:
 #[test]
 #[ignore = "needs python3"]
 fn whole_charsets_are_the_same_as_python_s() {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let hexes = |batch: &Batch| batch.iter().map(|datagram| hex(datagram.payload)).collect::<Vec<_>>();
     let labels: Vec<&str> = SAME_AS_PYTHON.split_whitespace().collect();
     let output = Command::new("python3").args(["-c", PYTHON_TABLES]).args(&labels).output().unwrap();

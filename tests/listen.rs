@@ -1,5 +1,7 @@
 //! What `udp-listen` does.
 
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
 mod common;
 
 use std::io::pipe;

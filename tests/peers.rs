@@ -3,6 +3,8 @@
 //! They are ignored by default because those programs need not be there; CI installs them and runs
 //! them all. A peer is awaited by what it says once it is bound; its port is the system's choice.
 
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
 mod common;
 
 use common::{Running, at, socket, tool};
@@ -107,7 +109,7 @@ fn python_hears_all_byte_values_and_all_sizes() {
     let sizes = [0, 1, 1024, 1472, 65_507].map(|size| b"s".repeat(size));
     for payload in [&[values][..], &sizes].concat() {
         tool("udp-send").arg(&address).write_stdin([&payload[..], b"\n"].concat()).assert().success();
-        let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         assert_eq!(server.line(), hex);
     }
 }

@@ -1,5 +1,7 @@
 //! The tools as pipes of each other: what goes in comes out.
 
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
 mod common;
 
 use std::process::Command;

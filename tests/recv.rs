@@ -1,5 +1,7 @@
 //! What `udp-recv` does.
 
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
 mod common;
 
 use std::sync::mpsc::channel;
@@ -7,6 +9,11 @@ use std::thread;
 
 use common::{DEADLINE, Running, at, deserted, path, receive, socket, tool};
 use nix::sys::signal::Signal;
+
+/// A server that answers each of the next `requests` datagrams in capitals.
+fn shouting(requests: usize) -> String {
+    server(requests, |request| Some(request.to_ascii_uppercase()))
+}
 
 /// A server that answers each of the next `requests` datagrams with what `reply` makes of it.
 fn server(requests: usize, reply: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> String {
@@ -23,13 +30,9 @@ fn server(requests: usize, reply: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'st
     address
 }
 
-fn shout(request: &[u8]) -> Option<Vec<u8>> {
-    Some(request.to_ascii_uppercase())
-}
-
 #[test]
 fn each_line_is_a_request_and_its_reply_is_printed() {
-    let server = server(3, shout);
+    let server = shouting(3);
     tool("udp-recv")
         .arg(server)
         .write_stdin("one\n\nthree\n")
@@ -41,20 +44,20 @@ fn each_line_is_a_request_and_its_reply_is_printed() {
 
 #[test]
 fn each_message_is_a_request() {
-    let server = server(2, shout);
+    let server = shouting(2);
     tool("udp-recv").args([&server, "one", "two"]).assert().success().stdout("ONE\nTWO\n");
 }
 
 #[test]
 fn it_shows_who_answered() {
-    let server = server(1, shout);
+    let server = shouting(1);
     let expected = format!("{server}\tHI\n");
     tool("udp-recv").args(["-p", &server, "hi"]).assert().success().stdout(expected);
 }
 
 #[test]
 fn the_reply_is_there_before_the_next_line_is_typed() {
-    let server = server(2, shout);
+    let server = shouting(2);
     let mut recv = Running::start(path("udp-recv"), &[server]);
     for (request, reply) in [("one", "ONE"), ("two", "TWO")] {
         recv.type_line(request);
@@ -87,7 +90,7 @@ fn refusal_is_status_4_and_does_not_wait() {
 
 #[test]
 fn a_reply_ends_the_wait_at_once() {
-    let server = server(1, shout);
+    let server = shouting(1);
     tool("udp-recv").args([&server, "-w", "1h", "hi"]).assert().success();
 }
 
@@ -135,7 +138,7 @@ fn waiting_in_vain_is_silence() {
 
 #[test]
 fn it_asks_from_the_address_it_is_bound_to() {
-    let server = server(1, shout);
+    let server = shouting(1);
     tool("udp-recv").args(["--bind", "127.0.0.3", &server, "hi"]).assert().success().stdout("HI\n");
 }
 

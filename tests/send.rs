@@ -1,5 +1,7 @@
 //! What `udp-send` does.
 
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
 mod common;
 
 use common::{Running, at, deserted, path, receive, socket, tool};

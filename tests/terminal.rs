@@ -1,5 +1,7 @@
 //! What a person sees: nothing from a stranger reaches the terminal as a command.
 
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
 mod common;
 
 use std::fs::File;

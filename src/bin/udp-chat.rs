@@ -37,8 +37,10 @@ const QUIET: Duration = Duration::from_secs(1);
 #[derive(Parser)]
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
 struct Args {
-    /// Whom to talk to: HOST:PORT, [IPV6]:PORT, or :PORT on this machine
-    #[arg(value_name = "PEER", value_parser = Endpoint::remote)]
+    #[arg(
+        value_name = "PEER", value_parser = Endpoint::remote,
+        help = "Whom to talk to: HOST:PORT, [IPV6]:PORT, or :PORT on this machine"
+    )]
     peers: Vec<Endpoint>,
     /// Talk from this address, port or both
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source, default_value = ":7890")]

@@ -35,8 +35,10 @@ Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 #[derive(Parser)]
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
 struct Args {
-    /// HOST:PORT or [IPV6]:PORT to ask that host, :PORT to wait on this machine
-    #[arg(value_parser = Endpoint::remote_or_here, required_unless_present = "bind")]
+    #[arg(
+        value_parser = Endpoint::remote_or_here, required_unless_present = "bind",
+        help = "HOST:PORT or [IPV6]:PORT to ask that host, :PORT to wait on this machine"
+    )]
     endpoint: Option<Endpoint>,
     /// Ask from this address, port or both; without ENDPOINT, wait there
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]

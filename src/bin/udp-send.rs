@@ -25,8 +25,10 @@ const EXAMPLE: &str = "Example: echo hi | udp-send 127.0.0.1:8080";
 #[derive(Parser)]
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLE))]
 struct Args {
-    /// Where to: HOST:PORT, [IPV6]:PORT, or :PORT on this machine
-    #[arg(value_parser = Endpoint::remote)]
+    #[arg(
+        value_parser = Endpoint::remote,
+        help = "Where to: HOST:PORT, [IPV6]:PORT, or :PORT on this machine"
+    )]
     dest: Endpoint,
     /// Send from this address, port or both
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]

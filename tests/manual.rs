@@ -1,0 +1,94 @@
+//! The manual pages say what the tools do.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use common::tool;
+
+const TOOLS: [&str; 4] = ["udp-send", "udp-recv", "udp-listen", "udp-chat"];
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/man/{name}.1", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+fn help(name: &str) -> String {
+    let assert = tool(name).arg("--help").assert().success();
+    String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+}
+
+/// The options of a help text, as in `-b --bind ADDR`.
+fn options_in_help(help: &str) -> BTreeSet<String> {
+    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    lines.map(|line| line.split("  ").next().unwrap().replace([',', '<', '>'], "")).collect()
+}
+
+/// The options of a page, written in the same way. `.It Fl b Ar ADDR , Fl -bind Ar ADDR` is one.
+fn options_in_page(page: &str) -> BTreeSet<String> {
+    let items = page.lines().filter_map(|line| line.strip_prefix(".It Fl "));
+    items
+        .map(|item| {
+            let names = item.split(" , ").map(|name| name.trim_start_matches("Fl "));
+            let (mut flags, mut value) = (Vec::new(), "");
+            for name in names {
+                let (flag, argument) = name.split_once(" Ar ").unwrap_or((name, ""));
+                flags.push(format!("-{flag}"));
+                value = argument;
+            }
+            format!("{} {value}", flags.join(" ")).trim_end().to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn every_option_of_the_help_stands_in_the_page_and_the_reverse() {
+    for name in TOOLS {
+        let (help, page) = (options_in_help(&help(name)), options_in_page(&page(name)));
+        assert!(help.contains("-h --help") && help.len() > 5, "{help:?}");
+        assert_eq!(help, page, "{name}");
+    }
+}
+
+#[test]
+fn every_policy_of_the_help_stands_in_the_page_and_the_reverse() {
+    for name in TOOLS {
+        let (help, page) = (help(name).split_whitespace().collect::<Vec<_>>().join(" "), page(name));
+        for policy in ["strict", "ignore", "replace", "backslashreplace", "xmlcharrefreplace"] {
+            let in_help = help.contains(&format!("{policy},")) || help.contains(&format!("{policy}]"));
+            let in_page = page.contains(&format!(".It Cm {policy}\n"));
+            assert_eq!(in_help, in_page, "{policy} of {name}");
+        }
+    }
+}
+
+#[test]
+fn every_page_tells_every_exit_status() {
+    for name in TOOLS {
+        let (page, help) = (page(name), help(name));
+        let section = page.split(".Sh EXIT STATUS\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+        for (status, word) in [(0, "answered"), (1, "rouble"), (2, "sage"), (3, "ilence"), (4, "efused")] {
+            assert!(
+                section.contains(&format!(".It {status}\n")) && section.contains(word),
+                "{status} of {name}"
+            );
+            assert!(help.contains(&format!("{status} ")) && help.contains(word), "{status} of {name}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs mandoc"]
+fn every_page_is_clean() {
+    // In their directory the pages find each other.
+    let directory = format!("{}/man", env!("CARGO_MANIFEST_DIR"));
+    for name in TOOLS {
+        let page = format!("{name}.1");
+        let output =
+            Command::new("mandoc").args(["-T", "lint", &page]).current_dir(&directory).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    }
+}
