@@ -1,7 +1,7 @@
 //! Opening a socket as the options say. What goes through it is the business of [`crate::net`].
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, anyhow};
 use nix::libc::EAFNOSUPPORT;
@@ -20,52 +20,49 @@ pub struct Options {
 
 /// A socket that receives what is sent to `here`, and sends from it. It does not block.
 pub fn bind(here: &Endpoint, options: Options) -> Result<UdpSocket> {
-    let addresses = here.addresses_here(options.family)?;
-    first(&addresses, |address| open_bound(address, options))
-        .map_err(|(address, error)| explain_bind(error, address).context(format!("cannot bind {here}")))
-}
-
-/// A socket with the one peer `there`, bound to `here` where that is given. It does not block.
-pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> Result<UdpSocket> {
-    let peers = there.addresses_there(options.family)?;
-    let mut sources = Vec::with_capacity(peers.len());
-    for peer in &peers {
-        let family = if peer.is_ipv4() { Family::V4 } else { Family::V6 };
-        sources.push(match here {
-            None => Ok(None),
-            Some(here) => here.addresses_here(family).map(|found| found.first().copied()),
-        });
-    }
-    // A source of the other version of IP than every peer has is the user's mistake.
-    if let Some(here) = here
-        && sources.iter().all(Result::is_err)
-    {
-        return Err(anyhow!("{there} is not {here}'s version of IP"))
-            .with_context(|| format!("cannot send from {here}"));
-    }
-    let mut failure = None;
-    for (peer, source) in peers.iter().zip(sources) {
-        let Ok(source) = source else { continue };
-        let options = Options { family: if peer.is_ipv4() { Family::V4 } else { Family::V6 }, ..options };
-        let opened = match source {
-            None => open(*peer, options).context("cannot open a socket"),
-            Some(source) => open_bound(source, options).map_err(|error| {
-                let here = here.map(ToString::to_string).unwrap_or_default();
-                explain_bind(error, source).context(format!("cannot bind {here}"))
-            }),
-        };
-        let connected = opened.and_then(|socket| {
-            socket
-                .connect(&SockAddr::from(*peer))
-                .map_err(|error| explain_connect(error).context(format!("cannot send to {there}")))?;
-            Ok(socket)
-        });
-        match connected {
+    let mut failure = anyhow!("it has no address");
+    for address in here.addresses_here(options.family)? {
+        match open(address, options) {
             Ok(socket) => return Ok(socket.into()),
-            Err(error) => failure = failure.or(Some(error)),
+            Err(error) => {
+                let is_missing = is_missing(&error);
+                failure = explain_bind(error, address);
+                if !is_missing {
+                    break;
+                }
+            }
         }
     }
-    Err(failure.unwrap_or_else(|| anyhow!("cannot send to {there}: it has no address")))
+    Err(failure.context(format!("cannot bind {here}")))
+}
+
+/// A socket with the one peer `there`, which sends from `here` where that is given. It does not
+/// block.
+pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> Result<UdpSocket> {
+    let sources = match here {
+        Some(here) => here.addresses_here(options.family)?,
+        None => vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()],
+    };
+    let mut failure = None;
+    for peer in there.addresses_there(options.family)? {
+        let Some(source) = sources.iter().find(|source| source.is_ipv4() == peer.is_ipv4()) else { continue };
+        match open(*source, options).map_err(|error| explain_bind(error, *source)) {
+            Err(error) => {
+                let what = here.map_or("a socket".to_owned(), ToString::to_string);
+                failure.get_or_insert(error.context(format!("cannot bind {what}")));
+            }
+            Ok(socket) => match socket.connect(&SockAddr::from(peer)) {
+                Ok(()) => return Ok(socket.into()),
+                Err(error) => {
+                    failure.get_or_insert(explain_connect(error).context(format!("cannot send to {there}")));
+                }
+            },
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        let here = here.map(ToString::to_string).unwrap_or_default();
+        anyhow!("cannot send to {there} from {here}: they are not of the same version of IP")
+    }))
 }
 
 /// Where a socket is bound, as people know it.
@@ -74,35 +71,12 @@ pub fn local_address(socket: &UdpSocket) -> Result<SocketAddr> {
     Ok(canonical(address))
 }
 
-/// The first address that works. Only one whose version of IP is missing here is passed over.
-fn first(
-    addresses: &[SocketAddr],
-    open: impl Fn(SocketAddr) -> io::Result<Socket>,
-) -> Result<UdpSocket, (SocketAddr, io::Error)> {
-    let mut addresses = addresses.iter().peekable();
-    loop {
-        // There is always one: an endpoint without any does not resolve.
-        let Some(&address) = addresses.next() else {
-            return Err((([0, 0, 0, 0], 0).into(), ErrorKind::AddrNotAvailable.into()));
-        };
-        match open(address) {
-            Ok(socket) => return Ok(socket.into()),
-            Err(error) if addresses.peek().is_some() && is_missing(&error) => {}
-            Err(error) => return Err((address, error)),
-        }
-    }
-}
-
+/// Whether the machine lacks this address or this version of IP, so that another may do.
 fn is_missing(error: &io::Error) -> bool {
     error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == ErrorKind::AddrNotAvailable
 }
 
-fn open_bound(address: SocketAddr, options: Options) -> io::Result<Socket> {
-    let socket = open(address, options)?;
-    socket.bind(&SockAddr::from(address))?;
-    Ok(socket)
-}
-
+/// A socket bound to `address`.
 fn open(address: SocketAddr, options: Options) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
@@ -112,6 +86,7 @@ fn open(address: SocketAddr, options: Options) -> io::Result<Socket> {
         socket.set_broadcast(true)?;
     }
     socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
     Ok(socket)
 }
 

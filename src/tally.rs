@@ -14,8 +14,6 @@ pub struct Tally {
     pub refused: u64,
     /// Requests that nobody answered in time.
     pub silent: u64,
-    /// Datagrams that came when nobody waited for them: late replies, and doubled ones.
-    pub unasked: u64,
     /// Could not be read in the charset, and were left out.
     pub undecodable: u64,
 }

@@ -95,7 +95,7 @@ fn an_address_of_the_other_version_of_ip_is_trouble() {
     );
     assert_eq!(
         complaint("udp-send", &["127.0.0.1:9", "--bind", "[::1]:0"], 1),
-        "udp-send: cannot send from [::1]:0: 127.0.0.1:9 is not [::1]:0's version of IP\n"
+        "udp-send: cannot send to 127.0.0.1:9 from [::1]:0: they are not of the same version of IP\n"
     );
 }
 

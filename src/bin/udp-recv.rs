@@ -135,9 +135,13 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
         let encoded = replies.encoding.encode(&mut requests);
         let name = |ordinal| format!("{} {ordinal}", input.noun());
         for request in requests.iter() {
+            let refused = tally.refused;
             replies.leave_out_late(tally)?;
             ask(&mut sender, request, tally)
                 .with_context(|| format!("cannot send {} to {there}", name(request.ordinal)))?;
+            if tally.refused > refused {
+                args.note(&format!("{there} refused an earlier request: nobody listens on that port"));
+            }
             match replies.next(tally)? {
                 Reply::One => {}
                 Reply::None => {
@@ -262,7 +266,6 @@ impl<'r> Replies<'r> {
                 Err(error) => return Err(error).context("cannot receive"),
                 Ok(()) if self.batch.is_empty() => return Ok(()),
                 Ok(()) => {
-                    tally.unasked += self.batch.len() as u64;
                     for late in self.batch.iter() {
                         let peer = late.peer.map(|peer| peer.to_string()).unwrap_or_default();
                         self.args.note(&format!("left out a late or doubled reply from {peer}"));
