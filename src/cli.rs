@@ -3,7 +3,7 @@
 //! A value becomes its type here or is a usage error; nothing is checked later.
 
 use std::ffi::OsString;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
@@ -188,12 +188,6 @@ fn decoding_policy() -> impl TypedValueParser<Value = Policy> {
     const POLICIES: [Policy; 4] = [Policy::Strict, Policy::Ignore, Policy::Replace, Policy::BackslashReplace];
     let names = POLICIES.iter().filter_map(ValueEnum::to_possible_value);
     PossibleValuesParser::new(names).try_map(|name| Policy::from_str(&name, false))
-}
-
-/// The moment that lies `after` from now. `None` where the clock cannot count so far: for ever.
-#[must_use]
-pub fn moment(after: Duration) -> Option<Instant> {
-    Instant::now().checked_add(after)
 }
 
 /// `500ms`, `5s`, `1m30s`; a bare number is seconds. No time at all is no wait, and refused.

@@ -82,11 +82,10 @@ impl<'s> Command<'s> {
         let watched = Sources { signals: Some(self.signals), ..Sources::default() };
         loop {
             let ended = self.ended()?;
-            if ended.is_some() || Instant::now() >= until || self.signals.stopped().is_some() {
+            if ended.is_some() || Instant::now() >= until {
                 return Ok(ended);
             }
             wait(watched, Some(until))?;
-            self.signals.child_ended();
         }
     }
 
@@ -107,21 +106,8 @@ impl Drop for Command<'_> {
             }
             // The group is gone with its last process: then there is nothing to end.
             let _ = group.map(|group| killpg(group, signal));
-            let _ = self.wait_for_end();
+            let _ = self.end_soon();
         }
-    }
-}
-
-impl Command<'_> {
-    fn wait_for_end(&mut self) -> Result<()> {
-        let until = Instant::now() + GRACE;
-        let watched = Sources { signals: Some(self.signals), ..Sources::default() };
-        while self.ended()?.is_none() && Instant::now() < until {
-            wait(watched, Some(until))?;
-            self.signals.stopped();
-            self.signals.child_ended();
-        }
-        Ok(())
     }
 }
 

@@ -68,7 +68,7 @@ pub fn after_help(details: &str) -> String {
 
 /// Ends a tool: says what went wrong, and turns the verdict into an exit status.
 #[must_use]
-pub fn conclude(tool: &str, outcome: anyhow::Result<Verdict>) -> ExitCode {
+pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCode {
     let verdict = outcome.unwrap_or_else(|error| {
         if let Some(Stopped(signal)) = error.downcast_ref() {
             return Verdict::Signal(*signal);
@@ -76,7 +76,7 @@ pub fn conclude(tool: &str, outcome: anyhow::Result<Verdict>) -> ExitCode {
         if reader_is_gone(&error) {
             return Verdict::Done;
         }
-        say_error(tool, &error);
+        Voice::new(tool, false).error(&error);
         Verdict::Trouble
     });
     if let Verdict::Signal(signal) = verdict {
@@ -85,18 +85,40 @@ pub fn conclude(tool: &str, outcome: anyhow::Result<Verdict>) -> ExitCode {
     ExitCode::from(verdict.status())
 }
 
-/// Says one line on stderr, under the tool's name. What strangers sent is safe in it.
-pub fn say(tool: &str, what: &dyn fmt::Display) {
-    let mut line = format!("{tool}: ").into_bytes();
-    escape::line(what.to_string().as_bytes(), &mut line);
-    line.push(b'\n');
-    // Where nobody can be told, nobody is told: stderr may be closed.
-    let _ = io::stderr().write_all(&line);
+/// How a tool speaks to people: a line on stderr, under its name. What strangers sent is safe in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Voice {
+    tool: &'static str,
+    is_quiet: bool,
 }
 
-/// Says an error and its causes, as one sentence.
-pub fn say_error(tool: &str, error: &anyhow::Error) {
-    say(tool, &Chain(error));
+impl Voice {
+    /// The voice of `tool`. A quiet one keeps its notes to itself.
+    #[must_use]
+    pub fn new(tool: &'static str, is_quiet: bool) -> Self {
+        Self { tool, is_quiet }
+    }
+
+    /// Tells how things go, unless it is to be quiet.
+    pub fn note(self, what: &dyn fmt::Display) {
+        if !self.is_quiet {
+            self.say(what);
+        }
+    }
+
+    /// Says what must be said.
+    pub fn say(self, what: &dyn fmt::Display) {
+        let mut line = format!("{}: ", self.tool).into_bytes();
+        escape::line(what.to_string().as_bytes(), &mut line);
+        line.push(b'\n');
+        // Where nobody can be told, nobody is told: stderr may be closed.
+        let _ = io::stderr().write_all(&line);
+    }
+
+    /// Says an error and its causes, as one sentence.
+    pub fn error(self, error: &anyhow::Error) {
+        self.say(&Chain(error));
+    }
 }
 
 /// A reader of our output that goes away is a quiet end.

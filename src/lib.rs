@@ -14,15 +14,15 @@
 //! it into the charset of the wire, if one was named. [`net::Sender`] hands it to the socket that
 //! [`socket`] has opened on an [`endpoint::Endpoint`].
 //!
-//! On the other side [`net::Receiver`] fills a batch with what has arrived, the charset is undone,
-//! and [`format::text::Writer`] turns it into lines; [`escape`] makes them safe if a person looks.
-//! What became of every datagram is counted in a [`tally::Tally`].
+//! On the other side [`net::Receiver`] fills a batch with what has arrived. A [`print::Printer`]
+//! undoes the charset and writes it as [`format::text::Writer`] turns it into lines; [`escape`] makes
+//! them safe if a person looks. What became of every datagram is counted in a [`tally::Tally`].
 //!
 //! In between a tool waits in one place, [`wait::wait`]: for input, for a datagram, for its reader
 //! to go away, for [`signals`], for the time to be up. In the end [`exit`] turns the result into a
 //! status and a message.
 //!
-//! Imports run downward only: the bins; [`cli`], [`exit`], [`command`], [`chat`]; the flow
+//! Imports run downward only: the bins; [`cli`], [`print`], [`exit`], [`command`], [`chat`]; the flow
 //! ([`input`], [`mod@format`], [`net`], [`socket`], [`stdio`]); what they are made of.
 
 pub mod batch;
@@ -36,6 +36,7 @@ pub mod exit;
 pub mod format;
 pub mod input;
 pub mod net;
+pub mod print;
 pub mod signals;
 pub mod socket;
 pub mod stdio;

@@ -47,15 +47,15 @@ impl Signals {
         self.delivery.borrow().handle().add_signal(SIGCHLD)
     }
 
-    /// Whether a tool has been told to stop.
+    /// Whether a wait has learnt that the tool is to stop.
+    #[must_use]
     pub fn stopped(&self) -> Option<Stopped> {
-        self.collect();
         self.stopped.get()
     }
 
-    /// Whether a child has ended since this was last asked.
+    /// Whether a wait has learnt that a child has ended, since this was last asked.
+    #[must_use]
     pub fn child_ended(&self) -> bool {
-        self.collect();
         self.child.take()
     }
 
@@ -64,7 +64,8 @@ impl Signals {
         f(self.delivery.borrow().get_read().as_fd())
     }
 
-    fn collect(&self) {
+    /// Takes note of the signals that have come.
+    pub(crate) fn collect(&self) {
         for signal in self.delivery.borrow_mut().pending() {
             if signal == SIGCHLD {
                 self.child.set(true);

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -40,15 +40,60 @@ pub struct Ready {
     pub signals: bool,
 }
 
-/// Waits until one of `sources` is ready or the time `until` has come; for ever if there is none.
-pub fn wait(sources: Sources<'_>, until: Option<Instant>) -> io::Result<Ready> {
-    match sources.signals {
-        None => wait_with(sources, None, until),
-        Some(signals) => signals.with_fd(|fd| wait_with(sources, Some(fd), until)),
+/// How long a tool goes on: for some time in all, and for some time of quiet.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    deadline: Option<Instant>,
+    idle: Option<Duration>,
+    quiet_since: Instant,
+}
+
+impl Patience {
+    /// From now on. `None` is for ever.
+    #[must_use]
+    pub fn new(timeout: Option<Duration>, idle: Option<Duration>) -> Self {
+        let now = Instant::now();
+        // A time that the clock cannot count to is for ever as well.
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+        Self { deadline, idle, quiet_since: now }
+    }
+
+    /// When it will be over if all stays quiet.
+    #[must_use]
+    pub fn until(&self) -> Option<Instant> {
+        let quiet = self.idle.and_then(|idle| self.quiet_since.checked_add(idle));
+        [self.deadline, quiet].into_iter().flatten().min()
+    }
+
+    /// Whether the time in all is over, quiet or not.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Something has come: the time of quiet begins anew.
+    pub fn renew(&mut self) {
+        self.quiet_since = Instant::now();
+    }
+
+    /// So much quiet from now on is enough.
+    pub fn end_after(&mut self, idle: Duration) {
+        self.idle = Some(idle);
+        self.renew();
     }
 }
 
-/// Waits until `fd` takes bytes, or a signal has come. Says which: `true` for the first.
+/// Waits until one of `sources` is ready or the time `until` has come; for ever if there is none.
+pub fn wait(sources: Sources<'_>, until: Option<Instant>) -> io::Result<Ready> {
+    let Some(signals) = sources.signals else { return wait_with(sources, None, until) };
+    let ready = signals.with_fd(|fd| wait_with(sources, Some(fd), until))?;
+    if ready.signals {
+        signals.collect();
+    }
+    Ok(ready)
+}
+
+/// Waits until `fd` takes bytes, a signal has come or it is time. Says whether it takes bytes.
 pub(crate) fn wait_to_write(
     fd: BorrowedFd<'_>,
     signals: Option<&Signals>,
@@ -60,10 +105,12 @@ pub(crate) fn wait_to_write(
         poll_until(&mut watched, until)?;
         Ok(is_ready(&watched[0]))
     };
-    match signals {
-        None => writable(None),
-        Some(signals) => signals.with_fd(|signal| writable(Some(signal))),
+    let Some(signals) = signals else { return writable(None) };
+    let is_writable = signals.with_fd(|signal| writable(Some(signal)))?;
+    if !is_writable {
+        signals.collect();
     }
+    Ok(is_writable)
 }
 
 fn wait_with(

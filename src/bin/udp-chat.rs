@@ -4,25 +4,24 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 
 use udp_tools::batch::Batch;
 use udp_tools::chat::Company;
-use udp_tools::cli::{Bounds, EncodingArgs, EolArgs, SendingSocketArgs, moment};
-use udp_tools::encoding::Encoding;
+use udp_tools::cli::{Bounds, EncodingArgs, EolArgs, SendingSocketArgs};
 use udp_tools::endpoint::Endpoint;
-use udp_tools::exit::{self, Verdict};
-use udp_tools::format::text::Writer;
+use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::input::{Eol, Input};
 use udp_tools::net::{Receiver, Refusals, Sender};
+use udp_tools::print::Printer;
 use udp_tools::signals::Signals;
 use udp_tools::socket;
-use udp_tools::stdio::{self, Output};
+use udp_tools::stdio;
 use udp_tools::tally::Tally;
-use udp_tools::wait::{Ready, Sources, wait};
+use udp_tools::wait::{Patience, Ready, Sources, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
 const DETAILS: &str = "\
@@ -83,13 +82,10 @@ struct Chat<'c> {
     sender: Sender<'c>,
     receiver: Receiver<'c>,
     refusals: Refusals<'c>,
-    output: Output<'c>,
-    encoding: Encoding,
-    writer: Writer,
+    printer: Printer<'c>,
     /// What is received, and the lines that are typed.
     batch: Batch,
     outgoing: Batch,
-    text: Vec<u8>,
     tally: Tally,
     /// Something could not be sent, and has been said.
     is_troubled: bool,
@@ -98,6 +94,7 @@ struct Chat<'c> {
 impl<'c> Chat<'c> {
     fn new(args: &'c Args, socket: &'c UdpSocket, signals: &'c Signals, company: Company) -> Result<Self> {
         let output = stdio::output(signals)?;
+        let voice = Voice::new(TOOL, args.quiet);
         Ok(Self {
             args,
             socket,
@@ -106,12 +103,9 @@ impl<'c> Chat<'c> {
             sender: Sender::new(socket)?,
             receiver: Receiver::new(socket),
             refusals: Refusals::of(socket).context("cannot watch for refusals")?,
-            encoding: args.encoding.encoding(),
-            writer: Writer { show_peer: true, for_terminal: output.is_terminal() },
-            output,
+            printer: Printer::new(output, args.encoding.encoding(), true, voice),
             batch: Batch::new(),
             outgoing: Batch::new(),
-            text: Vec::new(),
             tally: Tally::default(),
             is_troubled: false,
         })
@@ -119,35 +113,29 @@ impl<'c> Chat<'c> {
 
     /// Moves lines out and datagrams in until both have had enough.
     fn talk(&mut self, input: Input) -> Result<()> {
-        let deadline = self.args.bounds.timeout.and_then(moment);
-        let mut idle = self.args.bounds.idle;
-        let mut quiet_since = Instant::now();
+        let bounds = self.args.bounds;
+        let mut patience = Patience::new(bounds.timeout, bounds.idle);
         let mut input = Some(input);
         let mut lines = Batch::new();
         loop {
-            let quiet = idle.and_then(|idle| quiet_since.checked_add(idle));
-            let until = [deadline, quiet].into_iter().flatten().min();
             let ready = wait(
                 Sources {
                     input: input.as_ref().and_then(Input::fd),
                     socket: Some(self.socket.as_fd()),
-                    output: Some(self.output.as_fd()),
+                    output: Some(self.printer.as_fd()),
                     signals: Some(self.signals),
                     ..Sources::default()
                 },
-                until,
+                patience.until(),
             )?;
-            let is_time_up = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if ready.reader_gone || is_time_up || ready == Ready::default() {
+            if ready.reader_gone || patience.is_over() || ready == Ready::default() {
                 return Ok(());
             }
-            if ready.signals
-                && let Some(stopped) = self.signals.stopped()
-            {
+            if let Some(stopped) = self.signals.stopped() {
                 return Err(stopped.into());
             }
             if ready.socket || ready.input {
-                quiet_since = Instant::now();
+                patience.renew();
             }
             if ready.socket {
                 self.hear()?;
@@ -166,8 +154,8 @@ impl<'c> Chat<'c> {
                     if typed.is_terminal() {
                         return Ok(());
                     }
-                    if self.args.bounds.are_absent() {
-                        idle = Some(QUIET);
+                    if bounds.are_absent() {
+                        patience.end_after(QUIET);
                     }
                     input = None;
                 }
@@ -183,19 +171,12 @@ impl<'c> Chat<'c> {
             Err(error) if error.kind() != ErrorKind::WouldBlock => {}
             received => received.context("cannot receive")?,
         }
-        self.tally.received += self.batch.len() as u64;
         if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.peer)
             && self.company.meet(peer)
         {
             self.note(&format!("talking to {peer}"));
         }
-        for undecodable in self.encoding.decode(&mut self.batch) {
-            exit::say(TOOL, &undecodable);
-            self.tally.undecodable += 1;
-        }
-        self.text.clear();
-        self.writer.write(&self.batch, &mut self.text);
-        self.output.put(&self.text)?;
+        self.printer.print(&mut self.batch, &mut self.tally)?;
         while let Some(peer) = self.refusals.take().context("cannot ask who refused")? {
             self.tally.refused += 1;
             self.note(&format!("{peer} refused a datagram: nobody listens on that port"));
@@ -206,7 +187,7 @@ impl<'c> Chat<'c> {
     /// Does what a line says. What cannot be done is said, and the chat goes on.
     fn say(&mut self, line: &[u8], ordinal: u64) {
         if let Err(error) = self.send(line, ordinal) {
-            exit::say_error(TOOL, &error);
+            Voice::new(TOOL, self.args.quiet).error(&error);
             self.is_troubled = true;
         }
     }
@@ -223,7 +204,9 @@ impl<'c> Chat<'c> {
             self.outgoing.push(text, Some(peer));
         }
         self.args.eol.eol.append(&mut self.outgoing);
-        self.encoding
+        self.args
+            .encoding
+            .encoding()
             .encode(&mut self.outgoing)
             .map_err(|error| anyhow!(error.what))
             .with_context(cannot_send)?;
@@ -240,8 +223,6 @@ impl<'c> Chat<'c> {
     }
 
     fn note(&self, what: &str) {
-        if !self.args.quiet {
-            exit::say(TOOL, &what);
-        }
+        Voice::new(TOOL, self.args.quiet).note(&what);
     }
 }

@@ -10,18 +10,17 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use udp_tools::batch::Batch;
-use udp_tools::cli::{Bounds, DecodingArgs, SocketArgs, moment};
+use udp_tools::cli::{Bounds, DecodingArgs, SocketArgs};
 use udp_tools::command::{Command, End, NotRun, dialable};
-use udp_tools::encoding::Encoding;
 use udp_tools::endpoint::{Endpoint, Family};
-use udp_tools::exit::{self, Verdict};
-use udp_tools::format::text::Writer;
+use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::net::Receiver;
+use udp_tools::print::Printer;
 use udp_tools::signals::{Signals, Stopped};
 use udp_tools::socket;
-use udp_tools::stdio::{self, Output};
+use udp_tools::stdio;
 use udp_tools::tally::Tally;
-use udp_tools::wait::{Ready, Sources, wait};
+use udp_tools::wait::{Patience, Ready, Sources, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
 const EXAMPLE: &str = "Example: udp-listen :7788 --encoding gbk";
@@ -64,21 +63,19 @@ fn run(args: &Args) -> Result<Verdict> {
     let address = socket::local_address(&socket)?;
     let signals = Signals::catch()?;
     let mut listener = Listener::new(args, &socket, &signals)?;
-    args.note(&format!("listening on {address}"));
+    args.voice().note(&format!("listening on {address}"));
     let dialable = dialable(address, options.family == Family::V6);
     let command = match start(&args.command, dialable, &signals) {
         Ok(command) => command,
-        Err(error) => return not_run(error),
+        Err(error) => return not_run(args, error),
     };
     let ended = listener.listen(command)?;
     Ok(listener.verdict(ended, address))
 }
 
 impl Args {
-    fn note(&self, what: &str) {
-        if !self.quiet {
-            exit::say(TOOL, &what);
-        }
+    fn voice(&self) -> Voice {
+        Voice::new(TOOL, self.quiet)
     }
 }
 
@@ -87,9 +84,9 @@ fn start<'s>(words: &[OsString], listening: SocketAddr, signals: &'s Signals) ->
 }
 
 /// A COMMAND that cannot be run ends us with the status that a shell would give.
-fn not_run(error: anyhow::Error) -> Result<Verdict> {
+fn not_run(args: &Args, error: anyhow::Error) -> Result<Verdict> {
     let Some(status) = error.downcast_ref().map(NotRun::status) else { return Err(error) };
-    exit::say_error(TOOL, &error);
+    args.voice().error(&error);
     Ok(Verdict::Command(status))
 }
 
@@ -113,27 +110,22 @@ struct Listener<'l> {
     socket: &'l UdpSocket,
     signals: &'l Signals,
     receiver: Receiver<'l>,
-    output: Output<'l>,
-    encoding: Encoding,
-    writer: Writer,
+    printer: Printer<'l>,
     batch: Batch,
-    text: Vec<u8>,
     tally: Tally,
 }
 
 impl<'l> Listener<'l> {
     fn new(args: &'l Args, socket: &'l UdpSocket, signals: &'l Signals) -> Result<Self> {
         let output = stdio::output(signals)?;
+        let printer = Printer::new(output, args.encoding.encoding(), args.show_peer, args.voice());
         Ok(Self {
             args,
             socket,
             signals,
             receiver: Receiver::new(socket),
-            encoding: args.encoding.encoding(),
-            writer: Writer { show_peer: args.show_peer, for_terminal: output.is_terminal() },
-            output,
+            printer,
             batch: Batch::new(),
-            text: Vec::new(),
             tally: Tally::default(),
         })
     }
@@ -142,51 +134,43 @@ impl<'l> Listener<'l> {
     /// ended with us.
     fn listen(&mut self, mut command: Option<Command<'_>>) -> Result<Ended> {
         let bounds = self.args.bounds;
-        let deadline = bounds.timeout.and_then(moment);
-        let mut idle = bounds.idle;
-        let mut quiet_since = Instant::now();
+        let mut patience = Patience::new(bounds.timeout, bounds.idle);
         loop {
-            let quiet = idle.and_then(|idle| quiet_since.checked_add(idle));
-            let until = [deadline, quiet].into_iter().flatten().min();
             let ready = wait(
                 Sources {
                     socket: Some(self.socket.as_fd()),
-                    output: Some(self.output.as_fd()),
+                    output: Some(self.printer.as_fd()),
                     signals: Some(self.signals),
                     ..Sources::default()
                 },
-                until,
+                patience.until(),
             )?;
             if ready.reader_gone {
                 return Ok(Ended::NoReader);
             }
-            if ready.signals
-                && let Some(stopped) = self.signals.stopped()
-            {
+            if let Some(stopped) = self.signals.stopped() {
                 self.take_the_rest()?;
                 return Ok(Ended::Signal(stopped));
             }
             if ready.socket && self.take()? {
-                quiet_since = Instant::now();
+                patience.renew();
             }
             if self.is_enough() {
                 return Ok(self.failure_of(command.as_mut())?.unwrap_or(Ended::Enough));
             }
-            if ready.signals && self.signals.child_ended() {
+            if self.signals.child_ended() {
                 match command.as_mut().map(Command::ended).transpose()?.flatten() {
                     Some(End::Failure(_)) => {
                         self.take_the_rest()?;
                         return Ok(self.failure_of(command.as_mut())?.unwrap_or(Ended::Enough));
                     }
                     Some(End::Success) if bounds.are_absent() => {
-                        idle = Some(QUIET);
-                        quiet_since = Instant::now();
+                        patience.end_after(QUIET);
                     }
                     _ => {}
                 }
             }
-            let is_time_up = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if is_time_up || ready == Ready::default() {
+            if patience.is_over() || ready == Ready::default() {
                 return Ok(Ended::TimeUp);
             }
         }
@@ -200,15 +184,8 @@ impl<'l> Listener<'l> {
     fn take(&mut self) -> Result<bool> {
         let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received);
         self.receiver.receive(&mut self.batch, most).context("cannot receive")?;
-        self.tally.received += self.batch.len() as u64;
         let anything = !self.batch.is_empty();
-        for undecodable in self.encoding.decode(&mut self.batch) {
-            exit::say(TOOL, &undecodable);
-            self.tally.undecodable += 1;
-        }
-        self.text.clear();
-        self.writer.write(&self.batch, &mut self.text);
-        self.output.put(&self.text)?;
+        self.printer.print(&mut self.batch, &mut self.tally)?;
         Ok(anything)
     }
 
@@ -224,7 +201,7 @@ impl<'l> Listener<'l> {
         let Some(command) = command else { return Ok(None) };
         Ok(match command.end_soon()? {
             Some(End::Failure(status)) => {
-                self.args.note(&format!("{} failed with status {status}", command.name()));
+                self.args.voice().note(&format!("{} failed with status {status}", command.name()));
                 Some(Ended::Failed(status))
             }
             _ => None,
@@ -237,7 +214,7 @@ impl<'l> Listener<'l> {
             Ended::Failed(status) => Verdict::Command(status),
             Ended::Signal(Stopped(signal)) => Verdict::Signal(signal),
             Ended::TimeUp if received < self.args.bounds.count.unwrap_or(1) => {
-                self.args.note(&match self.args.bounds.count {
+                self.args.voice().note(&match self.args.bounds.count {
                     Some(count) => format!("only {received} of {count} datagrams came to {address} in time"),
                     None => format!("no datagram came to {address} in time"),
                 });

@@ -11,18 +11,17 @@ use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser};
 
 use udp_tools::batch::{Batch, Datagram};
-use udp_tools::cli::{EncodingArgs, MessageArgs, SendingSocketArgs, duration, moment};
-use udp_tools::encoding::Encoding;
+use udp_tools::cli::{EncodingArgs, MessageArgs, SendingSocketArgs, duration};
 use udp_tools::endpoint::Endpoint;
-use udp_tools::exit::{self, Verdict};
-use udp_tools::format::text::Writer;
+use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::input::Input;
 use udp_tools::net::{Receiver, Sender};
+use udp_tools::print::Printer;
 use udp_tools::signals::Signals;
 use udp_tools::socket;
-use udp_tools::stdio::{self, Output};
+use udp_tools::stdio;
 use udp_tools::tally::Tally;
-use udp_tools::wait::{Sources, wait};
+use udp_tools::wait::{Patience, Sources, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
 const DETAILS: &str = "\
@@ -99,10 +98,8 @@ impl Args {
         Self::command().error(Usage::ArgumentConflict, what)
     }
 
-    fn note(&self, what: &str) {
-        if !self.quiet {
-            exit::say(TOOL, &what);
-        }
+    fn voice(&self) -> Voice {
+        Voice::new(TOOL, self.quiet)
     }
 }
 
@@ -111,9 +108,9 @@ fn wait_for_one(args: &Args, here: &Endpoint, tally: &mut Tally) -> Result<()> {
     let signals = Signals::catch()?;
     let mut replies = Replies::new(args, &socket, &signals)?;
     let address = socket::local_address(&socket)?;
-    args.note(&format!("listening on {address}"));
+    args.voice().note(&format!("listening on {address}"));
     if matches!(replies.next(tally)?, Reply::None) {
-        args.note(&format!("no datagram came to {address} within {:?}", args.timeout));
+        args.voice().note(&format!("no datagram came to {address} within {:?}", args.timeout));
         tally.silent += 1;
     }
     Ok(())
@@ -132,7 +129,7 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
             return Ok(());
         }
         more = input.fill(&mut requests)?;
-        let encoded = replies.encoding.encode(&mut requests);
+        let encoded = args.encoding.encoding().encode(&mut requests);
         let name = |ordinal| format!("{} {ordinal}", input.noun());
         for request in requests.iter() {
             let refused = tally.refused;
@@ -140,13 +137,14 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
             ask(&mut sender, request, tally)
                 .with_context(|| format!("cannot send {} to {there}", name(request.ordinal)))?;
             if tally.refused > refused {
-                args.note(&format!("{there} refused an earlier request: nobody listens on that port"));
+                args.voice()
+                    .note(&format!("{there} refused an earlier request: nobody listens on that port"));
             }
             match replies.next(tally)? {
                 Reply::One => {}
                 Reply::None => {
                     tally.silent += 1;
-                    args.note(&format!(
+                    args.voice().note(&format!(
                         "{there} did not answer {} within {:?}",
                         name(request.ordinal),
                         args.timeout
@@ -154,7 +152,7 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
                 }
                 Reply::Refusal => {
                     tally.refused += 1;
-                    args.note(&format!(
+                    args.voice().note(&format!(
                         "{there} refused {}: nobody listens on that port",
                         name(request.ordinal)
                     ));
@@ -190,41 +188,29 @@ struct Replies<'r> {
     socket: &'r UdpSocket,
     signals: &'r Signals,
     receiver: Receiver<'r>,
-    output: Output<'r>,
-    encoding: Encoding,
-    writer: Writer,
+    printer: Printer<'r>,
     batch: Batch,
-    text: Vec<u8>,
 }
 
 impl<'r> Replies<'r> {
     fn new(args: &'r Args, socket: &'r UdpSocket, signals: &'r Signals) -> Result<Self> {
         let output = stdio::output(signals)?;
-        Ok(Self {
-            args,
-            socket,
-            signals,
-            receiver: Receiver::new(socket),
-            encoding: args.encoding.encoding(),
-            writer: Writer { show_peer: args.show_peer, for_terminal: output.is_terminal() },
-            output,
-            batch: Batch::new(),
-            text: Vec::new(),
-        })
+        let printer = Printer::new(output, args.encoding.encoding(), args.show_peer, args.voice());
+        Ok(Self { args, socket, signals, receiver: Receiver::new(socket), printer, batch: Batch::new() })
     }
 
     /// Waits for one datagram, and prints it.
     fn next(&mut self, tally: &mut Tally) -> Result<Reply> {
-        let until = moment(self.args.timeout);
+        let patience = Patience::new(Some(self.args.timeout), None);
         loop {
             let ready = wait(
                 Sources {
                     socket: Some(self.socket.as_fd()),
-                    output: Some(self.output.as_fd()),
+                    output: Some(self.printer.as_fd()),
                     signals: Some(self.signals),
                     ..Sources::default()
                 },
-                until,
+                patience.until(),
             )?;
             if ready.socket {
                 match self.receiver.receive(&mut self.batch, 1) {
@@ -233,7 +219,7 @@ impl<'r> Replies<'r> {
                     // What the system announced was damaged on the way: the wait goes on.
                     Ok(()) if self.batch.is_empty() => {}
                     Ok(()) => {
-                        self.print(tally)?;
+                        self.printer.print(&mut self.batch, tally)?;
                         return Ok(Reply::One);
                     }
                 }
@@ -247,17 +233,6 @@ impl<'r> Replies<'r> {
         }
     }
 
-    fn print(&mut self, tally: &mut Tally) -> Result<()> {
-        tally.received += self.batch.len() as u64;
-        for undecodable in self.encoding.decode(&mut self.batch) {
-            exit::say(TOOL, &undecodable);
-            tally.undecodable += 1;
-        }
-        self.text.clear();
-        self.writer.write(&self.batch, &mut self.text);
-        self.output.put(&self.text)
-    }
-
     /// What has come since the last wait ended answers nothing that will be asked.
     fn leave_out_late(&mut self, tally: &mut Tally) -> Result<()> {
         loop {
@@ -268,7 +243,7 @@ impl<'r> Replies<'r> {
                 Ok(()) => {
                     for late in self.batch.iter() {
                         let peer = late.peer.map(|peer| peer.to_string()).unwrap_or_default();
-                        self.args.note(&format!("left out a late or doubled reply from {peer}"));
+                        self.args.voice().note(&format!("left out a late or doubled reply from {peer}"));
                     }
                 }
             }
@@ -281,7 +256,7 @@ impl<'r> Replies<'r> {
             let ready = wait(
                 Sources {
                     input: Some(fd),
-                    output: Some(self.output.as_fd()),
+                    output: Some(self.printer.as_fd()),
                     signals: Some(self.signals),
                     ..Sources::default()
                 },

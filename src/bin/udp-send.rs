@@ -10,7 +10,7 @@ use clap::Parser;
 use udp_tools::batch::Batch;
 use udp_tools::cli::{EncodingArgs, MessageArgs, SendingSocketArgs};
 use udp_tools::endpoint::Endpoint;
-use udp_tools::exit::{self, Verdict};
+use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::input::Input;
 use udp_tools::net::Sender;
 use udp_tools::signals::Signals;
@@ -95,9 +95,7 @@ fn wait_for_input(
             },
             None,
         )?;
-        if ready.signals
-            && let Some(stopped) = signals.stopped()
-        {
+        if let Some(stopped) = signals.stopped() {
             return Err(stopped.into());
         }
         if ready.refusals {
@@ -137,8 +135,8 @@ impl Refusals<'_> {
     }
 
     fn say(&mut self, tally: &Tally) {
-        if self.said < tally.refused && !self.args.quiet {
-            exit::say(TOOL, &tally.refusals(&self.args.dest));
+        if self.said < tally.refused {
+            Voice::new(TOOL, self.args.quiet).note(&tally.refusals(&self.args.dest));
         }
         self.said = tally.refused;
     }
