@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ExitStatus, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::signals::Signals;
@@ -22,6 +23,8 @@ const GRACE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Command<'s> {
     child: Child,
+    /// The number of the process and of its group.
+    group: Pid,
     signals: &'s Signals,
     name: String,
     ended: Option<End>,
@@ -54,7 +57,7 @@ impl<'s> Command<'s> {
         command
             .args(arguments)
             .env("UDP_ADDR", listening.to_string())
-            .env("UDP_HOST", listening.ip().to_string())
+            .env("UDP_HOST", host(listening))
             .env("UDP_PORT", listening.port().to_string())
             .stdout(io::stderr())
             .process_group(0);
@@ -63,7 +66,10 @@ impl<'s> Command<'s> {
             command.stdin(Stdio::null());
         }
         match command.spawn() {
-            Ok(child) => Ok(Self { child, signals, name, ended: None }),
+            Ok(child) => {
+                let group = Pid::from_raw(child.id().cast_signed());
+                Ok(Self { child, group, signals, name, ended: None })
+            }
             Err(error) => Err(NotRun { name, error }.into()),
         }
     }
@@ -71,7 +77,9 @@ impl<'s> Command<'s> {
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Result<Option<End>> {
         if self.ended.is_none() {
-            self.ended = self.child.try_wait()?.map(End::from);
+            // It is only looked at: its number must stay its own until the group has been ended.
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            self.ended = End::of(waitid(Id::Pid(self.group), flags)?);
         }
         Ok(self.ended)
     }
@@ -97,25 +105,25 @@ impl<'s> Command<'s> {
 }
 
 impl Drop for Command<'_> {
-    /// Whatever still runs of it is told to end, and made to if it does not.
+    /// Whatever still runs of it is told to end; if it does not, it is made to.
     fn drop(&mut self) {
-        let group = i32::try_from(self.child.id()).map(Pid::from_raw);
-        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            if self.ended.is_some() {
-                return;
-            }
-            // The group is gone with its last process: then there is nothing to end.
-            let _ = group.map(|group| killpg(group, signal));
-            let _ = self.end_soon();
+        // Where there is no group any more, there is nothing to end.
+        let _ = killpg(self.group, Signal::SIGTERM);
+        if matches!(self.end_soon(), Ok(None)) {
+            let _ = killpg(self.group, Signal::SIGKILL);
         }
+        let _ = self.child.wait();
     }
 }
 
-impl From<ExitStatus> for End {
-    fn from(status: ExitStatus) -> Self {
-        match status.code().or_else(|| status.signal().map(|signal| 128 + signal)) {
-            Some(0) => Self::Success,
-            code => Self::Failure(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)),
+impl End {
+    fn of(status: WaitStatus) -> Option<Self> {
+        match status {
+            WaitStatus::Exited(_, 0) => Some(Self::Success),
+            // A status has eight bits, and 128 and a signal's number have no more.
+            WaitStatus::Exited(_, code) => Some(Self::Failure(code.to_le_bytes()[0])),
+            WaitStatus::Signaled(_, signal, _) => Some(Self::Failure(128 + (signal as i32).to_le_bytes()[0])),
+            _ => None,
         }
     }
 }
@@ -143,12 +151,19 @@ impl std::error::Error for NotRun {
 /// An address that reaches a socket bound to `address`: a wildcard is reached over the loopback.
 #[must_use]
 pub fn dialable(address: SocketAddr, only_v6: bool) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V6(ip) if ip.is_unspecified() && only_v6 => Ipv6Addr::LOCALHOST.into(),
-        ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+    match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        IpAddr::V6(_) if only_v6 => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        _ => (Ipv4Addr::LOCALHOST, address.port()).into(),
+    }
+}
+
+/// The host of `address` alone, with its zone.
+fn host(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+        other => other.ip().to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -162,12 +177,17 @@ mod tests {
         assert_eq!(dial("[::]:53", true), "[::1]:53");
         assert_eq!(dial("0.0.0.0:53", false), "127.0.0.1:53");
         assert_eq!(dial("192.0.2.1:53", false), "192.0.2.1:53");
+        assert_eq!(dial("[fe80::1%2]:53", false), "[fe80::1%2]:53");
+        assert_eq!(host("[fe80::1%2]:53".parse().unwrap()), "fe80::1%2");
+        assert_eq!(host("[2001:db8::1]:53".parse().unwrap()), "2001:db8::1");
     }
 
     #[test]
     fn the_death_of_a_command_has_the_status_a_shell_gives() {
-        assert_eq!(End::from(ExitStatus::from_raw(0)), End::Success);
-        assert_eq!(End::from(ExitStatus::from_raw(7 << 8)), End::Failure(7));
-        assert_eq!(End::from(ExitStatus::from_raw(9)), End::Failure(137));
+        let pid = Pid::from_raw(1);
+        assert_eq!(End::of(WaitStatus::Exited(pid, 0)), Some(End::Success));
+        assert_eq!(End::of(WaitStatus::Exited(pid, 7)), Some(End::Failure(7)));
+        assert_eq!(End::of(WaitStatus::Signaled(pid, Signal::SIGKILL, false)), Some(End::Failure(137)));
+        assert_eq!(End::of(WaitStatus::StillAlive), None);
     }
 }

@@ -111,7 +111,7 @@ impl Endpoint {
         };
         let mut fitting: Vec<_> = found.into_iter().filter(|at| family.allows(at.ip())).collect();
         if fitting.is_empty() {
-            bail!("cannot use {self}: it has no {family} address, and {} was given", family.option());
+            bail!("cannot use {self}: it has no {family} address, and only {family} is spoken here");
         }
         // Most listeners of this machine are on IPv4 or on both; resolvers put ::1 first.
         if fitting[0].ip() == IpAddr::V6(Ipv6Addr::LOCALHOST)
@@ -146,6 +146,17 @@ impl Port {
 }
 
 impl Family {
+    /// What a socket bound to `address` can talk over, where this family was asked for. The IPv6
+    /// wildcard speaks both.
+    #[must_use]
+    pub fn of_socket(self, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(ip) if ip.is_unspecified() => self,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
     /// Whether an address of this kind may be used.
     #[must_use]
     pub fn allows(self, ip: IpAddr) -> bool {
@@ -153,14 +164,6 @@ impl Family {
             Self::Any => true,
             Self::V4 => ip.is_ipv4(),
             Self::V6 => ip.is_ipv6(),
-        }
-    }
-
-    fn option(self) -> &'static str {
-        match self {
-            Self::Any => "neither -4 nor -6",
-            Self::V4 => "-4",
-            Self::V6 => "-6",
         }
     }
 }
@@ -392,7 +395,7 @@ mod tests {
         let none = Endpoint::remote("127.0.0.1:53").unwrap().addresses_there(Family::V6);
         assert_eq!(
             none.unwrap_err().to_string(),
-            "cannot use 127.0.0.1:53: it has no IPv6 address, and -6 was given"
+            "cannot use 127.0.0.1:53: it has no IPv6 address, and only IPv6 is spoken here"
         );
     }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::escape;
 use crate::signals::{self, Stopped};
-use crate::tally::Tally;
+use crate::tally::{Tally, plain};
 
 const STATUSES: &str = "\
 Exit status: 0 all was sent, received or answered; 1 trouble; 2 usage;
@@ -48,7 +48,7 @@ impl Verdict {
 impl From<&Tally> for Verdict {
     /// The gravest of what happened.
     fn from(tally: &Tally) -> Self {
-        if tally.undecodable > 0 {
+        if tally.undecodable > 0 || tally.unreachable > 0 {
             Self::Trouble
         } else if tally.refused > 0 {
             Self::Refused
@@ -71,6 +71,10 @@ pub fn after_help(details: &str) -> String {
 pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCode {
     let verdict = outcome.unwrap_or_else(|error| {
         if let Some(Stopped(signal)) = error.downcast_ref() {
+            // On its way here it may have met with a loss.
+            if error.chain().len() > 1 {
+                Voice::new(tool, false).say(&error);
+            }
             return Verdict::Signal(*signal);
         }
         if reader_is_gone(&error) {
@@ -142,18 +146,6 @@ impl fmt::Display for Chain<'_> {
         }
         Ok(())
     }
-}
-
-/// The system's words for an error, in lower case and without its number.
-#[must_use]
-pub fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = match error.raw_os_error() {
-        Some(number) => text.trim_end_matches(&format!(" (os error {number})")),
-        None => &text,
-    };
-    let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@
 use std::io;
 
 use anyhow::anyhow;
+use nix::libc::{EACCES, EPERM};
 
+mod icmp;
 mod portable;
-mod refusals;
 
+pub use icmp::IcmpErrors;
 pub use portable::{Receiver, Sender};
-pub use refusals::Refusals;
 
 use crate::batch::LARGEST_V4;
 
@@ -52,10 +53,11 @@ impl Why {
                 let version = if largest == LARGEST_V4 { "IPv4" } else { "IPv6" };
                 anyhow!("it is {size} bytes, and the largest datagram over {version} is {largest} bytes")
             }
-            Self::Os(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                anyhow!(
-                    "permission denied; a broadcast address needs --broadcast, and a firewall may forbid others"
-                )
+            Self::Os(error) if error.raw_os_error() == Some(EACCES) => {
+                anyhow!("permission denied; a broadcast address needs --broadcast")
+            }
+            Self::Os(error) if error.raw_os_error() == Some(EPERM) => {
+                anyhow!("operation not permitted; a firewall of this machine forbids it")
             }
             Self::Os(error) => error.into(),
         }

@@ -1,17 +1,18 @@
-//! SIGINT, SIGTERM and the end of a child as something that can be waited for beside a socket.
+//! SIGINT, SIGTERM, SIGHUP and the end of a child as something that can be waited for beside a socket.
 //!
-//! The first SIGINT or SIGTERM lets a tool finish its output and say what must be said; the second
+//! The first of the former lets a tool finish its output and say what must be said; the second
 //! ends it at once, whatever it is doing.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -25,20 +26,24 @@ pub struct Signals {
     child: Cell<bool>,
 }
 
-/// SIGINT or SIGTERM came: the number of the signal.
+/// A signal has come that is to end the tool: its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped(pub i32);
 
 impl Signals {
-    /// From now on SIGINT and SIGTERM are noted, and end nothing by themselves the first time.
+    /// From now on they are noted, and end nothing by themselves the first time. Those that the
+    /// tool was started to ignore stay ignored, as by nohup(1) and in the background of a script.
     pub fn catch() -> io::Result<Self> {
-        for signal in [SIGINT, SIGTERM] {
+        let ignored = ignored();
+        let caught =
+            [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        for signal in caught.clone() {
             let again = Arc::new(AtomicBool::new(false));
             flag::register_conditional_default(signal, Arc::clone(&again))?;
             flag::register(signal, again)?;
         }
         let (read, write) = UnixStream::pair()?;
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGINT, SIGTERM])?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, caught)?;
         Ok(Self { delivery: RefCell::new(delivery), stopped: Cell::new(None), child: Cell::new(false) })
     }
 
@@ -83,6 +88,14 @@ impl fmt::Display for Stopped {
 }
 
 impl std::error::Error for Stopped {}
+
+/// The signals that this process ignores: bit 0 is signal 1. The system tells without `unsafe` only
+/// where there is a /proc (proc(5)); elsewhere none is thought to be ignored.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
 
 /// Ends this process as `signal` would have ended it.
 pub(crate) fn die_of(signal: i32) {

@@ -12,7 +12,8 @@ use crate::signals::Signals;
 use crate::wait::wait_to_write;
 
 /// A pipe that poll(2) calls writable takes this much without blocking: `PIPE_BUF`, 4096 on Linux
-/// and 512 at least anywhere (POSIX). A terminal takes it as well.
+/// and 512 at least anywhere (POSIX). A terminal promises less: one that was stopped can hold up the
+/// first signal, and never the second.
 const CERTAIN: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 /// How long a reader that does not read may hold up the end of a tool that was told to stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ pub fn input() -> Result<File> {
 pub fn output(signals: &Signals) -> Result<Output<'_>> {
     let file = open(&CLOSED[1], io::stdout().as_fd()).context("cannot write standard output")?;
     let chunk = if file.metadata().is_ok_and(|data| data.is_file()) { usize::MAX } else { CERTAIN };
-    Ok(Output { file, signals, chunk })
+    Ok(Output { file, signals, chunk, give_up: None })
 }
 
 fn open(closed: &AtomicBool, stream: BorrowedFd<'_>) -> Result<File> {
@@ -60,6 +61,8 @@ pub struct Output<'s> {
     signals: &'s Signals,
     /// How much may be written at once without blocking.
     chunk: usize,
+    /// When the end no longer waits for the reader.
+    give_up: Option<Instant>,
 }
 
 impl Output<'_> {
@@ -78,15 +81,22 @@ impl Output<'_> {
         Ok(())
     }
 
-    fn wait_for_reader(&self) -> Result<()> {
+    /// Waits until some bytes can be written without blocking. Once the tool has been told to stop,
+    /// the reader has a moment for all that is left.
+    fn wait_for_reader(&mut self) -> Result<()> {
         let stdout = self.file.as_fd();
-        if self.chunk == usize::MAX || wait_to_write(stdout, Some(self.signals), None)? {
-            return Ok(());
-        }
-        if !wait_to_write(stdout, None, Some(Instant::now() + GRACE))?
-            && let Some(stopped) = self.signals.stopped()
-        {
-            return Err(stopped.into());
+        while self.chunk != usize::MAX {
+            let Some(stopped) = self.signals.stopped() else {
+                if wait_to_write(stdout, Some(self.signals), None)? {
+                    break;
+                }
+                continue;
+            };
+            let until = *self.give_up.get_or_insert_with(|| Instant::now() + GRACE);
+            if wait_to_write(stdout, None, Some(until))? {
+                break;
+            }
+            return Err(stopped).context("nobody reads standard output: what was left to write is lost");
         }
         Ok(())
     }

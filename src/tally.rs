@@ -1,6 +1,9 @@
 //! What was counted, and how it is told.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
+
+use nix::errno::Errno;
 
 /// What became of the datagrams of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +15,10 @@ pub struct Tally {
     /// Known to have been refused by the destination's host. There may be more: hosts limit how
     /// many refusals they tell (RFC 1812, section 4.3.2.8), and two may look like one.
     pub refused: u64,
+    /// Known to have been turned away on their way, by a router or a firewall.
+    pub unreachable: u64,
+    /// What was said of the last of those.
+    pub obstacle: Option<Errno>,
     /// Requests that nobody answered in time.
     pub silent: u64,
     /// Could not be read in the charset, and were left out.
@@ -19,31 +26,87 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// The sentence about refusals by `peer`.
-    #[must_use]
-    pub fn refusals(&self, peer: &dyn fmt::Display) -> String {
-        let refused = if self.refused >= self.sent {
-            match self.sent {
-                1 => "the datagram".to_owned(),
-                2 => "both datagrams".to_owned(),
-                all => format!("all {all} datagrams"),
-            }
+    /// Counts a datagram that came back with an ICMP error.
+    pub fn came_back(&mut self, error: &io::Error) {
+        if error.kind() == ErrorKind::ConnectionRefused {
+            self.refused += 1;
         } else {
-            format!("at least {} of {} datagrams", self.refused, self.sent)
-        };
-        format!("{peer} refused {refused}: nobody listens on that port")
+            self.unreachable += 1;
+            self.obstacle = error.raw_os_error().map(Errno::from_raw);
+        }
     }
+
+    /// What is known to have come back from `peer`, if anything: a sentence for each way.
+    pub fn losses(&self, peer: &dyn fmt::Display) -> impl Iterator<Item = String> + use<> {
+        let refused = (self.refused > 0)
+            .then(|| format!("{peer} refused {}: nobody listens on that port", self.share(self.refused)));
+        let unreachable = (self.unreachable > 0).then(|| {
+            format!("{peer} is out of reach: {} came back{}", self.share(self.unreachable), self.reason())
+        });
+        refused.into_iter().chain(unreachable)
+    }
+
+    /// What the last obstacle is called, behind what it did.
+    fn reason(&self) -> String {
+        self.obstacle.map_or_else(String::new, |error| format!(" ({})", plain(&error.into())))
+    }
+
+    /// `part` of what was sent, in words.
+    fn share(&self, part: u64) -> String {
+        match self.sent {
+            1 => "the datagram".to_owned(),
+            2 if part >= 2 => "both datagrams".to_owned(),
+            sent if part >= sent => format!("all {sent} datagrams"),
+            sent => format!("at least {part} of {sent} datagrams"),
+        }
+    }
+}
+
+/// The sentence about one datagram, called `name`, that came back from `peer`.
+#[must_use]
+pub fn came_back(peer: &dyn fmt::Display, name: &str, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => format!("{peer} refused {name}: nobody listens on that port"),
+        _ => format!("{peer} is out of reach: {name} came back ({})", plain(error)),
+    }
+}
+
+/// The system's words for an error, in lower case and without its number.
+#[must_use]
+pub fn plain(error: &io::Error) -> String {
+    let text =
+        error.raw_os_error().map_or_else(|| error.to_string(), |n| Errno::from_raw(n).desc().to_owned());
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn losses(tally: Tally) -> Vec<String> {
+        tally.losses(&"host:9").collect()
+    }
+
     #[test]
-    fn a_refusal_is_told_in_numbers() {
-        let tell = |sent, refused| Tally { sent, refused, ..Tally::default() }.refusals(&"host:9");
-        assert_eq!(tell(1, 1), "host:9 refused the datagram: nobody listens on that port");
-        assert_eq!(tell(3, 3), "host:9 refused all 3 datagrams: nobody listens on that port");
-        assert_eq!(tell(3, 2), "host:9 refused at least 2 of 3 datagrams: nobody listens on that port");
+    fn what_was_refused_is_told_in_numbers() {
+        let refused = |sent, refused| losses(Tally { sent, refused, ..Tally::default() });
+        assert_eq!(refused(3, 0), [""; 0]);
+        assert_eq!(refused(1, 1), ["host:9 refused the datagram: nobody listens on that port"]);
+        assert_eq!(refused(2, 2), ["host:9 refused both datagrams: nobody listens on that port"]);
+        assert_eq!(refused(3, 3), ["host:9 refused all 3 datagrams: nobody listens on that port"]);
+        assert_eq!(refused(3, 2), ["host:9 refused at least 2 of 3 datagrams: nobody listens on that port"]);
+    }
+
+    #[test]
+    fn what_came_back_is_a_refusal_or_was_out_of_reach() {
+        let mut tally = Tally { sent: 3, ..Tally::default() };
+        tally.came_back(&ErrorKind::ConnectionRefused.into());
+        tally.came_back(&Errno::EHOSTUNREACH.into());
+        assert_eq!((tally.refused, tally.unreachable), (1, 1));
+        assert_eq!(
+            losses(tally)[1],
+            "host:9 is out of reach: at least 1 of 3 datagrams came back (no route to host)"
+        );
     }
 }

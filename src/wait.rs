@@ -16,8 +16,8 @@ pub struct Sources<'s> {
     pub input: Option<BorrowedFd<'s>>,
     /// A datagram that has arrived.
     pub socket: Option<BorrowedFd<'s>>,
-    /// A socket that is sent from: only an error of it counts, such as a refusal.
-    pub refusals: Option<BorrowedFd<'s>>,
+    /// A socket that is only sent from: only an error of it counts, such as a refusal.
+    pub socket_error: Option<BorrowedFd<'s>>,
     /// Where output goes: only its reader's going away counts.
     pub output: Option<BorrowedFd<'s>>,
     /// The signals that were asked for.
@@ -33,7 +33,7 @@ pub struct Ready {
     /// The socket has a datagram or an error.
     pub socket: bool,
     /// The socket that is sent from has an error.
-    pub refusals: bool,
+    pub socket_error: bool,
     /// The reader of the output is gone.
     pub reader_gone: bool,
     /// A signal has come.
@@ -122,7 +122,7 @@ fn wait_with(
     let sources = [
         (sources.input, readable),
         (sources.socket, readable),
-        (sources.refusals, broken),
+        (sources.socket_error, broken),
         (sources.output, broken),
         (signals, readable),
     ];
@@ -130,9 +130,9 @@ fn wait_with(
     watched.extend(sources.iter().filter_map(|(fd, events)| Some(PollFd::new((*fd)?, *events))));
     poll_until(&mut watched, until)?;
     let mut states = watched.iter().map(is_ready);
-    let [input, socket, refusals, reader_gone, signals] =
+    let [input, socket, socket_error, reader_gone, signals] =
         sources.map(|(fd, _)| fd.is_some() && states.next() == Some(true));
-    Ok(Ready { input, socket, refusals, reader_gone, signals })
+    Ok(Ready { input, socket, socket_error, reader_gone, signals })
 }
 
 fn is_ready(fd: &PollFd<'_>) -> bool {

@@ -91,7 +91,7 @@ fn options_that_exclude_each_other_are_a_usage_error() {
 fn an_address_of_the_other_version_of_ip_is_trouble() {
     assert_eq!(
         complaint("udp-send", &["127.0.0.1:9", "-6"], 1),
-        "udp-send: cannot use 127.0.0.1:9: it has no IPv6 address, and -6 was given\n"
+        "udp-send: cannot use 127.0.0.1:9: it has no IPv6 address, and only IPv6 is spoken here\n"
     );
     assert_eq!(
         complaint("udp-send", &["127.0.0.1:9", "--bind", "[::1]:0"], 1),

@@ -15,12 +15,12 @@ use udp_tools::cli::{Bounds, EncodingArgs, EolArgs, SendingSocketArgs};
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::input::{Eol, Input};
-use udp_tools::net::{Receiver, Refusals, Sender};
+use udp_tools::net::{IcmpErrors, Receiver, Sender};
 use udp_tools::print::Printer;
 use udp_tools::signals::Signals;
 use udp_tools::socket;
 use udp_tools::stdio;
-use udp_tools::tally::Tally;
+use udp_tools::tally::{Tally, came_back};
 use udp_tools::wait::{Patience, Ready, Sources, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
@@ -81,7 +81,7 @@ struct Chat<'c> {
     company: Company,
     sender: Sender<'c>,
     receiver: Receiver<'c>,
-    refusals: Refusals<'c>,
+    icmp: IcmpErrors<'c>,
     printer: Printer<'c>,
     /// What is received, and the lines that are typed.
     batch: Batch,
@@ -102,7 +102,7 @@ impl<'c> Chat<'c> {
             company,
             sender: Sender::new(socket)?,
             receiver: Receiver::new(socket),
-            refusals: Refusals::of(socket).context("cannot watch for refusals")?,
+            icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             printer: Printer::new(output, args.encoding.encoding(), true, voice),
             batch: Batch::new(),
             outgoing: Batch::new(),
@@ -167,7 +167,7 @@ impl<'c> Chat<'c> {
     fn hear(&mut self) -> Result<()> {
         let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received);
         match self.receiver.receive(&mut self.batch, most) {
-            // Of an earlier datagram that went out: the refusals below say whose. It ends nothing.
+            // Of an earlier datagram that went out: the ICMP errors below say whose. It ends nothing.
             Err(error) if error.kind() != ErrorKind::WouldBlock => {}
             received => received.context("cannot receive")?,
         }
@@ -177,9 +177,9 @@ impl<'c> Chat<'c> {
             self.note(&format!("talking to {peer}"));
         }
         self.printer.print(&mut self.batch, &mut self.tally)?;
-        while let Some(peer) = self.refusals.take().context("cannot ask who refused")? {
-            self.tally.refused += 1;
-            self.note(&format!("{peer} refused a datagram: nobody listens on that port"));
+        while let Some((peer, error)) = self.icmp.take().context("cannot ask what came back")? {
+            self.tally.came_back(&error);
+            self.note(&came_back(&peer, "a datagram", &error));
         }
         Ok(())
     }

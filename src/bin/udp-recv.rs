@@ -1,6 +1,6 @@
 //! `udp-recv`: receives one datagram: the reply to each request, or what comes next to a port.
 
-use std::io::ErrorKind;
+use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser};
 
-use udp_tools::batch::{Batch, Datagram};
+use udp_tools::batch::Batch;
 use udp_tools::cli::{EncodingArgs, MessageArgs, SendingSocketArgs, duration};
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
@@ -20,7 +20,7 @@ use udp_tools::print::Printer;
 use udp_tools::signals::Signals;
 use udp_tools::socket;
 use udp_tools::stdio;
-use udp_tools::tally::Tally;
+use udp_tools::tally::{Tally, came_back, plain};
 use udp_tools::wait::{Patience, Sources, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
@@ -29,6 +29,9 @@ With HOST:PORT each line of standard input, or each MESSAGE, is sent there as a 
 reply is printed. With :PORT, or with --bind alone, the next datagram to this machine is.
 
 Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
+
+/// How many batches of late replies are looked at before the next request.
+const LATE_BATCHES: usize = 16;
 
 /// Receive one UDP datagram: the reply to each request, or what comes next to a port.
 #[derive(Parser)]
@@ -106,12 +109,16 @@ impl Args {
 fn wait_for_one(args: &Args, here: &Endpoint, tally: &mut Tally) -> Result<()> {
     let socket = socket::bind(here, args.socket.options())?;
     let signals = Signals::catch()?;
-    let mut replies = Replies::new(args, &socket, &signals)?;
+    let mut inbox = Inbox::new(args, &socket, &signals)?;
     let address = socket::local_address(&socket)?;
     args.voice().note(&format!("listening on {address}"));
-    if matches!(replies.next(tally)?, Reply::None) {
-        args.voice().note(&format!("no datagram came to {address} within {:?}", args.timeout));
-        tally.silent += 1;
+    match inbox.next(tally)? {
+        Came::Datagram | Came::NoReader => {}
+        Came::Error(error) => return Err(error).context("cannot receive"),
+        Came::Nothing => {
+            tally.silent += 1;
+            args.voice().note(&format!("no datagram came to {address} within {:?}", args.timeout));
+        }
     }
     Ok(())
 }
@@ -121,86 +128,83 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
     let socket = socket::connect(there, args.bind.as_ref(), args.socket.options())?;
     let signals = Signals::catch()?;
     let mut sender = Sender::new(&socket)?;
-    let mut replies = Replies::new(args, &socket, &signals)?;
+    let mut inbox = Inbox::new(args, &socket, &signals)?;
     let mut requests = Batch::new();
     let mut more = true;
     while more {
-        if !replies.wait_for_input(&input)? {
+        if !inbox.wait_for_input(&input)? {
             return Ok(());
         }
         more = input.fill(&mut requests)?;
         let encoded = args.encoding.encoding().encode(&mut requests);
         let name = |ordinal| format!("{} {ordinal}", input.noun());
+        let cannot_send = |ordinal| format!("cannot send {} to {there}", name(ordinal));
         for request in requests.iter() {
-            let refused = tally.refused;
-            replies.leave_out_late(tally)?;
-            ask(&mut sender, request, tally)
-                .with_context(|| format!("cannot send {} to {there}", name(request.ordinal)))?;
-            if tally.refused > refused {
-                args.voice()
-                    .note(&format!("{there} refused an earlier request: nobody listens on that port"));
+            inbox.leave_out_late(tally);
+            sender
+                .send_one(request, tally)
+                .map_err(|unsent| unsent.why.cause().context(cannot_send(unsent.ordinal)))?;
+            let came = inbox.next(tally)?;
+            if matches!(came, Came::NoReader) {
+                return Ok(());
             }
-            match replies.next(tally)? {
-                Reply::One => {}
-                Reply::None => {
-                    tally.silent += 1;
-                    args.voice().note(&format!(
-                        "{there} did not answer {} within {:?}",
-                        name(request.ordinal),
-                        args.timeout
-                    ));
-                }
-                Reply::Refusal => {
-                    tally.refused += 1;
-                    args.voice().note(&format!(
-                        "{there} refused {}: nobody listens on that port",
-                        name(request.ordinal)
-                    ));
-                }
-                Reply::NoReader => return Ok(()),
+            if let Some(failure) = came.failure(there, &name(request.ordinal), args.timeout, tally) {
+                args.voice().note(&failure);
             }
         }
-        encoded.map_err(|error| {
-            anyhow!(error.what).context(format!("cannot send {} to {there}", name(error.ordinal)))
-        })?;
+        encoded.map_err(|error| anyhow!(error.what).context(cannot_send(error.ordinal)))?;
     }
     Ok(())
 }
 
-fn ask(sender: &mut Sender<'_>, request: Datagram<'_>, tally: &mut Tally) -> Result<()> {
-    sender.send_one(request, tally).map_err(|unsent| unsent.why.cause())
-}
-
-/// How a wait for a datagram ended.
-enum Reply {
-    /// With one, which has been printed.
-    One,
+/// What a wait for a datagram came to.
+enum Came {
+    /// One came, and has been printed.
+    Datagram,
     /// The time is up.
-    None,
-    Refusal,
+    Nothing,
+    /// What was sent came back with an ICMP error, such as a refusal.
+    Error(io::Error),
     /// Nobody reads what we print.
     NoReader,
 }
 
-/// Where datagrams come from and where they go.
-struct Replies<'r> {
-    args: &'r Args,
-    socket: &'r UdpSocket,
-    signals: &'r Signals,
-    receiver: Receiver<'r>,
-    printer: Printer<'r>,
+impl Came {
+    /// Counts a request, called `name`, that was not answered, and puts it in words.
+    fn failure(&self, peer: &Endpoint, name: &str, timeout: Duration, tally: &mut Tally) -> Option<String> {
+        match self {
+            Self::Datagram | Self::NoReader => None,
+            Self::Nothing => {
+                tally.silent += 1;
+                Some(format!("{peer} did not answer {name} within {timeout:?}"))
+            }
+            Self::Error(error) => {
+                tally.came_back(error);
+                Some(came_back(peer, name, error))
+            }
+        }
+    }
+}
+
+/// Datagrams on their way from the socket to stdout.
+struct Inbox<'i> {
+    args: &'i Args,
+    socket: &'i UdpSocket,
+    signals: &'i Signals,
+    receiver: Receiver<'i>,
+    printer: Printer<'i>,
     batch: Batch,
 }
 
-impl<'r> Replies<'r> {
-    fn new(args: &'r Args, socket: &'r UdpSocket, signals: &'r Signals) -> Result<Self> {
+impl<'i> Inbox<'i> {
+    fn new(args: &'i Args, socket: &'i UdpSocket, signals: &'i Signals) -> Result<Self> {
         let output = stdio::output(signals)?;
         let printer = Printer::new(output, args.encoding.encoding(), args.show_peer, args.voice());
         Ok(Self { args, socket, signals, receiver: Receiver::new(socket), printer, batch: Batch::new() })
     }
 
     /// Waits for one datagram, and prints it.
-    fn next(&mut self, tally: &mut Tally) -> Result<Reply> {
+    fn next(&mut self, tally: &mut Tally) -> Result<Came> {
         let patience = Patience::new(Some(self.args.timeout), None);
         loop {
             let ready = wait(
@@ -212,39 +216,39 @@ impl<'r> Replies<'r> {
                 },
                 patience.until(),
             )?;
+            self.stop_if_told()?;
             if ready.socket {
                 match self.receiver.receive(&mut self.batch, 1) {
-                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(Reply::Refusal),
-                    Err(error) => return Err(error).context("cannot receive"),
+                    Err(error) => return Ok(Came::Error(error)),
                     // What the system announced was damaged on the way: the wait goes on.
                     Ok(()) if self.batch.is_empty() => {}
                     Ok(()) => {
                         self.printer.print(&mut self.batch, tally)?;
-                        return Ok(Reply::One);
+                        return Ok(Came::Datagram);
                     }
                 }
             } else if ready.reader_gone {
-                return Ok(Reply::NoReader);
-            } else if ready.signals {
-                self.stop_if_told()?;
-            } else {
-                return Ok(Reply::None);
+                return Ok(Came::NoReader);
+            } else if !ready.signals {
+                return Ok(Came::Nothing);
             }
         }
     }
 
-    /// What has come since the last wait ended answers nothing that will be asked.
-    fn leave_out_late(&mut self, tally: &mut Tally) -> Result<()> {
-        loop {
+    /// What has come since the last wait ended answers nothing that will be asked. A peer that
+    /// floods us is not waited for.
+    fn leave_out_late(&mut self, tally: &mut Tally) {
+        for _ in 0..LATE_BATCHES {
             match self.receiver.receive(&mut self.batch, u64::MAX) {
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => tally.refused += 1,
-                Err(error) => return Err(error).context("cannot receive"),
-                Ok(()) if self.batch.is_empty() => return Ok(()),
+                Ok(()) if self.batch.is_empty() => break,
                 Ok(()) => {
-                    for late in self.batch.iter() {
-                        let peer = late.peer.map(|peer| peer.to_string()).unwrap_or_default();
+                    for peer in self.batch.iter().filter_map(|late| late.peer) {
                         self.args.voice().note(&format!("left out a late or doubled reply from {peer}"));
                     }
+                }
+                Err(error) => {
+                    tally.came_back(&error);
+                    self.args.voice().note(&format!("an earlier request came back ({})", plain(&error)));
                 }
             }
         }

@@ -51,22 +51,22 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Verdict> {
     let mut input = args.message.input()?;
     let socket = socket::connect(&args.dest, args.bind.as_ref(), args.socket.options())?;
-    let mut refusals = Refusals { args, socket: &socket, said: 0 };
+    let mut losses = Losses { args, socket: &socket, said: 0 };
     let mut tally = Tally::default();
-    let sent = send_all(args, &mut input, &mut refusals, &mut tally);
-    refusals.collect(&mut tally)?;
-    refusals.say(&tally);
+    let sent = send_all(args, &mut input, &mut losses, &mut tally);
+    losses.collect(&mut tally)?;
+    losses.say(&tally);
     sent.map(|()| Verdict::from(&tally))
 }
 
-fn send_all(args: &Args, input: &mut Input, refusals: &mut Refusals<'_>, tally: &mut Tally) -> Result<()> {
+fn send_all(args: &Args, input: &mut Input, losses: &mut Losses<'_>, tally: &mut Tally) -> Result<()> {
     let signals = Signals::catch()?;
-    let mut sender = Sender::new(refusals.socket)?;
+    let mut sender = Sender::new(losses.socket)?;
     let encoding = args.encoding.encoding();
     let mut batch = Batch::new();
     let mut more = true;
     while more {
-        wait_for_input(input, &signals, refusals, tally)?;
+        wait_for_input(input, &signals, losses, tally)?;
         more = input.fill(&mut batch)?;
         let encoded = encoding.encode(&mut batch);
         let cannot_send = |ordinal| format!("cannot send {} {ordinal} to {}", input.noun(), args.dest);
@@ -78,18 +78,18 @@ fn send_all(args: &Args, input: &mut Input, refusals: &mut Refusals<'_>, tally: 
     Ok(())
 }
 
-/// Waits for more to send. A refusal that comes to light meanwhile is said at once.
+/// Waits for more to send. What comes back meanwhile is said at once.
 fn wait_for_input(
     input: &Input,
     signals: &Signals,
-    refusals: &mut Refusals<'_>,
+    losses: &mut Losses<'_>,
     tally: &mut Tally,
 ) -> Result<()> {
     while let Some(fd) = input.fd() {
         let ready = wait(
             Sources {
                 input: Some(fd),
-                refusals: Some(refusals.socket.as_fd()),
+                socket_error: Some(losses.socket.as_fd()),
                 signals: Some(signals),
                 ..Sources::default()
             },
@@ -98,9 +98,9 @@ fn wait_for_input(
         if let Some(stopped) = signals.stopped() {
             return Err(stopped.into());
         }
-        if ready.refusals {
-            refusals.collect(tally)?;
-            refusals.say_first(tally);
+        if ready.socket_error {
+            losses.collect(tally)?;
+            losses.say_first(tally);
         }
         if ready.input {
             break;
@@ -109,20 +109,19 @@ fn wait_for_input(
     Ok(())
 }
 
-/// What the destination's host says of our datagrams.
-struct Refusals<'r> {
+/// What comes back of our datagrams.
+struct Losses<'r> {
     args: &'r Args,
     socket: &'r UdpSocket,
     /// How many have been spoken of.
     said: u64,
 }
 
-impl Refusals<'_> {
-    /// Counts a refusal that the socket keeps for us.
+impl Losses<'_> {
+    /// Counts what has come back, if the socket keeps it for us.
     fn collect(&self, tally: &mut Tally) -> Result<()> {
-        let error = self.socket.take_error().context("cannot ask a socket for its error")?;
-        if error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
-            tally.refused += 1;
+        if let Some(error) = self.socket.take_error().context("cannot ask a socket for its error")? {
+            tally.came_back(&error);
         }
         Ok(())
     }
@@ -135,9 +134,11 @@ impl Refusals<'_> {
     }
 
     fn say(&mut self, tally: &Tally) {
-        if self.said < tally.refused {
-            Voice::new(TOOL, self.args.quiet).note(&tally.refusals(&self.args.dest));
+        let lost = tally.refused + tally.unreachable;
+        if self.said < lost {
+            let voice = Voice::new(TOOL, self.args.quiet);
+            tally.losses(&self.args.dest).for_each(|loss| voice.note(&loss));
         }
-        self.said = tally.refused;
+        self.said = lost;
     }
 }

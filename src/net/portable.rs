@@ -9,6 +9,11 @@ use crate::endpoint::{canonical, mapped};
 use crate::tally::Tally;
 use crate::wait::wait_for_room;
 
+/// How many errors in a row may be those of earlier datagrams.
+const RETRIES: usize = 3;
+/// A batch of received datagrams is handed on when there are so many.
+const MANY: usize = 1024;
+
 /// Sends batches from a socket that does not block.
 #[derive(Debug)]
 pub struct Sender<'s> {
@@ -28,8 +33,8 @@ impl<'s> Sender<'s> {
         })
     }
 
-    /// Sends the datagrams in order, and counts them and the refusals that come to light. Stops at
-    /// the first that cannot be sent.
+    /// Sends the datagrams in order, and counts them and the earlier ones that turn out to have come
+    /// back. Stops at the first that cannot be sent.
     pub fn send(&mut self, batch: &Batch, tally: &mut Tally) -> Result<(), Unsent> {
         batch.iter().try_for_each(|datagram| self.send_one(datagram, tally))
     }
@@ -47,22 +52,27 @@ impl<'s> Sender<'s> {
     }
 
     fn hand_over(&self, datagram: Datagram<'_>, tally: &mut Tally) -> io::Result<()> {
-        let mut earlier: Option<ErrorKind> = None;
+        let mut earlier = Vec::new();
         loop {
             let sent = match datagram.peer {
                 None => self.socket.send(datagram.payload),
                 Some(peer) if self.is_v6 => self.socket.send_to(datagram.payload, mapped(peer)),
                 Some(peer) => self.socket.send_to(datagram.payload, peer),
             };
-            let Err(error) = sent else { return Ok(()) };
-            match error.kind() {
-                ErrorKind::Interrupted => {}
-                ErrorKind::WouldBlock => wait_for_room(self.socket)?,
+            match sent {
+                Ok(_) => {
+                    for error in &earlier {
+                        tally.came_back(error);
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_for_room(self.socket)?,
                 // A socket tells of an earlier datagram's fate when the next one is sent, and does
-                // not send that (udp(7)): it has to be sent again.
-                ErrorKind::ConnectionRefused => tally.refused += 1,
-                kind if earlier != Some(kind) => earlier = Some(kind),
-                _ => return Err(error),
+                // not send that (udp(7)): it has to be sent again. What fails again and again was
+                // never sent, and tells of nothing but itself.
+                Err(error) if earlier.len() == RETRIES => return Err(error),
+                Err(error) => earlier.push(error),
             }
         }
     }
@@ -90,13 +100,14 @@ impl<'s> Receiver<'s> {
 
     /// Fills `batch` with what has arrived, without waiting: at most `most` datagrams, perhaps none.
     ///
-    /// On a connected socket a refusal is an error of the kind `ConnectionRefused`, told once.
+    /// On a connected socket a datagram that came back is an error, told once: a refusal is one of
+    /// the kind `ConnectionRefused`.
     pub fn receive(&mut self, batch: &mut Batch, most: u64) -> io::Result<()> {
         batch.clear();
         if let Some(error) = self.pending.take() {
             return Err(error);
         }
-        while (batch.len() as u64) < most && batch.bytes() < FULL {
+        while (batch.len() as u64) < most && batch.len() < MANY && batch.bytes() < FULL {
             match self.socket.recv_from(batch.spare(SLOT)) {
                 Ok((size, peer)) => batch.take(size, Some(canonical(peer))),
                 Err(error) => match error.kind() {

@@ -5,12 +5,12 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 /// Far longer than anything here takes: only a hang meets it.
@@ -97,7 +97,7 @@ impl Running {
 
     /// Starts `command` with a stdout that need not be read.
     pub fn spawn_into(command: &mut Command, stdout: impl Into<Stdio>) -> Self {
-        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self {
             stdin: child.stdin.take(),
@@ -197,8 +197,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
+        // It may have ended already, with all that it started.
+        let _ = killpg(self.pid(), Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }

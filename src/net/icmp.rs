@@ -1,20 +1,20 @@
-//! Who refused, on a socket that talks to many: a connected socket needs none of this.
+//! What came back, and from whom, on a socket that talks to many: a connected one needs none of this.
 //!
 //! Linux tells through the socket's error queue (ip(7), `IP_RECVERR`). Elsewhere nobody does.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
-/// The refusals that reach an unconnected socket.
+/// The ICMP errors that reach an unconnected socket.
 #[derive(Debug)]
-pub struct Refusals<'s> {
+pub struct IcmpErrors<'s> {
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody tells there"))]
     socket: &'s UdpSocket,
 }
 
 #[cfg(target_os = "linux")]
-impl<'s> Refusals<'s> {
-    /// From now on the system keeps refusals for [`Refusals::take`]; each also fails one send or
+impl<'s> IcmpErrors<'s> {
+    /// From now on the system keeps them for [`IcmpErrors::take`]; each also fails one send or
     /// receive on the socket, as it would on a connected one.
     pub fn of(socket: &'s UdpSocket) -> io::Result<Self> {
         use nix::sys::socket::{setsockopt, sockopt};
@@ -26,17 +26,18 @@ impl<'s> Refusals<'s> {
         Ok(Self { socket })
     }
 
-    /// The peer of the next refusal, if there is one.
-    pub fn take(&mut self) -> io::Result<Option<SocketAddr>> {
+    /// The next one, if there is one: whom the datagram was for, and the error that came instead.
+    /// A refusal is one of the kind `ConnectionRefused`.
+    pub fn take(&mut self) -> io::Result<Option<(SocketAddr, io::Error)>> {
         use nix::cmsg_space;
         use nix::errno::Errno;
         use nix::libc::{sock_extended_err, sockaddr_in6};
-        use nix::sys::socket::{ControlMessageOwned as Control, MsgFlags, SockaddrStorage, recvmsg};
+        use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg};
         use std::os::fd::AsRawFd;
 
         let mut control = cmsg_space!(sock_extended_err, sockaddr_in6);
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
         loop {
-            let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
             let told =
                 match recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut [], Some(&mut control), flags)
                 {
@@ -45,16 +46,28 @@ impl<'s> Refusals<'s> {
                     Err(Errno::EINTR) => continue,
                     Err(error) => return Err(error.into()),
                 };
-            let refused = told.cmsgs()?.any(|control| match control {
-                Control::Ipv4RecvErr(error, _) | Control::Ipv6RecvErr(error, _) => {
-                    error.ee_errno == Errno::ECONNREFUSED as u32
-                }
-                _ => false,
-            });
-            if refused && let Some(peer) = told.address.as_ref().and_then(std_address) {
-                return Ok(Some(crate::endpoint::canonical(peer)));
+            let peer = told.address.as_ref().and_then(std_address);
+            let error = told.cmsgs()?.find_map(|control| icmp_error(&control));
+            if let (Some(peer), Some(error)) = (peer, error) {
+                return Ok(Some((crate::endpoint::canonical(peer), error)));
             }
         }
+    }
+}
+
+/// What a control message says of a datagram. What this machine itself could not send is not in it:
+/// the send has failed for that.
+#[cfg(target_os = "linux")]
+fn icmp_error(control: &nix::sys::socket::ControlMessageOwned) -> Option<io::Error> {
+    use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6};
+    use nix::sys::socket::ControlMessageOwned::{Ipv4RecvErr, Ipv6RecvErr};
+    match control {
+        Ipv4RecvErr(error, _) | Ipv6RecvErr(error, _)
+            if [SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6].contains(&error.ee_origin) =>
+        {
+            i32::try_from(error.ee_errno).ok().map(io::Error::from_raw_os_error)
+        }
+        _ => None,
     }
 }
 
@@ -65,14 +78,14 @@ fn std_address(address: &nix::sys::socket::SockaddrStorage) -> Option<SocketAddr
 }
 
 #[cfg(not(target_os = "linux"))]
-impl<'s> Refusals<'s> {
+impl<'s> IcmpErrors<'s> {
     /// Nothing is told here.
     pub fn of(socket: &'s UdpSocket) -> io::Result<Self> {
         Ok(Self { socket })
     }
 
-    /// Never anybody.
-    pub fn take(&mut self) -> io::Result<Option<SocketAddr>> {
+    /// Never anything.
+    pub fn take(&mut self) -> io::Result<Option<(SocketAddr, io::Error)>> {
         Ok(None)
     }
 }
