@@ -18,7 +18,7 @@ pub struct Batch {
     arena: Vec<u8>,
     filled: usize,
     entries: Vec<Entry>,
-    /// How many datagrams this batch has ever taken in.
+    /// How many datagrams this batch has ever met.
     taken: u64,
     /// Where [`Batch::rewrite`] builds the next arena.
     rewritten: Vec<u8>,
@@ -39,7 +39,7 @@ pub struct Datagram<'b> {
     pub payload: &'b [u8],
     /// Who sent it, or who it is for. `None` where the socket has only one peer.
     pub peer: Option<SocketAddr>,
-    /// Its place among all that the batch ever held, from 1: the number of its line.
+    /// Its place among all that the batch ever met, from 1: the number of its line.
     pub ordinal: u64,
 }
 
@@ -68,9 +68,9 @@ impl Batch {
         self.entries.is_empty()
     }
 
-    /// How many datagrams this batch has ever taken in.
-    #[must_use]
-    pub fn taken(&self) -> u64 {
+    /// Counts a datagram that is left out of the batch, and says which one that is, from 1.
+    pub fn pass_over(&mut self) -> u64 {
+        self.taken += 1;
         self.taken
     }
 
@@ -102,8 +102,8 @@ impl Batch {
     pub fn take(&mut self, len: usize, peer: Option<SocketAddr>) {
         let span = self.filled..self.filled + len;
         self.filled = span.end;
-        self.taken += 1;
-        self.entries.push(Entry { span, peer, ordinal: self.taken });
+        let ordinal = self.pass_over();
+        self.entries.push(Entry { span, peer, ordinal });
     }
 
     /// Steps over the next `len` bytes of [`Batch::spare`], which belong to no datagram.

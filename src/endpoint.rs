@@ -113,12 +113,7 @@ impl Endpoint {
         if fitting.is_empty() {
             bail!("cannot use {self}: it has no {family} address, and only {family} is spoken here");
         }
-        // Most listeners of this machine are on IPv4 or on both; resolvers put ::1 first.
-        if fitting[0].ip() == IpAddr::V6(Ipv6Addr::LOCALHOST)
-            && let Some(v4) = fitting.iter().position(|at| at.ip().is_loopback() && at.is_ipv4())
-        {
-            fitting[..=v4].rotate_right(1);
-        }
+        prefer_ipv4_loopback(&mut fitting);
         Ok(fitting)
     }
 }
@@ -207,6 +202,15 @@ pub fn mapped(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
         SocketAddr::V6(_) => address,
+    }
+}
+
+/// Most listeners of this machine are on IPv4 or on both, and resolvers put `::1` first.
+fn prefer_ipv4_loopback(addresses: &mut [SocketAddr]) {
+    if addresses[0].ip() == IpAddr::V6(Ipv6Addr::LOCALHOST)
+        && let Some(v4) = addresses.iter().position(|at| at.is_ipv4() && at.ip().is_loopback())
+    {
+        addresses[..=v4].rotate_right(1);
     }
 }
 
@@ -386,6 +390,19 @@ mod tests {
         assert_eq!(there(":53"), ["127.0.0.1:53", "[::1]:53"]);
         let here = Endpoint::here(":53").unwrap().addresses_here(Family::Any).unwrap();
         assert_eq!(here, ["[::]:53".parse().unwrap(), "0.0.0.0:53".parse::<SocketAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn the_ipv4_loopback_comes_before_the_ipv6_one_and_nothing_else_moves() {
+        let sorted = |texts: &[&str]| {
+            let mut addresses: Vec<SocketAddr> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            prefer_ipv4_loopback(&mut addresses);
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(sorted(&["[::1]:5", "127.0.0.1:5"]), ["127.0.0.1:5", "[::1]:5"]);
+        for others in [["[::1]:5", "192.0.2.1:5"], ["[2001:db8::1]:5", "127.0.0.1:5"]] {
+            assert_eq!(sorted(&others), others);
+        }
     }
 
     #[test]

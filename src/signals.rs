@@ -37,10 +37,10 @@ impl Signals {
         let ignored = ignored();
         let caught =
             [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let again = Arc::new(AtomicBool::new(false));
         for signal in caught.clone() {
-            let again = Arc::new(AtomicBool::new(false));
             flag::register_conditional_default(signal, Arc::clone(&again))?;
-            flag::register(signal, again)?;
+            flag::register(signal, Arc::clone(&again))?;
         }
         let (read, write) = UnixStream::pair()?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, caught)?;

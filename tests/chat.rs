@@ -79,7 +79,9 @@ fn what_it_does_not_understand_it_says_and_goes_on() {
         "cannot send line 3: it is 65508 bytes, and the largest datagram over IPv4 is 65507 bytes",
     );
     chat.type_line("@[::1]:9 six");
-    chat.err_line_with("cannot send line 4");
+    chat.err_line_with("cannot use [::1]:9: it has no IPv4 address, and only IPv4 is spoken here");
+    chat.type_line(&"x".repeat(3_000_000));
+    chat.err_line_with("line 5 is longer than 1048576 bytes");
     chat.type_line("still here");
     assert_eq!(receive(&peer).0, b"still here");
     assert_eq!(chat.finish().code(), Some(1));
@@ -87,8 +89,9 @@ fn what_it_does_not_understand_it_says_and_goes_on() {
 
 #[test]
 fn a_refusal_names_the_peer_and_ends_nothing() {
-    let (nobody, peer) = (deserted(), socket());
-    for bind in ["127.0.0.1:0", ":0"] {
+    let peer = socket();
+    let nobody_on_v6 = UdpSocket::bind("[::1]:0").unwrap().local_addr().unwrap().to_string();
+    for (bind, nobody) in [("127.0.0.1:0", deserted()), (":0", deserted()), (":0", nobody_on_v6)] {
         let (mut chat, _) = Running::listening("udp-chat", &["--bind", bind, &at(&peer)]);
         chat.type_line(&format!("@{nobody} hello?"));
         chat.err_line_with(&format!("{nobody} refused a datagram: nobody listens on that port"));
@@ -96,6 +99,18 @@ fn a_refusal_names_the_peer_and_ends_nothing() {
         assert_eq!(receive(&peer).0, b"still here");
         assert_eq!(chat.finish().code(), Some(4));
     }
+}
+
+#[test]
+fn it_talks_over_the_version_of_ip_that_it_is_bound_to() {
+    let peer = UdpSocket::bind("[::1]:0").unwrap();
+    peer.set_read_timeout(Some(common::DEADLINE)).unwrap();
+    let here = format!(":{}", peer.local_addr().unwrap().port());
+    let (mut chat, _) = Running::listening("udp-chat", &["--bind", "[::1]:0", &here]);
+    chat.type_line("six");
+    assert_eq!(receive(&peer).0, b"six");
+    chat.type_line("@127.0.0.1:9 four");
+    chat.err_line_with("cannot use 127.0.0.1:9: it has no IPv6 address, and only IPv6 is spoken here");
 }
 
 #[test]

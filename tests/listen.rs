@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::pipe;
+use std::io::{Read, pipe};
 use std::process::Command;
 
 use common::{Running, path, path_with_tools, socket, tool};
@@ -136,19 +136,52 @@ fn quiet_ends_it_and_a_datagram_puts_that_off() {
     socket().send_to(b"one", address).unwrap();
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "one\n"));
-    tool("udp-listen").args(["127.0.0.1:0", "-q", "--idle", "20ms"]).assert().code(3).stderr("");
+}
+
+#[test]
+fn the_nearest_bound_ends_it() {
+    for bounds in [["--idle", "20ms", "-w", "1h"], ["--idle", "1h", "-w", "20ms"]] {
+        tool("udp-listen").args(["127.0.0.1:0", "-q"]).args(bounds).assert().code(3).stderr("");
+    }
 }
 
 #[test]
 fn what_arrived_before_a_signal_is_printed() {
     let (listen, address) = Running::listening("udp-listen", &[":0"]);
     let sender = socket();
+    // Stopped, it can see neither the datagrams nor the signal before both are there.
+    listen.signal(Signal::SIGSTOP);
     for number in 0..100 {
         sender.send_to(format!("{number}").as_bytes(), address).unwrap();
     }
-    let finished = listen.ended_by(Signal::SIGINT);
+    listen.signal(Signal::SIGINT);
+    let finished = listen.ended_by(Signal::SIGCONT);
     assert_eq!(finished.signal(), Some(Signal::SIGINT as i32));
     assert_eq!(finished.text().lines().count(), 100);
+}
+
+#[test]
+fn the_second_signal_ends_it_at_once() {
+    let (listen, _) = Running::listening("udp-listen", &[":0"]);
+    // Three that wait are handed out in the order of their numbers or against it: the second is
+    // INT. Were it not obeyed, the one with the lowest number would be told, which is HUP.
+    listen.signal(Signal::SIGSTOP);
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        listen.signal(signal);
+    }
+    assert_eq!(listen.ended_by(Signal::SIGCONT).signal(), Some(Signal::SIGINT as i32));
+}
+
+#[test]
+fn a_signal_that_was_ignored_stays_ignored() {
+    let script = "trap '' INT HUP; exec udp-listen 127.0.0.1:0 -n 1";
+    let mut listen = Running::spawn(Command::new("sh").args(["-c", script]).env("PATH", path_with_tools()));
+    let address = listen.await_listening();
+    listen.signal(Signal::SIGINT);
+    listen.signal(Signal::SIGHUP);
+    socket().send_to(b"alive", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "alive\n"));
 }
 
 #[test]
@@ -161,7 +194,26 @@ fn a_signal_ends_it_while_its_reader_does_not_read() {
     for _ in 0..40 {
         sender.send_to(&[b'x'; 4096], address).unwrap();
     }
-    assert_eq!(listen.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
+    let finished = listen.ended_by(Signal::SIGTERM);
+    assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
+    assert!(finished.err.ends_with("nobody reads standard output: what was left to write is lost\n"));
+}
+
+#[test]
+fn the_end_of_a_command_is_not_overlooked_while_the_reader_stalls() {
+    let (mut reader, writer) = pipe().unwrap();
+    let fill = "head -c 60000 /dev/zero | tr '\\0' x | udp-send $UDP_ADDR";
+    let script = format!("{fill}; {fill}; echo sent; exit 3");
+    let mut listen = Running::spawn_into(
+        Command::new(path("udp-listen"))
+            .args([":0", "--", "sh", "-c", &script])
+            .env("PATH", path_with_tools()),
+        writer,
+    );
+    listen.err_line_with("sent");
+    let mut printed = Vec::new();
+    reader.read_to_end(&mut printed).unwrap();
+    assert_eq!((listen.finish().code(), printed.len()), (Some(3), 120_002));
 }
 
 #[test]
@@ -199,6 +251,17 @@ fn after_a_command_the_bounds_decide_where_there_are_some() {
 #[test]
 fn a_command_is_ended_with_us() {
     // All that it starts holds the pipe of stderr, which ends when the last of them does.
-    let command = "tail -f /dev/null & udp-send $UDP_ADDR hi; wait";
-    with_command(&[":0", "-q", "-n", "1"], command).success().stdout("hi\n");
+    for command in [
+        "tail -f /dev/null & udp-send $UDP_ADDR hi; wait",
+        "tail -f /dev/null & udp-send $UDP_ADDR hi",
+        "trap '' TERM; udp-send $UDP_ADDR hi; tail -f /dev/null",
+    ] {
+        with_command(&[":0", "-q", "-n", "1"], command).success().stdout("hi\n");
+    }
+}
+
+#[test]
+fn a_hangup_ends_the_command_too() {
+    let (listen, _) = Running::listening("udp-listen", &[":0", "--", "tail", "-f", "/dev/null"]);
+    assert_eq!(listen.ended_by(Signal::SIGHUP).signal(), Some(Signal::SIGHUP as i32));
 }

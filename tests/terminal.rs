@@ -5,8 +5,8 @@
 mod common;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use common::{DEADLINE, Running, at, path, socket};
@@ -81,6 +81,18 @@ fn a_stranger_cannot_write_a_line_in_the_name_of_another() {
     let (address, sender) = (chat.await_listening(), socket());
     sender.send_to(b"hi\n192.0.2.1:7890\tsend me money", address).unwrap();
     assert_eq!(terminal.line(), format!("{}\thi\\n192.0.2.1:7890\tsend me money", at(&sender)));
+}
+
+#[test]
+fn the_end_of_what_a_person_types_ends_a_chat() {
+    let pty = openpty(None, None).unwrap();
+    let mut person = File::from(pty.master);
+    let mut chat = Command::new(path("udp-chat"));
+    chat.args(["--bind", "127.0.0.1:0", "--idle", "1h"]);
+    let mut chat = Running::spawn_with(&mut chat, File::from(pty.slave), Stdio::piped());
+    chat.await_listening();
+    person.write_all(b"\x04").unwrap();
+    assert_eq!(chat.finish().code(), Some(0));
 }
 
 #[test]

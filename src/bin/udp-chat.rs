@@ -14,6 +14,7 @@ use udp_tools::chat::Company;
 use udp_tools::cli::{Bounds, EncodingArgs, EolArgs, SendingSocketArgs};
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
+use udp_tools::format::text::TooLong;
 use udp_tools::input::{Eol, Input};
 use udp_tools::net::{IcmpErrors, Receiver, Sender};
 use udp_tools::print::Printer;
@@ -65,10 +66,11 @@ fn run(args: &Args) -> Result<Verdict> {
     let options = args.socket.options();
     let input = Input::lines(stdio::input()?, Eol::None);
     let socket = socket::bind(&args.bind, options)?;
-    let company = Company::of(&args.peers, options.family)?;
+    let address = socket::local_address(&socket)?;
+    let company = Company::of(&args.peers, options.family.of_socket(address.ip()))?;
     let signals = Signals::catch()?;
     let mut chat = Chat::new(args, &socket, &signals, company)?;
-    chat.note(&format!("listening on {}", socket::local_address(&socket)?));
+    chat.note(&format!("listening on {address}"));
     chat.talk(input)?;
     Ok(chat.verdict())
 }
@@ -128,11 +130,15 @@ impl<'c> Chat<'c> {
                 },
                 patience.until(),
             )?;
-            if ready.reader_gone || patience.is_over() || ready == Ready::default() {
+            if ready.reader_gone {
                 return Ok(());
             }
             if let Some(stopped) = self.signals.stopped() {
+                self.hear()?;
                 return Err(stopped.into());
+            }
+            if patience.is_over() || ready == Ready::default() {
+                return self.hear();
             }
             if ready.socket || ready.input {
                 patience.renew();
@@ -146,7 +152,13 @@ impl<'c> Chat<'c> {
             if ready.input
                 && let Some(typed) = &mut input
             {
-                let more = typed.fill(&mut lines)?;
+                let more = match typed.fill(&mut lines) {
+                    Err(error) if error.is::<TooLong>() => {
+                        self.complain(&error);
+                        true
+                    }
+                    more => more?,
+                };
                 for line in lines.iter() {
                     self.say(line.payload, line.ordinal);
                 }
@@ -187,9 +199,13 @@ impl<'c> Chat<'c> {
     /// Does what a line says. What cannot be done is said, and the chat goes on.
     fn say(&mut self, line: &[u8], ordinal: u64) {
         if let Err(error) = self.send(line, ordinal) {
-            Voice::new(TOOL, self.args.quiet).error(&error);
-            self.is_troubled = true;
+            self.complain(&error);
         }
+    }
+
+    fn complain(&mut self, error: &anyhow::Error) {
+        Voice::new(TOOL, self.args.quiet).error(error);
+        self.is_troubled = true;
     }
 
     fn send(&mut self, line: &[u8], ordinal: u64) -> Result<()> {

@@ -2,11 +2,12 @@
 //!
 //! It carries any bytes, but not where a newline inside a payload was.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail};
-use memchr::memchr_iter;
+use anyhow::{Context, Result};
+use memchr::{memchr, memchr_iter};
 
 use crate::batch::{Batch, LARGEST_V4};
 use crate::escape;
@@ -22,12 +23,21 @@ pub struct Reader<R> {
     input: R,
     /// The beginning of a line whose end has not been read yet.
     begun: Vec<u8>,
+    /// The rest of a line that is too long is still to come.
+    is_skipping: bool,
+}
+
+/// A line that is too long to be held. Its rest is skipped: the next [`Reader::fill`] goes on behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    /// Which line it is, from 1.
+    pub line: u64,
 }
 
 impl<R: Read> Reader<R> {
     /// A reader of `input`, which should have no buffer of its own.
     pub fn new(input: R) -> Self {
-        Self { input, begun: Vec::new() }
+        Self { input, begun: Vec::new(), is_skipping: false }
     }
 
     /// Where the lines come from.
@@ -42,21 +52,27 @@ impl<R: Read> Reader<R> {
     pub fn fill(&mut self, batch: &mut Batch) -> Result<bool> {
         batch.clear();
         if self.begun.len() > LONGEST_LINE {
-            let line = batch.taken() + 1;
-            bail!(
-                "line {line} is longer than {LONGEST_LINE} bytes, and the largest datagram is {LARGEST_V4} bytes"
-            );
+            self.begun.clear();
+            self.is_skipping = true;
+            return Err(TooLong { line: batch.pass_over() }.into());
         }
         let begun = self.begun.len();
         let spare = batch.spare(begun + CHUNK);
         spare[..begun].copy_from_slice(&self.begun);
         let read = self.read(&mut spare[begun..]).context("cannot read standard input")?;
         let lines = &spare[..begun + read];
-        let ends: Vec<usize> = memchr_iter(b'\n', &lines[begun..]).map(|at| begun + at).collect();
-        let rest = ends.last().map_or(0, |end| end + 1);
+        let mut start = 0;
+        if self.is_skipping {
+            let end = memchr(b'\n', lines);
+            self.is_skipping = end.is_none();
+            start = end.map_or(lines.len(), |end| end + 1);
+        }
+        let unseen = start.max(begun);
+        let ends: Vec<usize> = memchr_iter(b'\n', &lines[unseen..]).map(|at| unseen + at).collect();
+        let rest = ends.last().map_or(start, |end| end + 1);
         self.begun.clear();
         self.begun.extend(&lines[rest..]);
-        let mut start = 0;
+        batch.skip(start);
         for end in ends {
             batch.take(end - start, None);
             batch.skip(1);
@@ -78,6 +94,18 @@ impl<R: Read> Reader<R> {
         }
     }
 }
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = self.line;
+        write!(
+            f,
+            "line {line} is longer than {LONGEST_LINE} bytes, and the largest datagram is {LARGEST_V4} bytes"
+        )
+    }
+}
+
+impl std::error::Error for TooLong {}
 
 /// What is to be seen of a datagram.
 #[derive(Clone, Copy, Debug, Default)]
@@ -170,14 +198,24 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_given_up() {
-        let (mut reader, mut batch) = (Reader::new(io::repeat(b'x')), Batch::new());
-        let complaint = loop {
-            if let Err(error) = reader.fill(&mut batch) {
-                break error.to_string();
+    fn a_line_that_is_too_long_is_skipped_and_the_next_one_read() {
+        let long = vec![b'x'; 3 * LONGEST_LINE];
+        let input = [b"one\n", &long[..], b"\nthree\nfour"].concat();
+        let (mut reader, mut batch) = (Reader::new(&input[..]), Batch::new());
+        let (mut found, mut complaint) = (Vec::new(), None);
+        loop {
+            match reader.fill(&mut batch) {
+                Err(error) => complaint = Some(error.downcast::<TooLong>().unwrap()),
+                Ok(more) => {
+                    found.extend(batch.iter().map(|line| (line.ordinal, line.payload.to_vec())));
+                    if !more {
+                        break;
+                    }
+                }
             }
-        };
-        assert_eq!(complaint, "line 1 is longer than 1048576 bytes, and the largest datagram is 65507 bytes");
+        }
+        assert_eq!(complaint, Some(TooLong { line: 2 }));
+        assert_eq!(found, [(1, b"one".to_vec()), (3, b"three".to_vec()), (4, b"four".to_vec())]);
     }
 
     #[test]

@@ -92,12 +92,16 @@ impl Running {
     }
 
     pub fn spawn(command: &mut Command) -> Self {
-        Self::spawn_into(command, Stdio::piped())
+        Self::spawn_with(command, Stdio::piped(), Stdio::piped())
     }
 
     /// Starts `command` with a stdout that need not be read.
     pub fn spawn_into(command: &mut Command, stdout: impl Into<Stdio>) -> Self {
-        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).process_group(0);
+        Self::spawn_with(command, Stdio::piped(), stdout)
+    }
+
+    pub fn spawn_with(command: &mut Command, stdin: impl Into<Stdio>, stdout: impl Into<Stdio>) -> Self {
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self {
             stdin: child.stdin.take(),
