@@ -1,0 +1,136 @@
+//! What happens between two hosts: each is a network namespace, and a cable joins them.
+//!
+//! Ignored by default: it needs root, and `ip` of iproute2. Nothing leaves the machine.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::process::Command;
+
+use common::{Finished, Running, path};
+
+/// Two hosts on one cable, and a network behind the second that it lets nobody into.
+struct Cable {
+    near: String,
+    far: String,
+}
+
+impl Cable {
+    /// The hosts are called after `name`, which must be of one test alone.
+    fn new(name: &str) -> Self {
+        let cable = Self { near: format!("udp-{name}-near"), far: format!("udp-{name}-far") };
+        let Self { near, far } = &cable;
+        for command in [
+            format!("netns add {near}"),
+            format!("netns add {far}"),
+            format!("link add cable0 netns {near} type veth peer name cable0 netns {far}"),
+            format!("-n {near} address add 192.0.2.1/24 dev cable0"),
+            format!("-n {far} address add 192.0.2.2/24 dev cable0"),
+            format!("-n {near} address add fe80::1/64 dev cable0 nodad"),
+            format!("-n {far} address add fe80::2/64 dev cable0 nodad"),
+            format!("-n {near} link set cable0 up"),
+            format!("-n {far} link set cable0 up"),
+            format!("-n {far} link set lo up"),
+            format!("-n {near} route add 198.51.100.0/24 via 192.0.2.2"),
+            format!("-n {far} route add prohibit 198.51.100.0/24"),
+            format!("netns exec {far} sysctl -q -w net.ipv4.ip_forward=1"),
+        ] {
+            let output = Command::new("ip").args(command.split(' ')).output().unwrap();
+            assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        cable
+    }
+
+    fn start(host: &str, tool: &str, arguments: &[&str]) -> Running {
+        Running::start("ip", &[&["netns", "exec", host, path(tool)], arguments].concat())
+    }
+
+    fn run(host: &str, tool: &str, arguments: &[&str]) -> Finished {
+        Self::start(host, tool, arguments).finish()
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        for host in [&self.near, &self.far] {
+            let _ = Command::new("ip").args(["netns", "delete", host]).status();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_refusal_crosses_the_network() {
+    let cable = Cable::new("refusal");
+    let finished = Cable::run(&cable.near, "udp-recv", &["192.0.2.2:9", "-w", "1h", "hi"]);
+    assert_eq!(finished.code(), Some(4));
+    assert_eq!(finished.err, "udp-recv: 192.0.2.2:9 refused message 1: nobody listens on that port\n");
+    let mut send = Cable::start(&cable.near, "udp-send", &["192.0.2.2:9"]);
+    send.type_line("hi");
+    send.err_line_with("192.0.2.2:9 refused the datagram");
+    assert_eq!(send.finish().code(), Some(4));
+}
+
+/// An address that the second host lets nobody reach. It says so only a few times to each who asks.
+const NOWHERE: &str = "198.51.100.1:9";
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_request_that_is_turned_away_on_its_way_is_trouble_at_once() {
+    let cable = Cable::new("recv");
+    let finished = Cable::run(&cable.near, "udp-recv", &[NOWHERE, "-w", "1h", "one", "two"]);
+    assert_eq!(finished.code(), Some(1));
+    let said = |message| {
+        format!("udp-recv: {NOWHERE} is out of reach: message {message} came back (no route to host)\n")
+    };
+    assert_eq!(finished.err, said(1) + &said(2));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_line_that_is_turned_away_on_its_way_is_said_while_input_is_awaited() {
+    let cable = Cable::new("send");
+    let mut send = Cable::start(&cable.near, "udp-send", &[NOWHERE]);
+    send.type_line("hi");
+    send.err_line_with("198.51.100.1:9 is out of reach: the datagram came back (no route to host)");
+    assert_eq!(send.finish().code(), Some(1));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_chat_tells_who_refused_from_who_is_out_of_reach() {
+    let cable = Cable::new("chat");
+    let mut chat = Cable::start(&cable.near, "udp-chat", &["--bind", ":0", "192.0.2.2:9"]);
+    chat.type_line(&format!("@{NOWHERE} hi"));
+    chat.err_line_with("198.51.100.1:9 is out of reach: a datagram came back (no route to host)");
+    chat.type_line("hi");
+    chat.err_line_with("192.0.2.2:9 refused a datagram");
+    assert_eq!(chat.finish().code(), Some(1));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn link_local_addresses_work_with_their_zone() {
+    let cable = Cable::new("zone");
+    let mut listen = Cable::start(&cable.far, "udp-listen", &["[fe80::2%cable0]:0", "-n", "1", "-p"]);
+    let port = listen.err_line_with("listening on ").rsplit(':').next().unwrap().to_owned();
+    let there = format!("[fe80::2%cable0]:{port}");
+    assert_eq!(Cable::run(&cable.near, "udp-send", &[&there, "hi"]).code(), Some(0));
+    let finished = listen.finish();
+    assert!(
+        finished.text().starts_with("[fe80::1%") && finished.text().ends_with("\thi\n"),
+        "{}",
+        finished.text()
+    );
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_command_reaches_a_link_local_listener() {
+    let cable = Cable::new("dial");
+    let send = format!("{} $UDP_ADDR \"$UDP_HOST\"", path("udp-send"));
+    let arguments = ["[fe80::2%cable0]:0", "-q", "-n", "1", "--", "sh", "-c", &send];
+    let finished = Cable::run(&cable.far, "udp-listen", &arguments);
+    assert!(finished.text().starts_with("fe80::2%"), "{} {}", finished.text(), finished.err);
+}
