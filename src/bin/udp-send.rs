@@ -33,7 +33,7 @@ struct Args {
     /// Send from this address, port or both
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
     bind: Option<Endpoint>,
-    /// Say nothing of refusals
+    /// Say nothing of refusals and of what comes back
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
