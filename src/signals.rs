@@ -5,8 +5,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -92,7 +92,9 @@ impl std::error::Error for Stopped {}
 /// The signals that this process ignores: bit 0 is signal 1. The system tells without `unsafe` only
 /// where there is a /proc (proc(5)); elsewhere none is thought to be ignored.
 fn ignored() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // The file tells no size: with room for it, it is read at once. What cannot be read tells nothing.
+    let mut status = String::with_capacity(4096);
+    let _ = File::open("/proc/self/status").and_then(|mut file| file.read_to_string(&mut status));
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
