@@ -22,7 +22,7 @@
 //! to go away, for [`signals`], for the time to be up. In the end [`exit`] turns the result into a
 //! status and a message.
 //!
-//! Imports run downward only: the bins; [`cli`], [`print`], [`exit`], [`command`], [`chat`]; the flow
+//! Imports run downward only: the bins; [`cli`], [`mod@print`], [`exit`], [`command`], [`chat`]; the flow
 //! ([`input`], [`mod@format`], [`net`], [`socket`], [`stdio`]); what they are made of.
 
 pub mod batch;
