@@ -34,9 +34,10 @@ pub fn understand(line: &[u8]) -> Result<Said<'_>> {
             "cannot understand @{name}; @HOST:PORT TEXT sends, @HOST:PORT chooses, @@ begins a text with @"
         )
     })?;
-    Ok(match addressed.get(end + 1..) {
-        Some(text) => Said::TextTo(endpoint, text),
-        None => Said::TalkTo(endpoint),
+    Ok(match &addressed[end..] {
+        // Input from Windows ends its lines in a carriage return as well.
+        b"" | b"\r" => Said::TalkTo(endpoint),
+        text => Said::TextTo(endpoint, &text[1..]),
     })
 }
 
@@ -115,6 +116,7 @@ mod tests {
         assert_eq!(understand(b"@[::1]:5 a b").unwrap(), Said::TextTo(endpoint("[::1]:5"), b"a b"));
         assert_eq!(understand(b"@:5 ").unwrap(), Said::TextTo(endpoint(":5"), b""));
         assert_eq!(understand(b"@host:5").unwrap(), Said::TalkTo(endpoint("host:5")));
+        assert_eq!(understand(b"@host:5\r").unwrap(), Said::TalkTo(endpoint("host:5")));
     }
 
     #[test]

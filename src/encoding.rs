@@ -113,22 +113,21 @@ fn encode(charset: Charset, policy: Policy, payload: &[u8], out: &mut Vec<u8>) -
         }
         seen += text.chars().count();
         if !chunk.invalid().is_empty() {
-            let mut escaped = Vec::new();
-            match policy {
+            let stand_in = match policy {
                 Policy::Strict | Policy::XmlCharRefReplace => {
-                    escape::bytes(chunk.invalid(), &mut escaped);
+                    let bad = escape::bytes(chunk.invalid());
                     return Err(format!(
-                        "{} after character {seen} is not UTF-8, which --encoding reads",
-                        String::from_utf8_lossy(&escaped)
+                        "{bad} at character {} is not UTF-8, which --encoding reads",
+                        seen + 1
                     ));
                 }
-                Policy::Ignore => {}
+                Policy::Ignore => String::new(),
                 // U+FFFD where the charset has it; `?` where it has not.
-                Policy::Replace if encoder.text("\u{fffd}").is_ok() => {}
-                Policy::Replace => escaped.push(b'?'),
-                Policy::BackslashReplace => escape::bytes(chunk.invalid(), &mut escaped),
-            }
-            let _ = encoder.text(&String::from_utf8_lossy(&escaped));
+                Policy::Replace if encoder.text("\u{fffd}").is_ok() => String::new(),
+                Policy::Replace => "?".to_owned(),
+                Policy::BackslashReplace => escape::bytes(chunk.invalid()),
+            };
+            let _ = encoder.text(&stand_in);
             seen += 1;
         }
     }
@@ -138,20 +137,14 @@ fn encode(charset: Charset, policy: Policy, payload: &[u8], out: &mut Vec<u8>) -
 
 fn decode(charset: Charset, policy: Policy, payload: &[u8], out: &mut String) -> Result<(), String> {
     charset.decode(payload, out, &mut |bad, offset, out| match policy {
-        Policy::Strict => {
-            let mut escaped = Vec::new();
-            escape::bytes(bad, &mut escaped);
-            Err(format!("{} at byte {offset} is not {charset}", String::from_utf8_lossy(&escaped)))
-        }
+        Policy::Strict => Err(format!("{} at byte {offset} is not {charset}", escape::bytes(bad))),
         Policy::Ignore => Ok(()),
         Policy::Replace => {
             out.push('\u{fffd}');
             Ok(())
         }
         Policy::BackslashReplace | Policy::XmlCharRefReplace => {
-            let mut escaped = Vec::new();
-            escape::bytes(bad, &mut escaped);
-            out.push_str(&String::from_utf8_lossy(&escaped));
+            out.push_str(&escape::bytes(bad));
             Ok(())
         }
     })

@@ -15,15 +15,14 @@ pub fn line(text: &[u8], out: &mut Vec<u8>) {
                 out.extend(c.encode_utf8(&mut [0; 4]).as_bytes());
             }
         }
-        bytes(chunk.invalid(), out);
+        out.extend(bytes(chunk.invalid()).as_bytes());
     }
 }
 
-/// Appends every byte as `\xNN`.
-pub fn bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    for byte in bytes {
-        append(out, format_args!("\\x{byte:02x}"));
-    }
+/// Every byte as `\xNN`.
+#[must_use]
+pub fn bytes(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn character(c: char, out: &mut Vec<u8>) {

@@ -125,7 +125,12 @@ impl Voice {
     }
 }
 
-/// A reader of our output that goes away is a quiet end.
+/// The error that ends a tool whose output nobody reads any more: a quiet end.
+#[must_use]
+pub fn reader_gone() -> anyhow::Error {
+    io::Error::from(io::ErrorKind::BrokenPipe).into()
+}
+
 fn reader_is_gone(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

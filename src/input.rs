@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::Result;
 
 use crate::batch::Batch;
-use crate::format::text::Reader;
+use crate::format::text::{Reader, TooLong};
 
 /// Datagrams to be, and how each of them ends.
 #[derive(Debug)]
@@ -81,7 +81,9 @@ impl Input {
                 messages.drain(..).for_each(|message| batch.push(message.as_bytes(), None));
                 false
             }
-            Source::Lines(reader) => reader.fill(batch)?,
+            Source::Lines(reader) => reader.fill(batch).map_err(|error| {
+                if error.is::<TooLong>() { error } else { error.context("cannot read standard input") }
+            })?,
         };
         self.eol.append(batch);
         Ok(more)

@@ -11,7 +11,7 @@ use nix::libc::{EACCES, EPERM};
 mod icmp;
 mod portable;
 
-pub use icmp::IcmpErrors;
+pub use icmp::{IcmpErrors, is_icmp};
 pub use portable::{Receiver, Sender};
 
 use crate::batch::LARGEST_V4;

@@ -37,14 +37,19 @@ impl Signals {
         let ignored = ignored();
         let caught =
             [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let (read, write) = UnixStream::pair()?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, caught.clone())?;
         let again = Arc::new(AtomicBool::new(false));
-        for signal in caught.clone() {
+        for signal in caught {
             flag::register_conditional_default(signal, Arc::clone(&again))?;
             flag::register(signal, Arc::clone(&again))?;
         }
-        let (read, write) = UnixStream::pair()?;
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, caught)?;
         Ok(Self { delivery: RefCell::new(delivery), stopped: Cell::new(None), child: Cell::new(false) })
+    }
+
+    /// The error that ends a tool which has been told to stop.
+    pub fn check(&self) -> Result<(), Stopped> {
+        self.stopped().map_or(Ok(()), Err)
     }
 
     /// From now on the end of a child is noted as well.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use encoding_rs::{DecoderResult, EncoderResult, UTF_16BE, UTF_16LE};
+use encoding_rs::{DecoderResult, EUC_JP, EncoderResult, SHIFT_JIS, UTF_16BE, UTF_16LE};
 
 /// A charset that can be read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,13 +235,12 @@ impl<'o> Encoder<'o> {
     /// on behind what was written.
     pub(super) fn text(&mut self, text: &str) -> Result<(), Unmappable> {
         match self.kind {
-            Kind::Web(_) => self.text_web(text, false),
-            Kind::Windows(_) => {
-                let defined = text.find(is_c1).unwrap_or(text.len());
-                self.text_web(&text[..defined], false)?;
-                let c = text[defined..].chars().next();
-                c.map_or(Ok(()), |c| Err(Unmappable { c, at: defined }))
+            Kind::Web(encoding) if encoding == SHIFT_JIS || encoding == EUC_JP => {
+                // The web writes these as the backslash and the tilde: that would be another text.
+                self.text_before(text, |c| matches!(c, '\u{a5}' | '\u{203e}'))
             }
+            Kind::Web(_) => self.text_web(text, false),
+            Kind::Windows(_) => self.text_before(text, is_c1),
             Kind::Iso(_) => self.text_iso(text),
             Kind::Ascii => {
                 let ascii = text.find(|c: char| !c.is_ascii()).unwrap_or(text.len());
@@ -260,6 +259,13 @@ impl<'o> Encoder<'o> {
     pub(super) fn finish(mut self) {
         // There is nothing left that could be unmappable.
         let _ = self.text_web("", true);
+    }
+
+    /// Writes `text` up to the first character that is taken for missing.
+    fn text_before(&mut self, text: &str, is_missing: impl FnMut(char) -> bool) -> Result<(), Unmappable> {
+        let at = text.find(is_missing).unwrap_or(text.len());
+        self.text_web(&text[..at], false)?;
+        text[at..].chars().next().map_or(Ok(()), |c| Err(Unmappable { c, at }))
     }
 
     fn text_web(&mut self, text: &str, last: bool) -> Result<(), Unmappable> {

@@ -1,8 +1,8 @@
 //! The names of charsets: those of the web, those of Python, and near ones for what is neither.
 //!
 //! Where the web means another charset by a name than Python does, the name means Python's. The
-//! charsets of East Asia are the web's under all their names (`gb2312` is `gbk`): those are the
-//! code pages of Windows, which is who speaks them.
+//! charsets of East Asia are the web's under all their names (`gb2312` is `gbk`): but for `big5`
+//! those are the code pages of Windows, which is who speaks them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -125,17 +125,13 @@ const CHARSETS: &[(&str, Kind, &[&str])] = &[
         ],
     ),
     ("gb18030", Web(GB18030), &["gb180302000"]),
-    (
-        "big5",
-        Web(BIG5),
-        &["big5tw", "csbig5", "cp950", "950", "ms950", "cnbig5", "xxbig5", "big5hkscs", "hkscs"],
-    ),
+    ("big5", Web(BIG5), &["big5tw", "csbig5", "cnbig5", "xxbig5", "big5hkscs", "hkscs"]),
     (
         "shift_jis",
         Web(SHIFT_JIS),
         &["sjis", "csshiftjis", "cp932", "932", "ms932", "mskanji", "windows31j", "xsjis"],
     ),
-    ("euc-jp", Web(EUC_JP), &["ujis", "u-jis", "cseucpkdfmtjapanese", "xeucjp"]),
+    ("euc-jp", Web(EUC_JP), &["ujis", "cseucpkdfmtjapanese", "xeucjp"]),
     ("iso2022-jp", Web(ISO_2022_JP), &["csiso2022jp"]),
     (
         "euc-kr",
@@ -160,6 +156,9 @@ const CHARSETS: &[(&str, Kind, &[&str])] = &[
 
 /// Names that must not be taken for what the web, or a similar name, means by them; and what to use.
 const REFUSED: &[(&str, &str)] = &[
+    ("cp950", "big5, which differs in some symbols"),
+    ("950", "big5, which differs in some symbols"),
+    ("ms950", "big5, which differs in some symbols"),
     ("koi8u", "koi8-ru, which differs from it in two letters"),
     ("tis620", "iso8859-11 or windows-874"),
     ("xuserdefined", "latin-1"),

@@ -6,10 +6,10 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use memchr::{memchr, memchr_iter};
 
-use crate::batch::{Batch, LARGEST_V4};
+use crate::batch::Batch;
 use crate::escape;
 
 /// How much is asked for in one read.
@@ -59,7 +59,7 @@ impl<R: Read> Reader<R> {
         let begun = self.begun.len();
         let spare = batch.spare(begun + CHUNK);
         spare[..begun].copy_from_slice(&self.begun);
-        let read = self.read(&mut spare[begun..]).context("cannot read standard input")?;
+        let read = self.read(&mut spare[begun..])?;
         let lines = &spare[..begun + read];
         let mut start = 0;
         if self.is_skipping {
@@ -98,10 +98,7 @@ impl<R: Read> Reader<R> {
 impl fmt::Display for TooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = self.line;
-        write!(
-            f,
-            "line {line} is longer than {LONGEST_LINE} bytes, and the largest datagram is {LARGEST_V4} bytes"
-        )
+        write!(f, "line {line} is longer than {LONGEST_LINE} bytes, and no datagram holds so much")
     }
 }
 

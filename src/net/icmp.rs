@@ -5,6 +5,25 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
+/// Whether an error of a socket may tell of a datagram that came back: those that icmp(7) and
+/// ICMPv6 (RFC 4443, section 3.1) become.
+#[must_use]
+pub fn is_icmp(error: &io::Error) -> bool {
+    use nix::libc;
+    const ERRORS: [i32; 9] = [
+        libc::ECONNREFUSED,
+        libc::EHOSTUNREACH,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
+        libc::ENOPROTOOPT,
+        libc::EOPNOTSUPP,
+        libc::EPROTO,
+        libc::EMSGSIZE,
+        libc::EACCES,
+    ];
+    error.raw_os_error().is_some_and(|number| ERRORS.contains(&number))
+}
+
 /// The ICMP errors that reach an unconnected socket.
 #[derive(Debug)]
 pub struct IcmpErrors<'s> {

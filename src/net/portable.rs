@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 
-use super::{FULL, SLOT, Unsent, Why};
+use super::{FULL, SLOT, Unsent, Why, is_icmp};
 use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{canonical, mapped};
 use crate::tally::Tally;
@@ -52,29 +52,29 @@ impl<'s> Sender<'s> {
     }
 
     fn hand_over(&self, datagram: Datagram<'_>, tally: &mut Tally) -> io::Result<()> {
-        let mut earlier = Vec::new();
-        loop {
+        let mut earlier: Vec<io::Error> = Vec::new();
+        let outcome = loop {
             let sent = match datagram.peer {
                 None => self.socket.send(datagram.payload),
                 Some(peer) if self.is_v6 => self.socket.send_to(datagram.payload, mapped(peer)),
                 Some(peer) => self.socket.send_to(datagram.payload, peer),
             };
             match sent {
-                Ok(_) => {
-                    for error in &earlier {
-                        tally.came_back(error);
-                    }
-                    return Ok(());
-                }
+                Ok(_) => break Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => wait_for_room(self.socket)?,
                 // A socket tells of an earlier datagram's fate when the next one is sent, and does
-                // not send that (udp(7)): it has to be sent again. What fails again and again was
-                // never sent, and tells of nothing but itself.
-                Err(error) if earlier.len() == RETRIES => return Err(error),
-                Err(error) => earlier.push(error),
+                // not send that (udp(7)): it has to be sent again.
+                Err(error) if is_icmp(&error) && earlier.len() < RETRIES => earlier.push(error),
+                Err(error) => break Err(error),
             }
+        };
+        // What fails again and again is this datagram's own, and tells of no earlier one.
+        let own = outcome.as_ref().err().map(io::Error::kind);
+        for error in earlier.iter().filter(|error| Some(error.kind()) != own) {
+            tally.came_back(error);
         }
+        outcome
     }
 
     fn largest(&self, peer: Option<SocketAddr>) -> usize {
