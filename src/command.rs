@@ -26,7 +26,6 @@ pub struct Command<'s> {
     /// The number of the process and of its group.
     group: Pid,
     signals: &'s Signals,
-    name: String,
     ended: Option<End>,
 }
 
@@ -51,7 +50,6 @@ impl<'s> Command<'s> {
     /// `UDP_ADDR`, `UDP_HOST` and `UDP_PORT`. What it prints goes to our stderr.
     pub fn run(words: &[OsString], listening: SocketAddr, signals: &'s Signals) -> Result<Self> {
         let (program, arguments) = words.split_first().context("there is no COMMAND")?;
-        let name = program.to_string_lossy().into_owned();
         signals.catch_child()?;
         let mut command = std::process::Command::new(program);
         command
@@ -68,9 +66,9 @@ impl<'s> Command<'s> {
         match command.spawn() {
             Ok(child) => {
                 let group = Pid::from_raw(child.id().cast_signed());
-                Ok(Self { child, group, signals, name, ended: None })
+                Ok(Self { child, group, signals, ended: None })
             }
-            Err(error) => Err(NotRun { name, error }.into()),
+            Err(error) => Err(NotRun { name: program.to_string_lossy().into_owned(), error }.into()),
         }
     }
 
@@ -96,12 +94,6 @@ impl<'s> Command<'s> {
             wait(watched, Some(until))?;
         }
     }
-
-    /// What it is called.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
 }
 
 impl Drop for Command<'_> {
@@ -117,6 +109,15 @@ impl Drop for Command<'_> {
 }
 
 impl End {
+    /// The status of a failure.
+    #[must_use]
+    pub fn failure(self) -> Option<u8> {
+        match self {
+            Self::Success => None,
+            Self::Failure(status) => Some(status),
+        }
+    }
+
     fn of(status: WaitStatus) -> Option<Self> {
         match status {
             WaitStatus::Exited(_, 0) => Some(Self::Success),

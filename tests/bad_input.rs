@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs::File;
+use std::io::pipe;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -164,12 +165,20 @@ fn a_broadcast_address_is_sent_to_only_where_that_is_allowed() {
 
 #[test]
 fn closed_standard_streams_are_trouble() {
-    let stdin = (Some(1), "udp-send: cannot read standard input: it is closed\n".to_owned());
-    assert_eq!(shell("udp-send 127.0.0.1:9 <&-"), stdin);
-    let stdout = (Some(1), "udp-listen: cannot write standard output: it is closed\n".to_owned());
-    assert_eq!(shell("udp-listen :0 >&-"), stdout);
-    // Where nobody can be told, the status still tells.
-    assert_eq!(shell("udp-listen :0 >&- 2>&-"), (Some(1), String::new()));
+    let address = at(&socket());
+    for (tool, arguments) in
+        [("udp-send", &address[..]), ("udp-recv", &address), ("udp-chat", "-b 127.0.0.1:0")]
+    {
+        let stdin = format!("{tool}: cannot read standard input: it is closed\n");
+        assert_eq!(shell(&format!("{tool} {arguments} <&-")), (Some(1), stdin));
+    }
+    for arguments in ["udp-listen :0", "udp-recv :0", "udp-chat -b 127.0.0.1:0"] {
+        let tool = arguments.split(' ').next().unwrap();
+        let stdout = format!("{tool}: cannot write standard output: it is closed\n");
+        assert_eq!(shell(&format!("{arguments} >&-")), (Some(1), stdout));
+        // Where nobody can be told, the status still tells.
+        assert_eq!(shell(&format!("{arguments} >&- 2>&-")), (Some(1), String::new()));
+    }
 }
 
 #[test]
@@ -178,15 +187,36 @@ fn input_that_cannot_be_read_is_trouble() {
     assert_eq!(finished, (Some(1), "udp-send: cannot read standard input: is a directory\n".to_owned()));
 }
 
+/// The tools that print, each on a free port of the loopback.
+const PRINTERS: [&[&str]; 3] = [
+    &["udp-listen", "127.0.0.1:0"],
+    &["udp-recv", "--bind", "127.0.0.1:0", "-w", "1h"],
+    &["udp-chat", "--bind", "127.0.0.1:0"],
+];
+
 #[test]
 fn output_that_cannot_be_written_is_trouble() {
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), full);
-    let address = listen.await_listening();
-    socket().send_to(b"hi", address).unwrap();
-    let finished = listen.finish();
-    assert_eq!(finished.code(), Some(1));
-    assert_eq!(finished.err, "udp-listen: cannot write standard output: no space left on device\n");
+    for command in PRINTERS {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut running = Running::spawn_into(Command::new(path(command[0])).args(&command[1..]), full);
+        let address = running.await_listening();
+        socket().send_to(b"hi", address).unwrap();
+        running
+            .err_line_with(&format!("{}: cannot write standard output: no space left on device", command[0]));
+        assert_eq!(running.finish().code(), Some(1));
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_a_quiet_end_whoever_notices() {
+    for command in PRINTERS {
+        let (reader, writer) = pipe().unwrap();
+        let mut running = Running::spawn_into(Command::new(path(command[0])).args(&command[1..]), writer);
+        running.await_listening();
+        drop(reader);
+        let finished = running.ended();
+        assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{command:?}");
+    }
 }
 
 #[test]

@@ -37,6 +37,18 @@ fn a_plain_line_goes_to_every_peer() {
 }
 
 #[test]
+fn a_peer_that_cannot_be_sent_to_is_named_and_the_others_are_sent_to() {
+    let peer = socket();
+    let (mut chat, _) = chat(&["255.255.255.255:9", &at(&peer)]);
+    chat.type_line("hello");
+    chat.err_line_with(
+        "cannot send line 1 to 255.255.255.255:9: permission denied; a broadcast address needs --broadcast",
+    );
+    assert_eq!(receive(&peer).0, b"hello");
+    assert_eq!(chat.finish().code(), Some(1));
+}
+
+#[test]
 fn an_addressed_line_goes_to_that_one_alone() {
     let (one, two) = (socket(), socket());
     let (mut chat, _) = chat(&[&at(&one)]);
@@ -75,9 +87,10 @@ fn what_it_does_not_understand_it_says_and_goes_on() {
     chat.type_line("你好");
     chat.err_line_with("cannot send line 2: character 1, 你 (U+4F60), cannot be said in latin-1");
     chat.type_line(&"x".repeat(65_508));
-    chat.err_line_with(
-        "cannot send line 3: it is 65508 bytes, and the largest datagram over IPv4 is 65507 bytes",
-    );
+    chat.err_line_with(&format!(
+        "cannot send line 3 to {}: it is 65508 bytes, and the largest datagram",
+        at(&peer)
+    ));
     chat.type_line("@[::1]:9 six");
     chat.err_line_with("cannot use [::1]:9: it has no IPv4 address, and only IPv4 is spoken here");
     chat.type_line(&"x".repeat(3_000_000));
@@ -152,6 +165,20 @@ fn it_ends_after_as_many_datagrams_as_were_asked_for() {
 fn too_few_datagrams_are_silence() {
     let command = ["--bind", "127.0.0.1:0", "-q", "-n", "1", "-w", "30ms"];
     tool("udp-chat").args(command).assert().code(3).stdout("").stderr("");
+}
+
+#[test]
+fn what_arrived_before_a_signal_is_printed() {
+    let (chat, address) = chat(&[]);
+    let peer = socket();
+    chat.stop();
+    for number in 0..100 {
+        peer.send_to(format!("{number}").as_bytes(), address).unwrap();
+    }
+    chat.signal(Signal::SIGTERM);
+    let finished = chat.ended_by(Signal::SIGCONT);
+    assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
+    assert_eq!(finished.text().lines().count(), 100);
 }
 
 #[test]

@@ -90,6 +90,14 @@ fn a_wildcard_hears_both_versions_of_ip_and_shows_each_as_itself() {
 }
 
 #[test]
+fn ipv4_alone_leaves_the_port_free_on_ipv6() {
+    let mut listen = Running::start(path("udp-listen"), &[":0", "-4"]);
+    let said = listen.err_line_with("listening on 0.0.0.0:");
+    let port: u16 = said.rsplit(':').next().unwrap().parse().unwrap();
+    std::net::UdpSocket::bind(("::1", port)).unwrap();
+}
+
+#[test]
 fn ipv6_alone_leaves_the_port_free_on_ipv4() {
     let mut listen = Running::start(path("udp-listen"), &[":0", "-6", "-n", "1"]);
     let said = listen.err_line_with("listening on [::]:");
@@ -123,7 +131,7 @@ fn head_ends_it() {
 
 #[test]
 fn too_few_datagrams_in_time_are_silence() {
-    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-n", "2", "-w", "300ms"]);
+    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-n", "2", "-w", "1s"]);
     socket().send_to(b"one", address).unwrap();
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(3), "one\n"));
@@ -131,8 +139,8 @@ fn too_few_datagrams_in_time_are_silence() {
 }
 
 #[test]
-fn quiet_ends_it_and_a_datagram_puts_that_off() {
-    let (listen, address) = Running::listening("udp-listen", &[":0", "--idle", "200ms"]);
+fn quiet_ends_it() {
+    let (listen, address) = Running::listening("udp-listen", &[":0", "--idle", "1s"]);
     socket().send_to(b"one", address).unwrap();
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "one\n"));
@@ -150,7 +158,7 @@ fn what_arrived_before_a_signal_is_printed() {
     let (listen, address) = Running::listening("udp-listen", &[":0"]);
     let sender = socket();
     // Stopped, it can see neither the datagrams nor the signal before both are there.
-    listen.signal(Signal::SIGSTOP);
+    listen.stop();
     for number in 0..100 {
         sender.send_to(format!("{number}").as_bytes(), address).unwrap();
     }
@@ -165,7 +173,7 @@ fn the_second_signal_ends_it_at_once() {
     let (listen, _) = Running::listening("udp-listen", &[":0"]);
     // Three that wait are handed out in the order of their numbers or against it: the second is
     // INT. Were it not obeyed, the one with the lowest number would be told, which is HUP.
-    listen.signal(Signal::SIGSTOP);
+    listen.stop();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         listen.signal(signal);
     }
@@ -197,6 +205,24 @@ fn a_signal_ends_it_while_its_reader_does_not_read() {
     let finished = listen.ended_by(Signal::SIGTERM);
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
     assert!(finished.err.ends_with("nobody reads standard output: what was left to write is lost\n"));
+}
+
+#[test]
+fn a_signal_is_obeyed_when_a_reader_that_stalled_reads_on() {
+    let (mut reader, writer) = pipe().unwrap();
+    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), writer);
+    let address = listen.await_listening();
+    // More than a pipe holds, all of it there before the signal.
+    listen.stop();
+    for _ in 0..3 {
+        socket().send_to(&b"x".repeat(40_000), address).unwrap();
+    }
+    listen.signal(Signal::SIGTERM);
+    listen.signal(Signal::SIGCONT);
+    let mut printed = Vec::new();
+    reader.read_to_end(&mut printed).unwrap();
+    assert_eq!(printed.len(), 120_003);
+    assert_eq!(listen.finish().signal(), Some(Signal::SIGTERM as i32));
 }
 
 #[test]
@@ -244,8 +270,8 @@ fn after_a_command_without_a_bound_a_moment_of_quiet_decides() {
 
 #[test]
 fn after_a_command_the_bounds_decide_where_there_are_some() {
-    with_command(&[":0", "-q", "-n", "2", "-w", "300ms"], "udp-send $UDP_ADDR hi").code(3).stdout("hi\n");
-    with_command(&[":0", "-q", "-w", "300ms"], "udp-send $UDP_ADDR hi").success().stdout("hi\n");
+    with_command(&[":0", "-q", "-n", "2", "-w", "1s"], "udp-send $UDP_ADDR hi").code(3).stdout("hi\n");
+    with_command(&[":0", "-q", "-w", "1s"], "udp-send $UDP_ADDR hi").success().stdout("hi\n");
 }
 
 #[test]

@@ -25,8 +25,8 @@ impl Cable {
             format!("netns add {near}"),
             format!("netns add {far}"),
             format!("link add cable0 netns {near} type veth peer name cable0 netns {far}"),
-            format!("-n {near} address add 192.0.2.1/24 dev cable0"),
-            format!("-n {far} address add 192.0.2.2/24 dev cable0"),
+            format!("-n {near} address add 192.0.2.1/24 broadcast 192.0.2.255 dev cable0"),
+            format!("-n {far} address add 192.0.2.2/24 broadcast 192.0.2.255 dev cable0"),
             format!("-n {near} address add fe80::1/64 dev cable0 nodad"),
             format!("-n {far} address add fe80::2/64 dev cable0 nodad"),
             format!("-n {near} link set cable0 up"),
@@ -133,4 +133,16 @@ fn a_command_reaches_a_link_local_listener() {
     let arguments = ["[fe80::2%cable0]:0", "-q", "-n", "1", "--", "sh", "-c", &send];
     let finished = Cable::run(&cable.far, "udp-listen", &arguments);
     assert!(finished.text().starts_with("fe80::2%"), "{} {}", finished.text(), finished.err);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_broadcast_is_heard_where_it_is_allowed() {
+    let cable = Cable::new("cast");
+    let mut listen = Cable::start(&cable.far, "udp-listen", &[":0", "-n", "1", "-p"]);
+    let everyone =
+        format!("192.0.2.255:{}", listen.err_line_with("listening on ").rsplit(':').next().unwrap());
+    assert_eq!(Cable::run(&cable.near, "udp-send", &[&everyone, "hi"]).code(), Some(1));
+    assert_eq!(Cable::run(&cable.near, "udp-send", &[&everyone, "--broadcast", "hi"]).code(), Some(0));
+    assert!(listen.finish().text().ends_with("\thi\n"));
 }

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Running, at, socket, tool};
+use common::{Running, at, path, socket, tool};
 
 /// A Python program that binds a port of its own, says which on stderr, and does the rest.
 fn python(rest: &str) -> (Running, String) {
@@ -118,12 +118,24 @@ fn python_hears_all_byte_values_and_all_sizes() {
 #[ignore = "needs python3, socat, ncat and nc.openbsd"]
 fn every_sender_is_heard_as_one_datagram() {
     for sender in SENDERS {
-        let (mut listen, address) = Running::listening("udp-listen", &["127.0.0.1:0"]);
-        let (host, port) = (address.ip().to_string(), address.port().to_string());
-        let finished = Running::start("sh", &["-c", sender, &host, &port]).finish();
-        assert!(finished.status.success(), "{sender}: {}", finished.err);
-        assert_eq!(listen.line(), "hello", "{sender}");
+        for tool in [&["udp-listen", "127.0.0.1:0", "-n", "1"][..], &["udp-recv", "--bind", "127.0.0.1:0"]] {
+            let (running, address) = Running::listening(tool[0], &tool[1..]);
+            let (host, port) = (address.ip().to_string(), address.port().to_string());
+            let finished = Running::start("sh", &["-c", sender, &host, &port]).finish();
+            assert!(finished.status.success(), "{sender}: {}", finished.err);
+            assert_eq!(running.finish().text(), "hello\n", "{sender}");
+        }
     }
+}
+
+#[test]
+#[ignore = "needs nc.openbsd"]
+fn a_person_at_a_netcat_answers_a_request() {
+    let (mut person, address) = nc(&[]);
+    let recv = Running::start(path("udp-recv"), &[&address, "-w", "1h", "--eol", "lf", "hello"]);
+    assert_eq!(person.line(), "hello");
+    person.type_line("hello yourself");
+    assert_eq!(recv.finish().text(), "hello yourself\n");
 }
 
 #[test]
@@ -183,7 +195,7 @@ fn status_of(script: &str, address: &str) -> Option<i32> {
 }
 
 #[test]
-#[ignore = "needs nc.openbsd"]
+#[ignore = "needs socat and nc.openbsd"]
 fn our_status_tells_apart_what_nc_calls_the_same() {
     let (_server, answering) =
         listener("socat", &["-dd", "UDP-RECVFROM:0,bind=127.0.0.1,fork", "EXEC:cat"], "receiving on");
@@ -192,7 +204,7 @@ fn our_status_tells_apart_what_nc_calls_the_same() {
     let peers = [answering, at(&silent), refusing];
     let ours = peers
         .each_ref()
-        .map(|peer| tool("udp-recv").args([peer, "-w", "300ms", "hi"]).assert().get_output().status.code());
+        .map(|peer| tool("udp-recv").args([peer, "-w", "2s", "hi"]).assert().get_output().status.code());
     assert_eq!(ours, [Some(0), Some(3), Some(4)]);
     let theirs = peers.each_ref().map(|peer| status_of("printf hi | nc.openbsd -u -w 1 $0 $1", peer));
     assert_eq!(theirs, [Some(0), Some(0), Some(0)]);

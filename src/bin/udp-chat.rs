@@ -1,22 +1,21 @@
 //! `udp-chat`: talks to one peer or many, both ways at once.
 
-use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 
-use udp_tools::batch::Batch;
+use udp_tools::batch::{Batch, Datagram};
 use udp_tools::chat::Company;
 use udp_tools::cli::{Bounds, EncodingArgs, EolArgs, SendingSocketArgs};
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::text::TooLong;
 use udp_tools::input::{Eol, Input};
-use udp_tools::net::{IcmpErrors, Receiver, Sender};
+use udp_tools::net::{IcmpErrors, Receiver, Sender, is_icmp};
 use udp_tools::print::Printer;
 use udp_tools::signals::Signals;
 use udp_tools::socket;
@@ -32,6 +31,8 @@ anyone, @HOST:PORT alone chooses whom plain lines go to, @@ begins a text with @
 Example: udp-chat 192.0.2.7:7890 --encoding gbk";
 /// So much quiet after the end of a piped input ends the chat, where no other bound was given.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long what has already arrived is still taken in at the end.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Talk to one peer or many over UDP, both ways at once.
 #[derive(Parser)]
@@ -58,6 +59,12 @@ struct Args {
     socket: SendingSocketArgs,
 }
 
+impl Args {
+    fn voice(&self) -> Voice {
+        Voice::new(TOOL, self.quiet)
+    }
+}
+
 fn main() -> ExitCode {
     exit::conclude(TOOL, run(&Args::parse()))
 }
@@ -70,7 +77,7 @@ fn run(args: &Args) -> Result<Verdict> {
     let company = Company::of(&args.peers, options.family.of_socket(address.ip()))?;
     let signals = Signals::catch()?;
     let mut chat = Chat::new(args, &socket, &signals, company)?;
-    chat.note(&format!("listening on {address}"));
+    args.voice().note(&format!("listening on {address}"));
     chat.talk(input)?;
     Ok(chat.verdict())
 }
@@ -85,8 +92,9 @@ struct Chat<'c> {
     receiver: Receiver<'c>,
     icmp: IcmpErrors<'c>,
     printer: Printer<'c>,
-    /// What is received, and the lines that are typed.
+    /// What is received, the lines that are typed, and one of them on its way out.
     batch: Batch,
+    lines: Batch,
     outgoing: Batch,
     tally: Tally,
     /// Something could not be sent, and has been said.
@@ -96,7 +104,6 @@ struct Chat<'c> {
 impl<'c> Chat<'c> {
     fn new(args: &'c Args, socket: &'c UdpSocket, signals: &'c Signals, company: Company) -> Result<Self> {
         let output = stdio::output(signals)?;
-        let voice = Voice::new(TOOL, args.quiet);
         Ok(Self {
             args,
             socket,
@@ -105,8 +112,9 @@ impl<'c> Chat<'c> {
             sender: Sender::new(socket)?,
             receiver: Receiver::new(socket),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
-            printer: Printer::new(output, args.encoding.encoding(), true, voice),
+            printer: Printer::new(output, args.encoding.encoding(), true, args.voice()),
             batch: Batch::new(),
+            lines: Batch::new(),
             outgoing: Batch::new(),
             tally: Tally::default(),
             is_troubled: false,
@@ -118,8 +126,11 @@ impl<'c> Chat<'c> {
         let bounds = self.args.bounds;
         let mut patience = Patience::new(bounds.timeout, bounds.idle);
         let mut input = Some(input);
-        let mut lines = Batch::new();
-        loop {
+        while !self.is_enough() {
+            if let Some(stopped) = self.signals.stopped() {
+                self.hear_the_rest()?;
+                return Err(stopped.into());
+            }
             let ready = wait(
                 Sources {
                     input: input.as_ref().and_then(Input::fd),
@@ -131,14 +142,10 @@ impl<'c> Chat<'c> {
                 patience.until(),
             )?;
             if ready.reader_gone {
-                return Ok(());
-            }
-            if let Some(stopped) = self.signals.stopped() {
-                self.hear()?;
-                return Err(stopped.into());
+                return Err(exit::reader_gone());
             }
             if patience.is_over() || ready == Ready::default() {
-                return self.hear();
+                return self.hear_the_rest();
             }
             if ready.socket || ready.input {
                 patience.renew();
@@ -146,99 +153,115 @@ impl<'c> Chat<'c> {
             if ready.socket {
                 self.hear()?;
             }
-            if self.args.bounds.count.is_some_and(|count| self.tally.received >= count) {
-                return Ok(());
-            }
             if ready.input
                 && let Some(typed) = &mut input
+                && !self.say_lines(typed)?
             {
-                let more = match typed.fill(&mut lines) {
-                    Err(error) if error.is::<TooLong>() => {
-                        self.complain(&error);
-                        true
-                    }
-                    more => more?,
-                };
-                for line in lines.iter() {
-                    self.say(line.payload, line.ordinal);
+                if typed.is_terminal() {
+                    return Ok(());
                 }
-                if !more {
-                    if typed.is_terminal() {
-                        return Ok(());
-                    }
-                    if bounds.are_absent() {
-                        patience.end_after(QUIET);
-                    }
-                    input = None;
+                if bounds.are_absent() {
+                    patience.end_after(QUIET);
                 }
+                input = None;
             }
-        }
-    }
-
-    /// Prints what has arrived, and tells who refused.
-    fn hear(&mut self) -> Result<()> {
-        let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received);
-        match self.receiver.receive(&mut self.batch, most) {
-            // Of an earlier datagram that went out: the ICMP errors below say whose. It ends nothing.
-            Err(error) if error.kind() != ErrorKind::WouldBlock => {}
-            received => received.context("cannot receive")?,
-        }
-        if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.peer)
-            && self.company.meet(peer)
-        {
-            self.note(&format!("talking to {peer}"));
-        }
-        self.printer.print(&mut self.batch, &mut self.tally)?;
-        while let Some((peer, error)) = self.icmp.take().context("cannot ask what came back")? {
-            self.tally.came_back(&error);
-            self.note(&came_back(&peer, "a datagram", &error));
         }
         Ok(())
     }
 
-    /// Does what a line says. What cannot be done is said, and the chat goes on.
-    fn say(&mut self, line: &[u8], ordinal: u64) {
-        if let Err(error) = self.send(line, ordinal) {
-            self.complain(&error);
-        }
+    fn is_enough(&self) -> bool {
+        self.args.bounds.count.is_some_and(|count| self.tally.received >= count)
     }
 
+    /// Prints what has arrived, and tells what came back. Says whether there was anything.
+    fn hear(&mut self) -> Result<bool> {
+        let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received);
+        let heard = match self.receiver.receive(&mut self.batch, most) {
+            // Of a datagram that went out: the error queue, below, says whose. It ends nothing.
+            Err(error) if is_icmp(&error) => true,
+            Err(error) => return Err(error).context("cannot receive"),
+            Ok(()) => !self.batch.is_empty(),
+        };
+        if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.peer)
+            && self.company.meet(peer)
+        {
+            self.args.voice().note(&format!("talking to {peer}"));
+        }
+        self.printer.print(&mut self.batch, &mut self.tally)?;
+        while let Some((peer, error)) = self.icmp.take().context("cannot ask what came back")? {
+            self.tally.came_back(&error);
+            self.args.voice().note(&came_back(&peer, "a datagram", &error));
+        }
+        Ok(heard)
+    }
+
+    /// What arrived before the end is still printed.
+    fn hear_the_rest(&mut self) -> Result<()> {
+        let until = Instant::now() + GRACE;
+        while !self.is_enough() && self.hear()? && Instant::now() < until {}
+        Ok(())
+    }
+
+    /// Does what the lines say that are there now. Says whether there may be more.
+    fn say_lines(&mut self, typed: &mut Input) -> Result<bool> {
+        let mut lines = std::mem::take(&mut self.lines);
+        let more = match typed.fill(&mut lines) {
+            Err(error) if error.is::<TooLong>() => {
+                self.complain(&error);
+                true
+            }
+            more => more?,
+        };
+        for line in lines.iter() {
+            if let Err(error) = self.say(line.payload, line.ordinal) {
+                self.complain(&error);
+            }
+        }
+        self.lines = lines;
+        Ok(more)
+    }
+
+    /// What cannot be done is said, and the chat goes on.
     fn complain(&mut self, error: &anyhow::Error) {
-        Voice::new(TOOL, self.args.quiet).error(error);
+        self.args.voice().error(error);
         self.is_troubled = true;
     }
 
-    fn send(&mut self, line: &[u8], ordinal: u64) -> Result<()> {
+    /// Does what a line says.
+    fn say(&mut self, line: &[u8], ordinal: u64) -> Result<()> {
         let (text, peers) = self.company.route(line)?;
         if peers.is_empty() {
             let peers: Vec<_> = self.company.peers().iter().map(SocketAddr::to_string).collect();
-            self.note(&format!("talking to {}", peers.join(", ")));
+            self.args.voice().note(&format!("talking to {}", peers.join(", ")));
         }
-        let cannot_send = || format!("cannot send line {ordinal}");
-        self.outgoing.clear();
-        for peer in peers {
-            self.outgoing.push(text, Some(peer));
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        outgoing.clear();
+        outgoing.push(text, None);
+        self.args.eol.eol.append(&mut outgoing);
+        let encoded = self.args.encoding.encoding().encode(&mut outgoing);
+        for text in outgoing.iter() {
+            for peer in &peers {
+                self.send(Datagram { peer: Some(*peer), ..text }, ordinal);
+            }
         }
-        self.args.eol.eol.append(&mut self.outgoing);
-        self.args
-            .encoding
-            .encoding()
-            .encode(&mut self.outgoing)
-            .map_err(|error| anyhow!(error.what))
-            .with_context(cannot_send)?;
+        self.outgoing = outgoing;
+        encoded.map_err(|error| anyhow!(error.what)).with_context(|| format!("cannot send line {ordinal}"))
+    }
+
+    /// Sends to one peer. Where that fails, the others are still sent to.
+    fn send(&mut self, datagram: Datagram<'_>, ordinal: u64) {
+        // What comes back is counted where the error queue says whose it is.
         let mut uncounted = Tally::default();
-        let sent = self.sender.send(&self.outgoing, &mut uncounted);
+        let sent = self.sender.send_one(datagram, &mut uncounted);
         self.tally.sent += uncounted.sent;
-        sent.map_err(|unsent| unsent.why.cause()).with_context(cannot_send)
+        if let (Err(unsent), Some(peer)) = (sent, datagram.peer) {
+            self.complain(&unsent.why.cause().context(format!("cannot send line {ordinal} to {peer}")));
+        }
     }
 
     fn verdict(&self) -> Verdict {
         let too_few = self.args.bounds.count.is_some_and(|count| self.tally.received < count);
         let tally = Tally { silent: u64::from(too_few), ..self.tally };
         if self.is_troubled { Verdict::Trouble } else { Verdict::from(&tally) }
-    }
-
-    fn note(&self, what: &str) {
-        Voice::new(TOOL, self.args.quiet).note(&what);
     }
 }

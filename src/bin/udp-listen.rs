@@ -16,7 +16,7 @@ use udp_tools::endpoint::{Endpoint, Family};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::net::Receiver;
 use udp_tools::print::Printer;
-use udp_tools::signals::{Signals, Stopped};
+use udp_tools::signals::Signals;
 use udp_tools::socket;
 use udp_tools::stdio;
 use udp_tools::tally::Tally;
@@ -97,11 +97,8 @@ enum Ended {
     Enough,
     /// The time, or the time of quiet, is up.
     TimeUp,
-    /// Nobody reads what we print.
-    NoReader,
     /// COMMAND failed with this status.
     Failed(u8),
-    Signal(Stopped),
 }
 
 /// Where datagrams come from and where they go.
@@ -136,6 +133,10 @@ impl<'l> Listener<'l> {
         let bounds = self.args.bounds;
         let mut patience = Patience::new(bounds.timeout, bounds.idle);
         loop {
+            if let Some(stopped) = self.signals.stopped() {
+                self.take_the_rest()?;
+                return Err(stopped.into());
+            }
             let ready = wait(
                 Sources {
                     socket: Some(self.socket.as_fd()),
@@ -146,28 +147,24 @@ impl<'l> Listener<'l> {
                 patience.until(),
             )?;
             if ready.reader_gone {
-                return Ok(Ended::NoReader);
-            }
-            if let Some(stopped) = self.signals.stopped() {
-                self.take_the_rest()?;
-                return Ok(Ended::Signal(stopped));
+                return Err(exit::reader_gone());
             }
             if ready.socket && self.take()? {
                 patience.renew();
             }
             if self.is_enough() {
-                return Ok(self.failure_of(command.as_mut())?.unwrap_or(Ended::Enough));
+                // A failure of COMMAND still counts, if it is not long in coming.
+                let end = command.as_mut().map(Command::end_soon).transpose()?.flatten();
+                return Ok(end.and_then(End::failure).map_or(Ended::Enough, Ended::Failed));
             }
             if self.signals.child_ended() {
-                match command.as_mut().map(Command::ended).transpose()?.flatten() {
-                    Some(End::Failure(_)) => {
-                        self.take_the_rest()?;
-                        return Ok(self.failure_of(command.as_mut())?.unwrap_or(Ended::Enough));
-                    }
-                    Some(End::Success) if bounds.are_absent() => {
-                        patience.end_after(QUIET);
-                    }
-                    _ => {}
+                let end = command.as_mut().map(Command::ended).transpose()?.flatten();
+                if let Some(status) = end.and_then(End::failure) {
+                    self.take_the_rest()?;
+                    return Ok(Ended::Failed(status));
+                }
+                if end.is_some() && bounds.are_absent() {
+                    patience.end_after(QUIET);
                 }
             }
             if patience.is_over() || ready == Ready::default() {
@@ -196,32 +193,24 @@ impl<'l> Listener<'l> {
         Ok(())
     }
 
-    /// Whether COMMAND has failed, or fails within a moment.
-    fn failure_of(&self, command: Option<&mut Command<'_>>) -> Result<Option<Ended>> {
-        let Some(command) = command else { return Ok(None) };
-        Ok(match command.end_soon()? {
-            Some(End::Failure(status)) => {
-                self.args.voice().note(&format!("{} failed with status {status}", command.name()));
-                Some(Ended::Failed(status))
-            }
-            _ => None,
-        })
-    }
-
     fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
         let received = self.tally.received;
         match ended {
-            Ended::Failed(status) => Verdict::Command(status),
-            Ended::Signal(Stopped(signal)) => Verdict::Signal(signal),
+            Ended::Failed(status) => {
+                let command = self.args.command[0].to_string_lossy();
+                self.args.voice().note(&format!("{command} failed with status {status}"));
+                Verdict::Command(status)
+            }
             Ended::TimeUp if received < self.args.bounds.count.unwrap_or(1) => {
                 self.args.voice().note(&match self.args.bounds.count {
-                    Some(count) => format!("only {received} of {count} datagrams came to {address} in time"),
-                    None => format!("no datagram came to {address} in time"),
+                    Some(count) if received > 0 => {
+                        format!("only {received} of {count} datagrams came to {address} in time")
+                    }
+                    _ => format!("no datagram came to {address} in time"),
                 });
-                let silent = Tally { silent: 1, ..self.tally };
-                Verdict::from(&silent)
+                Verdict::from(&Tally { silent: 1, ..self.tally })
             }
-            Ended::TimeUp | Ended::Enough | Ended::NoReader => Verdict::from(&self.tally),
+            Ended::TimeUp | Ended::Enough => Verdict::from(&self.tally),
         }
     }
 }

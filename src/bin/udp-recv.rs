@@ -69,12 +69,14 @@ enum Task<'a> {
 }
 
 fn main() -> ExitCode {
-    exit::conclude(TOOL, run(&Args::parse()))
+    let args = Args::parse();
+    let task = args.task().unwrap_or_else(|usage| usage.exit());
+    exit::conclude(TOOL, run(&args, &task))
 }
 
-fn run(args: &Args) -> Result<Verdict> {
+fn run(args: &Args, task: &Task<'_>) -> Result<Verdict> {
     let mut tally = Tally::default();
-    match args.task().unwrap_or_else(|usage| usage.exit()) {
+    match task {
         Task::Wait(here) => wait_for_one(args, here, &mut tally)?,
         Task::Ask(there) => ask_all(args, there, &mut tally)?,
     }
@@ -113,7 +115,7 @@ fn wait_for_one(args: &Args, here: &Endpoint, tally: &mut Tally) -> Result<()> {
     let address = socket::local_address(&socket)?;
     args.voice().note(&format!("listening on {address}"));
     match inbox.next(tally)? {
-        Came::Datagram | Came::NoReader => {}
+        Came::Datagram => {}
         Came::Error(error) => return Err(error).context("cannot receive"),
         Came::Nothing => {
             tally.silent += 1;
@@ -132,22 +134,21 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
     let mut requests = Batch::new();
     let mut more = true;
     while more {
-        if !inbox.wait_for_input(&input)? {
-            return Ok(());
-        }
+        inbox.wait_for_input(&input)?;
         more = input.fill(&mut requests)?;
         let encoded = args.encoding.encoding().encode(&mut requests);
         let name = |ordinal| format!("{} {ordinal}", input.noun());
         let cannot_send = |ordinal| format!("cannot send {} to {there}", name(ordinal));
         for request in requests.iter() {
             inbox.leave_out_late(tally);
+            let before = *tally;
             sender
                 .send_one(request, tally)
                 .map_err(|unsent| unsent.why.cause().context(cannot_send(unsent.ordinal)))?;
-            let came = inbox.next(tally)?;
-            if matches!(came, Came::NoReader) {
-                return Ok(());
+            if (tally.refused, tally.unreachable) != (before.refused, before.unreachable) {
+                args.voice().note(&format!("an earlier request to {there} came back"));
             }
+            let came = inbox.next(tally)?;
             if let Some(failure) = came.failure(there, &name(request.ordinal), args.timeout, tally) {
                 args.voice().note(&failure);
             }
@@ -165,15 +166,13 @@ enum Came {
     Nothing,
     /// What was sent came back with an ICMP error, such as a refusal.
     Error(io::Error),
-    /// Nobody reads what we print.
-    NoReader,
 }
 
 impl Came {
     /// Counts a request, called `name`, that was not answered, and puts it in words.
     fn failure(&self, peer: &Endpoint, name: &str, timeout: Duration, tally: &mut Tally) -> Option<String> {
         match self {
-            Self::Datagram | Self::NoReader => None,
+            Self::Datagram => None,
             Self::Nothing => {
                 tally.silent += 1;
                 Some(format!("{peer} did not answer {name} within {timeout:?}"))
@@ -207,6 +206,7 @@ impl<'i> Inbox<'i> {
     fn next(&mut self, tally: &mut Tally) -> Result<Came> {
         let patience = Patience::new(Some(self.args.timeout), None);
         loop {
+            self.signals.check()?;
             let ready = wait(
                 Sources {
                     socket: Some(self.socket.as_fd()),
@@ -216,7 +216,6 @@ impl<'i> Inbox<'i> {
                 },
                 patience.until(),
             )?;
-            self.stop_if_told()?;
             if ready.socket {
                 match self.receiver.receive(&mut self.batch, 1) {
                     Err(error) => return Ok(Came::Error(error)),
@@ -228,7 +227,7 @@ impl<'i> Inbox<'i> {
                     }
                 }
             } else if ready.reader_gone {
-                return Ok(Came::NoReader);
+                return Err(exit::reader_gone());
             } else if !ready.signals {
                 return Ok(Came::Nothing);
             }
@@ -254,9 +253,10 @@ impl<'i> Inbox<'i> {
         }
     }
 
-    /// Waits for more to ask. Says `false` when nobody reads the replies any more.
-    fn wait_for_input(&self, input: &Input) -> Result<bool> {
+    /// Waits for more to ask.
+    fn wait_for_input(&self, input: &Input) -> Result<()> {
         while let Some(fd) = input.fd() {
+            self.signals.check()?;
             let ready = wait(
                 Sources {
                     input: Some(fd),
@@ -266,18 +266,13 @@ impl<'i> Inbox<'i> {
                 },
                 None,
             )?;
-            self.stop_if_told()?;
             if ready.reader_gone {
-                return Ok(false);
+                return Err(exit::reader_gone());
             }
             if ready.input {
                 break;
             }
         }
-        Ok(true)
-    }
-
-    fn stop_if_told(&self) -> Result<()> {
-        self.signals.stopped().map_or(Ok(()), |stopped| Err(stopped.into()))
+        Ok(())
     }
 }

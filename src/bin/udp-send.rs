@@ -86,6 +86,7 @@ fn wait_for_input(
     tally: &mut Tally,
 ) -> Result<()> {
     while let Some(fd) = input.fd() {
+        signals.check()?;
         let ready = wait(
             Sources {
                 input: Some(fd),
@@ -95,9 +96,6 @@ fn wait_for_input(
             },
             None,
         )?;
-        if let Some(stopped) = signals.stopped() {
-            return Err(stopped.into());
-        }
         if ready.socket_error {
             losses.collect(tally)?;
             losses.say_first(tally);

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 /// Far longer than anything here takes: only a hang meets it.
@@ -60,9 +61,14 @@ pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     (buffer, peer)
 }
 
-/// An address at which nobody listens: the port was ours a moment ago.
+/// An address at which nobody listens for as long as this test runs: a socket that is connected to
+/// itself holds the port, and hears nobody else.
 pub fn deserted() -> String {
-    at(&socket())
+    let holder = socket();
+    let address = holder.local_addr().unwrap();
+    holder.connect(address).unwrap();
+    std::mem::forget(holder);
+    address.to_string()
 }
 
 /// A program that runs beside the test.
@@ -166,10 +172,21 @@ impl Running {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Sends a signal and waits for the end, with stdin still open: nothing else ends it.
-    pub fn ended_by(mut self, signal: Signal) -> Finished {
-        let stdin = self.stdin.take();
+    /// Stops it as Ctrl-Z does, and waits until it has.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        waitpid(self.pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
+    }
+
+    /// Sends a signal and waits for the end.
+    pub fn ended_by(self, signal: Signal) -> Finished {
         self.signal(signal);
+        self.ended()
+    }
+
+    /// Waits for the end, with stdin still open: that is not what ends it.
+    pub fn ended(mut self) -> Finished {
+        let stdin = self.stdin.take();
         let finished = self.finish();
         drop(stdin);
         finished
