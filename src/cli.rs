@@ -18,7 +18,7 @@ use crate::stdio;
 /// What is sent.
 #[derive(Args, Clone, Debug)]
 pub struct MessageArgs {
-    /// Sent as one datagram each, instead of the lines of standard input
+    /// Sent as one datagram each, instead of the lines of standard input; behind -- if it begins with -
     #[arg(value_name = "MESSAGE")]
     messages: Vec<OsString>,
     #[command(flatten)]
@@ -60,7 +60,7 @@ pub struct DecodingArgs {
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Bounds {
     /// End after N datagrams
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = count)]
     pub count: Option<u64>,
     /// End after this time in all, as in 500ms, 5s or 1m30s
     #[arg(short = 'w', long, value_name = "TIME", value_parser = duration)]
@@ -190,6 +190,14 @@ fn decoding_policy() -> impl TypedValueParser<Value = Policy> {
     PossibleValuesParser::new(names).try_map(|name| Policy::from_str(&name, false))
 }
 
+/// A whole number from 1.
+pub fn count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("it is not a number of datagrams; write a whole number from 1".to_owned()),
+        Ok(count) => Ok(count),
+    }
+}
+
 /// `500ms`, `5s`, `1m30s`; a bare number is seconds. No time at all is no wait, and refused.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
@@ -202,7 +210,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         Some(Duration::ZERO) => Err("it is no time at all; write a longer one, as in 1ms".to_owned()),
         Some(duration) => Ok(duration),
         None => {
-            Err("it is not a length of time; write one as in 500ms, 5s, 1m30s, or 5 for seconds".to_owned())
+            Err("it is not a length of time; write one as in 500ms, 5s, 1m30s, 2h, or 5 for seconds"
+                .to_owned())
         }
     }
 }

@@ -220,7 +220,9 @@ fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
         return Err(BadEndpoint::new("it is empty; write HOST:PORT, as in 127.0.0.1:7788"));
     }
     if let Some((scheme, rest)) = text.split_once("://") {
-        return Err(BadEndpoint(format!("leave out {scheme}:// and write {}", rest.trim_end_matches('/'))));
+        let rest = rest.split('/').next().unwrap_or(rest);
+        let port = if rest.contains(':') { "" } else { ":PORT" };
+        return Err(BadEndpoint(format!("leave out {scheme}:// and write {rest}{port}")));
     }
     if let Some(bracketed) = text.strip_prefix('[') {
         let Some((host, rest)) = bracketed.split_once(']') else {
@@ -240,11 +242,11 @@ fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
         }
         None => Err(no_port(text)),
         Some((_, port)) if port.contains(':') => Err(BadEndpoint(match text.rsplit_once(':') {
+            Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() && !port.is_empty() => {
+                format!("an IPv6 address stands in brackets: write [{host}]:{port}")
+            }
             _ if text.parse::<Ipv6Addr>().is_ok() => {
                 format!("an IPv6 address stands in brackets, before its port: write [{text}]:7788")
-            }
-            Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() => {
-                format!("an IPv6 address stands in brackets: write [{host}]:{port}")
             }
             _ => "too many colons; write HOST:PORT or [IPV6]:PORT, as in [::1]:7788".to_owned(),
         })),
@@ -351,7 +353,10 @@ fn look_up(name: &str, family: Family, port: u16) -> Result<Vec<SocketAddr>> {
 
 fn explain(error: &LookupError, name: &str, family: Family) -> anyhow::Error {
     if let Some((_, zone)) = name.split_once('%') {
-        return anyhow::anyhow!("there is no network interface {zone} here; `ip link` lists them");
+        return anyhow::anyhow!(
+            "there is no such address here: the zone {zone} must be a network interface, as `ip link` lists \
+             them, and only link-local addresses, fe80::, have one"
+        );
     }
     match error.kind() {
         LookupErrorKind::NoName | LookupErrorKind::NoData => match family {
@@ -458,9 +463,18 @@ mod tests {
             ("a..b:53", "a..b is not a host name: 1 to 63 characters between two dots, 253 in all"),
             ("-a:53", "-a is not a host name: no part of one begins or ends with a hyphen"),
             ("udp://host:53/", "leave out udp:// and write host:53"),
+            ("http://host/", "leave out http:// and write host:PORT"),
+            ("::1:53", "an IPv6 address stands in brackets: write [::1]:53"),
         ] {
             assert_eq!(complaint(text), words, "{text:?}");
         }
+    }
+
+    #[test]
+    #[ignore = "needs /etc/services"]
+    fn a_service_has_its_port() {
+        assert_eq!(there("127.0.0.1:syslog"), ["127.0.0.1:514"]);
+        assert_eq!(there("[::1]:domain"), ["[::1]:53"]);
     }
 
     #[test]
@@ -473,7 +487,8 @@ mod tests {
         );
         assert_eq!(
             complain("[fe80::1%nosuch]:1"),
-            "cannot resolve [fe80::1%nosuch]:1: there is no network interface nosuch here; `ip link` lists them"
+            "cannot resolve [fe80::1%nosuch]:1: there is no such address here: the zone nosuch must be a network \
+             interface, as `ip link` lists them, and only link-local addresses, fe80::, have one"
         );
     }
 

@@ -9,6 +9,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::endpoint::{Endpoint, Family, canonical};
 
+/// How much the system is asked to hold of what arrives before it is read, in bytes.
+const BUFFER: usize = 4 * 1024 * 1024;
+
 /// What holds for every socket of a tool.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -23,7 +26,11 @@ pub fn bind(here: &Endpoint, options: Options) -> Result<UdpSocket> {
     let mut failure = anyhow!("it has no address");
     for address in here.addresses_here(options.family)? {
         match open(address, options) {
-            Ok(socket) => return Ok(socket.into()),
+            Ok(socket) => {
+                // The system grants what it allows: the more, the longer a burst may be.
+                let _ = socket.set_recv_buffer_size(BUFFER);
+                return Ok(socket.into());
+            }
             Err(error) => {
                 let is_missing = is_missing(&error);
                 failure = explain_bind(error, address);
