@@ -26,7 +26,7 @@ pub enum Verdict {
     Refused,
     /// A COMMAND failed: its own status, as a shell gives it.
     Command(u8),
-    /// SIGINT or SIGTERM: the tool dies of it, so that the shell sees the truth.
+    /// A signal told the tool to end: it dies of that, so that the shell sees the truth.
     Signal(i32),
 }
 

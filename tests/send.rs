@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{Running, at, deserted, path, receive, socket, tool};
+use std::process::Command;
+
+use common::{Running, at, deserted, path, path_with_tools, receive, socket, tool};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -81,14 +83,32 @@ fn the_largest_datagram_goes_and_a_larger_line_is_trouble_after_the_earlier_ones
 }
 
 #[test]
-fn a_refusal_is_status_4_while_sending_goes_on() {
+fn a_refusal_is_status_4_and_said_while_input_is_awaited_and_in_all_at_the_end() {
     let nobody = deserted();
     let mut send = Running::start(path("udp-send"), &[&nobody]);
     send.type_line("one");
-    send.err_line_with(&format!("{nobody} refused the datagram: nobody listens on that port"));
-    send.type_line("two");
-    send.type_line("three");
-    assert_eq!(send.finish().code(), Some(4));
+    let said = send.err_line_with("refused");
+    assert_eq!(said, format!("udp-send: {nobody} refused the datagram: nobody listens on that port"));
+    for line in 0..1000 {
+        send.type_line(&line.to_string());
+    }
+    let finished = send.finish();
+    assert_eq!(finished.code(), Some(4));
+    assert_eq!(finished.err.lines().count(), 1, "{}", finished.err);
+    assert!(finished.err.starts_with(&format!("udp-send: in all, {nobody} refused ")), "{}", finished.err);
+}
+
+#[test]
+fn refusals_are_one_sentence_where_all_the_input_is_there() {
+    // Several reads long, so that refusals are known while there is more.
+    let nobody = deserted();
+    let script = format!("yes | head -n 100000 > $0 && exec udp-send {nobody} < $0");
+    let file = std::env::temp_dir().join(format!("udp-send-{}", std::process::id()));
+    let file = file.to_str().unwrap();
+    let mut shell = Command::new("sh");
+    let finished = Running::spawn(shell.args(["-c", &script, file]).env("PATH", path_with_tools())).finish();
+    std::fs::remove_file(file).unwrap();
+    assert_eq!((finished.code(), finished.err.lines().count()), (Some(4), 1), "{}", finished.err);
 }
 
 #[test]

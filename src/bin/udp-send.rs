@@ -78,7 +78,7 @@ fn send_all(args: &Args, input: &mut Input, losses: &mut Losses<'_>, tally: &mut
     Ok(())
 }
 
-/// Waits for more to send. What comes back meanwhile is said at once.
+/// Waits for more to send. What has come back is said before a wait, and not while there is more.
 fn wait_for_input(
     input: &Input,
     signals: &Signals,
@@ -98,11 +98,11 @@ fn wait_for_input(
         )?;
         if ready.socket_error {
             losses.collect(tally)?;
-            losses.say_first(tally);
         }
         if ready.input {
             break;
         }
+        losses.say_first(tally);
     }
     Ok(())
 }
@@ -135,7 +135,8 @@ impl Losses<'_> {
         let lost = tally.refused + tally.unreachable;
         if self.said < lost {
             let voice = Voice::new(TOOL, self.args.quiet);
-            tally.losses(&self.args.dest).for_each(|loss| voice.note(&loss));
+            let in_all = if self.said > 0 { "in all, " } else { "" };
+            tally.losses(&self.args.dest).for_each(|loss| voice.note(&format!("{in_all}{loss}")));
         }
         self.said = lost;
     }
