@@ -48,7 +48,7 @@ impl Verdict {
 impl From<&Tally> for Verdict {
     /// The gravest of what happened.
     fn from(tally: &Tally) -> Self {
-        if tally.undecodable > 0 || tally.unreachable > 0 {
+        if tally.undecodable + tally.unsent + tally.unreachable > 0 {
             Self::Trouble
         } else if tally.refused > 0 {
             Self::Refused

@@ -6,7 +6,6 @@
 use std::io;
 
 use anyhow::anyhow;
-use nix::libc::{EACCES, EPERM};
 
 mod icmp;
 mod portable;
@@ -15,11 +14,14 @@ pub use icmp::{IcmpErrors, is_icmp};
 pub use portable::{Receiver, Sender};
 
 use crate::batch::LARGEST_V4;
+use crate::socket::explain_send;
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
 /// A batch of received datagrams is handed on when it holds so many bytes.
 const FULL: usize = 256 * 1024;
+/// Or when there are so many of them.
+const MANY: usize = 1024;
 
 /// A datagram that was not sent. All before it were.
 #[derive(Debug)]
@@ -53,13 +55,7 @@ impl Why {
                 let version = if largest == LARGEST_V4 { "IPv4" } else { "IPv6" };
                 anyhow!("it is {size} bytes, and the largest datagram over {version} is {largest} bytes")
             }
-            Self::Os(error) if error.raw_os_error() == Some(EACCES) => {
-                anyhow!("permission denied; a broadcast address needs --broadcast")
-            }
-            Self::Os(error) if error.raw_os_error() == Some(EPERM) => {
-                anyhow!("operation not permitted; a firewall of this machine forbids it")
-            }
-            Self::Os(error) => error.into(),
+            Self::Os(error) => explain_send(error),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, anyhow};
-use nix::libc::EAFNOSUPPORT;
+use nix::libc::{EACCES, EAFNOSUPPORT, EPERM};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::endpoint::{Endpoint, Family, canonical};
@@ -61,7 +61,7 @@ pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> R
             Ok(socket) => match socket.connect(&SockAddr::from(peer)) {
                 Ok(()) => return Ok(socket.into()),
                 Err(error) => {
-                    failure.get_or_insert(explain_connect(error).context(format!("cannot send to {there}")));
+                    failure.get_or_insert(explain_send(error).context(format!("cannot send to {there}")));
                 }
             },
         }
@@ -115,9 +115,11 @@ fn explain_bind(error: io::Error, address: SocketAddr) -> anyhow::Error {
     }
 }
 
-fn explain_connect(error: io::Error) -> anyhow::Error {
-    if error.kind() == ErrorKind::PermissionDenied {
-        return anyhow!("permission denied; a broadcast address needs --broadcast");
+/// Why something cannot be sent, with the way out where there is one.
+pub(crate) fn explain_send(error: io::Error) -> anyhow::Error {
+    match error.raw_os_error() {
+        Some(EACCES) => anyhow!("permission denied; a broadcast address needs --broadcast"),
+        Some(EPERM) => anyhow!("operation not permitted; a firewall of this machine forbids it"),
+        _ => error.into(),
     }
-    error.into()
 }

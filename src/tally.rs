@@ -19,6 +19,8 @@ pub struct Tally {
     pub unreachable: u64,
     /// What was said of the last of those.
     pub obstacle: Option<Errno>,
+    /// Lines that could not be understood or sent, and were passed over.
+    pub unsent: u64,
     /// Requests that nobody answered in time.
     pub silent: u64,
     /// Could not be read in the charset, and were left out.

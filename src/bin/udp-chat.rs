@@ -97,8 +97,6 @@ struct Chat<'c> {
     lines: Batch,
     outgoing: Batch,
     tally: Tally,
-    /// Something could not be sent, and has been said.
-    is_troubled: bool,
 }
 
 impl<'c> Chat<'c> {
@@ -117,7 +115,6 @@ impl<'c> Chat<'c> {
             lines: Batch::new(),
             outgoing: Batch::new(),
             tally: Tally::default(),
-            is_troubled: false,
         })
     }
 
@@ -224,7 +221,7 @@ impl<'c> Chat<'c> {
     /// What cannot be done is said, and the chat goes on.
     fn complain(&mut self, error: &anyhow::Error) {
         self.args.voice().error(error);
-        self.is_troubled = true;
+        self.tally.unsent += 1;
     }
 
     /// Does what a line says.
@@ -261,7 +258,6 @@ impl<'c> Chat<'c> {
 
     fn verdict(&self) -> Verdict {
         let too_few = self.args.bounds.count.is_some_and(|count| self.tally.received < count);
-        let tally = Tally { silent: u64::from(too_few), ..self.tally };
-        if self.is_troubled { Verdict::Trouble } else { Verdict::from(&tally) }
+        Verdict::from(&Tally { silent: u64::from(too_few), ..self.tally })
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 
-use super::{FULL, SLOT, Unsent, Why, is_icmp};
+use super::{FULL, MANY, SLOT, Unsent, Why, is_icmp};
 use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{canonical, mapped};
 use crate::tally::Tally;
@@ -11,8 +11,6 @@ use crate::wait::wait_for_room;
 
 /// How many errors in a row may be those of earlier datagrams.
 const RETRIES: usize = 3;
-/// A batch of received datagrams is handed on when there are so many.
-const MANY: usize = 1024;
 
 /// Sends batches from a socket that does not block.
 #[derive(Debug)]
