@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use memchr::memchr_iter;
+
 /// The largest payload over IPv4: 65,535 bytes less 20 of IP and 8 of UDP header (RFC 768, RFC 791).
 pub const LARGEST_V4: usize = 65_507;
 /// The largest payload over IPv6: 65,535 bytes less 8 of UDP header (RFC 8200, section 3).
@@ -18,8 +20,10 @@ pub struct Batch {
     arena: Vec<u8>,
     filled: usize,
     entries: Vec<Entry>,
-    /// How many datagrams this batch has ever met.
-    taken: u64,
+    /// Those who are behind the datagrams. Who comes twice in a row stands here once.
+    peers: Vec<SocketAddr>,
+    /// The ordinal of the last datagram, or of the last before the first.
+    last: u64,
     /// Where [`Batch::rewrite`] builds the next arena.
     rewritten: Vec<u8>,
 }
@@ -28,8 +32,9 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 struct Entry {
     span: Range<usize>,
-    peer: Option<SocketAddr>,
     ordinal: u64,
+    /// How many of the peers have come by then: the last of them is this one's. 0 is nobody.
+    peer: u32,
 }
 
 /// One datagram of a batch.
@@ -39,7 +44,7 @@ pub struct Datagram<'b> {
     pub payload: &'b [u8],
     /// Who sent it, or who it is for. `None` where the socket has only one peer.
     pub peer: Option<SocketAddr>,
-    /// Its place among all that the batch ever met, from 1: the number of its line.
+    /// Its place among all that a run has read or received, from 1: the number of its line.
     pub ordinal: u64,
 }
 
@@ -54,6 +59,12 @@ impl Batch {
     pub fn clear(&mut self) {
         self.filled = 0;
         self.entries.clear();
+        self.peers.clear();
+    }
+
+    /// The next datagram is the one after the `last`.
+    pub fn number_after(&mut self, last: u64) {
+        self.last = last;
     }
 
     /// How many datagrams there are.
@@ -68,23 +79,24 @@ impl Batch {
         self.entries.is_empty()
     }
 
-    /// Counts a datagram that is left out of the batch, and says which one that is, from 1.
-    pub fn pass_over(&mut self) -> u64 {
-        self.taken += 1;
-        self.taken
-    }
-
-    /// How many bytes of the arena are in use.
+    /// How much memory is in use, in bytes.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.filled
+    pub fn footprint(&self) -> usize {
+        self.filled + self.entries.len() * size_of::<Entry>() + self.peers.len() * size_of::<SocketAddr>()
     }
 
     /// The datagrams, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Datagram<'_>> {
-        self.entries.iter().map(|entry| Datagram {
+    #[must_use]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Datagram<'_>> {
+        self.part(0..self.len())
+    }
+
+    /// Those of the datagrams whose places, from 0, lie in `places`.
+    #[must_use]
+    pub fn part(&self, places: Range<usize>) -> impl ExactSizeIterator<Item = Datagram<'_>> {
+        self.entries[places].iter().map(|entry| Datagram {
             payload: &self.arena[entry.span.clone()],
-            peer: entry.peer,
+            peer: entry.peer(&self.peers),
             ordinal: entry.ordinal,
         })
     }
@@ -92,7 +104,10 @@ impl Batch {
     /// At least `least` bytes behind those in use, for the next bytes to be written to.
     pub fn spare(&mut self, least: usize) -> &mut [u8] {
         let needed = self.filled + least;
-        if self.arena.len() < needed {
+        if self.arena.is_empty() {
+            // The system's zeroed pages cost nothing until they are touched.
+            self.arena = vec![0; needed];
+        } else if self.arena.len() < needed {
             self.arena.resize(needed.next_power_of_two(), 0);
         }
         &mut self.arena[self.filled..]
@@ -102,8 +117,32 @@ impl Batch {
     pub fn take(&mut self, len: usize, peer: Option<SocketAddr>) {
         let span = self.filled..self.filled + len;
         self.filled = span.end;
-        let ordinal = self.pass_over();
-        self.entries.push(Entry { span, peer, ordinal });
+        self.last += 1;
+        let peer = peer.map_or(0, |peer| self.meet(peer));
+        self.entries.push(Entry { span, ordinal: self.last, peer });
+    }
+
+    /// Notes `peer` and says how many there are by now.
+    fn meet(&mut self, peer: SocketAddr) -> u32 {
+        if self.peers.last() != Some(&peer) {
+            self.peers.push(peer);
+        }
+        u32::try_from(self.peers.len())
+            .expect("the datagrams of four thousand million peers fit in no memory")
+    }
+
+    /// Makes a datagram of every run of bytes that an `end` ends, among the next `len` bytes of
+    /// [`Batch::spare`]. Says how many bytes that were, with the ends, which are stepped over.
+    pub fn take_ended(&mut self, len: usize, end: u8) -> usize {
+        let begin = self.filled;
+        let mut start = begin;
+        for at in memchr_iter(end, &self.arena[begin..begin + len]) {
+            self.last += 1;
+            self.entries.push(Entry { span: start..begin + at, ordinal: self.last, peer: 0 });
+            start = begin + at + 1;
+        }
+        self.filled = start;
+        start - begin
     }
 
     /// Steps over the next `len` bytes of [`Batch::spare`], which belong to no datagram.
@@ -131,8 +170,11 @@ impl Batch {
         for index in 0..self.entries.len() {
             let entry = self.entries[index].clone();
             let start = self.rewritten.len();
-            let datagram =
-                Datagram { payload: &self.arena[entry.span], peer: entry.peer, ordinal: entry.ordinal };
+            let datagram = Datagram {
+                payload: &self.arena[entry.span.clone()],
+                peer: entry.peer(&self.peers),
+                ordinal: entry.ordinal,
+            };
             match rewrite(datagram, &mut self.rewritten) {
                 Ok(true) => {
                     self.entries[kept] = Entry { span: start..self.rewritten.len(), ..self.entries[index] };
@@ -149,6 +191,12 @@ impl Batch {
         std::mem::swap(&mut self.arena, &mut self.rewritten);
         self.filled = self.entries.last().map_or(0, |entry| entry.span.end);
         result
+    }
+}
+
+impl Entry {
+    fn peer(&self, met: &[SocketAddr]) -> Option<SocketAddr> {
+        (self.peer as usize).checked_sub(1).map(|last| met[last])
     }
 }
 
@@ -171,12 +219,36 @@ mod tests {
     }
 
     #[test]
-    fn ordinals_go_on_after_a_clear() {
+    fn what_has_no_end_yet_is_not_taken() {
         let mut batch = Batch::new();
+        batch.spare(9).copy_from_slice(b"one\n\ntwo.");
+        assert_eq!(batch.take_ended(8, b'\n'), 5);
+        assert_eq!(payloads(&batch), [b"one".as_slice(), b""]);
+        batch.take(3, None);
+        assert_eq!(payloads(&batch)[2], b"two");
+    }
+
+    #[test]
+    fn ordinals_go_on_where_they_are_told_to() {
+        let mut batch = Batch::new();
+        batch.number_after(6);
         batch.push(b"a", None);
-        batch.clear();
         batch.push(b"b", None);
-        assert_eq!(batch.iter().next().unwrap().ordinal, 2);
+        assert_eq!(batch.iter().map(|datagram| datagram.ordinal).collect::<Vec<_>>(), [7, 8]);
+    }
+
+    #[test]
+    fn every_datagram_keeps_its_peer() {
+        let [one, two] = ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| Some(peer.parse().unwrap()));
+        let mut batch = Batch::new();
+        let peers = [None, one, one, two, None, one];
+        for peer in peers {
+            batch.push(b"", peer);
+        }
+        assert_eq!(batch.iter().map(|datagram| datagram.peer).collect::<Vec<_>>(), peers);
+        batch.clear();
+        batch.push(b"", two);
+        assert_eq!(batch.iter().next().unwrap().peer, two);
     }
 
     #[test]

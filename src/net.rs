@@ -1,27 +1,40 @@
 //! Batches in and out of a socket. It knows no format and no charset.
 //!
 //! An engine offers a [`Sender`] and a [`Receiver`]; both borrow the socket, so that a tool that
-//! asks and listens has one of each on the same port.
+//! asks and listens has one of each on the same port. There are two engines behind the same words:
+//! [`linux`], which moves many datagrams with each call, and [`portable`], which moves one. The
+//! feature `portable` chooses the latter on Linux too.
 
 use std::io;
+use std::net::UdpSocket;
 
 use anyhow::anyhow;
 
 mod icmp;
-mod portable;
+#[cfg(target_os = "linux")]
+pub mod linux;
+pub mod portable;
 
 pub use icmp::{IcmpErrors, is_icmp};
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+pub use linux::{Receiver, Sender};
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub use portable::{Receiver, Sender};
 
-use crate::batch::LARGEST_V4;
+use crate::batch::{Batch, LARGEST_V4};
 use crate::socket::explain_send;
+use crate::tally::Tally;
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
-/// A batch of received datagrams is handed on when it holds so many bytes.
+/// A batch of received datagrams is full when it takes so much memory, in bytes.
 const FULL: usize = 256 * 1024;
-/// Or when there are so many of them.
-const MANY: usize = 1024;
+
+/// Whether a batch of received datagrams is to be handed on before it takes more.
+#[must_use]
+pub fn is_full(batch: &Batch) -> bool {
+    batch.footprint() >= FULL
+}
 
 /// A datagram that was not sent. All before it were.
 #[derive(Debug)]
@@ -57,5 +70,35 @@ impl Why {
             }
             Self::Os(error) => explain_send(error),
         }
+    }
+}
+
+/// What the kernel has dropped of what arrived at a socket, because there was no room for it.
+#[derive(Debug)]
+struct Drops<'s> {
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody tells there"))]
+    socket: &'s UdpSocket,
+    /// The kernel's counter when it was last looked at. It begins anew after 2^32.
+    seen: u32,
+}
+
+impl<'s> Drops<'s> {
+    fn of(socket: &'s UdpSocket) -> Self {
+        Self { socket, seen: 0 }
+    }
+
+    /// Counts the new ones.
+    #[cfg(target_os = "linux")]
+    fn count(&mut self, tally: &mut Tally) -> io::Result<()> {
+        let now = linux::drops(self.socket)?;
+        tally.dropped += u64::from(now.wrapping_sub(self.seen));
+        self.seen = now;
+        Ok(())
+    }
+
+    /// Nobody tells here.
+    #[cfg(not(target_os = "linux"))]
+    fn count(&mut self, _: &mut Tally) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -29,15 +29,15 @@ impl<'p> Printer<'p> {
         Self { output, encoding, writer, voice, text: Vec::new() }
     }
 
-    /// Counts the datagrams of `batch`, turns them into text and prints them.
+    /// Turns the datagrams of `batch` into text, prints them and clears it.
     pub fn print(&mut self, batch: &mut Batch, tally: &mut Tally) -> Result<()> {
-        tally.received += batch.len() as u64;
         for undecodable in self.encoding.decode(batch) {
             self.voice.say(&undecodable);
             tally.undecodable += 1;
         }
         self.text.clear();
         self.writer.write(batch, &mut self.text);
+        batch.clear();
         self.output.put(&self.text)
     }
 }

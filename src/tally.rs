@@ -10,8 +10,18 @@ use nix::errno::Errno;
 pub struct Tally {
     /// Handed to the network.
     pub sent: u64,
+    /// How many bytes of payload those had.
+    pub sent_bytes: u64,
     /// Arrived here.
     pub received: u64,
+    /// How many bytes of payload those had, before any was cut.
+    pub received_bytes: u64,
+    /// Arrived longer than they may be here, and were cut.
+    pub truncated: u64,
+    /// Arrived, and the kernel had no room for them.
+    pub dropped: u64,
+    /// Several of those may be counted as one: what was sent as the segments of one call.
+    pub drops_in_bundles: bool,
     /// Known to have been refused by the destination's host. There may be more: hosts limit how
     /// many refusals they tell (RFC 1812, section 4.3.2.8), and two may look like one.
     pub refused: u64,
@@ -28,6 +38,19 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts `datagrams` of so many `bytes` in all as handed to the network.
+    pub fn count_sent(&mut self, datagrams: usize, bytes: usize) {
+        self.sent += datagrams as u64;
+        self.sent_bytes += bytes as u64;
+    }
+
+    /// Counts a datagram of `size` bytes that has arrived, and of which so many are `kept`.
+    pub fn count_received(&mut self, size: usize, kept: usize) {
+        self.received += 1;
+        self.received_bytes += size as u64;
+        self.truncated += u64::from(kept < size);
+    }
+
     /// Counts a datagram that came back with an ICMP error.
     pub fn came_back(&mut self, error: &io::Error) {
         if error.kind() == ErrorKind::ConnectionRefused {

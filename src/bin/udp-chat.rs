@@ -108,7 +108,7 @@ impl<'c> Chat<'c> {
             signals,
             company,
             sender: Sender::new(socket)?,
-            receiver: Receiver::new(socket),
+            receiver: Receiver::new(socket, None),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             printer: Printer::new(output, args.encoding.encoding(), true, args.voice()),
             batch: Batch::new(),
@@ -173,7 +173,7 @@ impl<'c> Chat<'c> {
     /// Prints what has arrived, and tells what came back. Says whether there was anything.
     fn hear(&mut self) -> Result<bool> {
         let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received);
-        let heard = match self.receiver.receive(&mut self.batch, most) {
+        let heard = match self.receiver.receive(&mut self.batch, most, &mut self.tally) {
             // Of a datagram that went out: the error queue, below, says whose. It ends nothing.
             Err(error) if is_icmp(&error) => true,
             Err(error) => return Err(error).context("cannot receive"),

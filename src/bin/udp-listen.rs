@@ -120,7 +120,7 @@ impl<'l> Listener<'l> {
             args,
             socket,
             signals,
-            receiver: Receiver::new(socket),
+            receiver: Receiver::new(socket, None),
             printer,
             batch: Batch::new(),
             tally: Tally::default(),
@@ -180,7 +180,7 @@ impl<'l> Listener<'l> {
     /// Prints what has arrived. Says whether anything had.
     fn take(&mut self) -> Result<bool> {
         let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received);
-        self.receiver.receive(&mut self.batch, most).context("cannot receive")?;
+        self.receiver.receive(&mut self.batch, most, &mut self.tally).context("cannot receive")?;
         let anything = !self.batch.is_empty();
         self.printer.print(&mut self.batch, &mut self.tally)?;
         Ok(anything)

@@ -30,8 +30,8 @@ reply is printed. With :PORT, or with --bind alone, the next datagram to this ma
 
 Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 
-/// How many batches of late replies are looked at before the next request.
-const LATE_BATCHES: usize = 16;
+/// How many late replies are looked for before the next request.
+const MOST_LATE: usize = 1024;
 
 /// Receive one UDP datagram: the reply to each request, or what comes next to a port.
 #[derive(Parser)]
@@ -199,7 +199,14 @@ impl<'i> Inbox<'i> {
     fn new(args: &'i Args, socket: &'i UdpSocket, signals: &'i Signals) -> Result<Self> {
         let output = stdio::output(signals)?;
         let printer = Printer::new(output, args.encoding.encoding(), args.show_peer, args.voice());
-        Ok(Self { args, socket, signals, receiver: Receiver::new(socket), printer, batch: Batch::new() })
+        Ok(Self {
+            args,
+            socket,
+            signals,
+            receiver: Receiver::new(socket, None),
+            printer,
+            batch: Batch::new(),
+        })
     }
 
     /// Waits for one datagram, and prints it.
@@ -217,7 +224,7 @@ impl<'i> Inbox<'i> {
                 patience.until(),
             )?;
             if ready.socket {
-                match self.receiver.receive(&mut self.batch, 1) {
+                match self.receiver.receive(&mut self.batch, 1, tally) {
                     Err(error) => return Ok(Came::Error(error)),
                     // What the system announced was damaged on the way: the wait goes on.
                     Ok(()) if self.batch.is_empty() => {}
@@ -237,13 +244,14 @@ impl<'i> Inbox<'i> {
     /// What has come since the last wait ended answers nothing that will be asked. A peer that
     /// floods us is not waited for.
     fn leave_out_late(&mut self, tally: &mut Tally) {
-        for _ in 0..LATE_BATCHES {
-            match self.receiver.receive(&mut self.batch, u64::MAX) {
+        for _ in 0..MOST_LATE {
+            match self.receiver.receive(&mut self.batch, 1, &mut Tally::default()) {
                 Ok(()) if self.batch.is_empty() => break,
                 Ok(()) => {
                     for peer in self.batch.iter().filter_map(|late| late.peer) {
                         self.args.voice().note(&format!("left out a late or doubled reply from {peer}"));
                     }
+                    self.batch.clear();
                 }
                 Err(error) => {
                     tally.came_back(&error);

@@ -71,7 +71,7 @@ fn send_all(args: &Args, input: &mut Input, losses: &mut Losses<'_>, tally: &mut
         let encoded = encoding.encode(&mut batch);
         let cannot_send = |ordinal| format!("cannot send {} {ordinal} to {}", input.noun(), args.dest);
         sender
-            .send(&batch, tally)
+            .send(&batch, 0..batch.len(), tally)
             .map_err(|unsent| unsent.why.cause().context(cannot_send(unsent.ordinal)))?;
         encoded.map_err(|error| anyhow!(error.what).context(cannot_send(error.ordinal)))?;
     }

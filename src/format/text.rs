@@ -7,13 +7,13 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 
 use crate::batch::Batch;
 use crate::escape;
 
 /// How much is asked for in one read.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 256 * 1024;
 /// A longer line is not held in memory. It is far over what any charset can shrink to a datagram.
 pub const LONGEST_LINE: usize = 1024 * 1024;
 
@@ -25,6 +25,8 @@ pub struct Reader<R> {
     begun: Vec<u8>,
     /// The rest of a line that is too long is still to come.
     is_skipping: bool,
+    /// How many lines have been read or passed over.
+    lines: u64,
 }
 
 /// A line that is too long to be held. Its rest is skipped: the next [`Reader::fill`] goes on behind it.
@@ -37,7 +39,7 @@ pub struct TooLong {
 impl<R: Read> Reader<R> {
     /// A reader of `input`, which should have no buffer of its own.
     pub fn new(input: R) -> Self {
-        Self { input, begun: Vec::new(), is_skipping: false }
+        Self { input, begun: Vec::new(), is_skipping: false, lines: 0 }
     }
 
     /// Where the lines come from.
@@ -54,8 +56,10 @@ impl<R: Read> Reader<R> {
         if self.begun.len() > LONGEST_LINE {
             self.begun.clear();
             self.is_skipping = true;
-            return Err(TooLong { line: batch.pass_over() }.into());
+            self.lines += 1;
+            return Err(TooLong { line: self.lines }.into());
         }
+        batch.number_after(self.lines);
         let begun = self.begun.len();
         let spare = batch.spare(begun + CHUNK);
         spare[..begun].copy_from_slice(&self.begun);
@@ -67,21 +71,17 @@ impl<R: Read> Reader<R> {
             self.is_skipping = end.is_none();
             start = end.map_or(lines.len(), |end| end + 1);
         }
-        let unseen = start.max(begun);
-        let ends: Vec<usize> = memchr_iter(b'\n', &lines[unseen..]).map(|at| unseen + at).collect();
-        let rest = ends.last().map_or(start, |end| end + 1);
-        self.begun.clear();
-        self.begun.extend(&lines[rest..]);
         batch.skip(start);
-        for end in ends {
-            batch.take(end - start, None);
-            batch.skip(1);
-            start = end + 1;
-        }
-        if read == 0 && !self.begun.is_empty() {
-            batch.take(self.begun.len(), None);
+        let rest = begun + read - start;
+        let rest = rest - batch.take_ended(rest, b'\n');
+        if read > 0 {
+            self.begun.clear();
+            self.begun.extend(&batch.spare(rest)[..rest]);
+        } else if rest > 0 {
+            batch.take(rest, None);
             self.begun.clear();
         }
+        self.lines += batch.len() as u64;
         Ok(read > 0)
     }
 

@@ -2,13 +2,20 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
+use std::thread;
+use std::time::Duration;
 
-use super::{FULL, MANY, SLOT, Unsent, Why, is_icmp};
+use nix::libc::ENOBUFS;
+
+use super::{Drops, SLOT, Unsent, Why, is_full, is_icmp};
 use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{canonical, mapped};
 use crate::tally::Tally;
 use crate::wait::wait_for_room;
 
+/// How long to wait for a device that has no room for a datagram: it does not say when it has.
+const NO_ROOM: Duration = Duration::from_millis(1);
 /// How many errors in a row may be those of earlier datagrams.
 const RETRIES: usize = 3;
 
@@ -31,25 +38,41 @@ impl<'s> Sender<'s> {
         })
     }
 
-    /// Sends the datagrams in order, and counts them and the earlier ones that turn out to have come
-    /// back. Stops at the first that cannot be sent.
-    pub fn send(&mut self, batch: &Batch, tally: &mut Tally) -> Result<(), Unsent> {
-        batch.iter().try_for_each(|datagram| self.send_one(datagram, tally))
+    /// Sends the datagrams of `batch` at `places` in order, and counts them and the earlier ones that
+    /// turn out to have come back. Stops at the first that cannot be sent.
+    pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Tally) -> Result<(), Unsent> {
+        batch.part(places).try_for_each(|datagram| self.send_one(datagram, tally))
     }
 
     /// Sends one datagram.
     pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<(), Unsent> {
+        let sent = self.try_one(datagram, |earlier| tally.came_back(earlier));
+        sent.map(|()| tally.count_sent(1, datagram.payload.len()))
+    }
+
+    /// Counts what is known by now to have come back.
+    pub fn collect(&mut self, tally: &mut Tally) -> io::Result<()> {
+        if let Some(error) = self.socket.take_error()? {
+            tally.came_back(&error);
+        }
+        Ok(())
+    }
+
+    /// Sends one datagram. What the socket says of earlier ones goes to `came_back`.
+    pub(super) fn try_one(
+        &self,
+        datagram: Datagram<'_>,
+        came_back: impl FnMut(&io::Error),
+    ) -> Result<(), Unsent> {
         let unsent = |why| Unsent { ordinal: datagram.ordinal, why };
         let largest = self.largest(datagram.peer);
         if datagram.payload.len() > largest {
             return Err(unsent(Why::TooLong { size: datagram.payload.len(), largest }));
         }
-        self.hand_over(datagram, tally).map_err(|error| unsent(Why::Os(error)))?;
-        tally.sent += 1;
-        Ok(())
+        self.hand_over(datagram, came_back).map_err(|error| unsent(Why::Os(error)))
     }
 
-    fn hand_over(&self, datagram: Datagram<'_>, tally: &mut Tally) -> io::Result<()> {
+    fn hand_over(&self, datagram: Datagram<'_>, came_back: impl FnMut(&io::Error)) -> io::Result<()> {
         let mut earlier: Vec<io::Error> = Vec::new();
         let outcome = loop {
             let sent = match datagram.peer {
@@ -61,6 +84,7 @@ impl<'s> Sender<'s> {
                 Ok(_) => break Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => wait_for_room(self.socket)?,
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => thread::sleep(NO_ROOM),
                 // A socket tells of an earlier datagram's fate when the next one is sent, and does
                 // not send that (udp(7)): it has to be sent again.
                 Err(error) if is_icmp(&error) && earlier.len() < RETRIES => earlier.push(error),
@@ -69,15 +93,19 @@ impl<'s> Sender<'s> {
         };
         // What fails again and again is this datagram's own, and tells of no earlier one.
         let own = outcome.as_ref().err().map(io::Error::kind);
-        for error in earlier.iter().filter(|error| Some(error.kind()) != own) {
-            tally.came_back(error);
-        }
+        earlier.iter().filter(|error| Some(error.kind()) != own).for_each(came_back);
         outcome
     }
 
-    fn largest(&self, peer: Option<SocketAddr>) -> usize {
+    /// How long a datagram for `peer` can be, in bytes.
+    pub(super) fn largest(&self, peer: Option<SocketAddr>) -> usize {
         let is_v6 = peer.or(self.peer).map_or(self.is_v6, |peer| peer.is_ipv6());
         if is_v6 { LARGEST_V6 } else { LARGEST_V4 }
+    }
+
+    /// `peer` as the socket has to be told of it.
+    pub(super) fn as_told(&self, peer: SocketAddr) -> SocketAddr {
+        if self.is_v6 { mapped(peer) } else { peer }
     }
 }
 
@@ -85,40 +113,47 @@ impl<'s> Sender<'s> {
 #[derive(Debug)]
 pub struct Receiver<'s> {
     socket: &'s UdpSocket,
-    /// An error that came behind datagrams: it is told after them.
-    pending: Option<io::Error>,
+    max_size: usize,
+    drops: Drops<'s>,
 }
 
 impl<'s> Receiver<'s> {
-    /// A receiver on `socket`.
+    /// A receiver on `socket`, which cuts datagrams that are longer than `max_size` bytes.
     #[must_use]
-    pub fn new(socket: &'s UdpSocket) -> Self {
-        Self { socket, pending: None }
+    pub fn new(socket: &'s UdpSocket, max_size: Option<usize>) -> Self {
+        Self { socket, max_size: max_size.unwrap_or(usize::MAX), drops: Drops::of(socket) }
     }
 
-    /// Fills `batch` with what has arrived, without waiting: at most `most` datagrams, perhaps none.
+    /// Appends to `batch` what has arrived, without waiting: at most `most` datagrams, perhaps none,
+    /// and none if the batch is full. Counts them.
     ///
-    /// On a connected socket a datagram that came back is an error, told once: a refusal is one of
-    /// the kind `ConnectionRefused`.
-    pub fn receive(&mut self, batch: &mut Batch, most: u64) -> io::Result<()> {
-        batch.clear();
-        if let Some(error) = self.pending.take() {
-            return Err(error);
-        }
-        while (batch.len() as u64) < most && batch.len() < MANY && batch.bytes() < FULL {
+    /// On a socket that knows of datagrams that came back, each is an error, told once: a refusal is
+    /// one of the kind `ConnectionRefused`. What has arrived before it is in the batch.
+    pub fn receive(&mut self, batch: &mut Batch, most: u64, tally: &mut Tally) -> io::Result<()> {
+        batch.number_after(tally.received);
+        let enough = tally.received.saturating_add(most);
+        while tally.received < enough && !is_full(batch) {
             match self.socket.recv_from(batch.spare(SLOT)) {
-                Ok((size, peer)) => batch.take(size, Some(canonical(peer))),
+                Ok((size, peer)) => {
+                    let kept = size.min(self.max_size);
+                    batch.take(kept, Some(canonical(peer)));
+                    tally.count_received(size, kept);
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock => break,
-                    _ if batch.is_empty() => return Err(error),
-                    _ => {
-                        self.pending = Some(error);
-                        break;
-                    }
+                    _ => return Err(error),
                 },
             }
         }
+        if is_full(batch) {
+            self.count_drops(tally)?;
+        }
         Ok(())
+    }
+
+    /// Counts what the kernel has dropped by now.
+    pub fn count_drops(&mut self, tally: &mut Tally) -> io::Result<()> {
+        self.drops.count(tally)
     }
 }

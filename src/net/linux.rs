@@ -1,0 +1,500 @@
+//! The engine of Linux: many datagrams a call, and many of equal length as the segments of one.
+//!
+//! This is the only file with `unsafe` blocks. What it cannot do at once it leaves to
+//! [`super::portable`]: one datagram at a time, and whatever the kernel complains of.
+
+#![expect(
+    unsafe_code,
+    reason = "the calls that move many datagrams, and one counter of the kernel, have no safe wrapper"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what the kernel counts fits in what it declares"
+)]
+
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::libc::{
+    self, AF_INET, AF_INET6, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_int, c_uint, cmsghdr, iovec, mmsghdr,
+    sockaddr_in6, socklen_t,
+};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+use socket2::SockAddr;
+
+use super::{IcmpErrors, SLOT, Unsent, Why, is_full, portable};
+use crate::batch::{Batch, Datagram};
+use crate::endpoint::canonical;
+use crate::tally::Tally;
+
+/// One call sends so many bytes at most, so that a tool looks up now and then.
+const SENT_AT_ONCE: usize = 256 * 1024;
+/// And so many datagrams.
+const SLICES: usize = 4096;
+/// In so many messages (sendmmsg(2) takes 1024).
+const MESSAGES: usize = 512;
+/// One message has so many segments at most: `UDP_MAX_SEGMENTS` was 64 up to Linux 6.8.
+const SEGMENTS: usize = 64;
+/// One call receives so many messages at most.
+const SLOTS: usize = 32;
+
+/// socket(7) does not list it: `include/uapi/asm-generic/socket.h` of Linux 4.12.
+const SO_MEMINFO: c_int = 55;
+/// And how many counters it has: `include/uapi/linux/sock_diag.h`.
+const SK_MEMINFO_VARS: usize = 9;
+
+/// Sends batches from a socket that does not block.
+#[derive(Debug)]
+pub struct Sender<'s> {
+    socket: &'s UdpSocket,
+    one_by_one: portable::Sender<'s>,
+    /// What has come back. The kernel keeps it from the first batch on: a call that sends many may
+    /// lose what it would have said of it.
+    came_back: Option<IcmpErrors<'s>>,
+    /// Datagrams that are shorter than this go out as segments. It is known when it is first needed.
+    segmented_below: Option<usize>,
+    groups: Vec<Group>,
+    slices: Vec<iovec>,
+    names: Vec<SockAddr>,
+    controls: Vec<Control<u16>>,
+    messages: Vec<mmsghdr>,
+}
+
+/// Datagrams that one message carries: they have the same peer and the same length, but for the
+/// last, which may be shorter (`UDP_SEGMENT`, in udp(7)).
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    peer: Option<SocketAddr>,
+    /// How many there are.
+    len: usize,
+    /// How long the first is.
+    size: usize,
+    /// How long all of them are together.
+    bytes: usize,
+}
+
+/// A control message with one value, as cmsg(3) lays it out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct Control<T> {
+    header: cmsghdr,
+    value: T,
+}
+
+impl<'s> Sender<'s> {
+    /// A sender on `socket`, which is connected or sends datagrams that know their peers.
+    pub fn new(socket: &'s UdpSocket) -> io::Result<Self> {
+        Ok(Self {
+            socket,
+            one_by_one: portable::Sender::new(socket)?,
+            came_back: None,
+            segmented_below: None,
+            groups: Vec::new(),
+            slices: Vec::new(),
+            names: Vec::new(),
+            controls: Vec::new(),
+            messages: Vec::new(),
+        })
+    }
+
+    /// Sends one datagram.
+    pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<(), Unsent> {
+        self.one_by_one.send_one(datagram, tally)
+    }
+
+    /// Sends the datagrams of `batch` at `places` in order, and counts them and the earlier ones that
+    /// turn out to have come back. Stops at the first that cannot be sent.
+    pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Tally) -> Result<(), Unsent> {
+        let mut next = places.start;
+        if self.came_back.is_none() {
+            let watched = IcmpErrors::of(self.socket);
+            self.came_back = Some(watched.map_err(|error| unsent(batch, next, error))?);
+        }
+        while next < places.end {
+            self.plan(batch, next..places.end);
+            let sent = self.send_planned();
+            for group in &self.groups[..sent.unwrap_or(0)] {
+                tally.count_sent(group.len, group.bytes);
+                next += group.len;
+            }
+            match sent {
+                Ok(sent) if sent > 0 && sent == self.groups.len() => {}
+                // What stopped the call was of the next message, and is told by the next call; or
+                // it was of an earlier datagram, and is told by the error queue alone.
+                Ok(sent) if sent > 0 => self.collect(tally).map_err(|error| unsent(batch, next, error))?,
+                Err(error) if self.gives_up_segments(error) => {}
+                // Nothing has been sent: the datagram is too long, or the kernel says no.
+                _ => {
+                    self.send_alone(batch, next, tally)?;
+                    next += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what is known by now to have come back.
+    pub fn collect(&mut self, tally: &mut Tally) -> io::Result<()> {
+        let Some(came_back) = &mut self.came_back else { return self.one_by_one.collect(tally) };
+        while let Some((_, error)) = came_back.take()? {
+            tally.came_back(&error);
+        }
+        Ok(())
+    }
+
+    /// Sends the datagram of `batch` at `place`, whatever it takes.
+    fn send_alone(&mut self, batch: &Batch, place: usize, tally: &mut Tally) -> Result<(), Unsent> {
+        let Some(datagram) = batch.part(place..place + 1).next() else { return Ok(()) };
+        // What comes back is counted as the error queue tells it.
+        let sent = self.one_by_one.try_one(datagram, |_| {});
+        self.collect(tally).map_err(|error| unsent(batch, place, error))?;
+        sent.map(|()| tally.count_sent(1, datagram.payload.len()))
+    }
+
+    /// Groups the first of the datagrams at `places`, as many as one call may take.
+    fn plan(&mut self, batch: &Batch, places: Range<usize>) {
+        self.groups.clear();
+        self.slices.clear();
+        let segmented_below = self.segmented_below(places.len());
+        let mut bytes = 0;
+        for datagram in batch.part(places) {
+            let size = datagram.payload.len();
+            let largest = self.one_by_one.largest(datagram.peer);
+            let is_enough = self.slices.len() == SLICES || (bytes > 0 && bytes + size > SENT_AT_ONCE);
+            if is_enough || size > largest || self.groups.len() == MESSAGES {
+                break;
+            }
+            match self.groups.last_mut() {
+                Some(group) if group.size < segmented_below && group.takes(&datagram, largest) => {
+                    group.len += 1;
+                    group.bytes += size;
+                }
+                _ => self.groups.push(Group { peer: datagram.peer, len: 1, size, bytes: size }),
+            }
+            self.slices.push(iovec { iov_base: datagram.payload.as_ptr().cast_mut().cast(), iov_len: size });
+            bytes += size;
+        }
+    }
+
+    /// Whether and up to which length this socket segments, asked when there are two datagrams at least.
+    fn segmented_below(&mut self, datagrams: usize) -> usize {
+        if datagrams < 2 {
+            return 0;
+        }
+        let probe = || if getsockopt(self.socket, sockopt::UdpGsoSegment).is_ok() { usize::MAX } else { 0 };
+        *self.segmented_below.get_or_insert_with(probe)
+    }
+
+    /// Whether `error` says that the first group cannot go out in one message. Then no such group is
+    /// made again: none at all where the device cannot segment (EIO), and none of datagrams that are
+    /// so long that a segment would not fit in a packet (EINVAL, EMSGSIZE).
+    fn gives_up_segments(&mut self, error: Errno) -> bool {
+        let Some(group) = self.groups.first().filter(|group| group.len > 1) else { return false };
+        self.segmented_below = match error {
+            Errno::EIO => Some(0),
+            Errno::EINVAL | Errno::EMSGSIZE => Some(group.size),
+            _ => return false,
+        };
+        true
+    }
+
+    /// Sends the groups. Says how many of them went out, if there are any.
+    fn send_planned(&mut self) -> nix::Result<usize> {
+        if self.groups.is_empty() {
+            return Ok(0);
+        }
+        self.names.clear();
+        self.names.extend(
+            self.groups
+                .iter()
+                .filter_map(|group| group.peer)
+                .map(|peer| SockAddr::from(self.one_by_one.as_told(peer))),
+        );
+        self.controls.clear();
+        self.controls.extend(self.groups.iter().map(|group| Control::segments(group.size)));
+        self.messages.clear();
+        let (mut names, mut slices) = (self.names.iter(), self.slices.as_mut_ptr());
+        for (group, control) in self.groups.iter().zip(&mut self.controls) {
+            let mut message = empty_message();
+            let header = &mut message.msg_hdr;
+            if let Some(name) = group.peer.and_then(|_| names.next()) {
+                header.msg_name = name.as_ptr().cast_mut().cast();
+                header.msg_namelen = name.len();
+            }
+            header.msg_iov = slices;
+            header.msg_iovlen = group.len;
+            slices = slices.wrapping_add(group.len);
+            if group.len > 1 {
+                header.msg_control = ptr::from_mut(control).cast();
+                header.msg_controllen = size_of::<Control<u16>>();
+            }
+            self.messages.push(message);
+        }
+        // SAFETY: the headers point to the names, slices and controls of `self`, which are as they were
+        // a moment ago; the groups have as many datagrams as there are slices, and these point to
+        // payloads in the batch that `send` borrows.
+        let sent = unsafe {
+            libc::sendmmsg(
+                self.socket.as_raw_fd(),
+                self.messages.as_mut_ptr(),
+                self.messages.len() as c_uint,
+                libc::MSG_NOSIGNAL,
+            )
+        };
+        Errno::result(sent).map(|sent| sent as usize)
+    }
+}
+
+impl Group {
+    /// Whether `datagram` can follow, in a message that carries `largest` bytes at most. None follows
+    /// a shorter one, and an empty one is no segment.
+    fn takes(&self, datagram: &Datagram<'_>, largest: usize) -> bool {
+        let size = datagram.payload.len();
+        let is_ended = self.bytes < self.len * self.size;
+        !is_ended
+            && (1..=self.size).contains(&size)
+            && self.len < SEGMENTS
+            && self.bytes + size <= largest
+            && self.peer == datagram.peer
+    }
+}
+
+fn unsent(batch: &Batch, place: usize, error: io::Error) -> Unsent {
+    let ordinal = batch.part(place..place + 1).next().map_or(0, |datagram| datagram.ordinal);
+    Unsent { ordinal, why: Why::Os(error) }
+}
+
+/// Receives batches from a socket that does not block.
+#[derive(Debug)]
+pub struct Receiver<'s> {
+    socket: &'s UdpSocket,
+    one_by_one: portable::Receiver<'s>,
+    /// Where many are received at once: there is none until they are asked for.
+    ring: Option<Ring>,
+    max_size: usize,
+}
+
+/// Room for as many messages as one call receives, each with space for any datagram, or for the
+/// segments that came as one.
+#[derive(Debug)]
+struct Ring {
+    slots: Vec<u8>,
+    /// As long as the longest of the addresses of IP.
+    names: Vec<sockaddr_in6>,
+    controls: Vec<Control<c_int>>,
+    slices: Vec<iovec>,
+    messages: Vec<mmsghdr>,
+}
+
+/// What a slot has received.
+struct Bundle<'r> {
+    bytes: &'r [u8],
+    peer: Option<SocketAddr>,
+    /// How long each datagram in it is, but for the last, which may be shorter.
+    size: usize,
+}
+
+impl<'s> Receiver<'s> {
+    /// A receiver on `socket`, which cuts datagrams that are longer than `max_size` bytes.
+    #[must_use]
+    pub fn new(socket: &'s UdpSocket, max_size: Option<usize>) -> Self {
+        let one_by_one = portable::Receiver::new(socket, max_size);
+        Self { socket, one_by_one, ring: None, max_size: max_size.unwrap_or(usize::MAX) }
+    }
+
+    /// Appends to `batch` what has arrived, without waiting: at most `most` datagrams, perhaps none,
+    /// and none if the batch is full. Counts them.
+    ///
+    /// On a socket that knows of datagrams that came back, each is an error, told once: a refusal is
+    /// one of the kind `ConnectionRefused`. What has arrived before it is in the batch.
+    pub fn receive(&mut self, batch: &mut Batch, most: u64, tally: &mut Tally) -> io::Result<()> {
+        if most == 1 && self.ring.is_none() {
+            return self.one_by_one.receive(batch, 1, tally);
+        }
+        if self.ring.is_none() {
+            // An older kernel knows no bundles, and delivers the datagrams one by one.
+            tally.drops_in_bundles = setsockopt(self.socket, sockopt::UdpGroSegment, &true).is_ok();
+        }
+        let ring = self.ring.get_or_insert_with(Ring::new);
+        batch.number_after(tally.received);
+        let enough = tally.received.saturating_add(most);
+        while tally.received < enough && !is_full(batch) {
+            let wanted = usize::try_from(enough - tally.received).unwrap_or(SLOTS).min(SLOTS);
+            let received = match ring.receive(self.socket, wanted) {
+                Ok(received) => received,
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => break,
+                Err(error) => return Err(error.into()),
+            };
+            for slot in 0..received {
+                ring.bundle(slot).unpack(batch, self.max_size, enough, tally);
+            }
+            if received < wanted {
+                break;
+            }
+        }
+        if is_full(batch) {
+            self.count_drops(tally)?;
+        }
+        Ok(())
+    }
+
+    /// Counts what the kernel has dropped by now.
+    pub fn count_drops(&mut self, tally: &mut Tally) -> io::Result<()> {
+        self.one_by_one.count_drops(tally)
+    }
+}
+
+impl Ring {
+    fn new() -> Self {
+        let mut ring = Self {
+            slots: vec![0; SLOTS * SLOT],
+            names: vec![no_name(); SLOTS],
+            controls: vec![Control::empty(); SLOTS],
+            slices: Vec::with_capacity(SLOTS),
+            messages: Vec::with_capacity(SLOTS),
+        };
+        for slot in 0..SLOTS {
+            let iov_base = ring.slots.as_mut_ptr().wrapping_add(slot * SLOT).cast();
+            ring.slices.push(iovec { iov_base, iov_len: SLOT });
+            let mut message = empty_message();
+            message.msg_hdr.msg_name = ring.names.as_mut_ptr().wrapping_add(slot).cast();
+            message.msg_hdr.msg_iov = ring.slices.as_mut_ptr().wrapping_add(slot);
+            message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = ring.controls.as_mut_ptr().wrapping_add(slot).cast();
+            ring.messages.push(message);
+        }
+        ring
+    }
+
+    /// Receives what has arrived, without waiting, into the first of the slots: `most` at most. Says
+    /// into how many.
+    fn receive(&mut self, socket: &UdpSocket, most: usize) -> nix::Result<usize> {
+        let messages = &mut self.messages[..most];
+        for message in &mut *messages {
+            // The kernel has left here how much it wrote.
+            message.msg_hdr.msg_namelen = size_of::<sockaddr_in6>() as socklen_t;
+            message.msg_hdr.msg_controllen = size_of::<Control<c_int>>();
+        }
+        // SAFETY: each header points to a name, a slice, a slot and a control of this ring, with their
+        // true lengths. None of these vectors has grown or moved its elements since `new`.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                messages.as_mut_ptr(),
+                messages.len() as c_uint,
+                libc::MSG_DONTWAIT,
+                ptr::null_mut(),
+            )
+        };
+        Errno::result(received).map(|received| received as usize)
+    }
+
+    /// What the last call has received into `slot`.
+    fn bundle(&self, slot: usize) -> Bundle<'_> {
+        let message = &self.messages[slot];
+        let start = slot * SLOT;
+        let bytes = &self.slots[start..start + message.msg_len as usize];
+        let control = &self.controls[slot];
+        let is_bundle = message.msg_hdr.msg_controllen >= size_of::<Control<c_int>>()
+            && control.header.cmsg_level == SOL_UDP
+            && control.header.cmsg_type == UDP_GRO;
+        let segment = if is_bundle { usize::try_from(control.value).unwrap_or(0) } else { 0 };
+        Bundle { bytes, peer: peer(&self.names[slot]), size: if segment > 0 { segment } else { SLOT } }
+    }
+}
+
+impl Bundle<'_> {
+    /// Appends the datagrams to `batch`, each cut at `max_size`, until `enough` have been received.
+    fn unpack(&self, batch: &mut Batch, max_size: usize, enough: u64, tally: &mut Tally) {
+        batch.spare(self.bytes.len())[..self.bytes.len()].copy_from_slice(self.bytes);
+        let mut rest = self.bytes.len();
+        loop {
+            let size = rest.min(self.size);
+            let kept = size.min(max_size);
+            batch.take(kept, self.peer);
+            batch.skip(size - kept);
+            tally.count_received(size, kept);
+            rest -= size;
+            if rest == 0 || tally.received == enough {
+                break;
+            }
+        }
+    }
+}
+
+impl Control<u16> {
+    /// Tells the kernel where to cut a message.
+    fn segments(size: usize) -> Self {
+        // No datagram that goes out as a segment is longer than 65,535 bytes.
+        Self::new(SOL_UDP, UDP_SEGMENT, size as u16)
+    }
+}
+
+impl Control<c_int> {
+    fn empty() -> Self {
+        Self::new(0, 0, 0)
+    }
+}
+
+impl<T> Control<T> {
+    fn new(cmsg_level: c_int, cmsg_type: c_int, value: T) -> Self {
+        // Some systems have padding in the header, which cannot be written by name.
+        // SAFETY: all zeros are a valid cmsghdr, which is made of integers.
+        let mut header: cmsghdr = unsafe { mem::zeroed() };
+        header.cmsg_len = mem::offset_of!(Self, value) + size_of::<T>();
+        header.cmsg_level = cmsg_level;
+        header.cmsg_type = cmsg_type;
+        Self { header, value }
+    }
+}
+
+/// The peer that the kernel has named.
+fn peer(name: &sockaddr_in6) -> Option<SocketAddr> {
+    let port = u16::from_be(name.sin6_port);
+    match c_int::from(name.sin6_family) {
+        // The address of a sockaddr_in lies where a sockaddr_in6 has its flow (ip(7), ipv6(7)).
+        AF_INET => Some((Ipv4Addr::from(u32::from_be(name.sin6_flowinfo)), port).into()),
+        AF_INET6 => {
+            let address = Ipv6Addr::from(name.sin6_addr.s6_addr);
+            let v6 = SocketAddrV6::new(address, port, name.sin6_flowinfo, name.sin6_scope_id);
+            Some(canonical(v6.into()))
+        }
+        _ => None,
+    }
+}
+
+/// How many datagrams the kernel has dropped at `socket` since it was opened, because it had no room
+/// for them: the counter begins anew after 2^32. Bundles are counted as one each.
+pub fn drops(socket: &UdpSocket) -> io::Result<u32> {
+    let mut info = [0_u32; SK_MEMINFO_VARS];
+    let mut len = size_of_val(&info) as socklen_t;
+    // SAFETY: the kernel writes `len` bytes at most, which is the size of the array.
+    let told = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    Errno::result(told)?;
+    Ok(info[libc::SK_MEMINFO_DROPS as usize])
+}
+
+fn no_name() -> sockaddr_in6 {
+    // SAFETY: all zeros are a valid sockaddr_in6, which is made of integers.
+    unsafe { mem::zeroed() }
+}
+
+fn empty_message() -> mmsghdr {
+    // SAFETY: all zeros are a valid mmsghdr: null pointers, and lengths of 0.
+    unsafe { mem::zeroed() }
+}
