@@ -2,18 +2,21 @@
 //!
 //! A value becomes its type here or is a usage error; nothing is checked later.
 
+pub mod value;
+
 use std::ffi::OsString;
+use std::net::UdpSocket;
 use std::time::Duration;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
-use jiff::SignedDuration;
-
+use self::value::{count, duration, payload_size, size};
 use crate::encoding::{Charset, Encoding, Policy};
 use crate::endpoint::Family;
+use crate::exit::Voice;
 use crate::input::{Eol, Input};
-use crate::socket::Options;
+use crate::socket::{Options, Room, Way};
 use crate::stdio;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 
 /// What is sent.
 #[derive(Args, Clone, Debug)]
@@ -68,6 +71,39 @@ pub struct Bounds {
     /// End when nothing has come for this time
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub idle: Option<Duration>,
+}
+
+/// What is done with what arrives.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ReceivingArgs {
+    /// Cut datagrams that are longer than N bytes, as recvfrom(N) does, and count them
+    #[arg(long, value_name = "N", value_parser = payload_size)]
+    pub max_size: Option<usize>,
+    /// End with status 1 if anything was lost: dropped by the kernel, cut, or undecodable
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// How much is said on stderr.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ReportArgs {
+    /// Say nothing but errors; the exit status still tells
+    #[arg(short, long)]
+    quiet: bool,
+    /// Say also what the system grants
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Say at the end what became of the datagrams; SIGUSR1 says it at any time
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// How much the system holds of datagrams that wait.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct BufferArgs {
+    /// Ask the system for this much room for datagrams that wait, as in 64KiB or 4M
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    buffer: Option<usize>,
 }
 
 /// The socket.
@@ -131,6 +167,40 @@ impl Bounds {
     }
 }
 
+impl ReportArgs {
+    /// The voice of `tool` that says so much.
+    #[must_use]
+    pub fn voice(self, tool: &'static str) -> Voice {
+        Voice::new(tool, self.quiet, self.verbose)
+    }
+
+    /// Whether notes are said.
+    #[must_use]
+    pub fn is_chatty(self) -> bool {
+        !self.quiet
+    }
+}
+
+impl BufferArgs {
+    /// Asks for the room that was asked for, or else for `usual` room. Says what comes of it.
+    pub fn apply(
+        self,
+        socket: &UdpSocket,
+        way: Way,
+        usual: Option<usize>,
+        voice: Voice,
+    ) -> anyhow::Result<()> {
+        let Some(asked) = self.buffer.or(usual) else { return Ok(()) };
+        let room = Room::ask(socket, way, asked)?;
+        if self.buffer.is_some() && room.falls_short() {
+            voice.note(&room);
+        } else {
+            voice.detail(&room);
+        }
+        Ok(())
+    }
+}
+
 impl SocketArgs {
     /// What they ask of a socket.
     #[must_use]
@@ -188,30 +258,4 @@ fn decoding_policy() -> impl TypedValueParser<Value = Policy> {
     const POLICIES: [Policy; 4] = [Policy::Strict, Policy::Ignore, Policy::Replace, Policy::BackslashReplace];
     let names = POLICIES.iter().filter_map(ValueEnum::to_possible_value);
     PossibleValuesParser::new(names).try_map(|name| Policy::from_str(&name, false))
-}
-
-/// A whole number from 1.
-pub fn count(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("it is not a number of datagrams; write a whole number from 1".to_owned()),
-        Ok(count) => Ok(count),
-    }
-}
-
-/// `500ms`, `5s`, `1m30s`; a bare number is seconds. No time at all is no wait, and refused.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let parsed = if is_number {
-        text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-    } else {
-        text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok())
-    };
-    match parsed {
-        Some(Duration::ZERO) => Err("it is no time at all; write a longer one, as in 1ms".to_owned()),
-        Some(duration) => Ok(duration),
-        None => {
-            Err("it is not a length of time; write one as in 500ms, 5s, 1m30s, 2h, or 5 for seconds"
-                .to_owned())
-        }
-    }
 }

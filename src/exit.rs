@@ -31,6 +31,21 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The gravest of what happened. Strictly, what was lost on its way to the output is trouble.
+    #[must_use]
+    pub fn of(tally: &Tally, is_strict: bool) -> Self {
+        let is_lost_here = is_strict && tally.dropped + tally.truncated > 0;
+        if tally.undecodable + tally.unsent + tally.unreachable > 0 || is_lost_here {
+            Self::Trouble
+        } else if tally.refused > 0 {
+            Self::Refused
+        } else if tally.silent > 0 {
+            Self::Silence
+        } else {
+            Self::Done
+        }
+    }
+
     fn status(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -41,21 +56,6 @@ impl Verdict {
             Self::Command(status) => status,
             // As a shell would give it, should the signal not end us.
             Self::Signal(signal) => 128 + u8::try_from(signal).unwrap_or(0),
-        }
-    }
-}
-
-impl From<&Tally> for Verdict {
-    /// The gravest of what happened.
-    fn from(tally: &Tally) -> Self {
-        if tally.undecodable + tally.unsent + tally.unreachable > 0 {
-            Self::Trouble
-        } else if tally.refused > 0 {
-            Self::Refused
-        } else if tally.silent > 0 {
-            Self::Silence
-        } else {
-            Self::Done
         }
     }
 }
@@ -73,14 +73,14 @@ pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCod
         if let Some(Stopped(signal)) = error.downcast_ref() {
             // On its way here it may have met with a loss.
             if error.chain().len() > 1 {
-                Voice::new(tool, false).say(&error);
+                Voice::new(tool, false, false).say(&error);
             }
             return Verdict::Signal(*signal);
         }
         if reader_is_gone(&error) {
             return Verdict::Done;
         }
-        Voice::new(tool, false).error(&error);
+        Voice::new(tool, false, false).error(&error);
         Verdict::Trouble
     });
     if let Verdict::Signal(signal) = verdict {
@@ -94,13 +94,21 @@ pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCod
 pub struct Voice {
     tool: &'static str,
     is_quiet: bool,
+    is_verbose: bool,
 }
 
 impl Voice {
-    /// The voice of `tool`. A quiet one keeps its notes to itself.
+    /// The voice of `tool`. A quiet one keeps its notes to itself, and only a verbose one tells details.
     #[must_use]
-    pub fn new(tool: &'static str, is_quiet: bool) -> Self {
-        Self { tool, is_quiet }
+    pub fn new(tool: &'static str, is_quiet: bool, is_verbose: bool) -> Self {
+        Self { tool, is_quiet, is_verbose }
+    }
+
+    /// Tells what only some want to know.
+    pub fn detail(self, what: &dyn fmt::Display) {
+        if self.is_verbose {
+            self.say(what);
+        }
     }
 
     /// Tells how things go, unless it is to be quiet.
@@ -171,8 +179,20 @@ mod tests {
         let refused = Tally { refused: 1, ..silent };
         let undecodable = Tally { undecodable: 1, ..refused };
         assert_eq!(
-            [Tally::default(), silent, refused, undecodable].map(|tally| Verdict::from(&tally)),
+            [Tally::default(), silent, refused, undecodable].map(|tally| Verdict::of(&tally, false)),
             [Verdict::Done, Verdict::Silence, Verdict::Refused, Verdict::Trouble]
         );
+    }
+
+    #[test]
+    fn what_the_kernel_drops_or_we_cut_is_trouble_only_to_the_strict() {
+        let dropped = Tally { dropped: 1, ..Tally::default() };
+        let cut = Tally { truncated: 1, ..Tally::default() };
+        for lost in [dropped, cut] {
+            assert_eq!(
+                [false, true].map(|strict| Verdict::of(&lost, strict)),
+                [Verdict::Done, Verdict::Trouble]
+            );
+        }
     }
 }

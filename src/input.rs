@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -10,6 +10,9 @@ use anyhow::Result;
 
 use crate::batch::Batch;
 use crate::format::text::{Reader, TooLong};
+
+/// What cannot be read twice is kept in memory to be repeated, up to so many bytes.
+const KEPT: usize = 256 * 1024 * 1024;
 
 /// Datagrams to be, and how each of them ends.
 #[derive(Debug)]
@@ -20,8 +23,30 @@ pub struct Input {
 
 #[derive(Debug)]
 enum Source {
-    Messages(Vec<OsString>),
-    Lines(Reader<File>),
+    Messages { messages: Vec<OsString>, are_read: bool },
+    Lines(Reader<Tape>),
+}
+
+/// A stream that can be read again from where it began.
+#[derive(Debug)]
+struct Tape {
+    file: File,
+    /// How many bytes have been read.
+    read: u64,
+    again: Again,
+}
+
+/// How a stream is read again.
+#[derive(Debug)]
+enum Again {
+    /// It is not.
+    Never,
+    /// From this place in the file.
+    From(u64),
+    /// From memory: what was read of it the first time.
+    Kept(Vec<u8>),
+    /// It is being read from memory, and so many bytes of it have been.
+    Replayed(Vec<u8>, usize),
 }
 
 /// What is appended to every text.
@@ -40,35 +65,75 @@ impl Input {
     /// Each message is a datagram.
     #[must_use]
     pub fn messages(messages: Vec<OsString>, eol: Eol) -> Self {
-        Self { source: Source::Messages(messages), eol }
+        Self { source: Source::Messages { messages, are_read: false }, eol }
     }
 
     /// Each line of `file` is a datagram.
     #[must_use]
     pub fn lines(file: File, eol: Eol) -> Self {
-        Self { source: Source::Lines(Reader::new(file)), eol }
+        Self { source: Source::Lines(Reader::new(Tape { file, read: 0, again: Again::Never })), eol }
+    }
+
+    /// From now on what is read is kept, so that [`Input::rewind`] can go back to it.
+    #[must_use]
+    pub fn repeatable(mut self) -> Self {
+        if let Source::Lines(reader) = &mut self.source {
+            let tape = reader.input_mut();
+            tape.again = tape.file.stream_position().map_or_else(|_| Again::Kept(Vec::new()), Again::From);
+        }
+        self
+    }
+
+    /// Goes back to the beginning of a repeatable input.
+    pub fn rewind(&mut self) -> Result<()> {
+        match &mut self.source {
+            Source::Messages { are_read, .. } => *are_read = false,
+            Source::Lines(reader) => {
+                reader.input_mut().rewind().map_err(cannot_read)?;
+                reader.begin_anew();
+            }
+        }
+        Ok(())
     }
 
     /// What to wait for before [`Input::fill`]. Messages are always there.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.source {
-            Source::Messages(_) => None,
-            Source::Lines(reader) => Some(reader.input().as_fd()),
+            Source::Messages { .. } => None,
+            Source::Lines(reader) => Some(reader.input().file.as_fd()),
         }
     }
 
     /// Whether a person types it.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        matches!(&self.source, Source::Lines(reader) if reader.input().is_terminal())
+        matches!(&self.source, Source::Lines(reader) if reader.input().file.is_terminal())
+    }
+
+    /// How many bytes of a stream have been read.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        match &self.source {
+            Source::Messages { .. } => 0,
+            Source::Lines(reader) => reader.input().read,
+        }
+    }
+
+    /// How many bytes there are left of a stream, if it is known.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        let Source::Lines(reader) = &self.source else { return None };
+        let mut file = &reader.input().file;
+        let whole = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+        Some(whole.saturating_sub(file.stream_position().ok()?))
     }
 
     /// What one datagram is called: `line 3`, `message 3`.
     #[must_use]
     pub fn noun(&self) -> &'static str {
         match self.source {
-            Source::Messages(_) => "message",
+            Source::Messages { .. } => "message",
             Source::Lines(_) => "line",
         }
     }
@@ -76,9 +141,15 @@ impl Input {
     /// Fills `batch` with what is there now, and says whether there may be more.
     pub fn fill(&mut self, batch: &mut Batch) -> Result<bool> {
         let more = match &mut self.source {
-            Source::Messages(messages) => {
+            Source::Messages { messages, are_read } => {
                 batch.clear();
-                messages.drain(..).for_each(|message| batch.push(message.as_bytes(), None));
+                batch.number_after(0);
+                if !*are_read {
+                    for message in messages.iter() {
+                        batch.push(message.as_bytes(), None);
+                    }
+                }
+                *are_read = true;
                 false
             }
             Source::Lines(reader) => reader.fill(batch).map_err(|error| {
@@ -88,6 +159,51 @@ impl Input {
         self.eol.append(batch);
         Ok(more)
     }
+}
+
+impl Read for Tape {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = match &mut self.again {
+            Again::Never | Again::From(_) => self.file.read(into)?,
+            Again::Kept(kept) => {
+                let read = self.file.read(into)?;
+                if kept.len() + read > KEPT {
+                    return Err(io::Error::other(format!(
+                        "only {} MiB of what is no file can be kept to be repeated; write it to a file first",
+                        KEPT / 1024 / 1024
+                    )));
+                }
+                kept.extend(&into[..read]);
+                read
+            }
+            Again::Replayed(kept, done) => {
+                let read = (&kept[*done..]).read(into)?;
+                *done += read;
+                read
+            }
+        };
+        self.read += read as u64;
+        Ok(read)
+    }
+}
+
+impl Tape {
+    fn rewind(&mut self) -> io::Result<()> {
+        match &mut self.again {
+            Again::Never => {}
+            Again::From(begin) => {
+                self.file.seek(SeekFrom::Start(*begin))?;
+            }
+            Again::Kept(kept) | Again::Replayed(kept, _) => {
+                self.again = Again::Replayed(std::mem::take(kept), 0);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cannot_read(error: io::Error) -> anyhow::Error {
+    anyhow::Error::from(error).context("cannot read standard input")
 }
 
 impl Eol {

@@ -12,11 +12,23 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level::emulate_default_handler;
+
+/// Asks for a report.
+#[cfg(not(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
+const REPORT: i32 = SIGUSR1;
+/// Asks for a report: Ctrl-T on a terminal sends it.
+#[cfg(any(target_vendor = "apple", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd"))]
+const REPORT: i32 = nix::libc::SIGINFO;
 
 /// The signals that a tool has asked for, and those that came.
 #[derive(Debug)]
@@ -24,6 +36,7 @@ pub struct Signals {
     delivery: RefCell<SignalDelivery<UnixStream, SignalOnly>>,
     stopped: Cell<Option<Stopped>>,
     child: Cell<bool>,
+    report: Cell<bool>,
 }
 
 /// A signal has come that is to end the tool: its number.
@@ -35,16 +48,22 @@ impl Signals {
     /// tool was started to ignore stay ignored, as by nohup(1) and in the background of a script.
     pub fn catch() -> io::Result<Self> {
         let ignored = ignored();
-        let caught =
-            [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let caught = |signal: &i32| ignored & (1 << (signal - 1)) == 0;
+        let stopping = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(caught);
+        let reporting = [REPORT].into_iter().filter(caught);
         let (read, write) = UnixStream::pair()?;
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, caught.clone())?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, stopping.clone().chain(reporting))?;
         let again = Arc::new(AtomicBool::new(false));
-        for signal in caught {
+        for signal in stopping {
             flag::register_conditional_default(signal, Arc::clone(&again))?;
             flag::register(signal, Arc::clone(&again))?;
         }
-        Ok(Self { delivery: RefCell::new(delivery), stopped: Cell::new(None), child: Cell::new(false) })
+        Ok(Self {
+            delivery: RefCell::new(delivery),
+            stopped: Cell::new(None),
+            child: Cell::new(false),
+            report: Cell::new(false),
+        })
     }
 
     /// The error that ends a tool which has been told to stop.
@@ -69,6 +88,12 @@ impl Signals {
         self.child.take()
     }
 
+    /// Whether a wait has learnt that a report is asked for, since this was last asked.
+    #[must_use]
+    pub fn report_asked(&self) -> bool {
+        self.report.take()
+    }
+
     /// Runs `f` on the descriptor that is readable when a signal has come.
     pub(crate) fn with_fd<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
         f(self.delivery.borrow().get_read().as_fd())
@@ -79,6 +104,8 @@ impl Signals {
         for signal in self.delivery.borrow_mut().pending() {
             if signal == SIGCHLD {
                 self.child.set(true);
+            } else if signal == REPORT {
+                self.report.set(true);
             } else if self.stopped.get().is_none() {
                 self.stopped.set(Some(Stopped(signal)));
             }

@@ -1,16 +1,17 @@
 //! Opening a socket as the options say. What goes through it is the business of [`crate::net`].
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, anyhow};
 use nix::libc::{EACCES, EAFNOSUPPORT, EPERM};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::endpoint::{Endpoint, Family, canonical};
 
-/// How much the system is asked to hold of what arrives before it is read, in bytes.
-const BUFFER: usize = 4 * 1024 * 1024;
+/// How much the system is asked to hold of what arrives at a tool that listens, in bytes.
+pub const ROOM: usize = 4 * 1024 * 1024;
 
 /// What holds for every socket of a tool.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,11 +27,7 @@ pub fn bind(here: &Endpoint, options: Options) -> Result<UdpSocket> {
     let mut failure = anyhow!("it has no address");
     for address in here.addresses_here(options.family)? {
         match open(address, options) {
-            Ok(socket) => {
-                // The system grants what it allows: the more, the longer a burst may be.
-                let _ = socket.set_recv_buffer_size(BUFFER);
-                return Ok(socket.into());
-            }
+            Ok(socket) => return Ok(socket.into()),
             Err(error) => {
                 let is_missing = is_missing(&error);
                 failure = explain_bind(error, address);
@@ -76,6 +73,77 @@ pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> R
 pub fn local_address(socket: &UdpSocket) -> Result<SocketAddr> {
     let address = socket.local_addr().context("cannot ask a socket for its address")?;
     Ok(canonical(address))
+}
+
+/// The way of datagrams through a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// They arrive, and wait to be read.
+    In,
+    /// They wait to be sent.
+    Out,
+}
+
+/// How much the system holds of datagrams that wait: payload and what it keeps with each, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    way: Way,
+    asked: usize,
+    granted: usize,
+}
+
+impl Room {
+    /// Asks for room in the buffer of a socket. Only a privileged process gets more than the system's
+    /// limit (socket(7), `SO_RCVBUF` and `SO_RCVBUFFORCE`).
+    pub fn ask(socket: &UdpSocket, way: Way, asked: usize) -> Result<Self> {
+        let buffer = SockRef::from(socket);
+        let granted = || {
+            let granted = match way {
+                Way::In => buffer.recv_buffer_size(),
+                Way::Out => buffer.send_buffer_size(),
+            };
+            granted.map(|granted| if cfg!(target_os = "linux") { granted / 2 } else { granted })
+        };
+        // What it refuses shows in what it grants.
+        let _ = match way {
+            Way::In => buffer.set_recv_buffer_size(asked),
+            Way::Out => buffer.set_send_buffer_size(asked),
+        };
+        #[cfg(target_os = "linux")]
+        if granted().is_ok_and(|granted| granted < asked) {
+            use nix::sys::socket::{setsockopt, sockopt};
+            let _ = match way {
+                Way::In => setsockopt(socket, sockopt::RcvBufForce, &asked),
+                Way::Out => setsockopt(socket, sockopt::SndBufForce, &asked),
+            };
+        }
+        let granted = granted().context("cannot ask a socket for its buffer")?;
+        Ok(Self { way, asked, granted })
+    }
+
+    /// Whether it is less than was asked for.
+    #[must_use]
+    pub fn falls_short(&self) -> bool {
+        self.granted < self.asked
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { granted, asked, .. } = self;
+        let (name, limit) = match self.way {
+            Way::In => ("receive", "net.core.rmem_max"),
+            Way::Out => ("send", "net.core.wmem_max"),
+        };
+        write!(f, "{name} buffer of {granted} bytes")?;
+        if self.falls_short() {
+            write!(f, ", where {asked} were asked for")?;
+            if cfg!(target_os = "linux") {
+                write!(f, "; `sysctl {limit}` is the limit")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether the machine lacks this address or this version of IP, so that another may do.

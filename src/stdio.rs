@@ -1,7 +1,7 @@
 //! The standard streams: whether they were open, what they are, and writing that can be stopped.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use crate::wait::wait_to_write;
 /// and 512 at least anywhere (POSIX). A terminal promises less: one that was stopped can hold up the
 /// first signal, and never the second.
 const CERTAIN: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
+const CANNOT_WRITE: &str = "cannot write standard output";
 /// How long a reader that does not read may hold up the end of a tool that was told to stop.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -42,9 +43,14 @@ pub fn input() -> Result<File> {
     open(&CLOSED[0], io::stdin().as_fd()).context("cannot read standard input")
 }
 
-/// Standard output, without a buffer of its own.
+/// Standard output, without a buffer of its own, for [`write`] in a thread that may wait.
+pub fn plain_output() -> Result<File> {
+    open(&CLOSED[1], io::stdout().as_fd()).context(CANNOT_WRITE)
+}
+
+/// Standard output for a tool that also waits for signals.
 pub fn output(signals: &Signals) -> Result<Output<'_>> {
-    let file = open(&CLOSED[1], io::stdout().as_fd()).context("cannot write standard output")?;
+    let file = plain_output()?;
     let chunk = if file.metadata().is_ok_and(|data| data.is_file()) { usize::MAX } else { CERTAIN };
     Ok(Output { file, signals, chunk, give_up: None })
 }
@@ -52,6 +58,22 @@ pub fn output(signals: &Signals) -> Result<Output<'_>> {
 fn open(closed: &AtomicBool, stream: BorrowedFd<'_>) -> Result<File> {
     anyhow::ensure!(!closed.load(Ordering::Relaxed), "it is closed");
     Ok(File::from(stream.try_clone_to_owned()?))
+}
+
+/// Writes all of `bytes`, however long the reader takes.
+pub fn write(mut file: &File, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Whoever else has this file open may have made it so that it does not block.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                wait_to_write(file.as_fd(), None, None)?;
+            }
+            Err(error) => return Err(error).context(CANNOT_WRITE),
+        }
+    }
+    Ok(())
 }
 
 /// Standard output. A signal ends a write that waits for a reader who does not read.
@@ -76,7 +98,7 @@ impl Output<'_> {
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
         for chunk in bytes.chunks(self.chunk) {
             self.wait_for_reader()?;
-            self.file.write_all(chunk).context("cannot write standard output")?;
+            self.file.write_all(chunk).context(CANNOT_WRITE)?;
         }
         Ok(())
     }

@@ -61,6 +61,54 @@ impl Tally {
         }
     }
 
+    /// What was sent, and what is known of its fate, in numbers.
+    #[must_use]
+    pub fn sending(&self) -> String {
+        let Self { sent, sent_bytes, refused, unreachable, .. } = self;
+        format!("sent {sent} ({sent_bytes} bytes), refused {refused}, out of reach {unreachable}")
+    }
+
+    /// What was received, and what was lost of it here, in numbers.
+    #[must_use]
+    pub fn receiving(&self) -> String {
+        let Self { received, received_bytes, truncated, undecodable, .. } = self;
+        let dropped = self.dropped_in_words();
+        format!(
+            "received {received} ({received_bytes} bytes), dropped by the kernel {dropped}, \
+             truncated {truncated}, undecodable {undecodable}"
+        )
+    }
+
+    /// What became of all, in numbers.
+    #[must_use]
+    pub fn all(&self) -> String {
+        format!("{}; {}, unanswered {}", self.sending(), self.receiving(), self.silent)
+    }
+
+    /// The kernel counts what came as the segments of one call as one.
+    fn dropped_in_words(&self) -> String {
+        let least = if self.drops_in_bundles && self.dropped > 0 { "at least " } else { "" };
+        format!("{least}{}", self.dropped)
+    }
+
+    /// What was lost of that which arrived, as one sentence, if anything was.
+    #[must_use]
+    pub fn lost_here(&self) -> Option<String> {
+        let count = |number: u64, words: &str| (number > 0).then(|| format!("{number} {words}"));
+        let losses = [
+            (self.dropped > 0).then(|| {
+                let dropped = self.dropped_in_words();
+                format!(
+                    "the kernel dropped {dropped}, for its buffer was full (--buffer asks for a larger one)"
+                )
+            }),
+            count(self.truncated, "longer than --max-size: cut"),
+            count(self.undecodable, "undecodable: left out"),
+        ];
+        let losses: Vec<String> = losses.into_iter().flatten().collect();
+        (!losses.is_empty()).then(|| format!("datagrams lost: {}", losses.join("; ")))
+    }
+
     /// What is known to have come back from `peer`, if anything: a sentence for each way.
     pub fn losses(&self, peer: &dyn fmt::Display) -> impl Iterator<Item = String> + use<> {
         let refused = (self.refused > 0)

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 
 use crate::signals::Signals;
 
@@ -141,8 +141,8 @@ fn is_ready(fd: &PollFd<'_>) -> bool {
 
 fn poll_until(watched: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<()> {
     loop {
-        match poll(watched, timeout(until)) {
-            // A poll can end before its time: its longest time is 24 days.
+        match poll_once(watched, until) {
+            // A poll can end before its time: the longest that poll(2) knows is 24 days.
             Ok(0) if until.is_some_and(|until| Instant::now() < until) => {}
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
@@ -151,14 +151,22 @@ fn poll_until(watched: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<
     }
 }
 
-/// The time left, in whole milliseconds, rounded up so that a wait never ends early.
-fn timeout(until: Option<Instant>) -> PollTimeout {
-    let Some(until) = until else {
-        return PollTimeout::NONE;
-    };
-    let left = until.saturating_duration_since(Instant::now());
-    let millis = left.as_nanos().div_ceil(1_000_000);
-    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+/// Linux takes a time in nanoseconds.
+#[cfg(target_os = "linux")]
+fn poll_once(watched: &mut [PollFd<'_>], until: Option<Instant>) -> nix::Result<i32> {
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()).into());
+    nix::poll::ppoll(watched, left, None)
+}
+
+/// Elsewhere it is whole milliseconds, rounded up so that a wait never ends early.
+#[cfg(not(target_os = "linux"))]
+fn poll_once(watched: &mut [PollFd<'_>], until: Option<Instant>) -> nix::Result<i32> {
+    use nix::poll::PollTimeout;
+    let timeout = until.map_or(PollTimeout::NONE, |until| {
+        let left = until.saturating_duration_since(Instant::now());
+        PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
+    });
+    nix::poll::poll(watched, timeout)
 }
 
 /// Waits until a socket takes another datagram.

@@ -10,16 +10,18 @@ use clap::Parser;
 
 use udp_tools::batch::{Batch, Datagram};
 use udp_tools::chat::Company;
-use udp_tools::cli::{Bounds, EncodingArgs, EolArgs, SendingSocketArgs};
+use udp_tools::cli::{
+    Bounds, BufferArgs, EncodingArgs, EolArgs, ReceivingArgs, ReportArgs, SendingSocketArgs,
+};
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::text::TooLong;
+use udp_tools::format::text::{TooLong, Writer};
 use udp_tools::input::{Eol, Input};
 use udp_tools::net::{IcmpErrors, Receiver, Sender, is_icmp};
 use udp_tools::print::Printer;
 use udp_tools::signals::Signals;
-use udp_tools::socket;
-use udp_tools::stdio;
+use udp_tools::socket::{self, Way};
+use udp_tools::stdio::{self, Output};
 use udp_tools::tally::{Tally, came_back};
 use udp_tools::wait::{Patience, Ready, Sources, wait};
 
@@ -46,9 +48,6 @@ struct Args {
     /// Talk from this address, port or both
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source, default_value = ":7890")]
     bind: Endpoint,
-    /// Say neither where it listens nor who is talked to
-    #[arg(short, long)]
-    quiet: bool,
     #[command(flatten)]
     eol: EolArgs,
     #[command(flatten)]
@@ -56,12 +55,18 @@ struct Args {
     #[command(flatten)]
     encoding: EncodingArgs,
     #[command(flatten)]
+    receiving: ReceivingArgs,
+    #[command(flatten)]
     socket: SendingSocketArgs,
+    #[command(flatten)]
+    buffer: BufferArgs,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 impl Args {
     fn voice(&self) -> Voice {
-        Voice::new(TOOL, self.quiet)
+        self.report.voice(TOOL)
     }
 }
 
@@ -73,13 +78,15 @@ fn run(args: &Args) -> Result<Verdict> {
     let options = args.socket.options();
     let input = Input::lines(stdio::input()?, Eol::None);
     let socket = socket::bind(&args.bind, options)?;
+    args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
     let address = socket::local_address(&socket)?;
     let company = Company::of(&args.peers, options.family.of_socket(address.ip()))?;
     let signals = Signals::catch()?;
     let mut chat = Chat::new(args, &socket, &signals, company)?;
     args.voice().note(&format!("listening on {address}"));
-    chat.talk(input)?;
-    Ok(chat.verdict())
+    let talked = chat.talk(input);
+    chat.conclude()?;
+    talked.map(|()| chat.verdict())
 }
 
 /// Both directions of a conversation.
@@ -91,7 +98,8 @@ struct Chat<'c> {
     sender: Sender<'c>,
     receiver: Receiver<'c>,
     icmp: IcmpErrors<'c>,
-    printer: Printer<'c>,
+    printer: Printer,
+    output: Output<'c>,
     /// What is received, the lines that are typed, and one of them on its way out.
     batch: Batch,
     lines: Batch,
@@ -102,15 +110,17 @@ struct Chat<'c> {
 impl<'c> Chat<'c> {
     fn new(args: &'c Args, socket: &'c UdpSocket, signals: &'c Signals, company: Company) -> Result<Self> {
         let output = stdio::output(signals)?;
+        let writer = Writer { show_peer: true, for_terminal: output.is_terminal() };
         Ok(Self {
             args,
             socket,
             signals,
             company,
             sender: Sender::new(socket)?,
-            receiver: Receiver::new(socket, None),
+            receiver: Receiver::new(socket, args.receiving.max_size),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
-            printer: Printer::new(output, args.encoding.encoding(), true, args.voice()),
+            printer: Printer::new(args.encoding.encoding(), writer, args.voice()),
+            output,
             batch: Batch::new(),
             lines: Batch::new(),
             outgoing: Batch::new(),
@@ -132,7 +142,7 @@ impl<'c> Chat<'c> {
                 Sources {
                     input: input.as_ref().and_then(Input::fd),
                     socket: Some(self.socket.as_fd()),
-                    output: Some(self.printer.as_fd()),
+                    output: Some(self.output.as_fd()),
                     signals: Some(self.signals),
                     ..Sources::default()
                 },
@@ -140,6 +150,10 @@ impl<'c> Chat<'c> {
             )?;
             if ready.reader_gone {
                 return Err(exit::reader_gone());
+            }
+            if self.signals.report_asked() {
+                self.count_drops()?;
+                self.args.voice().say(&self.tally.all());
             }
             if patience.is_over() || ready == Ready::default() {
                 return self.hear_the_rest();
@@ -184,7 +198,8 @@ impl<'c> Chat<'c> {
         {
             self.args.voice().note(&format!("talking to {peer}"));
         }
-        self.printer.print(&mut self.batch, &mut self.tally)?;
+        self.output.put(self.printer.text(&mut self.batch, &mut self.tally.undecodable))?;
+        self.batch.clear();
         while let Some((peer, error)) = self.icmp.take().context("cannot ask what came back")? {
             self.tally.came_back(&error);
             self.args.voice().note(&came_back(&peer, "a datagram", &error));
@@ -256,8 +271,24 @@ impl<'c> Chat<'c> {
         }
     }
 
+    fn count_drops(&mut self) -> Result<()> {
+        self.receiver.count_drops(&mut self.tally).context("cannot ask a socket what was dropped")
+    }
+
+    /// Says what is to be said at the end.
+    fn conclude(&mut self) -> Result<()> {
+        self.count_drops()?;
+        if let Some(lost) = self.tally.lost_here() {
+            self.args.voice().note(&lost);
+        }
+        if self.args.report.stats {
+            self.args.voice().say(&self.tally.all());
+        }
+        Ok(())
+    }
+
     fn verdict(&self) -> Verdict {
         let too_few = self.args.bounds.count.is_some_and(|count| self.tally.received < count);
-        Verdict::from(&Tally { silent: u64::from(too_few), ..self.tally })
+        Verdict::of(&Tally { silent: u64::from(too_few), ..self.tally }, self.args.receiving.strict)
     }
 }

@@ -1,23 +1,27 @@
 //! `udp-listen`: binds a port and prints every datagram that arrives.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use udp_tools::batch::Batch;
-use udp_tools::cli::{Bounds, DecodingArgs, SocketArgs};
+use udp_tools::cli::value::size;
+use udp_tools::cli::{Bounds, BufferArgs, DecodingArgs, ReceivingArgs, ReportArgs, SocketArgs};
 use udp_tools::command::{Command, End, NotRun, dialable};
 use udp_tools::endpoint::{Endpoint, Family};
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::net::Receiver;
+use udp_tools::format::text::Writer;
+use udp_tools::net::{Receiver, is_full};
 use udp_tools::print::Printer;
+use udp_tools::queue::Queue;
 use udp_tools::signals::Signals;
-use udp_tools::socket;
+use udp_tools::socket::{self, Way};
 use udp_tools::stdio;
 use udp_tools::tally::Tally;
 use udp_tools::wait::{Patience, Ready, Sources, wait};
@@ -26,6 +30,10 @@ const TOOL: &str = env!("CARGO_BIN_NAME");
 const EXAMPLE: &str = "Example: udp-listen :7788 --encoding gbk";
 /// So much quiet ends a run whose COMMAND has succeeded, where no other bound was given.
 const QUIET: Duration = Duration::from_millis(200);
+/// Where so many datagrams have come at once, more are coming: a nap lets them gather, so that neither
+/// we nor who sends them wakes the other for every few.
+const SEVERAL: u64 = 4;
+const NAP: Duration = Duration::from_micros(30);
 /// How long what has already arrived is still taken in after a signal.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -42,15 +50,21 @@ struct Args {
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
-    /// Say neither where it listens nor how it ends
-    #[arg(short, long)]
-    quiet: bool,
+    /// Keep so much in memory while the reader of the output is slow, as in 64KiB or 4M
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
+    queue: usize,
     #[command(flatten)]
     bounds: Bounds,
     #[command(flatten)]
     encoding: DecodingArgs,
     #[command(flatten)]
+    receiving: ReceivingArgs,
+    #[command(flatten)]
     socket: SocketArgs,
+    #[command(flatten)]
+    buffer: BufferArgs,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 fn main() -> ExitCode {
@@ -60,6 +74,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Verdict> {
     let options = args.socket.options();
     let socket = socket::bind(&args.endpoint, options)?;
+    args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
     let address = socket::local_address(&socket)?;
     let signals = Signals::catch()?;
     let mut listener = Listener::new(args, &socket, &signals)?;
@@ -69,13 +84,14 @@ fn run(args: &Args) -> Result<Verdict> {
         Ok(command) => command,
         Err(error) => return not_run(args, error),
     };
-    let ended = listener.listen(command)?;
-    Ok(listener.verdict(ended, address))
+    let ended = listener.listen(command);
+    listener.finish()?;
+    Ok(listener.verdict(ended?, address))
 }
 
 impl Args {
     fn voice(&self) -> Voice {
-        Voice::new(TOOL, self.quiet)
+        self.report.voice(TOOL)
     }
 }
 
@@ -107,22 +123,21 @@ struct Listener<'l> {
     socket: &'l UdpSocket,
     signals: &'l Signals,
     receiver: Receiver<'l>,
-    printer: Printer<'l>,
-    batch: Batch,
+    queue: Queue<'l>,
     tally: Tally,
 }
 
 impl<'l> Listener<'l> {
     fn new(args: &'l Args, socket: &'l UdpSocket, signals: &'l Signals) -> Result<Self> {
-        let output = stdio::output(signals)?;
-        let printer = Printer::new(output, args.encoding.encoding(), args.show_peer, args.voice());
+        let output = stdio::plain_output()?;
+        let writer = Writer { show_peer: args.show_peer, for_terminal: output.is_terminal() };
+        let printer = Printer::new(args.encoding.encoding(), writer, args.voice());
         Ok(Self {
             args,
             socket,
             signals,
-            receiver: Receiver::new(socket, None),
-            printer,
-            batch: Batch::new(),
+            receiver: Receiver::new(socket, args.receiving.max_size),
+            queue: Queue::new(output, printer, args.queue, signals)?,
             tally: Tally::default(),
         })
     }
@@ -137,10 +152,12 @@ impl<'l> Listener<'l> {
                 self.take_the_rest()?;
                 return Err(stopped.into());
             }
+            let has_room = self.queue.has_room();
             let ready = wait(
                 Sources {
-                    socket: Some(self.socket.as_fd()),
-                    output: Some(self.printer.as_fd()),
+                    input: Some(self.queue.told()),
+                    socket: has_room.then_some(self.socket.as_fd()),
+                    output: Some(self.queue.output()),
                     signals: Some(self.signals),
                     ..Sources::default()
                 },
@@ -148,6 +165,16 @@ impl<'l> Listener<'l> {
             )?;
             if ready.reader_gone {
                 return Err(exit::reader_gone());
+            }
+            if ready.input {
+                self.queue.check()?;
+            }
+            if self.signals.report_asked() {
+                self.report()?;
+            }
+            if !has_room {
+                // What comes now waits in the kernel: it is not quiet.
+                patience.renew();
             }
             if ready.socket && self.take()? {
                 patience.renew();
@@ -179,11 +206,18 @@ impl<'l> Listener<'l> {
 
     /// Prints what has arrived. Says whether anything had.
     fn take(&mut self) -> Result<bool> {
-        let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received);
-        self.receiver.receive(&mut self.batch, most, &mut self.tally).context("cannot receive")?;
-        let anything = !self.batch.is_empty();
-        self.printer.print(&mut self.batch, &mut self.tally)?;
-        Ok(anything)
+        let before = self.tally.received;
+        let most = self.args.bounds.count.map_or(u64::MAX, |count| count - before);
+        let mut batch = self.queue.batch();
+        let received = self.receiver.receive(&mut batch, most, &mut self.tally);
+        let has_room = !is_full(&batch);
+        self.queue.put(batch)?;
+        received.context("cannot receive")?;
+        let received = self.tally.received - before;
+        if received >= SEVERAL && has_room {
+            thread::sleep(NAP);
+        }
+        Ok(received > 0)
     }
 
     /// What arrived before the end is still printed.
@@ -193,8 +227,36 @@ impl<'l> Listener<'l> {
         Ok(())
     }
 
+    /// Says what became of the datagrams until now.
+    fn report(&mut self) -> Result<()> {
+        self.receiver.count_drops(&mut self.tally).context("cannot ask a socket what was dropped")?;
+        self.tally.undecodable = self.queue.undecodable();
+        self.args.voice().say(&self.tally.receiving());
+        Ok(())
+    }
+
+    /// Waits until all is printed, and says what is to be said at the end.
+    fn finish(&mut self) -> Result<()> {
+        let mut printed = Ok(false);
+        while matches!(printed, Ok(false)) {
+            printed = self.queue.finish();
+            if self.signals.report_asked() {
+                self.report()?;
+            }
+        }
+        self.receiver.count_drops(&mut self.tally).context("cannot ask a socket what was dropped")?;
+        self.tally.undecodable = self.queue.undecodable();
+        if let Some(lost) = self.tally.lost_here() {
+            self.args.voice().note(&lost);
+        }
+        if self.args.report.stats {
+            self.args.voice().say(&self.tally.receiving());
+        }
+        printed.map(|_| ())
+    }
+
     fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
-        let received = self.tally.received;
+        let (received, strict) = (self.tally.received, self.args.receiving.strict);
         match ended {
             Ended::Failed(status) => {
                 let command = self.args.command[0].to_string_lossy();
@@ -208,9 +270,9 @@ impl<'l> Listener<'l> {
                     }
                     _ => format!("no datagram came to {address} in time"),
                 });
-                Verdict::from(&Tally { silent: 1, ..self.tally })
+                Verdict::of(&Tally { silent: 1, ..self.tally }, strict)
             }
-            Ended::TimeUp | Ended::Enough => Verdict::from(&self.tally),
+            Ended::TimeUp | Ended::Enough => Verdict::of(&self.tally, strict),
         }
     }
 }

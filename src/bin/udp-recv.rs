@@ -2,26 +2,28 @@
 
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser};
 
 use udp_tools::batch::Batch;
-use udp_tools::cli::{EncodingArgs, MessageArgs, SendingSocketArgs, duration};
+use udp_tools::cli::value::duration;
+use udp_tools::cli::{BufferArgs, EncodingArgs, MessageArgs, ReceivingArgs, ReportArgs, SendingSocketArgs};
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
+use udp_tools::format::text::Writer;
 use udp_tools::input::Input;
 use udp_tools::net::{Receiver, Sender};
 use udp_tools::print::Printer;
 use udp_tools::signals::Signals;
-use udp_tools::socket;
-use udp_tools::stdio;
+use udp_tools::socket::{self, Way};
+use udp_tools::stdio::{self, Output};
 use udp_tools::tally::{Tally, came_back, plain};
-use udp_tools::wait::{Patience, Sources, wait};
+use udp_tools::wait::{Patience, Ready, Sources, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
 const DETAILS: &str = "\
@@ -51,15 +53,18 @@ struct Args {
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
-    /// Say nothing of silence, of refusals or of where it waits
-    #[arg(short, long)]
-    quiet: bool,
     #[command(flatten)]
     message: MessageArgs,
     #[command(flatten)]
     encoding: EncodingArgs,
     #[command(flatten)]
+    receiving: ReceivingArgs,
+    #[command(flatten)]
     socket: SendingSocketArgs,
+    #[command(flatten)]
+    buffer: BufferArgs,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// What the arguments ask for.
@@ -76,11 +81,12 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, task: &Task<'_>) -> Result<Verdict> {
     let mut tally = Tally::default();
-    match task {
-        Task::Wait(here) => wait_for_one(args, here, &mut tally)?,
-        Task::Ask(there) => ask_all(args, there, &mut tally)?,
-    }
-    Ok(Verdict::from(&tally))
+    let done = match task {
+        Task::Wait(here) => wait_for_one(args, here, &mut tally),
+        Task::Ask(there) => ask_all(args, there, &mut tally),
+    };
+    args.conclude(&tally);
+    done.map(|()| Verdict::of(&tally, args.receiving.strict))
 }
 
 impl Args {
@@ -104,17 +110,30 @@ impl Args {
     }
 
     fn voice(&self) -> Voice {
-        Voice::new(TOOL, self.quiet)
+        self.report.voice(TOOL)
+    }
+
+    /// Says what is to be said at the end.
+    fn conclude(&self, tally: &Tally) {
+        if let Some(lost) = tally.lost_here() {
+            self.voice().note(&lost);
+        }
+        if self.report.stats {
+            self.voice().say(&tally.all());
+        }
     }
 }
 
 fn wait_for_one(args: &Args, here: &Endpoint, tally: &mut Tally) -> Result<()> {
     let socket = socket::bind(here, args.socket.options())?;
+    args.buffer.apply(&socket, Way::In, None, args.voice())?;
     let signals = Signals::catch()?;
     let mut inbox = Inbox::new(args, &socket, &signals)?;
     let address = socket::local_address(&socket)?;
     args.voice().note(&format!("listening on {address}"));
-    match inbox.next(tally)? {
+    let came = inbox.next(tally)?;
+    inbox.count_drops(tally)?;
+    match came {
         Came::Datagram => {}
         Came::Error(error) => return Err(error).context("cannot receive"),
         Came::Nothing => {
@@ -128,13 +147,14 @@ fn wait_for_one(args: &Args, here: &Endpoint, tally: &mut Tally) -> Result<()> {
 fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
     let mut input = args.message.input()?;
     let socket = socket::connect(there, args.bind.as_ref(), args.socket.options())?;
+    args.buffer.apply(&socket, Way::In, None, args.voice())?;
     let signals = Signals::catch()?;
     let mut sender = Sender::new(&socket)?;
     let mut inbox = Inbox::new(args, &socket, &signals)?;
     let mut requests = Batch::new();
     let mut more = true;
     while more {
-        inbox.wait_for_input(&input)?;
+        inbox.wait_for_input(&input, tally)?;
         more = input.fill(&mut requests)?;
         let encoded = args.encoding.encoding().encode(&mut requests);
         let name = |ordinal| format!("{} {ordinal}", input.noun());
@@ -155,7 +175,7 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
         }
         encoded.map_err(|error| anyhow!(error.what).context(cannot_send(error.ordinal)))?;
     }
-    Ok(())
+    inbox.count_drops(tally)
 }
 
 /// What a wait for a datagram came to.
@@ -191,20 +211,22 @@ struct Inbox<'i> {
     socket: &'i UdpSocket,
     signals: &'i Signals,
     receiver: Receiver<'i>,
-    printer: Printer<'i>,
+    printer: Printer,
+    output: Output<'i>,
     batch: Batch,
 }
 
 impl<'i> Inbox<'i> {
     fn new(args: &'i Args, socket: &'i UdpSocket, signals: &'i Signals) -> Result<Self> {
         let output = stdio::output(signals)?;
-        let printer = Printer::new(output, args.encoding.encoding(), args.show_peer, args.voice());
+        let writer = Writer { show_peer: args.show_peer, for_terminal: output.is_terminal() };
         Ok(Self {
             args,
             socket,
             signals,
-            receiver: Receiver::new(socket, None),
-            printer,
+            receiver: Receiver::new(socket, args.receiving.max_size),
+            printer: Printer::new(args.encoding.encoding(), writer, args.voice()),
+            output,
             batch: Batch::new(),
         })
     }
@@ -213,28 +235,19 @@ impl<'i> Inbox<'i> {
     fn next(&mut self, tally: &mut Tally) -> Result<Came> {
         let patience = Patience::new(Some(self.args.timeout), None);
         loop {
-            self.signals.check()?;
-            let ready = wait(
-                Sources {
-                    socket: Some(self.socket.as_fd()),
-                    output: Some(self.printer.as_fd()),
-                    signals: Some(self.signals),
-                    ..Sources::default()
-                },
-                patience.until(),
-            )?;
+            let ready = self.wait(None, Some(self.socket.as_fd()), patience.until(), tally)?;
             if ready.socket {
                 match self.receiver.receive(&mut self.batch, 1, tally) {
                     Err(error) => return Ok(Came::Error(error)),
                     // What the system announced was damaged on the way: the wait goes on.
                     Ok(()) if self.batch.is_empty() => {}
                     Ok(()) => {
-                        self.printer.print(&mut self.batch, tally)?;
+                        let text = self.printer.text(&mut self.batch, &mut tally.undecodable);
+                        self.output.put(text)?;
+                        self.batch.clear();
                         return Ok(Came::Datagram);
                     }
                 }
-            } else if ready.reader_gone {
-                return Err(exit::reader_gone());
             } else if !ready.signals {
                 return Ok(Came::Nothing);
             }
@@ -262,25 +275,38 @@ impl<'i> Inbox<'i> {
     }
 
     /// Waits for more to ask.
-    fn wait_for_input(&self, input: &Input) -> Result<()> {
+    fn wait_for_input(&mut self, input: &Input, tally: &mut Tally) -> Result<()> {
         while let Some(fd) = input.fd() {
-            self.signals.check()?;
-            let ready = wait(
-                Sources {
-                    input: Some(fd),
-                    output: Some(self.printer.as_fd()),
-                    signals: Some(self.signals),
-                    ..Sources::default()
-                },
-                None,
-            )?;
-            if ready.reader_gone {
-                return Err(exit::reader_gone());
-            }
-            if ready.input {
+            if self.wait(Some(fd), None, None, tally)?.input {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Waits until one of the two is ready or it is time, and sees to what else comes. A reader that
+    /// goes away ends the wait, but not if there is still a datagram to print.
+    fn wait(
+        &mut self,
+        input: Option<BorrowedFd<'_>>,
+        socket: Option<BorrowedFd<'_>>,
+        until: Option<Instant>,
+        tally: &mut Tally,
+    ) -> Result<Ready> {
+        self.signals.check()?;
+        let (output, signals) = (Some(self.output.as_fd()), Some(self.signals));
+        let ready = wait(Sources { input, socket, output, signals, ..Sources::default() }, until)?;
+        if self.signals.report_asked() {
+            self.count_drops(tally)?;
+            self.args.voice().say(&tally.all());
+        }
+        if ready.reader_gone && !ready.socket {
+            return Err(exit::reader_gone());
+        }
+        Ok(ready)
+    }
+
+    fn count_drops(&mut self, tally: &mut Tally) -> Result<()> {
+        self.receiver.count_drops(tally).context("cannot ask a socket what was dropped")
     }
 }

@@ -47,6 +47,18 @@ impl<R: Read> Reader<R> {
         &self.input
     }
 
+    /// Where the lines come from.
+    pub fn input_mut(&mut self) -> &mut R {
+        &mut self.input
+    }
+
+    /// The next line is the first one: the input has been rewound.
+    pub fn begin_anew(&mut self) {
+        self.begun.clear();
+        self.is_skipping = false;
+        self.lines = 0;
+    }
+
     /// Reads once, and fills `batch` with the lines that are now complete, which may be none.
     /// Says whether there may be more.
     ///

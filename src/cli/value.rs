@@ -1,0 +1,133 @@
+//! Values as people write them on a command line. What is none says what would be one.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::pace::Rate;
+
+/// The longest payload there can be, in bytes: longer ones need not be cut.
+const LARGEST: usize = 65_535;
+
+/// A whole number from 1.
+pub fn count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("it is not a number of datagrams; write a whole number from 1".to_owned()),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// `500ms`, `5s`, `1m30s`; a bare number is seconds. No time at all is no wait, and refused.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let parsed = if is_number {
+        text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    } else {
+        text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok())
+    };
+    match parsed {
+        Some(Duration::ZERO) => Err("it is no time at all; write a longer one, as in 1ms".to_owned()),
+        Some(duration) => Ok(duration),
+        None => {
+            Err("it is not a length of time; write one as in 500ms, 5s, 1m30s, 2h, or 5 for seconds"
+                .to_owned())
+        }
+    }
+}
+
+/// `64KiB`, `4M`; a bare number is bytes. K, M and G are powers of 1024, and KB, MB and GB of 1000, as
+/// in dd(1).
+pub fn size(text: &str) -> Result<usize, String> {
+    let (number, unit) = split_unit(text);
+    let unit: usize = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "kb" => 1000,
+        "m" | "mib" => 1 << 20,
+        "mb" => 1_000_000,
+        "g" | "gib" => 1 << 30,
+        "gb" => 1_000_000_000,
+        _ => 0,
+    };
+    match number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)) {
+        // What the system takes is an int.
+        Some(size @ 1..=0x7fff_ffff) => Ok(size),
+        Some(size) if unit > 0 && size > 0 => Err("it is too large; the largest is 2047M".to_owned()),
+        _ => Err("it is not a size; write one from 1 byte up, as in 512, 64KiB or 4M".to_owned()),
+    }
+}
+
+/// The longest payload that is not cut, in bytes.
+pub fn payload_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size @ 0..=LARGEST) => Ok(size),
+        _ => Err(format!("it is not the size of a datagram; write a whole number of bytes up to {LARGEST}")),
+    }
+}
+
+/// `500k/s`, `1000/s`, `10/min`; a bare number is a second's. k, M and G are powers of 1000.
+pub fn rate(text: &str) -> Result<Rate, String> {
+    let (amount, time) = text.split_once('/').unwrap_or((text, "s"));
+    let (number, unit) = split_unit(amount);
+    let unit = match unit {
+        "" => 1.0,
+        "k" | "K" => 1e3,
+        "m" | "M" => 1e6,
+        "g" | "G" => 1e9,
+        _ => f64::NAN,
+    };
+    let seconds = match time {
+        "s" | "sec" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => f64::NAN,
+    };
+    let number = number.parse().unwrap_or(f64::NAN);
+    Rate::per_second(number * unit / seconds)
+        .ok_or_else(|| "it is not a rate of datagrams; write one as in 1000/s, 500k/s or 10/min".to_owned())
+}
+
+/// The number at the beginning, and what stands behind it.
+fn split_unit(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    text.split_at(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_as_in_dd() {
+        let sizes =
+            ["1", "512b", "64KiB", "64k", "64KB", "4M", "1G", "2047M"].map(|text| size(text).unwrap());
+        assert_eq!(sizes, [1, 512, 65_536, 65_536, 64_000, 4_194_304, 1_073_741_824, 2_146_435_072]);
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for text in ["", "0", "0M", "-1", "M", "1.5M", "4 M", "4MiBs", "0x10", "1e3"] {
+            assert!(size(text).unwrap_err().contains("it is not a size"), "{text}");
+        }
+        for text in ["2G", "2048M", "17179869184G", "4294967296"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_are_of_a_second_unless_they_say_more() {
+        for (text, per_second) in [
+            ("1000", 1e3),
+            ("1000/s", 1e3),
+            ("500k/s", 5e5),
+            ("1.5M/s", 1.5e6),
+            ("30/min", 0.5),
+            ("36/h", 0.01),
+        ] {
+            assert_eq!(rate(text), Ok(Rate::per_second(per_second).unwrap()), "{text}");
+        }
+        for text in ["", "0", "0/s", "-1", "k", "10/day", "10/", "/s", "10MB/s", "inf", "1e9", "1..5/s"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+}

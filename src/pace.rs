@@ -1,0 +1,165 @@
+//! When datagrams may go: at a steady rate, in bursts that are small and even. It knows no socket
+//! and no clock: it is told what time it is.
+
+use std::time::{Duration, Instant};
+
+/// A burst is what is due within so much time: the last of it is early by no more than that.
+const STEP: Duration = Duration::from_micros(200);
+/// What is late is caught up at twice the rate, so that a burst stays small; but a delay of more than
+/// this is not caught up.
+const LATE: Duration = Duration::from_millis(50);
+
+/// So many datagrams in a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate(f64);
+
+/// The schedule of a run.
+#[derive(Debug)]
+pub struct Pace {
+    rate: Rate,
+    /// When the first datagram was due, and how many have gone since.
+    start: Instant,
+    gone: u64,
+    /// The step that we are in, and how many more may go in it.
+    step_ends: Instant,
+    left: usize,
+}
+
+impl Rate {
+    /// A rate above zero.
+    #[must_use]
+    pub fn per_second(datagrams: f64) -> Option<Self> {
+        // Slower than one in a year, the clock would not do.
+        (datagrams.is_finite() && datagrams > 3e-8).then_some(Self(datagrams))
+    }
+
+    /// How long so many datagrams take.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a schedule that is exact to 2^53 datagrams is exact enough"
+    )]
+    fn time(self, datagrams: u64) -> Duration {
+        Duration::try_from_secs_f64(datagrams as f64 / self.0).unwrap_or(Duration::MAX)
+    }
+
+    /// How many datagrams begin within `time`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a time is not negative, and a cast saturates"
+    )]
+    fn datagrams(self, time: Duration) -> usize {
+        (time.as_secs_f64() * self.0).ceil() as usize
+    }
+}
+
+impl Pace {
+    /// A schedule that begins `now`.
+    #[must_use]
+    pub fn new(rate: Rate, now: Instant) -> Self {
+        Self { rate, start: now, gone: 0, step_ends: now, left: 0 }
+    }
+
+    /// How many datagrams may go now. If it is none, [`Pace::next`] says when it is more.
+    pub fn allowance(&mut self, now: Instant) -> usize {
+        if now >= self.step_ends {
+            self.step_ends = now + STEP;
+            self.left = self.rate.datagrams(2 * STEP);
+        }
+        let due = self.due();
+        if now > due + LATE {
+            (self.start, self.gone) = (now.checked_sub(LATE).unwrap_or(now), 0);
+        }
+        if now < due {
+            return 0;
+        }
+        self.rate.datagrams(now + STEP - self.due()).min(self.left)
+    }
+
+    /// So many have gone.
+    pub fn note(&mut self, datagrams: usize) {
+        self.gone += datagrams as u64;
+        self.left -= datagrams;
+    }
+
+    /// When to ask again, if nothing may go now.
+    #[must_use]
+    pub fn next(&self) -> Instant {
+        if self.left == 0 { self.step_ends.max(self.due()) } else { self.due() }
+    }
+
+    /// When the next datagram is due.
+    fn due(&self) -> Instant {
+        self.start.checked_add(self.rate.time(self.gone)).unwrap_or(self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When each of so many datagrams goes, if whoever sends them looks up when it is told to, but
+    /// at its n-th wait sleeps longer than that by `delay(n)`.
+    fn times(per_second: f64, datagrams: usize, delay: impl Fn(usize) -> Duration) -> Vec<Duration> {
+        let start = Instant::now();
+        let mut pace = Pace::new(Rate::per_second(per_second).unwrap(), start);
+        let (mut now, mut times, mut waits) = (start, Vec::new(), 0);
+        while times.len() < datagrams {
+            let allowed = pace.allowance(now).min(datagrams - times.len());
+            times.extend(std::iter::repeat_n(now - start, allowed));
+            pace.note(allowed);
+            if allowed == 0 {
+                now = now.max(pace.next()) + delay(waits);
+                waits += 1;
+            }
+        }
+        times
+    }
+
+    fn due(index: usize, per_second: f64) -> Duration {
+        Duration::from_secs_f64(f64::from(u32::try_from(index).unwrap()) / per_second)
+    }
+
+    #[test]
+    fn a_datagram_is_never_early_by_more_than_a_millisecond_nor_late_when_nothing_is() {
+        for (rate, datagrams) in [(0.5, 5), (7.0, 70), (1e3, 10_000), (3e5, 20_000), (5e6, 20_000)] {
+            for (index, time) in times(rate, datagrams, |_| Duration::ZERO).into_iter().enumerate() {
+                let due = due(index, rate);
+                assert!(
+                    time + Duration::from_millis(1) >= due,
+                    "{index} at {rate}/s: {time:?} before {due:?}"
+                );
+                assert!(time <= due + STEP + STEP, "{index} at {rate}/s: {time:?} long after {due:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_delay_is_caught_up_in_bursts_that_stay_small() {
+        let rate = 1e6;
+        let times = times(rate, 200_000, |wait| Duration::from_micros(if wait == 100 { 20_000 } else { 60 }));
+        let burst = times.chunk_by(|a, b| a == b).map(<[_]>::len).max().unwrap();
+        assert!(burst <= 400, "{burst} at once");
+        let last = *times.last().unwrap();
+        assert!(last < due(200_000, rate) + Duration::from_millis(1), "the end is late: {last:?}");
+    }
+
+    #[test]
+    fn a_long_delay_is_not_caught_up() {
+        let times = times(1e3, 3_000, |wait| Duration::from_secs(if wait == 100 { 60 } else { 0 }));
+        let last = times.last().unwrap().as_secs_f64();
+        assert!((62.8..63.1).contains(&last), "{last}");
+    }
+
+    #[test]
+    fn datagrams_that_come_singly_are_not_held_back() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Rate::per_second(1e6).unwrap(), start);
+        let mut now = start;
+        for _ in 0..1000 {
+            now += Duration::from_micros(2);
+            assert!(pace.allowance(now) > 0);
+            pace.note(1);
+        }
+    }
+}
