@@ -13,6 +13,10 @@ pub const LARGEST_V4: usize = 65_507;
 /// The largest payload over IPv6: 65,535 bytes less 8 of UDP header (RFC 8200, section 3).
 pub const LARGEST_V6: usize = 65_527;
 
+/// The first memory of an arena, in bytes: so much comes from the system as pages that are zero
+/// already and cost nothing until they are touched.
+const LEAST: usize = 256 * 1024;
+
 /// Datagrams on their way from a pipe to a socket, or from a socket to a pipe.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -105,8 +109,7 @@ impl Batch {
     pub fn spare(&mut self, least: usize) -> &mut [u8] {
         let needed = self.filled + least;
         if self.arena.is_empty() {
-            // The system's zeroed pages cost nothing until they are touched.
-            self.arena = vec![0; needed];
+            self.arena = vec![0; if needed < LEAST / 8 { needed } else { needed.max(LEAST) }];
         } else if self.arena.len() < needed {
             self.arena.resize(needed.next_power_of_two(), 0);
         }

@@ -124,9 +124,10 @@ impl std::error::Error for Stopped {}
 /// The signals that this process ignores: bit 0 is signal 1. The system tells without `unsafe` only
 /// where there is a /proc (proc(5)); elsewhere none is thought to be ignored.
 fn ignored() -> u64 {
-    // The file tells no size: with room for it, it is read at once. What cannot be read tells nothing.
-    let mut status = String::with_capacity(4096);
-    let _ = File::open("/proc/self/status").and_then(|mut file| file.read_to_string(&mut status));
+    // It is read at once, and the mask stands well before the end. What cannot be read tells nothing.
+    let mut status = [0; 4096];
+    let read = File::open("/proc/self/status").and_then(|mut file| file.read(&mut status));
+    let status = String::from_utf8_lossy(&status[..read.unwrap_or(0)]);
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

@@ -50,7 +50,9 @@ pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> R
     let mut failure = None;
     for peer in there.addresses_there(options.family)? {
         let Some(source) = sources.iter().find(|source| source.is_ipv4() == peer.is_ipv4()) else { continue };
-        match open(*source, options).map_err(|error| explain_bind(error, *source)) {
+        // Without a source, connect(2) chooses one.
+        let opened = if here.is_some() { open(*source, options) } else { create(*source, options) };
+        match opened.map_err(|error| explain_bind(error, *source)) {
             Err(error) => {
                 let what = here.map_or("a socket".to_owned(), ToString::to_string);
                 failure.get_or_insert(error.context(format!("cannot bind {what}")));
@@ -153,6 +155,13 @@ fn is_missing(error: &io::Error) -> bool {
 
 /// A socket bound to `address`.
 fn open(address: SocketAddr, options: Options) -> io::Result<Socket> {
+    let socket = create(address, options)?;
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+/// A socket for addresses such as `address`.
+fn create(address: SocketAddr, options: Options) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(options.family == Family::V6)?;
@@ -161,7 +170,6 @@ fn open(address: SocketAddr, options: Options) -> io::Result<Socket> {
         socket.set_broadcast(true)?;
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::from(address))?;
     Ok(socket)
 }
 

@@ -160,7 +160,9 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
         let name = |ordinal| format!("{} {ordinal}", input.noun());
         let cannot_send = |ordinal| format!("cannot send {} to {there}", name(ordinal));
         for request in requests.iter() {
-            inbox.leave_out_late(tally);
+            if request.ordinal > 1 {
+                inbox.leave_out_late(tally);
+            }
             let before = *tally;
             sender
                 .send_one(request, tally)
