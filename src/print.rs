@@ -21,11 +21,13 @@ impl Printer {
         Self { encoding, writer, voice, text: Vec::new() }
     }
 
-    /// The text of the datagrams of `batch`, without the `undecodable` ones, which are counted.
-    pub fn text(&mut self, batch: &mut Batch, undecodable: &mut u64) -> &[u8] {
-        for datagram in self.encoding.decode(batch) {
+    /// The text of the datagrams of `batch`. What cannot be decoded is left out: `count` is told how
+    /// many datagrams those are, and then each is said.
+    pub fn text(&mut self, batch: &mut Batch, count: impl FnOnce(u64)) -> &[u8] {
+        let undecodable = self.encoding.decode(batch);
+        count(undecodable.len() as u64);
+        for datagram in undecodable {
             self.voice.say(&datagram);
-            *undecodable += 1;
         }
         self.text.clear();
         self.writer.write(batch, &mut self.text);

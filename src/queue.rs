@@ -192,11 +192,9 @@ impl Shared {
     fn print(&self, mut printer: Printer, output: &File) -> Result<()> {
         while let Some(mut batch) = self.next() {
             let footprint = batch.footprint();
-            let mut undecodable = 0;
-            let written = stdio::write(output, printer.text(&mut batch, &mut undecodable));
+            let text = printer.text(&mut batch, |undecodable| self.lock().undecodable += undecodable);
+            stdio::write(output, text)?;
             let mut state = self.lock();
-            state.undecodable += undecodable;
-            written?;
             state.held -= footprint;
             state.printing = 0;
             batch.clear();

@@ -146,3 +146,29 @@ fn a_broadcast_is_heard_where_it_is_allowed() {
     assert_eq!(Cable::run(&cable.near, "udp-send", &[&everyone, "--broadcast", "hi"]).code(), Some(0));
     assert!(listen.finish().text().ends_with("\thi\n"));
 }
+
+/// Lines of lengths that fit in a packet as segments, that do not, and that fit in no packet whole.
+fn lines() -> String {
+    let lengths =
+        [1400; 5].into_iter().chain([1473; 5]).chain([9, 9, 9, 2000, 2000, 2000, 9, 65_507, 65_507, 9, 9]);
+    lengths.enumerate().map(|(n, length)| format!("{n:0>length$}\n")).collect()
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn what_is_too_long_for_a_segment_is_sent_all_the_same_and_in_order() {
+    let cable = Cable::new("segments");
+    for there in ["192.0.2.2", "[fe80::2%cable0]"] {
+        let arguments = [&format!("{there}:7788"), "-n", "22", "-w", "20s"];
+        let mut listen = Cable::start(&cable.far, "udp-listen", &arguments);
+        listen.err_line_with("listening on");
+        let mut send = Cable::start(&cable.near, "udp-send", &[&format!("{there}:7788")]);
+        // Until a host knows its neighbour's hardware address, it drops what it cannot hold.
+        send.type_line("the first");
+        assert_eq!(listen.line(), "the first");
+        send.type_bytes(lines().as_bytes());
+        let finished = send.finish();
+        assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+        assert!(listen.finish().text() == lines(), "{there}");
+    }
+}

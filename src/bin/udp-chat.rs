@@ -198,7 +198,8 @@ impl<'c> Chat<'c> {
         {
             self.args.voice().note(&format!("talking to {peer}"));
         }
-        self.output.put(self.printer.text(&mut self.batch, &mut self.tally.undecodable))?;
+        let text = self.printer.text(&mut self.batch, |left_out| self.tally.undecodable += left_out);
+        self.output.put(text)?;
         self.batch.clear();
         while let Some((peer, error)) = self.icmp.take().context("cannot ask what came back")? {
             self.tally.came_back(&error);
@@ -266,6 +267,7 @@ impl<'c> Chat<'c> {
         let mut uncounted = Tally::default();
         let sent = self.sender.send_one(datagram, &mut uncounted);
         self.tally.sent += uncounted.sent;
+        self.tally.sent_bytes += uncounted.sent_bytes;
         if let (Err(unsent), Some(peer)) = (sent, datagram.peer) {
             self.complain(&unsent.why.cause().context(format!("cannot send line {ordinal} to {peer}")));
         }

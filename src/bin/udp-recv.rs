@@ -244,7 +244,8 @@ impl<'i> Inbox<'i> {
                     // What the system announced was damaged on the way: the wait goes on.
                     Ok(()) if self.batch.is_empty() => {}
                     Ok(()) => {
-                        let text = self.printer.text(&mut self.batch, &mut tally.undecodable);
+                        let text =
+                            self.printer.text(&mut self.batch, |left_out| tally.undecodable += left_out);
                         self.output.put(text)?;
                         self.batch.clear();
                         return Ok(Came::Datagram);

@@ -1,0 +1,255 @@
+//! What is sent is delivered or counted, and what was lost is said.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::io::{Read, pipe};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
+
+use common::{Finished, Running, at, deserted, path, receive, socket, tool};
+use nix::sys::signal::Signal;
+
+/// The number in `text` behind `words`.
+fn number_after(text: &str, words: &str) -> u64 {
+    let (_, rest) = text.split_once(words).unwrap_or_else(|| panic!("no {words:?} in {text:?}"));
+    let rest = rest.trim_start_matches(" at least").trim_start();
+    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap_or_else(|_| panic!("{text:?}"))
+}
+
+/// A listener that is stopped, so that all that is sent to it stays in its buffer or is dropped.
+fn stopped(arguments: &[&str]) -> (Running, SocketAddr) {
+    let (listen, address) = Running::listening("udp-listen", &[&["127.0.0.1:0"], arguments].concat());
+    listen.stop();
+    (listen, address)
+}
+
+/// Lets a stopped listener go on, and end.
+fn ended(listen: Running) -> Finished {
+    listen.signal(Signal::SIGTERM);
+    listen.ended_by(Signal::SIGCONT)
+}
+
+fn flood(address: SocketAddr, datagrams: usize) {
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..datagrams {
+        sender.send_to(&[b'x'; 64], address).unwrap();
+    }
+}
+
+#[test]
+fn what_was_sent_is_delivered_or_counted_as_dropped() {
+    let (listen, address) = stopped(&["--buffer", "8KiB", "--stats"]);
+    flood(address, 1000);
+    let finished = ended(listen);
+    let delivered = finished.text().lines().count() as u64;
+    let received = number_after(&finished.err, "received ");
+    let dropped = number_after(&finished.err, "dropped by the kernel");
+    assert!(received > 0 && dropped > 0, "{}", finished.err);
+    assert_eq!((delivered, received + dropped), (received, 1000));
+}
+
+#[test]
+fn what_the_kernel_dropped_is_said() {
+    let (listen, address) = stopped(&["--buffer", "8KiB"]);
+    flood(address, 500);
+    let finished = ended(listen);
+    let least = if cfg!(feature = "portable") { "" } else { "at least " };
+    let words = format!("udp-listen: datagrams lost: the kernel dropped {least}");
+    assert!(finished.err.lines().any(|line| line.starts_with(&words)), "{}", finished.err);
+}
+
+#[test]
+fn what_the_kernel_dropped_is_not_said_by_a_quiet_tool() {
+    // Its command says for it where it listens.
+    let say = ["--", "sh", "-c", "echo listening on $UDP_ADDR; exec sleep 60"];
+    let (listen, address) = stopped(&[&["--buffer", "8KiB", "-q"][..], &say].concat());
+    flood(address, 500);
+    assert_eq!(ended(listen).err, "");
+}
+
+#[test]
+fn a_loss_is_trouble_only_to_the_strict() {
+    for (strict, status) in [(&[][..], 0), (&["--strict"][..], 1)] {
+        let (listen, address) = stopped(&[&["--buffer", "8KiB", "--idle", "100ms"], strict].concat());
+        flood(address, 500);
+        assert_eq!(listen.ended_by(Signal::SIGCONT).code(), Some(status));
+        let cut = ["127.0.0.1:0", "-n", "1", "--max-size", "3"];
+        let (listen, address) = Running::listening("udp-listen", &[&cut[..], strict].concat());
+        flood(address, 1);
+        assert_eq!(listen.finish().code(), Some(status));
+    }
+}
+
+#[test]
+fn drops_of_segments_are_counted_too() {
+    let lines = format!("{}\n", "x".repeat(64)).repeat(5000);
+    let (listen, address) = stopped(&["--buffer", "32KiB", "--stats"]);
+    tool("udp-send").arg(address.to_string()).write_stdin(lines).assert().success();
+    let finished = ended(listen);
+    let received = number_after(&finished.err, "received ");
+    let dropped = number_after(&finished.err, "dropped by the kernel");
+    assert_eq!(finished.text().lines().count() as u64, received);
+    assert!(received > 0 && dropped > 0 && received + dropped <= 5000, "{}", finished.err);
+}
+
+#[test]
+fn a_datagram_is_cut_where_it_is_too_long() {
+    for (size, printed, cut) in [("0", "\n\n\n", 2), ("2", "ab\n\nab\n", 1), ("3", "abc\n\nab\n", 0)] {
+        let (listen, address) =
+            Running::listening("udp-listen", &["127.0.0.1:0", "-n", "3", "--stats", "--max-size", size]);
+        for payload in ["abc", "", "ab"] {
+            socket().send_to(payload.as_bytes(), address).unwrap();
+        }
+        let finished = listen.finish();
+        assert_eq!(finished.text(), printed, "{size}");
+        assert_eq!(number_after(&finished.err, "truncated "), cut);
+        assert_eq!(number_after(&finished.err, "received 3 ("), 5);
+    }
+}
+
+#[test]
+fn every_tool_that_receives_cuts_and_says_so() {
+    let peer = socket();
+    let recv = Running::start(path("udp-recv"), &[&at(&peer), "--max-size", "4", "--strict", "ask"]);
+    let (_, asker) = receive(&peer);
+    peer.send_to(b"answer", asker).unwrap();
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(1), "answ\n"));
+    assert_eq!(finished.err, "udp-recv: datagrams lost: 1 longer than --max-size: cut\n");
+
+    let (mut chat, address) =
+        Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-n", "1", "--max-size", "4", "--strict"]);
+    peer.send_to(b"hello", address).unwrap();
+    assert!(chat.line().ends_with("\thell"));
+    let finished = chat.finish();
+    assert_eq!(finished.code(), Some(1));
+    assert!(
+        finished.err.ends_with("udp-chat: datagrams lost: 1 longer than --max-size: cut\n"),
+        "{}",
+        finished.err
+    );
+}
+
+#[test]
+fn the_numbers_are_told_at_the_end() {
+    let peer = socket();
+    let said =
+        |assert: assert_cmd::assert::Assert| String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    let send = tool("udp-send").args([&at(&peer), "--stats", "-q", "one", "three"]).assert().success();
+    assert_eq!(said(send), "udp-send: sent 2 (8 bytes), refused 0, out of reach 0\n");
+    let recv = tool("udp-recv").args([&deserted(), "--stats", "-q", "ask"]).assert().code(4);
+    assert_eq!(
+        said(recv),
+        "udp-recv: sent 1 (3 bytes), refused 1, out of reach 0; received 0 (0 bytes), \
+         dropped by the kernel 0, truncated 0, undecodable 0, unanswered 0\n"
+    );
+    let chat = tool("udp-chat")
+        .args([&at(&peer), "--bind", "127.0.0.1:0", "--stats", "-q"])
+        .write_stdin("hi\n")
+        .assert();
+    assert!(
+        said(chat.success())
+            .starts_with("udp-chat: sent 1 (2 bytes), refused 0, out of reach 0; received 0 (0 bytes)")
+    );
+}
+
+#[test]
+fn a_signal_asks_for_the_numbers_now() {
+    let (mut listen, address) =
+        Running::listening("udp-listen", &["127.0.0.1:0", "-e", "utf-8", "--errors", "strict"]);
+    for payload in [&b"good"[..], b"\xff"] {
+        socket().send_to(payload, address).unwrap();
+    }
+    assert_eq!(listen.line(), "good");
+    listen.err_line_with("left out a datagram");
+    listen.signal(Signal::SIGUSR1);
+    assert!(listen.err_line_with("received 2 (5 bytes)").ends_with("truncated 0, undecodable 1"));
+    listen.signal(Signal::SIGUSR1);
+    listen.err_line_with("received 2 (5 bytes)");
+    assert_eq!(listen.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
+}
+
+#[test]
+fn every_tool_tells_the_numbers_when_it_is_asked() {
+    let peer = socket();
+    let mut send = Running::start(path("udp-send"), &[at(&peer)]);
+    send.type_line("hi");
+    receive(&peer);
+    send.signal(Signal::SIGUSR1);
+    send.err_line_with("udp-send: sent 1 (2 bytes), refused 0, out of reach 0");
+    assert_eq!(send.finish().code(), Some(0));
+
+    let mut recv = Running::start(path("udp-recv"), &[&at(&peer), "ask"]);
+    let (_, asker) = receive(&peer);
+    recv.signal(Signal::SIGUSR1);
+    recv.err_line_with("udp-recv: sent 1 (3 bytes), refused 0, out of reach 0; received 0 (0 bytes)");
+    peer.send_to(b"reply", asker).unwrap();
+    assert_eq!(recv.finish().text(), "reply\n");
+
+    let (mut chat, address) = Running::listening("udp-chat", &["--bind", "127.0.0.1:0"]);
+    peer.send_to(b"hi", address).unwrap();
+    chat.line();
+    chat.signal(Signal::SIGUSR1);
+    chat.err_line_with("udp-chat: sent 0 (0 bytes), refused 0, out of reach 0; received 1 (2 bytes)");
+}
+
+#[test]
+fn refusals_of_many_datagrams_are_counted_and_none_is_sent_twice() {
+    let finished =
+        tool("udp-send").args([&deserted(), "--stats"]).write_stdin("x\n".repeat(1000)).assert().code(4);
+    let said = String::from_utf8(finished.get_output().stderr.clone()).unwrap();
+    assert_eq!(number_after(&said, "sent "), 1000);
+    assert!(number_after(&said, "), refused ") > 0, "{said}");
+}
+
+#[test]
+fn the_room_in_the_kernel_is_what_was_asked_for_or_said() {
+    let granted =
+        tool("udp-listen").args(["127.0.0.1:0", "-v", "-n1", "-w1ms", "--buffer", "64KiB"]).assert().code(3);
+    let said = String::from_utf8(granted.get_output().stderr.clone()).unwrap();
+    assert_eq!(said.lines().next(), Some("udp-listen: receive buffer of 65536 bytes"));
+    // No system grants so much.
+    let refused =
+        tool("udp-send").args(["127.0.0.1:9", "--buffer", "2047M"]).write_stdin("").assert().success();
+    let said = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
+    assert!(said.starts_with("udp-send: send buffer of "), "{said}");
+    assert!(said.ends_with("2146435072 were asked for; `sysctl net.core.wmem_max` is the limit\n"), "{said}");
+}
+
+#[test]
+fn a_reader_that_slept_has_missed_nothing() {
+    let (mut reader, writer) = pipe().unwrap();
+    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg("127.0.0.1:0"), writer);
+    let address = listen.await_listening();
+    // Far more than a pipe and the kernel's buffer hold.
+    let lines: String = (0..50_000).map(|n| format!("{n:0>399}\n")).collect();
+    let mut send = Command::new(path("udp-send"));
+    let mut send = Running::spawn(send.args([&address.to_string(), "--rate", "50k/s"]));
+    send.type_bytes(lines.as_bytes());
+    assert_eq!(send.finish().code(), Some(0));
+    listen.signal(Signal::SIGTERM);
+    let mut printed = Vec::new();
+    reader.read_to_end(&mut printed).unwrap();
+    assert!(printed == lines.as_bytes(), "{} of {} bytes", printed.len(), lines.len());
+    assert_eq!(listen.finish().signal(), Some(Signal::SIGTERM as i32));
+}
+
+#[test]
+fn what_a_full_queue_leaves_in_the_kernel_is_counted() {
+    let (mut reader, writer) = pipe().unwrap();
+    let arguments = ["127.0.0.1:0", "--queue", "64KiB", "--buffer", "64KiB", "--stats"];
+    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).args(arguments), writer);
+    let address = listen.await_listening();
+    flood(address, 30_000);
+    listen.signal(Signal::SIGTERM);
+    let mut printed = Vec::new();
+    reader.read_to_end(&mut printed).unwrap();
+    let finished = listen.finish();
+    let (received, dropped) =
+        (number_after(&finished.err, "received "), number_after(&finished.err, "dropped by the kernel"));
+    assert_eq!(printed.len() as u64, received * 65);
+    assert!(dropped > 0);
+    assert_eq!(received + dropped, 30_000);
+}

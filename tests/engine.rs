@@ -1,0 +1,114 @@
+//! Many datagrams at once: in order, whole, and without a call for each.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use common::{Running, at, receive, socket, tool};
+use nix::sys::signal::Signal;
+
+/// Lines of all kinds of lengths: runs of one length with a shorter end, longer ones, empty ones.
+fn lines() -> Vec<String> {
+    let lengths = [100; 70]
+        .into_iter()
+        .chain([99, 100, 100, 7, 7, 0, 0, 7, 8, 9, 8, 7, 1, 0, 1, 30_000, 30_000, 30_000, 1]);
+    lengths.enumerate().map(|(n, length)| format!("{n:0>length$}")[..length].to_owned()).collect()
+}
+
+fn text(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn lines_of_all_lengths_arrive_whole_and_in_order() {
+    let peer = socket();
+    let lines = lines();
+    tool("udp-send").arg(at(&peer)).write_stdin(text(&lines)).assert().success();
+    for line in &lines {
+        assert_eq!(receive(&peer).0, line.as_bytes());
+    }
+}
+
+#[test]
+fn what_arrives_in_bundles_is_printed_as_the_datagrams_it_was() {
+    for host in ["127.0.0.1", "[::1]"] {
+        let (listen, address) = Running::listening("udp-listen", &[&format!("{host}:0")]);
+        let lines = text(&lines());
+        tool("udp-send").arg(address.to_string()).write_stdin(lines.as_str()).assert().success();
+        let finished = listen.ended_by(Signal::SIGTERM);
+        assert!(finished.text() == lines, "{host}");
+    }
+}
+
+#[test]
+fn a_count_ends_in_the_middle_of_a_bundle() {
+    for count in 1..=5 {
+        let arguments = ["127.0.0.1:0", "-n", &count.to_string()];
+        let (mut listen, address) = Running::listening("udp-listen", &arguments);
+        listen.stop();
+        tool("udp-send").arg(address.to_string()).write_stdin("a\nb\nc\nd\ne\nf\n").assert().success();
+        listen.signal(Signal::SIGCONT);
+        for expected in ["a", "b", "c", "d", "e"].iter().take(count) {
+            assert_eq!(listen.line(), *expected);
+        }
+        let finished = listen.finish();
+        assert_eq!((finished.code(), finished.text()), (Some(0), ""));
+    }
+}
+
+#[test]
+fn every_datagram_of_a_bundle_is_cut_by_itself() {
+    let arguments = ["127.0.0.1:0", "-n", "4", "--max-size", "2", "--stats"];
+    let (listen, address) = Running::listening("udp-listen", &arguments);
+    listen.stop();
+    tool("udp-send").arg(address.to_string()).write_stdin("abc\ndef\nghi\nj\n").assert().success();
+    let finished = listen.ended_by(Signal::SIGCONT);
+    assert_eq!(finished.text(), "ab\nde\ngh\nj\n");
+    assert!(
+        finished.err.contains("received 4 (10 bytes), dropped by the kernel 0, truncated 3"),
+        "{}",
+        finished.err
+    );
+}
+
+#[test]
+fn a_bundle_is_its_sender_s() {
+    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-p", "-n", "5"]);
+    listen.stop();
+    for (source, lines) in
+        [("127.0.0.2:1111", "a\nb\n"), ("127.0.0.3:2222", "c\n"), ("127.0.0.2:1111", "d\ne\n")]
+    {
+        tool("udp-send").args([&address.to_string(), "--bind", source]).write_stdin(lines).assert().success();
+    }
+    let finished = listen.ended_by(Signal::SIGCONT);
+    let expected =
+        "127.0.0.2:1111\ta\n127.0.0.2:1111\tb\n127.0.0.3:2222\tc\n127.0.0.2:1111\td\n127.0.0.2:1111\te\n";
+    assert_eq!(finished.text(), expected);
+}
+
+#[cfg(not(feature = "portable"))]
+/// How often each system call was made by a program and its threads.
+fn calls(traced: &str) -> std::collections::BTreeMap<String, u64> {
+    let rows = traced.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let counts = rows.filter_map(|row| Some((row.last()?.to_string(), row.get(3)?.parse().ok()?)));
+    counts.collect()
+}
+
+#[test]
+#[cfg(not(feature = "portable"))]
+#[ignore = "needs strace"]
+fn no_call_is_made_for_each_datagram() {
+    use std::process::Command;
+    let traced = |tool: &str, arguments: &[&str]| {
+        Running::spawn(Command::new("strace").args(["-f", "-c", common::path(tool)]).args(arguments))
+    };
+    let mut listen = traced("udp-listen", &["127.0.0.1:0", "--idle", "1s"]);
+    let address = listen.await_listening();
+    let lines = format!("{}\n", "x".repeat(63)).repeat(20_000);
+    let mut send = traced("udp-send", &[&address.to_string()]);
+    send.type_bytes(lines.as_bytes());
+    let sending = calls(&send.finish().err);
+    assert!(sending["sendmmsg"] > 0 && sending.values().sum::<u64>() < 2_000, "{sending:?}");
+    let receiving = calls(&listen.finish().err);
+    assert!(receiving["recvmmsg"] > 0 && receiving.values().sum::<u64>() < 2_000, "{receiving:?}");
+}

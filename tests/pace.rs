@@ -1,0 +1,116 @@
+//! `udp-send --rate` and `--repeat`.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Finished, Running, at, path, receive, socket, tool};
+use nix::sys::signal::Signal;
+
+/// A file that is gone when it is closed.
+fn file(content: &str) -> File {
+    let path = std::env::temp_dir().join(format!("udp-tools-{}-{:?}", std::process::id(), Instant::now()));
+    let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    file.write_all(content.as_bytes()).unwrap();
+    file.rewind().unwrap();
+    file
+}
+
+fn send_from(stdin: impl Into<Stdio>, arguments: &[&str]) -> Finished {
+    Running::spawn_with(Command::new(path("udp-send")).args(arguments), stdin, Stdio::null()).finish()
+}
+
+#[test]
+fn no_datagram_comes_before_its_time() {
+    let peer = socket();
+    let lines: String = (0..100).map(|n| format!("{n}\n")).collect();
+    let start = Instant::now();
+    let mut send = Running::start(path("udp-send"), &[&at(&peer), "--rate", "500/s"]);
+    send.type_bytes(lines.as_bytes());
+    send.close_stdin();
+    for n in 0..100_u32 {
+        assert_eq!(receive(&peer).0, n.to_string().as_bytes());
+        let due = Duration::from_millis(2) * n;
+        assert!(start.elapsed() + Duration::from_millis(1) >= due, "{n} came after {:?}", start.elapsed());
+    }
+    assert_eq!(send.finish().code(), Some(0));
+}
+
+#[test]
+fn messages_have_a_rate_as_well() {
+    let peer = socket();
+    let start = Instant::now();
+    tool("udp-send").args([&at(&peer), "--rate", "20/s", "a", "b", "c"]).assert().success();
+    assert!(start.elapsed() >= Duration::from_millis(100));
+    for expected in ["a", "b", "c"] {
+        assert_eq!(receive(&peer).0, expected.as_bytes());
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_turn_and_asks_for_the_numbers_in_it() {
+    let peer = socket();
+    let mut send = Running::start(path("udp-send"), &[&at(&peer), "--rate", "1/h", "first", "second"]);
+    assert_eq!(receive(&peer).0, b"first");
+    send.signal(Signal::SIGUSR1);
+    send.err_line_with("sent 1 (5 bytes)");
+    assert_eq!(send.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
+    socket().send_to(b"sentinel", peer.local_addr().unwrap()).unwrap();
+    assert_eq!(receive(&peer).0, b"sentinel");
+}
+
+#[test]
+fn the_input_is_sent_as_often_as_it_is_asked_for() {
+    let peer = socket();
+    let arguments = [&at(&peer), "--repeat", "3", "--stats"];
+    let said = "udp-send: sent 6 (9 bytes), refused 0, out of reach 0\n";
+    let messages = || Running::start(path("udp-send"), &[&arguments[..], &["a", "bb"]].concat()).finish();
+    let pipe = || {
+        let mut send = Running::start(path("udp-send"), &arguments);
+        send.type_bytes(b"a\nbb");
+        send.finish()
+    };
+    let from_file = || send_from(file("a\nbb"), &arguments);
+    for send in [&messages as &dyn Fn() -> Finished, &pipe, &from_file] {
+        assert_eq!(send().err, said);
+        for expected in ["a", "bb", "a", "bb", "a", "bb"] {
+            assert_eq!(receive(&peer).0, expected.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn a_file_is_repeated_from_where_it_was_when_we_got_it() {
+    let peer = socket();
+    let mut lines = file("header\nbody\n");
+    lines.read_exact(&mut [0; 7]).unwrap();
+    assert_eq!(send_from(lines, &[&at(&peer), "--repeat", "2"]).code(), Some(0));
+    for _ in 0..2 {
+        assert_eq!(receive(&peer).0, b"body");
+    }
+}
+
+#[test]
+fn nothing_is_sent_again_and_again_without_an_end() {
+    let peer = socket();
+    assert_eq!(send_from(file(""), &[&at(&peer), "--repeat", "18446744073709551615"]).code(), Some(0));
+}
+
+#[test]
+fn a_line_keeps_its_number_in_every_round() {
+    // The other end goes away: nothing but a firewall makes a second round fail otherwise.
+    let peer = socket();
+    let send = tool("udp-send")
+        .args([&at(&peer), "--repeat", "2", "-e", "ascii"])
+        .write_stdin("fine\nna\u{ef}ve\n")
+        .assert()
+        .code(1);
+    let said = String::from_utf8(send.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("cannot send line 2 to"), "{said}");
+}
