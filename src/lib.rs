@@ -6,24 +6,27 @@
 //!
 //! ```text
 //!  stdin ─► format::Reader ─► Batch ─► net::Sender ═══ UDP ═══► net::Receiver ─► Batch ─► format::Writer ─► stdout
-//!               encoding                                           tally                    encoding
+//!               encoding             pace                          tally       queue        encoding
 //! ```
 //!
 //! A line is read from stdin straight into the arena of a batch by [`format::text::Reader`] (behind
 //! [`input::Input`], which also knows the MESSAGEs of a command line). [`encoding::Encoding`] puts
 //! it into the charset of the wire, if one was named. [`net::Sender`] hands it to the socket that
-//! [`socket`] has opened on an [`endpoint::Endpoint`].
+//! [`socket`] has opened on an [`endpoint::Endpoint`], from where it lies and many with one call, or
+//! as many at a time as [`pace`] allows.
 //!
 //! On the other side [`net::Receiver`] fills a batch with what has arrived. A [`print::Printer`]
 //! undoes the charset and writes it as [`format::text::Writer`] turns it into lines; [`escape`] makes
-//! them safe if a person looks. What became of every datagram is counted in a [`tally::Tally`].
+//! them safe if a person looks. Where much may come, that is done by another thread, and batches wait
+//! in a [`queue::Queue`] for it. What became of every datagram is counted in a [`tally::Tally`].
 //!
 //! In between a tool waits in one place, [`wait::wait`]: for input, for a datagram, for its reader
 //! to go away, for [`signals`], for the time to be up. In the end [`exit`] turns the result into a
 //! status and a message.
 //!
-//! Imports run downward only: the bins; [`cli`], [`mod@print`], [`exit`], [`command`], [`chat`]; the flow
-//! ([`input`], [`mod@format`], [`net`], [`socket`], [`stdio`]); what they are made of.
+//! Imports run downward only: the bins; [`cli`], [`progress`], [`queue`], [`mod@print`], [`exit`], [`command`],
+//! [`chat`]; the flow ([`input`], [`mod@format`], [`net`], [`socket`], [`pace`], [`stdio`]); what they are made
+//! of.
 
 pub mod batch;
 pub mod chat;

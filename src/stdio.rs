@@ -23,16 +23,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// place of a closed one before `main`: without this a tool would lose its output and say nothing.
 static CLOSED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 
-#[used]
-#[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
-#[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
-#[expect(
-    unsafe_code,
-    reason = "the loader calls this before the runtime starts; it makes two dup(2) calls and needs no runtime"
-)]
-static BEFORE_MAIN: extern "C" fn() = note_closed_streams;
-
-extern "C" fn note_closed_streams() {
+/// The loader calls this before the runtime starts. It makes two dup(2) calls, which need no runtime.
+#[ctor::ctor(unsafe)]
+fn note_closed_streams() {
     let closed = |stream: BorrowedFd<'_>| stream.try_clone_to_owned().is_err();
     CLOSED[0].store(closed(io::stdin().as_fd()), Ordering::Relaxed);
     CLOSED[1].store(closed(io::stdout().as_fd()), Ordering::Relaxed);
@@ -43,7 +36,7 @@ pub fn input() -> Result<File> {
     open(&CLOSED[0], io::stdin().as_fd()).context("cannot read standard input")
 }
 
-/// Standard output, without a buffer of its own, for [`write`] in a thread that may wait.
+/// Standard output, without a buffer of its own, for [`write()`] in a thread that may wait.
 pub fn plain_output() -> Result<File> {
     open(&CLOSED[1], io::stdout().as_fd()).context(CANNOT_WRITE)
 }
