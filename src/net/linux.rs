@@ -32,6 +32,7 @@ use super::{IcmpErrors, SLOT, Unsent, Why, is_full, portable};
 use crate::batch::{Batch, Datagram};
 use crate::endpoint::canonical;
 use crate::tally::Tally;
+use crate::wait::wait_for_room;
 
 /// One call sends so many bytes at most, so that a tool looks up now and then.
 const SENT_AT_ONCE: usize = 256 * 1024;
@@ -118,22 +119,14 @@ impl<'s> Sender<'s> {
         }
         while next < places.end {
             self.plan(batch, next..places.end);
-            let sent = self.send_planned();
-            for group in &self.groups[..sent.unwrap_or(0)] {
-                tally.count_sent(group.len, group.bytes);
-                next += group.len;
-            }
-            match sent {
-                Ok(sent) if sent > 0 && sent == self.groups.len() => {}
-                // What stopped the call was of the next message, and is told by the next call; or
-                // it was of an earlier datagram, and is told by the error queue alone.
-                Ok(sent) if sent > 0 => self.collect(tally).map_err(|error| unsent(batch, next, error))?,
-                Err(error) if self.gives_up_segments(error) => {}
-                // Nothing has been sent: the datagram is too long, or the kernel says no.
-                _ => {
+            match self.send_planned(tally) {
+                Ok(sent) if sent > 0 => next += sent,
+                // The first datagram is too long, or the kernel says no to it.
+                Ok(_) => {
                     self.send_alone(batch, next, tally)?;
                     next += 1;
                 }
+                Err(error) => return Err(unsent(batch, next, error)),
             }
         }
         Ok(())
@@ -191,31 +184,53 @@ impl<'s> Sender<'s> {
         *self.segmented_below.get_or_insert_with(probe)
     }
 
-    /// Whether `error` says that the first group cannot go out in one message. Then no such group is
-    /// made again: none at all where the device cannot segment (EIO), and none of datagrams that are
-    /// so long that a segment would not fit in a packet (EINVAL, EMSGSIZE).
-    fn gives_up_segments(&mut self, error: Errno) -> bool {
-        let Some(group) = self.groups.first().filter(|group| group.len > 1) else { return false };
-        self.segmented_below = match error {
-            Errno::EIO => Some(0),
-            Errno::EINVAL | Errno::EMSGSIZE => Some(group.size),
-            _ => return false,
-        };
-        true
+    /// If `error` says that a group cannot go out in one message, no such group is made again: none at
+    /// all where the device cannot segment (EIO), and none of datagrams that are so long that a segment
+    /// would not fit in a packet (EINVAL, EMSGSIZE).
+    fn give_up_segments(&mut self, error: Errno, group: usize) {
+        let group = self.groups[group];
+        match error {
+            Errno::EIO if group.len > 1 => self.segmented_below = Some(0),
+            Errno::EINVAL | Errno::EMSGSIZE if group.len > 1 => self.segmented_below = Some(group.size),
+            _ => {}
+        }
     }
 
-    /// Sends the groups. Says how many of them went out, if there are any.
-    fn send_planned(&mut self) -> nix::Result<usize> {
-        if self.groups.is_empty() {
-            return Ok(0);
+    /// Sends the groups, until the kernel says no to one, and counts them. Says how many datagrams went
+    /// out.
+    fn send_planned(&mut self, tally: &mut Tally) -> io::Result<usize> {
+        self.lay_out();
+        let (mut done, mut datagrams) = (0, 0);
+        while done < self.groups.len() {
+            match self.send_messages(done) {
+                Ok(sent) => {
+                    for group in &self.groups[done..done + sent] {
+                        tally.count_sent(group.len, group.bytes);
+                        datagrams += group.len;
+                    }
+                    done += sent;
+                    if done < self.groups.len() {
+                        // What stopped the call was of the next message, and is told by the next call;
+                        // or it was of an earlier datagram, and is told by the error queue alone.
+                        self.collect(tally)?;
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => wait_for_room(self.socket)?,
+                Err(error) => {
+                    self.give_up_segments(error, done);
+                    break;
+                }
+            }
         }
+        Ok(datagrams)
+    }
+
+    /// Makes a message of each group.
+    fn lay_out(&mut self) {
         self.names.clear();
-        self.names.extend(
-            self.groups
-                .iter()
-                .filter_map(|group| group.peer)
-                .map(|peer| SockAddr::from(self.one_by_one.as_told(peer))),
-        );
+        let peers = self.groups.iter().filter_map(|group| group.peer);
+        self.names.extend(peers.map(|peer| SockAddr::from(self.one_by_one.as_told(peer))));
         self.controls.clear();
         self.controls.extend(self.groups.iter().map(|group| Control::segments(group.size)));
         self.messages.clear();
@@ -236,14 +251,19 @@ impl<'s> Sender<'s> {
             }
             self.messages.push(message);
         }
-        // SAFETY: the headers point to the names, slices and controls of `self`, which are as they were
-        // a moment ago; the groups have as many datagrams as there are slices, and these point to
+    }
+
+    /// Sends the messages from the one at `first` on. Says how many went out.
+    fn send_messages(&mut self, first: usize) -> nix::Result<usize> {
+        let messages = &mut self.messages[first..];
+        // SAFETY: the headers point to the names, slices and controls of `self`, which are as `lay_out`
+        // has found them. The groups have as many datagrams as there are slices, and these point to
         // payloads in the batch that `send` borrows.
         let sent = unsafe {
             libc::sendmmsg(
                 self.socket.as_raw_fd(),
-                self.messages.as_mut_ptr(),
-                self.messages.len() as c_uint,
+                messages.as_mut_ptr(),
+                messages.len() as c_uint,
                 libc::MSG_NOSIGNAL,
             )
         };
