@@ -22,6 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use udp_tools::batch::Batch;
 use udp_tools::net::{Sender, portable};
+use udp_tools::signals::Signals;
 use udp_tools::tally::Tally;
 
 const SEND: &str = env!("CARGO_BIN_EXE_udp-send");
@@ -76,15 +77,16 @@ fn main() {
         Scale { rounds: 5, datagrams: 1_000_000, requests: 200 }
     };
     let bench = Bench::prepare(scale);
+    let signals = Signals::catch().unwrap();
     println!("{}\n", machine());
     bench.send("equal lines of 63 bytes", &bench.equal_lines(), &["python3", "socat"]);
     bench.send("lines of 20 to 120 random bytes", &bench.random_lines(), &["python3"]);
     bench.receive("one a call", |batch, socket| {
-        let mut sender = portable::Sender::new(socket).unwrap();
+        let mut sender = portable::Sender::new(socket, &signals).unwrap();
         sender.send(batch, 0..batch.len(), &mut Tally::default()).unwrap();
     });
     bench.receive("as segments", |batch, socket| {
-        let mut sender = Sender::new(socket).unwrap();
+        let mut sender = Sender::new(socket, &signals).unwrap();
         sender.send(batch, 0..batch.len(), &mut Tally::default()).unwrap();
     });
     bench.pipeline();

@@ -96,13 +96,12 @@ impl Input {
         Ok(())
     }
 
-    /// What to wait for before [`Input::fill`]. Messages are always there.
+    /// What to wait for before [`Input::fill`]. Messages are always there, and so is what is in memory.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.source {
-            Source::Messages { .. } => None,
-            Source::Lines(reader) => Some(reader.input().file.as_fd()),
-        }
+        let Source::Lines(reader) = &self.source else { return None };
+        let tape = reader.input();
+        (!matches!(tape.again, Again::Replayed(..))).then(|| tape.file.as_fd())
     }
 
     /// Whether a person types it.

@@ -59,6 +59,12 @@ pub enum Why {
     Os(io::Error),
 }
 
+/// The datagram of `batch` at `place` could not be sent.
+fn unsent(batch: &Batch, place: usize, error: io::Error) -> Unsent {
+    let ordinal = batch.part(place..place + 1).next().map_or(0, |datagram| datagram.ordinal);
+    Unsent { ordinal, why: Why::Os(error) }
+}
+
 impl Why {
     /// The reason as an error that the bins can put into words.
     #[must_use]

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, anyhow};
-use nix::libc::{EACCES, EAFNOSUPPORT, EPERM};
+use nix::libc::{EACCES, EAFNOSUPPORT, ENOBUFS, EPERM};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::endpoint::{Endpoint, Family, canonical};
@@ -195,6 +195,7 @@ fn explain_bind(error: io::Error, address: SocketAddr) -> anyhow::Error {
 pub(crate) fn explain_send(error: io::Error) -> anyhow::Error {
     match error.raw_os_error() {
         Some(EACCES) => anyhow!("permission denied; a broadcast address needs --broadcast"),
+        Some(ENOBUFS) => anyhow!("the system has no room for it; --buffer asks for more"),
         Some(EPERM) => anyhow!("operation not permitted; a firewall of this machine forbids it"),
         _ => error.into(),
     }

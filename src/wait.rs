@@ -65,6 +65,12 @@ impl Patience {
         [self.deadline, quiet].into_iter().flatten().min()
     }
 
+    /// When it will be over in all, quiet or not.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
     /// Whether the time in all is over, quiet or not.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -169,7 +175,14 @@ fn poll_once(watched: &mut [PollFd<'_>], until: Option<Instant>) -> nix::Result<
     nix::poll::poll(watched, timeout)
 }
 
-/// Waits until a socket takes another datagram.
-pub(crate) fn wait_for_room(socket: &impl AsFd) -> io::Result<()> {
-    wait_to_write(socket.as_fd(), None, None).map(|_| ())
+/// Waits until a socket takes another datagram, or a signal has come. Says whether it does.
+pub(crate) fn wait_for_room(socket: &impl AsFd, signals: &Signals) -> io::Result<bool> {
+    wait_to_write(socket.as_fd(), Some(signals), None)
+}
+
+/// Waits for so long, or until a signal has come. Says whether all of the time has passed.
+pub(crate) fn nap(time: Duration, signals: &Signals) -> io::Result<bool> {
+    let signals = Some(signals);
+    let ready = wait(Sources { signals, ..Sources::default() }, Some(Instant::now() + time))?;
+    Ok(!ready.signals)
 }

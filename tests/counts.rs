@@ -237,6 +237,29 @@ fn a_reader_that_slept_has_missed_nothing() {
 }
 
 #[test]
+fn a_full_queue_is_not_quiet_and_what_waits_behind_it_is_printed() {
+    // A bound that quiet would reach, and one of time in all that is reached while the reader sleeps.
+    for bound in [["--idle", "50ms"], ["-w", "1s"]] {
+        let (mut reader, writer) = pipe().unwrap();
+        let arguments = [&["127.0.0.1:0", "--queue", "1"], &bound[..]].concat();
+        let mut listen = Running::spawn_into(Command::new(path("udp-listen")).args(arguments), writer);
+        let address = listen.await_listening();
+        // More than a pipe holds and two batches beside it, and less than the kernel's buffer does.
+        let payload = b"x".repeat(30_000);
+        for _ in 0..16 {
+            socket().send_to(&payload, address).unwrap();
+        }
+        // While a request goes unanswered, the bound is reached.
+        let silent = socket();
+        tool("udp-recv").args([&at(&silent), "-q", "-w", "1500ms", "hello?"]).assert().code(3);
+        let mut printed = Vec::new();
+        reader.read_to_end(&mut printed).unwrap();
+        assert_eq!(printed.len(), 16 * 30_001, "{bound:?}");
+        assert_eq!(listen.finish().code(), Some(0));
+    }
+}
+
+#[test]
 fn what_a_full_queue_leaves_in_the_kernel_is_counted() {
     let (mut reader, writer) = pipe().unwrap();
     let arguments = ["127.0.0.1:0", "--queue", "64KiB", "--buffer", "64KiB", "--stats"];

@@ -57,6 +57,24 @@ fn a_count_ends_in_the_middle_of_a_bundle() {
 }
 
 #[test]
+fn a_count_ends_in_the_middle_of_many_bundles() {
+    for count in [4, 6, 8] {
+        let arguments = ["127.0.0.1:0", "-n", &count.to_string(), "--stats"];
+        let (mut listen, address) = Running::listening("udp-listen", &arguments);
+        let address = address.to_string();
+        // From now on it receives bundles.
+        tool("udp-send").args([&address, "first"]).assert().success();
+        assert_eq!(listen.line(), "first");
+        listen.stop();
+        let bundles: String = (0..20).map(|n| format!("A{n:0>5}\nB{n:0>5}\nC\n")).collect();
+        tool("udp-send").arg(&address).write_stdin(bundles).assert().success();
+        let finished = listen.ended_by(Signal::SIGCONT);
+        assert_eq!(finished.text().lines().count(), count - 1);
+        assert!(finished.err.contains(&format!("received {count} (")), "{}", finished.err);
+    }
+}
+
+#[test]
 fn every_datagram_of_a_bundle_is_cut_by_itself() {
     let arguments = ["127.0.0.1:0", "-n", "4", "--max-size", "2", "--stats"];
     let (listen, address) = Running::listening("udp-listen", &arguments);

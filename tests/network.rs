@@ -9,6 +9,7 @@ mod common;
 use std::process::Command;
 
 use common::{Finished, Running, path};
+use nix::sys::signal::Signal;
 
 /// Two hosts on one cable, and a network behind the second that it lets nobody into.
 struct Cable {
@@ -171,4 +172,50 @@ fn what_is_too_long_for_a_segment_is_sent_all_the_same_and_in_order() {
         assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
         assert!(listen.finish().text() == lines(), "{there}");
     }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_device_without_room_loses_nothing_in_silence() {
+    let cable = Cable::new("room");
+    let slow = "qdisc add dev cable0 root tbf rate 8mbit burst 3000 limit 6000";
+    let tc = Command::new("tc").args(["-n", &cable.near]).args(slow.split(' ')).status().unwrap();
+    assert!(tc.success());
+    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0", "-n", "500", "-w", "20s"]);
+    let there = listen.err_line_with("listening on ").rsplit(' ').next().unwrap().to_owned();
+    // Each is longer than the one before: none can be a segment.
+    let lines: String = (100..600).map(|length| format!("{length:0>length$}\n")).collect();
+    let mut send = Cable::start(&cable.near, "udp-send", &[&there]);
+    send.type_bytes(lines.as_bytes());
+    assert_eq!(send.finish().code(), Some(0));
+    assert!(listen.finish().text() == lines);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_datagram_that_there_is_never_room_for_is_an_error() {
+    let cable = Cable::new("never");
+    let finished =
+        Cable::run(&cable.near, "udp-send", &["192.0.2.2:9", "--buffer", "1", &"x".repeat(40_000)]);
+    assert_eq!(finished.code(), Some(1));
+    let said =
+        "cannot send message 1 to 192.0.2.2:9: the system has no room for it; --buffer asks for more\n";
+    assert!(finished.err.ends_with(said), "{}", finished.err);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_signal_ends_the_wait_for_a_device_that_is_stuck() {
+    let cable = Cable::new("stuck");
+    let stuck = "qdisc add dev cable0 root tbf rate 8kbit burst 2000 limit 1000000";
+    assert!(Command::new("tc").args(["-n", &cable.near]).args(stuck.split(' ')).status().unwrap().success());
+    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0", "-n", "1"]);
+    let there = listen.err_line_with("listening on ").rsplit(' ').next().unwrap().to_owned();
+    let text = "x".repeat(1400);
+    let mut send = Cable::start(&cable.near, "udp-send", &[&there, "--repeat", "1000", "-q", &text]);
+    assert_eq!(listen.line(), text);
+    // It is stuck before a thousand have gone; the numbers are told all the same.
+    send.signal(Signal::SIGUSR1);
+    send.err_line_with("udp-send: sent ");
+    assert_eq!(send.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
 }

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Finished, Running, at, path, receive, socket, tool};
+use nix::pty::openpty;
 use nix::sys::signal::Signal;
 
 /// A file that is gone when it is closed.
@@ -103,8 +104,31 @@ fn nothing_is_sent_again_and_again_without_an_end() {
 }
 
 #[test]
+fn a_signal_ends_a_repetition_without_an_end() {
+    let peer = socket();
+    let send =
+        Running::start(path("udp-send"), &[&at(&peer), "--repeat", "18446744073709551615", "--stats", "hi"]);
+    receive(&peer);
+    let finished = send.ended_by(Signal::SIGTERM);
+    assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
+    assert!(finished.err.starts_with("udp-send: sent "), "{}", finished.err);
+}
+
+#[test]
+fn what_was_typed_is_repeated_after_the_end_of_input() {
+    let (peer, terminal) = (socket(), openpty(None, None).unwrap());
+    let mut send = Command::new(path("udp-send"));
+    let send = Running::spawn_with(send.args([&at(&peer), "--repeat", "2"]), terminal.slave, Stdio::null());
+    // The end of a line, and Ctrl-D.
+    nix::unistd::write(&terminal.master, b"a\nb\n\x04").unwrap();
+    for expected in ["a", "b", "a", "b"] {
+        assert_eq!(receive(&peer).0, expected.as_bytes());
+    }
+    assert_eq!(send.finish().code(), Some(0));
+}
+
+#[test]
 fn a_line_keeps_its_number_in_every_round() {
-    // The other end goes away: nothing but a firewall makes a second round fail otherwise.
     let peer = socket();
     let send = tool("udp-send")
         .args([&at(&peer), "--repeat", "2", "-e", "ascii"])

@@ -97,7 +97,7 @@ struct Chat<'c> {
     company: Company,
     sender: Sender<'c>,
     receiver: Receiver<'c>,
-    icmp: IcmpErrors<'c>,
+    icmp: Option<IcmpErrors<'c>>,
     printer: Printer,
     output: Output<'c>,
     /// What is received, the lines that are typed, and one of them on its way out.
@@ -116,7 +116,7 @@ impl<'c> Chat<'c> {
             socket,
             signals,
             company,
-            sender: Sender::new(socket)?,
+            sender: Sender::new(socket, signals)?,
             receiver: Receiver::new(socket, args.receiving.max_size),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             printer: Printer::new(args.encoding.encoding(), writer, args.voice()),
@@ -151,10 +151,7 @@ impl<'c> Chat<'c> {
             if ready.reader_gone {
                 return Err(exit::reader_gone());
             }
-            if self.signals.report_asked() {
-                self.count_drops()?;
-                self.args.voice().say(&self.tally.all());
-            }
+            self.report_if_asked()?;
             if patience.is_over() || ready == Ready::default() {
                 return self.hear_the_rest();
             }
@@ -201,9 +198,11 @@ impl<'c> Chat<'c> {
         let text = self.printer.text(&mut self.batch, |left_out| self.tally.undecodable += left_out);
         self.output.put(text)?;
         self.batch.clear();
-        while let Some((peer, error)) = self.icmp.take().context("cannot ask what came back")? {
-            self.tally.came_back(&error);
-            self.args.voice().note(&came_back(&peer, "a datagram", &error));
+        if let Some(icmp) = &mut self.icmp {
+            while let Some((peer, error)) = icmp.take().context("cannot ask what came back")? {
+                self.tally.came_back(&error);
+                self.args.voice().note(&came_back(&peer, "a datagram", &error));
+            }
         }
         Ok(heard)
     }
@@ -254,7 +253,7 @@ impl<'c> Chat<'c> {
         let encoded = self.args.encoding.encoding().encode(&mut outgoing);
         for text in outgoing.iter() {
             for peer in &peers {
-                self.send(Datagram { peer: Some(*peer), ..text }, ordinal);
+                self.send(Datagram { peer: Some(*peer), ..text }, ordinal)?;
             }
         }
         self.outgoing = outgoing;
@@ -262,15 +261,31 @@ impl<'c> Chat<'c> {
     }
 
     /// Sends to one peer. Where that fails, the others are still sent to.
-    fn send(&mut self, datagram: Datagram<'_>, ordinal: u64) {
+    fn send(&mut self, datagram: Datagram<'_>, ordinal: u64) -> Result<()> {
         // What comes back is counted where the error queue says whose it is.
         let mut uncounted = Tally::default();
-        let sent = self.sender.send_one(datagram, &mut uncounted);
+        let sent = loop {
+            match self.sender.send_one(datagram, &mut uncounted) {
+                Ok(true) => break Ok(()),
+                Ok(false) if self.signals.stopped().is_some() => break Err(anyhow!("it was told to stop")),
+                Ok(false) => self.report_if_asked()?,
+                Err(unsent) => break Err(unsent.why.cause()),
+            }
+        };
         self.tally.sent += uncounted.sent;
         self.tally.sent_bytes += uncounted.sent_bytes;
-        if let (Err(unsent), Some(peer)) = (sent, datagram.peer) {
-            self.complain(&unsent.why.cause().context(format!("cannot send line {ordinal} to {peer}")));
+        if let (Err(why), Some(peer)) = (sent, datagram.peer) {
+            self.complain(&why.context(format!("cannot send line {ordinal} to {peer}")));
         }
+        Ok(())
+    }
+
+    fn report_if_asked(&mut self) -> Result<()> {
+        if self.signals.report_asked() {
+            self.count_drops()?;
+            self.args.voice().say(&self.tally.all());
+        }
+        Ok(())
     }
 
     fn count_drops(&mut self) -> Result<()> {

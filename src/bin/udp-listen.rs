@@ -34,8 +34,9 @@ const QUIET: Duration = Duration::from_millis(200);
 /// we nor who sends them wakes the other for every few.
 const SEVERAL: u64 = 4;
 const NAP: Duration = Duration::from_micros(30);
-/// How long what has already arrived is still taken in after a signal.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long what has already arrived is still taken in, while more arrives.
+const AT_THE_END: Duration = Duration::from_millis(100);
+const AFTER_A_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Print every UDP datagram that arrives on a port, each as a line.
 #[derive(Parser)]
@@ -149,7 +150,7 @@ impl<'l> Listener<'l> {
         let mut patience = Patience::new(bounds.timeout, bounds.idle);
         loop {
             if let Some(stopped) = self.signals.stopped() {
-                self.take_the_rest()?;
+                self.take_the_rest(AFTER_A_SIGNAL)?;
                 return Err(stopped.into());
             }
             let has_room = self.queue.has_room();
@@ -161,7 +162,7 @@ impl<'l> Listener<'l> {
                     signals: Some(self.signals),
                     ..Sources::default()
                 },
-                patience.until(),
+                if has_room { patience.until() } else { patience.deadline() },
             )?;
             if ready.reader_gone {
                 return Err(exit::reader_gone());
@@ -187,14 +188,15 @@ impl<'l> Listener<'l> {
             if self.signals.child_ended() {
                 let end = command.as_mut().map(Command::ended).transpose()?.flatten();
                 if let Some(status) = end.and_then(End::failure) {
-                    self.take_the_rest()?;
+                    self.take_the_rest(AFTER_A_SIGNAL)?;
                     return Ok(Ended::Failed(status));
                 }
                 if end.is_some() && bounds.are_absent() {
                     patience.end_after(QUIET);
                 }
             }
-            if patience.is_over() || ready == Ready::default() {
+            if patience.is_over() || (has_room && ready == Ready::default()) {
+                self.take_the_rest(AT_THE_END)?;
                 return Ok(Ended::TimeUp);
             }
         }
@@ -221,8 +223,8 @@ impl<'l> Listener<'l> {
     }
 
     /// What arrived before the end is still printed.
-    fn take_the_rest(&mut self) -> Result<()> {
-        let until = Instant::now() + GRACE;
+    fn take_the_rest(&mut self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
         while !self.is_enough() && self.take()? && Instant::now() < until {}
         Ok(())
     }

@@ -149,7 +149,7 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
     let socket = socket::connect(there, args.bind.as_ref(), args.socket.options())?;
     args.buffer.apply(&socket, Way::In, None, args.voice())?;
     let signals = Signals::catch()?;
-    let mut sender = Sender::new(&socket)?;
+    let mut sender = Sender::new(&socket, &signals)?;
     let mut inbox = Inbox::new(args, &socket, &signals)?;
     let mut requests = Batch::new();
     let mut more = true;
@@ -164,9 +164,12 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
                 inbox.leave_out_late(tally);
             }
             let before = *tally;
-            sender
+            while !sender
                 .send_one(request, tally)
-                .map_err(|unsent| unsent.why.cause().context(cannot_send(unsent.ordinal)))?;
+                .map_err(|unsent| unsent.why.cause().context(cannot_send(unsent.ordinal)))?
+            {
+                inbox.look_up(tally)?;
+            }
             if (tally.refused, tally.unreachable) != (before.refused, before.unreachable) {
                 args.voice().note(&format!("an earlier request to {there} came back"));
             }
@@ -307,6 +310,12 @@ impl<'i> Inbox<'i> {
             return Err(exit::reader_gone());
         }
         Ok(ready)
+    }
+
+    /// Sees to what has come, without waiting.
+    fn look_up(&mut self, tally: &mut Tally) -> Result<()> {
+        self.wait(None, None, Some(Instant::now()), tally)?;
+        Ok(self.signals.check()?)
     }
 
     fn count_drops(&mut self, tally: &mut Tally) -> Result<()> {

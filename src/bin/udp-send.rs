@@ -93,7 +93,7 @@ impl<'o> Outbox<'o> {
             args,
             socket,
             signals,
-            sender: Sender::new(socket)?,
+            sender: Sender::new(socket, signals)?,
             pace: args.rate.map(|rate| Pace::new(rate, Instant::now())),
             progress: Progress::new(input.size().map(|size| size.saturating_mul(args.repeat)), is_watched),
             tally: Tally::default(),
@@ -133,9 +133,15 @@ impl<'o> Outbox<'o> {
         while next < batch.len() {
             let burst = self.wait_for_turn(batch.len() - next)?;
             let sent = self.sender.send(batch, next..next + burst, &mut self.tally);
-            sent.map_err(|unsent| self.cannot_send(unsent.why.cause(), input, unsent.ordinal))?;
+            let sent = sent.map_err(|unsent| self.cannot_send(unsent.why.cause(), input, unsent.ordinal))?;
+            if let Some(pace) = &mut self.pace {
+                pace.note(sent);
+            }
+            if sent < burst {
+                self.look_up()?;
+            }
             self.progress.note(input.read(), &self.tally);
-            next += burst;
+            next += sent;
         }
         Ok(())
     }
@@ -150,7 +156,6 @@ impl<'o> Outbox<'o> {
             let Some(pace) = &mut self.pace else { return Ok(ready) };
             let allowed = pace.allowance(Instant::now()).min(ready);
             if allowed > 0 {
-                pace.note(allowed);
                 return Ok(allowed);
             }
             let until = pace.next();
@@ -162,12 +167,17 @@ impl<'o> Outbox<'o> {
     fn wait_for_input(&mut self, input: &Input) -> Result<()> {
         while let Some(fd) = input.fd() {
             if self.wait(Some(fd), None)?.input {
-                break;
+                return Ok(());
             }
             self.say_first_losses();
         }
-        self.signals.check()?;
-        Ok(())
+        self.look_up()
+    }
+
+    /// Sees to what has come, without waiting.
+    fn look_up(&mut self) -> Result<()> {
+        self.wait(None, Some(Instant::now()))?;
+        Ok(self.signals.check()?)
     }
 
     /// Waits for input or until it is time, and sees to what else comes.

@@ -35,14 +35,14 @@ pub struct IcmpErrors<'s> {
 impl<'s> IcmpErrors<'s> {
     /// From now on the system keeps them for [`IcmpErrors::take`]; each also fails one send or
     /// receive on the socket, as it would on a connected one.
-    pub fn of(socket: &'s UdpSocket) -> io::Result<Self> {
+    pub fn of(socket: &'s UdpSocket) -> io::Result<Option<Self>> {
         use nix::sys::socket::{setsockopt, sockopt};
         // An IPv6 socket needs both: it talks to IPv4 peers as well.
         if socket.local_addr()?.is_ipv6() {
             setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
         }
         setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
-        Ok(Self { socket })
+        Ok(Some(Self { socket }))
     }
 
     /// The next one, if there is one: whom the datagram was for, and the error that came instead.
@@ -98,9 +98,9 @@ fn std_address(address: &nix::sys::socket::SockaddrStorage) -> Option<SocketAddr
 
 #[cfg(not(target_os = "linux"))]
 impl<'s> IcmpErrors<'s> {
-    /// Nothing is told here.
-    pub fn of(socket: &'s UdpSocket) -> io::Result<Self> {
-        Ok(Self { socket })
+    /// Nobody tells here.
+    pub fn of(_: &'s UdpSocket) -> io::Result<Option<Self>> {
+        Ok(None)
     }
 
     /// Never anything.

@@ -28,9 +28,10 @@ use nix::libc::{
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use socket2::SockAddr;
 
-use super::{IcmpErrors, SLOT, Unsent, Why, is_full, portable};
+use super::{SLOT, Unsent, is_full, is_icmp, portable, unsent};
 use crate::batch::{Batch, Datagram};
 use crate::endpoint::canonical;
+use crate::signals::Signals;
 use crate::tally::Tally;
 use crate::wait::wait_for_room;
 
@@ -54,10 +55,8 @@ const SK_MEMINFO_VARS: usize = 9;
 #[derive(Debug)]
 pub struct Sender<'s> {
     socket: &'s UdpSocket,
+    signals: &'s Signals,
     one_by_one: portable::Sender<'s>,
-    /// What has come back. The kernel keeps it from the first batch on: a call that sends many may
-    /// lose what it would have said of it.
-    came_back: Option<IcmpErrors<'s>>,
     /// Datagrams that are shorter than this go out as segments. It is known when it is first needed.
     segmented_below: Option<usize>,
     groups: Vec<Group>,
@@ -80,6 +79,14 @@ struct Group {
     bytes: usize,
 }
 
+/// How far the groups went.
+struct Planned {
+    /// How many datagrams.
+    sent: usize,
+    /// If not, a signal has come in a wait for it.
+    has_room: bool,
+}
+
 /// A control message with one value, as cmsg(3) lays it out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -89,12 +96,13 @@ struct Control<T> {
 }
 
 impl<'s> Sender<'s> {
-    /// A sender on `socket`, which is connected or sends datagrams that know their peers.
-    pub fn new(socket: &'s UdpSocket) -> io::Result<Self> {
+    /// A sender on `socket`, which is connected or sends datagrams that know their peers. While there
+    /// is no room for a datagram it waits, until one of `signals` has come.
+    pub fn new(socket: &'s UdpSocket, signals: &'s Signals) -> io::Result<Self> {
         Ok(Self {
             socket,
-            one_by_one: portable::Sender::new(socket)?,
-            came_back: None,
+            signals,
+            one_by_one: portable::Sender::new(socket, signals)?,
             segmented_below: None,
             groups: Vec::new(),
             slices: Vec::new(),
@@ -104,50 +112,38 @@ impl<'s> Sender<'s> {
         })
     }
 
-    /// Sends one datagram.
-    pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<(), Unsent> {
+    /// Sends one datagram. Says whether it went out: if not, a signal has come.
+    pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<bool, Unsent> {
         self.one_by_one.send_one(datagram, tally)
     }
 
     /// Sends the datagrams of `batch` at `places` in order, and counts them and the earlier ones that
-    /// turn out to have come back. Stops at the first that cannot be sent.
-    pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Tally) -> Result<(), Unsent> {
+    /// turn out to have come back. Stops at the first that cannot be sent, and where a signal has come
+    /// in a wait for room. Says how many went out.
+    pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Tally) -> Result<usize, Unsent> {
         let mut next = places.start;
-        if self.came_back.is_none() {
-            let watched = IcmpErrors::of(self.socket);
-            self.came_back = Some(watched.map_err(|error| unsent(batch, next, error))?);
-        }
+        self.one_by_one.watch().map_err(|error| unsent(batch, next, error))?;
         while next < places.end {
             self.plan(batch, next..places.end);
-            match self.send_planned(tally) {
-                Ok(sent) if sent > 0 => next += sent,
+            let planned = self.send_planned(tally).map_err(|error| unsent(batch, next, error))?;
+            next += planned.sent;
+            let mut has_room = planned.has_room;
+            if planned.sent == 0 && has_room {
                 // The first datagram is too long, or the kernel says no to it.
-                Ok(_) => {
-                    self.send_alone(batch, next, tally)?;
-                    next += 1;
-                }
-                Err(error) => return Err(unsent(batch, next, error)),
+                let sent = self.one_by_one.send(batch, next..next + 1, tally)?;
+                has_room = sent > 0;
+                next += sent;
+            }
+            if !has_room {
+                break;
             }
         }
-        Ok(())
+        Ok(next - places.start)
     }
 
     /// Counts what is known by now to have come back.
     pub fn collect(&mut self, tally: &mut Tally) -> io::Result<()> {
-        let Some(came_back) = &mut self.came_back else { return self.one_by_one.collect(tally) };
-        while let Some((_, error)) = came_back.take()? {
-            tally.came_back(&error);
-        }
-        Ok(())
-    }
-
-    /// Sends the datagram of `batch` at `place`, whatever it takes.
-    fn send_alone(&mut self, batch: &Batch, place: usize, tally: &mut Tally) -> Result<(), Unsent> {
-        let Some(datagram) = batch.part(place..place + 1).next() else { return Ok(()) };
-        // What comes back is counted as the error queue tells it.
-        let sent = self.one_by_one.try_one(datagram, |_| {});
-        self.collect(tally).map_err(|error| unsent(batch, place, error))?;
-        sent.map(|()| tally.count_sent(1, datagram.payload.len()))
+        self.one_by_one.collect(tally)
     }
 
     /// Groups the first of the datagrams at `places`, as many as one call may take.
@@ -185,28 +181,30 @@ impl<'s> Sender<'s> {
     }
 
     /// If `error` says that a group cannot go out in one message, no such group is made again: none at
-    /// all where the device cannot segment (EIO), and none of datagrams that are so long that a segment
-    /// would not fit in a packet (EINVAL, EMSGSIZE).
+    /// all where the device cannot segment (EIO) or has no room (ENOBUFS: some would be lost and some
+    /// not), and none of datagrams that are so long that a segment would not fit in a packet (EINVAL,
+    /// EMSGSIZE).
     fn give_up_segments(&mut self, error: Errno, group: usize) {
         let group = self.groups[group];
         match error {
-            Errno::EIO if group.len > 1 => self.segmented_below = Some(0),
+            Errno::EIO | Errno::ENOBUFS if group.len > 1 => self.segmented_below = Some(0),
             Errno::EINVAL | Errno::EMSGSIZE if group.len > 1 => self.segmented_below = Some(group.size),
             _ => {}
         }
     }
 
-    /// Sends the groups, until the kernel says no to one, and counts them. Says how many datagrams went
-    /// out.
-    fn send_planned(&mut self, tally: &mut Tally) -> io::Result<usize> {
+    /// Sends the groups and counts them, until the kernel says no to one, or a signal has come in a
+    /// wait for room.
+    fn send_planned(&mut self, tally: &mut Tally) -> io::Result<Planned> {
         self.lay_out();
-        let (mut done, mut datagrams) = (0, 0);
-        while done < self.groups.len() {
+        let (mut done, mut planned) = (0, Planned { sent: 0, has_room: true });
+        let mut tried = None;
+        while done < self.groups.len() && planned.has_room {
             match self.send_messages(done) {
                 Ok(sent) => {
                     for group in &self.groups[done..done + sent] {
                         tally.count_sent(group.len, group.bytes);
-                        datagrams += group.len;
+                        planned.sent += group.len;
                     }
                     done += sent;
                     if done < self.groups.len() {
@@ -216,14 +214,19 @@ impl<'s> Sender<'s> {
                     }
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => wait_for_room(self.socket)?,
+                Err(Errno::EAGAIN) => planned.has_room = wait_for_room(self.socket, self.signals)?,
+                // An earlier datagram has come back, as the error queue tells, and this one did not go.
+                Err(error) if is_icmp(&error.into()) && tried != Some(done) => {
+                    tried = Some(done);
+                    self.collect(tally)?;
+                }
                 Err(error) => {
                     self.give_up_segments(error, done);
                     break;
                 }
             }
         }
-        Ok(datagrams)
+        Ok(planned)
     }
 
     /// Makes a message of each group.
@@ -283,11 +286,6 @@ impl Group {
             && self.bytes + size <= largest
             && self.peer == datagram.peer
     }
-}
-
-fn unsent(batch: &Batch, place: usize, error: io::Error) -> Unsent {
-    let ordinal = batch.part(place..place + 1).next().map_or(0, |datagram| datagram.ordinal);
-    Unsent { ordinal, why: Why::Os(error) }
 }
 
 /// Receives batches from a socket that does not block.
@@ -354,6 +352,9 @@ impl<'s> Receiver<'s> {
             };
             for slot in 0..received {
                 ring.bundle(slot).unpack(batch, self.max_size, enough, tally);
+                if tally.received == enough {
+                    break;
+                }
             }
             if received < wanted {
                 break;

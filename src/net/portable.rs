@@ -3,19 +3,21 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc::ENOBUFS;
 
-use super::{Drops, SLOT, Unsent, Why, is_full, is_icmp};
+use super::{Drops, IcmpErrors, SLOT, Unsent, Why, is_full, is_icmp, unsent};
 use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{canonical, mapped};
+use crate::signals::Signals;
 use crate::tally::Tally;
-use crate::wait::wait_for_room;
+use crate::wait::{nap, wait_for_room};
 
 /// How long to wait for a device that has no room for a datagram: it does not say when it has.
-const NO_ROOM: Duration = Duration::from_millis(1);
+const FULL: Duration = Duration::from_millis(1);
+/// After so long it is taken to be this datagram that there will never be room for.
+const FULL_FOR_GOOD: Duration = Duration::from_secs(2);
 /// How many errors in a row may be those of earlier datagrams.
 const RETRIES: usize = 3;
 
@@ -23,77 +25,124 @@ const RETRIES: usize = 3;
 #[derive(Debug)]
 pub struct Sender<'s> {
     socket: &'s UdpSocket,
+    signals: &'s Signals,
     /// The one peer of a connected socket.
     peer: Option<SocketAddr>,
     is_v6: bool,
+    /// What has come back, where the system keeps it for us from the first batch on: who sends many
+    /// datagrams with one call may not be told by the call. It then also tells where a device had no
+    /// room for a datagram, which is else lost in silence (ip(7), `IP_RECVERR`).
+    came_back: Option<IcmpErrors<'s>>,
 }
 
 impl<'s> Sender<'s> {
-    /// A sender on `socket`, which is connected or sends datagrams that know their peers.
-    pub fn new(socket: &'s UdpSocket) -> io::Result<Self> {
+    /// A sender on `socket`, which is connected or sends datagrams that know their peers. While there
+    /// is no room for a datagram it waits, until one of `signals` has come.
+    pub fn new(socket: &'s UdpSocket, signals: &'s Signals) -> io::Result<Self> {
         Ok(Self {
             socket,
+            signals,
             peer: socket.peer_addr().ok().map(canonical),
             is_v6: socket.local_addr()?.is_ipv6(),
+            came_back: None,
         })
     }
 
     /// Sends the datagrams of `batch` at `places` in order, and counts them and the earlier ones that
-    /// turn out to have come back. Stops at the first that cannot be sent.
-    pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Tally) -> Result<(), Unsent> {
-        batch.part(places).try_for_each(|datagram| self.send_one(datagram, tally))
-    }
-
-    /// Sends one datagram.
-    pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<(), Unsent> {
-        let sent = self.try_one(datagram, |earlier| tally.came_back(earlier));
-        sent.map(|()| tally.count_sent(1, datagram.payload.len()))
-    }
-
-    /// Counts what is known by now to have come back.
-    pub fn collect(&mut self, tally: &mut Tally) -> io::Result<()> {
-        if let Some(error) = self.socket.take_error()? {
-            tally.came_back(&error);
+    /// turn out to have come back. Stops at the first that cannot be sent, and where a signal has come
+    /// in a wait for room. Says how many went out.
+    pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Tally) -> Result<usize, Unsent> {
+        self.watch().map_err(|error| unsent(batch, places.start, error))?;
+        let mut sent = 0;
+        for datagram in batch.part(places) {
+            if !self.send_one(datagram, tally)? {
+                break;
+            }
+            sent += 1;
         }
-        Ok(())
+        Ok(sent)
     }
 
-    /// Sends one datagram. What the socket says of earlier ones goes to `came_back`.
-    pub(super) fn try_one(
-        &self,
-        datagram: Datagram<'_>,
-        came_back: impl FnMut(&io::Error),
-    ) -> Result<(), Unsent> {
+    /// Sends one datagram. Says whether it went out: if not, a signal has come.
+    pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<bool, Unsent> {
         let unsent = |why| Unsent { ordinal: datagram.ordinal, why };
         let largest = self.largest(datagram.peer);
         if datagram.payload.len() > largest {
             return Err(unsent(Why::TooLong { size: datagram.payload.len(), largest }));
         }
-        self.hand_over(datagram, came_back).map_err(|error| unsent(Why::Os(error)))
+        let is_sent = self.hand_over(datagram, tally).map_err(|error| unsent(Why::Os(error)))?;
+        if is_sent {
+            tally.count_sent(1, datagram.payload.len());
+        }
+        Ok(is_sent)
     }
 
-    fn hand_over(&self, datagram: Datagram<'_>, came_back: impl FnMut(&io::Error)) -> io::Result<()> {
+    /// From now on the system keeps what comes back, if it can.
+    pub(super) fn watch(&mut self) -> io::Result<()> {
+        if self.came_back.is_none() {
+            self.came_back = IcmpErrors::of(self.socket)?;
+        }
+        Ok(())
+    }
+
+    /// Counts what is known by now to have come back.
+    pub fn collect(&mut self, tally: &mut Tally) -> io::Result<()> {
+        match &mut self.came_back {
+            Some(came_back) => {
+                while let Some((_, error)) = came_back.take()? {
+                    tally.came_back(&error);
+                }
+            }
+            None => {
+                if let Some(error) = self.socket.take_error()? {
+                    tally.came_back(&error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> io::Result<bool> {
         let mut earlier: Vec<io::Error> = Vec::new();
+        let mut full_since = None;
         let outcome = loop {
             let sent = match datagram.peer {
                 None => self.socket.send(datagram.payload),
-                Some(peer) if self.is_v6 => self.socket.send_to(datagram.payload, mapped(peer)),
-                Some(peer) => self.socket.send_to(datagram.payload, peer),
+                Some(peer) => self.socket.send_to(datagram.payload, self.as_told(peer)),
             };
-            match sent {
-                Ok(_) => break Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_for_room(self.socket)?,
-                Err(error) if error.raw_os_error() == Some(ENOBUFS) => thread::sleep(NO_ROOM),
+            let has_room = match sent {
+                Ok(_) => break Ok(true),
+                Err(error) if error.kind() == ErrorKind::Interrupted => true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    wait_for_room(self.socket, self.signals)?
+                }
+                Err(error)
+                    if error.raw_os_error() == Some(ENOBUFS)
+                        && full_since.get_or_insert_with(Instant::now).elapsed() < FULL_FOR_GOOD =>
+                {
+                    nap(FULL, self.signals)?
+                }
                 // A socket tells of an earlier datagram's fate when the next one is sent, and does
                 // not send that (udp(7)): it has to be sent again.
-                Err(error) if is_icmp(&error) && earlier.len() < RETRIES => earlier.push(error),
+                Err(error) if is_icmp(&error) && earlier.len() < RETRIES => {
+                    earlier.push(error);
+                    true
+                }
                 Err(error) => break Err(error),
+            };
+            if !has_room {
+                break Ok(false);
             }
         };
-        // What fails again and again is this datagram's own, and tells of no earlier one.
-        let own = outcome.as_ref().err().map(io::Error::kind);
-        earlier.iter().filter(|error| Some(error.kind()) != own).for_each(came_back);
+        if self.came_back.is_some() {
+            if !earlier.is_empty() || outcome.is_err() {
+                self.collect(tally)?;
+            }
+        } else {
+            // What fails again and again is this datagram's own, and tells of no earlier one.
+            let own = outcome.as_ref().err().map(io::Error::kind);
+            earlier.iter().filter(|error| Some(error.kind()) != own).for_each(|error| tally.came_back(error));
+        }
         outcome
     }
 
