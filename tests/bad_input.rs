@@ -73,12 +73,32 @@ fn a_bad_length_of_time_is_a_usage_error() {
 }
 
 #[test]
+fn a_bad_size_or_rate_is_a_usage_error() {
+    let size = "it is not a size; write one from 1 byte up, as in 512, 64KiB or 4M";
+    let rate = "it is not a rate of datagrams; write one as in 1000/s, 500k/s or 10/min";
+    let payload = "it is not the size of a datagram; write a whole number of bytes up to 65535";
+    for (name, option, value, words) in [
+        ("udp-listen", "--queue", "0", size),
+        ("udp-listen", "--queue", "4 M", size),
+        ("udp-send", "--buffer", "-1", size),
+        ("udp-chat", "--buffer", "much", size),
+        ("udp-recv", "--buffer", "3G", "it is too large; the largest is 2047M"),
+        ("udp-listen", "--max-size", "65536", payload),
+        ("udp-recv", "--max-size", "1k", payload),
+        ("udp-send", "--rate", "0/s", rate),
+        ("udp-send", "--rate", "10 apples", rate),
+        ("udp-send", "--repeat", "0", "it is not a count; write a whole number from 1"),
+    ] {
+        let said = complaint(name, &["127.0.0.1:9", &format!("{option}={value}")], 2);
+        assert!(said.contains(&format!("'{value}' for '{option} <")) && said.contains(words), "{said}");
+    }
+}
+
+#[test]
 fn a_bad_count_is_a_usage_error() {
     for count in ["0", "-1", "many", "1.5"] {
         let said = complaint("udp-listen", &[":0", &format!("-n={count}")], 2);
-        let words = format!(
-            "'{count}' for '--count <N>': it is not a number of datagrams; write a whole number from 1"
-        );
+        let words = format!("'{count}' for '--count <N>': it is not a count; write a whole number from 1");
         assert!(said.contains(&words), "{said}");
     }
 }

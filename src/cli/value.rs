@@ -12,7 +12,7 @@ const LARGEST: usize = 65_535;
 /// A whole number from 1.
 pub fn count(text: &str) -> Result<u64, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err("it is not a number of datagrams; write a whole number from 1".to_owned()),
+        Ok(0) | Err(_) => Err("it is not a count; write a whole number from 1".to_owned()),
         Ok(count) => Ok(count),
     }
 }
