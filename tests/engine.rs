@@ -130,3 +130,27 @@ fn no_call_is_made_for_each_datagram() {
     let receiving = calls(&listen.finish().err);
     assert!(receiving["recvmmsg"] > 0 && receiving.values().sum::<u64>() < 2_000, "{receiving:?}");
 }
+
+#[test]
+#[cfg(not(feature = "portable"))]
+#[ignore = "needs strace"]
+fn whatever_a_call_fails_with_nothing_is_lost_or_doubled() {
+    let lines = lines();
+    for error in ["EIO", "EINVAL", "EMSGSIZE", "ENOBUFS", "EAGAIN", "EINTR", "ECONNREFUSED", "EHOSTUNREACH"] {
+        for call in ["1", "1..2", "2", "1+"] {
+            let peer = socket();
+            let fault = format!("inject=sendmmsg:error={error}:when={call}");
+            let arguments = ["-qq", "-o", "/dev/null", "-e", &fault, common::path("udp-send"), &at(&peer)];
+            if call == "1+" && ["EAGAIN", "EINTR"].contains(&error) {
+                // That is a call that is never taken, and what to do about it is to wait.
+                continue;
+            }
+            let mut send = Running::start("strace", &arguments);
+            send.type_bytes(text(&lines).as_bytes());
+            for line in &lines {
+                assert_eq!(receive(&peer).0, line.as_bytes(), "{error} {call}");
+            }
+            assert_eq!(send.finish().code(), Some(0), "{error} {call}");
+        }
+    }
+}
