@@ -108,3 +108,27 @@ impl<'s> Drops<'s> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signals::Signals;
+
+    #[test]
+    fn each_datagram_of_a_batch_goes_to_its_peer() {
+        let [socket, one, two] = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let signals = Signals::catch().unwrap();
+        let mut batch = Batch::new();
+        for (payload, peer) in [(b"a", &one), (b"b", &one), (b"c", &two), (b"d", &one)] {
+            batch.push(payload, Some(peer.local_addr().unwrap()));
+        }
+        let mut tally = Tally::default();
+        let sent = Sender::new(&socket, &signals).unwrap().send(&batch, 0..4, &mut tally);
+        assert_eq!((sent.unwrap(), tally.sent, tally.sent_bytes), (4, 4, 4));
+        for (peer, expected) in [(&one, b"a"), (&one, b"b"), (&two, b"c"), (&one, b"d")] {
+            let mut payload = [0; 2];
+            assert_eq!(peer.recv(&mut payload).unwrap(), 1);
+            assert_eq!(&payload[..1], expected);
+        }
+    }
+}

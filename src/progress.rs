@@ -6,18 +6,17 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::tally::Tally;
-
-/// Work that is done sooner shows nothing.
-const SOON: Duration = Duration::from_secs(1);
-const KNOWN_END: &str = "{msg} {wide_bar} {percent:>3}%, {eta} left";
-const NO_KNOWN_END: &str = "{msg} in {elapsed}";
+/// Work that is done sooner shows nothing, and what waits is looked at as often.
+const WHILE: Duration = Duration::from_secs(1);
+// Short enough for any terminal: a line that is wrapped cannot be taken back.
+const KNOWN_END: &str = "{msg}, {percent}%, {eta} left";
+const NO_KNOWN_END: &str = "{msg}, {elapsed}";
 
 /// A line on stderr that changes while the work goes on, and is gone at the end.
 #[derive(Debug)]
 pub struct Progress {
     began: Instant,
-    /// How many bytes there are to be read, if that is known.
+    /// How many bytes there are to be sent from, if that is known.
     all: Option<u64>,
     is_watched: bool,
     bar: Option<ProgressBar>,
@@ -32,14 +31,21 @@ impl Progress {
         Self { began: Instant::now(), all, is_watched, bar: None }
     }
 
-    /// So many bytes have been read, and so much has been sent.
-    pub fn note(&mut self, read: u64, tally: &Tally) {
-        if !self.is_watched || self.began.elapsed() < SOON {
+    /// So many bytes of the input are done with, and so many datagrams have been sent.
+    pub fn note(&mut self, done: u64, sent: u64) {
+        let time = self.began.elapsed();
+        if !self.is_watched || time < WHILE {
             return;
         }
-        let bar = self.bar.get_or_insert_with(|| bar(self.all, self.began.elapsed()));
-        bar.set_position(read);
-        bar.set_message(format!("{} datagrams, {}", tally.sent, Speed(tally.sent, self.began.elapsed())));
+        let bar = self.bar.get_or_insert_with(|| bar(self.all, time));
+        bar.set_position(done);
+        bar.set_message(format!("{sent} sent, {}", Speed(sent, time)));
+    }
+
+    /// When a wait should end so that somebody who watches sees that it goes on.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        self.is_watched.then(|| Instant::now() + WHILE)
     }
 
     /// Says something, above the line.
@@ -75,6 +81,7 @@ impl fmt::Display for Speed {
     #[expect(clippy::cast_precision_loss, reason = "it is shown to three digits")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 as f64 / self.1.as_secs_f64() {
+            speed if speed < 10.0 => write!(f, "{speed:.1}/s"),
             speed if speed < 1e3 => write!(f, "{speed:.0}/s"),
             speed if speed < 1e6 => write!(f, "{:.1}k/s", speed / 1e3),
             speed => write!(f, "{:.2}M/s", speed / 1e6),

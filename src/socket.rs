@@ -77,6 +77,12 @@ pub fn local_address(socket: &UdpSocket) -> Result<SocketAddr> {
     Ok(canonical(address))
 }
 
+/// How much the kernel keeps for what arrives at a socket, and that is more than the payload of it, in
+/// bytes.
+pub fn room_in(socket: &UdpSocket) -> Result<usize> {
+    SockRef::from(socket).recv_buffer_size().context("cannot ask a socket for its buffer")
+}
+
 /// The way of datagrams through a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {

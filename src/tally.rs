@@ -33,6 +33,8 @@ pub struct Tally {
     pub unsent: u64,
     /// Requests that nobody answered in time.
     pub silent: u64,
+    /// Replies that came late or more than once, and were left out.
+    pub late: u64,
     /// Could not be read in the charset, and were left out.
     pub undecodable: u64,
 }
@@ -82,7 +84,7 @@ impl Tally {
     /// What became of all, in numbers.
     #[must_use]
     pub fn all(&self) -> String {
-        format!("{}; {}, unanswered {}", self.sending(), self.receiving(), self.silent)
+        format!("{}; {}, unanswered {}, late {}", self.sending(), self.receiving(), self.silent, self.late)
     }
 
     /// The kernel counts what came as the segments of one call as one.

@@ -143,7 +143,7 @@ fn the_numbers_are_told_at_the_end() {
     assert_eq!(
         said(recv),
         "udp-recv: sent 1 (3 bytes), refused 1, out of reach 0; received 0 (0 bytes), \
-         dropped by the kernel 0, truncated 0, undecodable 0, unanswered 0\n"
+         dropped by the kernel 0, truncated 0, undecodable 0, unanswered 0, late 0\n"
     );
     let chat = tool("udp-chat")
         .args([&at(&peer), "--bind", "127.0.0.1:0", "--stats", "-q"])

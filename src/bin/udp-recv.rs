@@ -180,6 +180,7 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
         }
         encoded.map_err(|error| anyhow!(error.what).context(cannot_send(error.ordinal)))?;
     }
+    inbox.leave_out_late(tally);
     inbox.count_drops(tally)
 }
 
@@ -268,6 +269,7 @@ impl<'i> Inbox<'i> {
                 Ok(()) if self.batch.is_empty() => break,
                 Ok(()) => {
                     for peer in self.batch.iter().filter_map(|late| late.peer) {
+                        tally.late += 1;
                         self.args.voice().note(&format!("left out a late or doubled reply from {peer}"));
                     }
                     self.batch.clear();

@@ -1,6 +1,7 @@
 //! `udp-send`: sends each line of stdin, or each MESSAGE, as one datagram.
 
 use std::net::UdpSocket;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -81,6 +82,9 @@ struct Outbox<'o> {
     sender: Sender<'o>,
     pace: Option<Pace>,
     progress: Progress,
+    /// Which bytes of the input the batch came from, and how far in the input we are.
+    filled: Range<u64>,
+    done: u64,
     tally: Tally,
     /// How many of those that came back have been spoken of.
     said: u64,
@@ -96,6 +100,8 @@ impl<'o> Outbox<'o> {
             sender: Sender::new(socket, signals)?,
             pace: args.rate.map(|rate| Pace::new(rate, Instant::now())),
             progress: Progress::new(input.size().map(|size| size.saturating_mul(args.repeat)), is_watched),
+            filled: 0..0,
+            done: 0,
             tally: Tally::default(),
             said: 0,
         })
@@ -119,7 +125,9 @@ impl<'o> Outbox<'o> {
         let mut more = true;
         while more {
             self.wait_for_input(input)?;
+            let before = input.read();
             more = input.fill(&mut batch)?;
+            self.filled = before..input.read();
             let encoded = encoding.encode(&mut batch);
             self.send(&batch, input)?;
             encoded.map_err(|error| self.cannot_send(anyhow!(error.what), input, error.ordinal))?;
@@ -140,8 +148,9 @@ impl<'o> Outbox<'o> {
             if sent < burst {
                 self.look_up()?;
             }
-            self.progress.note(input.read(), &self.tally);
             next += sent;
+            self.done = done(&self.filled, next, batch.len());
+            self.progress.note(self.done, self.tally.sent);
         }
         Ok(())
     }
@@ -184,7 +193,9 @@ impl<'o> Outbox<'o> {
     fn wait(&mut self, input: Option<BorrowedFd<'_>>, until: Option<Instant>) -> Result<Ready> {
         self.signals.check()?;
         let (socket_error, signals) = (Some(self.socket.as_fd()), Some(self.signals));
+        let until = [until, self.progress.next()].into_iter().flatten().min();
         let ready = wait(Sources { input, socket_error, signals, ..Sources::default() }, until)?;
+        self.progress.note(self.done, self.tally.sent);
         if ready.socket_error {
             self.collect()?;
         }
@@ -229,4 +240,9 @@ impl<'o> Outbox<'o> {
     fn say(&self, what: &str) {
         self.progress.aside(|| self.args.report.voice(TOOL).say(&what));
     }
+}
+
+/// How far in the input we are, when so many of the `datagrams` are sent that were made of the bytes `filled`.
+fn done(filled: &Range<u64>, sent: usize, datagrams: usize) -> u64 {
+    filled.start + (filled.end - filled.start) * sent as u64 / datagrams as u64
 }

@@ -134,12 +134,14 @@ impl<'s> Sender<'s> {
                 break Ok(false);
             }
         };
+        // What fails again and again is this datagram's own, and tells of no earlier one.
         if self.came_back.is_some() {
-            if !earlier.is_empty() || outcome.is_err() {
+            if outcome.is_err() {
+                self.collect(&mut Tally::default())?;
+            } else if !earlier.is_empty() {
                 self.collect(tally)?;
             }
         } else {
-            // What fails again and again is this datagram's own, and tells of no earlier one.
             let own = outcome.as_ref().err().map(io::Error::kind);
             earlier.iter().filter(|error| Some(error.kind()) != own).for_each(|error| tally.came_back(error));
         }
