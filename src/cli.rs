@@ -79,7 +79,7 @@ pub struct ReceivingArgs {
     /// Cut datagrams that are longer than N bytes, as recvfrom(N) does, and count them
     #[arg(long, value_name = "N", value_parser = payload_size)]
     pub max_size: Option<usize>,
-    /// End with status 1 if anything was lost: dropped by the kernel, cut, or undecodable
+    /// End with status 1 if the kernel dropped datagrams, or some were cut
     #[arg(long)]
     pub strict: bool,
 }
@@ -93,7 +93,7 @@ pub struct ReportArgs {
     /// Say also what the system grants
     #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
-    /// Say at the end what became of the datagrams; SIGUSR1 says it at any time
+    /// Say at the end what became of the datagrams; SIGUSR1 (SIGINFO on BSD) says it at any time
     #[arg(long)]
     pub stats: bool,
 }

@@ -79,7 +79,13 @@ impl Input {
     pub fn repeatable(mut self) -> Self {
         if let Source::Lines(reader) = &mut self.source {
             let tape = reader.input_mut();
-            tape.again = tape.file.stream_position().map_or_else(|_| Again::Kept(Vec::new()), Again::From);
+            // Some devices let themselves be rewound, and then give something else.
+            let begin = tape
+                .file
+                .metadata()
+                .is_ok_and(|data| data.is_file())
+                .then(|| tape.file.stream_position().ok());
+            tape.again = begin.flatten().map_or_else(|| Again::Kept(Vec::new()), Again::From);
         }
         self
     }

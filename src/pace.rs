@@ -9,6 +9,9 @@ const STEP: Duration = Duration::from_micros(200);
 /// this is not caught up.
 const LATE: Duration = Duration::from_millis(50);
 
+/// Further away than this no clock has to count: a century.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// So many datagrams in a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate(f64);
@@ -90,7 +93,7 @@ impl Pace {
 
     /// When the next datagram is due.
     fn due(&self) -> Instant {
-        self.start.checked_add(self.rate.time(self.gone)).unwrap_or(self.start)
+        self.start + self.rate.time(self.gone).min(FAR)
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -19,11 +19,9 @@ use crate::batch::Batch;
 use crate::net::is_full;
 use crate::print::Printer;
 use crate::signals::Signals;
-use crate::stdio;
+use crate::stdio::{self, GRACE};
 use crate::wait::{Sources, wait};
 
-/// How long a reader that does not read may hold up the end of a tool that was told to stop.
-const GRACE: Duration = Duration::from_secs(1);
 /// How many empty batches are kept for later.
 const SPARE: usize = 4;
 
@@ -71,7 +69,7 @@ struct State {
 impl<'q> Queue<'q> {
     /// A queue to `output` that holds `capacity` bytes.
     pub fn new(output: File, printer: Printer, capacity: usize, signals: &'q Signals) -> Result<Self> {
-        let (told, tell) = UnixStream::pair()?;
+        let (told, tell) = UnixStream::pair().context("cannot make a pipe")?;
         told.set_nonblocking(true)?;
         tell.set_nonblocking(true)?;
         let shared = Shared { state: Mutex::default(), work: Condvar::new(), tell };
@@ -132,7 +130,8 @@ impl<'q> Queue<'q> {
         drop(state);
         self.shared.work.notify_one();
         match self.printer.take() {
-            Some(printer) => self.start(printer),
+            // Without the thread there is nothing to wait for.
+            Some(printer) => self.start(printer).inspect_err(|_| self.shared.lock().ended = Some(Ok(()))),
             None => Ok(()),
         }
     }
@@ -184,7 +183,7 @@ impl<'q> Queue<'q> {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A thread that panics ends the process.
+        // A panic ends the process, but for a test's.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,7 +1,8 @@
-//! SIGINT, SIGTERM, SIGHUP and the end of a child as something that can be waited for beside a socket.
+//! SIGINT, SIGTERM, SIGHUP, SIGUSR1 and the end of a child as something that can be waited for beside a
+//! socket.
 //!
-//! The first of the former lets a tool finish its output and say what must be said; the second
-//! ends it at once, whatever it is doing.
+//! The first of SIGINT, SIGTERM and SIGHUP lets a tool finish its output and say what must be said; the
+//! second ends it at once, whatever it is doing. SIGUSR1 asks for a report.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -12,7 +13,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -25,7 +27,7 @@ use signal_hook::low_level::emulate_default_handler;
     target_os = "netbsd",
     target_os = "openbsd"
 )))]
-const REPORT: i32 = SIGUSR1;
+const REPORT: i32 = signal_hook::consts::SIGUSR1;
 /// Asks for a report: Ctrl-T on a terminal sends it.
 #[cfg(any(target_vendor = "apple", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd"))]
 const REPORT: i32 = nix::libc::SIGINFO;
@@ -46,7 +48,11 @@ pub struct Stopped(pub i32);
 impl Signals {
     /// From now on they are noted, and end nothing by themselves the first time. Those that the
     /// tool was started to ignore stay ignored, as by nohup(1) and in the background of a script.
-    pub fn catch() -> io::Result<Self> {
+    pub fn catch() -> Result<Self> {
+        Self::try_catch().context("cannot catch signals")
+    }
+
+    fn try_catch() -> io::Result<Self> {
         let ignored = ignored();
         let caught = |signal: &i32| ignored & (1 << (signal - 1)) == 0;
         let stopping = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(caught);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::libc::EBADF;
 
 use crate::signals::Signals;
 use crate::wait::wait_to_write;
@@ -17,16 +18,19 @@ use crate::wait::wait_to_write;
 const CERTAIN: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 const CANNOT_WRITE: &str = "cannot write standard output";
 /// How long a reader that does not read may hold up the end of a tool that was told to stop.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// Which of stdin and stdout were closed when the process began. The runtime puts /dev/null in the
 /// place of a closed one before `main`: without this a tool would lose its output and say nothing.
 static CLOSED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 
-/// The loader calls this before the runtime starts. It makes two dup(2) calls, which need no runtime.
+/// The loader calls this before the runtime has looked at the streams. It allocates, locks and makes two
+/// dup(2) calls, and needs nothing that is made later.
 #[ctor::ctor(unsafe)]
 fn note_closed_streams() {
-    let closed = |stream: BorrowedFd<'_>| stream.try_clone_to_owned().is_err();
+    let closed = |stream: BorrowedFd<'_>| {
+        stream.try_clone_to_owned().is_err_and(|error| error.raw_os_error() == Some(EBADF))
+    };
     CLOSED[0].store(closed(io::stdin().as_fd()), Ordering::Relaxed);
     CLOSED[1].store(closed(io::stdout().as_fd()), Ordering::Relaxed);
 }
@@ -91,7 +95,7 @@ impl Output<'_> {
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
         for chunk in bytes.chunks(self.chunk) {
             self.wait_for_reader()?;
-            self.file.write_all(chunk).context(CANNOT_WRITE)?;
+            write(&self.file, chunk)?;
         }
         Ok(())
     }

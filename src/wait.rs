@@ -109,11 +109,11 @@ pub(crate) fn wait_to_write(
         let mut watched = vec![PollFd::new(fd, PollFlags::POLLOUT)];
         watched.extend(signal.map(|signal| PollFd::new(signal, PollFlags::POLLIN)));
         poll_until(&mut watched, until)?;
-        Ok(is_ready(&watched[0]))
+        io::Result::Ok((is_ready(&watched[0]), watched.get(1).is_some_and(is_ready)))
     };
-    let Some(signals) = signals else { return writable(None) };
-    let is_writable = signals.with_fd(|signal| writable(Some(signal)))?;
-    if !is_writable {
+    let Some(signals) = signals else { return Ok(writable(None)?.0) };
+    let (is_writable, has_signal) = signals.with_fd(|signal| writable(Some(signal)))?;
+    if has_signal {
         signals.collect();
     }
     Ok(is_writable)
@@ -181,7 +181,7 @@ pub(crate) fn wait_for_room(socket: &impl AsFd, signals: &Signals) -> io::Result
 }
 
 /// Waits for so long, or until a signal has come. Says whether all of the time has passed.
-pub(crate) fn nap(time: Duration, signals: &Signals) -> io::Result<bool> {
+pub fn nap(time: Duration, signals: &Signals) -> io::Result<bool> {
     let signals = Some(signals);
     let ready = wait(Sources { signals, ..Sources::default() }, Some(Instant::now() + time))?;
     Ok(!ready.signals)

@@ -25,8 +25,14 @@ fn stopped(arguments: &[&str]) -> (Running, SocketAddr) {
     (listen, address)
 }
 
-/// Lets a stopped listener go on, and end.
+/// What a listener told last.
+fn last_told(finished: &Finished) -> &str {
+    finished.err.rsplit_once("udp-listen: received ").unwrap().1
+}
+
+/// Lets a stopped listener go on, tell the numbers, and end.
 fn ended(listen: Running) -> Finished {
+    listen.signal(Signal::SIGUSR1);
     listen.signal(Signal::SIGTERM);
     listen.ended_by(Signal::SIGCONT)
 }
@@ -44,8 +50,8 @@ fn what_was_sent_is_delivered_or_counted_as_dropped() {
     flood(address, 1000);
     let finished = ended(listen);
     let delivered = finished.text().lines().count() as u64;
-    let received = number_after(&finished.err, "received ");
-    let dropped = number_after(&finished.err, "dropped by the kernel");
+    let told = last_told(&finished);
+    let (received, dropped) = (number_after(told, ""), number_after(told, "dropped by the kernel"));
     assert!(received > 0 && dropped > 0, "{}", finished.err);
     assert_eq!((delivered, received + dropped), (received, 1000));
 }
@@ -66,13 +72,14 @@ fn what_the_kernel_dropped_is_not_said_by_a_quiet_tool() {
     let say = ["--", "sh", "-c", "echo listening on $UDP_ADDR; exec sleep 60"];
     let (listen, address) = stopped(&[&["--buffer", "8KiB", "-q"][..], &say].concat());
     flood(address, 500);
-    assert_eq!(ended(listen).err, "");
+    listen.signal(Signal::SIGTERM);
+    assert_eq!(listen.ended_by(Signal::SIGCONT).err, "");
 }
 
 #[test]
 fn a_loss_is_trouble_only_to_the_strict() {
     for (strict, status) in [(&[][..], 0), (&["--strict"][..], 1)] {
-        let (listen, address) = stopped(&[&["--buffer", "8KiB", "--idle", "100ms"], strict].concat());
+        let (listen, address) = stopped(&[&["--buffer", "8KiB", "--idle", "1s"], strict].concat());
         flood(address, 500);
         assert_eq!(listen.ended_by(Signal::SIGCONT).code(), Some(status));
         let cut = ["127.0.0.1:0", "-n", "1", "--max-size", "3"];
@@ -83,15 +90,21 @@ fn a_loss_is_trouble_only_to_the_strict() {
 }
 
 #[test]
-fn drops_of_segments_are_counted_too() {
+fn drops_of_bundles_are_counted_at_least() {
+    let (mut listen, address) =
+        Running::listening("udp-listen", &["127.0.0.1:0", "--buffer", "32KiB", "--stats"]);
+    flood(address, 1);
+    listen.line();
+    listen.stop();
     let lines = format!("{}\n", "x".repeat(64)).repeat(5000);
-    let (listen, address) = stopped(&["--buffer", "32KiB", "--stats"]);
     tool("udp-send").arg(address.to_string()).write_stdin(lines).assert().success();
     let finished = ended(listen);
-    let received = number_after(&finished.err, "received ");
-    let dropped = number_after(&finished.err, "dropped by the kernel");
-    assert_eq!(finished.text().lines().count() as u64, received);
-    assert!(received > 0 && dropped > 0 && received + dropped <= 5000, "{}", finished.err);
+    let told = last_told(&finished);
+    let (received, dropped) = (number_after(told, ""), number_after(told, "dropped by the kernel"));
+    assert_eq!(finished.text().lines().count() as u64 + 1, received);
+    assert!(dropped > 0 && received + dropped <= 5001, "{told}");
+    // A bundle is 64 of them and counts as one; the other engine takes them one by one.
+    assert_eq!(received + dropped == 5001, cfg!(feature = "portable"), "{told}");
 }
 
 #[test]
@@ -221,25 +234,25 @@ fn the_room_in_the_kernel_is_what_was_asked_for_or_said() {
 #[test]
 fn a_reader_that_slept_has_missed_nothing() {
     let (mut reader, writer) = pipe().unwrap();
-    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg("127.0.0.1:0"), writer);
+    let arguments = ["127.0.0.1:0", "-n", "20000", "-w", "25s"];
+    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).args(arguments), writer);
     let address = listen.await_listening();
     // Far more than a pipe and the kernel's buffer hold.
-    let lines: String = (0..50_000).map(|n| format!("{n:0>399}\n")).collect();
+    let lines: String = (0..20_000).map(|n| format!("{n:0>399}\n")).collect();
     let mut send = Command::new(path("udp-send"));
-    let mut send = Running::spawn(send.args([&address.to_string(), "--rate", "50k/s"]));
+    let mut send = Running::spawn(send.args([&address.to_string(), "--rate", "20k/s"]));
     send.type_bytes(lines.as_bytes());
     assert_eq!(send.finish().code(), Some(0));
-    listen.signal(Signal::SIGTERM);
     let mut printed = Vec::new();
     reader.read_to_end(&mut printed).unwrap();
     assert!(printed == lines.as_bytes(), "{} of {} bytes", printed.len(), lines.len());
-    assert_eq!(listen.finish().signal(), Some(Signal::SIGTERM as i32));
+    assert_eq!(listen.finish().code(), Some(0));
 }
 
 #[test]
 fn a_full_queue_is_not_quiet_and_what_waits_behind_it_is_printed() {
     // A bound that quiet would reach, and one of time in all that is reached while the reader sleeps.
-    for bound in [["--idle", "50ms"], ["-w", "1s"]] {
+    for bound in [["--idle", "500ms"], ["-w", "1s"]] {
         let (mut reader, writer) = pipe().unwrap();
         let arguments = [&["127.0.0.1:0", "--queue", "1"], &bound[..]].concat();
         let mut listen = Running::spawn_into(Command::new(path("udp-listen")).args(arguments), writer);
@@ -260,6 +273,27 @@ fn a_full_queue_is_not_quiet_and_what_waits_behind_it_is_printed() {
 }
 
 #[test]
+fn a_signal_while_the_rest_is_printed_is_the_end_that_the_shell_sees() {
+    let (mut reader, writer) = pipe().unwrap();
+    let mut listen =
+        Running::spawn_into(Command::new(path("udp-listen")).args(["127.0.0.1:0", "-n", "4", "-v"]), writer);
+    let address = listen.await_listening();
+    for _ in 0..4 {
+        socket().send_to(&b"x".repeat(40_000), address).unwrap();
+    }
+    // It has received all and waits for its reader; the numbers prove that it hears.
+    while !{
+        listen.signal(Signal::SIGUSR1);
+        listen.err_line_with("received ").contains("received 4 (")
+    } {}
+    listen.signal(Signal::SIGTERM);
+    let mut printed = Vec::new();
+    reader.read_to_end(&mut printed).unwrap();
+    assert_eq!(printed.len(), 4 * 40_001);
+    assert_eq!(listen.finish().signal(), Some(Signal::SIGTERM as i32));
+}
+
+#[test]
 fn what_a_full_queue_leaves_in_the_kernel_is_counted() {
     let (mut reader, writer) = pipe().unwrap();
     let arguments = ["127.0.0.1:0", "--queue", "64KiB", "--buffer", "64KiB", "--stats"];
@@ -273,6 +307,7 @@ fn what_a_full_queue_leaves_in_the_kernel_is_counted() {
     let (received, dropped) =
         (number_after(&finished.err, "received "), number_after(&finished.err, "dropped by the kernel"));
     assert_eq!(printed.len() as u64, received * 65);
-    assert!(dropped > 0);
+    // Two batches wait, a pipe and the kernel's buffer are full: that is not half of it.
+    assert!(dropped > 15_000, "{dropped}");
     assert_eq!(received + dropped, 30_000);
 }

@@ -85,8 +85,10 @@ fn run(args: &Args) -> Result<Verdict> {
     let mut chat = Chat::new(args, &socket, &signals, company)?;
     args.voice().note(&format!("listening on {address}"));
     let talked = chat.talk(input);
-    chat.conclude()?;
-    talked.map(|()| chat.verdict())
+    chat.conclude();
+    talked?;
+    signals.check()?;
+    Ok(chat.verdict())
 }
 
 /// Both directions of a conversation.
@@ -134,6 +136,7 @@ impl<'c> Chat<'c> {
         let mut patience = Patience::new(bounds.timeout, bounds.idle);
         let mut input = Some(input);
         while !self.is_enough() {
+            self.report_if_asked();
             if let Some(stopped) = self.signals.stopped() {
                 self.hear_the_rest()?;
                 return Err(stopped.into());
@@ -151,7 +154,6 @@ impl<'c> Chat<'c> {
             if ready.reader_gone {
                 return Err(exit::reader_gone());
             }
-            self.report_if_asked()?;
             if patience.is_over() || ready == Ready::default() {
                 return self.hear_the_rest();
             }
@@ -253,7 +255,7 @@ impl<'c> Chat<'c> {
         let encoded = self.args.encoding.encoding().encode(&mut outgoing);
         for text in outgoing.iter() {
             for peer in &peers {
-                self.send(Datagram { peer: Some(*peer), ..text }, ordinal)?;
+                self.send(Datagram { peer: Some(*peer), ..text }, ordinal);
             }
         }
         self.outgoing = outgoing;
@@ -261,14 +263,14 @@ impl<'c> Chat<'c> {
     }
 
     /// Sends to one peer. Where that fails, the others are still sent to.
-    fn send(&mut self, datagram: Datagram<'_>, ordinal: u64) -> Result<()> {
+    fn send(&mut self, datagram: Datagram<'_>, ordinal: u64) {
         // What comes back is counted where the error queue says whose it is.
         let mut uncounted = Tally::default();
         let sent = loop {
             match self.sender.send_one(datagram, &mut uncounted) {
                 Ok(true) => break Ok(()),
                 Ok(false) if self.signals.stopped().is_some() => break Err(anyhow!("it was told to stop")),
-                Ok(false) => self.report_if_asked()?,
+                Ok(false) => self.report_if_asked(),
                 Err(unsent) => break Err(unsent.why.cause()),
             }
         };
@@ -277,31 +279,24 @@ impl<'c> Chat<'c> {
         if let (Err(why), Some(peer)) = (sent, datagram.peer) {
             self.complain(&why.context(format!("cannot send line {ordinal} to {peer}")));
         }
-        Ok(())
     }
 
-    fn report_if_asked(&mut self) -> Result<()> {
+    fn report_if_asked(&mut self) {
         if self.signals.report_asked() {
-            self.count_drops()?;
+            self.receiver.count_drops(&mut self.tally);
             self.args.voice().say(&self.tally.all());
         }
-        Ok(())
-    }
-
-    fn count_drops(&mut self) -> Result<()> {
-        self.receiver.count_drops(&mut self.tally).context("cannot ask a socket what was dropped")
     }
 
     /// Says what is to be said at the end.
-    fn conclude(&mut self) -> Result<()> {
-        self.count_drops()?;
+    fn conclude(&mut self) {
+        self.receiver.count_drops(&mut self.tally);
         if let Some(lost) = self.tally.lost_here() {
             self.args.voice().note(&lost);
         }
         if self.args.report.stats {
             self.args.voice().say(&self.tally.all());
         }
-        Ok(())
     }
 
     fn verdict(&self) -> Verdict {

@@ -5,7 +5,6 @@ use std::io::IsTerminal;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -24,7 +23,7 @@ use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
 use udp_tools::stdio;
 use udp_tools::tally::Tally;
-use udp_tools::wait::{Patience, Ready, Sources, wait};
+use udp_tools::wait::{Patience, Ready, Sources, nap, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
 const EXAMPLE: &str = "Example: udp-listen :7788 --encoding gbk";
@@ -87,7 +86,9 @@ fn run(args: &Args) -> Result<Verdict> {
     };
     let ended = listener.listen(command);
     listener.finish()?;
-    Ok(listener.verdict(ended?, address))
+    let verdict = listener.verdict(ended?, address);
+    signals.check()?;
+    Ok(verdict)
 }
 
 impl Args {
@@ -153,6 +154,9 @@ impl<'l> Listener<'l> {
                 self.take_the_rest(AFTER_A_SIGNAL)?;
                 return Err(stopped.into());
             }
+            if self.signals.report_asked() {
+                self.report();
+            }
             let has_room = self.queue.has_room();
             let ready = wait(
                 Sources {
@@ -169,9 +173,6 @@ impl<'l> Listener<'l> {
             }
             if ready.input {
                 self.queue.check()?;
-            }
-            if self.signals.report_asked() {
-                self.report()?;
             }
             if !has_room {
                 // What comes now waits in the kernel: it is not quiet.
@@ -217,7 +218,7 @@ impl<'l> Listener<'l> {
         received.context("cannot receive")?;
         let received = self.tally.received - before;
         if received >= SEVERAL && has_room {
-            thread::sleep(NAP);
+            nap(NAP, self.signals)?;
         }
         Ok(received > 0)
     }
@@ -234,23 +235,22 @@ impl<'l> Listener<'l> {
     }
 
     /// Says what became of the datagrams until now.
-    fn report(&mut self) -> Result<()> {
-        self.receiver.count_drops(&mut self.tally).context("cannot ask a socket what was dropped")?;
+    fn report(&mut self) {
+        self.receiver.count_drops(&mut self.tally);
         self.tally.undecodable = self.queue.undecodable();
         self.args.voice().say(&self.tally.receiving());
-        Ok(())
     }
 
     /// Waits until all is printed, and says what is to be said at the end.
     fn finish(&mut self) -> Result<()> {
         let mut printed = Ok(false);
         while matches!(printed, Ok(false)) {
-            printed = self.queue.finish();
             if self.signals.report_asked() {
-                self.report()?;
+                self.report();
             }
+            printed = self.queue.finish();
         }
-        self.receiver.count_drops(&mut self.tally).context("cannot ask a socket what was dropped")?;
+        self.receiver.count_drops(&mut self.tally);
         self.tally.undecodable = self.queue.undecodable();
         if let Some(lost) = self.tally.lost_here() {
             self.args.voice().note(&lost);

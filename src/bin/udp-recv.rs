@@ -131,9 +131,9 @@ fn wait_for_one(args: &Args, here: &Endpoint, tally: &mut Tally) -> Result<()> {
     let mut inbox = Inbox::new(args, &socket, &signals)?;
     let address = socket::local_address(&socket)?;
     args.voice().note(&format!("listening on {address}"));
-    let came = inbox.next(tally)?;
-    inbox.count_drops(tally)?;
-    match came {
+    let came = inbox.next(tally);
+    inbox.receiver.count_drops(tally);
+    match came? {
         Came::Datagram => {}
         Came::Error(error) => return Err(error).context("cannot receive"),
         Came::Nothing => {
@@ -151,10 +151,25 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
     let signals = Signals::catch()?;
     let mut sender = Sender::new(&socket, &signals)?;
     let mut inbox = Inbox::new(args, &socket, &signals)?;
+    let asked = ask_each(&mut input, &mut sender, &mut inbox, there, tally);
+    inbox.receiver.count_drops(tally);
+    asked?;
+    Ok(signals.check()?)
+}
+
+/// Sends each request and waits for its reply.
+fn ask_each(
+    input: &mut Input,
+    sender: &mut Sender<'_>,
+    inbox: &mut Inbox<'_>,
+    there: &Endpoint,
+    tally: &mut Tally,
+) -> Result<()> {
+    let args = inbox.args;
     let mut requests = Batch::new();
     let mut more = true;
     while more {
-        inbox.wait_for_input(&input, tally)?;
+        inbox.wait_for_input(input, tally)?;
         more = input.fill(&mut requests)?;
         let encoded = args.encoding.encoding().encode(&mut requests);
         let name = |ordinal| format!("{} {ordinal}", input.noun());
@@ -181,7 +196,7 @@ fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
         encoded.map_err(|error| anyhow!(error.what).context(cannot_send(error.ordinal)))?;
     }
     inbox.leave_out_late(tally);
-    inbox.count_drops(tally)
+    Ok(())
 }
 
 /// What a wait for a datagram came to.
@@ -302,25 +317,26 @@ impl<'i> Inbox<'i> {
         tally: &mut Tally,
     ) -> Result<Ready> {
         self.signals.check()?;
+        self.report_if_asked(tally);
         let (output, signals) = (Some(self.output.as_fd()), Some(self.signals));
         let ready = wait(Sources { input, socket, output, signals, ..Sources::default() }, until)?;
-        if self.signals.report_asked() {
-            self.count_drops(tally)?;
-            self.args.voice().say(&tally.all());
-        }
+        self.report_if_asked(tally);
         if ready.reader_gone && !ready.socket {
             return Err(exit::reader_gone());
         }
         Ok(ready)
     }
 
+    fn report_if_asked(&mut self, tally: &mut Tally) {
+        if self.signals.report_asked() {
+            self.receiver.count_drops(tally);
+            self.args.voice().say(&tally.all());
+        }
+    }
+
     /// Sees to what has come, without waiting.
     fn look_up(&mut self, tally: &mut Tally) -> Result<()> {
         self.wait(None, None, Some(Instant::now()), tally)?;
         Ok(self.signals.check()?)
-    }
-
-    fn count_drops(&mut self, tally: &mut Tally) -> Result<()> {
-        self.receiver.count_drops(tally).context("cannot ask a socket what was dropped")
     }
 }

@@ -71,7 +71,9 @@ fn run(args: &Args) -> Result<Verdict> {
     let mut outbox = Outbox::new(args, &socket, &signals, &input)?;
     let sent = outbox.send_all(&mut input);
     outbox.finish()?;
-    sent.map(|()| Verdict::of(&outbox.tally, false))
+    sent?;
+    signals.check()?;
+    Ok(Verdict::of(&outbox.tally, false))
 }
 
 /// Datagrams on their way from the input to the socket.
@@ -192,6 +194,7 @@ impl<'o> Outbox<'o> {
     /// Waits for input or until it is time, and sees to what else comes.
     fn wait(&mut self, input: Option<BorrowedFd<'_>>, until: Option<Instant>) -> Result<Ready> {
         self.signals.check()?;
+        self.report_if_asked()?;
         let (socket_error, signals) = (Some(self.socket.as_fd()), Some(self.signals));
         let until = [until, self.progress.next()].into_iter().flatten().min();
         let ready = wait(Sources { input, socket_error, signals, ..Sources::default() }, until)?;
@@ -199,11 +202,16 @@ impl<'o> Outbox<'o> {
         if ready.socket_error {
             self.collect()?;
         }
+        self.report_if_asked()?;
+        Ok(ready)
+    }
+
+    fn report_if_asked(&mut self) -> Result<()> {
         if self.signals.report_asked() {
             self.collect()?;
             self.say(&self.tally.sending());
         }
-        Ok(ready)
+        Ok(())
     }
 
     /// Says what is to be said at the end.

@@ -52,7 +52,7 @@ pub fn size(text: &str) -> Result<usize, String> {
     match number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)) {
         // What the system takes is an int.
         Some(size @ 1..=0x7fff_ffff) => Ok(size),
-        Some(size) if unit > 0 && size > 0 => Err("it is too large; the largest is 2047M".to_owned()),
+        Some(size) if size > 0 => Err("it is too large; the largest is 2047M".to_owned()),
         _ => Err("it is not a size; write one from 1 byte up, as in 512, 64KiB or 4M".to_owned()),
     }
 }

@@ -79,14 +79,6 @@ struct Group {
     bytes: usize,
 }
 
-/// How far the groups went.
-struct Planned {
-    /// How many datagrams.
-    sent: usize,
-    /// If not, a signal has come in a wait for it.
-    has_room: bool,
-}
-
 /// A control message with one value, as cmsg(3) lays it out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -125,10 +117,10 @@ impl<'s> Sender<'s> {
         self.one_by_one.watch().map_err(|error| unsent(batch, next, error))?;
         while next < places.end {
             self.plan(batch, next..places.end);
-            let planned = self.send_planned(tally).map_err(|error| unsent(batch, next, error))?;
-            next += planned.sent;
-            let mut has_room = planned.has_room;
-            if planned.sent == 0 && has_room {
+            let first = next;
+            let sent = self.send_planned(batch, &mut next, tally);
+            let mut has_room = sent.map_err(|error| unsent(batch, next, error))?;
+            if next == first && has_room {
                 // The first datagram is too long, or the kernel says no to it.
                 let sent = self.one_by_one.send(batch, next..next + 1, tally)?;
                 has_room = sent > 0;
@@ -193,18 +185,17 @@ impl<'s> Sender<'s> {
         }
     }
 
-    /// Sends the groups and counts them, until the kernel says no to one, or a signal has come in a
-    /// wait for room.
-    fn send_planned(&mut self, tally: &mut Tally) -> io::Result<Planned> {
+    /// Sends the groups, which begin with the datagram of `batch` at `next`, and counts them, until the
+    /// kernel says no to one. Says whether there is room: if not, a signal has come in a wait for it.
+    fn send_planned(&mut self, batch: &Batch, next: &mut usize, tally: &mut Tally) -> io::Result<bool> {
         self.lay_out();
-        let (mut done, mut planned) = (0, Planned { sent: 0, has_room: true });
-        let mut tried = None;
-        while done < self.groups.len() && planned.has_room {
-            match self.send_messages(done) {
+        let (mut done, mut tried) = (0, None);
+        while done < self.groups.len() {
+            match self.send_messages(batch, done) {
                 Ok(sent) => {
                     for group in &self.groups[done..done + sent] {
                         tally.count_sent(group.len, group.bytes);
-                        planned.sent += group.len;
+                        *next += group.len;
                     }
                     done += sent;
                     if done < self.groups.len() {
@@ -214,7 +205,13 @@ impl<'s> Sender<'s> {
                     }
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => planned.has_room = wait_for_room(self.socket, self.signals)?,
+                Err(Errno::EAGAIN) => {
+                    // A socket with errors to tell would not be waited for.
+                    self.collect(tally)?;
+                    if !wait_for_room(self.socket, self.signals)? {
+                        return Ok(false);
+                    }
+                }
                 // An earlier datagram has come back, as the error queue tells, and this one did not go.
                 Err(error) if is_icmp(&error.into()) && tried != Some(done) => {
                     tried = Some(done);
@@ -226,7 +223,7 @@ impl<'s> Sender<'s> {
                 }
             }
         }
-        Ok(planned)
+        Ok(true)
     }
 
     /// Makes a message of each group.
@@ -246,28 +243,29 @@ impl<'s> Sender<'s> {
                 header.msg_namelen = name.len();
             }
             header.msg_iov = slices;
-            header.msg_iovlen = group.len;
+            header.msg_iovlen = group.len as _;
             slices = slices.wrapping_add(group.len);
             if group.len > 1 {
                 header.msg_control = ptr::from_mut(control).cast();
-                header.msg_controllen = size_of::<Control<u16>>();
+                header.msg_controllen = size_of::<Control<u16>>() as _;
             }
             self.messages.push(message);
         }
     }
 
-    /// Sends the messages from the one at `first` on. Says how many went out.
-    fn send_messages(&mut self, first: usize) -> nix::Result<usize> {
+    /// Sends the messages from the one at `first` on, which have been made of the batch. Says how many
+    /// went out.
+    fn send_messages(&mut self, _: &Batch, first: usize) -> nix::Result<usize> {
         let messages = &mut self.messages[first..];
         // SAFETY: the headers point to the names, slices and controls of `self`, which are as `lay_out`
         // has found them. The groups have as many datagrams as there are slices, and these point to
-        // payloads in the batch that `send` borrows.
+        // payloads in the batch that is borrowed.
         let sent = unsafe {
             libc::sendmmsg(
                 self.socket.as_raw_fd(),
                 messages.as_mut_ptr(),
                 messages.len() as c_uint,
-                libc::MSG_NOSIGNAL,
+                libc::MSG_NOSIGNAL as _,
             )
         };
         Errno::result(sent).map(|sent| sent as usize)
@@ -361,14 +359,14 @@ impl<'s> Receiver<'s> {
             }
         }
         if is_full(batch) {
-            self.count_drops(tally)?;
+            self.count_drops(tally);
         }
         Ok(())
     }
 
     /// Counts what the kernel has dropped by now.
-    pub fn count_drops(&mut self, tally: &mut Tally) -> io::Result<()> {
-        self.one_by_one.count_drops(tally)
+    pub fn count_drops(&mut self, tally: &mut Tally) {
+        self.one_by_one.count_drops(tally);
     }
 }
 
@@ -401,7 +399,7 @@ impl Ring {
         for message in &mut *messages {
             // The kernel has left here how much it wrote.
             message.msg_hdr.msg_namelen = size_of::<sockaddr_in6>() as socklen_t;
-            message.msg_hdr.msg_controllen = size_of::<Control<c_int>>();
+            message.msg_hdr.msg_controllen = size_of::<Control<c_int>>() as _;
         }
         // SAFETY: each header points to a name, a slice, a slot and a control of this ring, with their
         // true lengths. None of these vectors has grown or moved its elements since `new`.
@@ -410,7 +408,7 @@ impl Ring {
                 socket.as_raw_fd(),
                 messages.as_mut_ptr(),
                 messages.len() as c_uint,
-                libc::MSG_DONTWAIT,
+                libc::MSG_DONTWAIT as _,
                 ptr::null_mut(),
             )
         };
@@ -423,7 +421,7 @@ impl Ring {
         let start = slot * SLOT;
         let bytes = &self.slots[start..start + message.msg_len as usize];
         let control = &self.controls[slot];
-        let is_bundle = message.msg_hdr.msg_controllen >= size_of::<Control<c_int>>()
+        let is_bundle = message.msg_hdr.msg_controllen >= size_of::<Control<c_int>>() as _
             && control.header.cmsg_level == SOL_UDP
             && control.header.cmsg_type == UDP_GRO;
         let segment = if is_bundle { usize::try_from(control.value).unwrap_or(0) } else { 0 };
@@ -469,7 +467,7 @@ impl<T> Control<T> {
         // Some systems have padding in the header, which cannot be written by name.
         // SAFETY: all zeros are a valid cmsghdr, which is made of integers.
         let mut header: cmsghdr = unsafe { mem::zeroed() };
-        header.cmsg_len = mem::offset_of!(Self, value) + size_of::<T>();
+        header.cmsg_len = (mem::offset_of!(Self, value) + size_of::<T>()) as _;
         header.cmsg_level = cmsg_level;
         header.cmsg_type = cmsg_type;
         Self { header, value }
