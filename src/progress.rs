@@ -4,13 +4,10 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
 
 /// Work that is done sooner shows nothing, and what waits is looked at as often.
 const WHILE: Duration = Duration::from_secs(1);
-// Short enough for any terminal: a line that is wrapped cannot be taken back.
-const KNOWN_END: &str = "{msg}, {percent}%, {eta} left";
-const NO_KNOWN_END: &str = "{msg}, {elapsed}";
 
 /// A line on stderr that changes while the work goes on, and is gone at the end.
 #[derive(Debug)]
@@ -32,14 +29,27 @@ impl Progress {
     }
 
     /// So many bytes of the input are done with, and so many datagrams have been sent.
+    #[expect(clippy::cast_precision_loss, reason = "it is shown to the second")]
     pub fn note(&mut self, done: u64, sent: u64) {
         let time = self.began.elapsed();
         if !self.is_watched || time < WHILE {
             return;
         }
-        let bar = self.bar.get_or_insert_with(|| bar(self.all, time));
-        bar.set_position(done);
-        bar.set_message(format!("{sent} sent, {}", Speed(sent, time)));
+        // Short enough for any terminal: a line that is wrapped cannot be taken back.
+        let how_far = match self.all.filter(|all| (1..=*all).contains(&done)) {
+            Some(all) => {
+                let left = time.mul_f64(all as f64 / done as f64 - 1.0);
+                format!("{}%, {} left", u128::from(done) * 100 / u128::from(all), FormattedDuration(left))
+            }
+            None => format!("after {}", FormattedDuration(time)),
+        };
+        let bar = self.bar.get_or_insert_with(|| {
+            let style =
+                ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::no_length().with_style(style)
+        });
+        bar.set_message(format!("{sent} sent, {}, {how_far}", Speed(sent, time)));
+        bar.tick();
     }
 
     /// When a wait should end so that somebody who watches sees that it goes on.
@@ -63,15 +73,6 @@ impl Drop for Progress {
             bar.finish_and_clear();
         }
     }
-}
-
-fn bar(all: Option<u64>, since: Duration) -> ProgressBar {
-    let (bar, template) = match all {
-        Some(all) => (ProgressBar::new(all), KNOWN_END),
-        None => (ProgressBar::no_length(), NO_KNOWN_END),
-    };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.with_style(style).with_elapsed(since)
 }
 
 /// So many datagrams in so much time.

@@ -99,13 +99,14 @@ impl Tally {
         let count = |number: u64, words: &str| (number > 0).then(|| format!("{number} {words}"));
         let losses = [
             (self.dropped > 0).then(|| {
+                let bundles = if self.drops_in_bundles { " (of those that come in bundles, the bundles)" } else { "" };
                 let dropped = self.dropped_in_words();
                 format!(
-                    "the kernel dropped {dropped}, for its buffer was full (--buffer asks for a larger one)"
+                    "the kernel dropped {dropped}{bundles}, for its buffer was full (--buffer asks for a larger one)"
                 )
             }),
-            count(self.truncated, "longer than --max-size: cut"),
-            count(self.undecodable, "undecodable: left out"),
+            count(self.truncated, "longer than --max-size and cut"),
+            count(self.undecodable, "undecodable and left out"),
         ];
         let losses: Vec<String> = losses.into_iter().flatten().collect();
         (!losses.is_empty()).then(|| format!("datagrams lost: {}", losses.join("; ")))

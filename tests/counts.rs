@@ -130,7 +130,7 @@ fn every_tool_that_receives_cuts_and_says_so() {
     peer.send_to(b"answer", asker).unwrap();
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text()), (Some(1), "answ\n"));
-    assert_eq!(finished.err, "udp-recv: datagrams lost: 1 longer than --max-size: cut\n");
+    assert_eq!(finished.err, "udp-recv: datagrams lost: 1 longer than --max-size and cut\n");
 
     let (mut chat, address) =
         Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-n", "1", "--max-size", "4", "--strict"]);
@@ -139,7 +139,7 @@ fn every_tool_that_receives_cuts_and_says_so() {
     let finished = chat.finish();
     assert_eq!(finished.code(), Some(1));
     assert!(
-        finished.err.ends_with("udp-chat: datagrams lost: 1 longer than --max-size: cut\n"),
+        finished.err.ends_with("udp-chat: datagrams lost: 1 longer than --max-size and cut\n"),
         "{}",
         finished.err
     );
