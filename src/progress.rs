@@ -38,7 +38,8 @@ impl Progress {
         // Short enough for any terminal: a line that is wrapped cannot be taken back.
         let how_far = match self.all.filter(|all| (1..=*all).contains(&done)) {
             Some(all) => {
-                let left = time.mul_f64(all as f64 / done as f64 - 1.0);
+                let left = time.as_secs_f64() * (all as f64 / done as f64 - 1.0);
+                let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
                 format!("{}%, {} left", u128::from(done) * 100 / u128::from(all), FormattedDuration(left))
             }
             None => format!("after {}", FormattedDuration(time)),
