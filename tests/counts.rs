@@ -69,7 +69,7 @@ fn what_the_kernel_dropped_is_said() {
 #[test]
 fn what_the_kernel_dropped_is_not_said_by_a_quiet_tool() {
     // Its command says for it where it listens.
-    let say = ["--", "sh", "-c", "echo listening on $UDP_ADDR; exec sleep 60"];
+    let say = ["--", "sh", "-c", "echo listening on $UDP_ADDR; exec cat"];
     let (listen, address) = stopped(&[&["--buffer", "8KiB", "-q"][..], &say].concat());
     flood(address, 500);
     listen.signal(Signal::SIGTERM);
@@ -281,11 +281,12 @@ fn a_signal_while_the_rest_is_printed_is_the_end_that_the_shell_sees() {
     for _ in 0..4 {
         socket().send_to(&b"x".repeat(40_000), address).unwrap();
     }
-    // It has received all and waits for its reader; the numbers prove that it hears.
-    while !{
+    // It has received all and waits for its reader: the numbers prove that it hears.
+    let mut told = String::new();
+    while !told.contains("received 4 (") {
         listen.signal(Signal::SIGUSR1);
-        listen.err_line_with("received ").contains("received 4 (")
-    } {}
+        told = listen.err_line_with("received ");
+    }
     listen.signal(Signal::SIGTERM);
     let mut printed = Vec::new();
     reader.read_to_end(&mut printed).unwrap();

@@ -43,6 +43,12 @@ impl Cable {
         cable
     }
 
+    /// From now on the first host puts no more on the cable than tc-tbf(8) lets it.
+    fn narrow(&self, to: &str) {
+        let words = format!("-n {} qdisc add dev cable0 root tbf {to}", self.near);
+        assert!(Command::new("tc").args(words.split(' ')).status().unwrap().success());
+    }
+
     fn start(host: &str, tool: &str, arguments: &[&str]) -> Running {
         Running::start("ip", &[&["netns", "exec", host, path(tool)], arguments].concat())
     }
@@ -178,11 +184,9 @@ fn what_is_too_long_for_a_segment_is_sent_all_the_same_and_in_order() {
 #[ignore = "needs root and ip"]
 fn a_device_without_room_loses_nothing_in_silence() {
     let cable = Cable::new("room");
-    let slow = "qdisc add dev cable0 root tbf rate 8mbit burst 3000 limit 6000";
-    let tc = Command::new("tc").args(["-n", &cable.near]).args(slow.split(' ')).status().unwrap();
-    assert!(tc.success());
+    cable.narrow("rate 8mbit burst 3000 limit 6000");
     let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0", "-n", "500", "-w", "20s"]);
-    let there = listen.err_line_with("listening on ").rsplit(' ').next().unwrap().to_owned();
+    let there = listen.await_listening().to_string();
     // Each is longer than the one before: none can be a segment.
     let lines: String = (100..600).map(|length| format!("{length:0>length$}\n")).collect();
     let mut send = Cable::start(&cable.near, "udp-send", &[&there]);
@@ -207,10 +211,9 @@ fn a_datagram_that_there_is_never_room_for_is_an_error() {
 #[ignore = "needs root and ip"]
 fn a_signal_ends_the_wait_for_a_device_that_is_stuck() {
     let cable = Cable::new("stuck");
-    let stuck = "qdisc add dev cable0 root tbf rate 8kbit burst 2000 limit 1000000";
-    assert!(Command::new("tc").args(["-n", &cable.near]).args(stuck.split(' ')).status().unwrap().success());
+    cable.narrow("rate 8kbit burst 2000 limit 1000000");
     let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0", "-n", "1"]);
-    let there = listen.err_line_with("listening on ").rsplit(' ').next().unwrap().to_owned();
+    let there = listen.await_listening().to_string();
     let text = "x".repeat(1400);
     let mut send = Cable::start(&cable.near, "udp-send", &[&there, "--repeat", "1000", "-q", &text]);
     assert_eq!(listen.line(), text);
