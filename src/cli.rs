@@ -15,6 +15,7 @@ use crate::exit::Voice;
 use crate::input::{Eol, Input};
 use crate::socket::{Options, Room, Way};
 use crate::stdio;
+use crate::tally::Tally;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
@@ -172,6 +173,16 @@ impl ReportArgs {
     #[must_use]
     pub fn voice(self, tool: &'static str) -> Voice {
         Voice::new(tool, self.quiet, self.verbose)
+    }
+
+    /// What `tool` says at the end: what was lost here and, if they are asked for, the `numbers`.
+    pub fn conclude(self, tool: &'static str, tally: &Tally, numbers: &dyn Fn(&Tally) -> String) {
+        if let Some(lost) = tally.lost_here() {
+            self.voice(tool).note(&lost);
+        }
+        if self.stats {
+            self.voice(tool).say(&numbers(tally));
+        }
     }
 
     /// Whether notes are said.

@@ -6,11 +6,12 @@ use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::batch::Batch;
 use crate::format::text::{Reader, TooLong};
 
+const CANNOT_READ: &str = "cannot read standard input";
 /// What cannot be read twice is kept in memory to be repeated, up to so many bytes.
 const KEPT: usize = 256 * 1024 * 1024;
 
@@ -95,7 +96,7 @@ impl Input {
         match &mut self.source {
             Source::Messages { are_read, .. } => *are_read = false,
             Source::Lines(reader) => {
-                reader.input_mut().rewind().map_err(cannot_read)?;
+                reader.input_mut().rewind().context(CANNOT_READ)?;
                 reader.begin_anew();
             }
         }
@@ -157,9 +158,9 @@ impl Input {
                 *are_read = true;
                 false
             }
-            Source::Lines(reader) => reader.fill(batch).map_err(|error| {
-                if error.is::<TooLong>() { error } else { error.context("cannot read standard input") }
-            })?,
+            Source::Lines(reader) => reader
+                .fill(batch)
+                .map_err(|error| if error.is::<TooLong>() { error } else { error.context(CANNOT_READ) })?,
         };
         self.eol.append(batch);
         Ok(more)
@@ -205,10 +206,6 @@ impl Tape {
         }
         Ok(())
     }
-}
-
-fn cannot_read(error: io::Error) -> anyhow::Error {
-    anyhow::Error::from(error).context("cannot read standard input")
 }
 
 impl Eol {

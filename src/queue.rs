@@ -108,14 +108,13 @@ impl<'q> Queue<'q> {
     #[must_use]
     pub fn batch(&self) -> Batch {
         let mut state = self.shared.lock();
-        let begun = state
-            .waiting
-            .back()
-            .is_some_and(|batch| !is_full(batch))
-            .then(|| state.waiting.pop_back())
-            .flatten();
-        state.held -= begun.as_ref().map_or(0, Batch::footprint);
-        begun.or_else(|| state.spare.pop()).unwrap_or_default()
+        let batch = match state.waiting.back() {
+            Some(last) if !is_full(last) => state.waiting.pop_back(),
+            _ => state.spare.pop(),
+        };
+        let batch = batch.unwrap_or_default();
+        state.held -= batch.footprint();
+        batch
     }
 
     /// Passes a batch on to be printed.

@@ -291,12 +291,7 @@ impl<'c> Chat<'c> {
     /// Says what is to be said at the end.
     fn conclude(&mut self) {
         self.receiver.count_drops(&mut self.tally);
-        if let Some(lost) = self.tally.lost_here() {
-            self.args.voice().note(&lost);
-        }
-        if self.args.report.stats {
-            self.args.voice().say(&self.tally.all());
-        }
+        self.args.report.conclude(TOOL, &self.tally, &Tally::all);
     }
 
     fn verdict(&self) -> Verdict {

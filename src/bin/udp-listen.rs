@@ -252,12 +252,7 @@ impl<'l> Listener<'l> {
         }
         self.receiver.count_drops(&mut self.tally);
         self.tally.undecodable = self.queue.undecodable();
-        if let Some(lost) = self.tally.lost_here() {
-            self.args.voice().note(&lost);
-        }
-        if self.args.report.stats {
-            self.args.voice().say(&self.tally.receiving());
-        }
+        self.args.report.conclude(TOOL, &self.tally, &Tally::receiving);
         printed.map(|_| ())
     }
 

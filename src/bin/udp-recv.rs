@@ -85,7 +85,7 @@ fn run(args: &Args, task: &Task<'_>) -> Result<Verdict> {
         Task::Wait(here) => wait_for_one(args, here, &mut tally),
         Task::Ask(there) => ask_all(args, there, &mut tally),
     };
-    args.conclude(&tally);
+    args.report.conclude(TOOL, &tally, &Tally::all);
     done.map(|()| Verdict::of(&tally, args.receiving.strict))
 }
 
@@ -111,16 +111,6 @@ impl Args {
 
     fn voice(&self) -> Voice {
         self.report.voice(TOOL)
-    }
-
-    /// Says what is to be said at the end.
-    fn conclude(&self, tally: &Tally) {
-        if let Some(lost) = tally.lost_here() {
-            self.voice().note(&lost);
-        }
-        if self.report.stats {
-            self.voice().say(&tally.all());
-        }
     }
 }
 

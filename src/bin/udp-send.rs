@@ -84,8 +84,7 @@ struct Outbox<'o> {
     sender: Sender<'o>,
     pace: Option<Pace>,
     progress: Progress,
-    /// Which bytes of the input the batch came from, and how far in the input we are.
-    filled: Range<u64>,
+    /// How many bytes of the input have been sent.
     done: u64,
     tally: Tally,
     /// How many of those that came back have been spoken of.
@@ -102,7 +101,6 @@ impl<'o> Outbox<'o> {
             sender: Sender::new(socket, signals)?,
             pace: args.rate.map(|rate| Pace::new(rate, Instant::now())),
             progress: Progress::new(input.size().map(|size| size.saturating_mul(args.repeat)), is_watched),
-            filled: 0..0,
             done: 0,
             tally: Tally::default(),
             said: 0,
@@ -129,16 +127,16 @@ impl<'o> Outbox<'o> {
             self.wait_for_input(input)?;
             let before = input.read();
             more = input.fill(&mut batch)?;
-            self.filled = before..input.read();
+            let filled = before..input.read();
             let encoded = encoding.encode(&mut batch);
-            self.send(&batch, input)?;
+            self.send(&batch, input, &filled)?;
             encoded.map_err(|error| self.cannot_send(anyhow!(error.what), input, error.ordinal))?;
         }
         Ok(())
     }
 
-    /// Sends a batch, at the rate that was asked for.
-    fn send(&mut self, batch: &Batch, input: &Input) -> Result<()> {
+    /// Sends a batch, which was made of the bytes `filled` of the input, at the rate that was asked for.
+    fn send(&mut self, batch: &Batch, input: &Input, filled: &Range<u64>) -> Result<()> {
         let mut next = 0;
         while next < batch.len() {
             let burst = self.wait_for_turn(batch.len() - next)?;
@@ -151,7 +149,7 @@ impl<'o> Outbox<'o> {
                 self.look_up()?;
             }
             next += sent;
-            self.done = done(&self.filled, next, batch.len());
+            self.done = filled.start + (filled.end - filled.start) * next as u64 / batch.len() as u64;
             self.progress.note(self.done, self.tally.sent);
         }
         Ok(())
@@ -248,9 +246,4 @@ impl<'o> Outbox<'o> {
     fn say(&self, what: &str) {
         self.progress.aside(|| self.args.report.voice(TOOL).say(&what));
     }
-}
-
-/// How far in the input we are, when so many of the `datagrams` are sent that were made of the bytes `filled`.
-fn done(filled: &Range<u64>, sent: usize, datagrams: usize) -> u64 {
-    filled.start + (filled.end - filled.start) * sent as u64 / datagrams as u64
 }

@@ -178,10 +178,12 @@ impl<'s> Sender<'s> {
     /// EMSGSIZE).
     fn give_up_segments(&mut self, error: Errno, group: usize) {
         let group = self.groups[group];
-        match error {
-            Errno::EIO | Errno::ENOBUFS if group.len > 1 => self.segmented_below = Some(0),
-            Errno::EINVAL | Errno::EMSGSIZE if group.len > 1 => self.segmented_below = Some(group.size),
-            _ => {}
+        if group.len > 1 {
+            match error {
+                Errno::EIO | Errno::ENOBUFS => self.segmented_below = Some(0),
+                Errno::EINVAL | Errno::EMSGSIZE => self.segmented_below = Some(group.size),
+                _ => {}
+            }
         }
     }
 

@@ -65,12 +65,12 @@ impl<'s> Sender<'s> {
 
     /// Sends one datagram. Says whether it went out: if not, a signal has come.
     pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<bool, Unsent> {
-        let unsent = |why| Unsent { ordinal: datagram.ordinal, why };
+        let why_not = |why| Unsent { ordinal: datagram.ordinal, why };
         let largest = self.largest(datagram.peer);
         if datagram.payload.len() > largest {
-            return Err(unsent(Why::TooLong { size: datagram.payload.len(), largest }));
+            return Err(why_not(Why::TooLong { size: datagram.payload.len(), largest }));
         }
-        let is_sent = self.hand_over(datagram, tally).map_err(|error| unsent(Why::Os(error)))?;
+        let is_sent = self.hand_over(datagram, tally).map_err(|error| why_not(Why::Os(error)))?;
         if is_sent {
             tally.count_sent(1, datagram.payload.len());
         }
