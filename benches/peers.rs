@@ -234,7 +234,7 @@ impl Bench {
         socket.connect(("127.0.0.1", port)).unwrap();
         let mut batch = Batch::new();
         for _ in 0..1000 {
-            batch.push(&[b'x'; 64], None);
+            batch.push(&[b'x'; 64]);
         }
         for _ in 0..self.scale.datagrams / 1000 {
             flood(&batch, &socket);

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::SystemTime;
 
 use memchr::memchr_iter;
 
@@ -24,8 +25,8 @@ pub struct Batch {
     arena: Vec<u8>,
     filled: usize,
     entries: Vec<Entry>,
-    /// Those who are behind the datagrams. Who comes twice in a row stands here once.
-    peers: Vec<SocketAddr>,
+    /// What stands on the datagrams. What comes twice in a row stands here once.
+    envelopes: Vec<Envelope>,
     /// The ordinal of the last datagram, or of the last before the first.
     last: u64,
     /// Where [`Batch::rewrite`] builds the next arena.
@@ -33,12 +34,25 @@ pub struct Batch {
 }
 
 /// Where a datagram lies in the arena, and what is known of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Entry {
-    span: Range<usize>,
+    start: usize,
+    len: u32,
+    size: u32,
     ordinal: u64,
-    /// How many of the peers have come by then: the last of them is this one's. 0 is nobody.
-    peer: u32,
+    /// How many of the envelopes have come by then: the last of them is this one's. 0 is an empty one.
+    envelope: u32,
+}
+
+/// What is known of a datagram that was addressed, beside its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// Who sent it, or who it is for. `None` where the socket has only one peer.
+    pub peer: Option<SocketAddr>,
+    /// Where on this machine it arrived, if that was asked for.
+    pub local: Option<SocketAddr>,
+    /// When it arrived, if that was asked for, or when it was recorded.
+    pub time: Option<SystemTime>,
 }
 
 /// One datagram of a batch.
@@ -46,10 +60,23 @@ struct Entry {
 pub struct Datagram<'b> {
     /// Its bytes, without any header.
     pub payload: &'b [u8],
-    /// Who sent it, or who it is for. `None` where the socket has only one peer.
-    pub peer: Option<SocketAddr>,
+    /// How many of them came over the wire: more, if it was cut, and another number in another charset.
+    pub size: usize,
+    /// Who is behind it, where and when.
+    pub envelope: &'b Envelope,
     /// Its place among all that a run has read or received, from 1: the number of its line.
     pub ordinal: u64,
+}
+
+/// What stands on a datagram of which nothing is known.
+static NOTHING_KNOWN: Envelope = Envelope { peer: None, local: None, time: None };
+
+impl Envelope {
+    /// The envelope of what comes from `peer`, or goes there.
+    #[must_use]
+    pub fn of(peer: SocketAddr) -> Self {
+        Self { peer: Some(peer), ..Self::default() }
+    }
 }
 
 impl Batch {
@@ -63,12 +90,24 @@ impl Batch {
     pub fn clear(&mut self) {
         self.filled = 0;
         self.entries.clear();
-        self.peers.clear();
+        self.envelopes.clear();
     }
 
     /// The next datagram is the one after the `last`.
     pub fn number_after(&mut self, last: u64) {
         self.last = last;
+    }
+
+    /// From now on this stands on every datagram that is taken, until the batch is cleared.
+    pub fn address(&mut self, envelope: Envelope) {
+        if self.envelopes.last() != Some(&envelope) {
+            self.envelopes.push(envelope);
+        }
+    }
+
+    /// Leaves out the datagrams from this ordinal on.
+    pub fn end_before(&mut self, ordinal: u64) {
+        self.entries.truncate(self.entries.partition_point(|entry| entry.ordinal < ordinal));
     }
 
     /// How many datagrams there are.
@@ -86,7 +125,7 @@ impl Batch {
     /// How much memory is in use, in bytes.
     #[must_use]
     pub fn footprint(&self) -> usize {
-        self.filled + self.entries.len() * size_of::<Entry>() + self.peers.len() * size_of::<SocketAddr>()
+        self.filled + size_of_val(&self.entries[..]) + size_of_val(&self.envelopes[..])
     }
 
     /// The datagrams, in order.
@@ -98,11 +137,7 @@ impl Batch {
     /// Those of the datagrams whose places, from 0, lie in `places`.
     #[must_use]
     pub fn part(&self, places: Range<usize>) -> impl ExactSizeIterator<Item = Datagram<'_>> {
-        self.entries[places].iter().map(|entry| Datagram {
-            payload: &self.arena[entry.span.clone()],
-            peer: entry.peer(&self.peers),
-            ordinal: entry.ordinal,
-        })
+        self.entries[places].iter().map(|entry| entry.datagram(&self.arena, &self.envelopes))
     }
 
     /// At least `least` bytes behind those in use, for the next bytes to be written to.
@@ -117,21 +152,20 @@ impl Batch {
     }
 
     /// Makes a datagram of the next `len` bytes of [`Batch::spare`].
-    pub fn take(&mut self, len: usize, peer: Option<SocketAddr>) {
-        let span = self.filled..self.filled + len;
-        self.filled = span.end;
-        self.last += 1;
-        let peer = peer.map_or(0, |peer| self.meet(peer));
-        self.entries.push(Entry { span, ordinal: self.last, peer });
+    pub fn take(&mut self, len: usize) {
+        self.take_cut(len, len);
     }
 
-    /// Notes `peer` and says how many there are by now.
-    fn meet(&mut self, peer: SocketAddr) -> u32 {
-        if self.peers.last() != Some(&peer) {
-            self.peers.push(peer);
-        }
-        u32::try_from(self.peers.len())
-            .expect("the datagrams of four thousand million peers fit in no memory")
+    /// Makes a datagram of the next `size` bytes of [`Batch::spare`], and keeps only the first `len`.
+    pub fn take_cut(&mut self, size: usize, len: usize) {
+        self.enter(self.filled, size, len);
+        self.filled += size;
+    }
+
+    fn enter(&mut self, start: usize, size: usize, len: usize) {
+        self.last += 1;
+        let envelope = count(self.envelopes.len());
+        self.entries.push(Entry { start, len: count(len), size: count(size), ordinal: self.last, envelope });
     }
 
     /// Makes a datagram of every run of bytes that an `end` ends, among the next `len` bytes of
@@ -139,9 +173,11 @@ impl Batch {
     pub fn take_ended(&mut self, len: usize, end: u8) -> usize {
         let begin = self.filled;
         let mut start = begin;
+        let envelope = count(self.envelopes.len());
         for at in memchr_iter(end, &self.arena[begin..begin + len]) {
             self.last += 1;
-            self.entries.push(Entry { span: start..begin + at, ordinal: self.last, peer: 0 });
+            let size = count(begin + at - start);
+            self.entries.push(Entry { start, len: size, size, ordinal: self.last, envelope });
             start = begin + at + 1;
         }
         self.filled = start;
@@ -154,53 +190,46 @@ impl Batch {
     }
 
     /// Appends a copy of `payload` as a datagram.
-    pub fn push(&mut self, payload: &[u8], peer: Option<SocketAddr>) {
+    pub fn push(&mut self, payload: &[u8]) {
         self.spare(payload.len())[..payload.len()].copy_from_slice(payload);
-        self.take(payload.len(), peer);
+        self.take(payload.len());
     }
 
     /// Puts other bytes in the place of every payload: `rewrite` appends them to its second argument.
-    ///
-    /// A datagram for which it returns `false` is left out. An error ends the work and is returned;
-    /// the batch then holds what came before.
-    pub fn rewrite<E>(
-        &mut self,
-        mut rewrite: impl FnMut(Datagram<'_>, &mut Vec<u8>) -> Result<bool, E>,
-    ) -> Result<(), E> {
-        let mut result = Ok(());
-        let mut kept = 0;
-        self.rewritten.clear();
-        for index in 0..self.entries.len() {
-            let entry = self.entries[index].clone();
-            let start = self.rewritten.len();
-            let datagram = Datagram {
-                payload: &self.arena[entry.span.clone()],
-                peer: entry.peer(&self.peers),
-                ordinal: entry.ordinal,
-            };
-            match rewrite(datagram, &mut self.rewritten) {
-                Ok(true) => {
-                    self.entries[kept] = Entry { span: start..self.rewritten.len(), ..self.entries[index] };
-                    kept += 1;
-                }
-                Ok(false) => self.rewritten.truncate(start),
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
+    /// A datagram for which it returns `false` is left out.
+    pub fn rewrite(&mut self, mut rewrite: impl FnMut(Datagram<'_>, &mut Vec<u8>) -> bool) {
+        let (arena, envelopes, rewritten) = (&self.arena, &self.envelopes, &mut self.rewritten);
+        rewritten.clear();
+        self.entries.retain_mut(|entry| {
+            let start = rewritten.len();
+            let is_kept = rewrite(entry.datagram(arena, envelopes), rewritten);
+            if is_kept {
+                (entry.start, entry.len) = (start, count(rewritten.len() - start));
+            } else {
+                rewritten.truncate(start);
             }
-        }
-        self.entries.truncate(kept);
+            is_kept
+        });
         std::mem::swap(&mut self.arena, &mut self.rewritten);
-        self.filled = self.entries.last().map_or(0, |entry| entry.span.end);
-        result
+        self.filled = self.arena.len();
     }
 }
 
 impl Entry {
-    fn peer(&self, met: &[SocketAddr]) -> Option<SocketAddr> {
-        (self.peer as usize).checked_sub(1).map(|last| met[last])
+    fn datagram<'b>(&self, arena: &'b [u8], envelopes: &'b [Envelope]) -> Datagram<'b> {
+        let last = (self.envelope as usize).checked_sub(1);
+        Datagram {
+            payload: &arena[self.start..self.start + self.len as usize],
+            size: self.size as usize,
+            envelope: last.map_or(&NOTHING_KNOWN, |last| &envelopes[last]),
+            ordinal: self.ordinal,
+        }
     }
+}
+
+/// A number of bytes, or of envelopes, in a batch.
+fn count(number: usize) -> u32 {
+    u32::try_from(number).expect("no batch holds so much")
 }
 
 #[cfg(test)]
@@ -215,10 +244,20 @@ mod tests {
     fn datagrams_lie_where_they_were_taken() {
         let mut batch = Batch::new();
         batch.spare(8)[..8].copy_from_slice(b"one\ntwo\n");
-        batch.take(3, None);
+        batch.take(3);
         batch.skip(1);
-        batch.take(3, None);
+        batch.take(3);
         assert_eq!(payloads(&batch), [b"one", b"two"]);
+    }
+
+    #[test]
+    fn of_what_is_cut_the_size_is_kept() {
+        let mut batch = Batch::new();
+        batch.spare(6)[..6].copy_from_slice(b"onetwo");
+        batch.take_cut(3, 2);
+        batch.take(3);
+        let all: Vec<_> = batch.iter().map(|datagram| (datagram.payload, datagram.size)).collect();
+        assert_eq!(all, [(b"on".as_slice(), 3), (b"two", 3)]);
     }
 
     #[test]
@@ -227,7 +266,7 @@ mod tests {
         batch.spare(9).copy_from_slice(b"one\n\ntwo.");
         assert_eq!(batch.take_ended(8, b'\n'), 5);
         assert_eq!(payloads(&batch), [b"one".as_slice(), b""]);
-        batch.take(3, None);
+        batch.take(3);
         assert_eq!(payloads(&batch)[2], b"two");
     }
 
@@ -235,52 +274,41 @@ mod tests {
     fn ordinals_go_on_where_they_are_told_to() {
         let mut batch = Batch::new();
         batch.number_after(6);
-        batch.push(b"a", None);
-        batch.push(b"b", None);
+        batch.push(b"a");
+        batch.push(b"b");
         assert_eq!(batch.iter().map(|datagram| datagram.ordinal).collect::<Vec<_>>(), [7, 8]);
+        batch.end_before(8);
+        assert_eq!(payloads(&batch), [b"a"]);
     }
 
     #[test]
-    fn every_datagram_keeps_its_peer() {
-        let [one, two] = ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| Some(peer.parse().unwrap()));
+    fn every_datagram_keeps_its_envelope() {
+        let [one, two] = ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| Envelope::of(peer.parse().unwrap()));
+        let later = Envelope { time: Some(SystemTime::UNIX_EPOCH), ..two };
         let mut batch = Batch::new();
-        let peers = [None, one, one, two, None, one];
-        for peer in peers {
-            batch.push(b"", peer);
+        let envelopes = [Envelope::default(), one, one, two, later, one];
+        for envelope in envelopes {
+            batch.address(envelope);
+            batch.push(b"");
         }
-        assert_eq!(batch.iter().map(|datagram| datagram.peer).collect::<Vec<_>>(), peers);
+        assert_eq!(batch.iter().map(|datagram| *datagram.envelope).collect::<Vec<_>>(), envelopes);
         batch.clear();
-        batch.push(b"", two);
-        assert_eq!(batch.iter().next().unwrap().peer, two);
+        batch.push(b"");
+        assert_eq!(*batch.iter().next().unwrap().envelope, Envelope::default());
     }
 
     #[test]
     fn a_rewrite_leaves_out_what_it_is_told_to() {
         let mut batch = Batch::new();
         for payload in [b"a", b"b", b"c"] {
-            batch.push(payload, None);
+            batch.push(payload);
         }
-        let done: Result<(), ()> = batch.rewrite(|datagram, out| {
+        batch.rewrite(|datagram, out| {
             out.extend(datagram.payload.repeat(2));
-            Ok(datagram.payload != b"b")
+            datagram.payload != b"b"
         });
-        assert_eq!(done, Ok(()));
         assert_eq!(payloads(&batch), [b"aa", b"cc"]);
-    }
-
-    #[test]
-    fn a_rewrite_that_fails_keeps_what_came_before() {
-        let mut batch = Batch::new();
-        for payload in [b"a", b"b", b"c"] {
-            batch.push(payload, None);
-        }
-        let done = batch.rewrite(|datagram, out| {
-            out.extend(datagram.payload);
-            if datagram.payload == b"b" { Err(datagram.ordinal) } else { Ok(true) }
-        });
-        assert_eq!(done, Err(2));
-        assert_eq!(payloads(&batch), [b"a"]);
-        batch.push(b"next", None);
-        assert_eq!(payloads(&batch), [b"a".as_slice(), b"next"]);
+        batch.push(b"next");
+        assert_eq!(payloads(&batch), [b"aa".as_slice(), b"cc", b"next"]);
     }
 }

@@ -60,6 +60,12 @@ impl Company {
         Ok(company)
     }
 
+    /// Which versions of IP are spoken.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
     /// Where a line goes, and what of it. A line that only chooses a peer goes nowhere.
     pub fn route<'l>(&mut self, line: &'l [u8]) -> Result<(&'l [u8], Vec<SocketAddr>)> {
         match understand(line)? {

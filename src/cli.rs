@@ -8,11 +8,15 @@ use std::ffi::OsString;
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use anyhow::{Context, ensure};
+
 use self::value::{count, duration, payload_size, size};
 use crate::encoding::{Charset, Encoding, Policy};
 use crate::endpoint::Family;
 use crate::exit::Voice;
+use crate::format::{Format, Reading, To, Writing};
 use crate::input::{Eol, Input};
+use crate::net::Receiver;
 use crate::socket::{Options, Room, Way};
 use crate::stdio;
 use crate::tally::Tally;
@@ -35,6 +39,33 @@ pub struct EolArgs {
     /// Append an end of line to every text that is sent
     #[arg(long, value_name = "END", default_value = "none")]
     pub eol: Eol,
+}
+
+/// How datagrams stand in the pipe.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct FormatArgs {
+    /// How datagrams stand in the pipe
+    #[arg(short, long, value_name = "NAME", default_value = "text")]
+    pub format: Format,
+}
+
+/// How the two sides of a conversation stand in the pipe.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ConversationArgs {
+    /// How datagrams stand in the pipe
+    #[arg(short, long, value_name = "NAME", default_value = "text", value_parser = conversation_format())]
+    format: Format,
+}
+
+/// How an input in any format is read.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ReadingArgs {
+    /// Make a datagram of every so many bytes of raw input
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub block: Option<usize>,
+    /// Count what cannot be sent because it is malformed, and go on
+    #[arg(long)]
+    pub skip_bad: bool,
 }
 
 /// The charset on the wire, of a tool that sends and perhaps receives.
@@ -130,11 +161,11 @@ pub struct SendingSocketArgs {
 
 impl MessageArgs {
     /// What is sent: the messages, or standard input where there are none.
-    pub fn input(&self) -> anyhow::Result<Input> {
+    pub fn input(&self, reading: Reading) -> anyhow::Result<Input> {
         if self.messages.is_empty() {
-            return Ok(Input::lines(stdio::input()?, self.eol.eol));
+            return Ok(Input::stream(stdio::input()?, reading, self.eol.eol));
         }
-        Ok(Input::messages(self.messages.clone(), self.eol.eol))
+        Ok(Input::messages(self.messages.clone(), &reading, self.eol.eol))
     }
 
     /// Whether a message was given.
@@ -142,9 +173,98 @@ impl MessageArgs {
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
+
+    /// What was given that does not mean something to every format.
+    #[must_use]
+    pub fn given(&self) -> Given {
+        Given { eol: self.eol.eol != Eol::None, message: !self.is_empty(), ..Given::default() }
+    }
+}
+
+impl FormatArgs {
+    /// How an input in this format is read, whose datagrams go there.
+    #[must_use]
+    pub fn reading(self, args: ReadingArgs, encoding: Encoding, to: To) -> Reading {
+        Reading { format: self.format, block: args.block, encoding, to }
+    }
+
+    /// How this format is written. Bytes that are no text do not go to a terminal.
+    pub fn writing(self, encoding: Encoding, show_peer: bool, for_terminal: bool) -> anyhow::Result<Writing> {
+        let Self { format } = self;
+        ensure!(
+            !(for_terminal && format.is_binary()),
+            "cannot write {format} to a terminal, which might obey what is in it; \
+             send the output elsewhere, or look at it with --format escaped or hex"
+        );
+        Ok(Writing { format, encoding, show_peer, for_terminal })
+    }
+
+    /// A receiver on `socket`, which tells as much of each datagram as this format has room for.
+    pub fn receiver(self, socket: &UdpSocket, max_size: Option<usize>) -> anyhow::Result<Receiver<'_>> {
+        let mut receiver = Receiver::new(socket, max_size);
+        if self.format.has_addresses() {
+            receiver.ask_when_and_where().context("cannot ask a socket for the times of datagrams")?;
+        }
+        Ok(receiver)
+    }
+
+    /// What is wrong with an argument that means nothing to this format, if one was given.
+    #[must_use]
+    pub fn conflict(self, given: Given) -> Option<String> {
+        let Self { format } = self;
+        let text = "text, raw, nul or escaped";
+        let conflicts = [
+            (given.encoding && !format.has_charset(), "--encoding", format!("{text}, or json")),
+            (given.eol && !format.is_text(), "--eol", text.to_owned()),
+            (
+                given.show_peer && !format.has_lines(),
+                "--show-peer",
+                "text, nul, hex, base64 or escaped".to_owned(),
+            ),
+            (given.block && format != Format::Raw, "--block", "raw".to_owned()),
+            (given.replay && !format.has_addresses(), "--replay", "json or pcap".to_owned()),
+        ];
+        if given.message && !format.has_messages() {
+            return Some(format!("a MESSAGE cannot be written in {format}; give it on standard input"));
+        }
+        let (_, option, formats) = conflicts.into_iter().find(|(is_given, ..)| *is_given)?;
+        Some(format!("{option} means nothing to --format {format}; it goes with {formats}"))
+    }
+}
+
+/// Which arguments were given that do not mean something to every format.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them may be given or not")]
+pub struct Given {
+    /// A charset.
+    pub encoding: bool,
+    /// An end of line.
+    pub eol: bool,
+    /// The sender before each datagram.
+    pub show_peer: bool,
+    /// The size of a block.
+    pub block: bool,
+    /// The gaps of a record.
+    pub replay: bool,
+    /// A datagram on the command line.
+    pub message: bool,
+}
+
+impl ConversationArgs {
+    /// The same as any format.
+    #[must_use]
+    pub fn format(self) -> FormatArgs {
+        FormatArgs { format: self.format }
+    }
 }
 
 impl EncodingArgs {
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_given(self) -> bool {
+        self.encoding.is_some()
+    }
+
     /// The charset in force.
     #[must_use]
     pub fn encoding(self) -> Encoding {
@@ -153,6 +273,12 @@ impl EncodingArgs {
 }
 
 impl DecodingArgs {
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_given(self) -> bool {
+        self.encoding.is_some()
+    }
+
     /// The charset in force.
     #[must_use]
     pub fn encoding(self) -> Encoding {
@@ -233,6 +359,16 @@ impl SendingSocketArgs {
     }
 }
 
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
+    }
+}
+
 impl ValueEnum for Eol {
     fn value_variants<'a>() -> &'a [Self] {
         &[Self::None, Self::Lf, Self::Crlf]
@@ -262,6 +398,13 @@ impl ValueEnum for Policy {
             Self::XmlCharRefReplace => "xmlcharrefreplace",
         }))
     }
+}
+
+/// Formats in which a person or a program can write one line and read one line.
+fn conversation_format() -> impl TypedValueParser<Value = Format> {
+    const FORMATS: [Format; 5] = [Format::Text, Format::Hex, Format::Base64, Format::Escaped, Format::Json];
+    let names = FORMATS.iter().filter_map(ValueEnum::to_possible_value);
+    PossibleValuesParser::new(names).try_map(|name| Format::from_str(&name, false))
 }
 
 /// Policies for what is received: there is nothing to refer to by its number in XML.

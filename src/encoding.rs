@@ -60,16 +60,29 @@ pub struct Undecodable {
 }
 
 impl Encoding {
-    /// Puts the texts of a batch into the charset of the wire.
-    ///
-    /// An error ends the work; the batch then holds what came before.
-    pub fn encode(&self, batch: &mut Batch) -> Result<(), Unencodable> {
-        let Some(charset) = self.charset else { return Ok(()) };
-        let policy = self.errors.unwrap_or(Policy::Strict);
-        batch.rewrite(|datagram, out| match encode(charset, policy, datagram.payload, out) {
-            Ok(()) => Ok(true),
-            Err(what) => Err(Unencodable { ordinal: datagram.ordinal, what }),
-        })
+    /// Puts the texts of a batch into the charset of the wire. What cannot be put into it is left out of
+    /// the batch and returned.
+    pub fn encode(&self, batch: &mut Batch) -> Vec<Unencodable> {
+        let mut unencodable = Vec::new();
+        if self.charset.is_some() {
+            batch.rewrite(|datagram, out| {
+                let encoded = self.encode_text(datagram.payload, out);
+                let left_out = encoded.map_err(|what| Unencodable { ordinal: datagram.ordinal, what }).err();
+                let is_kept = left_out.is_none();
+                unencodable.extend(left_out);
+                is_kept
+            });
+        }
+        unencodable
+    }
+
+    /// Appends `text` to `out` in the charset of the wire, or says what in it stands in the way.
+    pub fn encode_text(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+        if let Some(charset) = self.charset {
+            return encode(charset, self.errors.unwrap_or(Policy::Strict), text, out);
+        }
+        out.extend(text);
+        Ok(())
     }
 
     /// Turns what came over the wire into UTF-8. What a strict reading cannot take is left out of
@@ -79,17 +92,25 @@ impl Encoding {
         let Some(charset) = self.charset else { return undecodable };
         let policy = self.errors.unwrap_or(Policy::BackslashReplace);
         let mut text = String::new();
-        let Ok(()) = batch.rewrite(|datagram, out| {
+        batch.rewrite(|datagram, out| {
             text.clear();
             let read = decode(charset, policy, datagram.payload, &mut text);
             out.extend(text.as_bytes());
-            if let Err(what) = read {
-                undecodable.push(Undecodable { peer: datagram.peer, what });
-                return Ok(false);
-            }
-            Ok::<_, std::convert::Infallible>(true)
+            let left_out = read.map_err(|what| Undecodable { peer: datagram.envelope.peer, what }).err();
+            let is_kept = left_out.is_none();
+            undecodable.extend(left_out);
+            is_kept
         });
         undecodable
+    }
+
+    /// What came over the wire as text, if it is text: in the charset, or else in UTF-8. What is none is
+    /// text still where a policy was named that makes it one. `room` is for what has to be rewritten.
+    pub fn text<'p>(&self, payload: &'p [u8], room: &'p mut String) -> Option<&'p str> {
+        let Some(charset) = self.charset else { return std::str::from_utf8(payload).ok() };
+        room.clear();
+        decode(charset, self.errors.unwrap_or(Policy::Strict), payload, room).ok()?;
+        Some(room)
     }
 }
 

@@ -69,6 +69,12 @@ impl Endpoint {
         Ok(Self { text: text.to_owned(), host: parse_host(host)?, port: parse_port(port, host)? })
     }
 
+    /// Any address of this machine, and any port that is free: `:0`.
+    #[must_use]
+    pub fn anywhere() -> Self {
+        Self { text: ":0".to_owned(), host: None, port: Port::Number(0) }
+    }
+
     /// An endpoint to send from: as [`Endpoint::here`], and an address may stand alone.
     pub fn source(text: &str) -> Result<Self, BadEndpoint> {
         match bare_address(text) {

@@ -19,6 +19,16 @@ pub fn line(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// The first character of `text`, in quotes.
+#[must_use]
+pub fn first(text: &[u8]) -> String {
+    let chunk = text.utf8_chunks().next();
+    let len = chunk.and_then(|chunk| chunk.valid().chars().next()).map_or(1, char::len_utf8);
+    let mut shown = Vec::new();
+    line(&text[..len.min(text.len())], &mut shown);
+    format!("'{}'", String::from_utf8_lossy(&shown))
+}
+
 /// Every byte as `\xNN`.
 #[must_use]
 pub fn bytes(bytes: &[u8]) -> String {
@@ -41,7 +51,7 @@ fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 
 /// Control characters but the tab; the bidirectional formatting characters of UAX #9, section 2;
 /// the line and paragraph separators. All of them lie below U+FFFF.
-fn is_unsafe(c: char) -> bool {
+pub(crate) fn is_unsafe(c: char) -> bool {
     let bidi =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     (c.is_control() && c != '\t') || bidi || matches!(c, '\u{2028}' | '\u{2029}')

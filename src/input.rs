@@ -1,4 +1,5 @@
-//! What a tool is to send: the MESSAGEs of its command line, or else the lines of a stream.
+//! What a tool is to send: the MESSAGEs of its command line, or else what stands in a stream; with its
+//! ends of line, and in the charset of the wire.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -9,23 +10,35 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Context, Result};
 
 use crate::batch::Batch;
-use crate::format::text::{Reader, TooLong};
+use crate::encoding::Encoding;
+use crate::format::{Bad, Format, Reader, Reading, Record};
 
 const CANNOT_READ: &str = "cannot read standard input";
 /// What cannot be read twice is kept in memory to be repeated, up to so many bytes.
 const KEPT: usize = 256 * 1024 * 1024;
 
-/// Datagrams to be, and how each of them ends.
+/// Datagrams to be.
 #[derive(Debug)]
 pub struct Input {
     source: Source,
+    format: Format,
+    encoding: Encoding,
     eol: Eol,
 }
 
 #[derive(Debug)]
 enum Source {
-    Messages { messages: Vec<OsString>, are_read: bool },
-    Lines(Reader<Tape>),
+    Messages { messages: Vec<OsString>, record: Option<Record>, are_read: bool },
+    Stream(Box<Reader<Tape>>),
+}
+
+/// What one look at an input has come to, beside datagrams.
+#[derive(Debug)]
+pub struct Filled {
+    /// Whether there may be more.
+    pub more: bool,
+    /// What was left out of the batch because it is no datagram.
+    pub bad: Vec<Bad>,
 }
 
 /// A stream that can be read again from where it began.
@@ -65,20 +78,23 @@ pub enum Eol {
 impl Input {
     /// Each message is a datagram.
     #[must_use]
-    pub fn messages(messages: Vec<OsString>, eol: Eol) -> Self {
-        Self { source: Source::Messages { messages, are_read: false }, eol }
+    pub fn messages(messages: Vec<OsString>, reading: &Reading, eol: Eol) -> Self {
+        let source = Source::Messages { messages, record: Record::new(reading), are_read: false };
+        Self { source, format: reading.format, encoding: reading.encoding, eol }
     }
 
-    /// Each line of `file` is a datagram.
+    /// What is read from `file` are datagrams.
     #[must_use]
-    pub fn lines(file: File, eol: Eol) -> Self {
-        Self { source: Source::Lines(Reader::new(Tape { file, read: 0, again: Again::Never })), eol }
+    pub fn stream(file: File, reading: Reading, eol: Eol) -> Self {
+        let (format, encoding) = (reading.format, reading.encoding);
+        let tape = Tape { file, read: 0, again: Again::Never };
+        Self { source: Source::Stream(Box::new(Reader::new(tape, reading))), format, encoding, eol }
     }
 
     /// From now on what is read is kept, so that [`Input::rewind`] can go back to it.
     #[must_use]
     pub fn repeatable(mut self) -> Self {
-        if let Source::Lines(reader) = &mut self.source {
+        if let Source::Stream(reader) = &mut self.source {
             let tape = reader.input_mut();
             // Some devices let themselves be rewound, and then give something else.
             let begin = tape
@@ -95,7 +111,7 @@ impl Input {
     pub fn rewind(&mut self) -> Result<()> {
         match &mut self.source {
             Source::Messages { are_read, .. } => *are_read = false,
-            Source::Lines(reader) => {
+            Source::Stream(reader) => {
                 reader.input_mut().rewind().context(CANNOT_READ)?;
                 reader.begin_anew();
             }
@@ -106,7 +122,7 @@ impl Input {
     /// What to wait for before [`Input::fill`]. Messages are always there, and so is what is in memory.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        let Source::Lines(reader) = &self.source else { return None };
+        let Source::Stream(reader) = &self.source else { return None };
         let tape = reader.input();
         (!matches!(tape.again, Again::Replayed(..))).then(|| tape.file.as_fd())
     }
@@ -114,7 +130,7 @@ impl Input {
     /// Whether a person types it.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        matches!(&self.source, Source::Lines(reader) if reader.input().file.is_terminal())
+        matches!(&self.source, Source::Stream(reader) if reader.input().file.is_terminal())
     }
 
     /// How many bytes of a stream have been read.
@@ -122,14 +138,14 @@ impl Input {
     pub fn read(&self) -> u64 {
         match &self.source {
             Source::Messages { .. } => 0,
-            Source::Lines(reader) => reader.input().read,
+            Source::Stream(reader) => reader.input().read,
         }
     }
 
     /// How many bytes there are left of a stream, if it is known.
     #[must_use]
     pub fn size(&self) -> Option<u64> {
-        let Source::Lines(reader) = &self.source else { return None };
+        let Source::Stream(reader) = &self.source else { return None };
         let mut file = &reader.input().file;
         let whole = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
         Some(whole.saturating_sub(file.stream_position().ok()?))
@@ -140,30 +156,68 @@ impl Input {
     pub fn noun(&self) -> &'static str {
         match self.source {
             Source::Messages { .. } => "message",
-            Source::Lines(_) => "line",
+            Source::Stream(_) => self.format.noun(),
         }
     }
 
-    /// Fills `batch` with what is there now, and says whether there may be more.
-    pub fn fill(&mut self, batch: &mut Batch) -> Result<bool> {
+    /// What of a stream was passed over because it is nothing to be sent, in words.
+    #[must_use]
+    pub fn passed_over(&self) -> Option<String> {
+        match &self.source {
+            Source::Messages { .. } => None,
+            Source::Stream(reader) => reader.passed_over(),
+        }
+    }
+
+    /// Fills `batch` with what is there now.
+    pub fn fill(&mut self, batch: &mut Batch) -> Result<Filled> {
+        let mut bad = Vec::new();
         let more = match &mut self.source {
-            Source::Messages { messages, are_read } => {
+            Source::Messages { messages, record, are_read } => {
                 batch.clear();
-                batch.number_after(0);
-                if !*are_read {
-                    for message in messages.iter() {
-                        batch.push(message.as_bytes(), None);
+                let messages = if *are_read { &[][..] } else { messages };
+                for (ordinal, message) in (1..).zip(messages) {
+                    batch.number_after(ordinal - 1);
+                    let message = message.as_bytes();
+                    let Some(record) = record else {
+                        batch.push(message);
+                        continue;
+                    };
+                    if let Err(what) = record.read(message, batch) {
+                        bad.push(Bad { ordinal, what, is_the_end: false });
                     }
                 }
                 *are_read = true;
                 false
             }
-            Source::Lines(reader) => reader
-                .fill(batch)
-                .map_err(|error| if error.is::<TooLong>() { error } else { error.context(CANNOT_READ) })?,
+            Source::Stream(reader) => reader.fill(batch, &mut bad).context(CANNOT_READ)?,
         };
-        self.eol.append(batch);
-        Ok(more)
+        if self.format.is_text() {
+            self.eol.append(batch);
+            let unencodable = self.encoding.encode(batch).into_iter();
+            bad.extend(unencodable.map(|bad| Bad {
+                ordinal: bad.ordinal,
+                what: bad.what,
+                is_the_end: false,
+            }));
+        }
+        Ok(Filled { more, bad })
+    }
+}
+
+impl Filled {
+    /// What ends the work, if anything does: the first that is no datagram, and `batch` then ends before
+    /// it. Where such are to be skipped, `skip` is told of them, and only one ends the work behind which
+    /// nothing can be read.
+    pub fn end(self, batch: &mut Batch, skip: Option<&mut dyn FnMut(&Bad)>) -> Option<Bad> {
+        if let Some(skip) = skip {
+            let (end, skipped): (Vec<_>, Vec<_>) = self.bad.into_iter().partition(|bad| bad.is_the_end);
+            skipped.iter().for_each(skip);
+            return end.into_iter().next();
+        }
+        let first = self.bad.into_iter().min_by_key(|bad| bad.ordinal)?;
+        batch.end_before(first.ordinal);
+        Some(first)
     }
 }
 
@@ -214,13 +268,13 @@ impl Eol {
         if self == Self::None {
             return;
         }
-        let Ok(()) = batch.rewrite(|datagram, out| {
+        batch.rewrite(|datagram, out| {
             out.extend(datagram.payload);
             if self == Self::Crlf && !datagram.payload.ends_with(b"\r") {
                 out.push(b'\r');
             }
             out.push(b'\n');
-            Ok::<_, std::convert::Infallible>(true)
+            true
         });
     }
 }

@@ -10,6 +10,7 @@ use std::net::UdpSocket;
 
 use anyhow::anyhow;
 
+mod ancillary;
 mod icmp;
 #[cfg(target_os = "linux")]
 pub mod linux;
@@ -110,6 +111,7 @@ impl<'s> Drops<'s> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::Envelope;
     use crate::signals::Signals;
 
     #[test]
@@ -118,7 +120,8 @@ mod tests {
         let signals = Signals::catch().unwrap();
         let mut batch = Batch::new();
         for (payload, peer) in [(b"a", &one), (b"b", &one), (b"c", &two), (b"d", &one)] {
-            batch.push(payload, Some(peer.local_addr().unwrap()));
+            batch.address(Envelope::of(peer.local_addr().unwrap()));
+            batch.push(payload);
         }
         let mut tally = Tally::default();
         let sent = Sender::new(&socket, &signals).unwrap().send(&batch, 0..4, &mut tally);

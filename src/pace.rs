@@ -1,7 +1,7 @@
-//! When datagrams may go: at a steady rate, in bursts that are small and even. It knows no socket
-//! and no clock: it is told what time it is.
+//! When datagrams may go: at a steady rate, in bursts that are small and even; or as they were recorded. It
+//! knows no socket and no clock: it is told what time it is.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A burst is what is due within so much time: the last of it is early by no more than that.
 const STEP: Duration = Duration::from_micros(200);
@@ -97,6 +97,49 @@ impl Pace {
     }
 }
 
+/// How many times as fast as it was recorded a record is replayed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    /// So many times as fast.
+    Times(f64),
+    /// As fast as it goes.
+    Max,
+}
+
+/// The schedule of a record.
+#[derive(Debug)]
+pub struct Replay {
+    speed: f64,
+    /// When the first datagram went, and when it had been recorded.
+    begun: Option<(Instant, SystemTime)>,
+    /// When the last one was due.
+    last: Option<Instant>,
+}
+
+impl Replay {
+    /// A schedule for what was recorded, so many times as fast.
+    #[must_use]
+    pub fn new(speed: f64) -> Self {
+        Self { speed, begun: None, last: None }
+    }
+
+    /// The next datagram is the first one again.
+    pub fn begin_anew(&mut self) {
+        (self.begun, self.last) = (None, None);
+    }
+
+    /// When a datagram is due that was recorded at `time`; the first one is due `now`. What has no time goes
+    /// with the one before it, and so does what is out of order.
+    pub fn due(&mut self, time: Option<SystemTime>, now: Instant) -> Instant {
+        let Some(time) = time else { return self.last.unwrap_or(now) };
+        let (start, first) = *self.begun.get_or_insert((now, time));
+        let since = time.duration_since(first).unwrap_or_default();
+        let wait = Duration::try_from_secs_f64(since.as_secs_f64() / self.speed).unwrap_or(FAR);
+        let due = start + wait.min(FAR);
+        *self.last.insert(self.last.map_or(due, |last| last.max(due)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +195,34 @@ mod tests {
         let times = times(1e3, 3_000, |wait| Duration::from_secs(if wait == 100 { 60 } else { 0 }));
         let last = times.last().unwrap().as_secs_f64();
         assert!((62.8..63.1).contains(&last), "{last}");
+    }
+
+    #[test]
+    fn a_record_keeps_its_gaps_or_a_part_of_them() {
+        let (now, recorded) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        let millis = Duration::from_millis;
+        let times = [Some(5000), Some(5030), None, Some(5010), Some(5100)]
+            .map(|at: Option<u64>| at.map(|at| recorded + millis(at)));
+        for (speed, expected) in
+            [(1.0, [0, 30, 30, 30, 100]), (2.0, [0, 15, 15, 15, 50]), (0.5, [0, 60, 60, 60, 200])]
+        {
+            let mut replay = Replay::new(speed);
+            let due = times.map(|time| replay.due(time, now) - now);
+            assert_eq!(due, expected.map(millis), "{speed}");
+            // That a datagram goes late changes nothing for the next one.
+            let later = now + millis(70);
+            assert_eq!(replay.due(times[4], later) - now, millis(expected[4]));
+            replay.begin_anew();
+            assert_eq!(replay.due(times[0], later + millis(1000)), later + millis(1000));
+        }
+    }
+
+    #[test]
+    fn a_gap_that_no_clock_can_count_does_not_overflow() {
+        let mut replay = Replay::new(1e-300);
+        let now = Instant::now();
+        replay.due(Some(SystemTime::UNIX_EPOCH), now);
+        assert_eq!(replay.due(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1)), now), now + FAR);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::batch::Batch;
 use crate::encoding::Encoding;
 use crate::exit::Voice;
-use crate::format::text::Writer;
+use crate::format::Writer;
 
 /// Turns batches into text, and says what it has to leave out.
 #[derive(Debug)]
@@ -21,13 +21,21 @@ impl Printer {
         Self { encoding, writer, voice, text: Vec::new() }
     }
 
+    /// What is to be written before the first datagram.
+    #[must_use]
+    pub fn beginning(&self) -> &'static [u8] {
+        self.writer.beginning()
+    }
+
     /// The text of the datagrams of `batch`. What cannot be decoded is left out: `count` is told how
     /// many datagrams those are, and then each is said.
     pub fn text(&mut self, batch: &mut Batch, count: impl FnOnce(u64)) -> &[u8] {
-        let undecodable = self.encoding.decode(batch);
-        count(undecodable.len() as u64);
-        for datagram in undecodable {
-            self.voice.say(&datagram);
+        if self.writer.format().is_text() {
+            let undecodable = self.encoding.decode(batch);
+            count(undecodable.len() as u64);
+            for datagram in undecodable {
+                self.voice.say(&datagram);
+            }
         }
         self.text.clear();
         self.writer.write(batch, &mut self.text);

@@ -69,6 +69,7 @@ struct State {
 impl<'q> Queue<'q> {
     /// A queue to `output` that holds `capacity` bytes.
     pub fn new(output: File, printer: Printer, capacity: usize, signals: &'q Signals) -> Result<Self> {
+        stdio::write(&output, printer.beginning())?;
         let (told, tell) = UnixStream::pair().context("cannot make a pipe")?;
         told.set_nonblocking(true)?;
         tell.set_nonblocking(true)?;

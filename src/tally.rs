@@ -31,6 +31,8 @@ pub struct Tally {
     pub obstacle: Option<Errno>,
     /// Lines that could not be understood or sent, and were passed over.
     pub unsent: u64,
+    /// What was read and is no datagram, and was passed over because that was asked for.
+    pub skipped: u64,
     /// Requests that nobody answered in time.
     pub silent: u64,
     /// Replies that came late or more than once, and were left out.
@@ -66,8 +68,10 @@ impl Tally {
     /// What was sent, and what is known of its fate, in numbers.
     #[must_use]
     pub fn sending(&self) -> String {
-        let Self { sent, sent_bytes, refused, unreachable, .. } = self;
-        format!("sent {sent} ({sent_bytes} bytes), refused {refused}, out of reach {unreachable}")
+        let Self { sent, sent_bytes, skipped, refused, unreachable, .. } = self;
+        format!(
+            "sent {sent} ({sent_bytes} bytes), refused {refused}, out of reach {unreachable}, skipped {skipped}"
+        )
     }
 
     /// What was received, and what was lost of it here, in numbers.

@@ -31,7 +31,7 @@ fn a_bad_endpoint_is_a_usage_error_that_shows_a_right_one() {
         (
             "udp-send",
             "127.0.0.1",
-            "'127.0.0.1' for '<DEST>': it has no port; write 127.0.0.1:PORT, as in 127.0.0.1:7788",
+            "'127.0.0.1' for '[DEST]': it has no port; write 127.0.0.1:PORT, as in 127.0.0.1:7788",
         ),
         ("udp-listen", "localhost", "'localhost' for '<ENDPOINT>': it has no port; write localhost:PORT"),
         (
@@ -248,7 +248,7 @@ fn an_endless_line_is_trouble() {
         shell("udp-send 127.0.0.1:9 </dev/zero"),
         (
             Some(1),
-            "udp-send: line 1 is longer than 1048576 bytes, and no datagram holds so much\n".to_owned()
+            "udp-send: cannot send line 1 to 127.0.0.1:9: it is longer than 1048576 bytes, and no datagram holds so much\n".to_owned()
         )
     );
 }

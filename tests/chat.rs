@@ -94,7 +94,7 @@ fn what_it_does_not_understand_it_says_and_goes_on() {
     chat.type_line("@[::1]:9 six");
     chat.err_line_with("cannot use [::1]:9: it has no IPv4 address, and only IPv4 is spoken here");
     chat.type_line(&"x".repeat(3_000_000));
-    chat.err_line_with("line 5 is longer than 1048576 bytes");
+    chat.err_line_with("cannot send line 5: it is longer than 1048576 bytes");
     chat.type_line("still here");
     assert_eq!(receive(&peer).0, b"still here");
     assert_eq!(chat.finish().code(), Some(1));

@@ -5,17 +5,19 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
-use clap::Parser;
+use anyhow::{Context, Result, anyhow, bail};
+use clap::error::ErrorKind as Usage;
+use clap::{CommandFactory, Parser};
 
-use udp_tools::batch::{Batch, Datagram};
+use udp_tools::batch::{Batch, Datagram, Envelope};
 use udp_tools::chat::Company;
 use udp_tools::cli::{
-    Bounds, BufferArgs, EncodingArgs, EolArgs, ReceivingArgs, ReportArgs, SendingSocketArgs,
+    Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, Given, ReceivingArgs, ReportArgs,
+    SendingSocketArgs,
 };
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::text::{TooLong, Writer};
+use udp_tools::format::{Bad, Format, Reading, Record, To, Writer};
 use udp_tools::input::{Eol, Input};
 use udp_tools::net::{IcmpErrors, Receiver, Sender, is_icmp};
 use udp_tools::print::Printer;
@@ -49,6 +51,8 @@ struct Args {
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source, default_value = ":7890")]
     bind: Endpoint,
     #[command(flatten)]
+    format: ConversationArgs,
+    #[command(flatten)]
     eol: EolArgs,
     #[command(flatten)]
     bounds: Bounds,
@@ -65,18 +69,28 @@ struct Args {
 }
 
 impl Args {
+    /// The rule that clap cannot be told: what means nothing to the format.
+    fn check(&self) -> Result<(), clap::Error> {
+        let eol = self.eol.eol != Eol::None;
+        let given = Given { encoding: self.encoding.is_given(), eol, ..Given::default() };
+        let conflict = self.format.format().conflict(given);
+        conflict.map_or(Ok(()), |what| Err(Self::command().error(Usage::ArgumentConflict, what)))
+    }
+
     fn voice(&self) -> Voice {
         self.report.voice(TOOL)
     }
 }
 
 fn main() -> ExitCode {
-    exit::conclude(TOOL, run(&Args::parse()))
+    let args = Args::parse();
+    args.check().unwrap_or_else(|usage| usage.exit());
+    exit::conclude(TOOL, run(&args))
 }
 
 fn run(args: &Args) -> Result<Verdict> {
     let options = args.socket.options();
-    let input = Input::lines(stdio::input()?, Eol::None);
+    let input = Input::stream(stdio::input()?, Reading::default(), Eol::None);
     let socket = socket::bind(&args.bind, options)?;
     args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
     let address = socket::local_address(&socket)?;
@@ -99,6 +113,7 @@ struct Chat<'c> {
     company: Company,
     sender: Sender<'c>,
     receiver: Receiver<'c>,
+    record: Option<Record>,
     icmp: Option<IcmpErrors<'c>>,
     printer: Printer,
     output: Output<'c>,
@@ -112,16 +127,19 @@ struct Chat<'c> {
 impl<'c> Chat<'c> {
     fn new(args: &'c Args, socket: &'c UdpSocket, signals: &'c Signals, company: Company) -> Result<Self> {
         let output = stdio::output(signals)?;
-        let writer = Writer { show_peer: true, for_terminal: output.is_terminal() };
+        let (format, encoding) = (args.format.format(), args.encoding.encoding());
+        let writer = Writer::new(format.writing(encoding, true, output.is_terminal())?);
+        let to = To::Company(company.family());
         Ok(Self {
             args,
             socket,
             signals,
             company,
             sender: Sender::new(socket, signals)?,
-            receiver: Receiver::new(socket, args.receiving.max_size),
+            receiver: format.receiver(socket, args.receiving.max_size)?,
+            record: Record::new(&Reading { format: format.format, encoding, to, ..Reading::default() }),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
-            printer: Printer::new(args.encoding.encoding(), writer, args.voice()),
+            printer: Printer::new(encoding, writer, args.voice()),
             output,
             batch: Batch::new(),
             lines: Batch::new(),
@@ -192,7 +210,7 @@ impl<'c> Chat<'c> {
             Err(error) => return Err(error).context("cannot receive"),
             Ok(()) => !self.batch.is_empty(),
         };
-        if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.peer)
+        if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.peer)
             && self.company.meet(peer)
         {
             self.args.voice().note(&format!("talking to {peer}"));
@@ -219,20 +237,17 @@ impl<'c> Chat<'c> {
     /// Does what the lines say that are there now. Says whether there may be more.
     fn say_lines(&mut self, typed: &mut Input) -> Result<bool> {
         let mut lines = std::mem::take(&mut self.lines);
-        let more = match typed.fill(&mut lines) {
-            Err(error) if error.is::<TooLong>() => {
-                self.complain(&error);
-                true
-            }
-            more => more?,
-        };
+        let filled = typed.fill(&mut lines)?;
+        for Bad { ordinal, what, .. } in filled.bad {
+            self.complain(&anyhow!(what).context(format!("cannot send line {ordinal}")));
+        }
         for line in lines.iter() {
             if let Err(error) = self.say(line.payload, line.ordinal) {
                 self.complain(&error);
             }
         }
         self.lines = lines;
-        Ok(more)
+        Ok(filled.more)
     }
 
     /// What cannot be done is said, and the chat goes on.
@@ -243,23 +258,55 @@ impl<'c> Chat<'c> {
 
     /// Does what a line says.
     fn say(&mut self, line: &[u8], ordinal: u64) -> Result<()> {
-        let (text, peers) = self.company.route(line)?;
-        if peers.is_empty() {
+        let format = self.args.format.format().format;
+        let (text, peers) = match format {
+            // It says itself whom it is for.
+            Format::Json => (line, self.company.peers().to_vec()),
+            _ => self.company.route(line)?,
+        };
+        if peers.is_empty() && format != Format::Json {
             let peers: Vec<_> = self.company.peers().iter().map(SocketAddr::to_string).collect();
             self.args.voice().note(&format!("talking to {}", peers.join(", ")));
+            return Ok(());
         }
         let mut outgoing = std::mem::take(&mut self.outgoing);
         outgoing.clear();
-        outgoing.push(text, None);
-        self.args.eol.eol.append(&mut outgoing);
-        let encoded = self.args.encoding.encoding().encode(&mut outgoing);
-        for text in outgoing.iter() {
-            for peer in &peers {
-                self.send(Datagram { peer: Some(*peer), ..text }, ordinal);
+        let said = self
+            .put_into_words(text, &mut outgoing)
+            .and_then(|()| self.send_to_each(&outgoing, &peers, ordinal));
+        self.outgoing = outgoing;
+        said.with_context(|| format!("cannot send line {ordinal}"))
+    }
+
+    /// Makes a datagram of a text.
+    fn put_into_words(&mut self, text: &[u8], outgoing: &mut Batch) -> Result<()> {
+        match &mut self.record {
+            Some(record) => record.read(text, outgoing).map_err(|what| anyhow!(what))?,
+            None => outgoing.push(text),
+        }
+        if self.args.format.format().format.is_text() {
+            self.args.eol.eol.append(outgoing);
+            if let Some(unencodable) = self.args.encoding.encoding().encode(outgoing).pop() {
+                bail!(unencodable.what);
             }
         }
-        self.outgoing = outgoing;
-        encoded.map_err(|error| anyhow!(error.what)).with_context(|| format!("cannot send line {ordinal}"))
+        Ok(())
+    }
+
+    /// Sends what there is to its own peer, or else to each of `peers`.
+    fn send_to_each(&mut self, outgoing: &Batch, peers: &[SocketAddr], ordinal: u64) -> Result<()> {
+        for text in outgoing.iter() {
+            let own = text.envelope.peer;
+            if let Some(peer) = own {
+                self.company.meet(peer);
+            } else if peers.is_empty() {
+                bail!("there is nobody to talk to yet, and it has no \"to\"");
+            }
+            for peer in own.as_slice().iter().chain(if own.is_none() { peers } else { &[] }) {
+                self.send(Datagram { envelope: &Envelope::of(*peer), ..text }, ordinal);
+            }
+        }
+        Ok(())
     }
 
     /// Sends to one peer. Where that fails, the others are still sent to.
@@ -276,7 +323,7 @@ impl<'c> Chat<'c> {
         };
         self.tally.sent += uncounted.sent;
         self.tally.sent_bytes += uncounted.sent_bytes;
-        if let (Err(why), Some(peer)) = (sent, datagram.peer) {
+        if let (Err(why), Some(peer)) = (sent, datagram.envelope.peer) {
             self.complain(&why.context(format!("cannot send line {ordinal} to {peer}")));
         }
     }

@@ -8,14 +8,17 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::error::ErrorKind as Usage;
+use clap::{CommandFactory, Parser};
 
 use udp_tools::cli::value::size;
-use udp_tools::cli::{Bounds, BufferArgs, DecodingArgs, ReceivingArgs, ReportArgs, SocketArgs};
+use udp_tools::cli::{
+    Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs,
+};
 use udp_tools::command::{Command, End, NotRun, dialable};
 use udp_tools::endpoint::{Endpoint, Family};
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::text::Writer;
+use udp_tools::format::Writer;
 use udp_tools::net::{Receiver, is_full};
 use udp_tools::print::Printer;
 use udp_tools::queue::Queue;
@@ -54,6 +57,8 @@ struct Args {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     queue: usize,
     #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
     bounds: Bounds,
     #[command(flatten)]
     encoding: DecodingArgs,
@@ -68,7 +73,9 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    exit::conclude(TOOL, run(&Args::parse()))
+    let args = Args::parse();
+    args.check().unwrap_or_else(|usage| usage.exit());
+    exit::conclude(TOOL, run(&args))
 }
 
 fn run(args: &Args) -> Result<Verdict> {
@@ -92,6 +99,14 @@ fn run(args: &Args) -> Result<Verdict> {
 }
 
 impl Args {
+    /// The rule that clap cannot be told: what means nothing to the format.
+    fn check(&self) -> Result<(), clap::Error> {
+        let given =
+            Given { encoding: self.encoding.is_given(), show_peer: self.show_peer, ..Given::default() };
+        let conflict = self.format.conflict(given);
+        conflict.map_or(Ok(()), |what| Err(Self::command().error(Usage::ArgumentConflict, what)))
+    }
+
     fn voice(&self) -> Voice {
         self.report.voice(TOOL)
     }
@@ -132,13 +147,14 @@ struct Listener<'l> {
 impl<'l> Listener<'l> {
     fn new(args: &'l Args, socket: &'l UdpSocket, signals: &'l Signals) -> Result<Self> {
         let output = stdio::plain_output()?;
-        let writer = Writer { show_peer: args.show_peer, for_terminal: output.is_terminal() };
-        let printer = Printer::new(args.encoding.encoding(), writer, args.voice());
+        let encoding = args.encoding.encoding();
+        let writing = args.format.writing(encoding, args.show_peer, output.is_terminal())?;
+        let printer = Printer::new(encoding, Writer::new(writing), args.voice());
         Ok(Self {
             args,
             socket,
             signals,
-            receiver: Receiver::new(socket, args.receiving.max_size),
+            receiver: args.format.receiver(socket, args.receiving.max_size)?,
             queue: Queue::new(output, printer, args.queue, signals)?,
             tally: Tally::default(),
         })

@@ -12,10 +12,13 @@ use clap::{CommandFactory, Parser};
 
 use udp_tools::batch::Batch;
 use udp_tools::cli::value::duration;
-use udp_tools::cli::{BufferArgs, EncodingArgs, MessageArgs, ReceivingArgs, ReportArgs, SendingSocketArgs};
+use udp_tools::cli::{
+    BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReceivingArgs, ReportArgs,
+    SendingSocketArgs,
+};
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::text::Writer;
+use udp_tools::format::{Bad, To, Writer};
 use udp_tools::input::Input;
 use udp_tools::net::{Receiver, Sender};
 use udp_tools::print::Printer;
@@ -56,6 +59,10 @@ struct Args {
     #[command(flatten)]
     message: MessageArgs,
     #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
+    reading: ReadingArgs,
+    #[command(flatten)]
     encoding: EncodingArgs,
     #[command(flatten)]
     receiving: ReceivingArgs,
@@ -90,8 +97,18 @@ fn run(args: &Args, task: &Task<'_>) -> Result<Verdict> {
 }
 
 impl Args {
-    /// The one rule that clap cannot be told: `:PORT` takes neither messages nor --bind.
+    /// The rules that clap cannot be told: what means nothing to the format, and that `:PORT` takes neither
+    /// messages nor --bind.
     fn task(&self) -> Result<Task<'_>, clap::Error> {
+        let given = Given {
+            encoding: self.encoding.is_given(),
+            show_peer: self.show_peer,
+            block: self.reading.block.is_some(),
+            ..self.message.given()
+        };
+        if let Some(conflict) = self.format.conflict(given) {
+            return Err(Self::conflict(&conflict));
+        }
         match (&self.endpoint, &self.bind) {
             (Some(there), _) if !there.is_here() => Ok(Task::Ask(there)),
             (Some(here), Some(_)) => Err(Self::conflict(&format!(
@@ -135,7 +152,8 @@ fn wait_for_one(args: &Args, here: &Endpoint, tally: &mut Tally) -> Result<()> {
 }
 
 fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
-    let mut input = args.message.input()?;
+    let reading = args.format.reading(args.reading, args.encoding.encoding(), To::OnePeer);
+    let mut input = args.message.input(reading)?;
     let socket = socket::connect(there, args.bind.as_ref(), args.socket.options())?;
     args.buffer.apply(&socket, Way::In, None, args.voice())?;
     let signals = Signals::catch()?;
@@ -160,9 +178,14 @@ fn ask_each(
     let mut more = true;
     while more {
         inbox.wait_for_input(input, tally)?;
-        more = input.fill(&mut requests)?;
-        let encoded = args.encoding.encoding().encode(&mut requests);
+        let filled = input.fill(&mut requests)?;
+        more = filled.more;
         let name = |ordinal| format!("{} {ordinal}", input.noun());
+        let mut skip = |bad: &Bad| {
+            tally.skipped += 1;
+            args.voice().note(&format!("skipped {}: {}", name(bad.ordinal), bad.what));
+        };
+        let end = filled.end(&mut requests, args.reading.skip_bad.then_some(&mut skip));
         let cannot_send = |ordinal| format!("cannot send {} to {there}", name(ordinal));
         for request in requests.iter() {
             if request.ordinal > 1 {
@@ -183,7 +206,9 @@ fn ask_each(
                 args.voice().note(&failure);
             }
         }
-        encoded.map_err(|error| anyhow!(error.what).context(cannot_send(error.ordinal)))?;
+        if let Some(bad) = end {
+            return Err(anyhow!(bad.what).context(cannot_send(bad.ordinal)));
+        }
     }
     inbox.leave_out_late(tally);
     Ok(())
@@ -229,14 +254,17 @@ struct Inbox<'i> {
 
 impl<'i> Inbox<'i> {
     fn new(args: &'i Args, socket: &'i UdpSocket, signals: &'i Signals) -> Result<Self> {
-        let output = stdio::output(signals)?;
-        let writer = Writer { show_peer: args.show_peer, for_terminal: output.is_terminal() };
+        let mut output = stdio::output(signals)?;
+        let encoding = args.encoding.encoding();
+        let writing = args.format.writing(encoding, args.show_peer, output.is_terminal())?;
+        let writer = Writer::new(writing);
+        output.put(writer.beginning())?;
         Ok(Self {
             args,
             socket,
             signals,
-            receiver: Receiver::new(socket, args.receiving.max_size),
-            printer: Printer::new(args.encoding.encoding(), writer, args.voice()),
+            receiver: args.format.receiver(socket, args.receiving.max_size)?,
+            printer: Printer::new(encoding, writer, args.voice()),
             output,
             batch: Batch::new(),
         })
@@ -273,7 +301,7 @@ impl<'i> Inbox<'i> {
             match self.receiver.receive(&mut self.batch, 1, &mut Tally::default()) {
                 Ok(()) if self.batch.is_empty() => break,
                 Ok(()) => {
-                    for peer in self.batch.iter().filter_map(|late| late.peer) {
+                    for peer in self.batch.iter().filter_map(|late| late.envelope.peer) {
                         tally.late += 1;
                         self.args.voice().note(&format!("left out a late or doubled reply from {peer}"));
                     }

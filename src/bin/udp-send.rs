@@ -1,4 +1,5 @@
-//! `udp-send`: sends each line of stdin, or each MESSAGE, as one datagram.
+//! `udp-send`: sends each line of stdin, or each MESSAGE, as one datagram; and what stands there in another
+//! format.
 
 use std::net::UdpSocket;
 use std::ops::Range;
@@ -7,16 +8,20 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
-use clap::Parser;
+use clap::error::ErrorKind as Usage;
+use clap::{CommandFactory, Parser};
 
 use udp_tools::batch::Batch;
-use udp_tools::cli::value::{count, rate};
-use udp_tools::cli::{BufferArgs, EncodingArgs, MessageArgs, ReportArgs, SendingSocketArgs};
+use udp_tools::cli::value::{count, rate, speed};
+use udp_tools::cli::{
+    BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReportArgs, SendingSocketArgs,
+};
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict};
+use udp_tools::format::{Bad, To};
 use udp_tools::input::Input;
-use udp_tools::net::Sender;
-use udp_tools::pace::{Pace, Rate};
+use udp_tools::net::{Sender, Unsent, Why};
+use udp_tools::pace::{Pace, Rate, Replay, Speed};
 use udp_tools::progress::Progress;
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
@@ -32,9 +37,9 @@ const EXAMPLE: &str = "Example: echo hi | udp-send 127.0.0.1:8080";
 struct Args {
     #[arg(
         value_parser = Endpoint::remote,
-        help = "Where to: HOST:PORT, [IPV6]:PORT, or :PORT on this machine"
+        help = "Where to: HOST:PORT, [IPV6]:PORT, or :PORT on this machine; json and pcap may say it themselves"
     )]
-    dest: Endpoint,
+    dest: Option<Endpoint>,
     /// Send from this address, port or both
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
     bind: Option<Endpoint>,
@@ -44,8 +49,18 @@ struct Args {
     /// Send the input N times in all
     #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
     repeat: u64,
+    /// Keep the gaps of a json or pcap record, or be SPEED times as fast: 2, 0.5, max [default: 1]
+    #[arg(
+        long, value_name = "SPEED", value_parser = speed,
+        num_args = 0..=1, require_equals = true, default_missing_value = "1", conflicts_with = "rate"
+    )]
+    replay: Option<Speed>,
     #[command(flatten)]
     message: MessageArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
+    reading: ReadingArgs,
     #[command(flatten)]
     encoding: EncodingArgs,
     #[command(flatten)]
@@ -57,23 +72,81 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    exit::conclude(TOOL, run(&Args::parse()))
+    let args = Args::parse();
+    args.check().unwrap_or_else(|usage| usage.exit());
+    exit::conclude(TOOL, run(&args))
 }
 
 fn run(args: &Args) -> Result<Verdict> {
-    let mut input = args.message.input()?;
+    let (socket, to) = open(args)?;
+    args.buffer.apply(&socket, Way::Out, None, args.report.voice(TOOL))?;
+    let reading = args.format.reading(args.reading, args.encoding.encoding(), to);
+    let mut input = args.message.input(reading)?;
     if args.repeat > 1 {
         input = input.repeatable();
     }
-    let socket = socket::connect(&args.dest, args.bind.as_ref(), args.socket.options())?;
-    args.buffer.apply(&socket, Way::Out, None, args.report.voice(TOOL))?;
     let signals = Signals::catch()?;
     let mut outbox = Outbox::new(args, &socket, &signals, &input)?;
     let sent = outbox.send_all(&mut input);
-    outbox.finish()?;
+    outbox.finish(&input)?;
     sent?;
     signals.check()?;
     Ok(Verdict::of(&outbox.tally, false))
+}
+
+/// A socket, and where each datagram goes.
+fn open(args: &Args) -> Result<(UdpSocket, To)> {
+    let options = args.socket.options();
+    match &args.dest {
+        Some(dest) if !args.format.format.has_addresses() => {
+            Ok((socket::connect(dest, args.bind.as_ref(), options)?, To::OnePeer))
+        }
+        dest => {
+            let socket = match &args.bind {
+                Some(here) => socket::bind(here, options)?,
+                None => socket::bind(&Endpoint::anywhere(), options)?,
+            };
+            let family = options.family.of_socket(socket::local_address(&socket)?.ip());
+            let there = dest.as_ref().map(|dest| dest.addresses_there(family)).transpose()?;
+            Ok((socket, To::Each(there.map(|there| there[0]), family)))
+        }
+    }
+}
+
+impl Args {
+    /// The rules that clap cannot be told: what means nothing to the format, and that most need DEST.
+    fn check(&self) -> Result<(), clap::Error> {
+        let given = Given {
+            encoding: self.encoding.is_given(),
+            block: self.reading.block.is_some(),
+            replay: self.replay.is_some(),
+            ..self.message.given()
+        };
+        if let Some(conflict) = self.format.conflict(given) {
+            return Err(Self::command().error(Usage::ArgumentConflict, conflict));
+        }
+        if self.dest.is_none() && !self.format.format.has_addresses() {
+            let what = "DEST is missing: where to, as in 127.0.0.1:8080";
+            return Err(Self::command().error(Usage::MissingRequiredArgument, what));
+        }
+        Ok(())
+    }
+
+    /// Who has it when something comes back.
+    fn peer(&self) -> String {
+        match &self.dest {
+            Some(dest) if !self.format.format.has_addresses() => dest.to_string(),
+            _ => "a destination".to_owned(),
+        }
+    }
+}
+
+/// When datagrams may go.
+enum Schedule {
+    /// At once.
+    None,
+    Rate(Pace),
+    Record(Replay),
 }
 
 /// Datagrams on their way from the input to the socket.
@@ -82,7 +155,7 @@ struct Outbox<'o> {
     socket: &'o UdpSocket,
     signals: &'o Signals,
     sender: Sender<'o>,
-    pace: Option<Pace>,
+    schedule: Schedule,
     progress: Progress,
     /// How many bytes of the input have been sent.
     done: u64,
@@ -93,13 +166,18 @@ struct Outbox<'o> {
 
 impl<'o> Outbox<'o> {
     fn new(args: &'o Args, socket: &'o UdpSocket, signals: &'o Signals, input: &Input) -> Result<Self> {
+        let schedule = match (args.rate, args.replay) {
+            (Some(rate), _) => Schedule::Rate(Pace::new(rate, Instant::now())),
+            (None, Some(Speed::Times(speed))) => Schedule::Record(Replay::new(speed)),
+            (None, Some(Speed::Max) | None) => Schedule::None,
+        };
         let is_watched = args.report.is_chatty() && !input.is_terminal();
         Ok(Self {
             args,
             socket,
             signals,
             sender: Sender::new(socket, signals)?,
-            pace: args.rate.map(|rate| Pace::new(rate, Instant::now())),
+            schedule,
             progress: Progress::new(input.size().map(|size| size.saturating_mul(args.repeat)), is_watched),
             done: 0,
             tally: Tally::default(),
@@ -115,40 +193,55 @@ impl<'o> Outbox<'o> {
                 return Ok(());
             }
             input.rewind()?;
+            if let Schedule::Record(replay) = &mut self.schedule {
+                replay.begin_anew();
+            }
         }
         self.send_once(input)
     }
 
     fn send_once(&mut self, input: &mut Input) -> Result<()> {
-        let encoding = self.args.encoding.encoding();
         let mut batch = Batch::new();
         let mut more = true;
         while more {
             self.wait_for_input(input)?;
             let before = input.read();
-            more = input.fill(&mut batch)?;
-            let filled = before..input.read();
-            let encoded = encoding.encode(&mut batch);
-            self.send(&batch, input, &filled)?;
-            encoded.map_err(|error| self.cannot_send(anyhow!(error.what), input, error.ordinal))?;
+            let filled = input.fill(&mut batch)?;
+            more = filled.more;
+            let is_skipping = self.args.reading.skip_bad;
+            let mut skip = |bad: &Bad| self.skip(&anyhow!("{}", bad.what), input, bad.ordinal);
+            let end = filled.end(&mut batch, is_skipping.then_some(&mut skip));
+            self.send(&batch, input, &(before..input.read()))?;
+            if let Some(bad) = end {
+                return Err(self.cannot_send(anyhow!(bad.what), input, bad.ordinal));
+            }
         }
         Ok(())
     }
 
-    /// Sends a batch, which was made of the bytes `filled` of the input, at the rate that was asked for.
+    /// Sends a batch, which was made of the bytes `filled` of the input, when it may go.
     fn send(&mut self, batch: &Batch, input: &Input, filled: &Range<u64>) -> Result<()> {
         let mut next = 0;
         while next < batch.len() {
-            let burst = self.wait_for_turn(batch.len() - next)?;
-            let sent = self.sender.send(batch, next..next + burst, &mut self.tally);
-            let sent = sent.map_err(|unsent| self.cannot_send(unsent.why.cause(), input, unsent.ordinal))?;
-            if let Some(pace) = &mut self.pace {
-                pace.note(sent);
+            let burst = self.wait_for_turn(batch, next)?;
+            let before = self.tally.sent;
+            let mut done = match self.sender.send(batch, next..next + burst, &mut self.tally) {
+                Ok(sent) => sent,
+                Err(Unsent { ordinal, why: why @ Why::TooLong { .. } }) if self.args.reading.skip_bad => {
+                    self.skip(&why.cause(), input, ordinal);
+                    // It, and what has gone before it.
+                    1 + usize::try_from(self.tally.sent - before)?
+                }
+                Err(unsent) => return Err(self.cannot_send(unsent.why.cause(), input, unsent.ordinal)),
+            };
+            done = done.min(burst);
+            if let Schedule::Rate(pace) = &mut self.schedule {
+                pace.note(done);
             }
-            if sent < burst {
+            if done < burst {
                 self.look_up()?;
             }
-            next += sent;
+            next += done;
             self.done = filled.start + (filled.end - filled.start) * next as u64 / batch.len() as u64;
             self.progress.note(self.done, self.tally.sent);
         }
@@ -156,18 +249,37 @@ impl<'o> Outbox<'o> {
     }
 
     fn cannot_send(&self, why: anyhow::Error, input: &Input, ordinal: u64) -> anyhow::Error {
-        why.context(format!("cannot send {} {ordinal} to {}", input.noun(), self.args.dest))
+        let there = self.args.dest.as_ref().map(|dest| format!(" to {dest}")).unwrap_or_default();
+        why.context(format!("cannot send {} {ordinal}{there}", input.noun()))
     }
 
-    /// Waits until datagrams may go, and says how many of the next `ready` ones.
-    fn wait_for_turn(&mut self, ready: usize) -> Result<usize> {
+    /// Counts what cannot be sent, and says the first.
+    fn skip(&mut self, why: &anyhow::Error, input: &Input, ordinal: u64) {
+        self.tally.skipped += 1;
+        if self.tally.skipped == 1 && self.args.report.is_chatty() {
+            self.say(&format!("skipped {} {ordinal}: {why}", input.noun()));
+        }
+    }
+
+    /// Waits until datagrams may go, and says how many of those of `batch` from the place `next` on.
+    fn wait_for_turn(&mut self, batch: &Batch, next: usize) -> Result<usize> {
         loop {
-            let Some(pace) = &mut self.pace else { return Ok(ready) };
-            let allowed = pace.allowance(Instant::now()).min(ready);
+            let (now, ready) = (Instant::now(), batch.len() - next);
+            let (allowed, until) = match &mut self.schedule {
+                Schedule::None => return Ok(ready),
+                Schedule::Rate(pace) => (pace.allowance(now).min(ready), pace.next()),
+                Schedule::Record(replay) => {
+                    let mut until = now;
+                    let due = batch.part(next..batch.len()).take_while(|datagram| {
+                        until = replay.due(datagram.envelope.time, now);
+                        until <= now
+                    });
+                    (due.count(), until)
+                }
+            };
             if allowed > 0 {
                 return Ok(allowed);
             }
-            let until = pace.next();
             self.wait(None, Some(until))?;
         }
     }
@@ -213,9 +325,17 @@ impl<'o> Outbox<'o> {
     }
 
     /// Says what is to be said at the end.
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self, input: &Input) -> Result<()> {
         self.collect()?;
         self.say_losses();
+        if self.args.report.is_chatty() {
+            if self.tally.skipped > 1 {
+                self.say(&format!("skipped {} {}s in all", self.tally.skipped, input.noun()));
+            }
+            if let Some(passed_over) = input.passed_over() {
+                self.say(&passed_over);
+            }
+        }
         if self.args.report.stats {
             self.say(&self.tally.sending());
         }
@@ -238,7 +358,7 @@ impl<'o> Outbox<'o> {
         let lost = self.tally.refused + self.tally.unreachable;
         if self.said < lost && self.args.report.is_chatty() {
             let in_all = if self.said > 0 { "in all, " } else { "" };
-            self.tally.losses(&self.args.dest).for_each(|loss| self.say(&format!("{in_all}{loss}")));
+            self.tally.losses(&self.args.peer()).for_each(|loss| self.say(&format!("{in_all}{loss}")));
         }
         self.said = lost;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::pace::Rate;
+use crate::pace::{Rate, Speed};
 
 /// The longest payload there can be, in bytes: longer ones need not be cut.
 const LARGEST: usize = 65_535;
@@ -87,6 +87,15 @@ pub fn rate(text: &str) -> Result<Rate, String> {
         .ok_or_else(|| "it is not a rate of datagrams; write one as in 1000/s, 500k/s or 10/min".to_owned())
 }
 
+/// `2`, `0.5`, or `max`: how many times as fast.
+pub fn speed(text: &str) -> Result<Speed, String> {
+    match text.parse() {
+        Ok(times) if f64::is_normal(times) && times > 0.0 => Ok(Speed::Times(times)),
+        _ if text == "max" => Ok(Speed::Max),
+        _ => Err("it is not a speed; write how many times as fast, as in 2 or 0.5, or max".to_owned()),
+    }
+}
+
 /// The number at the beginning, and what stands behind it.
 fn split_unit(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -111,6 +120,15 @@ mod tests {
         }
         for text in ["2G", "2048M", "17179869184G", "4294967296"] {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn speeds_are_how_many_times_as_fast() {
+        let speeds = ["1", "0.5", "2e3", "max"].map(|text| speed(text).unwrap());
+        assert_eq!(speeds, [Speed::Times(1.0), Speed::Times(0.5), Speed::Times(2e3), Speed::Max]);
+        for text in ["", "0", "-1", "inf", "nan", "2x", "MAX", "1/2"] {
+            assert!(speed(text).is_err(), "{text}");
         }
     }
 

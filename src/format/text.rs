@@ -1,151 +1,81 @@
-//! `text`: a line is a datagram, a datagram is a line.
+//! `text`: a line is a datagram, a datagram is a line. `nul`: the same with a NUL in the place of the
+//! newline, for `printf '%s\0'` and `xargs -0`.
 //!
-//! It carries any bytes, but not where a newline inside a payload was.
+//! They carry any bytes, but not where an end inside a payload was.
 
-use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 
-use anyhow::Result;
 use memchr::memchr;
 
+use super::{Bad, Divide};
 use crate::batch::Batch;
 use crate::escape;
 
-/// How much is asked for in one read.
-const CHUNK: usize = 256 * 1024;
 /// A longer line is not held in memory. It is far over what any charset can shrink to a datagram.
 pub const LONGEST_LINE: usize = 1024 * 1024;
 
-/// Reads lines. What one read gives is handed on at once: a slow producer is not held back.
+/// Finds lines, or whatever ends in one byte.
 #[derive(Debug)]
-pub struct Reader<R> {
-    input: R,
-    /// The beginning of a line whose end has not been read yet.
-    begun: Vec<u8>,
+pub(super) struct Lines {
+    end: u8,
     /// The rest of a line that is too long is still to come.
     is_skipping: bool,
-    /// How many lines have been read or passed over.
-    lines: u64,
+    /// How many lines have been found or passed over.
+    count: u64,
 }
 
-/// A line that is too long to be held. Its rest is skipped: the next [`Reader::fill`] goes on behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLong {
-    /// Which line it is, from 1.
-    pub line: u64,
+impl Lines {
+    pub(super) fn ended_by(end: u8) -> Self {
+        Self { end, is_skipping: false, count: 0 }
+    }
 }
 
-impl<R: Read> Reader<R> {
-    /// A reader of `input`, which should have no buffer of its own.
-    pub fn new(input: R) -> Self {
-        Self { input, begun: Vec::new(), is_skipping: false, lines: 0 }
-    }
-
-    /// Where the lines come from.
-    pub fn input(&self) -> &R {
-        &self.input
-    }
-
-    /// Where the lines come from.
-    pub fn input_mut(&mut self) -> &mut R {
-        &mut self.input
-    }
-
-    /// The next line is the first one: the input has been rewound.
-    pub fn begin_anew(&mut self) {
-        self.begun.clear();
-        self.is_skipping = false;
-        self.lines = 0;
-    }
-
-    /// Reads once, and fills `batch` with the lines that are now complete, which may be none.
-    /// Says whether there may be more.
-    ///
-    /// At the end of the input a line without a newline counts as well.
-    pub fn fill(&mut self, batch: &mut Batch) -> Result<bool> {
-        batch.clear();
-        if self.begun.len() > LONGEST_LINE {
-            self.begun.clear();
-            self.is_skipping = true;
-            self.lines += 1;
-            return Err(TooLong { line: self.lines }.into());
-        }
-        batch.number_after(self.lines);
-        let begun = self.begun.len();
-        let spare = batch.spare(begun + CHUNK);
-        spare[..begun].copy_from_slice(&self.begun);
-        let read = self.read(&mut spare[begun..])?;
-        let lines = &spare[..begun + read];
-        let mut start = 0;
+impl Divide for Lines {
+    fn divide(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
+        batch.number_after(self.count);
+        let mut rest = len;
         if self.is_skipping {
-            let end = memchr(b'\n', lines);
+            let end = memchr(self.end, &batch.spare(len)[..len]);
             self.is_skipping = end.is_none();
-            start = end.map_or(lines.len(), |end| end + 1);
+            let skipped = end.map_or(len, |end| end + 1);
+            batch.skip(skipped);
+            rest -= skipped;
         }
-        batch.skip(start);
-        let rest = begun + read - start;
-        let rest = rest - batch.take_ended(rest, b'\n');
-        if read > 0 {
-            self.begun.clear();
-            self.begun.extend(&batch.spare(rest)[..rest]);
-        } else if rest > 0 {
-            batch.take(rest, None);
-            self.begun.clear();
+        rest -= batch.take_ended(rest, self.end);
+        self.count += batch.len() as u64;
+        if rest > LONGEST_LINE {
+            self.is_skipping = true;
+            self.count += 1;
+            let what = format!("it is longer than {LONGEST_LINE} bytes, and no datagram holds so much");
+            bad.push(Bad::new(self.count, what));
+            batch.skip(rest);
+            rest = 0;
+        } else if is_last && rest > 0 {
+            batch.take(rest);
+            self.count += 1;
+            rest = 0;
         }
-        self.lines += batch.len() as u64;
-        Ok(read > 0)
-    }
-
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.input.read(into) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
+        len - rest
     }
 }
 
-impl fmt::Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = self.line;
-        write!(f, "line {line} is longer than {LONGEST_LINE} bytes, and no datagram holds so much")
+/// Appends a payload as it is: `end` is added only where it has none.
+pub(super) fn write(payload: &[u8], end: u8, out: &mut Vec<u8>) {
+    out.extend(payload);
+    if !payload.ends_with(&[end]) {
+        out.push(end);
     }
 }
 
-impl std::error::Error for TooLong {}
-
-/// What is to be seen of a datagram.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Writer {
-    /// The sender and a tab stand before the text.
-    pub show_peer: bool,
-    /// A person looks at it: what is not plain text is shown escaped.
-    pub for_terminal: bool,
+/// Appends a payload as one line that is safe to look at.
+pub(super) fn show(payload: &[u8], out: &mut Vec<u8>) {
+    escape::line(without_end(payload), out);
+    out.push(b'\n');
 }
 
-impl Writer {
-    /// Appends the datagrams of `batch` to `out`: a newline is added where a payload has none.
-    pub fn write(self, batch: &Batch, out: &mut Vec<u8>) {
-        for datagram in batch.iter() {
-            if self.show_peer {
-                sender(datagram.peer, out);
-            }
-            if self.for_terminal {
-                escape::line(without_end(datagram.payload), out);
-                out.push(b'\n');
-            } else {
-                out.extend(datagram.payload);
-                if !datagram.payload.ends_with(b"\n") {
-                    out.push(b'\n');
-                }
-            }
-        }
-    }
-}
-
-fn sender(peer: Option<SocketAddr>, out: &mut Vec<u8>) {
+/// Appends who sent a datagram.
+pub(super) fn sender(peer: Option<SocketAddr>, out: &mut Vec<u8>) {
     if let Some(peer) = peer {
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{peer}\t");
@@ -159,89 +89,58 @@ fn without_end(payload: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{payloads, read, read_in_steps, written};
+    use super::super::{Format, Writing};
     use super::*;
-
-    /// Gives what a pipe would give: at most `step` bytes a read.
-    struct Slow<'a>(&'a [u8], usize);
-
-    impl Read for Slow<'_> {
-        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            let step = self.1.min(self.0.len());
-            self.0.split_at(step).0.read(into).inspect(|read| self.0 = &self.0[*read..])
-        }
-    }
-
-    fn lines(input: &[u8], step: usize) -> Vec<Vec<u8>> {
-        let (mut reader, mut batch) = (Reader::new(Slow(input, step)), Batch::new());
-        let mut found = Vec::new();
-        loop {
-            let more = reader.fill(&mut batch).unwrap();
-            found.extend(batch.iter().map(|datagram| datagram.payload.to_vec()));
-            if !more {
-                return found;
-            }
-        }
-    }
-
-    fn written(writer: Writer, payloads: &[&[u8]]) -> String {
-        let (mut batch, mut out) = (Batch::new(), Vec::new());
-        for payload in payloads {
-            batch.push(payload, Some("192.0.2.1:53".parse().unwrap()));
-        }
-        writer.write(&batch, &mut out);
-        String::from_utf8(out).unwrap()
-    }
 
     #[test]
     fn a_line_is_a_datagram_however_the_reads_fall() {
-        let input = b"one\n\nthree\r\nlast";
-        for step in 1..=input.len() {
-            assert_eq!(lines(input, step), [b"one".as_slice(), b"", b"three\r", b"last"], "{step}");
+        for (format, input) in
+            [(Format::Text, b"one\n\nthree\r\nlast"), (Format::Nul, b"one\0\0three\r\0last")]
+        {
+            for step in 1..=input.len() {
+                let found = read_in_steps(format, input, step);
+                assert_eq!(payloads(&found), [b"one".as_slice(), b"", b"three\r", b"last"], "{step}");
+            }
         }
     }
 
     #[test]
     fn nothing_at_all_is_no_datagram() {
-        assert_eq!(lines(b"", 1), Vec::<Vec<u8>>::new());
-        assert_eq!(lines(b"\n", 1), [b""]);
+        assert_eq!(payloads(&read(Format::Text, b"")), [b""; 0]);
+        assert_eq!(payloads(&read(Format::Text, b"\n")), [b""]);
     }
 
     #[test]
     fn a_line_that_is_too_long_is_skipped_and_the_next_one_read() {
         let long = vec![b'x'; 3 * LONGEST_LINE];
         let input = [b"one\n", &long[..], b"\nthree\nfour"].concat();
-        let (mut reader, mut batch) = (Reader::new(&input[..]), Batch::new());
-        let (mut found, mut complaint) = (Vec::new(), None);
-        loop {
-            match reader.fill(&mut batch) {
-                Err(error) => complaint = Some(error.downcast::<TooLong>().unwrap()),
-                Ok(more) => {
-                    found.extend(batch.iter().map(|line| (line.ordinal, line.payload.to_vec())));
-                    if !more {
-                        break;
-                    }
-                }
-            }
-        }
-        assert_eq!(complaint, Some(TooLong { line: 2 }));
-        assert_eq!(found, [(1, b"one".to_vec()), (3, b"three".to_vec()), (4, b"four".to_vec())]);
+        let found = read(Format::Text, &input);
+        let places: Vec<_> =
+            found.datagrams.iter().map(|(ordinal, payload)| (*ordinal, &payload[..])).collect();
+        assert_eq!(places, [(1, b"one".as_slice()), (3, b"three"), (4, b"four")]);
+        assert_eq!((found.bad.len(), found.bad[0].ordinal, found.bad[0].is_the_end), (1, 2, false));
     }
 
     #[test]
-    fn a_newline_is_added_only_where_there_is_none() {
-        assert_eq!(written(Writer::default(), &[b"one", b"two\n", b"", b"\n"]), "one\ntwo\n\n\n");
+    fn an_end_is_added_only_where_there_is_none() {
+        let datagrams: [&[u8]; 4] = [b"one", b"two\n", b"", b"\n"];
+        assert_eq!(written(Format::Text, &datagrams), b"one\ntwo\n\n\n");
+        assert_eq!(written(Format::Nul, &[b"one\n", b"two\0", b""]), b"one\n\0two\0\0");
     }
 
     #[test]
     fn the_sender_stands_before_a_tab() {
-        let writer = Writer { show_peer: true, ..Writer::default() };
-        assert_eq!(written(writer, &[b"hi"]), "192.0.2.1:53\thi\n");
+        let writing = Writing { show_peer: true, ..Writing::default() };
+        let out = super::super::tests::written_as(writing, &[b"hi"]);
+        assert_eq!(out, b"192.0.2.1:53\thi\n");
     }
 
     #[test]
     fn on_a_terminal_a_datagram_is_one_harmless_line() {
-        let writer = Writer { for_terminal: true, ..Writer::default() };
+        let writing = Writing { for_terminal: true, ..Writing::default() };
         let payloads: &[&[u8]] = &[b"a\x1b[2Jb\n", b"c\r\n", b"d\ne", b"\xff\r"];
-        assert_eq!(written(writer, payloads), "a\\x1b[2Jb\nc\nd\\ne\n\\xff\\r\n");
+        let out = super::super::tests::written_as(writing, payloads);
+        assert_eq!(out, b"a\\x1b[2Jb\nc\nd\\ne\n\\xff\\r\n");
     }
 }

@@ -91,7 +91,7 @@ fn icmp_error(control: &nix::sys::socket::ControlMessageOwned) -> Option<io::Err
 }
 
 #[cfg(target_os = "linux")]
-fn std_address(address: &nix::sys::socket::SockaddrStorage) -> Option<SocketAddr> {
+pub(super) fn std_address(address: &nix::sys::socket::SockaddrStorage) -> Option<SocketAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
 }

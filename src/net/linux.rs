@@ -15,21 +15,24 @@
 
 use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::libc::{
-    self, AF_INET, AF_INET6, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_int, c_uint, cmsghdr, iovec, mmsghdr,
-    sockaddr_in6, socklen_t,
+    self, AF_INET, AF_INET6, IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SCM_TIMESTAMPNS, SOL_SOCKET,
+    SOL_UDP, UDP_GRO, UDP_SEGMENT, c_int, c_uint, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, msghdr,
+    sockaddr_in6, socklen_t, timespec,
 };
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use socket2::SockAddr;
 
+use super::ancillary::Ancillary;
 use super::{SLOT, Unsent, is_full, is_icmp, portable, unsent};
-use crate::batch::{Batch, Datagram};
+use crate::batch::{Batch, Datagram, Envelope};
 use crate::endpoint::canonical;
 use crate::signals::Signals;
 use crate::tally::Tally;
@@ -86,6 +89,9 @@ struct Control<T> {
     header: cmsghdr,
     value: T,
 }
+
+/// Room for every control message that is asked for: the size of segments, the time, the address.
+type Controls = (Control<c_int>, Control<timespec>, Control<in6_pktinfo>);
 
 impl<'s> Sender<'s> {
     /// A sender on `socket`, which is connected or sends datagrams that know their peers. While there
@@ -146,7 +152,7 @@ impl<'s> Sender<'s> {
         let mut bytes = 0;
         for datagram in batch.part(places) {
             let size = datagram.payload.len();
-            let largest = self.one_by_one.largest(datagram.peer);
+            let largest = self.one_by_one.largest(datagram.envelope.peer);
             let is_enough = self.slices.len() == SLICES || (bytes > 0 && bytes + size > SENT_AT_ONCE);
             if is_enough || size > largest || self.groups.len() == MESSAGES {
                 break;
@@ -156,7 +162,7 @@ impl<'s> Sender<'s> {
                     group.len += 1;
                     group.bytes += size;
                 }
-                _ => self.groups.push(Group { peer: datagram.peer, len: 1, size, bytes: size }),
+                _ => self.groups.push(Group { peer: datagram.envelope.peer, len: 1, size, bytes: size }),
             }
             self.slices.push(iovec { iov_base: datagram.payload.as_ptr().cast_mut().cast(), iov_len: size });
             bytes += size;
@@ -284,7 +290,7 @@ impl Group {
             && (1..=self.size).contains(&size)
             && self.len < SEGMENTS
             && self.bytes + size <= largest
-            && self.peer == datagram.peer
+            && self.peer == datagram.envelope.peer
     }
 }
 
@@ -305,7 +311,7 @@ struct Ring {
     slots: Vec<u8>,
     /// As long as the longest of the addresses of IP.
     names: Vec<sockaddr_in6>,
-    controls: Vec<Control<c_int>>,
+    controls: Vec<mem::MaybeUninit<Controls>>,
     slices: Vec<iovec>,
     messages: Vec<mmsghdr>,
 }
@@ -313,7 +319,7 @@ struct Ring {
 /// What a slot has received.
 struct Bundle<'r> {
     bytes: &'r [u8],
-    peer: Option<SocketAddr>,
+    envelope: Envelope,
     /// How long each datagram in it is, but for the last, which may be shorter.
     size: usize,
 }
@@ -324,6 +330,11 @@ impl<'s> Receiver<'s> {
     pub fn new(socket: &'s UdpSocket, max_size: Option<usize>) -> Self {
         let one_by_one = portable::Receiver::new(socket, max_size);
         Self { socket, one_by_one, ring: None, max_size: max_size.unwrap_or(usize::MAX) }
+    }
+
+    /// From now on it is known when and where each datagram has arrived.
+    pub fn ask_when_and_where(&mut self) -> io::Result<()> {
+        self.one_by_one.ask_when_and_where()
     }
 
     /// Appends to `batch` what has arrived, without waiting: at most `most` datagrams, perhaps none,
@@ -351,7 +362,8 @@ impl<'s> Receiver<'s> {
                 Err(error) => return Err(error.into()),
             };
             for slot in 0..received {
-                ring.bundle(slot).unpack(batch, self.max_size, enough, tally);
+                let bundle = ring.bundle(slot, self.one_by_one.ancillary());
+                bundle.unpack(batch, self.max_size, enough, tally);
                 if tally.received == enough {
                     break;
                 }
@@ -377,7 +389,7 @@ impl Ring {
         let mut ring = Self {
             slots: vec![0; SLOTS * SLOT],
             names: vec![no_name(); SLOTS],
-            controls: vec![Control::empty(); SLOTS],
+            controls: vec![mem::MaybeUninit::zeroed(); SLOTS],
             slices: Vec::with_capacity(SLOTS),
             messages: Vec::with_capacity(SLOTS),
         };
@@ -401,7 +413,7 @@ impl Ring {
         for message in &mut *messages {
             // The kernel has left here how much it wrote.
             message.msg_hdr.msg_namelen = size_of::<sockaddr_in6>() as socklen_t;
-            message.msg_hdr.msg_controllen = size_of::<Control<c_int>>() as _;
+            message.msg_hdr.msg_controllen = size_of::<Controls>() as _;
         }
         // SAFETY: each header points to a name, a slice, a slot and a control of this ring, with their
         // true lengths. None of these vectors has grown or moved its elements since `new`.
@@ -417,30 +429,84 @@ impl Ring {
         Errno::result(received).map(|received| received as usize)
     }
 
-    /// What the last call has received into `slot`.
-    fn bundle(&self, slot: usize) -> Bundle<'_> {
+    /// What the last call has received into `slot`, and what is known of it where that was asked for.
+    fn bundle(&self, slot: usize, ancillary: Option<&Ancillary>) -> Bundle<'_> {
         let message = &self.messages[slot];
         let start = slot * SLOT;
         let bytes = &self.slots[start..start + message.msg_len as usize];
-        let control = &self.controls[slot];
-        let is_bundle = message.msg_hdr.msg_controllen >= size_of::<Control<c_int>>() as _
-            && control.header.cmsg_level == SOL_UDP
-            && control.header.cmsg_type == UDP_GRO;
-        let segment = if is_bundle { usize::try_from(control.value).unwrap_or(0) } else { 0 };
-        Bundle { bytes, peer: peer(&self.names[slot]), size: if segment > 0 { segment } else { SLOT } }
+        let told = Told::by(&message.msg_hdr);
+        let envelope = Envelope {
+            peer: peer(&self.names[slot]),
+            local: ancillary.map(|ancillary| ancillary.local(told.address)),
+            time: told.time,
+        };
+        Bundle { bytes, envelope, size: told.segment.unwrap_or(SLOT) }
     }
+}
+
+/// What the kernel has told of a message.
+#[derive(Default)]
+struct Told {
+    /// How long each datagram in it is, if it is a bundle.
+    segment: Option<usize>,
+    time: Option<SystemTime>,
+    /// Where it was sent to.
+    address: Option<IpAddr>,
+}
+
+impl Told {
+    /// Reads the control messages of a header that recvmmsg(2) has filled in.
+    fn by(header: &msghdr) -> Self {
+        let mut told = Self::default();
+        // SAFETY: the header points to room for control messages that the kernel has written, and says
+        // how long they are: within that the macros of cmsg(3) step from one to the next.
+        let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+        // SAFETY: as above.
+        while let Some(control) = unsafe { next.as_ref() } {
+            match (control.cmsg_level, control.cmsg_type) {
+                (SOL_UDP, UDP_GRO) => {
+                    let size: c_int = value(control);
+                    told.segment = usize::try_from(size).ok().filter(|size| *size > 0);
+                }
+                (SOL_SOCKET, SCM_TIMESTAMPNS) => {
+                    let since: timespec = value(control);
+                    let since = Duration::new(since.tv_sec as _, since.tv_nsec as _);
+                    told.time = SystemTime::UNIX_EPOCH.checked_add(since);
+                }
+                (IPPROTO_IP, IP_PKTINFO) => {
+                    let info: in_pktinfo = value(control);
+                    told.address = Some(IpAddr::V4(u32::from_be(info.ipi_addr.s_addr).into()));
+                }
+                (IPPROTO_IPV6, IPV6_PKTINFO) => {
+                    let info: in6_pktinfo = value(control);
+                    told.address = Some(IpAddr::V6(info.ipi6_addr.s6_addr.into()));
+                }
+                _ => {}
+            }
+            // SAFETY: as above.
+            next = unsafe { libc::CMSG_NXTHDR(header, control) };
+        }
+        told
+    }
+}
+
+/// The value that a control message of this level and type has in it.
+fn value<T: Copy>(control: &cmsghdr) -> T {
+    // SAFETY: the kernel has written a whole value of the type that belongs to the level and type, which
+    // is made of integers, and it need not be aligned.
+    unsafe { libc::CMSG_DATA(control).cast::<T>().read_unaligned() }
 }
 
 impl Bundle<'_> {
     /// Appends the datagrams to `batch`, each cut at `max_size`, until `enough` have been received.
     fn unpack(&self, batch: &mut Batch, max_size: usize, enough: u64, tally: &mut Tally) {
         batch.spare(self.bytes.len())[..self.bytes.len()].copy_from_slice(self.bytes);
+        batch.address(self.envelope);
         let mut rest = self.bytes.len();
         loop {
             let size = rest.min(self.size);
             let kept = size.min(max_size);
-            batch.take(kept, self.peer);
-            batch.skip(size - kept);
+            batch.take_cut(size, kept);
             tally.count_received(size, kept);
             rest -= size;
             if rest == 0 || tally.received == enough {
@@ -455,12 +521,6 @@ impl Control<u16> {
     fn segments(size: usize) -> Self {
         // No datagram that goes out as a segment is longer than 65,535 bytes.
         Self::new(SOL_UDP, UDP_SEGMENT, size as u16)
-    }
-}
-
-impl Control<c_int> {
-    fn empty() -> Self {
-        Self::new(0, 0, 0)
     }
 }
 

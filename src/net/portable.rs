@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::libc::ENOBUFS;
 
+use super::ancillary::Ancillary;
 use super::{Drops, IcmpErrors, SLOT, Unsent, Why, is_full, is_icmp, unsent};
-use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
+use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{canonical, mapped};
 use crate::signals::Signals;
 use crate::tally::Tally;
@@ -66,7 +67,7 @@ impl<'s> Sender<'s> {
     /// Sends one datagram. Says whether it went out: if not, a signal has come.
     pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<bool, Unsent> {
         let why_not = |why| Unsent { ordinal: datagram.ordinal, why };
-        let largest = self.largest(datagram.peer);
+        let largest = self.largest(datagram.envelope.peer);
         if datagram.payload.len() > largest {
             return Err(why_not(Why::TooLong { size: datagram.payload.len(), largest }));
         }
@@ -106,7 +107,7 @@ impl<'s> Sender<'s> {
         let mut earlier: Vec<io::Error> = Vec::new();
         let mut full_since = None;
         let outcome = loop {
-            let sent = match datagram.peer {
+            let sent = match datagram.envelope.peer {
                 None => self.socket.send(datagram.payload),
                 Some(peer) => self.socket.send_to(datagram.payload, self.as_told(peer)),
             };
@@ -169,6 +170,7 @@ impl<'s> Sender<'s> {
 pub struct Receiver<'s> {
     socket: &'s UdpSocket,
     max_size: usize,
+    ancillary: Option<Ancillary>,
     drops: Drops<'s>,
 }
 
@@ -176,7 +178,20 @@ impl<'s> Receiver<'s> {
     /// A receiver on `socket`, which cuts datagrams that are longer than `max_size` bytes.
     #[must_use]
     pub fn new(socket: &'s UdpSocket, max_size: Option<usize>) -> Self {
-        Self { socket, max_size: max_size.unwrap_or(usize::MAX), drops: Drops::of(socket) }
+        let max_size = max_size.unwrap_or(usize::MAX);
+        Self { socket, max_size, ancillary: None, drops: Drops::of(socket) }
+    }
+
+    /// From now on it is known when and where each datagram has arrived.
+    pub fn ask_when_and_where(&mut self) -> io::Result<()> {
+        self.ancillary = Some(Ancillary::ask(self.socket)?);
+        Ok(())
+    }
+
+    /// What tells of it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn ancillary(&self) -> Option<&Ancillary> {
+        self.ancillary.as_ref()
     }
 
     /// Appends to `batch` what has arrived, without waiting: at most `most` datagrams, perhaps none,
@@ -188,10 +203,11 @@ impl<'s> Receiver<'s> {
         batch.number_after(tally.received);
         let enough = tally.received.saturating_add(most);
         while tally.received < enough && !is_full(batch) {
-            match self.socket.recv_from(batch.spare(SLOT)) {
-                Ok((size, peer)) => {
+            match self.receive_one(batch.spare(SLOT)) {
+                Ok((size, envelope)) => {
                     let kept = size.min(self.max_size);
-                    batch.take(kept, Some(canonical(peer)));
+                    batch.address(envelope);
+                    batch.take_cut(size, kept);
                     tally.count_received(size, kept);
                 }
                 Err(error) => match error.kind() {
@@ -205,6 +221,14 @@ impl<'s> Receiver<'s> {
             self.count_drops(tally);
         }
         Ok(())
+    }
+
+    fn receive_one(&self, into: &mut [u8]) -> io::Result<(usize, Envelope)> {
+        if let Some(ancillary) = &self.ancillary {
+            return ancillary.receive(self.socket, into);
+        }
+        let (size, peer) = self.socket.recv_from(into)?;
+        Ok((size, Envelope::of(canonical(peer))))
     }
 
     /// Counts what the kernel has dropped by now.

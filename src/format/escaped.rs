@@ -1,0 +1,131 @@
+//! `escaped`: a line is a datagram, and what is no plain text in it is written as an escape: `\n`, `\r`,
+//! `\t`, `\0`, `\\`, and `\xNN` for any other byte. It can be read, searched and edited, is exact, and safe
+//! to look at.
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use memchr::memchr;
+
+use crate::batch::Batch;
+use crate::escape;
+
+/// Appends the datagram that a line stands for.
+pub(super) fn read(line: &[u8], batch: &mut Batch) -> Result<(), String> {
+    let bytes = batch.spare(line.len());
+    let (mut len, mut at) = (0, 0);
+    while at < line.len() {
+        let rest = &line[at..];
+        let plain = memchr(b'\\', rest).unwrap_or(rest.len());
+        bytes[len..len + plain].copy_from_slice(&rest[..plain]);
+        (len, at) = (len + plain, at + plain);
+        if plain < rest.len() {
+            let (byte, size) =
+                escaped(&rest[plain..]).map_err(|what| format!("{what} in column {}", at + 1))?;
+            bytes[len] = byte;
+            (len, at) = (len + 1, at + size);
+        }
+    }
+    batch.take(len);
+    Ok(())
+}
+
+/// The byte that the escape at the beginning of `text` stands for, and how long the escape is.
+fn escaped(text: &[u8]) -> Result<(u8, usize), String> {
+    let short = match text.get(1) {
+        Some(b'n') => b'\n',
+        Some(b'r') => b'\r',
+        Some(b't') => b'\t',
+        Some(b'0') => 0,
+        Some(b'\\') => b'\\',
+        Some(b'x') => {
+            let mut byte = [0];
+            let digits =
+                text.get(2..4).filter(|digits| HEXLOWER_PERMISSIVE.decode_mut(digits, &mut byte).is_ok());
+            return match digits {
+                Some(_) => Ok((byte[0], 4)),
+                None => Err("two hexadecimal digits do not stand behind \\x".to_owned()),
+            };
+        }
+        Some(_) => {
+            let what = escape::first(&text[1..]);
+            return Err(format!("{what} behind a backslash means nothing (a backslash itself is \\\\)"));
+        }
+        None => return Err("nothing stands behind the backslash (a backslash itself is \\\\)".to_owned()),
+    };
+    Ok((short, 2))
+}
+
+/// Appends a payload as a line.
+pub(super) fn write(payload: &[u8], out: &mut Vec<u8>) {
+    for chunk in payload.utf8_chunks() {
+        let text = chunk.valid();
+        let mut plain = 0;
+        for (at, c) in text.char_indices().filter(|(_, c)| is_escaped(*c)) {
+            out.extend(&text.as_bytes()[plain..at]);
+            plain = at + c.len_utf8();
+            let next = text.as_bytes().get(plain).or(chunk.invalid().first());
+            escape(c, next.copied(), out);
+        }
+        out.extend(&text.as_bytes()[plain..]);
+        out.extend(escape::bytes(chunk.invalid()).as_bytes());
+    }
+    out.push(b'\n');
+}
+
+fn is_escaped(c: char) -> bool {
+    matches!(c, '\\' | '\t') || escape::is_unsafe(c)
+}
+
+fn escape(c: char, next: Option<u8>, out: &mut Vec<u8>) {
+    match c {
+        '\n' => out.extend(b"\\n"),
+        '\r' => out.extend(b"\\r"),
+        '\t' => out.extend(b"\\t"),
+        '\\' => out.extend(b"\\\\"),
+        // Elsewhere, digits behind \0 belong to it.
+        '\0' if !next.is_some_and(|next| next.is_ascii_digit()) => out.extend(b"\\0"),
+        c => out.extend(escape::bytes(c.encode_utf8(&mut [0; 4]).as_bytes()).as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Format;
+    use super::super::tests::{payloads, read, written};
+
+    #[test]
+    fn plain_text_stays_as_it_is_and_the_rest_is_escaped() {
+        for (payload, line) in [
+            (&b"a b"[..], "a b"),
+            ("你好 é".as_bytes(), "你好 é"),
+            (b"", ""),
+            (b"a\r\nb\t\0\\", r"a\r\nb\t\0\\"),
+            (b"\x001", r"\x001"),
+            (b"\x1b[2J\x7f\xff", r"\x1b[2J\x7f\xff"),
+            ("\u{9b}\u{202e}".as_bytes(), r"\xc2\x9b\xe2\x80\xae"),
+            (b"\xe4\xbd", r"\xe4\xbd"),
+        ] {
+            assert_eq!(String::from_utf8(written(Format::Escaped, &[payload])).unwrap(), format!("{line}\n"));
+            assert_eq!(payloads(&read(Format::Escaped, format!("{line}\n").as_bytes())), [payload]);
+        }
+    }
+
+    #[test]
+    fn what_needs_no_escape_may_have_one() {
+        let found = read(Format::Escaped, b"\\x41\\xE4\\xbd\\xA0\x01\t\n");
+        assert_eq!(payloads(&found), ["A你\x01\t".as_bytes()]);
+    }
+
+    #[test]
+    fn what_is_no_escape_is_shown_with_its_place() {
+        for (line, words) in [
+            (r"ab\qc", r"'q' behind a backslash means nothing (a backslash itself is \\) in column 3"),
+            (r"\xg0", r"two hexadecimal digits do not stand behind \x in column 1"),
+            (r"a\x4", r"two hexadecimal digits do not stand behind \x in column 2"),
+            (r"\\\", r"nothing stands behind the backslash (a backslash itself is \\) in column 3"),
+        ] {
+            let found = read(Format::Escaped, format!("{line}\nnext").as_bytes());
+            assert_eq!((found.bad[0].ordinal, &found.bad[0].what[..]), (1, words));
+            assert_eq!(payloads(&found), [b"next"]);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `framed`: the length of each datagram stands before it, in two bytes, the higher first: as in RFC 4571
+//! for media, and in RFC 7766 for DNS over TCP. A stream of it carries any datagrams, as through ssh.
+
+use super::{Bad, Divide};
+use crate::batch::Batch;
+
+/// How many bytes the length takes.
+const HEADER: usize = 2;
+
+/// Finds frames.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    count: u64,
+    /// How many bytes of the input those had.
+    offset: u64,
+}
+
+impl Divide for Frames {
+    fn divide(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
+        batch.number_after(self.count);
+        let mut used = 0;
+        while let Some(size) = size(&batch.spare(len - used)[..len - used])
+            && HEADER + size <= len - used
+        {
+            batch.skip(HEADER);
+            batch.take(size);
+            used += HEADER + size;
+        }
+        self.count += batch.len() as u64;
+        self.offset += used as u64;
+        if is_last && used < len {
+            let rest = len - used;
+            let what = match size(&batch.spare(rest)[..rest]) {
+                Some(size) => format!("of the {size} bytes that it announces there are {}", rest - HEADER),
+                None => "of the two bytes of its length there is one".to_owned(),
+            };
+            let what =
+                format!("the input ends in the middle of it, which begins at byte {}: {what}", self.offset);
+            bad.push(Bad::new(self.count + 1, what));
+            return len;
+        }
+        used
+    }
+}
+
+/// The length that stands at the beginning.
+fn size(bytes: &[u8]) -> Option<usize> {
+    bytes.first_chunk().map(|length| usize::from(u16::from_be_bytes(*length)))
+}
+
+/// Appends a payload behind its length.
+pub(super) fn write(payload: &[u8], out: &mut Vec<u8>) {
+    // No datagram is longer than 65,527 bytes.
+    let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+    out.extend(length.to_be_bytes());
+    out.extend(&payload[..usize::from(length)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Format;
+    use super::super::tests::{payloads, read, read_in_steps, written};
+
+    #[test]
+    fn the_length_stands_before_each_datagram() {
+        assert_eq!(written(Format::Framed, &[b"hi", b"", b"\0"]), b"\0\x02hi\0\0\0\x01\0");
+        assert_eq!(written(Format::Framed, &[&vec![7; 65_507]])[..3], [0xff, 0xe3, 7]);
+    }
+
+    #[test]
+    fn a_frame_is_found_however_the_reads_fall() {
+        for step in 1..=9 {
+            let found = read_in_steps(Format::Framed, b"\0\x02hi\0\0\0\x01\0", step);
+            assert_eq!(payloads(&found), [b"hi".as_slice(), b"", b"\0"]);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_short_is_an_error_behind_the_whole_ones() {
+        for (input, words) in [
+            (&b"\0\x02hi\0\x05abc"[..], "begins at byte 4: of the 5 bytes that it announces there are 3"),
+            (b"\0\x02hi\0", "begins at byte 4: of the two bytes of its length there is one"),
+        ] {
+            let found = read(Format::Framed, input);
+            assert_eq!(payloads(&found), [b"hi"]);
+            assert_eq!(found.bad.len(), 1);
+            assert!(found.bad[0].ordinal == 2 && found.bad[0].what.ends_with(words), "{:?}", found.bad);
+        }
+    }
+}

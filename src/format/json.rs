@@ -1,0 +1,199 @@
+//! `json`: a line is a JSON object that tells of one datagram (JSON Lines): when it arrived (`time`, RFC 3339
+//! in nanoseconds), who sent it (`from`), to which address (`to`), how long it was (`size`, in bytes), and
+//! what it held: `text` where that is text in the charset of the wire, and else `base64`.
+//!
+//! When it is read, the payload is `text`, `hex` or `base64`, and `to` says where it goes. What would move
+//! a cursor or turn text around is escaped: it is safe to look at.
+
+use std::borrow::Cow;
+use std::io::{self, Write as _};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::ser::Formatter;
+
+use super::to::{Names, To};
+use super::{base64, hex, recorded};
+use crate::batch::{Batch, Datagram, Envelope};
+use crate::encoding::Encoding;
+use crate::escape;
+
+/// What is read of an object. Other keys mean nothing here.
+#[derive(Deserialize)]
+struct Object<'l> {
+    #[serde(borrow)]
+    time: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    from: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    to: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    text: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    hex: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    base64: Option<Cow<'l, str>>,
+}
+
+/// Reads objects.
+#[derive(Debug)]
+pub struct Objects {
+    encoding: Encoding,
+    to: To,
+    names: Names,
+    encoded: Vec<u8>,
+}
+
+impl Objects {
+    /// A reader of objects whose text is put into the charset of `encoding`.
+    #[must_use]
+    pub fn new(encoding: Encoding, to: To) -> Self {
+        Self { encoding, to, names: Names::default(), encoded: Vec::new() }
+    }
+
+    /// Appends the datagram that a line stands for. A line of white space stands for none.
+    pub(super) fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
+        if line.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let object: Object<'_> = serde_json::from_slice(line).map_err(|error| explain(&error))?;
+        let time = object.time.as_deref().map(time).transpose()?;
+        let own = object.to.as_deref().map(|to| |family| self.names.resolve(to, family));
+        let to = self.to.choose(own, object.from.is_some())?;
+        let from = object.from.as_deref().and_then(|from| from.parse().ok());
+        batch.address(recorded(from, to, time));
+        match (&object.text, &object.hex, &object.base64) {
+            (Some(text), None, None) => {
+                self.encoded.clear();
+                self.encoding.encode_text(text.as_bytes(), &mut self.encoded)?;
+                batch.push(&self.encoded);
+                Ok(())
+            }
+            (None, Some(hex), None) => {
+                hex::read(hex.as_bytes(), batch).map_err(|what| format!("in its \"hex\", {what}"))
+            }
+            (None, None, Some(base64)) => {
+                base64::read(base64.as_bytes(), batch).map_err(|what| format!("in its \"base64\", {what}"))
+            }
+            (None, None, None) => {
+                Err("it has no payload: neither \"text\" nor \"hex\" nor \"base64\"".to_owned())
+            }
+            _ => Err("it has more than one payload: of \"text\", \"hex\" and \"base64\" it may have one"
+                .to_owned()),
+        }
+    }
+}
+
+/// What serde says, without the line, which is not the one of the input.
+fn explain(error: &serde_json::Error) -> String {
+    let (what, column) = (error.to_string(), error.column());
+    let what = what.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&what);
+    if error.is_eof() {
+        return format!(
+            "it is no JSON object: {what} in column {column}; an object stands in one line, as `jq -c` writes it"
+        );
+    }
+    format!("it is no JSON object of a datagram: {what} in column {column}")
+}
+
+fn time(text: &str) -> Result<SystemTime, String> {
+    let time: Timestamp = text.parse().map_err(|_| {
+        format!("its \"time\" is '{text}'; write one as in 2026-11-25T12:00:00.5Z (RFC 3339)")
+    })?;
+    time.try_into().map_err(|_| format!("its \"time\", '{text}', is none that this system knows"))
+}
+
+/// Writes objects.
+#[derive(Debug)]
+pub(super) struct Writer {
+    encoding: Encoding,
+    /// What the last object began with, and of which envelope that tells: many come in one.
+    head: Vec<u8>,
+    envelope: Option<Envelope>,
+    /// The last second in words, and which one it is.
+    second: (i64, String),
+    decoded: String,
+}
+
+impl Writer {
+    pub(super) fn new(encoding: Encoding) -> Self {
+        Self {
+            encoding,
+            head: Vec::new(),
+            envelope: None,
+            second: (i64::MIN, String::new()),
+            decoded: String::new(),
+        }
+    }
+
+    /// Appends the line that stands for a datagram.
+    pub(super) fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        if self.envelope.as_ref() != Some(datagram.envelope) {
+            self.begin(datagram.envelope);
+            self.envelope = Some(*datagram.envelope);
+        }
+        out.extend(&self.head);
+        append(out, format_args!("\"size\":{}", datagram.size));
+        if let Some(text) = self.encoding.text(datagram.payload, &mut self.decoded) {
+            out.extend(b",\"text\":");
+            // Writing to a Vec cannot fail, and a string has no keys.
+            let _ = text.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Safe));
+        } else {
+            out.extend(b",\"base64\":\"");
+            base64::encode(datagram.payload, out);
+            out.push(b'"');
+        }
+        out.extend(b"}\n");
+    }
+
+    fn begin(&mut self, envelope: &Envelope) {
+        self.head.clear();
+        self.head.push(b'{');
+        if let Some(time) = envelope.time {
+            self.say_time(time);
+        }
+        for (key, address) in [("from", envelope.peer), ("to", envelope.local)] {
+            if let Some(address) = address {
+                append(&mut self.head, format_args!("\"{key}\":\"{address}\","));
+            }
+        }
+    }
+
+    fn say_time(&mut self, time: SystemTime) {
+        // The clock of a system that counts beyond the year 9999 is not told.
+        let Ok(time) = Timestamp::try_from(time) else { return };
+        let (second, nanosecond) = (time.as_second(), time.subsec_nanosecond());
+        if nanosecond < 0 {
+            return append(&mut self.head, format_args!("\"time\":\"{time:.9}\","));
+        }
+        if self.second.0 != second {
+            let text = Timestamp::from_second(second).map(|time| time.to_string()).unwrap_or_default();
+            self.second = (second, text.trim_end_matches('Z').to_owned());
+        }
+        append(&mut self.head, format_args!("\"time\":\"{}.{nanosecond:09}Z\",", self.second.1));
+    }
+}
+
+fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to a Vec cannot fail.
+    let _ = out.write_fmt(text);
+}
+
+/// Escapes what JSON need not escape and a terminal might obey.
+struct Safe;
+
+impl Formatter for Safe {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+        let mut plain = 0;
+        // DEL is the only ASCII character that JSON would let through.
+        if !text.bytes().all(|byte| byte < 0x7f) {
+            for (at, c) in text.char_indices().filter(|(_, c)| escape::is_unsafe(*c)) {
+                out.write_all(&text.as_bytes()[plain..at])?;
+                write!(out, "\\u{:04x}", u32::from(c))?;
+                plain = at + c.len_utf8();
+            }
+        }
+        out.write_all(&text.as_bytes()[plain..])
+    }
+}

@@ -1,0 +1,460 @@
+//! `pcap`: a capture, as tcpdump(1) and Wireshark write and read it.
+//!
+//! It is written in the classic format, in nanoseconds, with packets of raw IP: real IP and UDP headers and
+//! checksums stand before each payload. It is read in that format and in pcapng, from Ethernet, Linux cooked,
+//! raw IP and loopback links. What is no whole UDP datagram is counted and passed over.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use etherparse::{
+    EtherType, IpNumber, Ipv4Header, Ipv6Header, NetSlice, SlicedPacket, TransportSlice, UdpHeader,
+};
+use pcap_parser::pcapng::{Block, parse_block_be, parse_block_le};
+use pcap_parser::traits::PcapNGPacketBlock;
+use pcap_parser::{
+    InterfaceDescriptionBlock, LegacyPcapBlock, Linktype, PcapHeader, parse_pcap_frame, parse_pcap_frame_be,
+    parse_pcap_frame_modified, parse_pcap_header,
+};
+
+use super::{Bad, Divide, To, recorded};
+use crate::batch::{Batch, Datagram, Envelope};
+
+/// The header of a file (draft-ietf-opsawg-pcap, section 4): nanoseconds, version 2.4, packets of up to
+/// 262,144 bytes, links of raw IP.
+pub(super) const BEGINNING: [u8; 24] = *b"\x4d\x3c\xb2\xa1\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\x04\0\x65\0\0\0";
+
+/// How many routers a packet may pass, as most systems let it at first.
+const HOPS: u8 = 64;
+/// No block and no packet is longer, in bytes: what says so is damaged.
+const LONGEST: usize = 16 * 1024 * 1024;
+/// How many bytes of a block of pcapng stand before what it holds: its type and its length.
+const BLOCK_HEADER: usize = 8;
+/// The type of the block that begins a section: the same from both sides.
+const SECTION: u32 = 0x0a0d_0d0a;
+/// What tells the order of bytes in a section.
+const BYTE_ORDER: u32 = 0x1a2b_3c4d;
+/// How many interfaces a section may have: what has more is damaged.
+const INTERFACES: usize = 65_536;
+
+/// Finds datagrams in a capture.
+#[derive(Debug)]
+pub(super) struct Packets {
+    to: To,
+    file: Option<File>,
+    /// How many packets there were, and how many bytes.
+    count: u64,
+    offset: u64,
+    passed: Passed,
+}
+
+/// What kind of capture it is.
+#[derive(Debug)]
+enum File {
+    Classic(PcapHeader),
+    /// What holds for the section that is being read.
+    Next {
+        is_big: bool,
+        interfaces: Vec<Interface>,
+    },
+}
+
+/// What a capture was made on.
+#[derive(Clone, Copy, Debug)]
+struct Interface {
+    link: Linktype,
+    /// How many units of time a second has, and how many seconds are to be added.
+    per_second: u128,
+    offset: i64,
+}
+
+/// How many packets are none that can be sent.
+#[derive(Debug, Default)]
+struct Passed {
+    not_udp: u64,
+    fragments: u64,
+    /// Of which the capture does not hold all.
+    cut: u64,
+    damaged: u64,
+}
+
+/// A packet among the bytes that are being read.
+struct Packet {
+    link: Linktype,
+    time: Option<SystemTime>,
+    /// Where it lies.
+    place: Range<usize>,
+    is_cut: bool,
+}
+
+/// What a packet holds, and where the payload lies in it.
+struct Found {
+    from: SocketAddr,
+    to: SocketAddr,
+    payload: Range<usize>,
+}
+
+/// Why a packet holds no datagram.
+enum Other {
+    NotUdp,
+    Fragment,
+    Damaged,
+}
+
+/// What stands at the beginning of some bytes.
+enum Step {
+    /// What begins there is not complete.
+    Incomplete,
+    /// So many bytes, with nothing to send in them.
+    Skip(usize),
+    /// So many bytes, with a packet.
+    Packet(usize, Packet),
+}
+
+impl Packets {
+    /// The packets of a capture, which go there.
+    pub(super) fn to(to: To) -> Self {
+        Self { to, file: None, count: 0, offset: 0, passed: Passed::default() }
+    }
+
+    /// Where the payload of a packet lies, and what stands on it, if it is one to be sent.
+    fn look_into(
+        &mut self,
+        packet: &Packet,
+        bytes: &[u8],
+        bad: &mut Vec<Bad>,
+    ) -> Option<(Range<usize>, Envelope)> {
+        self.count += 1;
+        let found = match datagram(packet.link, &bytes[packet.place.clone()]) {
+            Ok(found) => found,
+            Err(other) => {
+                *match other {
+                    Other::NotUdp => &mut self.passed.not_udp,
+                    Other::Fragment => &mut self.passed.fragments,
+                    Other::Damaged if packet.is_cut => &mut self.passed.cut,
+                    Other::Damaged => &mut self.passed.damaged,
+                } += 1;
+                return None;
+            }
+        };
+        let own = |_| match found.to.port() {
+            0 => Err("it was sent to port 0".to_owned()),
+            _ => Ok(found.to),
+        };
+        let to = match self.to.choose(Some(own), true) {
+            Ok(to) => to,
+            Err(what) => {
+                bad.push(Bad::new(self.count, what));
+                return None;
+            }
+        };
+        let start = packet.place.start;
+        let payload = start + found.payload.start..start + found.payload.end;
+        Some((payload, recorded(Some(found.from), to, packet.time)))
+    }
+
+    /// What comes next.
+    fn step(&mut self, bytes: &[u8]) -> Result<Step, String> {
+        match &mut self.file {
+            None => self.begin(bytes),
+            Some(File::Classic(header)) => classic(header, bytes),
+            Some(File::Next { is_big, interfaces }) => next(is_big, interfaces, bytes),
+        }
+    }
+
+    /// Looks at what kind of capture it is.
+    fn begin(&mut self, bytes: &[u8]) -> Result<Step, String> {
+        let Some(magic) = bytes.first_chunk() else { return Ok(Step::Incomplete) };
+        if u32::from_be_bytes(*magic) == SECTION {
+            self.file = Some(File::Next { is_big: false, interfaces: Vec::new() });
+            return Ok(Step::Skip(0));
+        }
+        match parse_pcap_header(bytes) {
+            Ok((_, header)) => {
+                self.file = Some(File::Classic(header));
+                Ok(Step::Skip(BEGINNING.len()))
+            }
+            Err(error) if error.is_incomplete() => Ok(Step::Incomplete),
+            Err(_) => Err("it is no capture: neither pcap nor pcapng begins as it does".to_owned()),
+        }
+    }
+}
+
+impl Divide for Packets {
+    fn divide(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
+        let mut used = 0;
+        while used < len {
+            let bytes = &batch.spare(len - used)[..len - used];
+            let (size, packet) = match self.step(bytes) {
+                Ok(Step::Incomplete) if is_last => {
+                    let what =
+                        format!("the capture ends in the middle of it, which begins at byte {}", self.offset);
+                    bad.push(Bad::new(self.count + 1, what));
+                    return len;
+                }
+                Ok(Step::Incomplete) => break,
+                Ok(Step::Skip(size)) => (size, None),
+                Ok(Step::Packet(size, packet)) => (size, Some(packet)),
+                Err(what) => {
+                    let what = format!("{what} at byte {}", self.offset);
+                    bad.push(Bad::the_end(self.count + 1, what));
+                    return len;
+                }
+            };
+            let taken = packet.and_then(|packet| self.look_into(&packet, bytes, bad));
+            match taken {
+                Some((payload, envelope)) => {
+                    batch.number_after(self.count - 1);
+                    batch.address(envelope);
+                    batch.skip(payload.start);
+                    batch.take(payload.len());
+                    batch.skip(size - payload.end);
+                }
+                None => batch.skip(size),
+            }
+            used += size;
+            self.offset += size as u64;
+        }
+        used
+    }
+
+    fn passed_over(&self) -> Option<String> {
+        let Passed { not_udp, fragments, cut, damaged } = self.passed;
+        let kinds = [
+            (not_udp, "not UDP"),
+            (fragments, "fragments"),
+            (cut, "cut short by the capture"),
+            (damaged, "with headers that make no sense"),
+        ];
+        let kinds: Vec<_> = kinds
+            .iter()
+            .filter(|(number, _)| *number > 0)
+            .map(|(number, kind)| format!("{number} {kind}"))
+            .collect();
+        (!kinds.is_empty()).then(|| format!("packets passed over: {}", kinds.join(", ")))
+    }
+}
+
+/// The next packet of a classic capture.
+fn classic(header: &PcapHeader, bytes: &[u8]) -> Result<Step, String> {
+    let is_big = header.is_bigendian();
+    let Some(length) = bytes.get(8..12).and_then(|length| length.first_chunk()) else {
+        return Ok(Step::Incomplete);
+    };
+    let length = number(*length, is_big) as usize;
+    if length > LONGEST {
+        return Err(format!("the capture is damaged: a packet says that it has {length} bytes"));
+    }
+    let parsed = if is_big {
+        parse_pcap_frame_be(bytes)
+    } else if header.is_modified_format() {
+        parse_pcap_frame_modified(bytes)
+    } else {
+        parse_pcap_frame(bytes)
+    };
+    let Ok((rest, LegacyPcapBlock { ts_sec, ts_usec, caplen, origlen, data })) = parsed else {
+        return Ok(Step::Incomplete);
+    };
+    let size = bytes.len() - rest.len();
+    let fraction = u64::from(ts_usec) * if header.is_nanosecond_precision() { 1 } else { 1000 };
+    let since = Duration::from_secs(ts_sec.into()) + Duration::from_nanos(fraction);
+    let packet = Packet {
+        link: header.network,
+        time: Some(SystemTime::UNIX_EPOCH + since),
+        place: size - data.len()..size,
+        is_cut: caplen < origlen,
+    };
+    Ok(Step::Packet(size, packet))
+}
+
+/// The next block of a section of pcapng (draft-ietf-opsawg-pcapng).
+fn next(is_big: &mut bool, interfaces: &mut Vec<Interface>, bytes: &[u8]) -> Result<Step, String> {
+    let (Some(kind), Some(length)) =
+        (bytes.first_chunk(), bytes.get(4..8).and_then(|length| length.first_chunk()))
+    else {
+        return Ok(Step::Incomplete);
+    };
+    if u32::from_be_bytes(*kind) == SECTION {
+        let Some(order) = bytes.get(8..12).and_then(|order| order.first_chunk()) else {
+            return Ok(Step::Incomplete);
+        };
+        *is_big = u32::from_be_bytes(*order) == BYTE_ORDER;
+        interfaces.clear();
+    }
+    let length = number(*length, *is_big) as usize;
+    if !(BLOCK_HEADER + 4..=LONGEST).contains(&length) {
+        return Err(format!("the capture is damaged: a block says that it has {length} bytes"));
+    }
+    let Some(block) = bytes.get(..length) else { return Ok(Step::Incomplete) };
+    let parsed = if *is_big { parse_block_be(block) } else { parse_block_le(block) };
+    // A block that is all there, and not enough, is damaged as well.
+    let Ok((_, parsed)) = parsed else {
+        return Err("the capture is damaged: there is no block".to_owned());
+    };
+    let (interface, units, data, is_cut) = match &parsed {
+        Block::InterfaceDescription(description) => {
+            if interfaces.len() == INTERFACES {
+                return Err(format!("the capture is damaged: it has more than {INTERFACES} interfaces"));
+            }
+            interfaces.push(Interface::described_by(description, *is_big));
+            return Ok(Step::Skip(length));
+        }
+        Block::EnhancedPacket(packet) => {
+            let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
+            (packet.if_id, Some(units), packet.packet_data(), packet.truncated())
+        }
+        // It tells no time, and is of the first interface.
+        Block::SimplePacket(packet) => (0, None, packet.packet_data(), packet.truncated()),
+        _ => return Ok(Step::Skip(length)),
+    };
+    let Some(interface) = interfaces.get(interface as usize) else {
+        return Err(format!(
+            "the capture is damaged: a packet is of interface {interface}, which was not described"
+        ));
+    };
+    let start = data.as_ptr().addr() - block.as_ptr().addr();
+    let packet = Packet {
+        link: interface.link,
+        time: units.and_then(|units| interface.time(units)),
+        place: start..start + data.len(),
+        is_cut,
+    };
+    Ok(Step::Packet(length, packet))
+}
+
+fn number(bytes: [u8; 4], is_big: bool) -> u32 {
+    if is_big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+}
+
+impl Interface {
+    fn described_by(description: &InterfaceDescriptionBlock<'_>, is_big: bool) -> Self {
+        // A power of ten, or of two where the highest bit is set (`if_tsresol`).
+        let resolution = u32::from(description.if_tsresol);
+        let base: u128 = if resolution >= 0x80 { 2 } else { 10 };
+        let offset = description.if_tsoffset;
+        Self {
+            link: description.linktype,
+            per_second: base.checked_pow(resolution % 0x80).unwrap_or(0),
+            offset: if is_big { offset.swap_bytes() } else { offset },
+        }
+    }
+
+    fn time(&self, units: u64) -> Option<SystemTime> {
+        let nanoseconds = (u128::from(units) * 1_000_000_000).checked_div(self.per_second)?;
+        let since = Duration::from_nanos(u64::try_from(nanoseconds).ok()?);
+        let time = SystemTime::UNIX_EPOCH.checked_add(since)?;
+        let offset = Duration::from_secs(self.offset.unsigned_abs());
+        if self.offset < 0 { time.checked_sub(offset) } else { time.checked_add(offset) }
+    }
+}
+
+/// The datagram in a packet from a link of this kind.
+fn datagram(link: Linktype, packet: &[u8]) -> Result<Found, Other> {
+    // `https://www.tcpdump.org/linktypes.html` tells what stands before IP.
+    let sliced = match link {
+        Linktype::ETHERNET => SlicedPacket::from_ethernet(packet),
+        Linktype::LINUX_SLL => SlicedPacket::from_linux_sll(packet),
+        // The protocol, and 18 bytes of other things.
+        Linktype::LINUX_SLL2 => {
+            let protocol = packet.first_chunk().ok_or(Other::Damaged)?;
+            let rest = packet.get(20..).ok_or(Other::Damaged)?;
+            SlicedPacket::from_ether_type(EtherType(u16::from_be_bytes(*protocol)), rest)
+        }
+        // The family of the address, whose number depends on the system; IP tells its version itself.
+        Linktype::NULL | Linktype::LOOP => SlicedPacket::from_ip(packet.get(4..).ok_or(Other::Damaged)?),
+        Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 | Linktype(12 | 14) => SlicedPacket::from_ip(packet),
+        _ => return Err(Other::NotUdp),
+    };
+    let sliced = sliced.map_err(|_| Other::Damaged)?;
+    let (from, to) = match &sliced.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let header = ip.header();
+            (IpAddr::V4(header.source_addr()), IpAddr::V4(header.destination_addr()))
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let header = ip.header();
+            (IpAddr::V6(header.source_addr()), IpAddr::V6(header.destination_addr()))
+        }
+        _ => return Err(Other::NotUdp),
+    };
+    if sliced.net.as_ref().and_then(NetSlice::ip_payload_ref).is_some_and(|payload| payload.fragmented) {
+        return Err(Other::Fragment);
+    }
+    let Some(TransportSlice::Udp(udp)) = &sliced.transport else { return Err(Other::NotUdp) };
+    let payload = udp.payload();
+    let start = payload.as_ptr().addr() - packet.as_ptr().addr();
+    Ok(Found {
+        from: (from, udp.source_port()).into(),
+        to: (to, udp.destination_port()).into(),
+        payload: start..start + payload.len(),
+    })
+}
+
+/// Appends a datagram as a packet.
+pub(super) fn write(datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+    let Envelope { peer, local, time } = datagram.envelope;
+    let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let headers = headers(peer.unwrap_or(nobody), local.unwrap_or(nobody), datagram);
+    let kept = headers.len() + datagram.payload.len();
+    let whole = headers.len() + datagram.size;
+    // Seconds are counted to the year 2106, and no packet is longer than a datagram over IPv6.
+    let seconds = u32::try_from(since.as_secs()).unwrap_or(u32::MAX);
+    let [kept, whole] = [kept, whole].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
+    for field in [seconds, since.subsec_nanos(), kept, whole] {
+        out.extend(field.to_le_bytes());
+    }
+    out.extend(headers);
+    out.extend(datagram.payload);
+}
+
+/// The headers of IP and UDP, as they may have been on the wire: of what is not told in an envelope the
+/// usual is taken.
+fn headers(from: SocketAddr, to: SocketAddr, datagram: &Datagram<'_>) -> Vec<u8> {
+    let length = u16::try_from(UdpHeader::LEN + datagram.size).unwrap_or(u16::MAX);
+    let (source_port, destination_port) = (from.port(), to.port());
+    let mut udp = UdpHeader { source_port, destination_port, length, checksum: 0 };
+    // Of what was cut there is none: nobody could check it.
+    let is_whole = datagram.payload.len() == datagram.size;
+    let mut headers = Vec::with_capacity(Ipv6Header::LEN + UdpHeader::LEN);
+    match (from.ip(), to.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let total_len = u16::try_from(Ipv4Header::MIN_LEN + usize::from(length)).unwrap_or(u16::MAX);
+            let mut ip = Ipv4Header {
+                total_len,
+                dont_fragment: true,
+                time_to_live: HOPS,
+                protocol: IpNumber::UDP,
+                source: source.octets(),
+                destination: destination.octets(),
+                ..Ipv4Header::default()
+            };
+            ip.header_checksum = ip.calc_header_checksum();
+            if is_whole {
+                udp.checksum = udp.calc_checksum_ipv4(&ip, datagram.payload).unwrap_or(0);
+            }
+            headers.extend(ip.to_bytes());
+        }
+        (source, destination) => {
+            let [source, destination] = [source, destination].map(|ip| match ip {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                IpAddr::V6(ip) => ip.octets(),
+            });
+            let ip = Ipv6Header {
+                payload_length: length,
+                next_header: IpNumber::UDP,
+                hop_limit: HOPS,
+                source,
+                destination,
+                ..Ipv6Header::default()
+            };
+            if is_whole {
+                udp.checksum = udp.calc_checksum_ipv6(&ip, datagram.payload).unwrap_or(0);
+            }
+            headers.extend(ip.to_bytes());
+        }
+    }
+    headers.extend(udp.to_bytes());
+    headers
+}

@@ -1,0 +1,63 @@
+//! A stream in pieces: what one read gives, behind what was left of the one before.
+
+use std::io::{self, Read};
+
+use crate::batch::Batch;
+
+/// How much is asked for in one read.
+const CHUNK: usize = 256 * 1024;
+
+/// Bytes on their way into a batch.
+#[derive(Debug)]
+pub(super) struct Stream<R> {
+    input: R,
+    /// The beginning of a datagram whose end has not been read yet.
+    begun: Vec<u8>,
+}
+
+impl<R: Read> Stream<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, begun: Vec::new() }
+    }
+
+    pub(super) fn input(&self) -> &R {
+        &self.input
+    }
+
+    pub(super) fn input_mut(&mut self) -> &mut R {
+        &mut self.input
+    }
+
+    pub(super) fn begin_anew(&mut self) {
+        self.begun.clear();
+    }
+
+    /// Reads once into the empty `batch`, and has its datagrams found by `divide`: that is told how many
+    /// bytes there are in [`Batch::spare`], and whether they are the last; and says how many of them it
+    /// has taken or stepped over. Says whether there may be more.
+    pub(super) fn fill(
+        &mut self,
+        batch: &mut Batch,
+        divide: impl FnOnce(&mut Batch, usize, bool) -> usize,
+    ) -> io::Result<bool> {
+        batch.clear();
+        let begun = self.begun.len();
+        let spare = batch.spare(begun + CHUNK);
+        spare[..begun].copy_from_slice(&self.begun);
+        let read = self.read(&mut spare[begun..])?;
+        let (len, is_last) = (begun + read, read == 0);
+        let rest = len - divide(batch, len, is_last);
+        self.begun.clear();
+        self.begun.extend(&batch.spare(rest)[..rest]);
+        Ok(!is_last)
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.input.read(into) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}

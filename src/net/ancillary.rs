@@ -1,0 +1,87 @@
+//! What the system tells of a datagram beside its bytes: when it arrived, and at which address.
+//!
+//! Linux tells through control messages (cmsg(3)). Elsewhere it is the time at which the tool looks,
+//! and the address that the socket is bound to.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+#[cfg(target_os = "linux")]
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::batch::Envelope;
+use crate::endpoint::canonical;
+
+/// A socket that was asked to tell.
+#[derive(Debug)]
+pub(super) struct Ancillary {
+    /// Where it is bound: perhaps to every address.
+    bound: SocketAddr,
+}
+
+impl Ancillary {
+    /// From now on the system tells of what arrives at `socket`.
+    pub(super) fn ask(socket: &UdpSocket) -> io::Result<Self> {
+        let bound = socket.local_addr()?;
+        #[cfg(target_os = "linux")]
+        {
+            setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
+            match bound.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
+                // It tells of what came over IPv4 as well.
+                IpAddr::V6(ip) if ip.is_unspecified() => {
+                    setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(Self { bound })
+    }
+
+    /// Where on this machine a datagram arrived: at `address`, if the system has told.
+    pub(super) fn local(&self, address: Option<IpAddr>) -> SocketAddr {
+        let mut local = self.bound;
+        if let Some(ip) = address {
+            local.set_ip(ip);
+        }
+        canonical(local)
+    }
+
+    /// Receives one datagram, without waiting, and says how long it is and what is known of it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn receive(&self, socket: &UdpSocket, into: &mut [u8]) -> io::Result<(usize, Envelope)> {
+        use std::os::fd::AsRawFd;
+        use std::time::{Duration, SystemTime};
+
+        use nix::cmsg_space;
+        use nix::libc::{in6_pktinfo, timespec};
+        use nix::sys::socket::ControlMessageOwned::{Ipv4PacketInfo, Ipv6PacketInfo, ScmTimestampns};
+        use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg};
+
+        let mut room = cmsg_space!(timespec, in6_pktinfo);
+        let mut slices = [io::IoSliceMut::new(into)];
+        let received =
+            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut room), MsgFlags::empty())?;
+        let (mut time, mut address) = (None, None);
+        for control in received.cmsgs()? {
+            match control {
+                ScmTimestampns(since) => time = SystemTime::UNIX_EPOCH.checked_add(Duration::from(since)),
+                Ipv4PacketInfo(packet) => {
+                    address = Some(IpAddr::V4(u32::from_be(packet.ipi_addr.s_addr).into()));
+                }
+                Ipv6PacketInfo(packet) => address = Some(IpAddr::V6(packet.ipi6_addr.s6_addr.into())),
+                _ => {}
+            }
+        }
+        let peer = received.address.as_ref().and_then(super::icmp::std_address).map(canonical);
+        Ok((received.bytes, Envelope { peer, local: Some(self.local(address)), time }))
+    }
+
+    /// Receives one datagram, without waiting, and says how long it is and what is known of it.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn receive(&self, socket: &UdpSocket, into: &mut [u8]) -> io::Result<(usize, Envelope)> {
+        let (size, peer) = socket.recv_from(into)?;
+        let time = Some(std::time::SystemTime::now());
+        Ok((size, Envelope { peer: Some(canonical(peer)), local: Some(self.local(None)), time }))
+    }
+}
