@@ -90,6 +90,7 @@ fn main() {
         sender.send(batch, 0..batch.len(), &mut Tally::default()).unwrap();
     });
     bench.pipeline();
+    bench.formats();
     bench.slow_reader();
     bench.request_and_reply();
     bench.memory_and_size();
@@ -279,6 +280,38 @@ impl Bench {
                 self.scale.rounds
             );
         }
+    }
+
+    /// What `udp-listen` receives of a file and writes in each format to another file, from the first
+    /// datagram to the last byte.
+    fn formats(&self) {
+        let input = self.path("equal");
+        let round = |format: &'static str| {
+            let (input, output) = (&input, self.path("output"));
+            move || {
+                let mut listen = Command::new(LISTEN)
+                    .args(["127.0.0.1:0", "--stats", "-f", format])
+                    .stdout(File::create(&output).unwrap())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                let address = listening(&mut listen);
+                let mut said = String::new();
+                let took = seconds(|| {
+                    let mut send = command(SEND, &[&address]);
+                    assert!(send.stdin(File::open(input).unwrap()).status().unwrap().success());
+                    await_read(address.rsplit(':').next().unwrap().parse().unwrap());
+                    said = terminate(&mut listen);
+                });
+                let (_, received) = said.split_once("received ").unwrap();
+                let received: f64 = received.split(' ').next().unwrap().parse().unwrap();
+                received / took / 1e6
+            }
+        };
+        let contestants = ["text", "raw", "framed", "json", "escaped", "hex", "base64", "pcap"]
+            .map(|format| Contestant::new(format, round(format)));
+        let title = format!("{} datagrams of 63 bytes through udp-listen -f", self.scale.datagrams);
+        self.compare(&title, "M/s", contestants.into());
     }
 
     /// 20 MB at 50k/s to a reader that begins after two seconds.

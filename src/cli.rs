@@ -21,7 +21,8 @@ use crate::socket::{Options, Room, Way};
 use crate::stdio;
 use crate::tally::Tally;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, ValueEnum};
 
 /// What is sent.
 #[derive(Args, Clone, Debug)]
@@ -208,27 +209,25 @@ impl FormatArgs {
         Ok(receiver)
     }
 
-    /// What is wrong with an argument that means nothing to this format, if one was given.
-    #[must_use]
-    pub fn conflict(self, given: Given) -> Option<String> {
+    /// Refuses an argument of the tool `A` that means nothing to this format, if one was given.
+    pub fn check<A: CommandFactory>(self, given: Given) -> Result<(), clap::Error> {
         let Self { format } = self;
-        let text = "text, raw, nul or escaped";
+        let tells_peer = format.has_lines() || format.has_addresses();
         let conflicts = [
-            (given.encoding && !format.has_charset(), "--encoding", format!("{text}, or json")),
-            (given.eol && !format.is_text(), "--eol", text.to_owned()),
-            (
-                given.show_peer && !format.has_lines(),
-                "--show-peer",
-                "text, nul, hex, base64 or escaped".to_owned(),
-            ),
-            (given.block && format != Format::Raw, "--block", "raw".to_owned()),
-            (given.replay && !format.has_addresses(), "--replay", "json or pcap".to_owned()),
+            (given.encoding && !format.has_charset(), "--encoding", "text, raw, nul, escaped and json"),
+            (given.eol && !format.is_text(), "--eol", "text, raw, nul and escaped"),
+            (given.show_peer && !tells_peer, "--show-peer", "all formats but raw and framed"),
+            (given.block && format != Format::Raw, "--block", "raw"),
+            (given.replay && !format.has_addresses(), "--replay", "json and pcap"),
+            (given.message && !format.has_messages(), "MESSAGE", "all formats but framed and pcap"),
         ];
-        if given.message && !format.has_messages() {
-            return Some(format!("a MESSAGE cannot be written in {format}; give it on standard input"));
+        match conflicts.into_iter().find(|(is_given, ..)| *is_given) {
+            Some((_, argument, formats)) => {
+                let what = format!("{argument} means nothing to --format {format}; it goes with {formats}");
+                Err(A::command().error(ErrorKind::ArgumentConflict, what))
+            }
+            None => Ok(()),
         }
-        let (_, option, formats) = conflicts.into_iter().find(|(is_given, ..)| *is_given)?;
-        Some(format!("{option} means nothing to --format {format}; it goes with {formats}"))
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 
-use crate::batch::{Batch, Envelope};
+use crate::batch::{Batch, Datagram, Envelope};
 use crate::encoding::Encoding;
 
 pub mod base64;
@@ -333,28 +333,24 @@ impl Writer {
         if self.writing.format == Format::Pcap { &pcap::BEGINNING } else { b"" }
     }
 
-    /// Appends the datagrams of `batch` to `out`.
-    pub fn write(&mut self, batch: &Batch, out: &mut Vec<u8>) {
-        match self.writing.format {
-            Format::Text if self.writing.for_terminal => self.each(batch, out, text::show),
-            Format::Text => self.each(batch, out, |payload, out| text::write(payload, b'\n', out)),
-            Format::Nul => self.each(batch, out, |payload, out| text::write(payload, 0, out)),
-            Format::Hex => self.each(batch, out, hex::write),
-            Format::Base64 => self.each(batch, out, base64::write),
-            Format::Escaped => self.each(batch, out, escaped::write),
-            Format::Raw => batch.iter().for_each(|datagram| out.extend(datagram.payload)),
-            Format::Framed => batch.iter().for_each(|datagram| framed::write(datagram.payload, out)),
-            Format::Json => batch.iter().for_each(|datagram| self.json.write(&datagram, out)),
-            Format::Pcap => batch.iter().for_each(|datagram| pcap::write(&datagram, out)),
+    /// Appends a datagram to `out`.
+    pub fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        let Writing { format, show_peer, for_terminal, .. } = self.writing;
+        let payload = datagram.payload;
+        if show_peer && format.has_lines() {
+            text::sender(datagram.envelope.peer, out);
         }
-    }
-
-    fn each(&self, batch: &Batch, out: &mut Vec<u8>, write: impl Fn(&[u8], &mut Vec<u8>)) {
-        for datagram in batch.iter() {
-            if self.writing.show_peer {
-                text::sender(datagram.envelope.peer, out);
-            }
-            write(datagram.payload, out);
+        match format {
+            Format::Text if for_terminal => text::show(payload, out),
+            Format::Text => text::write(payload, b'\n', out),
+            Format::Nul => text::write(payload, 0, out),
+            Format::Raw => out.extend_from_slice(payload),
+            Format::Hex => hex::write(payload, out),
+            Format::Base64 => base64::write(payload, out),
+            Format::Escaped => escaped::write(payload, out),
+            Format::Framed => framed::write(payload, out),
+            Format::Json => self.json.write(datagram, out),
+            Format::Pcap => pcap::write(datagram, out),
         }
     }
 }
@@ -429,7 +425,8 @@ mod tests {
         for payload in payloads {
             batch.push(payload);
         }
-        Writer::new(writing).write(&batch, &mut out);
+        let mut writer = Writer::new(writing);
+        batch.iter().for_each(|datagram| writer.write(&datagram, &mut out));
         out
     }
 

@@ -38,7 +38,9 @@ impl Printer {
             }
         }
         self.text.clear();
-        self.writer.write(batch, &mut self.text);
+        for datagram in batch.iter() {
+            self.writer.write(&datagram, &mut self.text);
+        }
         &self.text
     }
 }

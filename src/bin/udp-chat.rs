@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::error::ErrorKind as Usage;
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 use udp_tools::batch::{Batch, Datagram, Envelope};
 use udp_tools::chat::Company;
@@ -73,8 +72,7 @@ impl Args {
     fn check(&self) -> Result<(), clap::Error> {
         let eol = self.eol.eol != Eol::None;
         let given = Given { encoding: self.encoding.is_given(), eol, ..Given::default() };
-        let conflict = self.format.format().conflict(given);
-        conflict.map_or(Ok(()), |what| Err(Self::command().error(Usage::ArgumentConflict, what)))
+        self.format.format().check::<Self>(given)
     }
 
     fn voice(&self) -> Voice {

@@ -8,8 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::error::ErrorKind as Usage;
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 use udp_tools::cli::value::size;
 use udp_tools::cli::{
@@ -103,8 +102,7 @@ impl Args {
     fn check(&self) -> Result<(), clap::Error> {
         let given =
             Given { encoding: self.encoding.is_given(), show_peer: self.show_peer, ..Given::default() };
-        let conflict = self.format.conflict(given);
-        conflict.map_or(Ok(()), |what| Err(Self::command().error(Usage::ArgumentConflict, what)))
+        self.format.check::<Self>(given)
     }
 
     fn voice(&self) -> Voice {

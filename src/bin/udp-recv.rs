@@ -106,9 +106,7 @@ impl Args {
             block: self.reading.block.is_some(),
             ..self.message.given()
         };
-        if let Some(conflict) = self.format.conflict(given) {
-            return Err(Self::conflict(&conflict));
-        }
+        self.format.check::<Self>(given)?;
         match (&self.endpoint, &self.bind) {
             (Some(there), _) if !there.is_here() => Ok(Task::Ask(there)),
             (Some(here), Some(_)) => Err(Self::conflict(&format!(

@@ -122,9 +122,7 @@ impl Args {
             replay: self.replay.is_some(),
             ..self.message.given()
         };
-        if let Some(conflict) = self.format.conflict(given) {
-            return Err(Self::command().error(Usage::ArgumentConflict, conflict));
-        }
+        self.format.check::<Self>(given)?;
         if self.dest.is_none() && !self.format.format.has_addresses() {
             let what = "DEST is missing: where to, as in 127.0.0.1:8080";
             return Err(Self::command().error(Usage::MissingRequiredArgument, what));
@@ -249,7 +247,8 @@ impl<'o> Outbox<'o> {
     }
 
     fn cannot_send(&self, why: anyhow::Error, input: &Input, ordinal: u64) -> anyhow::Error {
-        let there = self.args.dest.as_ref().map(|dest| format!(" to {dest}")).unwrap_or_default();
+        let dest = self.args.dest.as_ref().filter(|_| !self.args.format.format.has_addresses());
+        let there = dest.map(|dest| format!(" to {dest}")).unwrap_or_default();
         why.context(format!("cannot send {} {ordinal}{there}", input.noun()))
     }
 

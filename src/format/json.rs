@@ -54,8 +54,11 @@ impl Objects {
 
     /// Appends the datagram that a line stands for. A line of white space stands for none.
     pub(super) fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
-        if line.trim_ascii().is_empty() {
-            return Ok(());
+        match line.trim_ascii_start() {
+            [] => return Ok(()),
+            [b'{', ..] => {}
+            // serde would take an array of the values as well.
+            other => return Err(format!("it is no JSON object: it begins with {}", escape::first(other))),
         }
         let object: Object<'_> = serde_json::from_slice(line).map_err(|error| explain(&error))?;
         let time = object.time.as_deref().map(time).transpose()?;
@@ -108,9 +111,10 @@ fn time(text: &str) -> Result<SystemTime, String> {
 #[derive(Debug)]
 pub(super) struct Writer {
     encoding: Encoding,
-    /// What the last object began with, and of which envelope that tells: many come in one.
+    /// What the last object began with, and which envelope and size that tells: many come in a row.
     head: Vec<u8>,
     envelope: Option<Envelope>,
+    size: usize,
     /// The last second in words, and which one it is.
     second: (i64, String),
     decoded: String,
@@ -122,6 +126,7 @@ impl Writer {
             encoding,
             head: Vec::new(),
             envelope: None,
+            size: 0,
             second: (i64::MIN, String::new()),
             decoded: String::new(),
         }
@@ -129,14 +134,19 @@ impl Writer {
 
     /// Appends the line that stands for a datagram.
     pub(super) fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        if self.envelope.as_ref() != Some(datagram.envelope) {
-            self.begin(datagram.envelope);
-            self.envelope = Some(*datagram.envelope);
+        if self.size != datagram.size || self.envelope.as_ref() != Some(datagram.envelope) {
+            self.begin(datagram.envelope, datagram.size);
         }
-        out.extend(&self.head);
-        append(out, format_args!("\"size\":{}", datagram.size));
-        if let Some(text) = self.encoding.text(datagram.payload, &mut self.decoded) {
-            out.extend(b",\"text\":");
+        out.extend_from_slice(&self.head);
+        if self.encoding.charset.is_none()
+            && datagram.payload.iter().fold(true, |all, byte| all & is_plain(*byte))
+        {
+            // Most of what is sent is so, and needs no second look.
+            out.extend_from_slice(b",\"text\":\"");
+            out.extend_from_slice(datagram.payload);
+            out.push(b'"');
+        } else if let Some(text) = self.encoding.text(datagram.payload, &mut self.decoded) {
+            out.extend_from_slice(b",\"text\":");
             // Writing to a Vec cannot fail, and a string has no keys.
             let _ = text.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Safe));
         } else {
@@ -144,10 +154,11 @@ impl Writer {
             base64::encode(datagram.payload, out);
             out.push(b'"');
         }
-        out.extend(b"}\n");
+        out.extend_from_slice(b"}\n");
     }
 
-    fn begin(&mut self, envelope: &Envelope) {
+    fn begin(&mut self, envelope: &Envelope, size: usize) {
+        (self.envelope, self.size) = (Some(*envelope), size);
         self.head.clear();
         self.head.push(b'{');
         if let Some(time) = envelope.time {
@@ -158,6 +169,7 @@ impl Writer {
                 append(&mut self.head, format_args!("\"{key}\":\"{address}\","));
             }
         }
+        append(&mut self.head, format_args!("\"size\":{size}"));
     }
 
     fn say_time(&mut self, time: SystemTime) {
@@ -175,6 +187,11 @@ impl Writer {
     }
 }
 
+/// Whether a byte stands for itself in a string of JSON, whatever stands beside it.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+}
+
 fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     // Writing to a Vec cannot fail.
     let _ = out.write_fmt(text);
@@ -187,7 +204,7 @@ impl Formatter for Safe {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
         let mut plain = 0;
         // DEL is the only ASCII character that JSON would let through.
-        if !text.bytes().all(|byte| byte < 0x7f) {
+        if !text.is_ascii() || text.contains('\x7f') {
             for (at, c) in text.char_indices().filter(|(_, c)| escape::is_unsafe(*c)) {
                 out.write_all(&text.as_bytes()[plain..at])?;
                 write!(out, "\\u{:04x}", u32::from(c))?;
