@@ -5,11 +5,12 @@ use std::net::UdpSocket;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser};
+use indicatif::HumanDuration;
 
 use udp_tools::batch::Batch;
 use udp_tools::cli::value::{count, rate, speed};
@@ -29,6 +30,8 @@ use udp_tools::tally::Tally;
 use udp_tools::wait::{Ready, Sources, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
+/// Of a longer gap in a record it is said how long it is.
+const LONG: Duration = Duration::from_secs(10);
 const EXAMPLE: &str = "Example: echo hi | udp-send 127.0.0.1:8080";
 
 /// Send each line of standard input, or each MESSAGE, as one UDP datagram.
@@ -221,7 +224,7 @@ impl<'o> Outbox<'o> {
     fn send(&mut self, batch: &Batch, input: &Input, filled: &Range<u64>) -> Result<()> {
         let mut next = 0;
         while next < batch.len() {
-            let burst = self.wait_for_turn(batch, next)?;
+            let burst = self.wait_for_turn(batch, next, input)?;
             let before = self.tally.sent;
             let mut done = match self.sender.send(batch, next..next + burst, &mut self.tally) {
                 Ok(sent) => sent,
@@ -261,7 +264,8 @@ impl<'o> Outbox<'o> {
     }
 
     /// Waits until datagrams may go, and says how many of those of `batch` from the place `next` on.
-    fn wait_for_turn(&mut self, batch: &Batch, next: usize) -> Result<usize> {
+    fn wait_for_turn(&mut self, batch: &Batch, next: usize, input: &Input) -> Result<usize> {
+        let mut is_told = false;
         loop {
             let (now, ready) = (Instant::now(), batch.len() - next);
             let (allowed, until) = match &mut self.schedule {
@@ -279,6 +283,12 @@ impl<'o> Outbox<'o> {
             if allowed > 0 {
                 return Ok(allowed);
             }
+            let is_long = matches!(self.schedule, Schedule::Record(_)) && until > now + LONG;
+            if is_long && !is_told && self.args.report.is_chatty() {
+                let ordinal = batch.part(next..next + 1).next().map_or(0, |datagram| datagram.ordinal);
+                self.say(&format!("{} {ordinal} is due in {}", input.noun(), HumanDuration(until - now)));
+            }
+            is_told |= is_long;
             self.wait(None, Some(until))?;
         }
     }

@@ -1,0 +1,495 @@
+//! What one tool writes the other reads back, in every format that promises it.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use common::{Random, Running, at, path_with_tools, receive, socket, tool};
+use nix::sys::signal::Signal;
+use proptest::prelude::*;
+use udp_tools::batch::{Batch, Envelope};
+use udp_tools::endpoint::Family;
+use udp_tools::format::{Bad, Format, Reader, Reading, To, Writer, Writing};
+
+/// Those that carry any datagrams.
+const EXACT: [Format; 6] =
+    [Format::Hex, Format::Base64, Format::Escaped, Format::Json, Format::Framed, Format::Pcap];
+
+/// What was read of an output: each datagram and its envelope, and what was bad.
+type Found = (Vec<(Vec<u8>, Envelope)>, Vec<Bad>);
+
+fn written<'p>(format: Format, datagrams: impl IntoIterator<Item = (&'p [u8], Envelope)>) -> Vec<u8> {
+    let (mut batch, mut writer) = (Batch::new(), Writer::new(Writing { format, ..Writing::default() }));
+    for (payload, envelope) in datagrams {
+        batch.address(envelope);
+        batch.push(payload);
+    }
+    let mut out = writer.beginning().to_vec();
+    batch.iter().for_each(|datagram| writer.write(&datagram, &mut out));
+    out
+}
+
+/// Gives at most so many bytes a read.
+struct Slow<'a>(&'a [u8], usize);
+
+impl Read for Slow<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let step = self.1.min(self.0.len());
+        self.0.split_at(step).0.read(into).inspect(|read| self.0 = &self.0[*read..])
+    }
+}
+
+/// What is read of an input in pieces, when it goes to the addresses that it says.
+fn read(format: Format, input: &[u8], step: usize) -> Found {
+    let to =
+        if matches!(format, Format::Json | Format::Pcap) { To::Each(None, Family::Any) } else { To::OnePeer };
+    let mut reader = Reader::new(Slow(input, step), Reading { format, to, ..Reading::default() });
+    let (mut batch, mut found, mut bad) = (Batch::new(), Vec::new(), Vec::new());
+    let mut more = true;
+    while more {
+        more = reader.fill(&mut batch, &mut bad).unwrap();
+        found.extend(batch.iter().map(|datagram| (datagram.payload.to_vec(), *datagram.envelope)));
+    }
+    (found, bad)
+}
+
+/// Any bytes, text, nothing, and as much as there can be.
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => proptest::collection::vec(any::<u8>(), 0..80),
+        4 => any::<String>().prop_map(String::into_bytes),
+        2 => "[ -~\\n\\r\\t\\\\\"]{0,40}".prop_map(String::into_bytes),
+        1 => Just(Vec::new()),
+        1 => any::<u8>().prop_map(|byte| vec![byte; 65_507]),
+    ]
+}
+
+/// Two addresses of one version of IP and a time, as a receiver is told them.
+fn envelope() -> impl Strategy<Value = Envelope> {
+    let port = 1..=u16::MAX;
+    let ips = prop_oneof![
+        any::<[[u8; 4]; 2]>().prop_map(|ips| ips.map(IpAddr::from)),
+        // An IPv4 address that is mapped is told as what it is.
+        any::<[[u8; 16]; 2]>().prop_map(|ips| ips.map(|ip| IpAddr::from(ip).to_canonical())),
+    ];
+    let ips = ips.prop_filter("one version", |ips| ips[0].is_ipv4() == ips[1].is_ipv4());
+    (ips, port.clone(), port, any::<u32>(), 0..1_000_000_000_u32).prop_map(
+        |(ips, from, to, seconds, nanos)| Envelope {
+            peer: Some(SocketAddr::new(ips[0], from)),
+            local: Some(SocketAddr::new(ips[1], to)),
+            time: Some(SystemTime::UNIX_EPOCH + Duration::new(seconds.into(), nanos)),
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn what_an_exact_format_writes_it_reads_back(
+        payloads in proptest::collection::vec(payload(), 0..12),
+        step in prop_oneof![1_usize..5000, Just(usize::MAX)],
+    ) {
+        let now = Envelope {
+            peer: Some(([192, 0, 2, 1], 53).into()),
+            local: Some(([192, 0, 2, 2], 7).into()),
+            time: Some(SystemTime::now()),
+        };
+        for format in EXACT {
+            let out = written(format, payloads.iter().map(|payload| (&payload[..], now)));
+            // A step of a byte takes long where there is much.
+            let (found, bad) = read(format, &out, if out.len() > 100_000 { step.max(500) } else { step });
+            prop_assert!(bad.is_empty(), "{format}: {bad:?}");
+            let found: Vec<_> = found.into_iter().map(|(payload, _)| payload).collect();
+            prop_assert!(found == payloads, "{format}");
+        }
+    }
+
+    #[test]
+    fn json_and_pcap_keep_who_and_when(datagrams in proptest::collection::vec((payload(), envelope()), 1..8)) {
+        for format in [Format::Json, Format::Pcap] {
+            let out = written(format, datagrams.iter().map(|(payload, envelope)| (&payload[..], *envelope)));
+            let (found, bad) = read(format, &out, usize::MAX);
+            prop_assert!(bad.is_empty(), "{format}: {bad:?}");
+            // What was received here goes there.
+            let expected: Vec<_> = datagrams.iter().map(|(payload, Envelope { peer, local, time })| {
+                (payload.clone(), Envelope { peer: *local, local: *peer, time: *time })
+            }).collect();
+            prop_assert!(found == expected, "{format}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn no_output_for_a_person_has_anything_in_it_that_a_terminal_obeys(payload in payload()) {
+        for format in [Format::Hex, Format::Base64, Format::Escaped, Format::Json] {
+            let out = String::from_utf8(written(format, [(&payload[..], Envelope::default())])).unwrap();
+            let line = out.strip_suffix('\n').unwrap();
+            prop_assert!(!line.contains(|c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c)), "{line}");
+        }
+    }
+}
+
+/// Sends `payloads` to `first` and receives them at `last`, which is where all goes in the end. No more are
+/// under way than any buffer holds.
+fn pass_through(first: SocketAddr, last: &std::net::UdpSocket, payloads: &[Vec<u8>]) {
+    let sender = socket();
+    for window in payloads.chunks(64) {
+        for payload in window {
+            sender.send_to(payload, first).unwrap();
+        }
+        for payload in window {
+            // Not assert_eq: it would print both.
+            assert!(&receive(last).0 == payload, "another datagram came");
+        }
+    }
+}
+
+fn relay(pipe: &str) -> (Running, SocketAddr) {
+    let mut relay = Running::spawn(Command::new("sh").args(["-c", pipe]).env("PATH", path_with_tools()));
+    let first = relay.await_listening();
+    (relay, first)
+}
+
+#[test]
+fn ten_thousand_datagrams_pass_through_a_pipe_in_every_exact_format() {
+    let mut random = Random::default();
+    let payloads: Vec<_> = (0..10_000).map(|_| random.bytes(600)).collect();
+    for format in EXACT {
+        let last = socket();
+        let (_relay, first) =
+            relay(&format!("udp-listen 127.0.0.1:0 -f {format} | udp-send -f {format} {}", at(&last)));
+        pass_through(first, &last, &payloads);
+    }
+}
+
+#[test]
+fn the_largest_and_the_empty_datagram_pass_through_a_pipe_in_every_exact_format() {
+    for format in EXACT {
+        let last = socket();
+        let (_relay, first) =
+            relay(&format!("udp-listen :0 -f {format} | udp-send -f {format} {}", at(&last)));
+        pass_through(first, &last, &[vec![b'\n'; 65_507], vec![], vec![0xff; 65_507], vec![]]);
+    }
+}
+
+/// What `udp-listen` prints of one datagram that `sender` sends to it at `host`.
+fn listened(listening: &[&str], sender: &std::net::UdpSocket, payload: &[u8]) -> (String, SocketAddr) {
+    let (listen, address) = Running::listening("udp-listen", &[&["-n", "1"], listening].concat());
+    sender.send_to(payload, address).unwrap();
+    let finished = listen.finish();
+    assert_eq!(finished.code(), Some(0));
+    (finished.text().to_owned(), address)
+}
+
+#[test]
+fn json_tells_who_sent_what_where_and_how_long_it_was() {
+    let sender = socket();
+    let before = SystemTime::now();
+    let (line, address) = listened(&["127.0.0.1:0", "-f", "json"], &sender, b"a \"b\"\n\x1b");
+    let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(object["from"], at(&sender));
+    assert_eq!(object["to"], address.to_string());
+    assert_eq!((&object["size"], &object["text"]), (&7.into(), &"a \"b\"\n\u{1b}".into()));
+    let time = object["time"].as_str().unwrap();
+    assert_eq!((time.len(), time.ends_with('Z')), ("2026-11-25T12:00:00.123456789Z".len(), true));
+    let time = SystemTime::try_from(time.parse::<jiff::Timestamp>().unwrap()).unwrap();
+    assert!(before <= time && time <= SystemTime::now());
+}
+
+#[test]
+fn json_tells_which_of_our_addresses_was_sent_to() {
+    for host in ["127.0.0.2", "127.0.0.1"] {
+        for arguments in [&[":0"][..], &[":0", "-4"], &["0.0.0.0:0"]] {
+            let (mut listen, address) =
+                Running::listening("udp-listen", &[arguments, &["-f", "json"]].concat());
+            let asked = format!("{host}:{}", address.port());
+            // The second one is received with all others that have come.
+            for _ in 0..2 {
+                socket().send_to(b"", &asked).unwrap();
+                assert!(listen.line().contains(&format!("\"to\":\"{asked}\"")), "{arguments:?}");
+            }
+        }
+    }
+    let (listen, address) = Running::listening("udp-listen", &["[::]:0", "-6", "-f", "json", "-n", "1"]);
+    let asked = format!("[::1]:{}", address.port());
+    tool("udp-send").args([&asked, "hi"]).assert().success();
+    assert!(listen.finish().text().contains(&format!("\"to\":\"{asked}\"")));
+}
+
+#[test]
+fn json_of_what_is_cut_tells_how_long_it_was() {
+    let (line, _) = listened(&["127.0.0.1:0", "-f", "json", "--max-size", "2"], &socket(), b"hello");
+    assert!(line.contains("\"size\":5,\"text\":\"he\""), "{line}");
+}
+
+#[test]
+fn json_has_text_in_the_charset_in_force_and_bytes_where_it_is_none() {
+    for (arguments, payload, end) in [
+        (&[][..], &b"\xc4\xe3"[..], "\"base64\":\"xOM=\"}\n"),
+        (&["-e", "gbk"], b"\xc4\xe3", "\"text\":\"你\"}\n"),
+        (&["-e", "gbk"], b"\xff", "\"base64\":\"/w==\"}\n"),
+        (&["-e", "ascii"], "é".as_bytes(), "\"base64\":\"w6k=\"}\n"),
+        (&["-e", "ascii", "--errors", "strict"], b"\xff", "\"base64\":\"/w==\"}\n"),
+        (&["-e", "ascii", "--errors", "replace"], b"a\xff", "\"text\":\"a\u{fffd}\"}\n"),
+    ] {
+        let (line, _) = listened(&[&["127.0.0.1:0", "-f", "json"], arguments].concat(), &socket(), payload);
+        assert!(line.ends_with(end), "{line}");
+    }
+}
+
+#[test]
+fn a_record_of_json_is_text_hex_or_base64_and_goes_to_its_own_address() {
+    let [one, other] = [socket(), socket()];
+    let records = format!(
+        "{{\"text\":\"h\\u00e9\"}}\n\n{{\"hex\":\"de:ad\",\"to\":\"{}\"}}\n{{\"base64\":\"_w\",\"x\":[1]}}\n",
+        at(&other)
+    );
+    let records = records.replace("_w", "/w");
+    tool("udp-send").args([&at(&one), "-f", "json", "-e", "latin-1"]).write_stdin(records).assert().success();
+    assert_eq!(receive(&one).0, b"h\xe9");
+    assert_eq!(receive(&other).0, b"\xde\xad");
+    assert_eq!(receive(&one).0, b"\xff");
+}
+
+#[test]
+fn what_was_received_goes_to_dest_and_without_dest_to_its_own_address() {
+    let [one, other] = [socket(), socket()];
+    let record = format!("{{\"from\":\"192.0.2.1:5\",\"to\":\"{}\",\"text\":\"hi\"}}", at(&other));
+    tool("udp-send").args(["-f", "json", &at(&one)]).write_stdin(record.as_str()).assert().success();
+    assert_eq!(receive(&one).0, b"hi");
+    tool("udp-send").args(["-f", "json"]).write_stdin(record).assert().success();
+    assert_eq!(receive(&other).0, b"hi");
+}
+
+#[test]
+fn a_name_in_a_record_is_looked_up() {
+    let peer = socket();
+    let port = peer.local_addr().unwrap().port();
+    let records = format!("{{\"to\":\"localhost:{port}\",\"text\":\"hi\"}}\n").repeat(2);
+    tool("udp-send").args(["-f", "json", "-4"]).write_stdin(records).assert().success();
+    assert_eq!((receive(&peer).0, receive(&peer).0), (b"hi".to_vec(), b"hi".to_vec()));
+}
+
+#[test]
+fn refusals_are_noticed_where_each_record_has_its_own_address() {
+    let record = format!("{{\"to\":\"{}\",\"text\":\"hi\"}}", common::deserted());
+    let said = tool("udp-send").args(["-f", "json"]).write_stdin(record).assert().code(4);
+    let said = String::from_utf8(said.get_output().stderr.clone()).unwrap();
+    assert_eq!(said, "udp-send: a destination refused the datagram: nobody listens on that port\n");
+}
+
+#[test]
+fn a_request_and_its_reply_stand_in_the_same_format() {
+    for (format, request, reply) in [
+        ("hex", "ff fe", "fffe\n"),
+        ("base64", "//4", "//4=\n"),
+        ("escaped", r"\xff\xfe", "\\xff\\xfe\n"),
+        ("raw", "a", "a"),
+        ("nul", "a", "a\0"),
+    ] {
+        let peer = socket();
+        let recv = Running::start(common::path("udp-recv"), &["-f", format, &at(&peer), request]);
+        let (asked, asker) = receive(&peer);
+        peer.send_to(&asked, asker).unwrap();
+        assert_eq!(recv.finish().text(), reply);
+    }
+    let peer = socket();
+    let recv = Running::start(common::path("udp-recv"), &["-f", "json", &at(&peer), r#"{"hex":"dead"}"#]);
+    let (asked, asker) = receive(&peer);
+    peer.send_to(&asked, asker).unwrap();
+    let reply = recv.finish();
+    assert!(
+        reply.text().contains(&format!("\"from\":\"{}\",\"to\":\"{asker}\"", at(&peer))),
+        "{}",
+        reply.text()
+    );
+}
+
+#[test]
+fn a_chat_of_programs_is_json_both_ways() {
+    let friend = socket();
+    let (mut chat, address) =
+        Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-f", "json", "-e", "gbk"]);
+    chat.type_line(&format!("{{\"to\":\"{}\",\"text\":\"你\"}}", at(&friend)));
+    assert_eq!(receive(&friend), (b"\xc4\xe3".to_vec(), address));
+    friend.send_to(b"\xba\xc3", address).unwrap();
+    assert!(chat.line().ends_with("\"size\":2,\"text\":\"好\"}"));
+    chat.type_line("{\"hex\":\"00\"}");
+    assert_eq!(receive(&friend).0, [0]);
+    chat.type_line("no object");
+    chat.err_line_with("cannot send line 3: it is no JSON object: it begins with 'n'");
+    assert_eq!(chat.finish().code(), Some(1));
+}
+
+#[test]
+fn a_chat_in_hex_says_what_it_is_told() {
+    let friend = socket();
+    let (mut chat, address) = Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-f", "hex"]);
+    chat.type_line(&format!("@{} de ad", at(&friend)));
+    assert_eq!(receive(&friend).0, b"\xde\xad");
+    friend.send_to(b"\n", address).unwrap();
+    assert_eq!(chat.line(), format!("{}\t0a", at(&friend)));
+}
+
+#[test]
+fn a_malformed_record_ends_the_run_after_what_was_good() {
+    for (format, input, said) in [
+        ("hex", &b"00\nzz\n01\n"[..], "line 2 to PEER: 'z' in column 1 is no hexadecimal digit"),
+        ("escaped", b"\\0\n\\q\n", "line 2 to PEER: 'q' behind a backslash means nothing"),
+        (
+            "framed",
+            b"\0\x01\0\0\x05a",
+            "frame 2 to PEER: the input ends in the middle of it, which begins at byte 3",
+        ),
+        ("json", b"{\"hex\":\"00\"}\n{\"hex\":00}\n", "line 2: it is no JSON object of a datagram: "),
+        ("pcap", b"no capture at all!!!!!!!!!!", "packet 1: it is no capture: neither pcap nor pcapng"),
+        ("raw", &[0; 300_000], "block 1 to PEER: it has more than 262108 bytes"),
+    ] {
+        let peer = socket();
+        let done = tool("udp-send").args([&at(&peer), "-f", format]).write_stdin(input).assert().code(1);
+        let printed = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+        let said = format!("udp-send: cannot send {said}").replace("PEER", &at(&peer));
+        assert!(printed.starts_with(&said), "{printed}");
+        if !["pcap", "raw"].contains(&format) {
+            assert_eq!(receive(&peer).0, [0], "{format}");
+        }
+        // Nothing of what follows was sent.
+        socket().send_to(b"sentinel", peer.local_addr().unwrap()).unwrap();
+        assert_eq!(receive(&peer).0, b"sentinel", "{format}");
+    }
+}
+
+#[test]
+fn malformed_records_are_skipped_and_counted_where_that_is_asked_for() {
+    let peer = socket();
+    let long = "00".repeat(65_508);
+    let input = format!("00\nzz\n01\n{long}\n0\n02\n");
+    let done = tool("udp-send")
+        .args([&at(&peer), "-f", "hex", "--skip-bad", "--stats"])
+        .write_stdin(input)
+        .assert()
+        .success();
+    assert_eq!([0, 1, 2].map(|_| receive(&peer).0[0]), [0, 1, 2]);
+    let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+    assert_eq!(
+        said,
+        "udp-send: skipped line 2: 'z' in column 1 is no hexadecimal digit\n\
+         udp-send: skipped 3 lines in all\n\
+         udp-send: sent 3 (3 bytes), refused 0, out of reach 0, skipped 3\n"
+    );
+}
+
+#[test]
+fn requests_that_are_malformed_are_skipped_where_that_is_asked_for() {
+    let peer = socket();
+    let mut recv = Running::start(common::path("udp-recv"), &["-f", "hex", "--skip-bad", &at(&peer)]);
+    recv.type_line("zz\n00");
+    let (_, asker) = receive(&peer);
+    peer.send_to(b"!", asker).unwrap();
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "21\n"));
+    assert_eq!(finished.err, "udp-recv: skipped line 1: 'z' in column 1 is no hexadecimal digit\n");
+}
+
+#[test]
+fn what_cannot_be_said_in_a_charset_is_skipped_as_well() {
+    let peer = socket();
+    tool("udp-send")
+        .args([&at(&peer), "-e", "latin-1", "--skip-bad", "-q"])
+        .write_stdin("é\n你\nà\n")
+        .assert()
+        .success()
+        .stderr("");
+    assert_eq!((receive(&peer).0, receive(&peer).0), (b"\xe9".to_vec(), b"\xe0".to_vec()));
+}
+
+#[test]
+fn blocks_are_datagrams_and_all_of_the_input_is_one() {
+    let peer = socket();
+    tool("udp-send").args([&at(&peer), "-f", "raw"]).write_stdin("one\ntwo\n").assert().success();
+    assert_eq!(receive(&peer).0, b"one\ntwo\n");
+    tool("udp-send").args([&at(&peer), "-f", "raw", "--block", "3"]).write_stdin("abcde").assert().success();
+    assert_eq!((receive(&peer).0, receive(&peer).0), (b"abc".to_vec(), b"de".to_vec()));
+}
+
+#[test]
+fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
+    for (name, arguments, words) in [
+        ("udp-send", &[":9", "-f", "hex", "-e", "gbk"][..], "--encoding means nothing to --format hex"),
+        ("udp-send", &[":9", "-f", "json", "--eol", "lf"], "--eol means nothing to --format json"),
+        ("udp-send", &[":9", "--block", "9"], "--block means nothing to --format text; it goes with raw"),
+        (
+            "udp-send",
+            &[":9", "--replay"],
+            "--replay means nothing to --format text; it goes with json and pcap",
+        ),
+        ("udp-send", &[":9", "-f", "pcap", "hi"], "MESSAGE means nothing to --format pcap"),
+        ("udp-send", &["-f", "hex"], "DEST is missing: where to, as in 127.0.0.1:8080"),
+        ("udp-send", &[":9", "-f", "json", "--replay=0"], "it is not a speed; write how many times as fast"),
+        ("udp-send", &[":9", "-f", "json", "--replay", "--rate", "1"], "cannot be used with '--rate"),
+        (
+            "udp-send",
+            &[":9", "-f", "yaml"],
+            "possible values: text, raw, nul, hex, base64, escaped, json, framed, pcap",
+        ),
+        ("udp-recv", &[":9", "-f", "framed", "-p"], "--show-peer means nothing to --format framed"),
+        ("udp-listen", &[":9", "-f", "raw", "-p"], "--show-peer means nothing to --format raw"),
+        ("udp-listen", &[":9", "-f", "pcap", "-e", "gbk"], "it goes with text, raw, nul, escaped and json"),
+        ("udp-chat", &["-f", "pcap"], "possible values: text, hex, base64, escaped, json"),
+        ("udp-chat", &["-f", "hex", "--eol", "lf"], "--eol means nothing to --format hex"),
+    ] {
+        let assert = tool(name).args(arguments).assert().code(2).stdout("");
+        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_record_is_not_replayed_faster_than_it_was_recorded() {
+    let record = |time: &str, text: &str| format!("{{\"time\":\"2026-11-25T{time}\",\"text\":\"{text}\"}}\n");
+    let records = [
+        record("12:00:00.000Z", "a"),
+        record("12:00:00.300Z", "b"),
+        // Out of order and without a time: with the one before.
+        record("12:00:00.100Z", "c"),
+        "{\"text\":\"d\"}\n".to_owned(),
+        // The same moment as 12:00:00.5.
+        record("13:00:00.5+01:00", "e"),
+    ]
+    .concat();
+    for (option, least) in [("--replay", 500), ("--replay=2", 250), ("--replay=max", 0)] {
+        let peer = socket();
+        let begun = std::time::Instant::now();
+        tool("udp-send")
+            .args([&at(&peer), "-f", "json", option])
+            .write_stdin(&records[..])
+            .assert()
+            .success();
+        assert!(begun.elapsed() >= Duration::from_millis(least), "{option}");
+        assert_eq!([(); 5].map(|()| receive(&peer).0[0]), *b"abcde");
+    }
+}
+
+#[test]
+fn a_gap_of_years_ends_with_a_signal() {
+    let peer = socket();
+    let mut send = Running::start(common::path("udp-send"), &[&at(&peer), "-f", "json", "--replay"]);
+    send.type_line("{\"time\":\"1970-01-01T00:00:00Z\",\"text\":\"a\"}");
+    send.type_line("{\"time\":\"9999-01-01T00:00:00Z\",\"text\":\"b\"}");
+    assert_eq!(receive(&peer).0, b"a");
+    send.err_line_with("line 2 is due in ");
+    assert_eq!(send.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
+}
+
+#[test]
+fn a_capture_begins_before_anything_has_come() {
+    let (listen, _) = Running::listening("udp-listen", &["127.0.0.1:0", "-f", "pcap"]);
+    let finished = listen.ended_by(Signal::SIGTERM);
+    assert_eq!(read(Format::Pcap, &finished.out, 1), (vec![], vec![]));
+    assert_eq!(finished.out.len(), 24);
+}
