@@ -9,16 +9,17 @@
 //!               encoding             pace                          tally       queue        encoding
 //! ```
 //!
-//! A line is read from stdin straight into the arena of a batch by [`format::text::Reader`] (behind
-//! [`input::Input`], which also knows the MESSAGEs of a command line). [`encoding::Encoding`] puts
-//! it into the charset of the wire, if one was named. [`net::Sender`] hands it to the socket that
-//! [`socket`] has opened on an [`endpoint::Endpoint`], from where it lies and many with one call, or
-//! as many at a time as [`pace`] allows.
+//! What stands in stdin is read straight into the arena of a batch, and its datagrams are found there by a
+//! [`format::Reader`] (behind [`input::Input`], which also knows the MESSAGEs of a command line, and puts
+//! text into the charset of the wire by [`encoding::Encoding`]). [`net::Sender`] hands it to the socket that
+//! [`socket`] has opened on an [`endpoint::Endpoint`], from where it lies and many with one call, or as many
+//! at a time as [`pace`] allows.
 //!
-//! On the other side [`net::Receiver`] fills a batch with what has arrived. A [`print::Printer`]
-//! undoes the charset and writes it as [`format::text::Writer`] turns it into lines; [`escape`] makes
-//! them safe if a person looks. Where much may come, that is done by another thread, and batches wait
-//! in a [`queue::Queue`] for it. What became of every datagram is counted in a [`tally::Tally`].
+//! On the other side [`net::Receiver`] fills a batch with what has arrived, and with who sent it, where and
+//! when, if the format has room for that. A [`print::Printer`] undoes the charset and has it written by a
+//! [`format::Writer`]; [`escape`] makes it safe if a person looks. Where much may come, that is done by
+//! another thread, and batches wait in a [`queue::Queue`] for it. What became of every datagram is counted in
+//! a [`tally::Tally`].
 //!
 //! In between a tool waits in one place, [`wait::wait`]: for input, for a datagram, for its reader
 //! to go away, for [`signals`], for the time to be up. In the end [`exit`] turns the result into a

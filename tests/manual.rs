@@ -34,6 +34,11 @@ fn options_in_page(page: &str) -> BTreeSet<String> {
             let names = item.split(" , ").map(|name| name.trim_start_matches("Fl "));
             let (mut flags, mut value) = (Vec::new(), "");
             for name in names {
+                // `.It Fl -replay Ns Op = Ns Ar SPEED`: the value may be left out.
+                if let Some((flag, argument)) = name.split_once(" Ns Op = Ns Ar ") {
+                    flags.push(format!("-{flag}[={argument}]"));
+                    continue;
+                }
                 let (flag, argument) = name.split_once(" Ar ").unwrap_or((name, ""));
                 flags.push(format!("-{flag}"));
                 value = argument;

@@ -21,10 +21,15 @@ fn without_ports(text: &str) -> String {
     plain
 }
 
-/// The commands of the `console` blocks, each with what is printed below it.
-fn examples(readme: &str) -> Vec<(String, String)> {
+/// The commands of the `console` blocks, each with what is printed below it: those that need another
+/// program, as in `console needs jq`, or those that need none.
+fn examples(readme: &str, need_others: bool) -> Vec<(String, String)> {
     let mut examples: Vec<(String, String)> = Vec::new();
-    for block in readme.split("```console\n").skip(1) {
+    for block in readme.split("```console").skip(1) {
+        let (needs, block) = block.split_once('\n').unwrap();
+        if needs.is_empty() == need_others {
+            continue;
+        }
         for line in block.split("```").next().unwrap().lines() {
             match (line.strip_prefix("$ "), examples.last_mut()) {
                 (Some(command), _) => examples.push((command.to_owned(), String::new())),
@@ -36,17 +41,32 @@ fn examples(readme: &str) -> Vec<(String, String)> {
     examples
 }
 
-#[test]
-fn every_example_prints_what_the_readme_shows() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let examples = examples(&readme);
-    assert!(examples.len() >= 10, "{}", examples.len());
+fn run(examples: Vec<(String, String)>) {
     for (command, shown) in examples {
         let script = format!("exec 2>&1; {command}");
         let printed =
             Running::spawn(Command::new("sh").args(["-c", &script]).env("PATH", path_with_tools())).finish();
         assert_eq!(without_ports(printed.text()), without_ports(&shown), "{command}");
     }
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
+}
+
+#[test]
+fn every_example_prints_what_the_readme_shows() {
+    let examples = examples(&readme(), false);
+    assert!(examples.len() >= 10, "{}", examples.len());
+    run(examples);
+}
+
+#[test]
+#[ignore = "needs jq and tshark"]
+fn every_example_with_other_programs_prints_what_the_readme_shows() {
+    let examples = examples(&readme(), true);
+    assert!(examples.len() >= 3, "{}", examples.len());
+    run(examples);
 }
 
 #[test]
