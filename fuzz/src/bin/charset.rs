@@ -1,0 +1,69 @@
+//! `charset`: any bytes are decoded and any text is encoded, in every charset and under every policy; what a
+//! charset can say is read back as it was said.
+
+#![no_main]
+
+use udp_tools::batch::Batch;
+use udp_tools::encoding::{Encoding, Policy};
+
+/// A charset of every kind: tables of one byte, of several, with a state, and Unicode in all its widths.
+const CHARSETS: [&str; 20] = [
+    "ascii",
+    "latin-1",
+    "iso8859-9",
+    "iso8859-11",
+    "windows-1252",
+    "windows-874",
+    "koi8-r",
+    "gbk",
+    "gb18030",
+    "big5",
+    "shift_jis",
+    "euc-jp",
+    "iso2022-jp",
+    "euc-kr",
+    "utf-8",
+    "utf-8-sig",
+    "utf-16",
+    "utf-16-be",
+    "utf-32",
+    "utf-32-le",
+];
+
+const POLICIES: [Option<Policy>; 6] = [
+    None,
+    Some(Policy::Strict),
+    Some(Policy::Ignore),
+    Some(Policy::Replace),
+    Some(Policy::BackslashReplace),
+    Some(Policy::XmlCharRefReplace),
+];
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Some((&[charset, policy], payload)) = data.split_first_chunk() else { return };
+    let label = CHARSETS[usize::from(charset) % CHARSETS.len()];
+    let errors = POLICIES[usize::from(policy) % POLICIES.len()];
+    let encoding = Encoding { charset: Some(label.parse().expect("it is known")), errors };
+
+    let mut batch = Batch::new();
+    batch.push(payload);
+    let bad = encoding.decode(&mut batch);
+    assert_eq!(batch.len() + bad.len(), 1);
+    assert!(batch.iter().all(|datagram| str::from_utf8(datagram.payload).is_ok()));
+    let (mut room, mut wire) = (String::new(), Vec::new());
+    let _ = encoding.text(payload, &mut room);
+    // Every byte stands for a few characters at most, and every character for a few bytes.
+    let all = batch.iter().map(|datagram| datagram.payload.len()).sum::<usize>();
+    assert!(all <= 16 + 16 * payload.len(), "{all} bytes of {}", payload.len());
+
+    let Ok(text) = str::from_utf8(payload) else {
+        let _ = encoding.encode_text(payload, &mut wire);
+        return;
+    };
+    let strict = Encoding { errors: Some(Policy::Strict), ..encoding };
+    // A mark at the beginning tells the order of bytes, and is no character of the text.
+    let is_marked = label.starts_with("utf") && text.starts_with('\u{feff}');
+    if strict.encode_text(text.as_bytes(), &mut wire).is_ok() && !is_marked {
+        assert_eq!(strict.text(&wire, &mut room), Some(text), "{label}");
+    }
+});

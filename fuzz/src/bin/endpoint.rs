@@ -1,0 +1,33 @@
+//! `endpoint`: what people write on a command line is understood or refused, and shown as it was written.
+
+#![no_main]
+
+use udp_tools::chat;
+use udp_tools::cli::value;
+use udp_tools::encoding::Charset;
+use udp_tools::endpoint::{Endpoint, Family};
+// No name is looked up.
+use udp_tools_fuzz as _;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = chat::understand(data);
+    let Ok(text) = str::from_utf8(data) else { return };
+    for parse in [Endpoint::here, Endpoint::remote, Endpoint::source, Endpoint::remote_or_here] {
+        match parse(text) {
+            Ok(endpoint) => assert_eq!(endpoint.to_string(), text),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+    // What is to be sent to is a place to bind as well, and has a port.
+    if let Ok(endpoint) = Endpoint::remote(text) {
+        assert_eq!(Endpoint::here(text).as_ref(), Ok(&endpoint));
+        for address in endpoint.addresses_there(Family::Any).into_iter().flatten() {
+            assert_ne!(address.port(), 0);
+        }
+    }
+    if let Ok(charset) = text.parse::<Charset>() {
+        assert_eq!(charset.to_string().parse::<Charset>().ok(), Some(charset));
+    }
+    let _ = (value::count(text), value::duration(text), value::size(text), value::payload_size(text));
+    let _ = (value::rate(text), value::speed(text));
+});

@@ -1,0 +1,37 @@
+//! `json`: every line is a datagram, or bad, or white space; who, where and when are kept.
+
+#![no_main]
+
+use udp_tools::encoding::{Encoding, Policy};
+use udp_tools::endpoint::Family;
+use udp_tools::format::{Format, Reading, To, Writing};
+use udp_tools_fuzz::{Case, lines, payloads, read_again, reading, to, turned, written};
+
+/// The charsets of the wire: one that has all characters, one that has few, one that has a state.
+const CHARSETS: [&str; 4] = ["utf-16", "windows-1252", "iso2022-jp", "gb18030"];
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Some(case) = Case::new(data) else { return };
+    let charset = CHARSETS.get(case.choice / 12 % 8).map(|label| label.parse().expect("it is known"));
+    let errors = (case.choice >= 128).then_some(Policy::BackslashReplace);
+    let encoding = Encoding { charset, errors };
+    let reading = Reading { encoding, to: to(case.choice), ..reading(Format::Json) };
+    let found = case.check(&reading);
+
+    let told = lines(case.input, b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
+    assert_eq!(found.datagrams.len() + found.bad.len(), told);
+    let to_each = matches!(reading.to, To::Each(..));
+    for owned in &found.datagrams {
+        assert!(!to_each || owned.envelope.peer.is_some(), "it goes nowhere");
+    }
+
+    // `from` stays, and what is sent once more goes to its own address where it does not say `from`.
+    let again = written(Writing { format: Format::Json, ..Writing::default() }, &turned(&found.datagrams));
+    let again = read_again(Reading { to: To::Company(Family::Any), ..self::reading(Format::Json) }, &again);
+    assert!(payloads(&again).eq(payloads(&found.datagrams)));
+    for (was, is) in found.datagrams.iter().map(|owned| owned.envelope).zip(&again) {
+        let to = was.peer.filter(|peer| was.local.is_none() && peer.port() > 0);
+        assert_eq!((is.envelope.local, is.envelope.time), (was.local, was.time));
+        assert_eq!(is.envelope.peer, to);
+    }
+});

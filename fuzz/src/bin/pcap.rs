@@ -1,0 +1,24 @@
+//! `pcap`: captures of both kinds. Who, where and when are kept.
+
+#![no_main]
+
+use udp_tools::endpoint::Family;
+use udp_tools::format::{Format, Reading, To, Writing};
+use udp_tools_fuzz::{Case, payloads, read_again, reading, to, turned, written};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Some(case) = Case::new(data) else { return };
+    let reading = Reading { to: to(case.choice), ..reading(Format::Pcap) };
+    let found = case.check(&reading);
+    assert!(found.datagrams.iter().all(|owned| owned.envelope.local.is_some()));
+    if matches!(reading.to, To::Each(None, _)) {
+        let again =
+            written(Writing { format: Format::Pcap, ..Writing::default() }, &turned(&found.datagrams));
+        let again = read_again(Reading { to: To::Each(None, Family::Any), ..reading }, &again);
+        assert!(payloads(&again).eq(payloads(&found.datagrams)));
+        for (was, is) in found.datagrams.iter().zip(&again) {
+            let addresses = |owned: &udp_tools_fuzz::Owned| (owned.envelope.peer, owned.envelope.local);
+            assert_eq!(addresses(was), addresses(is));
+        }
+    }
+});

@@ -1,0 +1,13 @@
+//! `text`: what stands between two ends is a datagram.
+
+#![no_main]
+
+use udp_tools::format::Format;
+use udp_tools_fuzz::{Case, lines, payloads, reading};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Some(case) = Case::new(data) else { return };
+    let found = case.check(&reading(Format::Text));
+    assert!(payloads(&found.datagrams).eq(lines(case.input, b'\n')));
+    found.accounts_for(lines(case.input, b'\n').count());
+});
