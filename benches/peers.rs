@@ -91,6 +91,7 @@ fn main() {
     });
     bench.pipeline();
     bench.formats();
+    bench.replay();
     bench.slow_reader();
     bench.request_and_reply();
     bench.memory_and_size();
@@ -312,6 +313,54 @@ impl Bench {
             .map(|format| Contestant::new(format, round(format)));
         let title = format!("{} datagrams of 63 bytes through udp-listen -f", self.scale.datagrams);
         self.compare(&title, "M/s", contestants.into());
+    }
+
+    /// How far from its time a datagram of a replayed record arrives.
+    fn replay(&self) {
+        let datagrams = if self.scale.rounds > 1 { 500 } else { 20 };
+        let (mut at, mut due, mut record) = (Duration::ZERO, Vec::new(), String::new());
+        for n in 0..datagrams {
+            // Gaps of 0 to 20 milliseconds, of which none is a round number.
+            at += Duration::from_nanos(n * 7_919_777 % 20_000_000);
+            due.push(at);
+            writeln!(
+                record,
+                "{{\"time\":\"1970-01-01T00:00:{:012.9}Z\",\"text\":\"{n}\"}}",
+                at.as_secs_f64()
+            )
+            .unwrap();
+        }
+        let file = self.path("record");
+        fs::write(&file, record).unwrap();
+        for speed in [1.0, 2.0] {
+            let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let address = peer.local_addr().unwrap().to_string();
+            let mut send = command(SEND, &["-f", "json", &format!("--replay={speed}"), &address])
+                .stdin(File::open(&file).unwrap())
+                .spawn()
+                .unwrap();
+            let mut buffer = [0; 16];
+            let arrived: Vec<_> = due
+                .iter()
+                .map(|_| {
+                    peer.recv(&mut buffer).unwrap();
+                    Instant::now()
+                })
+                .collect();
+            assert!(send.wait().unwrap().success());
+            let off: Vec<f64> = (due.iter().zip(&arrived))
+                .map(|(due, at)| {
+                    let since = at.duration_since(arrived[0]).as_secs_f64();
+                    (since - due.as_secs_f64() / speed).abs() * 1e3
+                })
+                .collect();
+            let worst = off.iter().copied().fold(0.0, f64::max);
+            println!(
+                "udp-send --replay={speed}: {datagrams} datagrams arrive {} ms from their time at the median, {} ms at worst\n",
+                digits(median(off)),
+                digits(worst)
+            );
+        }
     }
 
     /// 20 MB at 50k/s to a reader that begins after two seconds.
