@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 
 use nix::errno::Errno;
 
@@ -29,6 +30,10 @@ pub struct Tally {
     pub unreachable: u64,
     /// What was said of the last of those.
     pub obstacle: Option<Errno>,
+    /// For whom the first was that is known to have come back, where the system tells.
+    pub back_from: Option<SocketAddr>,
+    /// Some came back that were for others.
+    pub back_from_others: bool,
     /// Lines that could not be understood or sent, and were passed over.
     pub unsent: u64,
     /// What was read and is no datagram, and was passed over because that was asked for.
@@ -62,6 +67,22 @@ impl Tally {
         } else {
             self.unreachable += 1;
             self.obstacle = error.raw_os_error().map(Errno::from_raw);
+        }
+    }
+
+    /// Counts a datagram that was for `peer` and came back with an ICMP error.
+    pub fn came_back_from(&mut self, peer: SocketAddr, error: &io::Error) {
+        self.came_back(error);
+        self.back_from_others |= *self.back_from.get_or_insert(peer) != peer;
+    }
+
+    /// Who those were for that came back, where each datagram has its own peer.
+    #[must_use]
+    pub fn whose_came_back(&self) -> String {
+        match self.back_from {
+            Some(peer) if self.back_from_others => format!("several destinations ({peer} first)"),
+            Some(peer) => peer.to_string(),
+            None => "a destination".to_owned(),
         }
     }
 

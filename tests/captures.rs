@@ -104,7 +104,7 @@ fn seconds_now() -> f64 {
 #[ignore = "needs tshark"]
 fn what_is_cut_is_a_packet_that_says_so() {
     let capture = captured(&["127.0.0.1:0", "--max-size", "4"], |address| {
-        send_all(&socket(), &[vec![1; 100]], address)
+        send_all(&socket(), &[vec![1; 100]], address);
     });
     let fields = ["-r", "-", "-T", "fields", "-e", "frame.len", "-e", "frame.cap_len", "-e", "udp.length"];
     assert_eq!(piped("tshark", &fields, &capture).0, "128\t32\t108\n");

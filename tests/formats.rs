@@ -277,15 +277,24 @@ fn a_name_in_a_record_is_looked_up() {
 
 #[test]
 fn refusals_are_noticed_where_each_record_has_its_own_address() {
-    let record = format!("{{\"to\":\"{}\",\"text\":\"hi\"}}", common::deserted());
-    let said = tool("udp-send").args(["-f", "json"]).write_stdin(record).assert().code(4);
-    let said = String::from_utf8(said.get_output().stderr.clone()).unwrap();
-    assert_eq!(said, "udp-send: a destination refused the datagram: nobody listens on that port\n");
+    let [one, other] = [common::deserted(), common::deserted()];
+    let said = |records: String| {
+        let done = tool("udp-send").args(["-f", "json"]).write_stdin(records).assert().code(4);
+        String::from_utf8(done.get_output().stderr.clone()).unwrap()
+    };
+    let record = |peer: &str| format!("{{\"to\":\"{peer}\",\"text\":\"hi\"}}\n");
+    let refused = "refused the datagram: nobody listens on that port\n";
+    assert_eq!(said(record(&one)), format!("udp-send: {one} {refused}"));
+    let refused = "refused both datagrams: nobody listens on that port\n";
+    assert_eq!(
+        said(record(&one) + &record(&other)),
+        format!("udp-send: several destinations ({one} first) {refused}")
+    );
 }
 
 #[test]
 fn a_request_and_its_reply_stand_in_the_same_format() {
-    for (format, request, reply) in [
+    for (format, asked, reply) in [
         ("hex", "ff fe", "fffe\n"),
         ("base64", "//4", "//4=\n"),
         ("escaped", r"\xff\xfe", "\\xff\\xfe\n"),
@@ -293,15 +302,15 @@ fn a_request_and_its_reply_stand_in_the_same_format() {
         ("nul", "a", "a\0"),
     ] {
         let peer = socket();
-        let recv = Running::start(common::path("udp-recv"), &["-f", format, &at(&peer), request]);
-        let (asked, asker) = receive(&peer);
-        peer.send_to(&asked, asker).unwrap();
+        let recv = Running::start(common::path("udp-recv"), &["-f", format, &at(&peer), asked]);
+        let (request, asker) = receive(&peer);
+        peer.send_to(&request, asker).unwrap();
         assert_eq!(recv.finish().text(), reply);
     }
     let peer = socket();
     let recv = Running::start(common::path("udp-recv"), &["-f", "json", &at(&peer), r#"{"hex":"dead"}"#]);
-    let (asked, asker) = receive(&peer);
-    peer.send_to(&asked, asker).unwrap();
+    let (request, asker) = receive(&peer);
+    peer.send_to(&request, asker).unwrap();
     let reply = recv.finish();
     assert!(
         reply.text().contains(&format!("\"from\":\"{}\",\"to\":\"{asker}\"", at(&peer))),
@@ -338,6 +347,7 @@ fn a_chat_in_hex_says_what_it_is_told() {
 
 #[test]
 fn a_malformed_record_ends_the_run_after_what_was_good() {
+    let too_much = vec![0; 300_000];
     for (format, input, said) in [
         ("hex", &b"00\nzz\n01\n"[..], "line 2 to PEER: 'z' in column 1 is no hexadecimal digit"),
         ("escaped", b"\\0\n\\q\n", "line 2 to PEER: 'q' behind a backslash means nothing"),
@@ -348,7 +358,7 @@ fn a_malformed_record_ends_the_run_after_what_was_good() {
         ),
         ("json", b"{\"hex\":\"00\"}\n{\"hex\":00}\n", "line 2: it is no JSON object of a datagram: "),
         ("pcap", b"no capture at all!!!!!!!!!!", "packet 1: it is no capture: neither pcap nor pcapng"),
-        ("raw", &[0; 300_000], "block 1 to PEER: it has more than 262108 bytes"),
+        ("raw", &too_much, "block 1 to PEER: it has more than 262108 bytes"),
     ] {
         let peer = socket();
         let done = tool("udp-send").args([&at(&peer), "-f", format]).write_stdin(input).assert().code(1);

@@ -132,14 +132,6 @@ impl Args {
         }
         Ok(())
     }
-
-    /// Who has it when something comes back.
-    fn peer(&self) -> String {
-        match &self.dest {
-            Some(dest) if !self.format.format.has_addresses() => dest.to_string(),
-            _ => "a destination".to_owned(),
-        }
-    }
 }
 
 /// When datagrams may go.
@@ -366,8 +358,12 @@ impl<'o> Outbox<'o> {
     fn say_losses(&mut self) {
         let lost = self.tally.refused + self.tally.unreachable;
         if self.said < lost && self.args.report.is_chatty() {
+            let peer = match &self.args.dest {
+                Some(dest) if !self.args.format.format.has_addresses() => dest.to_string(),
+                _ => self.tally.whose_came_back(),
+            };
             let in_all = if self.said > 0 { "in all, " } else { "" };
-            self.tally.losses(&self.args.peer()).for_each(|loss| self.say(&format!("{in_all}{loss}")));
+            self.tally.losses(&peer).for_each(|loss| self.say(&format!("{in_all}{loss}")));
         }
         self.said = lost;
     }

@@ -90,8 +90,8 @@ impl<'s> Sender<'s> {
     pub fn collect(&mut self, tally: &mut Tally) -> io::Result<()> {
         match &mut self.came_back {
             Some(came_back) => {
-                while let Some((_, error)) = came_back.take()? {
-                    tally.came_back(&error);
+                while let Some((peer, error)) = came_back.take()? {
+                    tally.came_back_from(peer, &error);
                 }
             }
             None => {
