@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use self::value::{count, duration, payload_size, size};
+use self::value::{block, count, duration, payload_size, size};
 use crate::encoding::{Charset, Encoding, Policy};
 use crate::endpoint::Family;
 use crate::exit::Voice;
@@ -62,7 +62,7 @@ pub struct ConversationArgs {
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ReadingArgs {
     /// Make a datagram of every so many bytes of raw input
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = block)]
     pub block: Option<usize>,
     /// Count what cannot be sent because it is malformed, and go on
     #[arg(long)]

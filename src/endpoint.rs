@@ -243,7 +243,8 @@ fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
         return Ok((host, port));
     }
     match text.split_once(':') {
-        None if text.parse::<u16>().is_ok() => {
+        // A number may have a sign to the parser.
+        None if text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok() => {
             Err(BadEndpoint(format!("a port stands behind a colon: write :{text}")))
         }
         None => Err(no_port(text)),
@@ -442,6 +443,7 @@ mod tests {
             ("host:", "it has no port; write host:PORT, as in host:7788"),
             ("[::1]", "it has no port; write [::1]:PORT, as in [::1]:7788"),
             ("7788", "a port stands behind a colon: write :7788"),
+            ("+80", "it has no port; write +80:PORT, as in +80:7788"),
             ("host:65536", "65536 is not a port; ports go up to 65535"),
             ("host:0", "nothing can be sent to port 0; ports go from 1 to 65535"),
             (

@@ -22,6 +22,7 @@ mod stream;
 pub mod text;
 mod to;
 
+pub use raw::LARGEST_BLOCK;
 pub use to::To;
 
 use stream::Stream;

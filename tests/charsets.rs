@@ -101,7 +101,9 @@ fn what_a_charset_cannot_say_is_handled_as_python_does() {
 
 #[test]
 fn a_character_is_never_sent_as_another() {
-    for (label, c) in [("shift_jis", "¥"), ("cp932", "‾"), ("euc-jp", "¥"), ("windows-1252", "\u{81}")] {
+    for (label, c) in
+        [("shift_jis", "¥"), ("cp932", "‾"), ("euc-jp", "¥"), ("iso2022-jp", "ｱ"), ("windows-1252", "\u{81}")]
+    {
         assert!(encoded(label, None, c.as_bytes()).is_err(), "{c} in {label}");
         assert_eq!(
             encoded(label, Some(Policy::Replace), format!("a{c}b").as_bytes()).as_deref(),

@@ -246,7 +246,7 @@ fn json_has_text_in_the_charset_in_force_and_bytes_where_it_is_none() {
 fn a_record_of_json_is_text_hex_or_base64_and_goes_to_its_own_address() {
     let [one, other] = [socket(), socket()];
     let records = format!(
-        "{{\"text\":\"h\\u00e9\"}}\n\n{{\"hex\":\"de:ad\",\"to\":\"{}\"}}\n{{\"base64\":\"_w\",\"x\":[1]}}\n",
+        "\u{feff}{{\"text\":\"h\\u00e9\"}}\r\n\n{{\"hex\":\"de:ad\",\"to\":\"{}\"}}\n{{\"base64\":\"_w\",\"x\":[1]}}\n",
         at(&other)
     );
     let records = records.replace("_w", "/w");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::format::LARGEST_BLOCK;
 use crate::pace::{Rate, Speed};
 
 /// The longest payload there can be, in bytes: longer ones need not be cut.
@@ -54,6 +55,14 @@ pub fn size(text: &str) -> Result<usize, String> {
         Some(size @ 1..=0x7fff_ffff) => Ok(size),
         Some(size) if size > 0 => Err("it is too large; the largest is 2047M".to_owned()),
         _ => Err("it is not a size; write one from 1 byte up, as in 512, 64KiB or 4M".to_owned()),
+    }
+}
+
+/// The size of a block that becomes a datagram: a larger one fits in none, in whatever charset.
+pub fn block(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        size if size <= LARGEST_BLOCK => Ok(size),
+        _ => Err(format!("no datagram holds so much; write a size up to {LARGEST_BLOCK} bytes")),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use encoding_rs::{DecoderResult, EUC_JP, EncoderResult, SHIFT_JIS, UTF_16BE, UTF_16LE};
+use encoding_rs::{DecoderResult, EUC_JP, EncoderResult, ISO_2022_JP, SHIFT_JIS, UTF_16BE, UTF_16LE};
 
 /// A charset that can be read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,6 +238,10 @@ impl<'o> Encoder<'o> {
             Kind::Web(encoding) if encoding == SHIFT_JIS || encoding == EUC_JP => {
                 // The web writes these as the backslash and the tilde: that would be another text.
                 self.text_before(text, |c| matches!(c, '\u{a5}' | '\u{203e}'))
+            }
+            // It has no half-width katakana, and the web writes full-width ones.
+            Kind::Web(encoding) if encoding == ISO_2022_JP => {
+                self.text_before(text, |c| matches!(c, '\u{ff61}'..='\u{ff9f}'))
             }
             Kind::Web(_) => self.text_web(text, false),
             Kind::Windows(_) => self.text_before(text, is_c1),

@@ -54,6 +54,8 @@ impl Objects {
 
     /// Appends the datagram that a line stands for. A line of white space stands for none.
     pub(super) fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
+        // Some editors begin a file with a mark, which RFC 8259 lets a reader pass over.
+        let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
         match line.trim_ascii_start() {
             [] => return Ok(()),
             [b'{', ..] => {}

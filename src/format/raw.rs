@@ -4,9 +4,9 @@
 use super::{Bad, Divide};
 use crate::batch::{Batch, LARGEST_V6};
 
-/// More text than this does not shrink to a datagram in any charset: UTF-8 has three bytes for what the
+/// More text than this does not shrink to a datagram in any charset, in bytes: UTF-8 has three for what the
 /// others have one or two for.
-const MOST: usize = 4 * LARGEST_V6;
+pub const LARGEST_BLOCK: usize = 4 * LARGEST_V6;
 
 /// Cuts an input into blocks.
 #[derive(Debug)]
@@ -31,9 +31,9 @@ impl Divide for Blocks {
                 batch.take(size);
                 rest -= size;
             }
-        } else if rest > MOST {
+        } else if rest > LARGEST_BLOCK {
             let what = format!(
-                "it has more than {MOST} bytes, and no datagram holds so much; --block SIZE cuts it into several"
+                "it has more than {LARGEST_BLOCK} bytes, and no datagram holds so much; --block SIZE cuts it into several"
             );
             bad.push(Bad::the_end(1, what));
             return len;
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn an_input_that_no_datagram_holds_is_not_kept() {
-        let found = read(Format::Raw, &vec![0; MOST + 1]);
+        let found = read(Format::Raw, &vec![0; LARGEST_BLOCK + 1]);
         assert_eq!(found.datagrams, []);
         assert!(found.bad[0].is_the_end && found.bad[0].what.contains("--block SIZE"), "{:?}", found.bad);
     }

@@ -61,9 +61,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         return;
     };
     let strict = Encoding { errors: Some(Policy::Strict), ..encoding };
-    // A mark at the beginning tells the order of bytes, and is no character of the text.
-    let is_marked = label.starts_with("utf") && text.starts_with('\u{feff}');
-    if strict.encode_text(text.as_bytes(), &mut wire).is_ok() && !is_marked {
+    // The charsets of East Asia have one sign for both minuses, and some of their own for private ones.
+    let has_twins = text.contains(|c| matches!(c, '\u{2212}' | '\u{e000}'..='\u{f8ff}'));
+    if strict.encode_text(text.as_bytes(), &mut wire).is_ok() && !has_twins {
         assert_eq!(strict.text(&wire, &mut room), Some(text), "{label}");
     }
 });
