@@ -216,3 +216,48 @@ impl Formatter for Safe {
         out.write_all(&text.as_bytes()[plain..])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Format;
+    use super::super::tests::{payloads, read, written};
+
+    #[test]
+    fn objects_of_one_envelope_tell_their_own_sizes() {
+        let lines = String::from_utf8(written(Format::Json, &[b"a", b"bc", b"", b"\""])).unwrap();
+        let ends: Vec<_> = lines.lines().map(|line| line.split_once("\"size\"").unwrap().1).collect();
+        assert_eq!(
+            ends,
+            [":1,\"text\":\"a\"}", ":2,\"text\":\"bc\"}", ":0,\"text\":\"\"}", ":1,\"text\":\"\\\"\"}"]
+        );
+    }
+
+    #[test]
+    fn what_a_terminal_might_obey_is_escaped() {
+        let payload = "\u{1b}[2J\u{7f}\u{9b}\u{202e}é你\u{2028}".as_bytes();
+        let line = String::from_utf8(written(Format::Json, &[payload])).unwrap();
+        let escaped = r#""text":"\u001b[2J\u007f\u009b\u202eé你\u2028"}"#;
+        assert!(line.trim_end().ends_with(escaped), "{line}");
+    }
+
+    #[test]
+    fn what_is_no_object_of_a_datagram_says_why() {
+        for (line, words) in [
+            ("[]", "it is no JSON object: it begins with '['"),
+            ("{\"text\":\"a\"", "an object stands in one line, as `jq -c` writes it"),
+            ("{\"text\":5}", "invalid type: integer `5`, expected a string in column 9"),
+            ("{\"text\":\"a\",\"hex\":\"\"}", "it has more than one payload"),
+            ("{\"size\":2}", "it has no payload: neither \"text\" nor \"hex\" nor \"base64\""),
+            ("{\"hex\":\"0\"}", "in its \"hex\", a byte has two digits"),
+            (
+                "{\"text\":\"\",\"time\":\"noon\"}",
+                "its \"time\" is 'noon'; write one as in 2026-11-25T12:00:00.5Z",
+            ),
+            ("{\"text\":\"\",\"to\":\"192.0.2.1:5\"}", "it has a \"to\" of its own"),
+        ] {
+            let found = read(Format::Json, format!("{line}\n{{\"hex\":\"01\",\"text\":null}}").as_bytes());
+            assert!(found.bad[0].ordinal == 1 && found.bad[0].what.contains(words), "{:?}", found.bad);
+            assert_eq!(payloads(&found), [b"\x01"]);
+        }
+    }
+}

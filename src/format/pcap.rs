@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
+use etherparse::err::packet::SliceError;
 use etherparse::{
     EtherType, IpNumber, Ipv4Header, Ipv6Header, NetSlice, SlicedPacket, TransportSlice, UdpHeader,
 };
@@ -354,13 +355,10 @@ fn datagram(link: Linktype, packet: &[u8]) -> Result<Found, Other> {
     // `https://www.tcpdump.org/linktypes.html` tells what stands before IP.
     let sliced = match link {
         Linktype::ETHERNET => SlicedPacket::from_ethernet(packet),
-        Linktype::LINUX_SLL => SlicedPacket::from_linux_sll(packet),
+        // 14 bytes of other things, and the protocol.
+        Linktype::LINUX_SLL => cooked(packet, 14, 16)?,
         // The protocol, and 18 bytes of other things.
-        Linktype::LINUX_SLL2 => {
-            let protocol = packet.first_chunk().ok_or(Other::Damaged)?;
-            let rest = packet.get(20..).ok_or(Other::Damaged)?;
-            SlicedPacket::from_ether_type(EtherType(u16::from_be_bytes(*protocol)), rest)
-        }
+        Linktype::LINUX_SLL2 => cooked(packet, 0, 20)?,
         // The family of the address, whose number depends on the system; IP tells its version itself.
         Linktype::NULL | Linktype::LOOP => SlicedPacket::from_ip(packet.get(4..).ok_or(Other::Damaged)?),
         Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 | Linktype(12 | 14) => SlicedPacket::from_ip(packet),
@@ -389,6 +387,17 @@ fn datagram(link: Linktype, packet: &[u8]) -> Result<Found, Other> {
         to: (to, udp.destination_port()).into(),
         payload: start..start + payload.len(),
     })
+}
+
+/// What is in a packet of a Linux cooked link, whose protocol is told at one place and begins at another.
+fn cooked(
+    packet: &[u8],
+    protocol: usize,
+    rest: usize,
+) -> Result<Result<SlicedPacket<'_>, SliceError>, Other> {
+    let protocol = packet.get(protocol..).and_then(|at| at.first_chunk()).ok_or(Other::Damaged)?;
+    let rest = packet.get(rest..).ok_or(Other::Damaged)?;
+    Ok(SlicedPacket::from_ether_type(EtherType(u16::from_be_bytes(*protocol)), rest))
 }
 
 /// Appends a datagram as a packet.
@@ -457,4 +466,183 @@ fn headers(from: SocketAddr, to: SocketAddr, datagram: &Datagram<'_>) -> Vec<u8>
     }
     headers.extend(udp.to_bytes());
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Found, payloads, read_in_steps, reading, reading_in_steps};
+    use super::super::{Format, Reading, Writer, Writing};
+    use super::*;
+    use crate::endpoint::Family;
+
+    const MICROSECONDS: u32 = 0xa1b2_c3d4;
+    const NANOSECONDS: u32 = 0xa1b2_3c4d;
+
+    /// A packet of raw IP with the payload `hi`, from 192.0.2.1:1000 to 192.0.2.2:2000.
+    fn packet() -> Vec<u8> {
+        let (mut batch, mut out) = (Batch::new(), Vec::new());
+        let [peer, local] = ["192.0.2.1:1000", "192.0.2.2:2000"].map(|at| Some(at.parse().unwrap()));
+        batch.address(Envelope { peer, local, time: None });
+        batch.push(b"hi");
+        let mut writer = Writer::new(Writing { format: Format::Pcap, ..Writing::default() });
+        batch.iter().for_each(|datagram| writer.write(&datagram, &mut out));
+        out.split_off(16)
+    }
+
+    fn bytes(fields: &[u32], is_big: bool) -> Vec<u8> {
+        fields
+            .iter()
+            .flat_map(|field| if is_big { field.to_be_bytes() } else { field.to_le_bytes() })
+            .collect()
+    }
+
+    /// A classic capture of packets that were seen two seconds and three units after the epoch.
+    fn classic(magic: u32, is_big: bool, link: u32, packets: &[&[u8]]) -> Vec<u8> {
+        let version = if is_big { 0x0002_0004 } else { 0x0004_0002 };
+        let mut file = bytes(&[magic, version, 0, 0, 262_144, link], is_big);
+        for packet in packets {
+            let length = u32::try_from(packet.len()).unwrap();
+            file.extend(bytes(&[2, 3, length, length], is_big));
+            file.extend(*packet);
+        }
+        file
+    }
+
+    /// A block of pcapng.
+    fn block(kind: u32, body: &[u8], is_big: bool) -> Vec<u8> {
+        let padding = vec![0; body.len().next_multiple_of(4) - body.len()];
+        let length = u32::try_from(12 + body.len() + padding.len()).unwrap();
+        [bytes(&[kind, length], is_big), body.to_vec(), padding, bytes(&[length], is_big)].concat()
+    }
+
+    /// A section of pcapng with one interface, whose options are these, and one packet seen at `units`.
+    fn section(is_big: bool, options: &[u8], units: u32, packet: &[u8]) -> Vec<u8> {
+        let version = if is_big { 0x0001_0000 } else { 0x0000_0001 };
+        let link = if is_big { 101 << 16 } else { 101 };
+        let length = u32::try_from(packet.len()).unwrap();
+        [
+            block(0x0a0d_0d0a, &bytes(&[0x1a2b_3c4d, version, u32::MAX, u32::MAX], is_big), is_big),
+            block(1, &[bytes(&[link, 0], is_big), options.to_vec()].concat(), is_big),
+            block(0x4000_0000, b"a block of a kind that is not known", is_big),
+            block(6, &[&bytes(&[0, 0, units, length, length], is_big), packet].concat(), is_big),
+        ]
+        .concat()
+    }
+
+    /// What is read of a capture whose packets go where they went, however the reads fall.
+    fn read(file: &[u8]) -> Found {
+        let reading = Reading { to: To::Each(None, Family::Any), ..reading(Format::Pcap) };
+        let found = reading_in_steps(reading.clone(), file, usize::MAX);
+        for step in [1, 7] {
+            let again = reading_in_steps(reading.clone(), file, step);
+            assert_eq!((again.datagrams, again.bad), (found.datagrams.clone(), found.bad.clone()));
+        }
+        found
+    }
+
+    fn is_the_packet(found: &Found, nanoseconds: u64) -> bool {
+        let [from, to] = ["192.0.2.1:1000", "192.0.2.2:2000"].map(|at| Some(at.parse().unwrap()));
+        let time = Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds));
+        payloads(found) == [b"hi"] && found.envelopes == [recorded(from, to, time)] && found.bad.is_empty()
+    }
+
+    #[test]
+    fn captures_of_both_orders_of_bytes_and_of_all_units_are_read() {
+        for is_big in [false, true] {
+            let found = read(&classic(MICROSECONDS, is_big, 101, &[&packet()]));
+            assert!(is_the_packet(&found, 2_000_003_000), "{found:?}");
+            let found = read(&classic(NANOSECONDS, is_big, 101, &[&packet()]));
+            assert!(is_the_packet(&found, 2_000_000_003), "{found:?}");
+            // Microseconds are usual; the option says powers of ten, or of two.
+            let resolution = |unit: u8| {
+                [if is_big { [0, 9, 0, 1] } else { [9, 0, 1, 0] }, [unit, 0, 0, 0], [0; 4]].concat()
+            };
+            for (options, units, nanoseconds) in
+                [(vec![], 5, 5_000), (resolution(9), 5, 5), (resolution(0x80 | 1), 3, 1_500_000_000)]
+            {
+                let found = read(&section(is_big, &options, units, &packet()));
+                assert!(is_the_packet(&found, nanoseconds), "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_section_follows_another_of_the_other_order_of_bytes() {
+        let file = [section(false, &[], 1, &packet()), section(true, &[], 1, &packet())].concat();
+        assert_eq!(payloads(&read(&file)), [b"hi", b"hi"]);
+    }
+
+    #[test]
+    fn packets_are_found_behind_the_headers_of_every_link() {
+        let ethernet = [0; 12];
+        for (link, header) in [
+            (1, [&ethernet[..], &[8, 0]].concat()),
+            (1, [&ethernet[..], &[0x81, 0, 0, 1, 8, 0]].concat()),
+            (113, [&[0, 0, 3, 4, 0, 6][..], &[0; 8], &[8, 0]].concat()),
+            (276, [&[8, 0][..], &[0; 18]].concat()),
+            (0, vec![2, 0, 0, 0]),
+            (108, vec![0, 0, 0, 2]),
+            (101, vec![]),
+            (12, vec![]),
+            (228, vec![]),
+        ] {
+            let mut frame = [header, packet()].concat();
+            // A short frame is filled up.
+            if link == 1 {
+                frame.resize(60, 0xee);
+            }
+            let found = read(&classic(NANOSECONDS, false, link, &[&frame]));
+            assert!(is_the_packet(&found, 2_000_000_003), "{link}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_datagram_is_passed_over_and_counted() {
+        let mut fragment = packet();
+        // More fragments follow.
+        fragment[6] = 0x20;
+        let mut tcp = packet();
+        tcp[9] = 6;
+        let mut nonsense = packet();
+        nonsense[0] = 0x4f;
+        let file = classic(NANOSECONDS, false, 101, &[&fragment, &packet(), &tcp, &nonsense, &packet()]);
+        let found = read(&file);
+        assert_eq!(found.datagrams, [(2, b"hi".to_vec()), (5, b"hi".to_vec())]);
+        // Of a TCP header there are eight bytes.
+        let said = "packets passed over: 1 fragments, 2 with headers that make no sense";
+        assert_eq!((found.bad, found.passed_over.as_deref()), (vec![], Some(said)));
+        // 802.11 is none of the links that are read.
+        let found = read(&classic(NANOSECONDS, false, 105, &[&packet()]));
+        assert_eq!(found.passed_over.as_deref(), Some("packets passed over: 1 not UDP"));
+    }
+
+    #[test]
+    fn a_damaged_capture_is_an_error_behind_what_was_good() {
+        let good = classic(NANOSECONDS, false, 101, &[&packet()]);
+        let next = section(false, &[], 1, &packet());
+        let no_interface = block(6, &bytes(&[9, 0, 1, 0, 0], false), false);
+        let lying = block(6, &bytes(&[0, 0, 1, 5000, 5000], false), false);
+        for (file, begun, words) in [
+            (
+                [&good[..], &[0; 8], &[0xff; 8]].concat(),
+                good.len(),
+                "a packet says that it has 4294967295 bytes",
+            ),
+            ([&good[..], &[0; 5]].concat(), good.len(), "the capture ends in the middle of it"),
+            ([&next[..], &bytes(&[6, 3], false)].concat(), next.len(), "a block says that it has 3 bytes"),
+            ([&next[..], &no_interface].concat(), next.len(), "interface 9, which was not described"),
+            ([&next[..], &lying].concat(), next.len(), "there is no block"),
+        ] {
+            let found = read(&file);
+            assert_eq!(payloads(&found), [b"hi"]);
+            let bad = &found.bad[0];
+            assert!(bad.ordinal == 2 && bad.what.contains(words), "{bad:?}");
+            assert!(bad.what.ends_with(&format!("at byte {begun}")), "{bad:?}");
+        }
+        let found = read_in_steps(Format::Pcap, b"GET / HTTP/1.0\r\n", 3);
+        assert_eq!(
+            found.bad[0].what,
+            "it is no capture: neither pcap nor pcapng begins as it does at byte 0"
+        );
+    }
 }
