@@ -52,7 +52,7 @@ struct Args {
     /// Send the input N times in all
     #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
     repeat: u64,
-    /// Keep the gaps of a json or pcap record, or be SPEED times as fast: 2, 0.5, max [default: 1]
+    /// Keep the gaps of a json or pcap record; with SPEED be so many times as fast, as in 2, 0.5 or max
     #[arg(
         long, value_name = "SPEED", value_parser = speed,
         num_args = 0..=1, require_equals = true, default_missing_value = "1", conflicts_with = "rate"
