@@ -165,13 +165,16 @@ impl<'o> Outbox<'o> {
             (None, Some(Speed::Max) | None) => Schedule::None,
         };
         let is_watched = args.report.is_chatty() && !input.is_terminal();
+        // How long a record takes is not to be seen from how far it has been read.
+        let size = input.size().filter(|_| !matches!(schedule, Schedule::Record(_)));
+        let all = size.map(|size| size.saturating_mul(args.repeat));
         Ok(Self {
             args,
             socket,
             signals,
             sender: Sender::new(socket, signals)?,
             schedule,
-            progress: Progress::new(input.size().map(|size| size.saturating_mul(args.repeat)), is_watched),
+            progress: Progress::new(all, is_watched),
             done: 0,
             tally: Tally::default(),
             said: 0,
