@@ -29,6 +29,16 @@ pub fn first(text: &[u8]) -> String {
     format!("'{}'", String::from_utf8_lossy(&shown))
 }
 
+/// The beginning of `text`, if it is long.
+#[must_use]
+pub fn shortened(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// Every byte as `\xNN`.
 #[must_use]
 pub fn bytes(bytes: &[u8]) -> String {

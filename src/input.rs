@@ -183,7 +183,13 @@ impl Input {
                         batch.push(message);
                         continue;
                     };
-                    if let Err(what) = record.read(message, batch) {
+                    let before = batch.len();
+                    let mut read = record.read(message, batch);
+                    if read.is_ok() && batch.len() == before {
+                        // A line may be there for nothing; what somebody has written is not.
+                        read = Err("it is empty".to_owned());
+                    }
+                    if let Err(what) = read {
                         bad.push(Bad { ordinal, what, is_the_end: false });
                     }
                 }

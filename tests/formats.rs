@@ -428,6 +428,16 @@ fn blocks_are_datagrams_and_all_of_the_input_is_one() {
 }
 
 #[test]
+fn an_empty_message_is_no_object() {
+    for name in ["udp-send", "udp-recv"] {
+        let done = tool(name).args(["127.0.0.1:9", "-f", "json", ""]).assert().code(1);
+        let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+        assert!(said.starts_with(&format!("{name}: cannot send message 1")), "{said}");
+        assert!(said.ends_with(": it is empty\n"), "{said}");
+    }
+}
+
+#[test]
 fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
     for (name, arguments, words) in [
         ("udp-send", &[":9", "-f", "hex", "-e", "gbk"][..], "--encoding means nothing to --format hex"),

@@ -103,10 +103,13 @@ fn explain(error: &serde_json::Error) -> String {
 }
 
 fn time(text: &str) -> Result<SystemTime, String> {
-    let time: Timestamp = text.parse().map_err(|_| {
-        format!("its \"time\" is '{text}'; write one as in 2026-11-25T12:00:00.5Z (RFC 3339)")
-    })?;
-    time.try_into().map_err(|_| format!("its \"time\", '{text}', is none that this system knows"))
+    let time = text.parse::<Timestamp>().ok().and_then(|time| time.try_into().ok());
+    time.ok_or_else(|| {
+        let text = escape::shortened(text);
+        format!(
+            "its \"time\" is '{text}'; write one as in 2026-11-25T12:00:00.5Z (RFC 3339), up to the year 9998"
+        )
+    })
 }
 
 /// Writes objects.

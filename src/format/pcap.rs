@@ -15,12 +15,13 @@ use etherparse::{
 use pcap_parser::pcapng::{Block, parse_block_be, parse_block_le};
 use pcap_parser::traits::PcapNGPacketBlock;
 use pcap_parser::{
-    InterfaceDescriptionBlock, LegacyPcapBlock, Linktype, PcapHeader, parse_pcap_frame, parse_pcap_frame_be,
-    parse_pcap_frame_modified, parse_pcap_header,
+    EPB_MAGIC, IDB_MAGIC, InterfaceDescriptionBlock, LegacyPcapBlock, Linktype, PcapHeader, SPB_MAGIC,
+    parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified, parse_pcap_header,
 };
 
 use super::{Bad, Divide, To, recorded};
 use crate::batch::{Batch, Datagram, Envelope};
+use crate::endpoint::Family;
 
 /// The header of a file (draft-ietf-opsawg-pcap, section 4): nanoseconds, version 2.4, packets of up to
 /// 262,144 bytes, links of raw IP.
@@ -36,6 +37,9 @@ const BLOCK_HEADER: usize = 8;
 const SECTION: u32 = 0x0a0d_0d0a;
 /// What tells the order of bytes in a section.
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
+/// The type of the block that held a packet at first.
+const OBSOLETE_PACKET: u32 = 2;
+const NO_BLOCK: &str = "the capture is damaged: a block is too short for what it holds";
 /// How many interfaces a section may have: what has more is damaged.
 const INTERFACES: usize = 65_536;
 
@@ -73,6 +77,7 @@ struct Interface {
 /// How many packets are none that can be sent.
 #[derive(Debug, Default)]
 struct Passed {
+    links: u64,
     not_udp: u64,
     fragments: u64,
     /// Of which the capture does not hold all.
@@ -98,6 +103,8 @@ struct Found {
 
 /// Why a packet holds no datagram.
 enum Other {
+    /// It is of a kind of link that is not read.
+    Link,
     NotUdp,
     Fragment,
     Damaged,
@@ -131,6 +138,7 @@ impl Packets {
             Ok(found) => found,
             Err(other) => {
                 *match other {
+                    Other::Link => &mut self.passed.links,
                     Other::NotUdp => &mut self.passed.not_udp,
                     Other::Fragment => &mut self.passed.fragments,
                     Other::Damaged if packet.is_cut => &mut self.passed.cut,
@@ -139,8 +147,11 @@ impl Packets {
                 return None;
             }
         };
-        let own = |_| match found.to.port() {
+        let own = |family: Family| match found.to.port() {
             0 => Err("it was sent to port 0".to_owned()),
+            _ if !family.allows(found.to.ip()) => {
+                Err(format!("it was sent to {}, and only {family} is spoken here", found.to))
+            }
             _ => Ok(found.to),
         };
         let to = match self.to.choose(Some(own), true) {
@@ -184,6 +195,9 @@ impl Packets {
 
 impl Divide for Packets {
     fn divide(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
+        if is_last && len == 0 && self.file.is_none() {
+            bad.push(Bad::the_end(1, "it is no capture: it is empty".to_owned()));
+        }
         let mut used = 0;
         while used < len {
             let bytes = &batch.spare(len - used)[..len - used];
@@ -221,8 +235,9 @@ impl Divide for Packets {
     }
 
     fn passed_over(&self) -> Option<String> {
-        let Passed { not_udp, fragments, cut, damaged } = self.passed;
+        let Passed { links, not_udp, fragments, cut, damaged } = self.passed;
         let kinds = [
+            (links, "from links that are not read here"),
             (not_udp, "not UDP"),
             (fragments, "fragments"),
             (cut, "cut short by the capture"),
@@ -261,7 +276,8 @@ fn classic(header: &PcapHeader, bytes: &[u8]) -> Result<Step, String> {
     let fraction = u64::from(ts_usec) * if header.is_nanosecond_precision() { 1 } else { 1000 };
     let since = Duration::from_secs(ts_sec.into()) + Duration::from_nanos(fraction);
     let packet = Packet {
-        link: header.network,
+        // The higher bits tell of checksums behind each frame.
+        link: Linktype(header.network.0 & 0xffff),
         time: Some(SystemTime::UNIX_EPOCH + since),
         place: size - data.len()..size,
         is_cut: caplen < origlen,
@@ -288,27 +304,63 @@ fn next(is_big: &mut bool, interfaces: &mut Vec<Interface>, bytes: &[u8]) -> Res
         return Err(format!("the capture is damaged: a block says that it has {length} bytes"));
     }
     let Some(block) = bytes.get(..length) else { return Ok(Step::Incomplete) };
+    if !block.ends_with(&bytes[4..8]) {
+        return Err("the capture is damaged: a block has another length at its end".to_owned());
+    }
+    let kind = number(*kind, *is_big);
+    if kind == OBSOLETE_PACKET {
+        return obsolete(interfaces, block, *is_big);
+    }
+    if ![IDB_MAGIC, SPB_MAGIC, EPB_MAGIC].contains(&kind) {
+        return Ok(Step::Skip(length));
+    }
     let parsed = if *is_big { parse_block_be(block) } else { parse_block_le(block) };
     // A block that is all there, and not enough, is damaged as well.
-    let Ok((_, parsed)) = parsed else {
-        return Err("the capture is damaged: there is no block".to_owned());
-    };
-    let (interface, units, data, is_cut) = match &parsed {
+    let Ok((_, parsed)) = parsed else { return Err(NO_BLOCK.to_owned()) };
+    match &parsed {
+        Block::InterfaceDescription(_) if interfaces.len() == INTERFACES => {
+            Err(format!("the capture is damaged: it has more than {INTERFACES} interfaces"))
+        }
         Block::InterfaceDescription(description) => {
-            if interfaces.len() == INTERFACES {
-                return Err(format!("the capture is damaged: it has more than {INTERFACES} interfaces"));
-            }
             interfaces.push(Interface::described_by(description, *is_big));
-            return Ok(Step::Skip(length));
+            Ok(Step::Skip(length))
         }
         Block::EnhancedPacket(packet) => {
             let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
-            (packet.if_id, Some(units), packet.packet_data(), packet.truncated())
+            seen(interfaces, packet.if_id, Some(units), block, packet.packet_data(), packet.truncated())
         }
         // It tells no time, and is of the first interface.
-        Block::SimplePacket(packet) => (0, None, packet.packet_data(), packet.truncated()),
-        _ => return Ok(Step::Skip(length)),
+        Block::SimplePacket(packet) => {
+            let data = packet.packet_data();
+            seen(interfaces, 0, None, block, data, packet.origlen as usize > data.len())
+        }
+        _ => Ok(Step::Skip(length)),
+    }
+}
+
+/// A packet as pcapng began with: a number of packets that were lost stands in the place of half of the
+/// interface's.
+fn obsolete(interfaces: &[Interface], block: &[u8], is_big: bool) -> Result<Step, String> {
+    const FIELDS: usize = 20;
+    let Some((fields, rest)) = block[BLOCK_HEADER..].split_first_chunk::<FIELDS>() else {
+        return Err(NO_BLOCK.to_owned());
     };
+    let field = |at: usize| number([fields[at], fields[at + 1], fields[at + 2], fields[at + 3]], is_big);
+    let interface = if is_big { field(0) >> 16 } else { field(0) & 0xffff };
+    let (units, length) = (u64::from(field(4)) << 32 | u64::from(field(8)), field(12));
+    let Some(data) = rest.get(..length as usize) else { return Err(NO_BLOCK.to_owned()) };
+    seen(interfaces, interface, Some(units), block, data, length < field(16))
+}
+
+/// A packet that was seen on an interface, in a block that is taken whole.
+fn seen(
+    interfaces: &[Interface],
+    interface: u32,
+    units: Option<u64>,
+    block: &[u8],
+    data: &[u8],
+    is_cut: bool,
+) -> Result<Step, String> {
     let Some(interface) = interfaces.get(interface as usize) else {
         return Err(format!(
             "the capture is damaged: a packet is of interface {interface}, which was not described"
@@ -321,7 +373,7 @@ fn next(is_big: &mut bool, interfaces: &mut Vec<Interface>, bytes: &[u8]) -> Res
         place: start..start + data.len(),
         is_cut,
     };
-    Ok(Step::Packet(length, packet))
+    Ok(Step::Packet(block.len(), packet))
 }
 
 fn number(bytes: [u8; 4], is_big: bool) -> u32 {
@@ -362,7 +414,7 @@ fn datagram(link: Linktype, packet: &[u8]) -> Result<Found, Other> {
         // The family of the address, whose number depends on the system; IP tells its version itself.
         Linktype::NULL | Linktype::LOOP => SlicedPacket::from_ip(packet.get(4..).ok_or(Other::Damaged)?),
         Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 | Linktype(12 | 14) => SlicedPacket::from_ip(packet),
-        _ => return Err(Other::NotUdp),
+        _ => return Err(Other::Link),
     };
     let sliced = sliced.map_err(|_| Other::Damaged)?;
     let (from, to) = match &sliced.net {
@@ -473,7 +525,6 @@ mod tests {
     use super::super::tests::{Found, payloads, read_in_steps, reading, reading_in_steps};
     use super::super::{Format, Reading, Writer, Writing};
     use super::*;
-    use crate::endpoint::Family;
 
     const MICROSECONDS: u32 = 0xa1b2_c3d4;
     const NANOSECONDS: u32 = 0xa1b2_3c4d;
@@ -524,6 +575,7 @@ mod tests {
             block(0x0a0d_0d0a, &bytes(&[0x1a2b_3c4d, version, u32::MAX, u32::MAX], is_big), is_big),
             block(1, &[bytes(&[link, 0], is_big), options.to_vec()].concat(), is_big),
             block(0x4000_0000, b"a block of a kind that is not known", is_big),
+            block(4, b"names, but none", is_big),
             block(6, &[&bytes(&[0, 0, units, length, length], is_big), packet].concat(), is_big),
         ]
         .concat()
@@ -583,6 +635,8 @@ mod tests {
             (0, vec![2, 0, 0, 0]),
             (108, vec![0, 0, 0, 2]),
             (101, vec![]),
+            // With checksums behind each frame.
+            (0x5400_0065, vec![]),
             (12, vec![]),
             (228, vec![]),
         ] {
@@ -613,7 +667,33 @@ mod tests {
         assert_eq!((found.bad, found.passed_over.as_deref()), (vec![], Some(said)));
         // 802.11 is none of the links that are read.
         let found = read(&classic(NANOSECONDS, false, 105, &[&packet()]));
-        assert_eq!(found.passed_over.as_deref(), Some("packets passed over: 1 not UDP"));
+        assert_eq!(
+            found.passed_over.as_deref(),
+            Some("packets passed over: 1 from links that are not read here")
+        );
+    }
+
+    #[test]
+    fn packets_are_found_in_blocks_of_every_kind() {
+        for is_big in [false, true] {
+            let packet = packet();
+            let length = u32::try_from(packet.len()).unwrap();
+            let whole = section(is_big, &[], 1, &packet);
+            let old = block(2, &[&bytes(&[0, 0, 5, length, length], is_big), &packet[..]].concat(), is_big);
+            let simple = block(3, &[&bytes(&[length], is_big), &packet[..]].concat(), is_big);
+            let found = read(&[&whole[..], &old, &simple].concat());
+            assert_eq!(payloads(&found), [b"hi", b"hi", b"hi"], "{found:?}");
+            let times: Vec<_> = found.envelopes[1..].iter().map(|envelope| envelope.time).collect();
+            assert_eq!(times, [Some(SystemTime::UNIX_EPOCH + Duration::from_micros(5)), None]);
+        }
+    }
+
+    #[test]
+    fn a_packet_of_a_version_of_ip_that_is_not_spoken_is_bad_and_may_be_skipped() {
+        let reading = Reading { to: To::Each(None, Family::V6), ..reading(Format::Pcap) };
+        let found = reading_in_steps(reading, &classic(NANOSECONDS, false, 101, &[&packet()]), usize::MAX);
+        assert_eq!(found.bad[0].what, "it was sent to 192.0.2.2:2000, and only IPv6 is spoken here");
+        assert!(!found.bad[0].is_the_end);
     }
 
     #[test]
@@ -631,7 +711,7 @@ mod tests {
             ([&good[..], &[0; 5]].concat(), good.len(), "the capture ends in the middle of it"),
             ([&next[..], &bytes(&[6, 3], false)].concat(), next.len(), "a block says that it has 3 bytes"),
             ([&next[..], &no_interface].concat(), next.len(), "interface 9, which was not described"),
-            ([&next[..], &lying].concat(), next.len(), "there is no block"),
+            ([&next[..], &lying].concat(), next.len(), "a block is too short for what it holds"),
         ] {
             let found = read(&file);
             assert_eq!(payloads(&found), [b"hi"]);
@@ -639,6 +719,7 @@ mod tests {
             assert!(bad.ordinal == 2 && bad.what.contains(words), "{bad:?}");
             assert!(bad.what.ends_with(&format!("at byte {begun}")), "{bad:?}");
         }
+        assert_eq!(read(b"").bad[0].what, "it is no capture: it is empty");
         let found = read_in_steps(Format::Pcap, b"GET / HTTP/1.0\r\n", 3);
         assert_eq!(
             found.bad[0].what,

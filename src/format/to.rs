@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::endpoint::{Endpoint, Family};
+use crate::escape;
 
 /// How many names are remembered.
 const NAMES: usize = 4096;
@@ -55,7 +56,8 @@ impl Names {
         if let Some(known) = self.0.get(text) {
             return Ok(*known);
         }
-        let wrong = |why: &dyn std::fmt::Display| format!("its \"to\" is '{text}': {why}");
+        let wrong =
+            |why: &dyn std::fmt::Display| format!("its \"to\" is '{}': {why}", escape::shortened(text));
         let endpoint = Endpoint::remote(text).map_err(|error| wrong(&error))?;
         let found = endpoint.addresses_there(family).map_err(|error| wrong(&format_args!("{error:#}")))?;
         if self.0.len() >= NAMES {
