@@ -16,6 +16,7 @@ pub mod escaped;
 pub mod framed;
 pub mod hex;
 pub mod json;
+pub mod nul;
 pub mod pcap;
 pub mod raw;
 mod stream;
@@ -248,7 +249,7 @@ impl Reading {
             Format::Raw => Box::new(raw::Blocks::of(self.block)),
             Format::Framed => Box::new(framed::Frames::default()),
             Format::Pcap => Box::new(pcap::Packets::to(self.to.clone())),
-            Format::Nul => Box::new(text::Lines::ended_by(0)),
+            Format::Nul => Box::new(nul::records()),
             Format::Text | Format::Hex | Format::Base64 | Format::Escaped | Format::Json => {
                 Box::new(text::Lines::ended_by(b'\n'))
             }
@@ -343,8 +344,8 @@ impl Writer {
         }
         match format {
             Format::Text if for_terminal => text::show(payload, out),
-            Format::Text => text::write(payload, b'\n', out),
-            Format::Nul => text::write(payload, 0, out),
+            Format::Text => text::write(payload, out),
+            Format::Nul => nul::write(payload, out),
             Format::Raw => out.extend_from_slice(payload),
             Format::Hex => hex::write(payload, out),
             Format::Base64 => base64::write(payload, out),

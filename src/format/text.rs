@@ -1,7 +1,6 @@
-//! `text`: a line is a datagram, a datagram is a line. `nul`: the same with a NUL in the place of the
-//! newline, for `printf '%s\0'` and `xargs -0`.
+//! `text`: a line is a datagram, a datagram is a line.
 //!
-//! They carry any bytes, but not where an end inside a payload was.
+//! It carries any bytes, but not where a newline inside a payload was.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -60,8 +59,13 @@ impl Divide for Lines {
     }
 }
 
+/// Appends a payload as a line.
+pub(super) fn write(payload: &[u8], out: &mut Vec<u8>) {
+    write_ended(payload, b'\n', out);
+}
+
 /// Appends a payload as it is: `end` is added only where it has none.
-pub(super) fn write(payload: &[u8], end: u8, out: &mut Vec<u8>) {
+pub(super) fn write_ended(payload: &[u8], end: u8, out: &mut Vec<u8>) {
     out.extend(payload);
     if !payload.ends_with(&[end]) {
         out.push(end);
@@ -95,13 +99,10 @@ mod tests {
 
     #[test]
     fn a_line_is_a_datagram_however_the_reads_fall() {
-        for (format, input) in
-            [(Format::Text, b"one\n\nthree\r\nlast"), (Format::Nul, b"one\0\0three\r\0last")]
-        {
-            for step in 1..=input.len() {
-                let found = read_in_steps(format, input, step);
-                assert_eq!(payloads(&found), [b"one".as_slice(), b"", b"three\r", b"last"], "{step}");
-            }
+        let input = b"one\n\nthree\r\nlast";
+        for step in 1..=input.len() {
+            let found = read_in_steps(Format::Text, input, step);
+            assert_eq!(payloads(&found), [b"one".as_slice(), b"", b"three\r", b"last"], "{step}");
         }
     }
 
@@ -123,10 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_added_only_where_there_is_none() {
+    fn a_newline_is_added_only_where_there_is_none() {
         let datagrams: [&[u8]; 4] = [b"one", b"two\n", b"", b"\n"];
         assert_eq!(written(Format::Text, &datagrams), b"one\ntwo\n\n\n");
-        assert_eq!(written(Format::Nul, &[b"one\n", b"two\0", b""]), b"one\n\0two\0\0");
     }
 
     #[test]
