@@ -59,7 +59,7 @@ pub(super) struct Packets {
 enum File {
     Classic(PcapHeader),
     /// What holds for the section that is being read.
-    Next {
+    Ng {
         is_big: bool,
         interfaces: Vec<Interface>,
     },
@@ -170,8 +170,8 @@ impl Packets {
     fn step(&mut self, bytes: &[u8]) -> Result<Step, String> {
         match &mut self.file {
             None => self.begin(bytes),
-            Some(File::Classic(header)) => classic(header, bytes),
-            Some(File::Next { is_big, interfaces }) => next(is_big, interfaces, bytes),
+            Some(File::Classic(header)) => next_packet(header, bytes),
+            Some(File::Ng { is_big, interfaces }) => next_block(is_big, interfaces, bytes),
         }
     }
 
@@ -179,7 +179,7 @@ impl Packets {
     fn begin(&mut self, bytes: &[u8]) -> Result<Step, String> {
         let Some(magic) = bytes.first_chunk() else { return Ok(Step::Incomplete) };
         if u32::from_be_bytes(*magic) == SECTION {
-            self.file = Some(File::Next { is_big: false, interfaces: Vec::new() });
+            self.file = Some(File::Ng { is_big: false, interfaces: Vec::new() });
             return Ok(Step::Skip(0));
         }
         match parse_pcap_header(bytes) {
@@ -253,7 +253,7 @@ impl Divide for Packets {
 }
 
 /// The next packet of a classic capture.
-fn classic(header: &PcapHeader, bytes: &[u8]) -> Result<Step, String> {
+fn next_packet(header: &PcapHeader, bytes: &[u8]) -> Result<Step, String> {
     let is_big = header.is_bigendian();
     let Some(length) = bytes.get(8..12).and_then(|length| length.first_chunk()) else {
         return Ok(Step::Incomplete);
@@ -286,7 +286,7 @@ fn classic(header: &PcapHeader, bytes: &[u8]) -> Result<Step, String> {
 }
 
 /// The next block of a section of pcapng (draft-ietf-opsawg-pcapng).
-fn next(is_big: &mut bool, interfaces: &mut Vec<Interface>, bytes: &[u8]) -> Result<Step, String> {
+fn next_block(is_big: &mut bool, interfaces: &mut Vec<Interface>, bytes: &[u8]) -> Result<Step, String> {
     let (Some(kind), Some(length)) =
         (bytes.first_chunk(), bytes.get(4..8).and_then(|length| length.first_chunk()))
     else {
