@@ -258,12 +258,6 @@ impl ConversationArgs {
 }
 
 impl EncodingArgs {
-    /// Whether there is one.
-    #[must_use]
-    pub fn is_given(self) -> bool {
-        self.encoding.is_some()
-    }
-
     /// The charset in force.
     #[must_use]
     pub fn encoding(self) -> Encoding {
@@ -272,12 +266,6 @@ impl EncodingArgs {
 }
 
 impl DecodingArgs {
-    /// Whether there is one.
-    #[must_use]
-    pub fn is_given(self) -> bool {
-        self.encoding.is_some()
-    }
-
     /// The charset in force.
     #[must_use]
     pub fn encoding(self) -> Encoding {

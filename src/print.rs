@@ -3,7 +3,7 @@
 use crate::batch::Batch;
 use crate::encoding::Encoding;
 use crate::exit::Voice;
-use crate::format::Writer;
+use crate::format::{Writer, Writing};
 
 /// Turns batches into text, and says what it has to leave out.
 #[derive(Debug)]
@@ -15,10 +15,10 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// A printer that undoes `encoding` and writes as `writer` does.
+    /// A printer that writes as it is told to.
     #[must_use]
-    pub fn new(encoding: Encoding, writer: Writer, voice: Voice) -> Self {
-        Self { encoding, writer, voice, text: Vec::new() }
+    pub fn new(writing: Writing, voice: Voice) -> Self {
+        Self { encoding: writing.encoding, writer: Writer::new(writing), voice, text: Vec::new() }
     }
 
     /// What is to be written before the first datagram.

@@ -16,7 +16,7 @@ use udp_tools::cli::{
 };
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::{Bad, Format, Reading, Record, To, Writer};
+use udp_tools::format::{Bad, Format, Reading, Record, To};
 use udp_tools::input::{Eol, Input};
 use udp_tools::net::{IcmpErrors, Receiver, Sender, is_icmp};
 use udp_tools::print::Printer;
@@ -71,7 +71,7 @@ impl Args {
     /// The rule that clap cannot be told: what means nothing to the format.
     fn check(&self) -> Result<(), clap::Error> {
         let eol = self.eol.eol != Eol::None;
-        let given = Given { encoding: self.encoding.is_given(), eol, ..Given::default() };
+        let given = Given { encoding: self.encoding.encoding().charset.is_some(), eol, ..Given::default() };
         self.format.format().check::<Self>(given)
     }
 
@@ -126,7 +126,7 @@ impl<'c> Chat<'c> {
     fn new(args: &'c Args, socket: &'c UdpSocket, signals: &'c Signals, company: Company) -> Result<Self> {
         let output = stdio::output(signals)?;
         let (format, encoding) = (args.format.format(), args.encoding.encoding());
-        let writer = Writer::new(format.writing(encoding, true, output.is_terminal())?);
+        let writing = format.writing(encoding, true, output.is_terminal())?;
         let to = To::Company(company.family());
         Ok(Self {
             args,
@@ -137,7 +137,7 @@ impl<'c> Chat<'c> {
             receiver: format.receiver(socket, args.receiving.max_size)?,
             record: Record::new(&Reading { format: format.format, encoding, to, ..Reading::default() }),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
-            printer: Printer::new(encoding, writer, args.voice()),
+            printer: Printer::new(writing, args.voice()),
             output,
             batch: Batch::new(),
             lines: Batch::new(),

@@ -17,7 +17,6 @@ use udp_tools::cli::{
 use udp_tools::command::{Command, End, NotRun, dialable};
 use udp_tools::endpoint::{Endpoint, Family};
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::Writer;
 use udp_tools::net::{Receiver, is_full};
 use udp_tools::print::Printer;
 use udp_tools::queue::Queue;
@@ -100,8 +99,11 @@ fn run(args: &Args) -> Result<Verdict> {
 impl Args {
     /// The rule that clap cannot be told: what means nothing to the format.
     fn check(&self) -> Result<(), clap::Error> {
-        let given =
-            Given { encoding: self.encoding.is_given(), show_peer: self.show_peer, ..Given::default() };
+        let given = Given {
+            encoding: self.encoding.encoding().charset.is_some(),
+            show_peer: self.show_peer,
+            ..Given::default()
+        };
         self.format.check::<Self>(given)
     }
 
@@ -147,7 +149,7 @@ impl<'l> Listener<'l> {
         let output = stdio::plain_output()?;
         let encoding = args.encoding.encoding();
         let writing = args.format.writing(encoding, args.show_peer, output.is_terminal())?;
-        let printer = Printer::new(encoding, Writer::new(writing), args.voice());
+        let printer = Printer::new(writing, args.voice());
         Ok(Self {
             args,
             socket,

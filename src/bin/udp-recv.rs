@@ -18,7 +18,7 @@ use udp_tools::cli::{
 };
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::{Bad, To, Writer};
+use udp_tools::format::{Bad, To};
 use udp_tools::input::Input;
 use udp_tools::net::{Receiver, Sender};
 use udp_tools::print::Printer;
@@ -101,7 +101,7 @@ impl Args {
     /// messages nor --bind.
     fn task(&self) -> Result<Task<'_>, clap::Error> {
         let given = Given {
-            encoding: self.encoding.is_given(),
+            encoding: self.encoding.encoding().charset.is_some(),
             show_peer: self.show_peer,
             block: self.reading.block.is_some(),
             ..self.message.given()
@@ -255,14 +255,14 @@ impl<'i> Inbox<'i> {
         let mut output = stdio::output(signals)?;
         let encoding = args.encoding.encoding();
         let writing = args.format.writing(encoding, args.show_peer, output.is_terminal())?;
-        let writer = Writer::new(writing);
-        output.put(writer.beginning())?;
+        let printer = Printer::new(writing, args.voice());
+        output.put(printer.beginning())?;
         Ok(Self {
             args,
             socket,
             signals,
             receiver: args.format.receiver(socket, args.receiving.max_size)?,
-            printer: Printer::new(encoding, writer, args.voice()),
+            printer,
             output,
             batch: Batch::new(),
         })

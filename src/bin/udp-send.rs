@@ -100,27 +100,20 @@ fn run(args: &Args) -> Result<Verdict> {
 /// A socket, and where each datagram goes.
 fn open(args: &Args) -> Result<(UdpSocket, To)> {
     let options = args.socket.options();
-    match &args.dest {
-        Some(dest) if !args.format.format.has_addresses() => {
-            Ok((socket::connect(dest, args.bind.as_ref(), options)?, To::OnePeer))
-        }
-        dest => {
-            let socket = match &args.bind {
-                Some(here) => socket::bind(here, options)?,
-                None => socket::bind(&Endpoint::anywhere(), options)?,
-            };
-            let family = options.family.of_socket(socket::local_address(&socket)?.ip());
-            let there = dest.as_ref().map(|dest| dest.addresses_there(family)).transpose()?;
-            Ok((socket, To::Each(there.map(|there| there[0]), family)))
-        }
+    if let Some(dest) = args.only_dest() {
+        return Ok((socket::connect(dest, args.bind.as_ref(), options)?, To::OnePeer));
     }
+    let socket = socket::bind(args.bind.as_ref().unwrap_or(&Endpoint::anywhere()), options)?;
+    let family = options.family.of_socket(socket::local_address(&socket)?.ip());
+    let there = args.dest.as_ref().map(|dest| dest.addresses_there(family)).transpose()?;
+    Ok((socket, To::Each(there.map(|there| there[0]), family)))
 }
 
 impl Args {
     /// The rules that clap cannot be told: what means nothing to the format, and that most need DEST.
     fn check(&self) -> Result<(), clap::Error> {
         let given = Given {
-            encoding: self.encoding.is_given(),
+            encoding: self.encoding.encoding().charset.is_some(),
             block: self.reading.block.is_some(),
             replay: self.replay.is_some(),
             ..self.message.given()
@@ -131,6 +124,11 @@ impl Args {
             return Err(Self::command().error(Usage::MissingRequiredArgument, what));
         }
         Ok(())
+    }
+
+    /// Where all datagrams go, if none may have a destination of its own.
+    fn only_dest(&self) -> Option<&Endpoint> {
+        self.dest.as_ref().filter(|_| !self.format.format.has_addresses())
     }
 }
 
@@ -245,8 +243,7 @@ impl<'o> Outbox<'o> {
     }
 
     fn cannot_send(&self, why: anyhow::Error, input: &Input, ordinal: u64) -> anyhow::Error {
-        let dest = self.args.dest.as_ref().filter(|_| !self.args.format.format.has_addresses());
-        let there = dest.map(|dest| format!(" to {dest}")).unwrap_or_default();
+        let there = self.args.only_dest().map(|dest| format!(" to {dest}")).unwrap_or_default();
         why.context(format!("cannot send {} {ordinal}{there}", input.noun()))
     }
 
@@ -361,10 +358,8 @@ impl<'o> Outbox<'o> {
     fn say_losses(&mut self) {
         let lost = self.tally.refused + self.tally.unreachable;
         if self.said < lost && self.args.report.is_chatty() {
-            let peer = match &self.args.dest {
-                Some(dest) if !self.args.format.format.has_addresses() => dest.to_string(),
-                _ => self.tally.whose_came_back(),
-            };
+            let peer =
+                self.args.only_dest().map_or_else(|| self.tally.whose_came_back(), ToString::to_string);
             let in_all = if self.said > 0 { "in all, " } else { "" };
             self.tally.losses(&peer).for_each(|loss| self.say(&format!("{in_all}{loss}")));
         }
