@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use ipnet::IpNet;
+
 use self::value::{block, count, duration, payload_size, size};
+use crate::access::{Access, network};
 use crate::encoding::{Charset, Encoding, Policy};
 use crate::endpoint::Family;
 use crate::exit::Voice;
@@ -107,11 +110,17 @@ pub struct Bounds {
 }
 
 /// What is done with what arrives.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct ReceivingArgs {
+    /// Hear only this network, as in 192.0.2.0/24, or address; may be given more than once
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    allow: Vec<IpNet>,
+    /// Do not hear this network or address, even if it is allowed; may be given more than once
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    deny: Vec<IpNet>,
     /// Cut datagrams that are longer than N bytes, as recvfrom(N) does, and count them
     #[arg(long, value_name = "N", value_parser = payload_size)]
-    pub max_size: Option<usize>,
+    max_size: Option<usize>,
     /// End with status 1 if the kernel dropped datagrams, or some were cut
     #[arg(long)]
     pub strict: bool,
@@ -200,15 +209,6 @@ impl FormatArgs {
         Ok(Writing { format, encoding, show_peer, for_terminal })
     }
 
-    /// A receiver on `socket`, which tells as much of each datagram as this format has room for.
-    pub fn receiver(self, socket: &UdpSocket, max_size: Option<usize>) -> anyhow::Result<Receiver<'_>> {
-        let mut receiver = Receiver::new(socket, max_size);
-        if self.format.has_addresses() {
-            receiver.ask_when_and_where().context("cannot ask a socket for the times of datagrams")?;
-        }
-        Ok(receiver)
-    }
-
     /// Refuses an argument of the tool `A` that means nothing to this format, if one was given.
     pub fn check<A: CommandFactory>(self, given: Given) -> Result<(), clap::Error> {
         let Self { format } = self;
@@ -278,6 +278,18 @@ impl Bounds {
     #[must_use]
     pub fn are_absent(&self) -> bool {
         self.count.is_none() && self.timeout.is_none() && self.idle.is_none()
+    }
+}
+
+impl ReceivingArgs {
+    /// A receiver on `socket`, which says when and where each datagram has arrived if that `is_asked`.
+    pub fn receiver<'s>(&self, socket: &'s UdpSocket, is_asked: bool) -> anyhow::Result<Receiver<'s>> {
+        let mut receiver = Receiver::new(socket, self.max_size);
+        receiver.admit(Access::new(self.allow.clone(), self.deny.clone()));
+        if is_asked {
+            receiver.ask_when_and_where().context("cannot ask a socket for the times of datagrams")?;
+        }
+        Ok(receiver)
     }
 }
 

@@ -29,6 +29,7 @@
 //! [`chat`]; the flow ([`input`], [`mod@format`], [`net`], [`socket`], [`pace`], [`stdio`]); what they are made
 //! of.
 
+pub mod access;
 pub mod batch;
 pub mod chat;
 pub mod cli;

@@ -31,6 +31,9 @@ const SLOT: usize = 65_536;
 /// A batch of received datagrams is full when it takes so much memory, in bytes.
 const FULL: usize = 256 * 1024;
 
+/// One call passes over so many datagrams at most that are denied, so that a tool looks up now and then.
+const DENIED_AT_ONCE: u64 = 4096;
+
 /// Whether a batch of received datagrams is to be handed on before it takes more.
 #[must_use]
 pub fn is_full(batch: &Batch) -> bool {

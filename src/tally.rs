@@ -17,6 +17,8 @@ pub struct Tally {
     pub received: u64,
     /// How many bytes of payload those had, before any was cut.
     pub received_bytes: u64,
+    /// Arrived from somebody who is not heard, and were left out before anything else.
+    pub denied: u64,
     /// Arrived longer than they may be here, and were cut.
     pub truncated: u64,
     /// Arrived, and the kernel had no room for them.
@@ -98,10 +100,10 @@ impl Tally {
     /// What was received, and what was lost of it here, in numbers.
     #[must_use]
     pub fn receiving(&self) -> String {
-        let Self { received, received_bytes, truncated, undecodable, .. } = self;
+        let Self { received, received_bytes, denied, truncated, undecodable, .. } = self;
         let dropped = self.dropped_in_words();
         format!(
-            "received {received} ({received_bytes} bytes), dropped by the kernel {dropped}, \
+            "received {received} ({received_bytes} bytes), denied {denied}, dropped by the kernel {dropped}, \
              truncated {truncated}, undecodable {undecodable}"
         )
     }
@@ -130,6 +132,7 @@ impl Tally {
                     "the kernel dropped {dropped}{bundles}, for its buffer was full (--buffer asks for a larger one)"
                 )
             }),
+            count(self.denied, "denied by --allow or --deny"),
             count(self.truncated, "longer than --max-size and cut"),
             count(self.undecodable, "undecodable and left out"),
         ];

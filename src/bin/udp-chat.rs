@@ -134,7 +134,7 @@ impl<'c> Chat<'c> {
             signals,
             company,
             sender: Sender::new(socket, signals)?,
-            receiver: format.receiver(socket, args.receiving.max_size)?,
+            receiver: args.receiving.receiver(socket, format.format.has_addresses())?,
             record: Record::new(&Reading { format: format.format, encoding, to, ..Reading::default() }),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             printer: Printer::new(writing, args.voice()),

@@ -154,7 +154,7 @@ impl<'l> Listener<'l> {
             args,
             socket,
             signals,
-            receiver: args.format.receiver(socket, args.receiving.max_size)?,
+            receiver: args.receiving.receiver(socket, args.format.format.has_addresses())?,
             queue: Queue::new(output, printer, args.queue, signals)?,
             tally: Tally::default(),
         })

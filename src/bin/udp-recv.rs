@@ -261,7 +261,7 @@ impl<'i> Inbox<'i> {
             args,
             socket,
             signals,
-            receiver: args.format.receiver(socket, args.receiving.max_size)?,
+            receiver: args.receiving.receiver(socket, args.format.format.has_addresses())?,
             printer,
             output,
             batch: Batch::new(),

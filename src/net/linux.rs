@@ -31,7 +31,8 @@ use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use socket2::SockAddr;
 
 use super::ancillary::Ancillary;
-use super::{SLOT, Unsent, is_full, is_icmp, portable, unsent};
+use super::{DENIED_AT_ONCE, SLOT, Unsent, is_full, is_icmp, portable, unsent};
+use crate::access::Access;
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::endpoint::canonical;
 use crate::signals::Signals;
@@ -337,6 +338,11 @@ impl<'s> Receiver<'s> {
         self.one_by_one.ask_when_and_where()
     }
 
+    /// From now on only those are heard whom `access` admits. The others are counted.
+    pub fn admit(&mut self, access: Access) {
+        self.one_by_one.admit(access);
+    }
+
     /// Appends to `batch` what has arrived, without waiting: at most `most` datagrams, perhaps none,
     /// and none if the batch is full. Counts them.
     ///
@@ -353,7 +359,8 @@ impl<'s> Receiver<'s> {
         let ring = self.ring.get_or_insert_with(Ring::new);
         batch.number_after(tally.received);
         let enough = tally.received.saturating_add(most);
-        while tally.received < enough && !is_full(batch) {
+        let patience = tally.denied + DENIED_AT_ONCE;
+        while tally.received < enough && tally.denied < patience && !is_full(batch) {
             let wanted = usize::try_from(enough - tally.received).unwrap_or(SLOTS).min(SLOTS);
             let received = match ring.receive(self.socket, wanted) {
                 Ok(received) => received,
@@ -363,6 +370,10 @@ impl<'s> Receiver<'s> {
             };
             for slot in 0..received {
                 let bundle = ring.bundle(slot, self.one_by_one.ancillary());
+                if !self.one_by_one.access().admits(bundle.envelope.peer) {
+                    tally.denied += bundle.len();
+                    continue;
+                }
                 bundle.unpack(batch, self.max_size, enough, tally);
                 if tally.received == enough {
                     break;
@@ -498,6 +509,11 @@ fn value<T: Copy>(control: &cmsghdr) -> T {
 }
 
 impl Bundle<'_> {
+    /// How many datagrams there are. An empty one is one as well.
+    fn len(&self) -> u64 {
+        self.bytes.len().div_ceil(self.size).max(1) as u64
+    }
+
     /// Appends the datagrams to `batch`, each cut at `max_size`, until `enough` have been received.
     fn unpack(&self, batch: &mut Batch, max_size: usize, enough: u64, tally: &mut Tally) {
         batch.spare(self.bytes.len())[..self.bytes.len()].copy_from_slice(self.bytes);

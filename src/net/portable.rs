@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use nix::libc::ENOBUFS;
 
 use super::ancillary::Ancillary;
-use super::{Drops, IcmpErrors, SLOT, Unsent, Why, is_full, is_icmp, unsent};
+use super::{DENIED_AT_ONCE, Drops, IcmpErrors, SLOT, Unsent, Why, is_full, is_icmp, unsent};
+use crate::access::Access;
 use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{canonical, mapped};
 use crate::signals::Signals;
@@ -170,6 +171,7 @@ impl<'s> Sender<'s> {
 pub struct Receiver<'s> {
     socket: &'s UdpSocket,
     max_size: usize,
+    access: Access,
     ancillary: Option<Ancillary>,
     drops: Drops<'s>,
 }
@@ -179,7 +181,18 @@ impl<'s> Receiver<'s> {
     #[must_use]
     pub fn new(socket: &'s UdpSocket, max_size: Option<usize>) -> Self {
         let max_size = max_size.unwrap_or(usize::MAX);
-        Self { socket, max_size, ancillary: None, drops: Drops::of(socket) }
+        Self { socket, max_size, access: Access::default(), ancillary: None, drops: Drops::of(socket) }
+    }
+
+    /// From now on only those are heard whom `access` admits. The others are counted.
+    pub fn admit(&mut self, access: Access) {
+        self.access = access;
+    }
+
+    /// Who is heard.
+    #[cfg(target_os = "linux")]
+    pub(super) fn access(&self) -> &Access {
+        &self.access
     }
 
     /// From now on it is known when and where each datagram has arrived.
@@ -202,8 +215,10 @@ impl<'s> Receiver<'s> {
     pub fn receive(&mut self, batch: &mut Batch, most: u64, tally: &mut Tally) -> io::Result<()> {
         batch.number_after(tally.received);
         let enough = tally.received.saturating_add(most);
-        while tally.received < enough && !is_full(batch) {
+        let patience = tally.denied + DENIED_AT_ONCE;
+        while tally.received < enough && tally.denied < patience && !is_full(batch) {
             match self.receive_one(batch.spare(SLOT)) {
+                Ok((_, envelope)) if !self.access.admits(envelope.peer) => tally.denied += 1,
                 Ok((size, envelope)) => {
                     let kept = size.min(self.max_size);
                     batch.address(envelope);
