@@ -1,7 +1,8 @@
-//! What the system tells of a datagram beside its bytes: when it arrived, and at which address.
+//! What the system tells of a datagram beside its bytes: when it arrived, and at which address; and what
+//! it is told: from which address one leaves.
 //!
-//! Linux tells through control messages (cmsg(3)). Elsewhere it is the time at which the tool looks,
-//! and the address that the socket is bound to.
+//! On Linux those are control messages (cmsg(3)). Elsewhere it is the time at which the tool looks, the
+//! address that the socket is bound to, and one that the system chooses.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -84,4 +85,41 @@ impl Ancillary {
         let time = Some(std::time::SystemTime::now());
         Ok((size, Envelope { peer: Some(canonical(peer)), local: Some(self.local(None)), time }))
     }
+}
+
+/// Sends one datagram to `peer` from the address `source` of this machine.
+#[cfg(target_os = "linux")]
+pub(super) fn send(
+    socket: &UdpSocket,
+    payload: &[u8],
+    peer: SocketAddr,
+    source: IpAddr,
+) -> io::Result<usize> {
+    use std::os::fd::AsRawFd;
+
+    use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+    use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
+
+    let slices = [io::IoSlice::new(payload)];
+    let send = |control| {
+        let (fd, peer) = (socket.as_raw_fd(), SockaddrStorage::from(peer));
+        sendmsg(fd, &slices, &[control], MsgFlags::empty(), Some(&peer)).map_err(io::Error::from)
+    };
+    match source {
+        IpAddr::V4(ip) => {
+            let spec_dst = in_addr { s_addr: u32::from(ip).to_be() };
+            let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: spec_dst, ipi_addr: in_addr { s_addr: 0 } };
+            send(ControlMessage::Ipv4PacketInfo(&info))
+        }
+        IpAddr::V6(ip) => {
+            let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+            send(ControlMessage::Ipv6PacketInfo(&info))
+        }
+    }
+}
+
+/// Sends one datagram to `peer`. Where it leaves from is for the system to say.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn send(socket: &UdpSocket, payload: &[u8], peer: SocketAddr, _: IpAddr) -> io::Result<usize> {
+    socket.send_to(payload, peer)
 }

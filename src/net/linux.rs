@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 use nix::libc::{
     self, AF_INET, AF_INET6, IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SCM_TIMESTAMPNS, SOL_SOCKET,
-    SOL_UDP, UDP_GRO, UDP_SEGMENT, c_int, c_uint, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, msghdr,
+    SOL_UDP, UDP_GRO, UDP_SEGMENT, c_int, c_uint, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, mmsghdr, msghdr,
     sockaddr_in6, socklen_t, timespec,
 };
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
@@ -66,15 +66,16 @@ pub struct Sender<'s> {
     groups: Vec<Group>,
     slices: Vec<iovec>,
     names: Vec<SockAddr>,
-    controls: Vec<Control<u16>>,
+    controls: Vec<Outgoing>,
     messages: Vec<mmsghdr>,
 }
 
 /// Datagrams that one message carries: they have the same peer and the same length, but for the
-/// last, which may be shorter (`UDP_SEGMENT`, in udp(7)).
+/// last, which may be shorter (`UDP_SEGMENT`, in udp(7)), and leave from the same address.
 #[derive(Clone, Copy, Debug)]
 struct Group {
     peer: Option<SocketAddr>,
+    source: Option<IpAddr>,
     /// How many there are.
     len: usize,
     /// How long the first is.
@@ -91,8 +92,19 @@ struct Control<T> {
     value: T,
 }
 
+/// As much as the longest control messages of a message that is sent take.
+const OUTGOING: usize = size_of::<Control<in6_pktinfo>>() + size_of::<Control<u16>>();
+
+/// The control messages of one message that is sent: where it leaves from, and where it is to be cut.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+struct Outgoing {
+    room: [mem::MaybeUninit<u8>; OUTGOING],
+    len: usize,
+}
+
 /// Room for every control message that is asked for: the size of segments, the time, the address.
-type Controls = (Control<c_int>, Control<timespec>, Control<in6_pktinfo>);
+type Incoming = (Control<c_int>, Control<timespec>, Control<in6_pktinfo>);
 
 impl<'s> Sender<'s> {
     /// A sender on `socket`, which is connected or sends datagrams that know their peers. While there
@@ -109,6 +121,12 @@ impl<'s> Sender<'s> {
             controls: Vec::new(),
             messages: Vec::new(),
         })
+    }
+
+    /// From now on each datagram leaves from the local address on its envelope, where the system lets us
+    /// choose: a reply on a socket that is bound to every address comes from the one that was asked.
+    pub fn send_from_local(&mut self) -> io::Result<()> {
+        self.one_by_one.send_from_local()
     }
 
     /// Sends one datagram. Says whether it went out: if not, a signal has come.
@@ -154,16 +172,20 @@ impl<'s> Sender<'s> {
         for datagram in batch.part(places) {
             let size = datagram.payload.len();
             let largest = self.one_by_one.largest(datagram.envelope.peer);
+            let source = self.one_by_one.source(datagram.envelope);
             let is_enough = self.slices.len() == SLICES || (bytes > 0 && bytes + size > SENT_AT_ONCE);
             if is_enough || size > largest || self.groups.len() == MESSAGES {
                 break;
             }
             match self.groups.last_mut() {
-                Some(group) if group.size < segmented_below && group.takes(&datagram, largest) => {
+                Some(group) if group.size < segmented_below && group.takes(&datagram, source, largest) => {
                     group.len += 1;
                     group.bytes += size;
                 }
-                _ => self.groups.push(Group { peer: datagram.envelope.peer, len: 1, size, bytes: size }),
+                _ => {
+                    let peer = datagram.envelope.peer;
+                    self.groups.push(Group { peer, source, len: 1, size, bytes: size });
+                }
             }
             self.slices.push(iovec { iov_base: datagram.payload.as_ptr().cast_mut().cast(), iov_len: size });
             bytes += size;
@@ -241,7 +263,7 @@ impl<'s> Sender<'s> {
         let peers = self.groups.iter().filter_map(|group| group.peer);
         self.names.extend(peers.map(|peer| SockAddr::from(self.one_by_one.as_told(peer))));
         self.controls.clear();
-        self.controls.extend(self.groups.iter().map(|group| Control::segments(group.size)));
+        self.controls.extend(self.groups.iter().map(Outgoing::of));
         self.messages.clear();
         let (mut names, mut slices) = (self.names.iter(), self.slices.as_mut_ptr());
         for (group, control) in self.groups.iter().zip(&mut self.controls) {
@@ -254,9 +276,9 @@ impl<'s> Sender<'s> {
             header.msg_iov = slices;
             header.msg_iovlen = group.len as _;
             slices = slices.wrapping_add(group.len);
-            if group.len > 1 {
-                header.msg_control = ptr::from_mut(control).cast();
-                header.msg_controllen = size_of::<Control<u16>>() as _;
+            if control.len > 0 {
+                header.msg_control = control.room.as_mut_ptr().cast();
+                header.msg_controllen = control.len as _;
             }
             self.messages.push(message);
         }
@@ -284,7 +306,7 @@ impl<'s> Sender<'s> {
 impl Group {
     /// Whether `datagram` can follow, in a message that carries `largest` bytes at most. None follows
     /// a shorter one, and an empty one is no segment.
-    fn takes(&self, datagram: &Datagram<'_>, largest: usize) -> bool {
+    fn takes(&self, datagram: &Datagram<'_>, source: Option<IpAddr>, largest: usize) -> bool {
         let size = datagram.payload.len();
         let is_ended = self.bytes < self.len * self.size;
         !is_ended
@@ -292,6 +314,39 @@ impl Group {
             && self.len < SEGMENTS
             && self.bytes + size <= largest
             && self.peer == datagram.envelope.peer
+            && self.source == source
+    }
+}
+
+impl Outgoing {
+    /// What the kernel has to be told of a group.
+    fn of(group: &Group) -> Self {
+        let mut told = Self { room: [mem::MaybeUninit::uninit(); OUTGOING], len: 0 };
+        match group.source {
+            None => {}
+            Some(IpAddr::V4(ip)) => {
+                let ipi_spec_dst = in_addr { s_addr: u32::from(ip).to_be() };
+                let ipi_addr = in_addr { s_addr: 0 };
+                let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr };
+                told.put(Control::new(IPPROTO_IP, IP_PKTINFO, info));
+            }
+            Some(IpAddr::V6(ip)) => {
+                let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+                told.put(Control::new(IPPROTO_IPV6, IPV6_PKTINFO, info));
+            }
+        }
+        if group.len > 1 {
+            // No datagram that goes out as a segment is longer than 65,535 bytes.
+            told.put(Control::new(SOL_UDP, UDP_SEGMENT, group.size as u16));
+        }
+        told
+    }
+
+    fn put<T: Copy>(&mut self, control: Control<T>) {
+        let room = &mut self.room[self.len..][..size_of::<Control<T>>()];
+        // SAFETY: the room is as large as the control, which is plain data, and need not be aligned.
+        unsafe { room.as_mut_ptr().cast::<Control<T>>().write_unaligned(control) };
+        self.len += size_of::<Control<T>>();
     }
 }
 
@@ -312,7 +367,7 @@ struct Ring {
     slots: Vec<u8>,
     /// As long as the longest of the addresses of IP.
     names: Vec<sockaddr_in6>,
-    controls: Vec<mem::MaybeUninit<Controls>>,
+    controls: Vec<mem::MaybeUninit<Incoming>>,
     slices: Vec<iovec>,
     messages: Vec<mmsghdr>,
 }
@@ -424,7 +479,7 @@ impl Ring {
         for message in &mut *messages {
             // The kernel has left here how much it wrote.
             message.msg_hdr.msg_namelen = size_of::<sockaddr_in6>() as socklen_t;
-            message.msg_hdr.msg_controllen = size_of::<Controls>() as _;
+            message.msg_hdr.msg_controllen = size_of::<Incoming>() as _;
         }
         // SAFETY: each header points to a name, a slice, a slot and a control of this ring, with their
         // true lengths. None of these vectors has grown or moved its elements since `new`.
@@ -529,14 +584,6 @@ impl Bundle<'_> {
                 break;
             }
         }
-    }
-}
-
-impl Control<u16> {
-    /// Tells the kernel where to cut a message.
-    fn segments(size: usize) -> Self {
-        // No datagram that goes out as a segment is longer than 65,535 bytes.
-        Self::new(SOL_UDP, UDP_SEGMENT, size as u16)
     }
 }
 

@@ -1,13 +1,13 @@
 //! The engine that works anywhere: one datagram a call.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use nix::libc::ENOBUFS;
+use nix::libc::{EINVAL, ENOBUFS};
 
-use super::ancillary::Ancillary;
+use super::ancillary::{self, Ancillary};
 use super::{DENIED_AT_ONCE, Drops, IcmpErrors, SLOT, Unsent, Why, is_full, is_icmp, unsent};
 use crate::access::Access;
 use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
@@ -31,6 +31,8 @@ pub struct Sender<'s> {
     /// The one peer of a connected socket.
     peer: Option<SocketAddr>,
     is_v6: bool,
+    /// Whether each datagram leaves from the local address on its envelope.
+    from_local: bool,
     /// What has come back, where the system keeps it for us from the first batch on: who sends many
     /// datagrams with one call may not be told by the call. It then also tells where a device had no
     /// room for a datagram, which is else lost in silence (ip(7), `IP_RECVERR`).
@@ -46,8 +48,16 @@ impl<'s> Sender<'s> {
             signals,
             peer: socket.peer_addr().ok().map(canonical),
             is_v6: socket.local_addr()?.is_ipv6(),
+            from_local: false,
             came_back: None,
         })
+    }
+
+    /// From now on each datagram leaves from the local address on its envelope, where the system lets us
+    /// choose: a reply on a socket that is bound to every address comes from the one that was asked.
+    pub fn send_from_local(&mut self) -> io::Result<()> {
+        self.from_local = self.socket.local_addr()?.ip().is_unspecified();
+        Ok(())
     }
 
     /// Sends the datagrams of `batch` at `places` in order, and counts them and the earlier ones that
@@ -107,10 +117,14 @@ impl<'s> Sender<'s> {
     fn hand_over(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> io::Result<bool> {
         let mut earlier: Vec<io::Error> = Vec::new();
         let mut full_since = None;
+        let mut source = self.source(datagram.envelope);
         let outcome = loop {
-            let sent = match datagram.envelope.peer {
-                None => self.socket.send(datagram.payload),
-                Some(peer) => self.socket.send_to(datagram.payload, self.as_told(peer)),
+            let sent = match (datagram.envelope.peer, source) {
+                (None, _) => self.socket.send(datagram.payload),
+                (Some(peer), None) => self.socket.send_to(datagram.payload, self.as_told(peer)),
+                (Some(peer), Some(source)) => {
+                    ancillary::send(self.socket, datagram.payload, self.as_told(peer), source)
+                }
             };
             let has_room = match sent {
                 Ok(_) => break Ok(true),
@@ -127,6 +141,12 @@ impl<'s> Sender<'s> {
                         && full_since.get_or_insert_with(Instant::now).elapsed() < FULL_FOR_GOOD =>
                 {
                     nap(FULL, self.signals)?
+                }
+                // It was asked at an address that nobody sends from, such as a broadcast address, or that
+                // is gone: the system chooses another.
+                Err(error) if source.is_some() && error.raw_os_error() == Some(EINVAL) => {
+                    source = None;
+                    true
                 }
                 // A socket tells of an earlier datagram's fate when the next one is sent, and does
                 // not send that (udp(7)): it has to be sent again.
@@ -158,6 +178,12 @@ impl<'s> Sender<'s> {
     pub(super) fn largest(&self, peer: Option<SocketAddr>) -> usize {
         let is_v6 = peer.or(self.peer).map_or(self.is_v6, |peer| peer.is_ipv6());
         if is_v6 { LARGEST_V6 } else { LARGEST_V4 }
+    }
+
+    /// Which address of this machine a datagram is to leave from, if it is for us to say.
+    pub(super) fn source(&self, envelope: &Envelope) -> Option<IpAddr> {
+        let local = envelope.local.filter(|_| self.from_local)?.ip();
+        (!local.is_unspecified() && !local.is_multicast()).then(|| self.as_told((local, 0).into()).ip())
     }
 
     /// `peer` as the socket has to be told of it.
