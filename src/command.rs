@@ -4,38 +4,21 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
 
+use crate::process::{End, Group};
 use crate::signals::Signals;
-use crate::wait::{Sources, wait};
 
-/// How long a command is given to end by itself, and then to end when it is told to.
-const GRACE: Duration = Duration::from_millis(200);
+/// What systemd tells its child is not for the children of that.
+pub(crate) const SYSTEMD: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET"];
 
-/// A running command, in a process group of its own.
+/// A running command. It is ended with us.
 #[derive(Debug)]
 pub struct Command<'s> {
-    child: Child,
-    /// The number of the process and of its group.
-    group: Pid,
+    group: Group,
     signals: &'s Signals,
-    ended: Option<End>,
-}
-
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// With status 0.
-    Success,
-    /// With another status, or by a signal: then it is 128 and the signal's number, as in a shell.
-    Failure(u8),
 }
 
 /// A command that cannot be run.
@@ -57,75 +40,34 @@ impl<'s> Command<'s> {
             .env("UDP_ADDR", listening.to_string())
             .env("UDP_HOST", host(listening))
             .env("UDP_PORT", listening.port().to_string())
-            .stdout(io::stderr())
-            .process_group(0);
+            .stdout(io::stderr());
+        SYSTEMD.iter().for_each(|name| {
+            command.env_remove(name);
+        });
         if io::stdin().is_terminal() {
             // A process group in the background that reads the terminal is stopped.
             command.stdin(Stdio::null());
         }
-        match command.spawn() {
-            Ok(child) => {
-                let group = Pid::from_raw(child.id().cast_signed());
-                Ok(Self { child, group, signals, ended: None })
-            }
+        match Group::start(&mut command) {
+            Ok(group) => Ok(Self { group, signals }),
             Err(error) => Err(NotRun { name: program.to_string_lossy().into_owned(), error }.into()),
         }
     }
 
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Result<Option<End>> {
-        if self.ended.is_none() {
-            // It is only looked at: its number must stay its own until the group has been ended.
-            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            self.ended = End::of(waitid(Id::Pid(self.group), flags)?);
-        }
-        Ok(self.ended)
+        Ok(self.group.ended()?)
     }
 
     /// Gives it a moment to end by itself. Says how it did, if it did.
     pub fn end_soon(&mut self) -> Result<Option<End>> {
-        let until = Instant::now() + GRACE;
-        let watched = Sources { signals: Some(self.signals), ..Sources::default() };
-        loop {
-            let ended = self.ended()?;
-            if ended.is_some() || Instant::now() >= until {
-                return Ok(ended);
-            }
-            wait(watched, Some(until))?;
-        }
+        Ok(self.group.end_soon(self.signals)?)
     }
 }
 
 impl Drop for Command<'_> {
-    /// Whatever still runs of it is told to end; if it does not, it is made to.
     fn drop(&mut self) {
-        // Where there is no group any more, there is nothing to end.
-        let _ = killpg(self.group, Signal::SIGTERM);
-        if matches!(self.end_soon(), Ok(None)) {
-            let _ = killpg(self.group, Signal::SIGKILL);
-        }
-        let _ = self.child.wait();
-    }
-}
-
-impl End {
-    /// The status of a failure.
-    #[must_use]
-    pub fn failure(self) -> Option<u8> {
-        match self {
-            Self::Success => None,
-            Self::Failure(status) => Some(status),
-        }
-    }
-
-    fn of(status: WaitStatus) -> Option<Self> {
-        match status {
-            WaitStatus::Exited(_, 0) => Some(Self::Success),
-            // A status has eight bits, and 128 and a signal's number have no more.
-            WaitStatus::Exited(_, code) => Some(Self::Failure(code.to_le_bytes()[0])),
-            WaitStatus::Signaled(_, signal, _) => Some(Self::Failure(128 + (signal as i32).to_le_bytes()[0])),
-            _ => None,
-        }
+        self.group.end(self.signals);
     }
 }
 
@@ -160,7 +102,7 @@ pub fn dialable(address: SocketAddr, only_v6: bool) -> SocketAddr {
 }
 
 /// The host of `address` alone, with its zone.
-fn host(address: SocketAddr) -> String {
+pub(crate) fn host(address: SocketAddr) -> String {
     match address {
         SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
         other => other.ip().to_string(),
@@ -181,14 +123,5 @@ mod tests {
         assert_eq!(dial("[fe80::1%2]:53", false), "[fe80::1%2]:53");
         assert_eq!(host("[fe80::1%2]:53".parse().unwrap()), "fe80::1%2");
         assert_eq!(host("[2001:db8::1]:53".parse().unwrap()), "2001:db8::1");
-    }
-
-    #[test]
-    fn the_death_of_a_command_has_the_status_a_shell_gives() {
-        let pid = Pid::from_raw(1);
-        assert_eq!(End::of(WaitStatus::Exited(pid, 0)), Some(End::Success));
-        assert_eq!(End::of(WaitStatus::Exited(pid, 7)), Some(End::Failure(7)));
-        assert_eq!(End::of(WaitStatus::Signaled(pid, Signal::SIGKILL, false)), Some(End::Failure(137)));
-        assert_eq!(End::of(WaitStatus::StillAlive), None);
     }
 }

@@ -43,6 +43,7 @@ pub mod input;
 pub mod net;
 pub mod pace;
 pub mod print;
+pub mod process;
 pub mod progress;
 pub mod queue;
 pub mod signals;

@@ -22,6 +22,8 @@ pub struct Sources<'s> {
     pub output: Option<BorrowedFd<'s>>,
     /// The signals that were asked for.
     pub signals: Option<&'s Signals>,
+    /// Whatever else, and what of it: bytes to read, or room for more.
+    pub others: &'s [(BorrowedFd<'s>, PollFlags)],
 }
 
 /// What there is. Nothing at all means that the time is up.
@@ -38,6 +40,8 @@ pub struct Ready {
     pub reader_gone: bool,
     /// A signal has come.
     pub signals: bool,
+    /// One of the others is ready, or broken.
+    pub others: bool,
 }
 
 /// How long a tool goes on: for some time in all, and for some time of quiet.
@@ -71,10 +75,10 @@ impl Patience {
         self.deadline
     }
 
-    /// Whether the time in all is over, quiet or not.
+    /// Whether it is over.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.until().is_some_and(|until| Instant::now() >= until)
     }
 
     /// Something has come: the time of quiet begins anew.
@@ -125,6 +129,7 @@ fn wait_with(
     until: Option<Instant>,
 ) -> io::Result<Ready> {
     let (readable, broken) = (PollFlags::POLLIN, PollFlags::empty());
+    let others = sources.others;
     let sources = [
         (sources.input, readable),
         (sources.socket, readable),
@@ -132,13 +137,15 @@ fn wait_with(
         (sources.output, broken),
         (signals, readable),
     ];
-    let mut watched = Vec::with_capacity(sources.len());
+    let mut watched = Vec::with_capacity(sources.len() + others.len());
     watched.extend(sources.iter().filter_map(|(fd, events)| Some(PollFd::new((*fd)?, *events))));
+    watched.extend(others.iter().map(|(fd, events)| PollFd::new(*fd, *events)));
     poll_until(&mut watched, until)?;
     let mut states = watched.iter().map(is_ready);
     let [input, socket, socket_error, reader_gone, signals] =
         sources.map(|(fd, _)| fd.is_some() && states.next() == Some(true));
-    Ok(Ready { input, socket, socket_error, reader_gone, signals })
+    let others = states.any(|is_ready| is_ready);
+    Ok(Ready { input, socket, socket_error, reader_gone, signals, others })
 }
 
 fn is_ready(fd: &PollFd<'_>) -> bool {

@@ -14,17 +14,18 @@ use udp_tools::cli::value::size;
 use udp_tools::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs,
 };
-use udp_tools::command::{Command, End, NotRun, dialable};
+use udp_tools::command::{Command, NotRun, dialable};
 use udp_tools::endpoint::{Endpoint, Family};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::net::{Receiver, is_full};
 use udp_tools::print::Printer;
+use udp_tools::process::End;
 use udp_tools::queue::Queue;
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
 use udp_tools::stdio;
 use udp_tools::tally::Tally;
-use udp_tools::wait::{Patience, Ready, Sources, nap, wait};
+use udp_tools::wait::{Patience, Sources, nap, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
 const EXAMPLE: &str = "Example: udp-listen :7788 --encoding gbk";
@@ -212,7 +213,7 @@ impl<'l> Listener<'l> {
                     patience.end_after(QUIET);
                 }
             }
-            if patience.is_over() || (has_room && ready == Ready::default()) {
+            if patience.is_over() {
                 self.take_the_rest(AT_THE_END)?;
                 return Ok(Ended::TimeUp);
             }

@@ -1,0 +1,149 @@
+//! A child and all that it starts: a process group of its own, which is signalled and ended as one.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+use crate::signals::Signals;
+use crate::wait::{Sources, wait};
+
+/// How long processes are given to end by themselves, and then to end when they are told to.
+pub(crate) const GRACE: Duration = Duration::from_millis(200);
+/// How often it is looked whether processes have ended that are not our own children: nobody tells.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A running child and what it has started.
+#[derive(Debug)]
+pub struct Group {
+    child: Child,
+    /// The number of the child and of its group.
+    id: Pid,
+    ended: Option<End>,
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With status 0.
+    Success,
+    /// With another status, or by a signal: then it is 128 and the signal's number, as in a shell.
+    Failure(u8),
+}
+
+impl Group {
+    /// Runs `command` in a process group of its own.
+    pub fn start(command: &mut Command) -> io::Result<Self> {
+        let child = command.process_group(0).spawn()?;
+        let id = Pid::from_raw(child.id().cast_signed());
+        Ok(Self { child, id, ended: None })
+    }
+
+    /// The pipes to and from the child, where it was given such.
+    pub fn pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>) {
+        (self.child.stdin.take(), self.child.stdout.take())
+    }
+
+    /// How the child ended, if it has.
+    pub fn ended(&mut self) -> io::Result<Option<End>> {
+        if self.ended.is_none() {
+            // It is only looked at: its number must stay its own until the group has been ended.
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            self.ended = End::of(waitid(Id::Pid(self.id), flags)?);
+        }
+        Ok(self.ended)
+    }
+
+    /// Sends a signal to the child and all that it has started, and wakes those of them that are stopped.
+    pub fn signal(&self, signal: Signal) {
+        // Where there is no group any more, there is nothing to tell.
+        let _ = killpg(self.id, signal);
+        let _ = killpg(self.id, Signal::SIGCONT);
+    }
+
+    /// Kills whatever still runs, and takes the child out of the table of processes.
+    pub fn kill(&mut self) {
+        let _ = killpg(self.id, Signal::SIGKILL);
+        // A child that has been killed cannot keep us waiting.
+        let _ = self.child.wait();
+    }
+
+    /// Gives the child a moment to end by itself. Says how it did, if it did.
+    pub fn end_soon(&mut self, signals: &Signals) -> io::Result<Option<End>> {
+        let until = Instant::now() + GRACE;
+        loop {
+            let ended = self.ended()?;
+            if ended.is_some() || Instant::now() >= until {
+                return Ok(ended);
+            }
+            wait(Sources { signals: Some(signals), ..Sources::default() }, Some(until))?;
+        }
+    }
+
+    /// Tells whatever still runs to end, first by the signal that we were told by; kills it if it does not.
+    pub fn end(&mut self, signals: &Signals) {
+        let told = signals.stopped().and_then(|stopped| Signal::try_from(stopped.0).ok());
+        let told = told.filter(|signal| *signal != Signal::SIGTERM);
+        for signal in told.into_iter().chain([Signal::SIGTERM]) {
+            self.signal(signal);
+            if self.is_gone_soon(signals) {
+                return;
+            }
+        }
+        self.kill();
+    }
+
+    /// Waits for the end of the child, and then of what it has started.
+    fn is_gone_soon(&mut self, signals: &Signals) -> bool {
+        let until = Instant::now() + GRACE;
+        if !matches!(self.end_soon(signals), Ok(Some(_))) || self.child.wait().is_err() {
+            return false;
+        }
+        while killpg(self.id, None).is_ok() {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+        true
+    }
+}
+
+impl End {
+    /// The status of a failure.
+    #[must_use]
+    pub fn failure(self) -> Option<u8> {
+        match self {
+            Self::Success => None,
+            Self::Failure(status) => Some(status),
+        }
+    }
+
+    fn of(status: WaitStatus) -> Option<Self> {
+        match status {
+            WaitStatus::Exited(_, 0) => Some(Self::Success),
+            // A status has eight bits, and 128 and a signal's number have no more.
+            WaitStatus::Exited(_, code) => Some(Self::Failure(code.to_le_bytes()[0])),
+            WaitStatus::Signaled(_, signal, _) => Some(Self::Failure(128 + (signal as i32).to_le_bytes()[0])),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_death_of_a_child_has_the_status_a_shell_gives() {
+        let pid = Pid::from_raw(1);
+        assert_eq!(End::of(WaitStatus::Exited(pid, 0)), Some(End::Success));
+        assert_eq!(End::of(WaitStatus::Exited(pid, 7)), Some(End::Failure(7)));
+        assert_eq!(End::of(WaitStatus::Signaled(pid, Signal::SIGKILL, false)), Some(End::Failure(137)));
+        assert_eq!(End::of(WaitStatus::StillAlive), None);
+    }
+}
