@@ -29,11 +29,13 @@ pub fn first(text: &[u8]) -> String {
     format!("'{}'", String::from_utf8_lossy(&shown))
 }
 
+/// So many characters of a text are enough to know which one it is.
+pub(crate) const GLANCE: usize = 80;
+
 /// The beginning of `text`, if it is long.
 #[must_use]
 pub fn shortened(text: &str) -> String {
-    const MOST: usize = 80;
-    match text.char_indices().nth(MOST) {
+    match text.char_indices().nth(GLANCE) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }

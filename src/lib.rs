@@ -40,6 +40,7 @@ pub mod escape;
 pub mod exit;
 pub mod format;
 pub mod input;
+pub mod judge;
 pub mod net;
 pub mod pace;
 pub mod print;

@@ -1,0 +1,166 @@
+//! Whether what is received is what was waited for, or what must not come. It knows no socket and no
+//! clock: it is shown batches.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::batch::{Batch, Datagram};
+use crate::encoding::Encoding;
+use crate::escape;
+
+/// A regular expression that is looked for in the text of a datagram, as grep(1) would in its lines.
+#[derive(Clone, Debug)]
+pub struct Pattern(Regex);
+
+/// What to wait for, and what must not come.
+#[derive(Debug)]
+pub struct Judge {
+    until: Option<Pattern>,
+    reject: Option<Pattern>,
+    encoding: Encoding,
+    /// What was seen last that is neither, in words.
+    last: Option<String>,
+    text: Vec<u8>,
+}
+
+/// What a datagram means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is what was waited for.
+    Awaited,
+    /// It must not come: who sent what, in words.
+    Rejected(String),
+}
+
+impl Judge {
+    /// A judge of texts in the charset of `encoding`.
+    #[must_use]
+    pub fn new(until: Option<Pattern>, reject: Option<Pattern>, encoding: Encoding) -> Self {
+        Self { until, reject, encoding, last: None, text: Vec::new() }
+    }
+
+    /// Looks at the datagrams at `places` until one of them settles it. Says which place that is.
+    pub fn judge(&mut self, batch: &Batch, places: Range<usize>) -> Option<(usize, Judgement)> {
+        if self.until.is_none() && self.reject.is_none() {
+            return None;
+        }
+        let mut last = None;
+        for (place, datagram) in places.clone().zip(batch.part(places)) {
+            if let Some(judgement) = self.judge_one(&datagram) {
+                return Some((place, judgement));
+            }
+            last = Some(datagram);
+        }
+        if let Some(datagram) = last {
+            self.read(&datagram);
+            self.last = Some(shown(&datagram, &self.text));
+        }
+        None
+    }
+
+    /// What came last and was not what was waited for, in words.
+    #[must_use]
+    pub fn last(&self) -> Option<&str> {
+        self.last.as_deref()
+    }
+
+    fn judge_one(&mut self, datagram: &Datagram<'_>) -> Option<Judgement> {
+        self.read(datagram);
+        let matches = |pattern: &Option<Pattern>| {
+            pattern.as_ref().is_some_and(|Pattern(pattern)| pattern.is_match(&self.text))
+        };
+        if matches(&self.reject) {
+            return Some(Judgement::Rejected(shown(datagram, &self.text)));
+        }
+        matches(&self.until).then_some(Judgement::Awaited)
+    }
+
+    /// The text of a datagram. What a strict charset cannot read has none.
+    fn read(&mut self, datagram: &Datagram<'_>) {
+        self.text.clear();
+        self.encoding.decode_text(datagram.payload, &mut self.text);
+    }
+}
+
+/// A datagram in so many words as a person reads at a glance.
+fn shown(datagram: &Datagram<'_>, text: &[u8]) -> String {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let mut safe = Vec::new();
+    escape::line(&text[..text.len().min(escape::GLANCE * 4)], &mut safe);
+    let text = escape::shortened(&String::from_utf8_lossy(&safe));
+    let peer = datagram.envelope.peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
+    format!("'{text}'{peer}")
+}
+
+impl FromStr for Pattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // A datagram may have several lines, and end as one.
+        let built = RegexBuilder::new(text).multi_line(true).crlf(true).build();
+        built.map(Self).map_err(|error| {
+            // The last line says what is wrong; those before it point at the place.
+            let whole = error.to_string();
+            let what = whole.lines().last().unwrap_or_default();
+            let what = what.strip_prefix("error: ").unwrap_or(what);
+            format!("it is no regular expression: {what}; a backslash makes a character stand for itself")
+        })
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Envelope;
+
+    fn judge(until: &str, reject: &str, payloads: &[&[u8]]) -> (Option<(usize, Judgement)>, Judge) {
+        let mut batch = Batch::new();
+        batch.address(Envelope::of("192.0.2.1:5".parse().unwrap()));
+        payloads.iter().for_each(|payload| batch.push(payload));
+        let pattern = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
+        let mut judge = Judge::new(pattern(until), pattern(reject), Encoding::default());
+        (judge.judge(&batch, 0..batch.len()), judge)
+    }
+
+    #[test]
+    fn the_first_that_matches_settles_it() {
+        let judged = |until, reject| judge(until, reject, &[b"a", b"b1\n", b"c", b"b2"]).0;
+        assert_eq!(judged("b", ""), Some((1, Judgement::Awaited)));
+        assert_eq!(judged("", "^c$"), Some((2, Judgement::Rejected("'c' from 192.0.2.1:5".to_owned()))));
+        assert_eq!(judged("b2", "b"), Some((1, Judgement::Rejected("'b1' from 192.0.2.1:5".to_owned()))));
+        assert_eq!(judged("x", "y"), None);
+        assert_eq!(judged("", ""), None);
+    }
+
+    #[test]
+    fn lines_end_where_they_end_in_a_datagram() {
+        for text in [&b"ok"[..], b"ok\n", b"ok\r\n", b"first\nok\nlast"] {
+            assert_eq!(judge("^ok$", "", &[text]).0, Some((0, Judgement::Awaited)), "{text:?}");
+        }
+        assert_eq!(judge("^ok$", "", &[b"okay", b"\xffok"]).0, None);
+    }
+
+    #[test]
+    fn what_came_last_is_said_shortly_and_safely() {
+        let (_, judge) =
+            judge("ok", "", &[b"first", &[b"\x1b[2J\xff", &b"long "[..].repeat(50)[..]].concat()]);
+        let last = judge.last().unwrap();
+        assert!(last.starts_with("'\\x1b[2J\\xfflong ") && last.ends_with("...' from 192.0.2.1:5"), "{last}");
+        assert!(last.len() < 120, "{last}");
+    }
+
+    #[test]
+    fn what_is_no_pattern_says_why() {
+        let complaint = "(ab".parse::<Pattern>().unwrap_err();
+        assert!(complaint.starts_with("it is no regular expression: unclosed group; "), "{complaint}");
+    }
+}
