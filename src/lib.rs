@@ -47,6 +47,7 @@ pub mod print;
 pub mod process;
 pub mod progress;
 pub mod queue;
+pub mod ready;
 pub mod signals;
 pub mod socket;
 pub mod stdio;

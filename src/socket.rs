@@ -77,6 +77,12 @@ pub fn local_address(socket: &UdpSocket) -> Result<SocketAddr> {
     Ok(canonical(address))
 }
 
+/// Whether a socket hears nobody over IPv4.
+#[must_use]
+pub fn is_only_v6(socket: &UdpSocket) -> bool {
+    SockRef::from(socket).only_v6().unwrap_or(false)
+}
+
 /// How much the kernel keeps for what arrives at a socket, and that is more than the payload of it, in
 /// bytes.
 pub fn room_in(socket: &UdpSocket) -> Result<usize> {

@@ -1,5 +1,6 @@
 //! Values as people write them on a command line. What is none says what would be one.
 
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -63,6 +64,14 @@ pub fn block(text: &str) -> Result<usize, String> {
     match size(text)? {
         size if size <= LARGEST_BLOCK => Ok(size),
         _ => Err(format!("no datagram holds so much; write a size up to {LARGEST_BLOCK} bytes")),
+    }
+}
+
+/// A descriptor beyond the standard streams, which have their own use.
+pub fn descriptor(text: &str) -> Result<RawFd, String> {
+    match text.parse() {
+        Ok(fd @ 3..) => Ok(fd),
+        _ => Err("it is no descriptor for this; write one from 3 up, and open it, as in 3>FILE".to_owned()),
     }
 }
 

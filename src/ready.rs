@@ -1,0 +1,134 @@
+//! Telling others that the port is bound, and where: in a file, through an open descriptor, to systemd.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+use socket2::SockRef;
+
+/// Those whom it is told, beside a person.
+#[derive(Debug)]
+pub struct Ready {
+    /// Where the address goes, and its name until it is whole.
+    file: Option<PathBuf>,
+    fd: Option<(RawFd, File)>,
+    /// The number of the file that was made there.
+    made: Option<(u64, u64)>,
+}
+
+impl Ready {
+    /// Takes hold of `fd`, and looks whether `file` can be made: before anything is bound or opened.
+    pub fn prepare(file: Option<&Path>, fd: Option<RawFd>) -> Result<Self> {
+        let fd = fd.map(|fd| Ok::<_, anyhow::Error>((fd, inherited(fd)?))).transpose()?;
+        if let Some(file) = file
+            && let Ok(there) = file.symlink_metadata()
+        {
+            ensure!(
+                there.is_file(),
+                "cannot write the address to {}: it is there and no regular file; --ready-fd writes to what is open",
+                file.display()
+            );
+        }
+        Ok(Self { file: file.map(Path::to_owned), fd, made: None })
+    }
+
+    /// Tells them that `address` is reached now.
+    pub fn tell(&mut self, address: SocketAddr) -> Result<()> {
+        let line = format!("{address}\n");
+        if let Some(file) = &self.file {
+            let made = make(file, &line);
+            self.made =
+                Some(made.with_context(|| format!("cannot write the address to {}", file.display()))?);
+        }
+        if let Some((fd, mut file)) = self.fd.take() {
+            let written = file.write_all(line.as_bytes());
+            drop(file);
+            // Who waits for its end is not to wait for ours, or for COMMAND's.
+            let closed = nix::unistd::close(fd).map_err(io::Error::from);
+            match written.and(closed) {
+                // Nobody waits for it any more.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                other => other.with_context(|| format!("cannot write the address to descriptor {fd}"))?,
+            }
+        }
+        let status = format!("listening on {address}");
+        sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)])
+            .context("cannot tell systemd (NOTIFY_SOCKET)")
+    }
+}
+
+impl Drop for Ready {
+    /// What was true is so no more. A file that somebody else has put there is theirs.
+    fn drop(&mut self) {
+        if let (Some(file), Some(made)) = (&self.file, self.made)
+            && file.symlink_metadata().is_ok_and(|there| (there.dev(), there.ino()) == made)
+        {
+            // Where it cannot be removed, there is nobody left to tell.
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+/// Writes `line` to a file that appears there as a whole. Says which file it is.
+fn make(path: &Path, line: &str) -> io::Result<(u64, u64)> {
+    let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{}", process::id()));
+    let unfinished = path.with_file_name(name);
+    let written = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&unfinished)?;
+        file.write_all(line.as_bytes())?;
+        fs::rename(&unfinished, path)?;
+        let made = file.metadata()?;
+        Ok((made.dev(), made.ino()))
+    };
+    written().inspect_err(|error: &io::Error| {
+        if error.kind() != ErrorKind::AlreadyExists {
+            let _ = fs::remove_file(&unfinished);
+        }
+    })
+}
+
+/// What whoever started us has left open for us to write to.
+fn inherited(fd: RawFd) -> Result<File> {
+    let opened = OpenOptions::new().append(true).open(format!("/dev/fd/{fd}"));
+    opened
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => anyhow!("nothing is open there; a shell opens it by {fd}>FILE"),
+            _ => error.into(),
+        })
+        .with_context(|| format!("cannot write the address to descriptor {fd}"))
+}
+
+/// The socket that systemd has opened and bound for us, if it has (`sd_listen_fds(3)`).
+pub fn passed_socket() -> Result<Option<UdpSocket>> {
+    let mut passed = ListenFd::from_env();
+    if passed.len() > 1 {
+        bail!(
+            "cannot listen on {} sockets: systemd has passed so many, and one is listened on",
+            passed.len()
+        );
+    }
+    let socket = match passed.take_udp_socket(0) {
+        Ok(None) => return Ok(None),
+        Ok(Some(socket)) => socket,
+        Err(error) => {
+            return Err(error)
+                .context("cannot listen on what systemd has passed: it is no UDP socket (ListenDatagram=)");
+        }
+    };
+    // Our own copy is closed where another program begins; that one was made not to be.
+    let socket = socket.try_clone().context("cannot take the socket that systemd has passed")?;
+    ensure!(
+        SockRef::from(&socket).local_addr().is_ok_and(|address| address.as_socket().is_some()),
+        "cannot listen on what systemd has passed: it is no socket of IP"
+    );
+    socket.set_nonblocking(true).context("cannot take the socket that systemd has passed")?;
+    Ok(Some(socket))
+}
