@@ -66,7 +66,14 @@ mod tests {
         assert_eq!(
             admitted(
                 &access,
-                &["192.0.2.1:1", "192.0.2.200:1", "198.51.100.1:1", "[2001:db8::2]:1", "[2001:db8::1]:1", "[::1]:1"]
+                &[
+                    "192.0.2.1:1",
+                    "192.0.2.200:1",
+                    "198.51.100.1:1",
+                    "[2001:db8::2]:1",
+                    "[2001:db8::1]:1",
+                    "[::1]:1"
+                ]
             ),
             [true, false, false, true, false, false]
         );
@@ -83,7 +90,9 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["", "192.0.2", "192.0.2.0/33", "::/129", "host", "192.0.2.1:53", "fe80::1%eth0", "/8", "any"] {
+        for text in
+            ["", "192.0.2", "192.0.2.0/33", "::/129", "host", "192.0.2.1:53", "fe80::1%eth0", "/8", "any"]
+        {
             assert!(network(text).unwrap_err().contains("write an address"), "{text}");
         }
     }

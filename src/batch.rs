@@ -107,7 +107,12 @@ impl Batch {
 
     /// Leaves out the datagrams from this ordinal on.
     pub fn end_before(&mut self, ordinal: u64) {
-        self.entries.truncate(self.entries.partition_point(|entry| entry.ordinal < ordinal));
+        self.truncate(self.entries.partition_point(|entry| entry.ordinal < ordinal));
+    }
+
+    /// Keeps the first `len` datagrams.
+    pub fn truncate(&mut self, len: usize) {
+        self.entries.truncate(len);
     }
 
     /// How many datagrams there are.

@@ -220,6 +220,7 @@ impl FormatArgs {
             (given.block && format != Format::Raw, "--block", "raw"),
             (given.replay && !format.has_addresses(), "--replay", "json and pcap"),
             (given.message && !format.has_messages(), "MESSAGE", "all formats but framed and pcap"),
+            (given.reply && !format.has_messages(), "--reply", "all formats but framed and pcap"),
         ];
         match conflicts.into_iter().find(|(is_given, ..)| *is_given) {
             Some((_, argument, formats)) => {
@@ -247,6 +248,8 @@ pub struct Given {
     pub replay: bool,
     /// A datagram on the command line.
     pub message: bool,
+    /// A datagram that is always the answer.
+    pub reply: bool,
 }
 
 impl ConversationArgs {

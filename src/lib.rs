@@ -30,6 +30,7 @@
 //! of.
 
 pub mod access;
+pub mod answer;
 pub mod batch;
 pub mod chat;
 pub mod cli;
@@ -40,6 +41,7 @@ pub mod escape;
 pub mod exit;
 pub mod format;
 pub mod input;
+pub mod jobs;
 pub mod judge;
 pub mod net;
 pub mod pace;

@@ -62,6 +62,13 @@ impl Tally {
         self.truncated += u64::from(kept < size);
     }
 
+    /// A datagram of `size` bytes, of which so many were `kept`, is left to nobody: it came after the end.
+    pub fn leave_out(&mut self, size: usize, kept: usize) {
+        self.received -= 1;
+        self.received_bytes -= size as u64;
+        self.truncated -= u64::from(kept < size);
+    }
+
     /// Counts a datagram that came back with an ICMP error.
     pub fn came_back(&mut self, error: &io::Error) {
         if error.kind() == ErrorKind::ConnectionRefused {

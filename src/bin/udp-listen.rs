@@ -3,24 +3,33 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::error::ErrorKind as Usage;
+use clap::{CommandFactory, Parser};
 
-use udp_tools::cli::value::size;
+use udp_tools::answer::{Answer, Answers};
+use udp_tools::batch::Batch;
+use udp_tools::cli::value::{count, descriptor, duration, size};
 use udp_tools::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs,
 };
 use udp_tools::command::{Command, NotRun, dialable};
-use udp_tools::endpoint::{Endpoint, Family};
+use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::net::{Receiver, is_full};
+use udp_tools::format::{Reading, To};
+use udp_tools::input::{Eol, Input};
+use udp_tools::jobs::Handling;
+use udp_tools::judge::{Judge, Judgement, Pattern};
+use udp_tools::net::{Receiver, is_full, is_icmp};
 use udp_tools::print::Printer;
 use udp_tools::process::End;
 use udp_tools::queue::Queue;
+use udp_tools::ready::{Ready, passed_socket};
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
 use udp_tools::stdio;
@@ -39,20 +48,47 @@ const NAP: Duration = Duration::from_micros(30);
 const AT_THE_END: Duration = Duration::from_millis(100);
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(1);
 
-/// Print every UDP datagram that arrives on a port, each as a line.
+/// Print every UDP datagram that arrives on a port, each as a line; and answer, if told how.
 #[derive(Parser)]
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLE))]
 struct Args {
     /// Where to listen: :PORT on every address of this machine, or ADDRESS:PORT; port 0 is any free one
     #[arg(value_parser = Endpoint::here)]
-    endpoint: Endpoint,
+    endpoint: Option<Endpoint>,
     /// Run this once the port is bound, with UDP_ADDR, UDP_HOST and UDP_PORT in its environment
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
-    /// Keep so much in memory while the reader of the output is slow, as in 64KiB or 4M
+    /// End well at the first datagram whose text matches this regular expression
+    #[arg(long, value_name = "PATTERN")]
+    until: Option<Pattern>,
+    /// End with status 1 at the first datagram whose text matches this regular expression
+    #[arg(long, value_name = "PATTERN")]
+    reject: Option<Pattern>,
+    /// Send every datagram back to its sender
+    #[arg(long, conflicts_with_all = ["reply", "exec"])]
+    echo: bool,
+    /// Answer every datagram with this
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "exec")]
+    reply: Option<OsString>,
+    /// Run this in a shell for every datagram, which it reads; what it prints is the answer
+    #[arg(long, value_name = "COMMAND")]
+    exec: Option<OsString>,
+    /// Run so many --exec at once
+    #[arg(long, value_name = "N", value_parser = count, default_value = "16", requires = "exec")]
+    jobs: u64,
+    /// End an --exec that takes longer than this
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", requires = "exec")]
+    exec_timeout: Duration,
+    /// Write the address to this file once the port is bound, and remove it at the end
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
+    /// Write the address to this open descriptor once the port is bound, and close it
+    #[arg(long, value_name = "N", value_parser = descriptor)]
+    ready_fd: Option<RawFd>,
+    /// Keep so much in memory while the reader of the output is slow or --exec is busy, as in 64KiB or 4M
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     queue: usize,
     #[command(flatten)]
@@ -73,19 +109,20 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    args.check().unwrap_or_else(|usage| usage.exit());
-    exit::conclude(TOOL, run(&args))
+    let answer = args.answer().unwrap_or_else(|usage| usage.exit());
+    exit::conclude(TOOL, run(&args, answer))
 }
 
-fn run(args: &Args) -> Result<Verdict> {
-    let options = args.socket.options();
-    let socket = socket::bind(&args.endpoint, options)?;
+fn run(args: &Args, answer: Option<Answer>) -> Result<Verdict> {
+    let mut ready = Ready::prepare(args.ready_file.as_deref(), args.ready_fd)?;
+    let socket = args.open()?;
     args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
     let address = socket::local_address(&socket)?;
+    let dialable = dialable(address, socket::is_only_v6(&socket));
     let signals = Signals::catch()?;
-    let mut listener = Listener::new(args, &socket, &signals)?;
+    let mut listener = Listener::new(args, answer, &socket, &signals)?;
+    ready.tell(dialable)?;
     args.voice().note(&format!("listening on {address}"));
-    let dialable = dialable(address, options.family == Family::V6);
     let command = match start(&args.command, dialable, &signals) {
         Ok(command) => command,
         Err(error) => return not_run(args, error),
@@ -98,14 +135,56 @@ fn run(args: &Args) -> Result<Verdict> {
 }
 
 impl Args {
-    /// The rule that clap cannot be told: what means nothing to the format.
-    fn check(&self) -> Result<(), clap::Error> {
+    /// How to answer; and the rules that clap cannot be told: what means nothing to the format, and that
+    /// only systemd can know where to listen without ENDPOINT.
+    fn answer(&self) -> Result<Option<Answer>, clap::Error> {
         let given = Given {
             encoding: self.encoding.encoding().charset.is_some(),
             show_peer: self.show_peer,
+            reply: self.reply.is_some(),
             ..Given::default()
         };
-        self.format.check::<Self>(given)
+        self.format.check::<Self>(given)?;
+        if self.endpoint.is_none() && std::env::var_os("LISTEN_FDS").is_none() {
+            let what = "ENDPOINT is missing: where to listen, as in :7788 or 127.0.0.1:0";
+            return Err(Self::command().error(Usage::MissingRequiredArgument, what));
+        }
+        Ok(match (&self.reply, &self.exec) {
+            (Some(reply), _) => Some(Answer::Text(self.reply(reply)?)),
+            (None, Some(command)) => Some(Answer::Exec(Handling {
+                command: command.clone(),
+                jobs: usize::try_from(self.jobs).unwrap_or(usize::MAX),
+                timeout: self.exec_timeout,
+                capacity: self.queue,
+            })),
+            (None, None) => self.echo.then_some(Answer::Echo),
+        })
+    }
+
+    /// The bytes that a reply has on the wire.
+    fn reply(&self, reply: &OsString) -> Result<Vec<u8>, clap::Error> {
+        let (format, encoding) = (self.format.format, self.encoding.encoding());
+        let reading = Reading { format, encoding, to: To::OnePeer, block: None };
+        let mut batch = Batch::new();
+        let read = Input::messages(vec![reply.clone()], &reading, Eol::None).fill(&mut batch);
+        let bad = match read {
+            Ok(filled) => filled.end(&mut batch, None).map(|bad| bad.what),
+            Err(error) => Some(format!("{error:#}")),
+        };
+        if let Some(what) = bad {
+            let what = format!("--reply '{}' is no {format}: {what}", reply.to_string_lossy());
+            return Err(Self::command().error(Usage::ValueValidation, what));
+        }
+        Ok(batch.iter().next().map_or_else(Vec::new, |reply| reply.payload.to_vec()))
+    }
+
+    /// The socket: at ENDPOINT, or the one that systemd has bound.
+    fn open(&self) -> Result<UdpSocket> {
+        match &self.endpoint {
+            Some(endpoint) => socket::bind(endpoint, self.socket.options()),
+            None => passed_socket()?
+                .context("cannot listen: systemd has passed no socket, and there is no ENDPOINT"),
+        }
     }
 
     fn voice(&self) -> Voice {
@@ -127,7 +206,7 @@ fn not_run(args: &Args, error: anyhow::Error) -> Result<Verdict> {
 /// Why a run is over.
 #[derive(Clone, Copy)]
 enum Ended {
-    /// As many datagrams as were asked for have come.
+    /// As many datagrams as were asked for have come, or one that settles it.
     Enough,
     /// The time, or the time of quiet, is up.
     TimeUp,
@@ -141,28 +220,42 @@ struct Listener<'l> {
     socket: &'l UdpSocket,
     signals: &'l Signals,
     receiver: Receiver<'l>,
+    judge: Judge,
+    judgement: Option<Judgement>,
+    answers: Option<Answers<'l>>,
     queue: Queue<'l>,
     tally: Tally,
 }
 
 impl<'l> Listener<'l> {
-    fn new(args: &'l Args, socket: &'l UdpSocket, signals: &'l Signals) -> Result<Self> {
+    fn new(
+        args: &'l Args,
+        answer: Option<Answer>,
+        socket: &'l UdpSocket,
+        signals: &'l Signals,
+    ) -> Result<Self> {
         let output = stdio::plain_output()?;
         let encoding = args.encoding.encoding();
         let writing = args.format.writing(encoding, args.show_peer, output.is_terminal())?;
         let printer = Printer::new(writing, args.voice());
+        // Who is answered is told from where it has asked.
+        let is_asked = args.format.format.has_addresses() || answer.is_some();
+        let answers = answer.map(|answer| Answers::new(answer, encoding, socket, signals, args.voice()));
         Ok(Self {
             args,
             socket,
             signals,
-            receiver: args.receiving.receiver(socket, args.format.format.has_addresses())?,
+            receiver: args.receiving.receiver(socket, is_asked)?,
+            judge: Judge::new(args.until.clone(), args.reject.clone(), encoding),
+            judgement: None,
+            answers: answers.transpose()?,
             queue: Queue::new(output, printer, args.queue, signals)?,
             tally: Tally::default(),
         })
     }
 
-    /// Prints what comes until a bound is reached, COMMAND fails or a signal comes. COMMAND is
-    /// ended with us.
+    /// Prints and answers what comes until a bound is reached, a datagram settles it, COMMAND fails or a
+    /// signal comes. COMMAND is ended with us.
     fn listen(&mut self, mut command: Option<Command<'_>>) -> Result<Ended> {
         let bounds = self.args.bounds;
         let mut patience = Patience::new(bounds.timeout, bounds.idle);
@@ -175,30 +268,9 @@ impl<'l> Listener<'l> {
                 self.report();
             }
             let has_room = self.queue.has_room();
-            let ready = wait(
-                Sources {
-                    input: Some(self.queue.told()),
-                    socket: has_room.then_some(self.socket.as_fd()),
-                    output: Some(self.queue.output()),
-                    signals: Some(self.signals),
-                    ..Sources::default()
-                },
-                if has_room { patience.until() } else { patience.deadline() },
-            )?;
-            if ready.reader_gone {
-                return Err(exit::reader_gone());
-            }
-            if ready.input {
-                self.queue.check()?;
-            }
-            if !has_room {
-                // What comes now waits in the kernel: it is not quiet.
-                patience.renew();
-            }
-            if ready.socket && self.take()? {
-                patience.renew();
-            }
+            self.wait(has_room, &mut patience)?;
             if self.is_enough() {
+                self.serve_the_rest(patience.deadline())?;
                 // A failure of COMMAND still counts, if it is not long in coming.
                 let end = command.as_mut().map(Command::end_soon).transpose()?.flatten();
                 return Ok(end.and_then(End::failure).map_or(Ended::Enough, Ended::Failed));
@@ -220,24 +292,86 @@ impl<'l> Listener<'l> {
         }
     }
 
-    fn is_enough(&self) -> bool {
-        self.args.bounds.count.is_some_and(|count| self.tally.received >= count)
+    /// Waits until something comes or it is time for something, and sees to it.
+    fn wait(&mut self, has_room: bool, patience: &mut Patience) -> Result<()> {
+        let others = self.answers.as_ref().map(Answers::watched).unwrap_or_default();
+        let until = if has_room { patience.until() } else { patience.deadline() };
+        let ready = wait(
+            Sources {
+                input: Some(self.queue.told()),
+                socket: has_room.then_some(self.socket.as_fd()),
+                output: Some(self.queue.output()),
+                signals: Some(self.signals),
+                others: &others,
+                ..Sources::default()
+            },
+            [until, self.answers.as_ref().and_then(Answers::next)].into_iter().flatten().min(),
+        )?;
+        if ready.reader_gone {
+            return Err(exit::reader_gone());
+        }
+        if ready.input {
+            self.queue.check()?;
+        }
+        if !has_room || self.is_answering() {
+            // What comes now waits in the kernel, or an answer is on its way: it is not quiet.
+            patience.renew();
+        }
+        if ready.socket && self.take()? {
+            patience.renew();
+        }
+        self.answers.as_mut().map_or(Ok(()), Answers::go_on)
     }
 
-    /// Prints what has arrived. Says whether anything had.
+    fn is_answering(&self) -> bool {
+        self.answers.as_ref().is_some_and(|answers| answers.pending() > 0)
+    }
+
+    fn is_enough(&self) -> bool {
+        self.judgement.is_some() || self.args.bounds.count.is_some_and(|count| self.tally.received >= count)
+    }
+
+    /// Prints what has arrived, and answers it. Says whether anything had.
     fn take(&mut self) -> Result<bool> {
         let before = self.tally.received;
         let most = self.args.bounds.count.map_or(u64::MAX, |count| count - before);
         let mut batch = self.queue.batch();
+        let first = batch.len();
         let received = self.receiver.receive(&mut batch, most, &mut self.tally);
+        self.judge(&mut batch, first);
+        let answered = self.answer(&batch, first);
         let has_room = !is_full(&batch);
         self.queue.put(batch)?;
-        received.context("cannot receive")?;
+        answered?;
+        match received {
+            // Of a reply whose receiver is gone: that is counted, and ends nothing.
+            Err(error) if self.answers.is_some() && is_icmp(&error) => {}
+            other => other.context("cannot receive")?,
+        }
         let received = self.tally.received - before;
         if received >= SEVERAL && has_room {
             nap(NAP, self.signals)?;
         }
         Ok(received > 0)
+    }
+
+    /// Judges what stands in `batch` from the place `first` on. What has come after the datagram that
+    /// settles it came too late.
+    fn judge(&mut self, batch: &mut Batch, first: usize) {
+        let Some((place, judgement)) = self.judge.judge(batch, first..batch.len()) else { return };
+        self.judgement = Some(judgement);
+        for late in batch.part(place + 1..batch.len()) {
+            self.tally.leave_out(late.size, late.payload.len());
+        }
+        batch.truncate(place + 1);
+    }
+
+    fn answer(&mut self, batch: &Batch, first: usize) -> Result<()> {
+        let Some(answers) = &mut self.answers else { return Ok(()) };
+        if first == batch.len() {
+            return answers.collect();
+        }
+        answers.answer(batch, first..batch.len())
     }
 
     /// What arrived before the end is still printed.
@@ -251,15 +385,44 @@ impl<'l> Listener<'l> {
         Ok(())
     }
 
+    /// Who has asked before the end is still answered, until the time is up.
+    fn serve_the_rest(&mut self, deadline: Option<Instant>) -> Result<()> {
+        while let Some(answers) = self.answers.as_mut().filter(|answers| answers.pending() > 0) {
+            self.signals.check()?;
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                break;
+            }
+            let until = [deadline, answers.next()].into_iter().flatten().min();
+            let (others, signals) = (&answers.watched()[..], Some(self.signals));
+            wait(Sources { signals, others, ..Sources::default() }, until)?;
+            answers.go_on()?;
+        }
+        Ok(())
+    }
+
     /// Says what became of the datagrams until now.
     fn report(&mut self) {
+        self.count();
+        self.args.voice().say(&self.numbers(&self.tally));
+    }
+
+    /// Counts what others have counted.
+    fn count(&mut self) {
         self.receiver.count_drops(&mut self.tally);
         self.tally.undecodable = self.queue.undecodable();
-        self.args.voice().say(&self.tally.receiving());
+    }
+
+    fn numbers(&self, tally: &Tally) -> String {
+        let answers = self.answers.as_ref().map(|answers| format!("; {}", answers.fate().told()));
+        format!("{}{}", tally.receiving(), answers.unwrap_or_default())
     }
 
     /// Waits until all is printed, and says what is to be said at the end.
     fn finish(&mut self) -> Result<()> {
+        if let Some(answers) = &mut self.answers {
+            answers.give_up();
+            answers.collect()?;
+        }
         let mut printed = Ok(false);
         while matches!(printed, Ok(false)) {
             if self.signals.report_asked() {
@@ -267,30 +430,50 @@ impl<'l> Listener<'l> {
             }
             printed = self.queue.finish();
         }
-        self.receiver.count_drops(&mut self.tally);
-        self.tally.undecodable = self.queue.undecodable();
-        self.args.report.conclude(TOOL, &self.tally, &Tally::receiving);
+        self.count();
+        if let Some(lost) = self.answers.as_ref().and_then(|answers| answers.fate().lost()) {
+            self.args.voice().note(&lost);
+        }
+        self.args.report.conclude(TOOL, &self.tally, &|tally| self.numbers(tally));
         printed.map(|_| ())
     }
 
     fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
-        let (received, strict) = (self.tally.received, self.args.receiving.strict);
-        match ended {
-            Ended::Failed(status) => {
-                let command = self.args.command[0].to_string_lossy();
-                self.args.voice().note(&format!("{command} failed with status {status}"));
-                Verdict::Command(status)
+        let (args, received) = (self.args, self.tally.received);
+        let is_late = matches!(ended, Ended::TimeUp) && received < args.bounds.count.unwrap_or(1);
+        let silence = match (ended, &self.judgement, &args.until) {
+            (Ended::Failed(status), ..) => {
+                let command = args.command[0].to_string_lossy();
+                args.voice().note(&format!("{command} failed with status {status}"));
+                return Verdict::Command(status);
             }
-            Ended::TimeUp if received < self.args.bounds.count.unwrap_or(1) => {
-                self.args.voice().note(&match self.args.bounds.count {
-                    Some(count) if received > 0 => {
-                        format!("only {received} of {count} datagrams came to {address} in time")
-                    }
-                    _ => format!("no datagram came to {address} in time"),
-                });
-                Verdict::of(&Tally { silent: 1, ..self.tally }, strict)
+            (_, Some(Judgement::Rejected(what)), _) => {
+                let pattern = args.reject.as_ref().map(ToString::to_string).unwrap_or_default();
+                args.voice().note(&format!("datagram {received} matches --reject {pattern}: {what}"));
+                return Verdict::Trouble;
             }
-            Ended::TimeUp | Ended::Enough => Verdict::of(&self.tally, strict),
+            (_, Some(Judgement::Awaited), _) => None,
+            (_, None, Some(until)) if received > 0 => {
+                let last = self.judge.last().unwrap_or_default();
+                Some(format!(
+                    "none of {received} datagrams that came to {address} matches --until {until}; the last was {last}"
+                ))
+            }
+            (_, None, _) if is_late => Some(match args.bounds.count {
+                Some(count) if received > 0 => {
+                    format!("only {received} of {count} datagrams came to {address} in time")
+                }
+                _ => format!("no datagram came to {address} in time"),
+            }),
+            (_, None, _) => None,
+        };
+        if let Some(silence) = &silence {
+            args.voice().note(silence);
         }
+        let is_answered = self.answers.as_ref().is_none_or(|answers| answers.fate().is_good());
+        if args.receiving.strict && !is_answered {
+            return Verdict::Trouble;
+        }
+        Verdict::of(&Tally { silent: silence.is_some().into(), ..self.tally }, args.receiving.strict)
     }
 }

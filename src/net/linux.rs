@@ -24,8 +24,8 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 use nix::libc::{
     self, AF_INET, AF_INET6, IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SCM_TIMESTAMPNS, SOL_SOCKET,
-    SOL_UDP, UDP_GRO, UDP_SEGMENT, c_int, c_uint, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, mmsghdr, msghdr,
-    sockaddr_in6, socklen_t, timespec,
+    SOL_UDP, UDP_GRO, UDP_SEGMENT, c_int, c_uint, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec,
+    mmsghdr, msghdr, sockaddr_in6, socklen_t, timespec,
 };
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use socket2::SockAddr;

@@ -1,0 +1,259 @@
+//! How a tool that listens answers: with what it heard, with a text, or with what a handler prints.
+//!
+//! Every reply goes to who has asked, from the address that was asked, on the one socket.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use nix::poll::PollFlags;
+
+use crate::batch::{Batch, Envelope};
+use crate::encoding::Encoding;
+use crate::exit::Voice;
+use crate::jobs::{Failure, Handled, Handling, Jobs};
+use crate::net::{Sender, Unsent, Why};
+use crate::signals::Signals;
+use crate::tally::Tally;
+
+/// What a reply is.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// What was heard.
+    Echo,
+    /// Always the same bytes.
+    Text(Vec<u8>),
+    /// What a handler makes of the request.
+    Exec(Handling),
+}
+
+/// Answers as long as a tool listens.
+#[derive(Debug)]
+pub struct Answers<'a> {
+    how: How,
+    /// The charset of the wire: a handler reads and writes UTF-8.
+    encoding: Encoding,
+    sender: Sender<'a>,
+    signals: &'a Signals,
+    voice: Voice,
+    replies: Batch,
+    fate: Fate,
+}
+
+#[derive(Debug)]
+enum How {
+    Echo,
+    Text(Vec<u8>),
+    Exec(Jobs),
+}
+
+/// What became of what was to be answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fate {
+    /// The replies that were sent, and what came back of them.
+    sent: Tally,
+    /// Replies that could not be sent.
+    unsent: u64,
+    /// Handlers that had nothing to say.
+    without: u64,
+    /// Handlers that failed.
+    failed: u64,
+    /// Requests that no handler was there for, or that were given up.
+    unserved: u64,
+}
+
+impl<'a> Answers<'a> {
+    /// Answers on `socket` as `answer` says.
+    pub fn new(
+        answer: Answer,
+        encoding: Encoding,
+        socket: &'a UdpSocket,
+        signals: &'a Signals,
+        voice: Voice,
+    ) -> Result<Self> {
+        let how = match answer {
+            Answer::Echo => How::Echo,
+            Answer::Text(text) => How::Text(text),
+            Answer::Exec(handling) => {
+                signals.catch_child()?;
+                How::Exec(Jobs::new(handling))
+            }
+        };
+        let mut sender = Sender::new(socket, signals)?;
+        sender.send_from_local()?;
+        Ok(Self { how, encoding, sender, signals, voice, replies: Batch::new(), fate: Fate::default() })
+    }
+
+    /// Answers the datagrams of `batch` at `places`, or begins to.
+    pub fn answer(&mut self, batch: &Batch, places: Range<usize>) -> Result<()> {
+        match &mut self.how {
+            How::Echo => return self.send(batch, places),
+            How::Text(text) => {
+                self.replies.clear();
+                for request in batch.part(places) {
+                    self.replies.address(*request.envelope);
+                    self.replies.push(text);
+                }
+            }
+            How::Exec(jobs) => {
+                for request in batch.part(places) {
+                    let mut text = Vec::new();
+                    // What a strict charset cannot read is counted where it is left out of the output.
+                    if self.encoding.decode_text(request.payload, &mut text)
+                        && !jobs.request(text, *request.envelope)
+                    {
+                        self.fate.unserved += 1;
+                        if self.fate.unserved == 1 {
+                            self.voice.note(&"there are more requests than --jobs and --queue can take");
+                        }
+                    }
+                }
+                return Ok(());
+            }
+        }
+        self.send_replies()
+    }
+
+    /// How many requests are still to be answered.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        if let How::Exec(jobs) = &self.how { jobs.pending() } else { 0 }
+    }
+
+    /// What to wait for beside signals.
+    #[must_use]
+    pub fn watched(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+        if let How::Exec(jobs) = &self.how { jobs.watched().collect() } else { Vec::new() }
+    }
+
+    /// When to [`Answers::go_on`], whatever happens.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        if let How::Exec(jobs) = &self.how { jobs.next() } else { None }
+    }
+
+    /// Takes what handlers have to say, and starts another.
+    pub fn go_on(&mut self) -> Result<()> {
+        let How::Exec(jobs) = &mut self.how else { return Ok(()) };
+        self.replies.clear();
+        let (fate, voice) = (&mut self.fate, self.voice);
+        jobs.go_on(&mut self.replies, |handled| match handled {
+            Handled::Reply => {}
+            Handled::Nothing => fate.without += 1,
+            Handled::Failed(envelope, failure) => fate.fail(&envelope, &failure, voice),
+        });
+        for unencodable in self.encoding.encode(&mut self.replies) {
+            self.fate.cannot_send(&unencodable.what, self.voice);
+        }
+        self.send_replies()
+    }
+
+    /// There is no time left for those who still wait.
+    pub fn give_up(&mut self) {
+        if let How::Exec(jobs) = &mut self.how {
+            self.fate.unserved += jobs.give_up() as u64;
+        }
+    }
+
+    /// Takes note of the replies that have come back: nobody was there any more.
+    pub fn collect(&mut self) -> Result<()> {
+        self.sender.collect(&mut self.fate.sent).context("cannot ask a socket for its errors")
+    }
+
+    /// What became of what was to be answered.
+    #[must_use]
+    pub fn fate(&self) -> &Fate {
+        &self.fate
+    }
+
+    fn send_replies(&mut self) -> Result<()> {
+        let replies = std::mem::take(&mut self.replies);
+        let sent = self.send(&replies, 0..replies.len());
+        self.replies = replies;
+        sent
+    }
+
+    /// Sends replies. One that cannot be sent is counted, and keeps no other from going.
+    fn send(&mut self, replies: &Batch, places: Range<usize>) -> Result<()> {
+        let mut next = places.start;
+        while next < places.end {
+            let before = self.fate.sent.sent;
+            match self.sender.send(replies, next..places.end, &mut self.fate.sent) {
+                Ok(sent) => {
+                    next += sent;
+                    if next < places.end && self.signals.stopped().is_some() {
+                        self.fate.unsent += (places.end - next) as u64;
+                        break;
+                    }
+                }
+                Err(Unsent { why, .. }) => {
+                    let sent = usize::try_from(self.fate.sent.sent - before)?;
+                    next += sent;
+                    let peer = replies.part(next..next + 1).next().and_then(|reply| reply.envelope.peer);
+                    self.fate.cannot_send(&in_words(peer, why), self.voice);
+                    next += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn in_words(peer: Option<SocketAddr>, why: Why) -> String {
+    let peer = peer.map(|peer| format!("to {peer}: ")).unwrap_or_default();
+    format!("{peer}{}", why.cause())
+}
+
+impl Fate {
+    /// Whether all was answered that a reply was there for.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.unsent + self.failed + self.unserved == 0
+    }
+
+    /// In numbers.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let Self { sent, unsent, without, failed, unserved } = self;
+        format!(
+            "answered {} ({} bytes), without a reply {without}, failed {failed}, not served {unserved}, \
+             not sent {unsent}, came back {}",
+            sent.sent,
+            sent.sent_bytes,
+            sent.refused + sent.unreachable
+        )
+    }
+
+    /// What was lost of it, as one sentence, if anything was.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        let count = |number: u64, words: &str| (number > 0).then(|| format!("{number} {words}"));
+        let losses = [
+            count(self.failed, "whose handler failed"),
+            count(self.unserved, "that no handler was free for"),
+            count(self.unsent, "whose reply could not be sent"),
+            count(self.sent.refused + self.sent.unreachable, "or more whose sender was gone"),
+        ];
+        let losses: Vec<_> = losses.into_iter().flatten().collect();
+        (!losses.is_empty()).then(|| format!("requests not answered: {}", losses.join("; ")))
+    }
+
+    /// Counts a handler that failed, and says the first.
+    fn fail(&mut self, envelope: &Envelope, failure: &Failure, voice: Voice) {
+        self.failed += 1;
+        if self.failed == 1 {
+            let peer = envelope.peer.map(|peer| format!(" for {peer}")).unwrap_or_default();
+            voice.note(&format!("the handler{peer} {failure}"));
+        }
+    }
+
+    /// Counts a reply that cannot be sent, and says the first.
+    fn cannot_send(&mut self, why: &str, voice: Voice) {
+        self.unsent += 1;
+        if self.unsent == 1 {
+            voice.note(&format!("cannot send a reply: {why}"));
+        }
+    }
+}
