@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use memchr::memchr_iter;
 
@@ -53,6 +53,8 @@ pub struct Envelope {
     pub local: Option<SocketAddr>,
     /// When it arrived, if that was asked for, or when it was recorded.
     pub time: Option<SystemTime>,
+    /// How long after its request it arrived, if it is a reply.
+    pub round_trip: Option<Duration>,
 }
 
 /// One datagram of a batch.
@@ -69,7 +71,7 @@ pub struct Datagram<'b> {
 }
 
 /// What stands on a datagram of which nothing is known.
-static NOTHING_KNOWN: Envelope = Envelope { peer: None, local: None, time: None };
+static NOTHING_KNOWN: Envelope = Envelope { peer: None, local: None, time: None, round_trip: None };
 
 impl Envelope {
     /// The envelope of what comes from `peer`, or goes there.
@@ -102,6 +104,13 @@ impl Batch {
     pub fn address(&mut self, envelope: Envelope) {
         if self.envelopes.last() != Some(&envelope) {
             self.envelopes.push(envelope);
+        }
+    }
+
+    /// The datagrams that have come with the last envelope are replies, which took so long.
+    pub fn note_round_trip(&mut self, round_trip: Duration) {
+        if let Some(envelope) = self.envelopes.last_mut() {
+            envelope.round_trip = Some(round_trip);
         }
     }
 

@@ -41,9 +41,9 @@ impl<'s> Command<'s> {
             .env("UDP_HOST", host(listening))
             .env("UDP_PORT", listening.port().to_string())
             .stdout(io::stderr());
-        SYSTEMD.iter().for_each(|name| {
+        for name in SYSTEMD {
             command.env_remove(name);
-        });
+        }
         if io::stdin().is_terminal() {
             // A process group in the background that reads the terminal is stopped.
             command.stdin(Stdio::null());

@@ -33,6 +33,8 @@ enum Host {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Port {
+    /// Any that is free: none was named.
+    Any,
     Number(u16),
     Service(String),
 }
@@ -78,7 +80,7 @@ impl Endpoint {
     /// An endpoint to send from: as [`Endpoint::here`], and an address may stand alone.
     pub fn source(text: &str) -> Result<Self, BadEndpoint> {
         match bare_address(text) {
-            Some(host) => Ok(Self { text: text.to_owned(), host: Some(host), port: Port::Number(0) }),
+            Some(host) => Ok(Self { text: text.to_owned(), host: Some(host), port: Port::Any }),
             None => Self::here(text),
         }
     }
@@ -92,6 +94,12 @@ impl Endpoint {
     #[must_use]
     pub fn is_here(&self) -> bool {
         self.host.is_none()
+    }
+
+    /// Whether it names a port, which may be 0: any that is free.
+    #[must_use]
+    pub fn names_port(&self) -> bool {
+        self.port != Port::Any
     }
 
     /// The addresses to bind, best first. Without a host those are the wildcards, IPv6 first: a
@@ -133,6 +141,7 @@ impl fmt::Display for Endpoint {
 impl Port {
     fn resolve(&self) -> Result<u16> {
         match self {
+            Self::Any => Ok(0),
             Self::Number(number) => Ok(*number),
             Self::Service(name) => {
                 let hints = AddrInfoHints { socktype: SOCK_DGRAM, ..AddrInfoHints::default() };
@@ -431,7 +440,7 @@ mod tests {
     #[test]
     fn a_source_needs_no_port() {
         for text in ["127.0.0.1", "::1", "[::1]"] {
-            assert_eq!(Endpoint::source(text).unwrap().port, Port::Number(0), "{text}");
+            assert_eq!(Endpoint::source(text).unwrap().port, Port::Any, "{text}");
         }
     }
 

@@ -363,7 +363,7 @@ fn recorded(
     to: Option<SocketAddr>,
     time: Option<std::time::SystemTime>,
 ) -> Envelope {
-    Envelope { peer: to, local: from, time }
+    Envelope { peer: to, local: from, time, round_trip: None }
 }
 
 #[cfg(test)]

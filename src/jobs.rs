@@ -199,9 +199,9 @@ impl Job {
         let Request { payload, envelope } = request;
         let mut command = std::process::Command::new("sh");
         command.arg("-c").arg(&handling.command).stdin(Stdio::piped()).stdout(Stdio::piped());
-        SYSTEMD.iter().for_each(|name| {
+        for name in SYSTEMD {
             command.env_remove(name);
-        });
+        }
         if let Some(peer) = envelope.peer {
             command
                 .env("UDP_PEER", peer.to_string())

@@ -125,7 +125,9 @@ mod tests {
     fn judge(until: &str, reject: &str, payloads: &[&[u8]]) -> (Option<(usize, Judgement)>, Judge) {
         let mut batch = Batch::new();
         batch.address(Envelope::of("192.0.2.1:5".parse().unwrap()));
-        payloads.iter().for_each(|payload| batch.push(payload));
+        for payload in payloads {
+            batch.push(payload);
+        }
         let pattern = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
         let mut judge = Judge::new(pattern(until), pattern(reject), Encoding::default());
         (judge.judge(&batch, 0..batch.len()), judge)

@@ -31,6 +31,7 @@
 
 pub mod access;
 pub mod answer;
+pub mod ask;
 pub mod batch;
 pub mod chat;
 pub mod cli;
@@ -50,6 +51,7 @@ pub mod process;
 pub mod progress;
 pub mod queue;
 pub mod ready;
+pub mod round_trips;
 pub mod signals;
 pub mod socket;
 pub mod stdio;

@@ -97,6 +97,33 @@ impl Pace {
     }
 }
 
+/// At least so much time between two datagrams. Nothing is caught up.
+#[derive(Debug)]
+pub struct Interval {
+    every: Duration,
+    /// When the last one went.
+    last: Option<Instant>,
+}
+
+impl Interval {
+    /// A schedule in which the first may go at once.
+    #[must_use]
+    pub fn new(every: Duration) -> Self {
+        Self { every: every.min(FAR), last: None }
+    }
+
+    /// When the next may go, if it is `now`.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Instant {
+        self.last.map_or(now, |last| last + self.every)
+    }
+
+    /// One goes now.
+    pub fn note(&mut self, now: Instant) {
+        self.last = Some(now);
+    }
+}
+
 /// How many times as fast as it was recorded a record is replayed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
@@ -223,6 +250,19 @@ mod tests {
         let now = Instant::now();
         replay.due(Some(SystemTime::UNIX_EPOCH), now);
         assert_eq!(replay.due(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1)), now), now + FAR);
+    }
+
+    #[test]
+    fn an_interval_begins_anew_with_every_datagram() {
+        let second = Duration::from_secs(1);
+        let mut interval = Interval::new(second);
+        let start = Instant::now();
+        assert_eq!(interval.due(start), start);
+        for now in [start, start + second * 5] {
+            interval.note(now);
+            assert_eq!(interval.due(now), now + second);
+        }
+        assert!(Interval::new(Duration::MAX).due(start) == start);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct Options {
 pub fn bind(here: &Endpoint, options: Options) -> Result<UdpSocket> {
     let mut failure = anyhow!("it has no address");
     for address in here.addresses_here(options.family)? {
-        match open(address, options) {
+        match try_open(address, options) {
             Ok(socket) => return Ok(socket.into()),
             Err(error) => {
                 let is_missing = is_missing(&error);
@@ -51,7 +51,7 @@ pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> R
     for peer in there.addresses_there(options.family)? {
         let Some(source) = sources.iter().find(|source| source.is_ipv4() == peer.is_ipv4()) else { continue };
         // Without a source, connect(2) chooses one.
-        let opened = if here.is_some() { open(*source, options) } else { create(*source, options) };
+        let opened = if here.is_some() { try_open(*source, options) } else { create(*source, options) };
         match opened.map_err(|error| explain_bind(error, *source)) {
             Err(error) => {
                 let what = here.map_or("a socket".to_owned(), ToString::to_string);
@@ -69,6 +69,12 @@ pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> R
         let here = here.map(ToString::to_string).unwrap_or_default();
         anyhow!("cannot send to {there} from {here}: they are not of the same version of IP")
     }))
+}
+
+/// A socket bound to `address`. It does not block.
+pub fn open(address: SocketAddr, options: Options) -> Result<UdpSocket> {
+    let opened = try_open(address, options).map_err(|error| explain_bind(error, address));
+    Ok(opened.with_context(|| format!("cannot bind {address}"))?.into())
 }
 
 /// Where a socket is bound, as people know it.
@@ -166,7 +172,7 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 /// A socket bound to `address`.
-fn open(address: SocketAddr, options: Options) -> io::Result<Socket> {
+fn try_open(address: SocketAddr, options: Options) -> io::Result<Socket> {
     let socket = create(address, options)?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket)

@@ -40,8 +40,14 @@ pub struct Tally {
     pub unsent: u64,
     /// What was read and is no datagram, and was passed over because that was asked for.
     pub skipped: u64,
+    /// Requests that were asked, each once or more.
+    pub asked: u64,
+    /// Those of them that were answered.
+    pub answered: u64,
     /// Requests that nobody answered in time.
     pub silent: u64,
+    /// Came from somebody who was not asked, and were left out.
+    pub strange: u64,
     /// Replies that came late or more than once, and were left out.
     pub late: u64,
     /// Could not be read in the charset, and were left out.
@@ -110,15 +116,27 @@ impl Tally {
         let Self { received, received_bytes, denied, truncated, undecodable, .. } = self;
         let dropped = self.dropped_in_words();
         format!(
-            "received {received} ({received_bytes} bytes), denied {denied}, dropped by the kernel {dropped}, \
-             truncated {truncated}, undecodable {undecodable}"
+            "received {received} ({received_bytes} bytes), dropped by the kernel {dropped}, \
+             truncated {truncated}, undecodable {undecodable}, denied {denied}"
         )
     }
 
     /// What became of all, in numbers.
     #[must_use]
     pub fn all(&self) -> String {
-        format!("{}; {}, unanswered {}, late {}", self.sending(), self.receiving(), self.silent, self.late)
+        format!("{}; {}", self.sending(), self.receiving())
+    }
+
+    /// What became of requests and their replies, in numbers.
+    #[must_use]
+    pub fn asking(&self) -> String {
+        let Self { asked, answered, late, strange, .. } = self;
+        let lost = asked - answered;
+        format!(
+            "asked {asked}, answered {answered}, lost {lost} ({:.1} %); {}, late {late}, from others {strange}",
+            percent(lost, *asked),
+            self.all()
+        )
     }
 
     /// The kernel counts what came as the segments of one call as one.
@@ -171,6 +189,11 @@ impl Tally {
             sent => format!("at least {part} of {sent} datagrams"),
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "it is shown to one digit")]
+fn percent(part: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { part as f64 * 100.0 / all as f64 }
 }
 
 /// The sentence about one datagram, called `name`, that came back from `peer`.

@@ -33,7 +33,7 @@ fn a_bad_endpoint_is_a_usage_error_that_shows_a_right_one() {
             "127.0.0.1",
             "'127.0.0.1' for '[DEST]': it has no port; write 127.0.0.1:PORT, as in 127.0.0.1:7788",
         ),
-        ("udp-listen", "localhost", "'localhost' for '<ENDPOINT>': it has no port; write localhost:PORT"),
+        ("udp-listen", "localhost", "'localhost' for '[ENDPOINT]': it has no port; write localhost:PORT"),
         (
             "udp-recv",
             "host:65536",

@@ -155,8 +155,9 @@ fn the_numbers_are_told_at_the_end() {
     let recv = tool("udp-recv").args([&deserted(), "--stats", "-q", "ask"]).assert().code(4);
     assert_eq!(
         said(recv),
-        "udp-recv: sent 1 (3 bytes), refused 1, out of reach 0, skipped 0; received 0 (0 bytes), \
-         dropped by the kernel 0, truncated 0, undecodable 0, unanswered 0, late 0\n"
+        "udp-recv: asked 1, answered 0, lost 1 (100.0 %); sent 1 (3 bytes), refused 1, out of reach 0, skipped 0; \
+         received 0 (0 bytes), dropped by the kernel 0, truncated 0, undecodable 0, denied 0, late 0, \
+         from others 0\n"
     );
     let chat = tool("udp-chat")
         .args([&at(&peer), "--bind", "127.0.0.1:0", "--stats", "-q"])
@@ -177,7 +178,7 @@ fn a_signal_asks_for_the_numbers_now() {
     assert_eq!(listen.line(), "good");
     listen.err_line_with("left out a datagram");
     listen.signal(Signal::SIGUSR1);
-    assert!(listen.err_line_with("received 2 (5 bytes)").ends_with("truncated 0, undecodable 1"));
+    assert!(listen.err_line_with("received 2 (5 bytes)").ends_with("truncated 0, undecodable 1, denied 0"));
     listen.signal(Signal::SIGUSR1);
     listen.err_line_with("received 2 (5 bytes)");
     assert_eq!(listen.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
@@ -197,7 +198,7 @@ fn every_tool_tells_the_numbers_when_it_is_asked() {
     let (_, asker) = receive(&peer);
     recv.signal(Signal::SIGUSR1);
     recv.err_line_with(
-        "udp-recv: sent 1 (3 bytes), refused 0, out of reach 0, skipped 0; received 0 (0 bytes)",
+        "lost 1 (100.0 %); sent 1 (3 bytes), refused 0, out of reach 0, skipped 0; received 0 (0 bytes)",
     );
     peer.send_to(b"reply", asker).unwrap();
     assert_eq!(recv.finish().text(), "reply\n");

@@ -83,6 +83,7 @@ fn envelope() -> impl Strategy<Value = Envelope> {
             peer: Some(SocketAddr::new(ips[0], from)),
             local: Some(SocketAddr::new(ips[1], to)),
             time: Some(SystemTime::UNIX_EPOCH + Duration::new(seconds.into(), nanos)),
+            round_trip: None,
         },
     )
 }
@@ -99,6 +100,7 @@ proptest! {
             peer: Some(([192, 0, 2, 1], 53).into()),
             local: Some(([192, 0, 2, 2], 7).into()),
             time: Some(SystemTime::now()),
+            round_trip: None,
         };
         for format in EXACT {
             let out = written(format, payloads.iter().map(|payload| (&payload[..], now)));
@@ -117,8 +119,8 @@ proptest! {
             let (found, bad) = read(format, &out, usize::MAX);
             prop_assert!(bad.is_empty(), "{format}: {bad:?}");
             // What was received here goes there.
-            let expected: Vec<_> = datagrams.iter().map(|(payload, Envelope { peer, local, time })| {
-                (payload.clone(), Envelope { peer: *local, local: *peer, time: *time })
+            let expected: Vec<_> = datagrams.iter().map(|(payload, sent)| {
+                (payload.clone(), Envelope { peer: sent.local, local: sent.peer, ..*sent })
             }).collect();
             prop_assert!(found == expected, "{format}: {found:?}");
         }

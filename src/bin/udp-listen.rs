@@ -452,7 +452,6 @@ impl<'l> Listener<'l> {
                 args.voice().note(&format!("datagram {received} matches --reject {pattern}: {what}"));
                 return Verdict::Trouble;
             }
-            (_, Some(Judgement::Awaited), _) => None,
             (_, None, Some(until)) if received > 0 => {
                 let last = self.judge.last().unwrap_or_default();
                 Some(format!(
@@ -465,7 +464,7 @@ impl<'l> Listener<'l> {
                 }
                 _ => format!("no datagram came to {address} in time"),
             }),
-            (_, None, _) => None,
+            (_, None | Some(Judgement::Awaited), _) => None,
         };
         if let Some(silence) = &silence {
             args.voice().note(silence);

@@ -1,7 +1,7 @@
 //! `udp-recv`: receives one datagram: the reply to each request, or what comes next to a port.
 
-use std::io;
-use std::net::UdpSocket;
+use std::io::{self, IsTerminal};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,8 +10,9 @@ use anyhow::{Context, Result, anyhow};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser};
 
-use udp_tools::batch::Batch;
-use udp_tools::cli::value::duration;
+use udp_tools::ask::{Port, Ports};
+use udp_tools::batch::{Batch, Datagram};
+use udp_tools::cli::value::{count, duration};
 use udp_tools::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReceivingArgs, ReportArgs,
     SendingSocketArgs,
@@ -20,8 +21,10 @@ use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Bad, To};
 use udp_tools::input::Input;
-use udp_tools::net::{Receiver, Sender};
+use udp_tools::net::Receiver;
+use udp_tools::pace::Interval;
 use udp_tools::print::Printer;
+use udp_tools::round_trips::{Asked, RoundTrips};
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
 use udp_tools::stdio::{self, Output};
@@ -35,7 +38,7 @@ reply is printed. With :PORT, or with --bind alone, the next datagram to this ma
 
 Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 
-/// How many late replies are looked for before the next request.
+/// How many late replies are looked for at a port.
 const MOST_LATE: usize = 1024;
 
 /// Receive one UDP datagram: the reply to each request, or what comes next to a port.
@@ -53,6 +56,21 @@ struct Args {
     /// Wait so long for each datagram, as in 500ms, 5s or 1m30s
     #[arg(short = 'w', long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     timeout: Duration,
+    /// Send a request that nobody answers up to N times more
+    #[arg(long, value_name = "N", value_parser = count)]
+    retry: Option<u64>,
+    /// Print every reply within this time, from anyone, instead of the first
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "timeout")]
+    collect: Option<Duration>,
+    /// Take replies from any address and port, not only from the one that was asked
+    #[arg(long)]
+    from_anyone: bool,
+    /// Ask all requests N times in all
+    #[arg(long, value_name = "N", value_parser = count)]
+    repeat: Option<u64>,
+    /// Let at least this time pass from one request to the next
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    interval: Option<Duration>,
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
@@ -87,13 +105,16 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, task: &Task<'_>) -> Result<Verdict> {
-    let mut tally = Tally::default();
+    let signals = Signals::catch()?;
+    let mut inbox = Inbox::new(args, &signals)?;
     let done = match task {
-        Task::Wait(here) => wait_for_one(args, here, &mut tally),
-        Task::Ask(there) => ask_all(args, there, &mut tally),
+        Task::Wait(here) => wait_for_one(&mut inbox, here),
+        Task::Ask(there) => ask_all(&mut inbox, there),
     };
-    args.report.conclude(TOOL, &tally, &Tally::all);
-    done.map(|()| Verdict::of(&tally, args.receiving.strict))
+    inbox.conclude();
+    done?;
+    signals.check()?;
+    Ok(Verdict::of(&inbox.tally, args.receiving.strict))
 }
 
 impl Args {
@@ -115,9 +136,26 @@ impl Args {
             (Some(here), None) if !self.message.is_empty() => Err(Self::conflict(&format!(
                 "{here} waits on this machine and sends no MESSAGE; write localhost{here} to ask it"
             ))),
-            (Some(here), None) | (None, Some(here)) => Ok(Task::Wait(here)),
+            (Some(here), None) | (None, Some(here)) => match self.asking() {
+                Some(option) => Err(Self::conflict(&format!(
+                    "{option} is for requests, and {here} waits on this machine; write localhost:PORT to ask it"
+                ))),
+                None => Ok(Task::Wait(here)),
+            },
             (None, None) => Err(Self::conflict("there is no ENDPOINT")),
         }
+    }
+
+    /// An option that only means something to requests, if one is given.
+    fn asking(&self) -> Option<&'static str> {
+        let options = [
+            (self.retry.is_some(), "--retry"),
+            (self.collect.is_some(), "--collect"),
+            (self.from_anyone, "--from-anyone"),
+            (self.repeat.is_some(), "--repeat"),
+            (self.interval.is_some(), "--interval"),
+        ];
+        options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
     }
 
     fn conflict(what: &str) -> clap::Error {
@@ -129,194 +167,310 @@ impl Args {
     }
 }
 
-fn wait_for_one(args: &Args, here: &Endpoint, tally: &mut Tally) -> Result<()> {
+fn wait_for_one(inbox: &mut Inbox<'_>, here: &Endpoint) -> Result<()> {
+    let args = inbox.args;
     let socket = socket::bind(here, args.socket.options())?;
     args.buffer.apply(&socket, Way::In, None, args.voice())?;
-    let signals = Signals::catch()?;
-    let mut inbox = Inbox::new(args, &socket, &signals)?;
+    let mut receiver = inbox.receiver(&socket)?;
     let address = socket::local_address(&socket)?;
     args.voice().note(&format!("listening on {address}"));
-    let came = inbox.next(tally);
-    inbox.receiver.count_drops(tally);
-    match came? {
-        Came::Datagram => {}
-        Came::Error(error) => return Err(error).context("cannot receive"),
-        Came::Nothing => {
-            tally.silent += 1;
-            args.voice().note(&format!("no datagram came to {address} within {:?}", args.timeout));
+    let patience = Patience::new(Some(args.timeout), None);
+    let came = loop {
+        let ready = inbox.wait(None, Some(socket.as_fd()), patience.until())?;
+        if ready.socket {
+            receiver.receive(&mut inbox.batch, 1, &mut inbox.tally).context("cannot receive")?;
         }
+        // What the system announced may have been damaged on the way, or be from somebody who is denied.
+        if !inbox.batch.is_empty() || patience.is_over() {
+            break inbox.print()?;
+        }
+    };
+    receiver.count_drops(&mut inbox.tally);
+    if !came {
+        inbox.tally.silent += 1;
+        args.voice().note(&format!("no datagram came to {address} within {:?}", args.timeout));
     }
     Ok(())
 }
 
-fn ask_all(args: &Args, there: &Endpoint, tally: &mut Tally) -> Result<()> {
+fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint) -> Result<()> {
+    let args = inbox.args;
     let reading = args.format.reading(args.reading, args.encoding.encoding(), To::OnePeer);
     let mut input = args.message.input(reading)?;
-    let socket = socket::connect(there, args.bind.as_ref(), args.socket.options())?;
-    args.buffer.apply(&socket, Way::In, None, args.voice())?;
-    let signals = Signals::catch()?;
-    let mut sender = Sender::new(&socket, &signals)?;
-    let mut inbox = Inbox::new(args, &socket, &signals)?;
-    let asked = ask_each(&mut input, &mut sender, &mut inbox, there, tally);
-    inbox.receiver.count_drops(tally);
-    asked?;
-    Ok(signals.check()?)
-}
-
-/// Sends each request and waits for its reply.
-fn ask_each(
-    input: &mut Input,
-    sender: &mut Sender<'_>,
-    inbox: &mut Inbox<'_>,
-    there: &Endpoint,
-    tally: &mut Tally,
-) -> Result<()> {
-    let args = inbox.args;
-    let mut requests = Batch::new();
-    let mut more = true;
-    while more {
-        inbox.wait_for_input(input, tally)?;
-        let filled = input.fill(&mut requests)?;
-        more = filled.more;
-        let name = |ordinal| format!("{} {ordinal}", input.noun());
-        let mut skip = |bad: &Bad| {
-            tally.skipped += 1;
-            args.voice().note(&format!("skipped {}: {}", name(bad.ordinal), bad.what));
-        };
-        let end = filled.end(&mut requests, args.reading.skip_bad.then_some(&mut skip));
-        let cannot_send = |ordinal| format!("cannot send {} to {there}", name(ordinal));
-        for request in requests.iter() {
-            if request.ordinal > 1 {
-                inbox.leave_out_late(tally);
-            }
-            let before = *tally;
-            while !sender
-                .send_one(request, tally)
-                .map_err(|unsent| unsent.why.cause().context(cannot_send(unsent.ordinal)))?
-            {
-                inbox.look_up(tally)?;
-            }
-            if (tally.refused, tally.unreachable) != (before.refused, before.unreachable) {
-                args.voice().note(&format!("an earlier request to {there} came back"));
-            }
-            let came = inbox.next(tally)?;
-            if let Some(failure) = came.failure(there, &name(request.ordinal), args.timeout, tally) {
-                args.voice().note(&failure);
-            }
-        }
-        if let Some(bad) = end {
-            return Err(anyhow!(bad.what).context(cannot_send(bad.ordinal)));
-        }
+    let repeat = args.repeat.unwrap_or(1);
+    if repeat > 1 {
+        input = input.repeatable();
     }
-    inbox.leave_out_late(tally);
-    Ok(())
+    let from_anyone = args.from_anyone || args.collect.is_some();
+    let ports = Ports::new(there, args.bind.as_ref(), args.socket.options(), from_anyone)?;
+    let mut requests = Asker { inbox, there, ports, from_anyone, interval: args.interval.map(Interval::new) };
+    let asked = requests.ask_again(&mut input, repeat);
+    requests.finish()?;
+    asked
 }
 
-/// What a wait for a datagram came to.
+/// Requests on their way from the input to their replies.
+struct Asker<'a, 'i> {
+    inbox: &'a mut Inbox<'i>,
+    there: &'a Endpoint,
+    ports: Ports,
+    from_anyone: bool,
+    interval: Option<Interval>,
+}
+
+/// What a wait for replies came to.
 enum Came {
-    /// One came, and has been printed.
-    Datagram,
-    /// The time is up.
-    Nothing,
+    /// One or more came, and have been printed.
+    Reply,
+    /// The time is up. Perhaps somebody answered who was not asked.
+    Nothing { stranger: Option<SocketAddr> },
     /// What was sent came back with an ICMP error, such as a refusal.
     Error(io::Error),
 }
 
-impl Came {
-    /// Counts a request, called `name`, that was not answered, and puts it in words.
-    fn failure(&self, peer: &Endpoint, name: &str, timeout: Duration, tally: &mut Tally) -> Option<String> {
-        match self {
-            Self::Datagram => None,
-            Self::Nothing => {
-                tally.silent += 1;
-                Some(format!("{peer} did not answer {name} within {timeout:?}"))
+impl Asker<'_, '_> {
+    /// Asks the requests of the input, so many times.
+    fn ask_again(&mut self, input: &mut Input, repeat: u64) -> Result<()> {
+        for _ in 1..repeat {
+            self.ask_each(input)?;
+            if self.inbox.tally.asked == 0 {
+                return Ok(());
             }
-            Self::Error(error) => {
-                tally.came_back(error);
-                Some(came_back(peer, name, error))
+            input.rewind()?;
+        }
+        self.ask_each(input)
+    }
+
+    /// Asks each request of the input, and waits for its reply.
+    fn ask_each(&mut self, input: &mut Input) -> Result<()> {
+        let args = self.inbox.args;
+        let mut requests = Batch::new();
+        let mut more = true;
+        while more {
+            self.inbox.wait_for_input(input)?;
+            let filled = input.fill(&mut requests)?;
+            more = filled.more;
+            let name = |ordinal| format!("{} {ordinal}", input.noun());
+            let mut skip = |bad: &Bad| {
+                self.inbox.tally.skipped += 1;
+                args.voice().note(&format!("skipped {}: {}", name(bad.ordinal), bad.what));
+            };
+            let end = filled.end(&mut requests, args.reading.skip_bad.then_some(&mut skip));
+            for request in requests.iter() {
+                self.ask(request, &name(request.ordinal))?;
+            }
+            if let Some(bad) = end {
+                return Err(anyhow!(bad.what).context(self.cannot_send(&name(bad.ordinal))));
+            }
+        }
+        Ok(())
+    }
+
+    fn cannot_send(&self, name: &str) -> String {
+        format!("cannot send {name} to {}", self.there)
+    }
+
+    /// Asks one request, called `name`, as often as it takes, and counts what comes of it.
+    fn ask(&mut self, request: Datagram<'_>, name: &str) -> Result<()> {
+        self.wait_for_turn()?;
+        let args = self.inbox.args;
+        let socket = self.ports.open()?;
+        args.buffer.apply(&socket, Way::In, None, args.voice())?;
+        self.inbox.leave_out_late(&self.ports, self.ports.last().unwrap_or(&socket))?;
+        let mut port = self.ports.port(&socket, self.inbox.receiver(&socket)?, self.inbox.signals)?;
+        let asked = Asked::now();
+        self.inbox.tally.asked += 1;
+        let mut left = args.retry.unwrap_or(0);
+        let came = loop {
+            while !port
+                .send(request, &mut self.inbox.tally)
+                .map_err(|unsent| unsent.why.cause().context(self.cannot_send(name)))?
+            {
+                self.inbox.look_up()?;
+            }
+            let came = self.hear(&mut port, asked)?;
+            if left == 0 || !matches!(came, Came::Nothing { .. }) {
+                break came;
+            }
+            left -= 1;
+            args.voice().detail(&format!("{} did not answer {name}; asking again", self.there));
+        };
+        self.note(came, name);
+        drop(port);
+        self.ports.close(socket).map_or(Ok(()), |closed| self.see_off(&closed))
+    }
+
+    /// Counts what a request has come to, and says it if it was not answered.
+    fn note(&mut self, came: Came, name: &str) {
+        let (args, there, tally) = (self.inbox.args, self.there, &mut self.inbox.tally);
+        match came {
+            Came::Reply => tally.answered += 1,
+            Came::Error(error) => {
+                tally.came_back(&error);
+                args.voice().note(&came_back(there, name, &error));
+            }
+            Came::Nothing { stranger } => {
+                tally.silent += 1;
+                let times = match args.retry {
+                    Some(retry) => format!(", asked {} times", retry.saturating_add(1)),
+                    None => String::new(),
+                };
+                let hint = stranger.map(|stranger| format!("; {stranger} did, which --from-anyone takes"));
+                let hint = hint.unwrap_or_default();
+                let time = args.collect.unwrap_or(args.timeout);
+                args.voice().note(&format!("{there} did not answer {name} within {time:?}{times}{hint}"));
             }
         }
     }
+
+    /// Waits for the reply, or for all replies within the time, and prints what comes.
+    fn hear(&mut self, port: &mut Port<'_>, asked: Asked) -> Result<Came> {
+        let args = self.inbox.args;
+        let patience = Patience::new(Some(args.collect.unwrap_or(args.timeout)), None);
+        let mut came = Came::Nothing { stranger: None };
+        loop {
+            let ready = self.inbox.wait(None, Some(port.socket.as_fd()), patience.until())?;
+            if ready.socket {
+                let received = port.receive(&mut self.inbox.batch, &mut self.inbox.tally);
+                let peer = self.inbox.batch.iter().next().map(|reply| reply.envelope.peer);
+                match (received, peer) {
+                    (Err(error), _) if args.collect.is_none() => return Ok(Came::Error(error)),
+                    (Err(error), _) => {
+                        if !matches!(came, Came::Reply) {
+                            came = Came::Error(error);
+                        }
+                    }
+                    // What the system announced was damaged on the way: the wait goes on.
+                    (Ok(()), None) => {}
+                    (Ok(()), Some(peer)) if !self.from_anyone && !port.is_peer(peer) => {
+                        self.inbox.leave_out_stranger();
+                        came = Came::Nothing { stranger: peer };
+                    }
+                    (Ok(()), Some(_)) => {
+                        self.inbox.print_reply(asked)?;
+                        came = Came::Reply;
+                        if args.collect.is_none() {
+                            return Ok(came);
+                        }
+                    }
+                }
+            }
+            if patience.is_over() {
+                return Ok(came);
+            }
+        }
+    }
+
+    /// Waits until the next request may be asked.
+    fn wait_for_turn(&mut self) -> Result<()> {
+        let Some(interval) = &mut self.interval else { return Ok(()) };
+        loop {
+            let now = Instant::now();
+            let due = interval.due(now);
+            if due <= now {
+                interval.note(now);
+                return Ok(());
+            }
+            self.inbox.wait(None, None, Some(due))?;
+        }
+    }
+
+    /// Looks at what has come to a port that is not asked from any more.
+    fn see_off(&mut self, socket: &UdpSocket) -> Result<()> {
+        self.inbox.leave_out_late(&self.ports, socket)?;
+        self.inbox.receiver(socket)?.count_drops(&mut self.inbox.tally);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.ports.close_all().try_for_each(|socket| self.see_off(&socket))
+    }
 }
 
-/// Datagrams on their way from the socket to stdout.
+/// Datagrams on their way from a socket to stdout.
 struct Inbox<'i> {
     args: &'i Args,
-    socket: &'i UdpSocket,
     signals: &'i Signals,
-    receiver: Receiver<'i>,
     printer: Printer,
     output: Output<'i>,
     batch: Batch,
+    tally: Tally,
+    round_trips: RoundTrips,
 }
 
 impl<'i> Inbox<'i> {
-    fn new(args: &'i Args, socket: &'i UdpSocket, signals: &'i Signals) -> Result<Self> {
+    fn new(args: &'i Args, signals: &'i Signals) -> Result<Self> {
         let mut output = stdio::output(signals)?;
         let encoding = args.encoding.encoding();
         let writing = args.format.writing(encoding, args.show_peer, output.is_terminal())?;
         let printer = Printer::new(writing, args.voice());
         output.put(printer.beginning())?;
-        Ok(Self {
-            args,
-            socket,
-            signals,
-            receiver: args.receiving.receiver(socket, args.format.format.has_addresses())?,
-            printer,
-            output,
-            batch: Batch::new(),
-        })
+        let (batch, tally, round_trips) = (Batch::new(), Tally::default(), RoundTrips::default());
+        Ok(Self { args, signals, printer, output, batch, tally, round_trips })
     }
 
-    /// Waits for one datagram, and prints it.
-    fn next(&mut self, tally: &mut Tally) -> Result<Came> {
-        let patience = Patience::new(Some(self.args.timeout), None);
-        loop {
-            let ready = self.wait(None, Some(self.socket.as_fd()), patience.until(), tally)?;
-            if ready.socket {
-                match self.receiver.receive(&mut self.batch, 1, tally) {
-                    Err(error) => return Ok(Came::Error(error)),
-                    // What the system announced was damaged on the way: the wait goes on.
-                    Ok(()) if self.batch.is_empty() => {}
-                    Ok(()) => {
-                        let text =
-                            self.printer.text(&mut self.batch, |left_out| tally.undecodable += left_out);
-                        self.output.put(text)?;
-                        self.batch.clear();
-                        return Ok(Came::Datagram);
-                    }
-                }
-            } else if !ready.signals {
-                return Ok(Came::Nothing);
-            }
+    /// A receiver that tells as much of each datagram as is wanted.
+    fn receiver<'s>(&self, socket: &'s UdpSocket) -> Result<Receiver<'s>> {
+        let is_asked = self.args.format.format.has_addresses() || self.args.report.stats;
+        self.args.receiving.receiver(socket, is_asked)
+    }
+
+    /// Prints what has come. Says whether anything had.
+    fn print(&mut self) -> Result<bool> {
+        let is_any = !self.batch.is_empty();
+        let undecodable = &mut self.tally.undecodable;
+        let text = self.printer.text(&mut self.batch, |left_out| *undecodable += left_out);
+        self.output.put(text)?;
+        self.batch.clear();
+        Ok(is_any)
+    }
+
+    /// Prints a reply to what was asked then.
+    fn print_reply(&mut self, asked: Asked) -> Result<()> {
+        let arrival = self.batch.iter().find_map(|reply| reply.envelope.time);
+        let round_trip = asked.until(arrival);
+        self.round_trips.record(round_trip);
+        self.batch.note_round_trip(round_trip);
+        self.print()?;
+        Ok(())
+    }
+
+    /// Somebody has answered who was not asked.
+    fn leave_out_stranger(&mut self) {
+        for stranger in self.batch.iter() {
+            self.tally.leave_out(stranger.size, stranger.payload.len());
+            self.tally.strange += 1;
         }
+        self.batch.clear();
     }
 
-    /// What has come since the last wait ended answers nothing that will be asked. A peer that
-    /// floods us is not waited for.
-    fn leave_out_late(&mut self, tally: &mut Tally) {
+    /// What has come to a port before anything is asked from it, or after, answers nothing that will be
+    /// asked. A peer that floods us is not waited for.
+    fn leave_out_late(&mut self, ports: &Ports, socket: &UdpSocket) -> Result<()> {
+        let mut port = ports.port(socket, self.receiver(socket)?, self.signals)?;
         for _ in 0..MOST_LATE {
-            match self.receiver.receive(&mut self.batch, 1, &mut Tally::default()) {
+            match port.receive(&mut self.batch, &mut Tally::default()) {
                 Ok(()) if self.batch.is_empty() => break,
                 Ok(()) => {
                     for peer in self.batch.iter().filter_map(|late| late.envelope.peer) {
-                        tally.late += 1;
+                        self.tally.late += 1;
                         self.args.voice().note(&format!("left out a late or doubled reply from {peer}"));
                     }
                     self.batch.clear();
                 }
                 Err(error) => {
-                    tally.came_back(&error);
+                    self.tally.came_back(&error);
                     self.args.voice().note(&format!("an earlier request came back ({})", plain(&error)));
                 }
             }
         }
+        Ok(())
     }
 
     /// Waits for more to ask.
-    fn wait_for_input(&mut self, input: &Input, tally: &mut Tally) -> Result<()> {
+    fn wait_for_input(&mut self, input: &Input) -> Result<()> {
         while let Some(fd) = input.fd() {
-            if self.wait(Some(fd), None, None, tally)?.input {
+            if self.wait(Some(fd), None, None)?.input {
                 break;
             }
         }
@@ -330,29 +484,49 @@ impl<'i> Inbox<'i> {
         input: Option<BorrowedFd<'_>>,
         socket: Option<BorrowedFd<'_>>,
         until: Option<Instant>,
-        tally: &mut Tally,
     ) -> Result<Ready> {
         self.signals.check()?;
-        self.report_if_asked(tally);
+        self.report_if_asked();
         let (output, signals) = (Some(self.output.as_fd()), Some(self.signals));
         let ready = wait(Sources { input, socket, output, signals, ..Sources::default() }, until)?;
-        self.report_if_asked(tally);
+        self.report_if_asked();
         if ready.reader_gone && !ready.socket {
             return Err(exit::reader_gone());
         }
         Ok(ready)
     }
 
-    fn report_if_asked(&mut self, tally: &mut Tally) {
+    /// Sees to what has come, without waiting.
+    fn look_up(&mut self) -> Result<()> {
+        self.wait(None, None, Some(Instant::now()))?;
+        Ok(self.signals.check()?)
+    }
+
+    fn report_if_asked(&mut self) {
         if self.signals.report_asked() {
-            self.receiver.count_drops(tally);
-            self.args.voice().say(&tally.all());
+            self.report();
         }
     }
 
-    /// Sees to what has come, without waiting.
-    fn look_up(&mut self, tally: &mut Tally) -> Result<()> {
-        self.wait(None, None, Some(Instant::now()), tally)?;
-        Ok(self.signals.check()?)
+    /// Says the numbers.
+    fn report(&self) {
+        let voice = self.args.voice();
+        voice.say(&if self.tally.asked > 0 { self.tally.asking() } else { self.tally.receiving() });
+        if let Some(told) = self.round_trips.told() {
+            voice.say(&told);
+            if io::stderr().is_terminal() {
+                self.round_trips.bars().iter().for_each(|bar| voice.say(bar));
+            }
+        }
+    }
+
+    /// Says what is to be said at the end.
+    fn conclude(&self) {
+        if let Some(lost) = self.tally.lost_here() {
+            self.args.voice().note(&lost);
+        }
+        if self.args.report.stats {
+            self.report();
+        }
     }
 }

@@ -454,7 +454,7 @@ fn cooked(
 
 /// Appends a datagram as a packet.
 pub(super) fn write(datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-    let Envelope { peer, local, time } = datagram.envelope;
+    let Envelope { peer, local, time, .. } = datagram.envelope;
     let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
     let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let headers = headers(peer.unwrap_or(nobody), local.unwrap_or(nobody), datagram);
@@ -533,7 +533,7 @@ mod tests {
     fn packet() -> Vec<u8> {
         let (mut batch, mut out) = (Batch::new(), Vec::new());
         let [peer, local] = ["192.0.2.1:1000", "192.0.2.2:2000"].map(|at| Some(at.parse().unwrap()));
-        batch.address(Envelope { peer, local, time: None });
+        batch.address(Envelope { peer, local, ..Envelope::default() });
         batch.push(b"hi");
         let mut writer = Writer::new(Writing { format: Format::Pcap, ..Writing::default() });
         batch.iter().for_each(|datagram| writer.write(&datagram, &mut out));

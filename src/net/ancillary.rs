@@ -75,7 +75,7 @@ impl Ancillary {
             }
         }
         let peer = received.address.as_ref().and_then(super::icmp::std_address).map(canonical);
-        Ok((received.bytes, Envelope { peer, local: Some(self.local(address)), time }))
+        Ok((received.bytes, Envelope { peer, local: Some(self.local(address)), time, round_trip: None }))
     }
 
     /// Receives one datagram, without waiting, and says how long it is and what is known of it.
@@ -83,7 +83,10 @@ impl Ancillary {
     pub(super) fn receive(&self, socket: &UdpSocket, into: &mut [u8]) -> io::Result<(usize, Envelope)> {
         let (size, peer) = socket.recv_from(into)?;
         let time = Some(std::time::SystemTime::now());
-        Ok((size, Envelope { peer: Some(canonical(peer)), local: Some(self.local(None)), time }))
+        Ok((
+            size,
+            Envelope { peer: Some(canonical(peer)), local: Some(self.local(None)), time, round_trip: None },
+        ))
     }
 }
 

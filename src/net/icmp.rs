@@ -50,11 +50,12 @@ impl<'s> IcmpErrors<'s> {
     pub fn take(&mut self) -> io::Result<Option<(SocketAddr, io::Error)>> {
         use nix::cmsg_space;
         use nix::errno::Errno;
-        use nix::libc::{sock_extended_err, sockaddr_in6};
+        use nix::libc::{in6_pktinfo, sock_extended_err, sockaddr_in6, timespec};
         use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg};
         use std::os::fd::AsRawFd;
 
-        let mut control = cmsg_space!(sock_extended_err, sockaddr_in6);
+        // The time and the address stand here as well, on a socket that was asked to tell.
+        let mut control = cmsg_space!(sock_extended_err, sockaddr_in6, timespec, in6_pktinfo);
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
         loop {
             let told =

@@ -505,6 +505,7 @@ impl Ring {
             peer: peer(&self.names[slot]),
             local: ancillary.map(|ancillary| ancillary.local(told.address)),
             time: told.time,
+            round_trip: None,
         };
         Bundle { bytes, envelope, size: told.segment.unwrap_or(SLOT) }
     }

@@ -1,0 +1,137 @@
+//! How long replies took: the extremes, the percentiles, and a picture of all.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use hdrhistogram::Histogram;
+
+/// How wide the longest bar is, in characters.
+const WIDTH: u64 = 40;
+
+/// When a request was asked, by the two clocks: the one that no one sets, and the one of the kernel's
+/// timestamps.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    at: Instant,
+    time: SystemTime,
+}
+
+/// The round trips of a run.
+#[derive(Debug)]
+pub struct RoundTrips(Histogram<u64>);
+
+impl Asked {
+    /// It is asked now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { at: Instant::now(), time: SystemTime::now() }
+    }
+
+    /// How long ago that was when its reply arrived: at the time that the kernel tells, if that can be. A
+    /// clock may have been set since.
+    #[must_use]
+    pub fn until(&self, arrival: Option<SystemTime>) -> Duration {
+        let most = self.at.elapsed();
+        let told = arrival.and_then(|arrival| arrival.duration_since(self.time).ok());
+        told.map_or(most, |told| told.min(most))
+    }
+}
+
+impl Default for RoundTrips {
+    fn default() -> Self {
+        Self(Histogram::new(3).expect("three digits are allowed"))
+    }
+}
+
+impl RoundTrips {
+    /// Takes note of one.
+    pub fn record(&mut self, round_trip: Duration) {
+        // It grows as it must, and takes five centuries at most.
+        let _ = self.0.record(u64::try_from(round_trip.as_nanos()).unwrap_or(i64::MAX.cast_unsigned()));
+    }
+
+    /// The extremes and the percentiles, in words, if there was any.
+    #[must_use]
+    pub fn told(&self) -> Option<String> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let quantile = |quantile| millis(self.0.value_at_quantile(quantile));
+        let (min, max) = (millis(self.0.min()), millis(self.0.max()));
+        let (p50, p90, p99) = (quantile(0.5), quantile(0.9), quantile(0.99));
+        Some(format!("round trip min {min}, p50 {p50}, p90 {p90}, p99 {p99}, max {max} ms"))
+    }
+
+    /// A line for each step of 1, 2, 5, 10 in which there were any, or between two such.
+    #[must_use]
+    pub fn bars(&self) -> Vec<String> {
+        let mut steps = Vec::new();
+        let mut below = 0;
+        for exponent in 3..19 {
+            for digit in [1, 2, 5] {
+                let end = digit * 10_u64.pow(exponent);
+                steps.push((end, self.0.count_between(below, end - 1)));
+                below = end;
+            }
+        }
+        let is_any = |step: &(u64, u64)| step.1 > 0;
+        let first = steps.iter().position(is_any).unwrap_or(0);
+        let last = steps.iter().rposition(is_any).map_or(0, |last| last + 1);
+        let highest = steps.iter().map(|step| step.1).max().unwrap_or(1).max(1);
+        let line = |&(end, count): &(u64, u64)| {
+            let bar = "#".repeat(usize::try_from((count * WIDTH).div_ceil(highest)).unwrap_or(0));
+            format!("below {:>8} ms {bar:<40} {count}", millis(end)).trim_end().to_owned()
+        };
+        steps[first..last].iter().map(line).collect()
+    }
+}
+
+/// Nanoseconds as milliseconds, to the microsecond.
+fn millis(nanoseconds: u64) -> String {
+    let micros = nanoseconds.div_ceil(1000);
+    format!("{}.{:03}", micros / 1000, micros % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(micros: &[u64]) -> RoundTrips {
+        let mut all = RoundTrips::default();
+        for micros in micros {
+            all.record(Duration::from_micros(*micros));
+        }
+        all
+    }
+
+    #[test]
+    fn a_hundred_round_trips_have_percentiles() {
+        let all: Vec<_> = (1..=100).map(|millis| millis * 1000).collect();
+        let told = "round trip min 1.000, p50 50.004, p90 90.047, p99 99.025, max 100.008 ms";
+        assert_eq!(of(&all).told().as_deref(), Some(told));
+        assert_eq!(of(&[]).told(), None);
+    }
+
+    #[test]
+    fn a_bar_is_as_long_as_its_share() {
+        let bars = of(&[3, 3, 30, 30, 30, 30]).bars();
+        assert_eq!(
+            bars,
+            [
+                format!("below    0.005 ms {:<40} 2", "#".repeat(20)),
+                format!("below    0.010 ms {:<40} 0", ""),
+                format!("below    0.020 ms {:<40} 0", ""),
+                format!("below    0.050 ms {:<40} 4", "#".repeat(40)),
+            ]
+        );
+        assert_eq!(of(&[]).bars(), [""; 0]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_does_not_make_a_round_trip_longer_or_negative() {
+        let asked = Asked::now();
+        for told in [asked.time - Duration::from_secs(5), asked.time + Duration::from_secs(5)] {
+            assert!(asked.until(Some(told)) < Duration::from_secs(1));
+        }
+        assert_eq!(asked.until(Some(asked.time)), Duration::ZERO);
+    }
+}
