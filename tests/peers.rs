@@ -7,6 +7,8 @@
 
 mod common;
 
+use std::net::UdpSocket;
+
 use common::{Running, at, path, socket, tool};
 
 /// A Python program that binds a port of its own, says which on stderr, and does the rest.
@@ -194,20 +196,46 @@ fn status_of(script: &str, address: &str) -> Option<i32> {
     Running::start("sh", &["-c", script, host, port]).finish().code()
 }
 
+/// One who answers, one who is bound and silent, and a port where nobody listens. They last as long as what
+/// comes first.
+fn answering_silent_and_refusing() -> ((Running, UdpSocket), [String; 3]) {
+    let (server, answering) =
+        listener("socat", &["-dd", "UDP-RECVFROM:0,bind=127.0.0.1,fork", "EXEC:cat"], "receiving on");
+    let silent = socket();
+    let peers = [answering, at(&silent), common::deserted()];
+    ((server, silent), peers)
+}
+
+fn our_verdict(peer: &str) -> Option<i32> {
+    tool("udp-recv").args([peer, "-w", "2s", "hi"]).assert().get_output().status.code()
+}
+
 #[test]
 #[ignore = "needs socat and nc.openbsd"]
 fn our_status_tells_apart_what_nc_calls_the_same() {
-    let (_server, answering) =
-        listener("socat", &["-dd", "UDP-RECVFROM:0,bind=127.0.0.1,fork", "EXEC:cat"], "receiving on");
-    let silent = socket();
-    let refusing = common::deserted();
-    let peers = [answering, at(&silent), refusing];
-    let ours = peers
-        .each_ref()
-        .map(|peer| tool("udp-recv").args([peer, "-w", "2s", "hi"]).assert().get_output().status.code());
-    assert_eq!(ours, [Some(0), Some(3), Some(4)]);
+    let (_there, peers) = answering_silent_and_refusing();
+    assert_eq!(peers.each_ref().map(|peer| our_verdict(peer)), [Some(0), Some(3), Some(4)]);
     let theirs = peers.each_ref().map(|peer| status_of("printf hi | nc.openbsd -u -w 1 $0 $1", peer));
     assert_eq!(theirs, [Some(0), Some(0), Some(0)]);
+}
+
+#[test]
+#[ignore = "needs socat and nc.openbsd"]
+fn a_health_check_tells_an_answer_from_silence_and_a_scan_of_nc_does_not() {
+    let (_there, peers) = answering_silent_and_refusing();
+    assert_eq!(peers.each_ref().map(|peer| our_verdict(peer)), [Some(0), Some(3), Some(4)]);
+    // With -v it waits for a refusal, three seconds or as many as -w says; without, it sends nothing.
+    for (scan, closed) in [("-vzu", 1), ("-vzu -w 1", 1), ("-zu", 0), ("-zu -w 1", 0)] {
+        let scans = peers.each_ref().map(|peer| {
+            let (host, port) = peer.rsplit_once(':').unwrap();
+            Running::start("nc.openbsd", &scan.split(' ').chain([host, port]).collect::<Vec<_>>())
+        });
+        let finished = scans.map(Running::finish);
+        let statuses = finished.each_ref().map(common::Finished::code);
+        assert_eq!(statuses, [Some(0), Some(0), Some(closed)], "{scan}");
+        let succeeded = finished.each_ref().map(|finished| finished.err.ends_with(" succeeded!\n"));
+        assert_eq!(succeeded, [closed == 1, closed == 1, false], "{scan}");
+    }
 }
 
 #[test]

@@ -4,9 +4,10 @@
 
 mod common;
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use common::{Running, path_with_tools};
+use common::{Running, free_port, path_with_tools};
 
 /// Ports differ from run to run.
 fn without_ports(text: &str) -> String {
@@ -21,16 +22,15 @@ fn without_ports(text: &str) -> String {
     plain
 }
 
-/// The commands of the `console` blocks, each with what is printed below it: those that need another
-/// program, as in `console needs jq`, or those that need none.
-fn examples(readme: &str, need_others: bool) -> Vec<(String, String)> {
+/// The commands of the `console` blocks, each with what is printed below it: those that need `program`, as
+/// in `console needs jq`, or, where it is empty, those that need none.
+fn examples(readme: &str, program: &str) -> Vec<(String, String)> {
     let mut examples: Vec<(String, String)> = Vec::new();
-    for block in readme.split("```console").skip(1) {
-        let (needs, block) = block.split_once('\n').unwrap();
-        if needs.is_empty() == need_others {
+    for (needs, block) in blocks(readme) {
+        if needs != program {
             continue;
         }
-        for line in block.split("```").next().unwrap().lines() {
+        for line in block.lines() {
             match (line.strip_prefix("$ "), examples.last_mut()) {
                 (Some(command), _) => examples.push((command.to_owned(), String::new())),
                 (None, Some((_, printed))) => printed.extend([line, "\n"]),
@@ -41,12 +41,52 @@ fn examples(readme: &str, need_others: bool) -> Vec<(String, String)> {
     examples
 }
 
-fn run(examples: Vec<(String, String)>) {
+/// The `console` blocks, each with the program that it needs.
+fn blocks(readme: &str) -> impl Iterator<Item = (&str, &str)> {
+    readme.split("```console").skip(1).map(|block| {
+        let (needs, block) = block.split_once('\n').unwrap();
+        (needs.trim_start_matches(" needs "), block.split("```").next().unwrap())
+    })
+}
+
+/// Runs the examples that need `program`. `port` is that of a server which is `$PORT` to them.
+fn run(program: &str, port: Option<u16>) {
+    let examples = examples(&readme(), program);
+    assert!(!examples.is_empty(), "no block needs {program:?}");
     for (command, shown) in examples {
         let script = format!("exec 2>&1; {command}");
-        let printed =
-            Running::spawn(Command::new("sh").args(["-c", &script]).env("PATH", path_with_tools())).finish();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).env("PATH", path_with_tools());
+        shell.envs(port.map(|port| ("PORT", port.to_string())));
+        let printed = Running::spawn(&mut shell).finish();
         assert_eq!(without_ports(printed.text()), without_ports(&shown), "{command}");
+    }
+}
+
+/// Starts `server`, which binds `port` and then says `words`, and runs the examples that need it.
+fn run_beside(server: &mut Command, port: u16, words: &str) {
+    let name = server.get_program().to_str().unwrap().to_owned();
+    // Where Debian keeps servers, which is in the PATH of root alone.
+    server.env("PATH", format!("{}:/usr/sbin", path_with_tools()));
+    let mut running = Running::spawn(server);
+    running.err_line_with(words);
+    run(&name, Some(port));
+}
+
+/// A new directory for what a server writes. It goes with this.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("udp-tools-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -56,17 +96,59 @@ fn readme() -> String {
 
 #[test]
 fn every_example_prints_what_the_readme_shows() {
-    let examples = examples(&readme(), false);
-    assert!(examples.len() >= 10, "{}", examples.len());
-    run(examples);
+    run("", None);
 }
 
 #[test]
 #[ignore = "needs jq and tshark"]
 fn every_example_with_other_programs_prints_what_the_readme_shows() {
-    let examples = examples(&readme(), true);
-    assert!(examples.len() >= 3, "{}", examples.len());
-    run(examples);
+    for program in ["jq", "tshark"] {
+        run(program, None);
+    }
+}
+
+#[test]
+#[ignore = "needs dnsmasq"]
+fn a_name_server_answers_as_the_readme_shows() {
+    let port = free_port();
+    let mut server = Command::new("dnsmasq");
+    server.args(["-d", "--log-facility=-", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"]);
+    server.args(["--bind-interfaces", "--listen-address=127.0.0.1", "--address=/example.test/192.0.2.9"]);
+    server.arg(format!("--port={port}"));
+    run_beside(&mut server, port, "started, version");
+}
+
+#[test]
+#[ignore = "needs chronyd"]
+fn a_time_server_answers_as_the_readme_shows() {
+    let directory = Directory::new("chronyd");
+    let port = free_port();
+    let mut server = Command::new("chronyd");
+    // -x leaves the clock alone, -U needs no root. What a filter of system calls (-F) says is the one line
+    // that comes after the port is bound.
+    server.args(["-d", "-x", "-U", "-F", "2"]);
+    server.args(["allow 127/8", "local", "bindaddress 127.0.0.1", "cmdport 0", "bindcmdaddress /"]);
+    server.args([format!("port {port}"), format!("pidfile {}/pid", directory.0.display())]);
+    run_beside(&mut server, port, "Loaded seccomp filter");
+}
+
+#[test]
+#[ignore = "needs snmpd"]
+fn a_management_agent_answers_as_the_readme_shows() {
+    let directory = Directory::new("snmpd");
+    let port = free_port();
+    let mut server = Command::new("snmpd");
+    // Without its smux it binds no other port, and without MIBS it does not complain of those it lacks.
+    server.args(["-f", "-Le", "-C", "-I", "-smux", "--rocommunity=public", "--sysName=printer.example.test"]);
+    server.arg(format!("udp:127.0.0.1:{port}")).env("MIBS", "").env("SNMP_PERSISTENT_DIR", &directory.0);
+    run_beside(&mut server, port, "NET-SNMP version");
+}
+
+#[test]
+fn every_block_is_run_by_a_test() {
+    for (needs, block) in blocks(&readme()) {
+        assert!(["", "jq", "tshark", "dnsmasq", "chronyd", "snmpd"].contains(&needs), "{needs}: {block}");
+    }
 }
 
 #[test]

@@ -71,6 +71,11 @@ pub fn deserted() -> String {
     address.to_string()
 }
 
+/// A port that was free a moment ago, for a server that cannot be told to take any.
+pub fn free_port() -> u16 {
+    socket().local_addr().unwrap().port()
+}
+
 /// A program that runs beside the test.
 pub struct Running {
     child: Child,
