@@ -21,13 +21,16 @@
 //! another thread, and batches wait in a [`queue::Queue`] for it. What became of every datagram is counted in
 //! a [`tally::Tally`].
 //!
+//! A tool that answers sends from the batch that it has received, or from one of [`answer`]s, before that is
+//! printed. [`judge`] says which datagram settles a run, and [`access`] who is heard at all.
+//!
 //! In between a tool waits in one place, [`wait::wait`]: for input, for a datagram, for its reader
 //! to go away, for [`signals`], for the time to be up. In the end [`exit`] turns the result into a
 //! status and a message.
 //!
-//! Imports run downward only: the bins; [`cli`], [`progress`], [`queue`], [`mod@print`], [`exit`], [`command`],
-//! [`chat`]; the flow ([`input`], [`mod@format`], [`net`], [`socket`], [`pace`], [`stdio`]); what they are made
-//! of.
+//! Imports run downward only: the bins; [`cli`], [`progress`], [`queue`], [`mod@print`], [`exit`], [`answer`],
+//! [`jobs`], [`command`], [`ready`], [`chat`]; the flow ([`ask`], [`input`], [`mod@format`], [`net`], [`socket`],
+//! [`pace`], [`judge`], [`stdio`], [`process`]); what they are made of.
 
 pub mod access;
 pub mod answer;
