@@ -1,26 +1,40 @@
 //! Telling others that the port is bound, and where: in a file, through an open descriptor, to systemd.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use listenfd::ListenFd;
-use sd_notify::NotifyState;
-use socket2::SockRef;
+use nix::libc::ENXIO;
+use nix::sys::socket::{MsgFlags, send};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use crate::exit::Voice;
+use crate::tally::plain;
 
 /// Those whom it is told, beside a person.
 #[derive(Debug)]
 pub struct Ready {
-    /// Where the address goes, and its name until it is whole.
     file: Option<PathBuf>,
-    fd: Option<(RawFd, File)>,
+    fd: Option<(RawFd, Pipe)>,
     /// The number of the file that was made there.
     made: Option<(u64, u64)>,
+}
+
+/// What a descriptor leads to.
+#[derive(Debug)]
+enum Pipe {
+    File(File),
+    /// It cannot be opened again, and is sent to.
+    Socket,
 }
 
 impl Ready {
@@ -39,17 +53,17 @@ impl Ready {
         Ok(Self { file: file.map(Path::to_owned), fd, made: None })
     }
 
-    /// Tells them that `address` is reached now.
-    pub fn tell(&mut self, address: SocketAddr) -> Result<()> {
+    /// Tells them that `address` is reached now. That systemd cannot be told is said, and ends nothing.
+    pub fn tell(&mut self, address: SocketAddr, voice: Voice) -> Result<()> {
         let line = format!("{address}\n");
         if let Some(file) = &self.file {
             let made = make(file, &line);
             self.made =
                 Some(made.with_context(|| format!("cannot write the address to {}", file.display()))?);
         }
-        if let Some((fd, mut file)) = self.fd.take() {
-            let written = file.write_all(line.as_bytes());
-            drop(file);
+        if let Some((fd, pipe)) = self.fd.take() {
+            let written = pipe.write(fd, line.as_bytes());
+            drop(pipe);
             // Who waits for its end is not to wait for ours, or for COMMAND's.
             let closed = nix::unistd::close(fd).map_err(io::Error::from);
             match written.and(closed) {
@@ -58,9 +72,12 @@ impl Ready {
                 other => other.with_context(|| format!("cannot write the address to descriptor {fd}"))?,
             }
         }
-        let status = format!("listening on {address}");
-        sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)])
-            .context("cannot tell systemd (NOTIFY_SOCKET)")
+        if let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
+            && let Err(error) = notify(&name, &format!("READY=1\nSTATUS=listening on {address}\n"))
+        {
+            voice.note(&format!("cannot tell systemd at {}: {}", name.to_string_lossy(), plain(&error)));
+        }
+        Ok(())
     }
 }
 
@@ -96,14 +113,36 @@ fn make(path: &Path, line: &str) -> io::Result<(u64, u64)> {
 }
 
 /// What whoever started us has left open for us to write to.
-fn inherited(fd: RawFd) -> Result<File> {
-    let opened = OpenOptions::new().append(true).open(format!("/dev/fd/{fd}"));
-    opened
-        .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => anyhow!("nothing is open there; a shell opens it by {fd}>FILE"),
-            _ => error.into(),
-        })
-        .with_context(|| format!("cannot write the address to descriptor {fd}"))
+fn inherited(fd: RawFd) -> Result<Pipe> {
+    match OpenOptions::new().append(true).open(format!("/dev/fd/{fd}")) {
+        Ok(file) => Ok(Pipe::File(file)),
+        Err(error) if error.raw_os_error() == Some(ENXIO) => Ok(Pipe::Socket),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(anyhow!("nothing is open there; a shell opens it by {fd}>FILE"))
+        }
+        Err(error) => Err(error.into()),
+    }
+    .with_context(|| format!("cannot write the address to descriptor {fd}"))
+}
+
+impl Pipe {
+    fn write(&self, fd: RawFd, line: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => (&mut &*file).write_all(line),
+            // A line is short enough for any socket to take it whole.
+            Self::Socket => send(fd, line, MsgFlags::MSG_NOSIGNAL).map(|_| ()).map_err(io::Error::from),
+        }
+    }
+}
+
+/// Tells systemd at its socket, whose name begins with `@` where it is abstract (sd_notify(3)).
+fn notify(name: &OsStr, state: &str) -> io::Result<()> {
+    let mut path = name.as_bytes().to_vec();
+    if path[0] == b'@' {
+        path[0] = 0;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    socket.send_to(state.as_bytes(), &SockAddr::unix(OsStr::from_bytes(&path))?).map(|_| ())
 }
 
 /// The socket that systemd has opened and bound for us, if it has (`sd_listen_fds(3)`).

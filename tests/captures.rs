@@ -12,7 +12,7 @@ use std::io::Write;
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
-use common::{Random, Running, at, path_with_tools, receive, socket, tool};
+use common::{Random, Running, at, directory, path_with_tools, receive, socket, tool};
 use nix::sys::signal::Signal;
 
 /// What `program` prints of `input`, and what it complains of.
@@ -122,8 +122,8 @@ fn a_capture_of_tshark_is_replayed_and_arrives_as_it_was() {
     let payloads = payloads();
     let filter = format!("udp port {}", receiver.local_addr().unwrap().port());
     for kind in ["-P", "-n"] {
-        let directory = tempfile();
-        let file = format!("{directory}/{kind}.pcap");
+        let directory = directory("captures");
+        let file = format!("{}/{kind}.pcap", directory.path().display());
         let count = payloads.len().to_string();
         // -P writes pcap, -n pcapng.
         let mut dumpcap = Running::start(
@@ -149,15 +149,7 @@ fn a_capture_of_tshark_is_replayed_and_arrives_as_it_was() {
             let finished = send.finish();
             assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
         }
-        std::fs::remove_dir_all(directory).unwrap();
     }
-}
-
-/// A directory of this test.
-fn tempfile() -> String {
-    let path = std::env::temp_dir().join(format!("udp-tools-captures-{}", std::process::id()));
-    std::fs::create_dir_all(&path).unwrap();
-    path.to_str().unwrap().to_owned()
 }
 
 #[test]

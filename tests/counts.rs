@@ -8,15 +8,8 @@ use std::io::{Read, pipe};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 
-use common::{Finished, Running, at, deserted, path, receive, socket, tool};
+use common::{Finished, Running, at, deserted, number_after, path, receive, socket, tool};
 use nix::sys::signal::Signal;
-
-/// The number in `text` behind `words`.
-fn number_after(text: &str, words: &str) -> u64 {
-    let (_, rest) = text.split_once(words).unwrap_or_else(|| panic!("no {words:?} in {text:?}"));
-    let rest = rest.trim_start_matches(" at least").trim_start();
-    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap_or_else(|_| panic!("{text:?}"))
-}
 
 /// A listener that is stopped, so that all that is sent to it stays in its buffer or is dropped.
 fn stopped(arguments: &[&str]) -> (Running, SocketAddr) {

@@ -4,10 +4,9 @@
 
 mod common;
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use common::{Running, free_port, path_with_tools};
+use common::{Running, directory, free_port, path_with_tools};
 
 /// Ports differ from run to run.
 fn without_ports(text: &str) -> String {
@@ -73,23 +72,6 @@ fn run_beside(server: &mut Command, port: u16, words: &str) {
     run(&name, Some(port));
 }
 
-/// A new directory for what a server writes. It goes with this.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("udp-tools-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 fn readme() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
 }
@@ -121,26 +103,26 @@ fn a_name_server_answers_as_the_readme_shows() {
 #[test]
 #[ignore = "needs chronyd"]
 fn a_time_server_answers_as_the_readme_shows() {
-    let directory = Directory::new("chronyd");
+    let directory = directory("chronyd");
     let port = free_port();
     let mut server = Command::new("chronyd");
     // -x leaves the clock alone, -U needs no root. What a filter of system calls (-F) says is the one line
     // that comes after the port is bound.
     server.args(["-d", "-x", "-U", "-F", "2"]);
     server.args(["allow 127/8", "local", "bindaddress 127.0.0.1", "cmdport 0", "bindcmdaddress /"]);
-    server.args([format!("port {port}"), format!("pidfile {}/pid", directory.0.display())]);
+    server.args([format!("port {port}"), format!("pidfile {}/pid", directory.path().display())]);
     run_beside(&mut server, port, "Loaded seccomp filter");
 }
 
 #[test]
 #[ignore = "needs snmpd"]
 fn a_management_agent_answers_as_the_readme_shows() {
-    let directory = Directory::new("snmpd");
+    let directory = directory("snmpd");
     let port = free_port();
     let mut server = Command::new("snmpd");
     // Without its smux it binds no other port, and without MIBS it does not complain of those it lacks.
     server.args(["-f", "-Le", "-C", "-I", "-smux", "--rocommunity=public", "--sysName=printer.example.test"]);
-    server.arg(format!("udp:127.0.0.1:{port}")).env("MIBS", "").env("SNMP_PERSISTENT_DIR", &directory.0);
+    server.arg(format!("udp:127.0.0.1:{port}")).env("MIBS", "").env("SNMP_PERSISTENT_DIR", directory.path());
     run_beside(&mut server, port, "NET-SNMP version");
 }
 

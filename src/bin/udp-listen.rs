@@ -121,7 +121,7 @@ fn run(args: &Args, answer: Option<Answer>) -> Result<Verdict> {
     let dialable = dialable(address, socket::is_only_v6(&socket));
     let signals = Signals::catch()?;
     let mut listener = Listener::new(args, answer, &socket, &signals)?;
-    ready.tell(dialable)?;
+    ready.tell(dialable, args.voice())?;
     args.voice().note(&format!("listening on {address}"));
     let command = match start(&args.command, dialable, &signals) {
         Ok(command) => command,

@@ -38,8 +38,8 @@ reply is printed. With :PORT, or with --bind alone, the next datagram to this ma
 
 Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 
-/// How many late replies are looked for at a port.
-const MOST_LATE: usize = 1024;
+/// How many late replies are looked for at a port: more than the kernel usually holds.
+const MOST_LATE: usize = 65_536;
 
 /// Receive one UDP datagram: the reply to each request, or what comes next to a port.
 #[derive(Parser)]
@@ -281,20 +281,21 @@ impl Asker<'_, '_> {
         let asked = Asked::now();
         self.inbox.tally.asked += 1;
         let mut left = args.retry.unwrap_or(0);
-        let came = loop {
+        let mut came = Came::Nothing { stranger: None };
+        loop {
             while !port
                 .send(request, &mut self.inbox.tally)
                 .map_err(|unsent| unsent.why.cause().context(self.cannot_send(name)))?
             {
                 self.inbox.look_up()?;
             }
-            let came = self.hear(&mut port, asked)?;
+            self.hear(&mut port, asked, &mut came)?;
             if left == 0 || !matches!(came, Came::Nothing { .. }) {
-                break came;
+                break;
             }
             left -= 1;
             args.voice().detail(&format!("{} did not answer {name}; asking again", self.there));
-        };
+        }
         self.note(came, name);
         drop(port);
         self.ports.close(socket).map_or(Ok(()), |closed| self.see_off(&closed))
@@ -323,42 +324,37 @@ impl Asker<'_, '_> {
         }
     }
 
-    /// Waits for the reply, or for all replies within the time, and prints what comes.
-    fn hear(&mut self, port: &mut Port<'_>, asked: Asked) -> Result<Came> {
+    /// Waits for the reply, or for all replies within the time, prints what comes, and says in `came` what
+    /// that was, if it was anything.
+    fn hear(&mut self, port: &mut Port<'_>, asked: Asked, came: &mut Came) -> Result<()> {
         let args = self.inbox.args;
         let patience = Patience::new(Some(args.collect.unwrap_or(args.timeout)), None);
-        let mut came = Came::Nothing { stranger: None };
-        loop {
-            let ready = self.inbox.wait(None, Some(port.socket.as_fd()), patience.until())?;
-            if ready.socket {
-                let received = port.receive(&mut self.inbox.batch, &mut self.inbox.tally);
-                let peer = self.inbox.batch.iter().next().map(|reply| reply.envelope.peer);
-                match (received, peer) {
-                    (Err(error), _) if args.collect.is_none() => return Ok(Came::Error(error)),
-                    (Err(error), _) => {
-                        if !matches!(came, Came::Reply) {
-                            came = Came::Error(error);
-                        }
-                    }
-                    // What the system announced was damaged on the way: the wait goes on.
-                    (Ok(()), None) => {}
-                    (Ok(()), Some(peer)) if !self.from_anyone && !port.is_peer(peer) => {
-                        self.inbox.leave_out_stranger();
-                        came = Came::Nothing { stranger: peer };
-                    }
-                    (Ok(()), Some(_)) => {
-                        self.inbox.print_reply(asked)?;
-                        came = Came::Reply;
-                        if args.collect.is_none() {
-                            return Ok(came);
-                        }
-                    }
+        while !patience.is_over() {
+            if !self.inbox.wait(None, Some(port.socket.as_fd()), patience.until())?.socket {
+                continue;
+            }
+            let received = port.receive(&mut self.inbox.batch, &mut self.inbox.tally);
+            let peer = self.inbox.batch.iter().next().map(|reply| reply.envelope.peer);
+            match (received, peer) {
+                (Err(_), _) if matches!(came, Came::Reply) => {}
+                (Err(error), _) => *came = Came::Error(error),
+                // What the system announced was damaged on the way, or denied: the wait goes on.
+                (Ok(()), None) => continue,
+                (Ok(()), Some(stranger)) if !self.from_anyone && !port.is_peer(stranger) => {
+                    self.inbox.leave_out_stranger();
+                    *came = Came::Nothing { stranger };
+                    continue;
+                }
+                (Ok(()), Some(_)) => {
+                    self.inbox.print_reply(asked)?;
+                    *came = Came::Reply;
                 }
             }
-            if patience.is_over() {
-                return Ok(came);
+            if args.collect.is_none() {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Waits until the next request may be asked.
@@ -448,22 +444,29 @@ impl<'i> Inbox<'i> {
     /// asked. A peer that floods us is not waited for.
     fn leave_out_late(&mut self, ports: &Ports, socket: &UdpSocket) -> Result<()> {
         let mut port = ports.port(socket, self.receiver(socket)?, self.signals)?;
+        let (mut late, mut strange) = (LeftOut::default(), LeftOut::default());
         for _ in 0..MOST_LATE {
-            match port.receive(&mut self.batch, &mut Tally::default()) {
+            let mut uncounted = Tally::default();
+            let received = port.receive(&mut self.batch, &mut uncounted);
+            self.tally.denied += uncounted.denied;
+            for peer in self.batch.iter().map(|datagram| datagram.envelope.peer) {
+                if port.is_peer(peer) { &mut late } else { &mut strange }.count(peer);
+            }
+            match received {
                 Ok(()) if self.batch.is_empty() => break,
-                Ok(()) => {
-                    for peer in self.batch.iter().filter_map(|late| late.envelope.peer) {
-                        self.tally.late += 1;
-                        self.args.voice().note(&format!("left out a late or doubled reply from {peer}"));
-                    }
-                    self.batch.clear();
-                }
+                Ok(()) => self.batch.clear(),
                 Err(error) => {
                     self.tally.came_back(&error);
                     self.args.voice().note(&format!("an earlier request came back ({})", plain(&error)));
                 }
             }
         }
+        self.tally.late += late.number;
+        self.tally.strange += strange.number;
+        let late = late.told("a late or doubled reply", "late or doubled replies");
+        let strange =
+            strange.told("a datagram", "datagrams").map(|told| format!("{told}, who was not asked"));
+        late.iter().chain(&strange).for_each(|told| self.args.voice().note(told));
         Ok(())
     }
 
@@ -528,5 +531,28 @@ impl<'i> Inbox<'i> {
         if self.args.report.stats {
             self.report();
         }
+    }
+}
+
+/// What was left out, and from whom the first was.
+#[derive(Default)]
+struct LeftOut {
+    number: u64,
+    first: Option<SocketAddr>,
+}
+
+impl LeftOut {
+    fn count(&mut self, peer: Option<SocketAddr>) {
+        self.number += 1;
+        self.first = self.first.or(peer);
+    }
+
+    /// In words, if there was any: it is called `one`, or several of it `many`.
+    fn told(&self, one: &str, many: &str) -> Option<String> {
+        let what = match self.number {
+            1 => one.to_owned(),
+            number => format!("{number} {many}"),
+        };
+        self.first.map(|first| format!("left out {what} from {first}"))
     }
 }

@@ -76,6 +76,34 @@ pub fn free_port() -> u16 {
     socket().local_addr().unwrap().port()
 }
 
+/// A directory for the files of one test, called `name`, which is removed with them at the end.
+pub struct Directory(std::path::PathBuf);
+
+pub fn directory(name: &str) -> Directory {
+    let path = std::env::temp_dir().join(format!("udp-tools-{name}-{}", std::process::id()));
+    std::fs::create_dir(&path).unwrap();
+    Directory(path)
+}
+
+impl Directory {
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The number in `text` behind `words`.
+pub fn number_after(text: &str, words: &str) -> u64 {
+    let (_, rest) = text.split_once(words).unwrap_or_else(|| panic!("no {words:?} in {text:?}"));
+    let rest = rest.trim_start_matches(" at least").trim_start();
+    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap_or_else(|_| panic!("{text:?}"))
+}
+
 /// A program that runs beside the test.
 pub struct Running {
     child: Child,
@@ -203,6 +231,12 @@ impl Running {
         let out = self.out.as_ref().map(Lines::rest).unwrap_or_default();
         let err = String::from_utf8(self.err.rest()).unwrap();
         Finished { status: self.child.wait().unwrap(), out, err }
+    }
+
+    /// The most memory that this program has had until now, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        number_after(&status, "VmHWM:")
     }
 
     /// The port that this program has bound, of whatever making it is: only the system knows.

@@ -1,0 +1,341 @@
+//! How `udp-listen` answers.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::Command;
+
+use common::{DEADLINE, Running, directory, number_after, path, path_with_tools, receive, socket, tool};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+
+/// A listener that has been told how to answer, on a port of `127.0.0.1`.
+fn answering(arguments: &[&str]) -> (Running, SocketAddr) {
+    Running::listening("udp-listen", &[&["127.0.0.1:0"], arguments].concat())
+}
+
+/// Asks, and waits for the reply.
+fn ask(peer: &UdpSocket, address: SocketAddr, request: &[u8]) -> Vec<u8> {
+    peer.send_to(request, address).unwrap();
+    let (reply, from) = receive(peer);
+    assert_eq!(from, address);
+    reply
+}
+
+#[test]
+fn an_echo_goes_back_to_each_sender_and_is_printed() {
+    let (listen, address) = answering(&["--echo", "-n", "3"]);
+    let (one, two) = (socket(), socket());
+    one.send_to(b"one", address).unwrap();
+    two.send_to(b"two", address).unwrap();
+    one.send_to(b"", address).unwrap();
+    assert_eq!([receive(&one).0, receive(&two).0, receive(&one).0], [&b"one"[..], b"two", b""]);
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "one\ntwo\n\n", ""));
+}
+
+#[test]
+fn the_largest_datagram_is_echoed_whole() {
+    let (_listen, address) = answering(&["--echo"]);
+    let largest: Vec<u8> = (0..65_507_u32).map(|i| i.to_le_bytes()[0]).collect();
+    assert_eq!(ask(&socket(), address, &largest), largest);
+}
+
+#[test]
+fn a_reply_is_read_in_the_format_and_put_into_the_charset() {
+    for (arguments, reply) in [
+        (&["--reply", "pong"][..], &b"pong"[..]),
+        (&["--reply", ""], b""),
+        (&["--reply", "-1"], b"-1"),
+        (&["--reply", "你好", "-e", "gbk"], b"\xc4\xe3\xba\xc3"),
+        (&["--reply", "00 ff", "-f", "hex"], b"\0\xff"),
+        (&["--reply", "AP8=", "-f", "base64"], b"\0\xff"),
+        (&["--reply", "a\\n\\xff", "-f", "escaped"], b"a\n\xff"),
+        (&["--reply", "{\"text\":\"你\"}", "-f", "json", "-e", "gbk"], b"\xc4\xe3"),
+        (&["--reply", "a\nb", "-f", "raw"], b"a\nb"),
+    ] {
+        let (_listen, address) = answering(arguments);
+        assert_eq!(ask(&socket(), address, b"?"), reply, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_reply_that_cannot_be_read_is_a_usage_error() {
+    for (arguments, words) in [
+        (&["--reply", "0", "-f", "hex"][..], "--reply '0' is no hex: a byte has two digits"),
+        (&["--reply", "x", "-f", "json"], "--reply 'x' is no json: it is no JSON object"),
+        (&["--reply", "你", "-e", "latin-1"], "cannot be said in latin-1"),
+        (&["--reply", "x", "-f", "pcap"], "--reply means nothing to --format pcap"),
+        (&["--reply", "x", "--echo"], "cannot be used with"),
+        (&["--reply", "x", "--exec", "cat"], "cannot be used with"),
+        (&["--jobs", "2"], "--exec"),
+        (&["--exec", "cat", "--jobs", "0"], "write a whole number from 1"),
+        (&["--exec", "cat", "--exec-timeout", "soon"], "it is not a length of time"),
+    ] {
+        let assert = tool("udp-listen").arg(":0").args(arguments).assert().code(2);
+        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn who_asks_an_address_hears_from_that_address() {
+    for arguments in [&["--echo"][..], &["--reply", "x"], &["--exec", "echo x"]] {
+        let (_listen, address) = Running::listening("udp-listen", &[&[":0"], arguments].concat());
+        let v6 = UdpSocket::bind("[::1]:0").unwrap();
+        v6.set_read_timeout(Some(DEADLINE)).unwrap();
+        for (peer, host) in [(socket(), "127.0.0.2"), (socket(), "127.0.0.1"), (v6, "::1")] {
+            let address = SocketAddr::new(host.parse::<IpAddr>().unwrap(), address.port());
+            ask(&peer, address, b"x");
+        }
+        // Segments of one call as well.
+        let asked = format!("127.0.0.3:{}", address.port());
+        tool("udp-chat")
+            .args(["--bind", "127.0.0.1:0", "-n", "3", "-q", &asked])
+            .write_stdin("x\nx\nx\n")
+            .assert()
+            .success()
+            .stdout(format!("{asked}\tx\n").repeat(3));
+    }
+}
+
+#[test]
+fn a_sender_that_is_gone_keeps_nobody_from_being_answered() {
+    let (listen, address) = answering(&["--echo", "--stats", "--strict"]);
+    for _ in 0..20 {
+        socket().send_to(b"gone", address).unwrap();
+    }
+    for _ in 0..3 {
+        assert_eq!(ask(&socket(), address, b"here"), b"here");
+    }
+    let finished = listen.ended_by(Signal::SIGINT);
+    assert_eq!(finished.signal(), Some(Signal::SIGINT as i32));
+    assert_eq!(number_after(&finished.err, "; answered "), 23);
+    assert!(number_after(&finished.err, "not sent 0, came back ") > 0, "{}", finished.err);
+}
+
+#[test]
+fn a_handler_reads_the_datagram_and_prints_the_reply() {
+    let (_listen, address) = answering(&["--exec", "tr a-z A-Z"]);
+    let peer = socket();
+    assert_eq!(ask(&peer, address, b"hello\nworld"), b"HELLO\nWORLD");
+    // More than a pipe holds of what the handler says, and all that a datagram does.
+    let largest = vec![b'x'; 65_507];
+    assert_eq!(ask(&peer, address, &largest), largest.to_ascii_uppercase());
+}
+
+#[test]
+fn a_handler_finds_out_who_asks_and_where() {
+    let (_listen, address) =
+        answering(&["--exec", "echo \"$UDP_PEER=$UDP_PEER_HOST+$UDP_PEER_PORT@$UDP_ADDR\""]);
+    let peer = socket();
+    let port = peer.local_addr().unwrap().port();
+    let said = ask(&peer, address, b"");
+    assert_eq!(String::from_utf8(said).unwrap(), format!("127.0.0.1:{port}=127.0.0.1+{port}@{address}\n"));
+}
+
+#[test]
+fn a_datagram_is_never_part_of_a_command_line() {
+    let (_listen, address) = answering(&["--exec", "cat; echo \"$0 $*\""]);
+    let hostile = b"$(touch /tmp/pwned); `id` 'x\" \n; exit 9";
+    assert_eq!(ask(&socket(), address, hostile), [&hostile[..], b"sh \n"].concat());
+}
+
+#[test]
+fn a_handler_speaks_utf_8_where_the_wire_does_not() {
+    let (_listen, address) = answering(&["-e", "gbk", "--exec", "sed s/你/好/"]);
+    assert_eq!(ask(&socket(), address, b"\xc4\xe3\n"), b"\xba\xc3\n");
+}
+
+#[test]
+fn a_handler_that_prints_nothing_gives_no_reply() {
+    let (listen, address) = answering(&["--stats", "-n", "2", "--exec", "grep --line-buffered yes || :"]);
+    let peer = socket();
+    peer.send_to(b"no", address).unwrap();
+    assert_eq!(ask(&peer, address, b"yes"), b"yes\n");
+    let finished = listen.finish();
+    assert!(finished.err.contains("answered 1 (4 bytes), without a reply 1, failed 0"), "{}", finished.err);
+}
+
+#[test]
+fn a_handler_that_fails_is_said_and_counted_and_the_listener_lives() {
+    for (handler, arguments, words) in [
+        ("echo half; exit 3", &[][..], "failed with status 3"),
+        ("echo half; kill -9 $$", &[], "failed with status 137"),
+        ("no-such-program", &[], "failed with status 127: the shell does not find it"),
+        (
+            "echo half; tail -f /dev/null",
+            &["--exec-timeout", "50ms"],
+            "did not end within 50ms and was ended",
+        ),
+        (
+            "trap '' TERM; echo half; tail -f /dev/null",
+            &["--exec-timeout", "50ms"],
+            "did not end within 50ms and was ended",
+        ),
+        ("yes", &[], "printed more than a datagram holds (65527 bytes) and was ended"),
+    ] {
+        // It fails for everyone but for who says that all is well.
+        let handler = format!("read word; [ \"$word\" != well ] || exec echo well; {handler}");
+        let (mut listen, address) = answering(&[&["--stats", "--exec", &handler], arguments].concat());
+        let (peer, other) = (socket(), socket());
+        peer.send_to(b"ill\n", address).unwrap();
+        let said = listen.err_line_with("the handler for ");
+        assert!(said.ends_with(&format!("for {} {words}", common::at(&peer))), "{said}");
+        peer.send_to(b"ill\n", address).unwrap();
+        assert_eq!(ask(&other, address, b"well\n"), b"well\n");
+        let finished = listen.ended_by(Signal::SIGTERM);
+        assert!(!finished.err.contains("the handler for "), "only the first is said: {}", finished.err);
+        assert!(finished.err.contains("requests not answered: "), "{}", finished.err);
+        let (failed, unserved) =
+            (number_after(&finished.err, ", failed "), number_after(&finished.err, ", not served "));
+        assert_eq!(failed + unserved, 2, "{}", finished.err);
+    }
+}
+
+#[test]
+fn the_replies_of_handlers_that_fail_are_a_loss_to_the_strict() {
+    for (arguments, status) in [(&["--strict"][..], 1), (&[], 0)] {
+        let (listen, address) = answering(&[&["-n", "1", "--exec", "exit 1"], arguments].concat());
+        socket().send_to(b"x", address).unwrap();
+        assert_eq!(listen.finish().code(), Some(status));
+    }
+}
+
+#[test]
+fn who_has_asked_before_the_end_is_still_answered() {
+    let directory = directory("answered-at-the-end");
+    let gate = directory.path().join("gate");
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let handler = format!("read go < {}; cat", gate.display());
+    for bound in [&["-n", "1"][..], &["--until", "as"]] {
+        let (mut listen, address) =
+            answering(&[&["--exec", &handler, "--idle", "1ms", "--stats"], bound].concat());
+        let peer = socket();
+        peer.send_to(b"ask", address).unwrap();
+        assert_eq!(listen.line(), "ask");
+        fs::write(&gate, "go\n").unwrap();
+        assert_eq!(receive(&peer).0, b"ask");
+        assert_eq!(listen.finish().code(), Some(0));
+    }
+}
+
+#[test]
+fn who_is_not_answered_before_the_time_is_up_is_counted() {
+    let (listen, address) = answering(&["-w", "1s", "--jobs", "2", "--stats", "--exec", "tail -f /dev/null"]);
+    let peer = socket();
+    for _ in 0..5 {
+        peer.send_to(b"ask", address).unwrap();
+    }
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), &*"ask\n".repeat(5)));
+    assert!(
+        finished.err.contains("requests not answered: 5 that no handler was free for\n"),
+        "{}",
+        finished.err
+    );
+    assert!(finished.err.contains("failed 0, not served 5"), "{}", finished.err);
+}
+
+#[test]
+fn nothing_that_a_handler_leaves_running_stays() {
+    // Whatever runs holds the pipe of stderr, which ends when the last of them does.
+    let leave = "tail -f /dev/null & echo left";
+    let (listen, address) = answering(&["-n", "3", "--exec", leave]);
+    for _ in 0..3 {
+        assert_eq!(ask(&socket(), address, b""), b"left\n");
+    }
+    assert_eq!(listen.finish().code(), Some(0));
+    let stubborn = "trap '' TERM; tail -f /dev/null & wait";
+    let (mut listen, address) = answering(&["--exec", stubborn]);
+    socket().send_to(b"ask", address).unwrap();
+    assert_eq!(listen.line(), "ask");
+    assert_eq!(listen.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
+}
+
+#[test]
+fn a_burst_keeps_to_the_jobs_and_to_the_memory_and_says_who_was_not_served() {
+    let directory = directory("burst");
+    // Each leaves a file while it runs, and says how many there are.
+    let handler = "f=$(mktemp run.XXXXXX); ls run.* | wc -l >> seen; cat; rm $f";
+    let arguments =
+        ["127.0.0.1:0", "-n", "10000", "--exec", handler, "--jobs", "3", "--queue", "16KiB", "--stats"];
+    let mut command = Command::new(path("udp-listen"));
+    let mut listen = Running::spawn(command.args(arguments).current_dir(directory.path()));
+    let address = listen.await_listening();
+    let lines = "ask\n".repeat(10_000);
+    tool("udp-send")
+        .args([address.to_string(), "--rate".to_owned(), "100k/s".to_owned()])
+        .write_stdin(lines)
+        .assert()
+        .success();
+    // It is still there for those who wait.
+    let memory = listen.peak_memory();
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text().lines().count()), (Some(0), 10_000));
+    let said = |words| number_after(&finished.err, words);
+    let (answered, unserved) = (said("; answered "), said(", not served "));
+    assert_eq!(answered + unserved, 10_000, "{}", finished.err);
+    // A request takes its bytes and a hundred more or so.
+    assert!((100..9_900).contains(&unserved), "{}", finished.err);
+    assert!(finished.err.contains("there are more requests than --jobs and --queue can take"));
+    assert!(memory < 32 * 1024, "{memory} KiB");
+    let seen = fs::read_to_string(directory.path().join("seen")).unwrap();
+    let most = seen.lines().map(|line| line.trim().parse::<u32>().unwrap()).max();
+    assert!(most <= Some(3), "{most:?}");
+    assert!(fs::read_dir(directory.path()).unwrap().count() == 1);
+}
+
+#[test]
+fn ten_thousand_senders_are_answered_each() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let at_once = usize::try_from(most).unwrap().saturating_sub(200).min(10_000);
+    let (listen, address) = answering(&["--echo", "-n", "10000"]);
+    let mut left: usize = 10_000;
+    while left > 0 {
+        let peers: Vec<_> = (0..left.min(at_once)).map(|_| socket()).collect();
+        left -= peers.len();
+        // As many as the kernel holds for the listener.
+        for (group, peers) in peers.chunks(200).enumerate() {
+            let request = |number| format!("{group}/{number}").into_bytes();
+            for (number, peer) in peers.iter().enumerate() {
+                peer.send_to(&request(number), address).unwrap();
+            }
+            for (number, peer) in peers.iter().enumerate() {
+                assert_eq!(receive(peer), (request(number), address));
+            }
+        }
+    }
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text().lines().count()), (Some(0), 10_000));
+}
+
+#[test]
+fn requests_and_replies_of_many_are_not_mixed_up() {
+    let (_listen, address) = answering(&["--exec", "cat", "--jobs", "4"]);
+    let peers: HashMap<_, _> = (0..40).map(|number| (number, socket())).collect();
+    for (number, peer) in &peers {
+        peer.send_to(format!("{number}").as_bytes(), address).unwrap();
+    }
+    for (number, peer) in &peers {
+        assert_eq!(receive(peer).0, format!("{number}").as_bytes());
+    }
+}
+
+#[test]
+fn a_mock_server_answers_the_client_that_it_runs() {
+    let script = "test \"$(udp-recv $UDP_ADDR ping)\" = pong";
+    let run = |reply: &str| {
+        tool("udp-listen")
+            .args([":0", "-q", "--reply", reply, "--", "sh", "-c", script])
+            .env("PATH", path_with_tools())
+            .assert()
+    };
+    run("pong").success().stdout("ping\n");
+    run("boo").code(1).stdout("ping\n");
+}

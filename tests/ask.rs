@@ -1,0 +1,376 @@
+//! How `udp-recv` asks: again, many, and which replies count.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Running, at, deserted, number_after, path, receive, socket, tool};
+use nix::pty::openpty;
+use nix::sys::signal::Signal;
+
+fn recv(server: &UdpSocket, arguments: &[&str]) -> Running {
+    Running::start(path("udp-recv"), &[&[&at(server)[..]], arguments].concat())
+}
+
+/// A server that sends every datagram back, for as long as the test runs.
+fn echo() -> String {
+    let socket = socket();
+    socket.set_read_timeout(None).unwrap();
+    let address = at(&socket);
+    thread::spawn(move || {
+        loop {
+            let (request, peer) = receive(&socket);
+            socket.send_to(&request, peer).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_request_is_sent_again_from_the_same_port_until_it_is_answered() {
+    let server = socket();
+    let recv = recv(&server, &["-w", "50ms", "--retry", "1000", "hi"]);
+    let asked: Vec<_> = (0..3).map(|_| receive(&server)).collect();
+    assert!(asked.iter().all(|one| *one == asked[0]), "{asked:?}");
+    server.send_to(b"at last", asked[0].1).unwrap();
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "at last\n", ""));
+}
+
+#[test]
+fn a_request_is_sent_so_many_times_and_no_more() {
+    let server = socket();
+    let finished = recv(&server, &["-w", "20ms", "--retry", "2", "--stats", "hi"]).finish();
+    assert_eq!((finished.code(), finished.text()), (Some(3), ""));
+    let said = format!("udp-recv: {} did not answer message 1 within 20ms, asked 3 times\n", at(&server));
+    assert!(finished.err.starts_with(&said), "{}", finished.err);
+    assert!(
+        finished.err.contains("asked 1, answered 0, lost 1 (100.0 %); sent 3 (6 bytes)"),
+        "{}",
+        finished.err
+    );
+    // All there is comes before the sentinel.
+    socket().send_to(b"sentinel", server.local_addr().unwrap()).unwrap();
+    let came: Vec<_> = (0..4).map(|_| receive(&server).0).collect();
+    assert_eq!(came, [&b"hi"[..], b"hi", b"hi", b"sentinel"]);
+}
+
+#[test]
+fn a_refusal_is_not_asked_again() {
+    let assert = tool("udp-recv").args([&deserted(), "--retry", "1000000", "--stats", "hi"]).assert().code(4);
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert_eq!(number_after(&said, "; sent "), 1);
+}
+
+#[test]
+fn each_request_has_a_port_of_its_own_unless_one_is_named() {
+    let ports = |arguments: &[&str]| {
+        let server = socket();
+        let recv = recv(&server, &[arguments, &["a", "b", "c", "d"]].concat());
+        let ports: HashSet<SocketAddr> = (0..4)
+            .map(|_| {
+                let (request, peer) = receive(&server);
+                server.send_to(&request, peer).unwrap();
+                peer
+            })
+            .collect();
+        assert_eq!(recv.finish().text(), "a\nb\nc\nd\n");
+        ports
+    };
+    let fixed = at(&socket());
+    assert_eq!(ports(&[]).len(), 4);
+    assert_eq!(ports(&["--bind", "127.0.0.2"]).len(), 4);
+    assert_eq!(ports(&["--bind", "127.0.0.1:0"]).len(), 1);
+    assert_eq!(ports(&["--bind", ":0"]).len(), 1);
+    assert_eq!(ports(&["--bind", &fixed]), HashSet::from([fixed.parse().unwrap()]));
+}
+
+#[test]
+fn a_late_reply_is_not_taken_for_the_reply_to_the_request_that_waits() {
+    let server = socket();
+    let mut recv = recv(&server, &["-w", "300ms", "--stats"]);
+    recv.type_line("one");
+    let (_, first) = receive(&server);
+    recv.err_line_with("did not answer line 1 within 300ms");
+    recv.type_line("two");
+    let (_, second) = receive(&server);
+    // The second request waits by now.
+    server.send_to(b"to one", first).unwrap();
+    server.send_to(b"to two", second).unwrap();
+    assert_eq!(recv.line(), "to two");
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(3), ""));
+    assert!(finished.err.contains(&format!("left out a late or doubled reply from {}", at(&server))));
+    assert!(finished.err.contains("asked 2, answered 1, lost 1 (50.0 %)"), "{}", finished.err);
+    assert_eq!(number_after(&finished.err, ", late "), 1);
+}
+
+#[test]
+fn a_reply_to_the_first_attempt_that_comes_in_the_second_counts_once() {
+    let server = socket();
+    let mut recv = recv(&server, &["-w", "100ms", "--retry", "1000", "--stats"]);
+    recv.type_line("one");
+    let peers: Vec<_> = (0..2).map(|_| receive(&server).1).collect();
+    for peer in &peers {
+        server.send_to(b"to one", *peer).unwrap();
+    }
+    assert_eq!(recv.line(), "to one");
+    recv.type_line("two");
+    let second = loop {
+        let (request, peer) = receive(&server);
+        if request == b"two" {
+            break peer;
+        }
+    };
+    server.send_to(b"to two", second).unwrap();
+    assert_eq!(recv.line(), "to two");
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), ""));
+    assert!(finished.err.contains("asked 2, answered 2, lost 0"), "{}", finished.err);
+    assert_eq!(number_after(&finished.err, ", late "), 1);
+}
+
+#[test]
+fn what_comes_late_to_a_port_of_long_ago_is_said_when_that_is_closed() {
+    let server = socket();
+    let requests: Vec<String> = (0..70).map(|number| number.to_string()).collect();
+    let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
+    let recv = recv(&server, &[&["--stats"][..], &requests].concat());
+    let mut first = None;
+    for _ in &requests {
+        let (request, peer) = receive(&server);
+        // Always once more to the first, which is answered at once.
+        server.send_to(&request, peer).unwrap();
+        server.send_to(b"again", *first.get_or_insert(peer)).unwrap();
+    }
+    let finished = recv.finish();
+    assert_eq!(finished.text().lines().count(), 70);
+    assert!((64..70).contains(&number_after(&finished.err, ", late ")), "{}", finished.err);
+}
+
+#[test]
+fn a_reply_of_a_stranger_is_no_answer_but_is_said() {
+    for arguments in [&[][..], &["--bind", "127.0.0.1:0"]] {
+        let (server, stranger) = (socket(), socket());
+        let recv = recv(&server, &[arguments, &["-w", "200ms", "--stats", "hi"]].concat());
+        let (_, peer) = receive(&server);
+        stranger.send_to(b"odd", peer).unwrap();
+        let finished = recv.finish();
+        assert_eq!((finished.code(), finished.text()), (Some(3), ""));
+        let said = format!(
+            "{} did not answer message 1 within 200ms; {} did, which --from-anyone takes\n",
+            at(&server),
+            at(&stranger)
+        );
+        assert!(finished.err.contains(&said), "{}", finished.err);
+        assert!(finished.err.contains("received 0 (0 bytes)"), "{}", finished.err);
+        assert_eq!(number_after(&finished.err, "from others "), 1);
+    }
+}
+
+#[test]
+fn a_stranger_is_remembered_through_all_attempts() {
+    let (server, stranger) = (socket(), socket());
+    let recv = recv(&server, &["-w", "200ms", "--retry", "1", "hi"]);
+    let (_, peer) = receive(&server);
+    stranger.send_to(b"odd", peer).unwrap();
+    let said = format!("asked 2 times; {} did, which --from-anyone takes", at(&stranger));
+    let finished = recv.finish();
+    assert!(finished.err.contains(&said), "{}", finished.err);
+}
+
+#[test]
+fn what_comes_between_requests_is_told_by_who_it_is_from() {
+    let (server, stranger, denied) = (socket(), socket(), UdpSocket::bind("127.0.0.3:0").unwrap());
+    let mut recv = recv(&server, &["--bind", "127.0.0.1:0", "--deny", "127.0.0.3", "--stats"]);
+    recv.type_line("one");
+    let (_, peer) = receive(&server);
+    server.send_to(b"to one", peer).unwrap();
+    assert_eq!(recv.line(), "to one");
+    for other in [&server, &server, &stranger, &denied] {
+        other.send_to(b"between", peer).unwrap();
+    }
+    recv.type_line("two");
+    receive(&server);
+    server.send_to(b"to two", peer).unwrap();
+    assert_eq!(recv.line(), "to two");
+    let finished = recv.finish();
+    let said = format!("left out 2 late or doubled replies from {}\n", at(&server));
+    assert!(finished.err.contains(&said), "{}", finished.err);
+    assert!(
+        finished.err.contains(&format!("left out a datagram from {}, who was not asked\n", at(&stranger)))
+    );
+    let numbers = ["denied ", "late ", "from others "].map(|words| number_after(&finished.err, words));
+    assert_eq!(numbers, [1, 2, 1]);
+}
+
+#[test]
+fn a_stranger_does_not_keep_the_reply_from_being_heard() {
+    let (server, stranger) = (socket(), socket());
+    let recv = recv(&server, &["-p", "hi"]);
+    let (_, peer) = receive(&server);
+    stranger.send_to(b"odd", peer).unwrap();
+    server.send_to(b"good", peer).unwrap();
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), &*format!("{}\tgood\n", at(&server))));
+}
+
+#[test]
+fn from_anyone_is_from_a_stranger_as_well_and_refusals_are_still_told() {
+    let (server, stranger) = (socket(), socket());
+    let recv = recv(&server, &["-p", "--from-anyone", "hi"]);
+    let (_, peer) = receive(&server);
+    stranger.send_to(b"odd", peer).unwrap();
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), &*format!("{}\todd\n", at(&stranger))));
+    tool("udp-recv").args([&deserted(), "--from-anyone", "-w", "1h", "hi"]).assert().code(4);
+}
+
+#[test]
+fn all_replies_within_a_time_are_collected() {
+    let (server, others) = (socket(), [socket(), socket()]);
+    let recv = recv(&server, &["--collect", "500ms", "--stats", "who"]);
+    let (_, peer) = receive(&server);
+    for (number, other) in others.iter().chain([&server]).enumerate() {
+        other.send_to(format!("{number}").as_bytes(), peer).unwrap();
+    }
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "0\n1\n2\n"));
+    assert!(finished.err.contains("asked 1, answered 1, lost 0 (0.0 %); sent 1"), "{}", finished.err);
+    let finished = recv_nothing(&socket(), &["--collect", "50ms", "who"]);
+    assert_eq!(finished, (Some(3), String::new()));
+    tool("udp-recv").args([&deserted(), "--collect", "50ms", "hi"]).assert().code(4);
+}
+
+fn recv_nothing(server: &UdpSocket, arguments: &[&str]) -> (Option<i32>, String) {
+    let finished = recv(server, arguments).finish();
+    (finished.code(), finished.text().to_owned())
+}
+
+#[test]
+fn a_reply_that_is_cut_is_an_answer_but_to_the_strict() {
+    let server = echo();
+    for (strict, status) in [(&[][..], 0), (&["--strict"], 1)] {
+        tool("udp-recv")
+            .args([&server, "--max-size", "2", "hello"])
+            .args(strict)
+            .assert()
+            .code(status)
+            .stdout("he\n")
+            .stderr("udp-recv: datagrams lost: 1 longer than --max-size and cut\n");
+    }
+}
+
+#[test]
+fn requests_are_repeated_with_an_interval_and_the_round_trips_are_told() {
+    let start = Instant::now();
+    let assert = tool("udp-recv")
+        .args([&echo(), "--repeat", "5", "--interval", "20ms", "--stats", "a", "b"])
+        .assert()
+        .success()
+        .stdout("a\nb\n".repeat(5));
+    assert!(start.elapsed() >= Duration::from_millis(20 * 9));
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert!(
+        said.starts_with("udp-recv: asked 10, answered 10, lost 0 (0.0 %); sent 10 (10 bytes)"),
+        "{said}"
+    );
+    let line = said.lines().nth(1).unwrap();
+    let times: Vec<f64> = ["min ", "p50 ", "p90 ", "p99 ", "max "]
+        .iter()
+        .map(|name| {
+            let (_, rest) = line.split_once(name).unwrap_or_else(|| panic!("{line}"));
+            rest.split([',', ' ']).next().unwrap().parse().unwrap()
+        })
+        .collect();
+    assert!(line.starts_with("udp-recv: round trip min ") && line.ends_with(" ms"), "{line}");
+    assert!(times.is_sorted() && times[0] > 0.0, "{times:?}");
+    assert!(said.lines().count() == 2, "a picture is for a terminal: {said}");
+}
+
+#[test]
+fn the_input_is_repeated_as_well() {
+    tool("udp-recv")
+        .args([&echo(), "--repeat", "2"])
+        .write_stdin("a\nb\n")
+        .assert()
+        .success()
+        .stdout("a\nb\na\nb\n");
+}
+
+#[test]
+fn an_interrupted_run_tells_the_round_trips_until_then() {
+    let mut recv = Running::start(
+        path("udp-recv"),
+        &[&echo(), "--repeat", "1000000", "--interval", "1ms", "--stats", "hi"],
+    );
+    assert_eq!([recv.line(), recv.line()], ["hi", "hi"]);
+    let finished = recv.ended_by(Signal::SIGINT);
+    assert_eq!(finished.signal(), Some(Signal::SIGINT as i32));
+    assert!(number_after(&finished.err, "answered ") >= 2);
+    assert!(finished.err.contains("udp-recv: round trip min "), "{}", finished.err);
+}
+
+#[test]
+fn a_terminal_gets_a_picture_of_the_round_trips() {
+    let terminal = openpty(None, None).unwrap();
+    let mut command = Command::new(path("udp-recv"));
+    command.args([&echo(), "--repeat", "50", "--stats", "hi"]).stdout(Stdio::null()).stdin(Stdio::null());
+    let status = command.stderr(terminal.slave).status().unwrap();
+    drop(command);
+    assert!(status.success());
+    let mut shown = Vec::new();
+    // The terminal is at its end when nobody has it open any more, which is an error of its own.
+    let _ = File::from(terminal.master).read_to_end(&mut shown);
+    let shown = String::from_utf8(shown).unwrap();
+    let bars: Vec<&str> = shown.lines().skip(2).collect();
+    let counts: u64 =
+        bars.iter().map(|bar| bar.trim_end().rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
+    assert_eq!(counts, 50, "{shown}");
+    assert!(bars.iter().all(|bar| bar.starts_with("udp-recv: below ") && bar.len() < 80), "{shown}");
+    assert!(bars.iter().any(|bar| bar.contains(&"#".repeat(40))), "{shown}");
+}
+
+#[test]
+fn json_tells_the_round_trip_of_each_reply() {
+    let server = socket();
+    let recv = recv(&server, &["-f", "json", "{\"text\":\"hi\"}"]);
+    let (_, peer) = receive(&server);
+    // Whatever it takes to come here is a part of it.
+    server.send_to(b"reply", peer).unwrap();
+    let finished = recv.finish();
+    let rtt = finished.text().split_once("\"rtt\":").unwrap().1.split_once(',').unwrap().0;
+    assert!((0.0..30.0).contains(&rtt.parse::<f64>().unwrap()) && rtt.len() == "0.000000000".len(), "{rtt}");
+    // What nobody has asked for has none.
+    let (waiting, address) = Running::listening("udp-recv", &["--bind", "127.0.0.1:0", "-f", "json"]);
+    socket().send_to(b"hi", address).unwrap();
+    assert!(!waiting.finish().text().contains("rtt"));
+}
+
+#[test]
+fn what_is_for_requests_is_refused_where_nothing_is_asked() {
+    for (arguments, words) in [
+        (&[":0", "--retry", "1"][..], "--retry is for requests, and :0 waits on this machine"),
+        (&[":0", "--collect", "1s"], "--collect is for requests"),
+        (&[":0", "--from-anyone"], "--from-anyone is for requests"),
+        (&["--bind", ":0", "--repeat", "2"], "--repeat is for requests"),
+        (&[":0", "--interval", "1s"], "--interval is for requests"),
+        (&["127.0.0.1:9", "--collect", "1s", "-w", "1s"], "cannot be used with"),
+        (&["127.0.0.1:9", "--retry", "0"], "write a whole number from 1"),
+        (&["127.0.0.1:9", "--repeat", "x"], "write a whole number from 1"),
+        (&["127.0.0.1:9", "--interval", "0"], "it is no time at all"),
+        (&["127.0.0.1:9", "--collect", "soon"], "it is not a length of time"),
+    ] {
+        let assert = tool("udp-recv").args(arguments).assert().code(2);
+        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert!(said.contains(words), "{said}");
+    }
+}

@@ -1,0 +1,303 @@
+//! How `udp-listen` tells others that it is ready, and how it ends with the COMMAND that it runs.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, pipe};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Command, Stdio};
+
+use common::{DEADLINE, Running, directory, path, path_with_tools, socket, tool};
+use nix::sys::signal::Signal;
+
+/// A shell that finds our tools.
+fn shell(script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).env("PATH", path_with_tools());
+    shell
+}
+
+/// The processes that have `NAME=value` in their environment.
+fn processes_with(name: &str, value: &str) -> Vec<String> {
+    let wanted = format!("{name}={value}");
+    let has = |pid: &str| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    let names = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()) && has(pid)).collect()
+}
+
+#[test]
+fn a_file_has_the_address_while_it_listens() {
+    let directory = directory("ready-file");
+    let file = directory.path().join("address");
+    for ending in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        // What an earlier run has left is replaced.
+        fs::write(&file, "old").unwrap();
+        let arguments = ["127.0.0.1:0", "--ready-file", file.to_str().unwrap()];
+        let (listen, address) = Running::listening("udp-listen", &arguments);
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("{address}\n"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        listen.ended_by(ending);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_file_is_removed_however_a_run_ends() {
+    let directory = directory("ready-file-ends");
+    for (arguments, command, status) in [
+        (&["-n", "1"][..], "udp-send $(cat address) hi", 0),
+        (&["-w", "20ms"], ":", 3),
+        (&[], "test -s address && exit 9", 9),
+        (&[], "no-such-program", 127),
+    ] {
+        let mut listen = tool("udp-listen");
+        listen.current_dir(directory.path()).env("PATH", path_with_tools());
+        listen.args([":0", "-q", "--ready-file", "address"]).args(arguments);
+        listen.args(["--", "sh", "-c", command]).assert().code(status);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "{command}");
+    }
+}
+
+#[test]
+fn a_file_that_another_has_put_there_stays() {
+    let directory = directory("ready-file-stays");
+    let file = directory.path().join("address");
+    let arguments = ["127.0.0.1:0", "--ready-file", file.to_str().unwrap()];
+    let (first, _) = Running::listening("udp-listen", &arguments);
+    let (_second, address) = Running::listening("udp-listen", &arguments);
+    first.ended_by(Signal::SIGTERM);
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{address}\n"));
+}
+
+#[test]
+fn a_descriptor_gets_the_address_and_is_closed() {
+    let directory = directory("ready-fd");
+    assert!(Command::new("mkfifo").arg("fifo").current_dir(directory.path()).status().unwrap().success());
+    // The second read waits for the end: for the last who has the descriptor open.
+    let script = "udp-listen :0 -q -n 1 --ready-fd 3 -- tail -f /dev/null 3> fifo &
+        { read -r address; read -r more || echo end of $address; } < fifo; udp-send $address hi; wait";
+    let finished = Running::spawn(shell(script).current_dir(directory.path())).finish();
+    let (first, second) = finished.text().split_once('\n').unwrap();
+    assert!(first.starts_with("end of 127.0.0.1:") && second == "hi\n", "{first} {second}");
+}
+
+#[test]
+fn a_descriptor_may_be_a_socket() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut listen = at_3(&theirs, &[path("udp-listen"), "127.0.0.1:0", "--ready-fd", "3"]);
+    drop(theirs);
+    let mut line = String::new();
+    BufReader::new(ours).read_line(&mut line).unwrap();
+    assert_eq!(line, format!("{}\n", listen.await_listening()));
+}
+
+#[test]
+fn what_cannot_be_told_is_an_error_before_anything_is_bound() {
+    for (arguments, words, status) in [
+        (&["--ready-fd", "999"][..], "cannot write the address to descriptor 999: nothing is open there", 1),
+        (&["--ready-fd", "1"], "write one from 3 up", 2),
+        (&["--ready-fd", "x"], "write one from 3 up", 2),
+        (&["--ready-file", "/"], "cannot write the address to /: it is there and no regular file", 1),
+        (&["--ready-file", "/dev/null"], "it is there and no regular file; --ready-fd writes", 1),
+        (&["--ready-file", "/no/such"], "cannot write the address to /no/such: no such file", 1),
+        (&["--ready-file", ""], "a value is required", 2),
+    ] {
+        let assert = tool("udp-listen").arg(":0").args(arguments).assert().code(status);
+        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert!(said.contains(words) && !said.contains("listening"), "{said}");
+    }
+}
+
+#[test]
+fn systemd_is_told_where_and_the_command_is_not_told_of_systemd() {
+    let directory = directory("notify");
+    let by_path = directory.path().join("notify");
+    let name = format!("udp-tools-{}", std::process::id());
+    let abstract_name = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    for (notified, told) in [
+        (UnixDatagram::bind(&by_path).unwrap(), by_path.to_str().unwrap().to_owned()),
+        (UnixDatagram::bind_addr(&abstract_name).unwrap(), format!("@{name}")),
+    ] {
+        notified.set_read_timeout(Some(DEADLINE)).unwrap();
+        let script = "echo \"$NOTIFY_SOCKET.$LISTEN_FDS.$LISTEN_PID.\" >&2; exec tail -f /dev/null";
+        let mut command = Command::new(path("udp-listen"));
+        command.args(["127.0.0.1:0", "--", "sh", "-c", script]).env("NOTIFY_SOCKET", told);
+        let mut listen = Running::spawn(&mut command);
+        let address = listen.await_listening();
+        let mut message = [0; 200];
+        let size = notified.recv(&mut message).unwrap();
+        assert_eq!(
+            std::str::from_utf8(&message[..size]).unwrap().trim_end(),
+            format!("READY=1\nSTATUS=listening on {address}")
+        );
+        listen.err_line_with("...");
+    }
+}
+
+#[test]
+fn a_socket_that_systemd_has_bound_is_listened_on() {
+    let bound = socket();
+    let address: SocketAddr = bound.local_addr().unwrap();
+    let mut listen = passing(&bound, "1", &[path("udp-listen"), "-n", "1"]);
+    assert_eq!(listen.await_listening(), address);
+    socket().send_to(b"hi", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "hi\n"));
+}
+
+#[test]
+fn what_is_no_one_socket_of_udp_is_refused() {
+    let bound = socket();
+    let directory = directory("passed");
+    let stream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let local = UnixDatagram::bind(directory.path().join("socket")).unwrap();
+    let listen = [path("udp-listen")];
+    for (listen, words) in [
+        (passing(&bound, "2", &listen), "cannot listen on 2 sockets: systemd has passed so many"),
+        (passing(&stream, "1", &listen), "cannot listen on what systemd has passed: it is no UDP socket"),
+        (passing(&local, "1", &listen), "cannot listen on what systemd has passed: it is no UDP socket"),
+        (passing(&fs::File::open("/dev/null").unwrap(), "1", &listen), "it is no UDP socket"),
+    ] {
+        let finished = listen.finish();
+        assert_eq!(finished.code(), Some(1));
+        assert!(finished.err.contains(words), "{}", finished.err);
+    }
+    let mut other = Command::new(path("udp-listen"));
+    let finished = Running::spawn(other.env("LISTEN_FDS", "1").env("LISTEN_PID", "1")).finish();
+    assert_eq!(finished.code(), Some(1));
+    assert!(
+        finished.err.contains("systemd has passed no socket, and there is no ENDPOINT"),
+        "{}",
+        finished.err
+    );
+    tool("udp-listen").assert().code(2);
+}
+
+/// Does what systemd does: runs `words` with `socket` as descriptor 3, and says that there are so many.
+fn passing(socket: &impl AsFd, number: &str, words: &[&str]) -> Running {
+    let script = format!("LISTEN_FDS={number} LISTEN_PID=$$ exec \"$@\"");
+    at_3(socket, &[&["sh", "-c", &script, "sh"], words].concat())
+}
+
+/// Runs `words` with `file` as descriptor 3.
+fn at_3(file: &impl AsFd, words: &[&str]) -> Running {
+    let copy = file.as_fd().try_clone_to_owned().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec 3<&0 < /dev/null; exec \"$@\"", "sh"]).args(words);
+    Running::spawn_with(&mut command, copy, Stdio::piped())
+}
+
+#[test]
+fn whatever_ends_a_run_first_decides_and_nothing_of_the_command_stays() {
+    let endless = "tail -f /dev/null";
+    for (number, (arguments, command, status, out)) in [
+        // The command first, then a bound; and the other way round.
+        (&["-n", "1", "-w", "1h"][..], "udp-send $UDP_ADDR a".to_owned(), 0, "a\n"),
+        (&["-n", "1", "-w", "1h"], format!("udp-send $UDP_ADDR a; {endless}"), 0, "a\n"),
+        (&["-n", "1", "-w", "1h"], "udp-send $UDP_ADDR a; exit 5".to_owned(), 5, "a\n"),
+        (&["-n", "2", "-w", "1h"], "udp-send $UDP_ADDR a; exit 5".to_owned(), 5, "a\n"),
+        (&["-n", "2", "-w", "200ms"], "udp-send $UDP_ADDR a".to_owned(), 3, "a\n"),
+        (&["-n", "2", "-w", "200ms"], format!("udp-send $UDP_ADDR a; {endless}"), 3, "a\n"),
+        (&["--idle", "200ms"], format!("udp-send $UDP_ADDR a; {endless}"), 0, "a\n"),
+        (&["--idle", "200ms"], endless.to_owned(), 3, ""),
+        (&["--idle", "1h"], "udp-send $UDP_ADDR a; exit 5".to_owned(), 5, "a\n"),
+        (&["--until", "b"], "udp-send $UDP_ADDR a b c".to_owned(), 0, "a\nb\n"),
+        (&["--until", "b"], format!("udp-send $UDP_ADDR a b c; {endless}"), 0, "a\nb\n"),
+        (&["--until", "b"], "udp-send $UDP_ADDR a b c; exit 5".to_owned(), 5, "a\nb\n"),
+        (&["--until", "x"], "udp-send $UDP_ADDR a b".to_owned(), 3, "a\nb\n"),
+        (&["--until", "x", "-w", "200ms"], format!("udp-send $UDP_ADDR a; {endless}"), 3, "a\n"),
+        (&["--until", "x", "-n", "2"], format!("udp-send $UDP_ADDR a b c; {endless}"), 3, "a\nb\n"),
+        (&["--until", "b", "-n", "2"], format!("udp-send $UDP_ADDR a b c; {endless}"), 0, "a\nb\n"),
+        (&["--reject", "b", "-n", "3"], format!("udp-send $UDP_ADDR a b c; {endless}"), 1, "a\nb\n"),
+        (&["--reject", "x", "-n", "2"], format!("udp-send $UDP_ADDR a b; {endless}"), 0, "a\nb\n"),
+        (&["--reject", "x"], "udp-send $UDP_ADDR a".to_owned(), 0, "a\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mark = format!("{}-{number}", std::process::id());
+        let mut listen = tool("udp-listen");
+        listen.args([":0", "-q"]).args(arguments).args(["--", "sh", "-c", &command]);
+        let listen = listen.env("PATH", path_with_tools()).env("UDP_TOOLS_TEST", &mark);
+        listen.assert().code(status).stdout(out);
+        assert_eq!(processes_with("UDP_TOOLS_TEST", &mark), [""; 0], "{arguments:?} {command}");
+    }
+}
+
+#[test]
+fn a_child_that_does_not_want_to_end_is_ended_with_its_command() {
+    let mark = format!("{}-stubborn", std::process::id());
+    // The command ends when it is told to, and what it has started does not.
+    let stubborn = "sh -c 'trap \"\" TERM INT HUP; echo up >&2; while :; do tail -f /dev/null; done' & wait";
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let mut command = Command::new(path("udp-listen"));
+        command.args([":0", "--", "sh", "-c", stubborn]).env("UDP_TOOLS_TEST", &mark);
+        let mut listen = Running::spawn(&mut command);
+        listen.err_line_with("up");
+        assert_eq!(listen.ended_by(signal).signal(), Some(signal as i32));
+        assert_eq!(processes_with("UDP_TOOLS_TEST", &mark), [""; 0]);
+    }
+}
+
+#[test]
+fn a_command_is_told_by_the_signal_that_ends_us_and_may_end_in_its_own_way() {
+    for (signal, name) in [(Signal::SIGINT, "INT"), (Signal::SIGHUP, "HUP"), (Signal::SIGTERM, "TERM")] {
+        let script =
+            format!("trap 'echo ended by {name}; exit' {name}; echo up; while :; do sleep 0.01; done");
+        let mut listen = Running::start(path("udp-listen"), &[":0", "--", "sh", "-c", &script]);
+        listen.err_line_with("up");
+        let finished = listen.ended_by(signal);
+        assert!(finished.err.contains(&format!("ended by {name}\n")), "{}", finished.err);
+    }
+}
+
+#[test]
+fn a_command_that_is_stopped_is_ended_all_the_same() {
+    let mut listen = Running::start(path("udp-listen"), &[":0", "--", "sh", "-c", "echo up; kill -STOP $$"]);
+    listen.err_line_with("up");
+    assert_eq!(listen.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
+}
+
+#[test]
+fn what_a_command_prints_never_stands_among_the_datagrams() {
+    let (mut reader, writer) = pipe().unwrap();
+    let script = "for i in 1 2 3; do echo out; echo err >&2; udp-send $UDP_ADDR datagram; done";
+    let mut command = Command::new(path("udp-listen"));
+    command.args([":0", "-n", "3", "--", "sh", "-c", script]).env("PATH", path_with_tools());
+    let finished = Running::spawn_into(&mut command, writer);
+    drop(command);
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed).unwrap();
+    assert_eq!(printed, "datagram\n".repeat(3));
+    let said = finished.finish().err;
+    assert_eq!((said.matches("out\n").count(), said.matches("err\n").count()), (3, 3), "{said}");
+}
+
+#[test]
+fn a_thousand_runs_in_a_row_leave_nothing_behind() {
+    let directory = directory("thousand");
+    let mark = format!("{}-thousand", std::process::id());
+    for run in 1..=1000 {
+        let mut listen = tool("udp-listen");
+        listen.args([":0", "-n", "1", "-w", "5s", "--", "sh", "-c", "echo hi | udp-send $UDP_ADDR"]);
+        let assert = listen
+            .current_dir(directory.path())
+            .env("PATH", path_with_tools())
+            .env("TMPDIR", directory.path())
+            .env("UDP_TOOLS_TEST", &mark)
+            .assert();
+        assert!(assert.get_output().status.success(), "run {run}: {:?}", assert.get_output());
+        assert_eq!(assert.get_output().stdout, b"hi\n", "run {run}");
+    }
+    assert_eq!(processes_with("UDP_TOOLS_TEST", &mark), [""; 0]);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
