@@ -208,7 +208,7 @@ fn what_comes_between_requests_is_told_by_who_it_is_from() {
     assert!(
         finished.err.contains(&format!("left out a datagram from {}, who was not asked\n", at(&stranger)))
     );
-    let numbers = ["denied ", "late ", "from others "].map(|words| number_after(&finished.err, words));
+    let numbers = [", denied ", ", late ", ", from others "].map(|words| number_after(&finished.err, words));
     assert_eq!(numbers, [1, 2, 1]);
 }
 

@@ -1,0 +1,185 @@
+//! Which datagrams settle a run of `udp-listen`, and who is heard at all.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::net::{SocketAddr, UdpSocket};
+
+use common::{Finished, Running, at, number_after, receive, socket, tool};
+
+/// Runs `udp-listen` with `arguments` while `payloads` are sent to it.
+fn listen(arguments: &[&str], payloads: &[&[u8]]) -> (Finished, UdpSocket) {
+    let (listen, address) = Running::listening("udp-listen", &[&["127.0.0.1:0"], arguments].concat());
+    let sender = socket();
+    // All of it is there before any of it is looked at.
+    listen.stop();
+    for payload in payloads {
+        sender.send_to(payload, address).unwrap();
+    }
+    (listen.ended_by(nix::sys::signal::Signal::SIGCONT), sender)
+}
+
+#[test]
+fn the_first_match_ends_it_well_and_is_the_last_that_is_printed() {
+    let (finished, _) = listen(&["--until", "^up$", "--stats"], &[b"down", b"up\r\n", b"up", b"after"]);
+    assert_eq!((finished.code(), finished.text()), (Some(0), "down\nup\r\n"));
+    assert!(finished.err.contains("received 2 (8 bytes)"), "{}", finished.err);
+}
+
+#[test]
+fn the_first_that_must_not_come_ends_it_badly_and_is_named() {
+    let (finished, sender) =
+        listen(&["--reject", "(?i)error", "--until", "x"], &[b"ok", b"ERROR: \x1b[2J", b"x"]);
+    assert_eq!((finished.code(), finished.text()), (Some(1), "ok\nERROR: \x1b[2J\n"));
+    let said = "udp-listen: datagram 2 matches --reject (?i)error: 'ERROR: \\x1b[2J' from";
+    assert_eq!(finished.err, format!("{said} {}\n", at(&sender)));
+}
+
+#[test]
+fn what_must_not_come_goes_before_what_is_waited_for() {
+    assert_eq!(listen(&["--reject", "a", "--until", "a"], &[b"a"]).0.code(), Some(1));
+}
+
+#[test]
+fn without_a_match_it_is_silence_and_what_came_last_is_said() {
+    for bound in [&["-n", "2"][..], &["-w", "200ms"], &["--idle", "100ms"]] {
+        let (finished, sender) =
+            listen(&[&["--until", "^up$"], bound].concat(), &[b"one", b"still starting\n"]);
+        assert_eq!((finished.code(), finished.text()), (Some(3), "one\nstill starting\n"));
+        let (said, last) = finished.err.split_once("; ").unwrap();
+        assert!(said.starts_with("udp-listen: none of 2 datagrams that came to 127.0.0.1:"), "{said}");
+        assert!(said.ends_with(" matches --until ^up$"), "{said}");
+        assert_eq!(last, format!("the last was 'still starting' from {}\n", at(&sender)));
+    }
+    let (finished, _) = listen(&["--until", "x", "-w", "50ms"], &[]);
+    assert_eq!(finished.code(), Some(3));
+    assert!(finished.err.starts_with("udp-listen: no datagram came to "), "{}", finished.err);
+    tool("udp-listen").args([":0", "-q", "--until", "x", "-w", "50ms"]).assert().code(3).stderr("");
+}
+
+#[test]
+fn a_text_is_judged_in_its_charset_and_whatever_the_format() {
+    let chinese = b"\xc4\xe3\xba\xc3\n";
+    assert_eq!(listen(&["-e", "gbk", "--until", "^你好$", "-n", "1"], &[chinese]).0.code(), Some(0));
+    assert_eq!(listen(&["--until", "你好", "-n", "1"], &[chinese]).0.code(), Some(3));
+    for format in ["hex", "json", "base64", "framed", "pcap", "raw", "nul", "escaped"] {
+        let (finished, _) = listen(&["-f", format, "--until", "^ok$", "-n", "1"], &[b"ok"]);
+        assert_eq!(finished.code(), Some(0), "{format}");
+    }
+}
+
+#[test]
+fn a_match_is_answered() {
+    let (finished, sender) = listen(&["--until", "b", "--echo"], &[b"a", b"b", b"c"]);
+    assert_eq!(finished.code(), Some(0));
+    assert_eq!([receive(&sender).0, receive(&sender).0], [b"a", b"b"]);
+}
+
+#[test]
+fn a_pattern_that_is_none_is_a_usage_error() {
+    for option in ["--until", "--reject"] {
+        let assert = tool("udp-listen").args([":0", option, "a("]).assert().code(2);
+        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        let words = format!(
+            "invalid value 'a(' for '{option} <PATTERN>': it is no regular expression: unclosed group"
+        );
+        assert!(said.contains(&words), "{said}");
+    }
+}
+
+/// A socket at an address of the loopback.
+fn socket_at(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+    socket.set_read_timeout(Some(common::DEADLINE)).unwrap();
+    socket
+}
+
+#[test]
+fn only_who_is_allowed_and_not_denied_is_heard_and_answered() {
+    let arguments = [
+        ":0",
+        "--allow",
+        "127.0.0.0/30",
+        "--allow",
+        "::1",
+        "--deny",
+        "127.0.0.2",
+        "-n",
+        "3",
+        "--echo",
+        "--stats",
+    ];
+    let (listen, address) = Running::listening("udp-listen", &arguments);
+    let denied = [socket_at("127.0.0.2"), socket_at("127.0.0.4")];
+    for peer in denied.iter().chain(&denied) {
+        peer.send_to(b"denied", address).unwrap();
+    }
+    for peer in [socket_at("127.0.0.1"), socket_at("127.0.0.3")] {
+        peer.send_to(b"allowed", address).unwrap();
+        assert_eq!(receive(&peer).0, b"allowed");
+    }
+    let v6 = socket_at("::1");
+    v6.send_to(b"allowed", ("::1", address.port())).unwrap();
+    assert_eq!(receive(&v6).0, b"allowed");
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), &*"allowed\n".repeat(3)));
+    assert_eq!(number_after(&finished.err, ", denied "), 4);
+    assert!(finished.err.contains("datagrams lost: 4 denied by --allow or --deny\n"), "{}", finished.err);
+    // What was sent to them comes before the sentinel.
+    for peer in denied {
+        socket().send_to(b"sentinel", peer.local_addr().unwrap()).unwrap();
+        assert_eq!(receive(&peer).0, b"sentinel");
+    }
+}
+
+#[test]
+fn a_bundle_that_is_denied_is_counted_by_its_datagrams() {
+    let (listen, address) =
+        Running::listening("udp-listen", &["127.0.0.1:0", "--deny", "127.0.0.2", "-n", "1", "--stats"]);
+    tool("udp-send")
+        .args(["--bind", "127.0.0.2", &address.to_string()])
+        .write_stdin("same\n".repeat(50) + "end\n")
+        .assert()
+        .success();
+    socket().send_to(b"heard", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!(finished.text(), "heard\n");
+    assert_eq!(number_after(&finished.err, ", denied "), 51);
+}
+
+#[test]
+fn a_flood_of_denied_datagrams_keeps_no_bound_from_ending_it() {
+    let (listen, address) =
+        Running::listening("udp-listen", &["127.0.0.1:0", "--deny", "127.0.0.0/8", "-w", "300ms"]);
+    let mut flood = Running::start(
+        common::path("udp-send"),
+        &[&address.to_string(), "--repeat", "1000000000000", "-q", "flood", "of", "denied"],
+    );
+    assert_eq!(listen.finish().code(), Some(3));
+    flood.close_stdin();
+}
+
+#[test]
+fn udp_recv_and_udp_chat_hear_whom_they_may() {
+    let (recv, address) = Running::listening("udp-recv", &["--bind", "127.0.0.1:0", "--deny", "127.0.0.2"]);
+    let (denied, allowed) = (socket_at("127.0.0.2"), socket_at("127.0.0.1"));
+    denied.send_to(b"denied", address).unwrap();
+    allowed.send_to(b"allowed", address).unwrap();
+    assert_eq!(recv.finish().text(), "allowed\n");
+
+    let arguments = ["--bind", "127.0.0.1:0", "--allow", "127.0.0.1", "-n", "1"];
+    let (chat, address) = Running::listening("udp-chat", &arguments);
+    denied.send_to(b"denied", address).unwrap();
+    allowed.send_to(b"allowed", address).unwrap();
+    assert_eq!(chat.ended().text(), format!("{}\tallowed\n", at(&allowed)));
+}
+
+#[test]
+fn a_network_that_is_none_is_a_usage_error() {
+    for text in ["", "10.0.0.0/33", "host", "10.0.0.1:53", "::1/200"] {
+        let assert = tool("udp-listen").args([":0", &format!("--allow={text}")]).assert().code(2);
+        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert!(said.contains("--allow <CIDR>"), "{said}");
+    }
+}
