@@ -4,9 +4,12 @@
 
 mod common;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
-use common::{Running, directory, free_port, path_with_tools};
+use common::{Running, at, deserted, directory, free_port, path_with_tools, socket};
 
 /// Ports differ from run to run.
 fn without_ports(text: &str) -> String {
@@ -124,6 +127,70 @@ fn a_management_agent_answers_as_the_readme_shows() {
     server.args(["-f", "-Le", "-C", "-I", "-smux", "--rocommunity=public", "--sysName=printer.example.test"]);
     server.arg(format!("udp:127.0.0.1:{port}")).env("MIBS", "").env("SNMP_PERSISTENT_DIR", directory.path());
     run_beside(&mut server, port, "NET-SNMP version");
+}
+
+/// The steps of the workflow, in their order.
+fn steps() -> [String; 5] {
+    let readme = readme();
+    let (_, workflow) = readme.split_once("```yaml\n").unwrap();
+    let lines = workflow.split("```").next().unwrap().lines();
+    let steps: Vec<_> = lines.filter_map(|line| line.strip_prefix("- run: ")).map(str::to_owned).collect();
+    steps.try_into().unwrap()
+}
+
+/// The status of a step, as a runner of workflows runs it: in `directory`, with `port` as `$PORT`.
+fn status(step: &str, directory: &Path, port: &str) -> Option<i32> {
+    let mut shell = Command::new("sh");
+    shell.args(["-e", "-c", step]).env("PATH", path_with_tools()).env("PORT", port).current_dir(directory);
+    Running::spawn(&mut shell).finish().code()
+}
+
+/// Puts a program of one line where a step finds it.
+fn program(directory: &Path, name: &str, script: &str) {
+    let path = directory.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn the_steps_with_a_service_and_with_a_client_tell_good_from_bad() {
+    let directory = directory("workflow");
+    let [metric, .., mock] = steps();
+    for (script, expected) in [
+        ("udp-send $2 starting:1\\|c deploys:1\\|c; exec tail -f /dev/null", 0),
+        ("udp-send $2 deploys:1\\|c", 0),
+        ("udp-send $2 deploys:10\\|c", 3),
+        ("exit 9", 9),
+    ] {
+        program(directory.path(), "service", script);
+        assert_eq!(status(&metric, directory.path(), ""), Some(expected), "{script}");
+    }
+    for (script, expected) in [
+        ("test \"$(udp-recv $1 ping)\" = pong", 0),
+        ("test \"$(udp-recv $1 ping)\" = something", 1),
+        ("udp-recv -w 200ms 127.0.0.1:9 ping", 4),
+    ] {
+        program(directory.path(), "client", script);
+        assert_eq!(status(&mock, directory.path(), ""), Some(expected), "{script}");
+    }
+}
+
+#[test]
+fn the_steps_with_a_server_tell_an_answer_from_silence_and_from_a_closed_port() {
+    let directory = directory("steps");
+    let [_, answers, is_silent, is_closed, _] = steps();
+    let arguments = ["127.0.0.1:0", "--exec", "grep -x ping || :"];
+    let (_server, address) = Running::listening("udp-listen", &arguments);
+    let (silent, closed) = (socket(), deserted());
+    let port = |address: &str| address.rsplit(':').next().unwrap().to_owned();
+    let [server, silent, closed] = [port(&address.to_string()), port(&at(&silent)), port(&closed)];
+    let statuses = |step: &str| [&server, &silent, &closed].map(|port| status(step, directory.path(), port));
+    assert_eq!(statuses(&answers.replace("-w 1s", "-w 100ms")), [0, 3, 4].map(Some));
+    assert_eq!(status(&answers, directory.path(), &server), Some(0));
+    assert_eq!(statuses(&is_silent), [0, 0, 1].map(Some));
+    assert_eq!(statuses(&is_silent.replace("nonsense", "ping")), [1, 0, 1].map(Some));
+    assert_eq!(statuses(&is_closed.replace("udp-recv ", "udp-recv -w 100ms ")), [1, 1, 0].map(Some));
+    assert_eq!(status(&is_closed, directory.path(), &closed), Some(0));
 }
 
 #[test]
