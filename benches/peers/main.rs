@@ -25,6 +25,8 @@ use udp_tools::net::{Sender, portable};
 use udp_tools::signals::Signals;
 use udp_tools::tally::Tally;
 
+mod echo;
+
 const SEND: &str = env!("CARGO_BIN_EXE_udp-send");
 const RECV: &str = env!("CARGO_BIN_EXE_udp-recv");
 const LISTEN: &str = env!("CARGO_BIN_EXE_udp-listen");
@@ -51,6 +53,7 @@ while True:
 /// How much is done: a run that is to be believed, or one that only proves that it runs.
 struct Scale {
     rounds: usize,
+    echoing: Duration,
     datagrams: usize,
     requests: usize,
 }
@@ -72,9 +75,9 @@ struct Contestant<'c> {
 fn main() {
     let is_quick = std::env::args().any(|argument| argument == "--quick");
     let scale = if is_quick {
-        Scale { rounds: 1, datagrams: 20_000, requests: 5 }
+        Scale { rounds: 1, echoing: Duration::from_millis(200), datagrams: 20_000, requests: 5 }
     } else {
-        Scale { rounds: 5, datagrams: 1_000_000, requests: 200 }
+        Scale { rounds: 5, echoing: Duration::from_secs(5), datagrams: 1_000_000, requests: 200 }
     };
     let bench = Bench::prepare(scale);
     let signals = Signals::catch().unwrap();
@@ -94,6 +97,7 @@ fn main() {
     bench.replay();
     bench.slow_reader();
     bench.request_and_reply();
+    echo::run(bench.scale.echoing);
     bench.memory_and_size();
     fs::remove_dir_all(&bench.directory).unwrap();
 }
@@ -502,7 +506,7 @@ fn machine() -> String {
 /// The program of a C file beside this one, if there is a compiler.
 fn compile(name: &str, directory: &Path) -> Option<PathBuf> {
     let (source, program) =
-        (format!("{}/benches/{name}.c", env!("CARGO_MANIFEST_DIR")), directory.join(name));
+        (format!("{}/benches/peers/{name}.c", env!("CARGO_MANIFEST_DIR")), directory.join(name));
     let compiled = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(source).status();
     let is_there = compiled.is_ok_and(|status| status.success());
     if !is_there {

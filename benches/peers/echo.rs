@@ -1,0 +1,100 @@
+//! Many senders at a steady rate, all of them echoed: how many echoes are there, and is every loss counted?
+
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use udp_tools::net::linux::drops;
+
+use super::{LISTEN, await_read, listening, terminate};
+
+const SENDERS: usize = 1000;
+/// In datagrams a millisecond.
+const RATE: u128 = 200;
+/// Each step of the rate.
+const STEP: Duration = Duration::from_millis(1);
+/// How often the senders look for echoes: their buffers hold those of a second.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Sends for `time`, and prints what became of all.
+pub(super) fn run(time: Duration) {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let mut command = Command::new(LISTEN);
+    command.args(["127.0.0.1:0", "--echo", "--stats"]);
+    let mut listen = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let address = listening(&mut listen);
+    let senders: Vec<_> = (0..SENDERS).map(|_| sender(&address)).collect();
+    let is_over = AtomicBool::new(false);
+    let (sent, took, echoed) = thread::scope(|scope| {
+        let echoes = scope.spawn(|| {
+            let mut echoed = 0;
+            loop {
+                // What is there when all is over is looked for once more.
+                let is_last = is_over.load(Ordering::Relaxed);
+                echoed += senders.iter().map(take).sum::<usize>();
+                if is_last {
+                    return echoed;
+                }
+                thread::sleep(LOOK);
+            }
+        });
+        let start = Instant::now();
+        let sent = send(&senders, time);
+        let took = start.elapsed();
+        await_read(address.rsplit(':').next().unwrap().parse().unwrap());
+        // The echoes of what was read last are a matter of microseconds.
+        thread::sleep(LOOK);
+        is_over.store(true, Ordering::Relaxed);
+        (sent, took, echoes.join().unwrap())
+    });
+    let said = terminate(&mut listen);
+    let number = |words: &str| {
+        let rest =
+            said.split_once(words).unwrap_or_else(|| panic!("{said}")).1.trim_start_matches("at least ");
+        rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse::<usize>().unwrap()
+    };
+    let (received, dropped, answered) =
+        (number("received "), number("dropped by the kernel "), number("answered "));
+    let late: usize = senders.iter().map(|sender| drops(sender).unwrap() as usize).sum();
+    println!(
+        "{SENDERS} senders, {:.0} datagrams/s for {:.1} s, --echo: sent {sent}, received {received}, \
+         dropped by the kernel {dropped}, answered {answered}, echoes {echoed}, dropped at the senders {late}\n",
+        sent as f64 / took.as_secs_f64(),
+        took.as_secs_f64(),
+    );
+    assert_eq!(sent, received + dropped, "{said}");
+    assert_eq!(received, answered, "{said}");
+    assert_eq!(answered, echoed + late, "{said}");
+}
+
+fn sender(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(address).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+/// Sends from each in turn at the rate. Says how many were sent.
+fn send(senders: &[UdpSocket], time: Duration) -> usize {
+    let (start, mut sent) = (Instant::now(), 0);
+    let mut turns = senders.iter().cycle();
+    while start.elapsed() < time {
+        let due = start.elapsed().as_micros() * RATE / 1000;
+        for sender in turns.by_ref().take(usize::try_from(due).unwrap() - sent) {
+            sender.send(&[b'x'; 63]).unwrap();
+            sent += 1;
+        }
+        thread::sleep(STEP);
+    }
+    sent
+}
+
+/// How many echoes have come to a sender.
+fn take(sender: &UdpSocket) -> usize {
+    let mut echo = [0; 64];
+    std::iter::from_fn(|| sender.recv(&mut echo).ok()).count()
+}
