@@ -4,14 +4,14 @@
 //! UDP has no other way to tell replies apart. A user who names the port has one for all requests.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result};
 
-use crate::batch::{Batch, Datagram, Envelope};
-use crate::endpoint::Endpoint;
-use crate::net::{IcmpErrors, Receiver, Sender, Unsent};
-use crate::signals::Signals;
+use crate::batch::{Batch, Envelope};
+use crate::endpoint::{Endpoint, canonical};
+use crate::net::{IcmpErrors, Receiver};
 use crate::socket::{self, Options};
 use crate::tally::Tally;
 
@@ -24,28 +24,25 @@ pub struct Ports {
     peer: SocketAddr,
     source: SocketAddr,
     options: Options,
-    /// Whether only the peer is heard at all, where the system does not tell us of others.
+    /// Whether only the peer is heard at all, where the system does not tell of refusals otherwise.
     is_connected: bool,
-    /// The port that is used for all requests, while none is asked.
-    one: Option<UdpSocket>,
+    /// Whether all requests are asked from one port.
     has_one: bool,
+    /// That port, while nothing is asked from it.
+    one: Option<UdpSocket>,
     earlier: VecDeque<UdpSocket>,
 }
 
-/// A port while a request is asked from it.
+/// What is heard at a port.
 #[derive(Debug)]
-pub struct Port<'p> {
-    /// To be waited for.
-    pub socket: &'p UdpSocket,
+pub struct Ear<'p> {
     peer: SocketAddr,
-    is_connected: bool,
-    sender: Sender<'p>,
     receiver: Receiver<'p>,
     icmp: Option<IcmpErrors<'p>>,
 }
 
 impl Ports {
-    /// Ports to ask `there` from, at `here` if it is given. Replies from others are heard if `from_anyone`.
+    /// Ports to ask `there` from, at `here` if it is given. Replies from others are wanted if `from_anyone`.
     pub fn new(
         there: &Endpoint,
         here: Option<&Endpoint>,
@@ -53,8 +50,8 @@ impl Ports {
         from_anyone: bool,
     ) -> Result<Self> {
         // It chooses the address that can be reached, if there are several.
-        let peer =
-            socket::connect(there, here, options)?.peer_addr().context("cannot ask a socket for its peer")?;
+        let chosen = socket::connect(there, here, options)?;
+        let peer = chosen.peer_addr().context("cannot ask a socket for its peer")?;
         let sources = here.map(|here| here.addresses_here(options.family)).transpose()?.unwrap_or_default();
         let source = sources.into_iter().find(|source| source.is_ipv4() == peer.is_ipv4());
         let source = source.unwrap_or_else(|| match peer {
@@ -63,7 +60,19 @@ impl Ports {
         });
         let has_one = here.is_some_and(Endpoint::names_port);
         let is_connected = !cfg!(target_os = "linux") && !from_anyone;
-        Ok(Self { peer, source, options, is_connected, one: None, has_one, earlier: VecDeque::new() })
+        Ok(Self { peer, source, options, is_connected, has_one, one: None, earlier: VecDeque::new() })
+    }
+
+    /// Whether all requests are asked from one port.
+    #[must_use]
+    pub fn has_one(&self) -> bool {
+        self.has_one
+    }
+
+    /// What stands on a request.
+    #[must_use]
+    pub fn envelope(&self) -> Envelope {
+        Envelope { peer: (!self.is_connected).then_some(self.peer), ..Envelope::default() }
     }
 
     /// A socket for the next request.
@@ -71,27 +80,31 @@ impl Ports {
         if let Some(one) = self.one.take() {
             return Ok(one);
         }
-        let socket = socket::open(self.source, self.options)?;
-        if self.has_one {
-            // From now on port 0 is the one that the system has chosen.
-            self.source = socket.local_addr().context("cannot ask a socket for its address")?;
+        let mut socket = socket::open(self.source, self.options)?;
+        if !self.has_one && socket::local_address(&socket)?.port() == self.peer.port() {
+            // On this machine a request would answer itself. While this one is open, the next is another.
+            socket = socket::open(self.source, self.options)?;
         }
         if self.is_connected {
             socket.connect(self.peer).context("cannot connect a socket")?;
+        } else {
+            IcmpErrors::of(&socket).context("cannot watch for ICMP errors")?;
         }
         Ok(socket)
     }
 
-    /// A port on `socket`, which `receiver` hears.
-    pub fn port<'p>(
-        &self,
-        socket: &'p UdpSocket,
-        receiver: Receiver<'p>,
-        signals: &'p Signals,
-    ) -> Result<Port<'p>> {
-        let icmp = if self.is_connected { None } else { IcmpErrors::of(socket)? };
-        let sender = Sender::new(socket, signals)?;
-        Ok(Port { socket, peer: self.peer, is_connected: self.is_connected, sender, receiver, icmp })
+    /// What is heard at `socket` by `receiver`.
+    #[must_use]
+    pub fn ear<'p>(&self, socket: &'p UdpSocket, receiver: Receiver<'p>) -> Ear<'p> {
+        let icmp = if self.is_connected { None } else { IcmpErrors::kept_for(socket) };
+        Ear { peer: self.peer, receiver, icmp }
+    }
+
+    /// Whoever else sends to `socket` is not heard any more: one has been, and no flood of them is to keep
+    /// the reply from being heard.
+    pub fn hear_no_other(&self, socket: &UdpSocket) {
+        // Where this fails they are heard, and left out.
+        let _ = socket.connect(self.peer);
     }
 
     /// The request of `socket` is over. Gives back the socket that is closed in its place, if one is: what
@@ -102,7 +115,12 @@ impl Ports {
             return None;
         }
         self.earlier.push_back(socket);
-        if self.earlier.len() > EARLIER { self.earlier.pop_front() } else { None }
+        if self.earlier.len() > EARLIER { self.close_oldest() } else { None }
+    }
+
+    /// Closes the port that has been open for longest, so that there is room for another.
+    pub fn close_oldest(&mut self) -> Option<UdpSocket> {
+        self.earlier.pop_front()
     }
 
     /// The port of the last request, where the next has another.
@@ -117,32 +135,27 @@ impl Ports {
     }
 }
 
-impl Port<'_> {
-    /// Sends a request. Says whether it went out: if not, a signal has come.
-    pub fn send(&mut self, request: Datagram<'_>, tally: &mut Tally) -> Result<bool, Unsent> {
-        let peer = (!self.is_connected).then_some(self.peer);
-        let envelope = Envelope { peer, ..Envelope::default() };
-        self.sender.send_one(Datagram { envelope: &envelope, ..request }, tally)
-    }
-
+impl Ear<'_> {
     /// Takes the next datagram that has come, if one has, into `batch`, or tells what came back.
-    pub fn receive(&mut self, batch: &mut Batch, tally: &mut Tally) -> std::io::Result<()> {
+    pub fn receive(&mut self, batch: &mut Batch, tally: &mut Tally) -> io::Result<()> {
         let received = self.receiver.receive(batch, 1, tally);
         if !batch.is_empty() {
             return received;
         }
-        let mut back = None;
-        while let Some((_, error)) = self.icmp.as_mut().map(IcmpErrors::take).transpose()?.flatten() {
-            back.get_or_insert(error);
-        }
-        back.map_or(received, Err)
+        let told = self.icmp.as_mut().map(IcmpErrors::take).transpose()?.flatten();
+        told.map_or(received, |(_, error)| Err(error))
     }
 
-    /// Whether a datagram comes from the one who was asked.
+    /// Whether a datagram comes from the one who is asked here.
     #[must_use]
     pub fn is_peer(&self, other: Option<SocketAddr>) -> bool {
-        let peer = crate::endpoint::canonical(self.peer);
-        other.is_some_and(|other| (other.ip(), other.port()) == (peer.ip(), peer.port()))
+        match (canonical(self.peer), other) {
+            // What the kernel tells of a flow means nothing here.
+            (SocketAddr::V6(peer), Some(SocketAddr::V6(other))) => {
+                (peer.ip(), peer.port(), peer.scope_id()) == (other.ip(), other.port(), other.scope_id())
+            }
+            (peer, other) => other == Some(peer),
+        }
     }
 
     /// Counts what the kernel has dropped here.

@@ -26,6 +26,12 @@ impl Asked {
         Self { at: Instant::now(), time: SystemTime::now() }
     }
 
+    /// Whether something had arrived before that, as far as the kernel tells.
+    #[must_use]
+    pub fn is_after(&self, arrival: Option<SystemTime>) -> bool {
+        arrival.is_some_and(|arrival| arrival < self.time)
+    }
+
     /// How long ago that was when its reply arrived: at the time that the kernel tells, if that can be. A
     /// clock may have been set since.
     #[must_use]
@@ -64,14 +70,11 @@ impl RoundTrips {
     /// A line for each step of 1, 2, 5, 10 in which there were any, or between two such.
     #[must_use]
     pub fn bars(&self) -> Vec<String> {
-        let mut steps = Vec::new();
-        let mut below = 0;
-        for exponent in 3..19 {
-            for digit in [1, 2, 5] {
-                let end = digit * 10_u64.pow(exponent);
-                steps.push((end, self.0.count_between(below, end - 1)));
-                below = end;
-            }
+        let ends = (3..19).flat_map(|exponent| [1, 2, 5].map(|digit| digit * 10_u64.pow(exponent)));
+        let mut steps: Vec<(u64, u64)> = ends.map(|end| (end, 0)).collect();
+        for recorded in self.0.iter_recorded() {
+            let step = steps.partition_point(|(end, _)| *end <= recorded.value_iterated_to());
+            steps[step].1 += recorded.count_at_value();
         }
         let is_any = |step: &(u64, u64)| step.1 > 0;
         let first = steps.iter().position(is_any).unwrap_or(0);
@@ -124,6 +127,13 @@ mod tests {
             ]
         );
         assert_eq!(of(&[]).bars(), [""; 0]);
+        let all: Vec<_> = (1..5000).collect();
+        let counts = of(&all)
+            .bars()
+            .iter()
+            .map(|bar| bar.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
+            .sum::<usize>();
+        assert_eq!(counts, all.len());
     }
 
     #[test]

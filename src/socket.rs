@@ -194,6 +194,7 @@ fn create(address: SocketAddr, options: Options) -> io::Result<Socket> {
 fn explain_bind(error: io::Error, address: SocketAddr) -> anyhow::Error {
     let port = address.port();
     match error.kind() {
+        ErrorKind::AddrInUse if port == 0 => anyhow!("no port is free at {}", address.ip()),
         ErrorKind::AddrInUse => anyhow!(
             "port {port} is in use by another socket; `ss -ulpn sport = :{port}` shows whose; \
              choose another port, or 0 for any free one"

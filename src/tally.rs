@@ -44,6 +44,8 @@ pub struct Tally {
     pub asked: u64,
     /// Those of them that were answered.
     pub answered: u64,
+    /// Those of them that were not, for whatever reason.
+    pub lost: u64,
     /// Requests that nobody answered in time.
     pub silent: u64,
     /// Came from somebody who was not asked, and were left out.
@@ -130,11 +132,10 @@ impl Tally {
     /// What became of requests and their replies, in numbers.
     #[must_use]
     pub fn asking(&self) -> String {
-        let Self { asked, answered, late, strange, .. } = self;
-        let lost = asked - answered;
+        let Self { asked, answered, lost, late, strange, .. } = self;
         format!(
             "asked {asked}, answered {answered}, lost {lost} ({:.1} %); {}, late {late}, from others {strange}",
-            percent(lost, *asked),
+            percent(*lost, *asked),
             self.all()
         )
     }

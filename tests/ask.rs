@@ -256,6 +256,22 @@ fn recv_nothing(server: &UdpSocket, arguments: &[&str]) -> (Option<i32>, String)
 }
 
 #[test]
+fn what_arrived_in_time_is_a_reply_even_if_it_is_read_later() {
+    for (arguments, printed) in [(&["-w", "100ms"][..], "one\n"), (&["--collect", "100ms"], "one\ntwo\n")] {
+        let server = socket();
+        let recv = recv(&server, &[arguments, &["hi"]].concat());
+        let (_, peer) = receive(&server);
+        recv.stop();
+        server.send_to(b"one", peer).unwrap();
+        server.send_to(b"two", peer).unwrap();
+        // Another that waits for twice as long has ended: the time of the first is up.
+        assert_eq!(recv_nothing(&socket(), &["-w", "200ms", "hi"]).0, Some(3));
+        let finished = recv.ended_by(Signal::SIGCONT);
+        assert_eq!((finished.code(), finished.text()), (Some(0), printed));
+    }
+}
+
+#[test]
 fn a_reply_that_is_cut_is_an_answer_but_to_the_strict() {
     let server = echo();
     for (strict, status) in [(&[][..], 0), (&["--strict"], 1)] {

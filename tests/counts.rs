@@ -191,7 +191,7 @@ fn every_tool_tells_the_numbers_when_it_is_asked() {
     let (_, asker) = receive(&peer);
     recv.signal(Signal::SIGUSR1);
     recv.err_line_with(
-        "lost 1 (100.0 %); sent 1 (3 bytes), refused 0, out of reach 0, skipped 0; received 0 (0 bytes)",
+        "lost 0 (0.0 %); sent 1 (3 bytes), refused 0, out of reach 0, skipped 0; received 0 (0 bytes)",
     );
     peer.send_to(b"reply", asker).unwrap();
     assert_eq!(recv.finish().text(), "reply\n");

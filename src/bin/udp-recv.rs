@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser};
 
-use udp_tools::ask::{Port, Ports};
+use udp_tools::ask::{Ear, Ports};
 use udp_tools::batch::{Batch, Datagram};
 use udp_tools::cli::value::{count, duration};
 use udp_tools::cli::{
@@ -21,7 +21,7 @@ use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Bad, To};
 use udp_tools::input::Input;
-use udp_tools::net::Receiver;
+use udp_tools::net::{Receiver, Sender};
 use udp_tools::pace::Interval;
 use udp_tools::print::Printer;
 use udp_tools::round_trips::{Asked, RoundTrips};
@@ -40,6 +40,8 @@ Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 
 /// How many late replies are looked for at a port: more than the kernel usually holds.
 const MOST_LATE: usize = 65_536;
+/// How long what arrived in time is still taken in, while more arrives.
+const AT_THE_END: Duration = Duration::from_millis(100);
 
 /// Receive one UDP datagram: the reply to each request, or what comes next to a port.
 #[derive(Parser)]
@@ -171,7 +173,7 @@ fn wait_for_one(inbox: &mut Inbox<'_>, here: &Endpoint) -> Result<()> {
     let args = inbox.args;
     let socket = socket::bind(here, args.socket.options())?;
     args.buffer.apply(&socket, Way::In, None, args.voice())?;
-    let mut receiver = inbox.receiver(&socket)?;
+    let mut receiver = inbox.receiver(&socket, false)?;
     let address = socket::local_address(&socket)?;
     args.voice().note(&format!("listening on {address}"));
     let patience = Patience::new(Some(args.timeout), None);
@@ -274,22 +276,24 @@ impl Asker<'_, '_> {
     fn ask(&mut self, request: Datagram<'_>, name: &str) -> Result<()> {
         self.wait_for_turn()?;
         let args = self.inbox.args;
-        let socket = self.ports.open()?;
-        args.buffer.apply(&socket, Way::In, None, args.voice())?;
-        self.inbox.leave_out_late(&self.ports, self.ports.last().unwrap_or(&socket))?;
-        let mut port = self.ports.port(&socket, self.inbox.receiver(&socket)?, self.inbox.signals)?;
-        let asked = Asked::now();
+        let socket = self.open()?;
+        let last = self.ports.last().unwrap_or(&socket);
+        self.inbox.leave_out_late(self.ports.ear(last, self.inbox.receiver(last, false)?));
+        let mut sender = Sender::new(&socket, self.inbox.signals)?;
+        let mut ear = self.ports.ear(&socket, self.inbox.receiver(&socket, self.ports.has_one())?);
+        let (envelope, asked) = (self.ports.envelope(), Asked::now());
+        let request = Datagram { envelope: &envelope, ..request };
         self.inbox.tally.asked += 1;
         let mut left = args.retry.unwrap_or(0);
         let mut came = Came::Nothing { stranger: None };
         loop {
-            while !port
-                .send(request, &mut self.inbox.tally)
+            while !sender
+                .send_one(request, &mut self.inbox.tally)
                 .map_err(|unsent| unsent.why.cause().context(self.cannot_send(name)))?
             {
                 self.inbox.look_up()?;
             }
-            self.hear(&mut port, asked, &mut came)?;
+            self.hear(&mut ear, &socket, asked, &mut came)?;
             if left == 0 || !matches!(came, Came::Nothing { .. }) {
                 break;
             }
@@ -297,15 +301,35 @@ impl Asker<'_, '_> {
             args.voice().detail(&format!("{} did not answer {name}; asking again", self.there));
         }
         self.note(came, name);
-        drop(port);
         self.ports.close(socket).map_or(Ok(()), |closed| self.see_off(&closed))
+    }
+
+    /// A socket to ask from. Where there is none left, those of earlier requests make room.
+    fn open(&mut self) -> Result<UdpSocket> {
+        loop {
+            let opened = self.ports.open();
+            if opened.is_err()
+                && let Some(oldest) = self.ports.close_oldest()
+            {
+                self.see_off(&oldest)?;
+                continue;
+            }
+            let socket = opened?;
+            // What the system grants is the same for all.
+            let is_first = self.inbox.tally.asked == 0;
+            let voice = if is_first { self.inbox.args.voice() } else { Voice::new(TOOL, true, false) };
+            self.inbox.args.buffer.apply(&socket, Way::In, None, voice)?;
+            return Ok(socket);
+        }
     }
 
     /// Counts what a request has come to, and says it if it was not answered.
     fn note(&mut self, came: Came, name: &str) {
         let (args, there, tally) = (self.inbox.args, self.there, &mut self.inbox.tally);
+        tally.answered += u64::from(matches!(came, Came::Reply));
+        tally.lost += u64::from(!matches!(came, Came::Reply));
         match came {
-            Came::Reply => tally.answered += 1,
+            Came::Reply => {}
             Came::Error(error) => {
                 tally.came_back(&error);
                 args.voice().note(&came_back(there, name, &error));
@@ -325,24 +349,36 @@ impl Asker<'_, '_> {
     }
 
     /// Waits for the reply, or for all replies within the time, prints what comes, and says in `came` what
-    /// that was, if it was anything.
-    fn hear(&mut self, port: &mut Port<'_>, asked: Asked, came: &mut Came) -> Result<()> {
+    /// that was, if it was anything. What arrived in time is a reply even if it is only read later.
+    fn hear(&mut self, ear: &mut Ear<'_>, socket: &UdpSocket, asked: Asked, came: &mut Came) -> Result<()> {
         let args = self.inbox.args;
-        let patience = Patience::new(Some(args.collect.unwrap_or(args.timeout)), None);
-        while !patience.is_over() {
-            if !self.inbox.wait(None, Some(port.socket.as_fd()), patience.until())?.socket {
+        let time = args.collect.unwrap_or(args.timeout);
+        let patience = Patience::new(Some(time), None);
+        let end = Patience::new(time.checked_add(AT_THE_END), None);
+        while !end.is_over() {
+            if !self.inbox.wait(None, Some(socket.as_fd()), patience.until())?.socket {
+                if patience.is_over() {
+                    break;
+                }
                 continue;
             }
-            let received = port.receive(&mut self.inbox.batch, &mut self.inbox.tally);
-            let peer = self.inbox.batch.iter().next().map(|reply| reply.envelope.peer);
-            match (received, peer) {
-                (Err(_), _) if matches!(came, Came::Reply) => {}
+            let received = ear.receive(&mut self.inbox.batch, &mut self.inbox.tally);
+            let reply = self.inbox.batch.iter().next().map(|reply| *reply.envelope);
+            match (received, reply) {
+                (Err(error), _) if matches!(came, Came::Reply) => {
+                    args.voice().note(&format!("a request came back as well ({})", plain(&error)));
+                }
                 (Err(error), _) => *came = Came::Error(error),
                 // What the system announced was damaged on the way, or denied: the wait goes on.
                 (Ok(()), None) => continue,
-                (Ok(()), Some(stranger)) if !self.from_anyone && !port.is_peer(stranger) => {
-                    self.inbox.leave_out_stranger();
-                    *came = Came::Nothing { stranger };
+                (Ok(()), Some(reply)) if self.ports.has_one() && asked.is_after(reply.time) => {
+                    self.inbox.leave_out_one(|tally| &mut tally.late);
+                    continue;
+                }
+                (Ok(()), Some(reply)) if !self.from_anyone && !ear.is_peer(reply.peer) => {
+                    self.inbox.leave_out_one(|tally| &mut tally.strange);
+                    self.ports.hear_no_other(socket);
+                    *came = Came::Nothing { stranger: reply.peer };
                     continue;
                 }
                 (Ok(()), Some(_)) => {
@@ -373,8 +409,8 @@ impl Asker<'_, '_> {
 
     /// Looks at what has come to a port that is not asked from any more.
     fn see_off(&mut self, socket: &UdpSocket) -> Result<()> {
-        self.inbox.leave_out_late(&self.ports, socket)?;
-        self.inbox.receiver(socket)?.count_drops(&mut self.inbox.tally);
+        self.inbox.leave_out_late(self.ports.ear(socket, self.inbox.receiver(socket, false)?));
+        self.inbox.receiver(socket, false)?.count_drops(&mut self.inbox.tally);
         Ok(())
     }
 
@@ -405,10 +441,11 @@ impl<'i> Inbox<'i> {
         Ok(Self { args, signals, printer, output, batch, tally, round_trips })
     }
 
-    /// A receiver that tells as much of each datagram as is wanted.
-    fn receiver<'s>(&self, socket: &'s UdpSocket) -> Result<Receiver<'s>> {
-        let is_asked = self.args.format.format.has_addresses() || self.args.report.stats;
-        self.args.receiving.receiver(socket, is_asked)
+    /// A receiver that tells as much of each datagram as is wanted, and in any case when it came if that
+    /// `is_needed`.
+    fn receiver<'s>(&self, socket: &'s UdpSocket, is_needed: bool) -> Result<Receiver<'s>> {
+        let is_wanted = self.args.format.format.has_addresses() || self.args.report.stats;
+        self.args.receiving.receiver(socket, is_needed || is_wanted)
     }
 
     /// Prints what has come. Says whether anything had.
@@ -431,26 +468,25 @@ impl<'i> Inbox<'i> {
         Ok(())
     }
 
-    /// Somebody has answered who was not asked.
-    fn leave_out_stranger(&mut self) {
-        for stranger in self.batch.iter() {
-            self.tally.leave_out(stranger.size, stranger.payload.len());
-            self.tally.strange += 1;
+    /// What has come is no reply to what was asked: it is counted by itself.
+    fn leave_out_one(&mut self, count: impl Fn(&mut Tally) -> &mut u64) {
+        for datagram in self.batch.iter() {
+            self.tally.leave_out(datagram.size, datagram.payload.len());
+            *count(&mut self.tally) += 1;
         }
         self.batch.clear();
     }
 
     /// What has come to a port before anything is asked from it, or after, answers nothing that will be
     /// asked. A peer that floods us is not waited for.
-    fn leave_out_late(&mut self, ports: &Ports, socket: &UdpSocket) -> Result<()> {
-        let mut port = ports.port(socket, self.receiver(socket)?, self.signals)?;
+    fn leave_out_late(&mut self, mut ear: Ear<'_>) {
         let (mut late, mut strange) = (LeftOut::default(), LeftOut::default());
         for _ in 0..MOST_LATE {
             let mut uncounted = Tally::default();
-            let received = port.receive(&mut self.batch, &mut uncounted);
+            let received = ear.receive(&mut self.batch, &mut uncounted);
             self.tally.denied += uncounted.denied;
             for peer in self.batch.iter().map(|datagram| datagram.envelope.peer) {
-                if port.is_peer(peer) { &mut late } else { &mut strange }.count(peer);
+                if ear.is_peer(peer) { &mut late } else { &mut strange }.count(peer);
             }
             match received {
                 Ok(()) if self.batch.is_empty() => break,
@@ -467,7 +503,6 @@ impl<'i> Inbox<'i> {
         let strange =
             strange.told("a datagram", "datagrams").map(|told| format!("{told}, who was not asked"));
         late.iter().chain(&strange).for_each(|told| self.args.voice().note(told));
-        Ok(())
     }
 
     /// Waits for more to ask.

@@ -42,7 +42,13 @@ impl<'s> IcmpErrors<'s> {
             setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
         }
         setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
-        Ok(Some(Self { socket }))
+        Ok(Self::kept_for(socket))
+    }
+
+    /// Those of a socket for which the system keeps them already.
+    #[must_use]
+    pub fn kept_for(socket: &'s UdpSocket) -> Option<Self> {
+        Some(Self { socket })
     }
 
     /// The next one, if there is one: whom the datagram was for, and the error that came instead.
@@ -102,6 +108,12 @@ impl<'s> IcmpErrors<'s> {
     /// Nobody tells here.
     pub fn of(_: &'s UdpSocket) -> io::Result<Option<Self>> {
         Ok(None)
+    }
+
+    /// Nobody tells here.
+    #[must_use]
+    pub fn kept_for(_: &'s UdpSocket) -> Option<Self> {
+        None
     }
 
     /// Never anything.
