@@ -352,14 +352,16 @@ impl Asker<'_, '_> {
     /// that was, if it was anything. What arrived in time is a reply even if it is only read later.
     fn hear(&mut self, ear: &mut Ear<'_>, socket: &UdpSocket, asked: Asked, came: &mut Came) -> Result<()> {
         let args = self.inbox.args;
-        let time = args.collect.unwrap_or(args.timeout);
-        let patience = Patience::new(Some(time), None);
-        let end = Patience::new(time.checked_add(AT_THE_END), None);
-        while !end.is_over() {
-            if !self.inbox.wait(None, Some(socket.as_fd()), patience.until())?.socket {
-                if patience.is_over() {
+        let patience = Patience::new(Some(args.collect.unwrap_or(args.timeout)), None);
+        let mut end = None;
+        loop {
+            let ready = self.inbox.wait(None, Some(socket.as_fd()), patience.until())?;
+            if patience.is_over() {
+                let end = *end.get_or_insert_with(|| Instant::now() + AT_THE_END);
+                if !ready.socket || Instant::now() >= end {
                     break;
                 }
+            } else if !ready.socket {
                 continue;
             }
             let received = ear.receive(&mut self.inbox.batch, &mut self.inbox.tally);
