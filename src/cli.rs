@@ -2,6 +2,7 @@
 //!
 //! A value becomes its type here or is a usage error; nothing is checked later.
 
+pub mod completions;
 pub mod value;
 
 use std::ffi::OsString;

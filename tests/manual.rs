@@ -7,9 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use common::tool;
-
-const TOOLS: [&str; 4] = ["udp-send", "udp-recv", "udp-listen", "udp-chat"];
+use common::{TOOLS, tool};
 
 fn page(name: &str) -> String {
     std::fs::read_to_string(format!("{}/man/{name}.1", env!("CARGO_MANIFEST_DIR"))).unwrap()

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::Parser;
+use clap::{Parser, ValueHint};
 
 use udp_tools::batch::{Batch, Datagram, Envelope};
 use udp_tools::chat::Company;
+use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::{
     Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, Given, ReceivingArgs, ReportArgs,
     SendingSocketArgs,
@@ -42,7 +43,7 @@ const GRACE: Duration = Duration::from_secs(1);
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
 struct Args {
     #[arg(
-        value_name = "PEER", value_parser = Endpoint::remote,
+        value_name = "PEER", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
         help = "Whom to talk to: HOST:PORT, [IPV6]:PORT, or :PORT on this machine"
     )]
     peers: Vec<Endpoint>,
@@ -65,6 +66,8 @@ struct Args {
     buffer: BufferArgs,
     #[command(flatten)]
     report: ReportArgs,
+    #[command(flatten)]
+    completions: CompletionArgs,
 }
 
 impl Args {
@@ -82,6 +85,9 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(shell) = args.completions.shell {
+        return exit::conclude(TOOL, shell.print_script::<Args>());
+    }
     args.check().unwrap_or_else(|usage| usage.exit());
     exit::conclude(TOOL, run(&args))
 }

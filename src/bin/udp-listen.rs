@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::error::ErrorKind as Usage;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, ValueHint};
 
 use udp_tools::answer::{Answer, Answers};
 use udp_tools::batch::Batch;
+use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::value::{count, descriptor, duration, size};
 use udp_tools::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs,
@@ -56,7 +57,8 @@ struct Args {
     #[arg(value_parser = Endpoint::here)]
     endpoint: Option<Endpoint>,
     /// Run this once the port is bound, with UDP_ADDR, UDP_HOST and UDP_PORT in its environment
-    #[arg(last = true, value_name = "COMMAND")]
+    // CommandWithArguments would have zsh take ENDPOINT for the command.
+    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandName)]
     command: Vec<OsString>,
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
@@ -74,7 +76,7 @@ struct Args {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "exec")]
     reply: Option<OsString>,
     /// Run this in a shell for every datagram, which it reads; what it prints is the answer
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     exec: Option<OsString>,
     /// Run so many --exec at once
     #[arg(long, value_name = "N", value_parser = count, default_value = "16", requires = "exec")]
@@ -105,10 +107,15 @@ struct Args {
     buffer: BufferArgs,
     #[command(flatten)]
     report: ReportArgs,
+    #[command(flatten)]
+    completions: CompletionArgs,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(shell) = args.completions.shell {
+        return exit::conclude(TOOL, shell.print_script::<Args>());
+    }
     let answer = args.answer().unwrap_or_else(|usage| usage.exit());
     exit::conclude(TOOL, run(&args, answer))
 }

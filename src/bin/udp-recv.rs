@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::error::ErrorKind as Usage;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, ValueHint};
 
 use udp_tools::ask::{Ear, Ports};
 use udp_tools::batch::{Batch, Datagram};
+use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::value::{count, duration};
 use udp_tools::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReceivingArgs, ReportArgs,
@@ -49,6 +50,7 @@ const AT_THE_END: Duration = Duration::from_millis(100);
 struct Args {
     #[arg(
         value_parser = Endpoint::remote_or_here, required_unless_present = "bind",
+        value_hint = ValueHint::Hostname,
         help = "HOST:PORT or [IPV6]:PORT to ask that host, :PORT to wait on this machine"
     )]
     endpoint: Option<Endpoint>,
@@ -92,6 +94,8 @@ struct Args {
     buffer: BufferArgs,
     #[command(flatten)]
     report: ReportArgs,
+    #[command(flatten)]
+    completions: CompletionArgs,
 }
 
 /// What the arguments ask for.
@@ -102,6 +106,9 @@ enum Task<'a> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(shell) = args.completions.shell {
+        return exit::conclude(TOOL, shell.print_script::<Args>());
+    }
     let task = args.task().unwrap_or_else(|usage| usage.exit());
     exit::conclude(TOOL, run(&args, &task))
 }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::error::ErrorKind as Usage;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, ValueHint};
 use indicatif::HumanDuration;
 
 use udp_tools::batch::Batch;
+use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::value::{count, rate, speed};
 use udp_tools::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReportArgs, SendingSocketArgs,
@@ -39,7 +40,7 @@ const EXAMPLE: &str = "Example: echo hi | udp-send 127.0.0.1:8080";
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLE))]
 struct Args {
     #[arg(
-        value_parser = Endpoint::remote,
+        value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
         help = "Where to: HOST:PORT, [IPV6]:PORT, or :PORT on this machine; json and pcap may say it themselves"
     )]
     dest: Option<Endpoint>,
@@ -72,10 +73,15 @@ struct Args {
     buffer: BufferArgs,
     #[command(flatten)]
     report: ReportArgs,
+    #[command(flatten)]
+    completions: CompletionArgs,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(shell) = args.completions.shell {
+        return exit::conclude(TOOL, shell.print_script::<Args>());
+    }
     args.check().unwrap_or_else(|usage| usage.exit());
     exit::conclude(TOOL, run(&args))
 }

@@ -17,6 +17,9 @@ use nix::unistd::Pid;
 /// Far longer than anything here takes: only a hang meets it.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// All of our tools.
+pub const TOOLS: [&str; 4] = ["udp-send", "udp-recv", "udp-listen", "udp-chat"];
+
 /// A run of one of our tools, from its beginning to its end, in the manner of `assert_cmd`.
 pub fn tool(name: &str) -> assert_cmd::Command {
     let mut command = assert_cmd::Command::new(path(name));

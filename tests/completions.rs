@@ -1,0 +1,170 @@
+//! What --completions prints makes each shell complete our arguments.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::io::pipe;
+use std::process::Command;
+
+use common::{Running, TOOLS, path, path_with_tools, tool};
+
+/// The line of the README that teaches `shell` to complete our arguments.
+fn lesson(shell: &str) -> &'static str {
+    let words = format!("--completions {shell}");
+    include_str!("../README.md").lines().find(|line| line.contains(&words)).unwrap().trim()
+}
+
+/// What a shell prints that is started with `arguments`, of which the last is a script. It must not complain.
+fn printed(shell: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new(shell);
+    let finished = Running::spawn(command.args(arguments).env("PATH", path_with_tools())).finish();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{shell} {arguments:?}");
+    finished.text().to_owned()
+}
+
+/// Has `shell` read every script with `option`, which keeps it from running them.
+fn check(shell: &str, option: &str) {
+    for name in TOOLS {
+        let script = tool(name).args(["--completions", shell]).assert().success().stderr("");
+        let script = script.get_output().stdout.clone();
+        assert!(!script.is_empty());
+        assert_cmd::Command::new(shell).arg(option).write_stdin(script).assert().success().stderr("");
+    }
+}
+
+/// What bash offers for the last word of `line`, which may be empty, and before it how it is to treat that.
+fn offered_by_bash(line: &str) -> String {
+    // bash has compopt only where a line is edited.
+    const ASK: &str = "\
+compopt() { echo \"$*\"; }
+read -r _ function _ < <(complete -p \"$1\" | grep -o -- '-F .*')
+COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1))
+\"$function\" \"$1\" \"${@: -1}\" \"${@: -2:1}\"
+printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let script = [lesson("bash"), ASK].join("\n");
+    let words: Vec<&str> = line.split(' ').collect();
+    printed("bash", &[&["-c", &script, "bash"][..], &words].concat())
+}
+
+/// What fish offers for the last word of `line`, without what it says of it.
+fn offered_by_fish(line: &str) -> String {
+    let script = format!("{}; complete -C '{line}' | cut -f 1", lesson("fish"));
+    printed("fish", &["--no-config", "-c", &script])
+}
+
+/// Types `line` into zsh with a Tab at its end, and waits until `whole` is there.
+fn await_zsh(line: &str, whole: &str) {
+    let script = format!(
+        "zmodload zsh/zpty; zpty shell zsh -f -i
+         zpty -w shell 'autoload -U compinit; compinit -D -u; {}; PS1=; echo rea\"\"dy'
+         zpty -r shell seen '*ready*'
+         zpty -w -n shell $'{line}\\t'; zpty -r shell seen '*{whole}*'",
+        lesson("zsh")
+    );
+    assert_eq!(printed("zsh", &["-f", "-c", &script]), "");
+}
+
+#[test]
+fn bash_understands_every_script() {
+    check("bash", "-n");
+}
+
+#[test]
+#[ignore = "needs zsh"]
+fn zsh_understands_every_script() {
+    check("zsh", "-n");
+}
+
+#[test]
+#[ignore = "needs fish"]
+fn fish_understands_every_script() {
+    check("fish", "--no-execute");
+}
+
+#[test]
+fn bash_completes_options_and_the_names_of_values() {
+    for name in TOOLS {
+        assert_eq!(offered_by_bash(&format!("{name} --enc")), "--encoding\n");
+        assert_eq!(offered_by_bash(&format!("{name} --format js")), "json\n");
+        assert_eq!(offered_by_bash(&format!("{name} -e gbk --errors st")), "strict\n");
+        assert_eq!(offered_by_bash(&format!("{name} --completions ")), "bash\nzsh\nfish\n");
+    }
+    assert_eq!(offered_by_bash("udp-send --eol l"), "lf\n");
+}
+
+#[test]
+#[ignore = "needs fish"]
+fn fish_completes_options_and_the_names_of_values() {
+    for name in TOOLS {
+        assert_eq!(offered_by_fish(&format!("{name} --fo")), "--format\n");
+        assert_eq!(offered_by_fish(&format!("{name} --format js")), "json\n");
+    }
+}
+
+#[test]
+#[ignore = "needs zsh"]
+fn zsh_completes_options_names_of_values_hosts_and_commands() {
+    for name in TOOLS {
+        await_zsh(&format!("{name} --enc"), "--encoding");
+        await_zsh(&format!("{name} --format js"), "json");
+    }
+    for asking in ["udp-send", "udp-recv", "udp-chat"] {
+        await_zsh(&format!("{asking} localh"), "localhost");
+    }
+    await_zsh("udp-listen :0 -- udp-rec", "udp-recv");
+}
+
+#[test]
+fn files_are_offered_only_where_one_is_meant() {
+    // Tests run where this file is.
+    assert_eq!(offered_by_bash("udp-listen --ready-file Cargo.t"), "Cargo.toml\n");
+    for (name, option) in [("udp-send", "--rate"), ("udp-listen", "--until"), ("udp-recv", "--bind")] {
+        assert_eq!(offered_by_bash(&format!("{name} {option} Cargo.t")), "-o nospace\nCargo.t\n");
+    }
+}
+
+#[test]
+fn an_unknown_shell_is_a_usage_error_that_names_those_we_know() {
+    for name in TOOLS {
+        let assert = tool(name).args(["--completions", "elvish"]).assert().code(2).stdout("");
+        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert!(said.contains("[possible values: bash, zsh, fish]"), "{said}");
+    }
+}
+
+#[test]
+fn a_script_is_asked_for_alone() {
+    for name in TOOLS {
+        for other in ["--quiet", "127.0.0.1:9"] {
+            let assert = tool(name).args(["--completions", "bash", other]).assert().code(2).stdout("");
+            let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+            assert!(said.contains("'--completions <SHELL>' cannot be used with"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_script_that_cannot_be_printed_is_trouble() {
+    for name in TOOLS {
+        for (to, why) in [("/dev/full", "no space left on device"), ("&-", "it is closed")] {
+            let script = format!("{name} --completions zsh >{to}");
+            let mut shell = Command::new("sh");
+            let finished =
+                Running::spawn(shell.args(["-c", &script]).env("PATH", path_with_tools())).finish();
+            let said = format!("{name}: cannot write standard output: {why}\n");
+            assert_eq!((finished.code(), finished.err), (Some(1), said));
+        }
+    }
+}
+
+#[test]
+fn a_reader_of_a_script_that_is_gone_is_a_quiet_end() {
+    for name in TOOLS {
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        let finished =
+            Running::spawn_into(Command::new(path(name)).args(["--completions", "fish"]), writer).finish();
+        assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{name}");
+    }
+}
