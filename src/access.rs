@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Whom a tool hears.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +35,20 @@ pub fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(ip.to_canonical()));
     }
-    text.parse().map_err(|_| {
-        "it is no network; write an address, or one and the length of its prefix, as in 192.0.2.0/24 or \
+    let mapped = |v6: Ipv6Net| {
+        let v4 = v6.addr().to_ipv4_mapped()?;
+        Ipv4Net::new(v4, v6.prefix_len().checked_sub(96)?).ok()
+    };
+    match text.parse() {
+        // The same peers are IPv4 here.
+        Ok(IpNet::V6(v6)) => Ok(mapped(v6).map_or(v6.into(), IpNet::V4)),
+        Ok(net) => Ok(net),
+        Err(_) => Err(
+            "it is no network; write an address, or one and the length of its prefix, as in 192.0.2.0/24 or \
          2001:db8::/32"
-            .to_owned()
-    })
+                .to_owned(),
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_ipv4_peer_is_the_same_on_a_dual_stack_socket() {
-        for net in ["127.0.0.1", "::ffff:127.0.0.1", "127.0.0.0/8"] {
+        for net in ["127.0.0.1", "::ffff:127.0.0.1", "127.0.0.0/8", "::ffff:127.0.0.0/104"] {
             let access = access(&[], &[net]);
             assert_eq!(admitted(&access, &["[::ffff:127.0.0.1]:1", "127.0.0.1:1"]), [false, false], "{net}");
         }

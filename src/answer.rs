@@ -16,7 +16,7 @@ use crate::exit::Voice;
 use crate::jobs::{Failure, Handled, Handling, Jobs};
 use crate::net::{Sender, Unsent, Why};
 use crate::signals::Signals;
-use crate::tally::Tally;
+use crate::tally::{Tally, plain};
 
 /// What a reply is.
 #[derive(Clone, Debug)]
@@ -60,8 +60,10 @@ pub struct Fate {
     without: u64,
     /// Handlers that failed.
     failed: u64,
-    /// Requests that no handler was there for, or that were given up.
+    /// Requests that there was no room for while all handlers were busy.
     unserved: u64,
+    /// Requests that were still waiting or being handled at the end.
+    given_up: u64,
 }
 
 impl<'a> Answers<'a> {
@@ -106,7 +108,7 @@ impl<'a> Answers<'a> {
                     {
                         self.fate.unserved += 1;
                         if self.fate.unserved == 1 {
-                            self.voice.note(&"there are more requests than --jobs and --queue can take");
+                            self.voice.note(&"there are more requests than --jobs and --queue have room for");
                         }
                     }
                 }
@@ -153,7 +155,7 @@ impl<'a> Answers<'a> {
     /// There is no time left for those who still wait.
     pub fn give_up(&mut self) {
         if let How::Exec(jobs) = &mut self.how {
-            self.fate.unserved += jobs.give_up() as u64;
+            self.fate.given_up += jobs.give_up() as u64;
         }
     }
 
@@ -202,24 +204,25 @@ impl<'a> Answers<'a> {
 }
 
 fn in_words(peer: Option<SocketAddr>, why: Why) -> String {
-    let peer = peer.map(|peer| format!("to {peer}: ")).unwrap_or_default();
-    format!("{peer}{}", why.cause())
+    let cause = why.cause();
+    let cause = cause.downcast_ref().map_or_else(|| cause.to_string(), plain);
+    peer.map_or_else(|| cause.clone(), |peer| format!("to {peer}: {cause}"))
 }
 
 impl Fate {
     /// Whether all was answered that a reply was there for.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.unsent + self.failed + self.unserved == 0
+        self.unsent + self.failed + self.unserved + self.given_up == 0
     }
 
     /// In numbers.
     #[must_use]
     pub fn told(&self) -> String {
-        let Self { sent, unsent, without, failed, unserved } = self;
+        let Self { sent, unsent, without, failed, unserved, given_up } = self;
         format!(
             "answered {} ({} bytes), without a reply {without}, failed {failed}, not served {unserved}, \
-             not sent {unsent}, came back {}",
+             given up {given_up}, not sent {unsent}, came back {}",
             sent.sent,
             sent.sent_bytes,
             sent.refused + sent.unreachable
@@ -232,7 +235,8 @@ impl Fate {
         let count = |number: u64, words: &str| (number > 0).then(|| format!("{number} {words}"));
         let losses = [
             count(self.failed, "whose handler failed"),
-            count(self.unserved, "that no handler was free for"),
+            count(self.unserved, "that there was no room for (--jobs, --queue)"),
+            count(self.given_up, "that the end came before"),
             count(self.unsent, "whose reply could not be sent"),
             count(self.sent.refused + self.sent.unreachable, "or more whose sender was gone"),
         ];

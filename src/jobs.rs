@@ -12,10 +12,13 @@ use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM};
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
-use crate::batch::{Batch, Envelope, LARGEST_V6};
+use crate::batch::{Batch, Envelope};
 use crate::command::{SYSTEMD, host};
 use crate::process::{GRACE, Group};
 use crate::tally::plain;
@@ -31,6 +34,8 @@ pub struct Handling {
     pub timeout: Duration,
     /// How many bytes of requests may wait for one.
     pub capacity: usize,
+    /// How many bytes a reply may have.
+    pub longest_reply: usize,
 }
 
 /// Requests that wait, and those that are being handled.
@@ -41,6 +46,11 @@ pub struct Jobs {
     /// How many bytes those take.
     held: usize,
     running: Vec<Job>,
+    /// How many can run: fewer than are wanted where the system has no room for more.
+    most: usize,
+    /// The groups of handlers that have ended and may have left children to us, if we are who orphans go to:
+    /// the first process of a container.
+    left: Vec<Pid>,
 }
 
 /// What came, and from whom to where.
@@ -72,8 +82,8 @@ pub enum Failure {
     Status(u8),
     /// It did not end in time.
     Hung(Duration),
-    /// It printed more than any datagram holds.
-    Flooded,
+    /// It printed more than any datagram holds: so many bytes.
+    Flooded(usize),
     /// It could not be started, or not be spoken to.
     Os(io::Error),
 }
@@ -93,13 +103,14 @@ impl Jobs {
     /// No requests yet.
     #[must_use]
     pub fn new(handling: Handling) -> Self {
-        Self { handling, waiting: VecDeque::new(), held: 0, running: Vec::new() }
+        let most = handling.jobs;
+        Self { handling, waiting: VecDeque::new(), held: 0, running: Vec::new(), most, left: Vec::new() }
     }
 
     /// Takes a request, if there is room for it. Says whether there is.
     pub fn request(&mut self, payload: Vec<u8>, envelope: Envelope) -> bool {
         let request = Request { payload, envelope };
-        let has_room = self.held + request.size() <= self.handling.capacity;
+        let has_room = self.waiting.is_empty() || self.held + request.size() <= self.handling.capacity;
         if has_room {
             self.held += request.size();
             self.waiting.push_back(request);
@@ -132,15 +143,14 @@ impl Jobs {
     }
 
     fn can_start(&self) -> bool {
-        !self.waiting.is_empty() && self.running.len() < self.handling.jobs
+        !self.waiting.is_empty() && self.running.len() < self.most
     }
 
     /// Moves on whatever can be, and starts one more handler if there is room for it. Replies are appended
     /// to `replies`, and `tell` is told what has become of each request.
     pub fn go_on(&mut self, replies: &mut Batch, mut tell: impl FnMut(Handled)) {
         let now = Instant::now();
-        let timeout = self.handling.timeout;
-        self.running.retain_mut(|job| match job.go_on(now, timeout) {
+        self.running.retain_mut(|job| match job.go_on(now, &self.handling) {
             None => true,
             Some(handled) => {
                 if matches!(handled, Handled::Reply) {
@@ -148,18 +158,26 @@ impl Jobs {
                     replies.push(&job.reply);
                 }
                 tell(handled);
+                self.left.push(job.group.id());
+                self.most = self.handling.jobs;
                 false
             }
         });
+        self.left.retain(|group| has_children(*group));
         // One at a time: to start a handler takes longer than to receive many a datagram.
         if self.can_start()
             && let Some(request) = self.waiting.pop_front()
         {
             self.held -= request.size();
-            let envelope = request.envelope;
-            match Job::start(&self.handling, request, now) {
+            match Job::start(&self.handling, &request, now) {
                 Ok(job) => self.running.push(job),
-                Err(error) => tell(Handled::Failed(envelope, Failure::Os(error))),
+                // It waits until another has ended.
+                Err(error) if is_want(&error) && !self.running.is_empty() => {
+                    self.most = self.running.len();
+                    self.held += request.size();
+                    self.waiting.push_front(request);
+                }
+                Err(error) => tell(Handled::Failed(request.envelope, Failure::Os(error))),
             }
         }
     }
@@ -195,8 +213,8 @@ impl Request {
 }
 
 impl Job {
-    fn start(handling: &Handling, request: Request, now: Instant) -> io::Result<Self> {
-        let Request { payload, envelope } = request;
+    fn start(handling: &Handling, request: &Request, now: Instant) -> io::Result<Self> {
+        let envelope = request.envelope;
         let mut command = std::process::Command::new("sh");
         command.arg("-c").arg(&handling.command).stdin(Stdio::piped()).stdout(Stdio::piped());
         for name in SYSTEMD {
@@ -216,7 +234,7 @@ impl Job {
         let mut job = Self {
             group,
             envelope,
-            stdin: stdin.map(|stdin| (stdin, payload, 0)),
+            stdin: stdin.map(|stdin| (stdin, request.payload.clone(), 0)),
             stdout,
             reply: Vec::new(),
             until: now.checked_add(handling.timeout).unwrap_or(now + FAR),
@@ -241,14 +259,14 @@ impl Job {
     }
 
     /// Does what can be done now. Says what has become of the request, if that is known.
-    fn go_on(&mut self, now: Instant, timeout: Duration) -> Option<Handled> {
+    fn go_on(&mut self, now: Instant, handling: &Handling) -> Option<Handled> {
         self.write();
-        self.read();
+        self.read(handling.longest_reply);
         match self.group.ended() {
             Ok(None) => {}
             Ok(Some(end)) => {
                 // What it had printed by then is there; whatever else it has started ends with it.
-                self.read();
+                self.read(handling.longest_reply);
                 self.group.kill();
                 let failure = self.failure.take().or_else(|| end.failure().map(Failure::Status));
                 return Some(match failure {
@@ -267,7 +285,7 @@ impl Job {
                 self.group.kill();
                 return self.failure.take().map(|failure| Handled::Failed(self.envelope, failure));
             }
-            self.fail(Failure::Hung(timeout));
+            self.fail(Failure::Hung(handling.timeout));
         }
         None
     }
@@ -294,8 +312,8 @@ impl Job {
         self.stdin = None;
     }
 
-    /// Reads of the reply what there is.
-    fn read(&mut self) {
+    /// Reads of the reply what there is, if it is not longer than it may be.
+    fn read(&mut self, longest: usize) {
         let mut part = [0; 4096];
         while let Some(pipe) = &mut self.stdout {
             match pipe.read(&mut part) {
@@ -305,9 +323,26 @@ impl Job {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => self.fail(Failure::Os(error)),
             }
-            if self.reply.len() > LARGEST_V6 && self.failure.is_none() {
-                self.fail(Failure::Flooded);
+            if self.reply.len() > longest && self.failure.is_none() {
+                self.fail(Failure::Flooded(longest));
             }
+        }
+    }
+}
+
+/// Whether the system has no room for another process or pipe now.
+fn is_want(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | EAGAIN | ENOMEM))
+}
+
+/// Whether children of ours are left in `group`. Those that have ended are taken out of the table.
+fn has_children(group: Pid) -> bool {
+    let group = Pid::from_raw(-group.as_raw());
+    loop {
+        match waitpid(group, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => return true,
+            Ok(_) => {}
+            Err(_) => return false,
         }
     }
 }
@@ -321,8 +356,8 @@ impl fmt::Display for Failure {
             Self::Status(127) => f.write_str("failed with status 127: the shell does not find it"),
             Self::Status(status) => write!(f, "failed with status {status}"),
             Self::Hung(time) => write!(f, "did not end within {time:?} and was ended"),
-            Self::Flooded => {
-                write!(f, "printed more than a datagram holds ({LARGEST_V6} bytes) and was ended")
+            Self::Flooded(longest) => {
+                write!(f, "printed more than a datagram holds ({longest} bytes) and was ended")
             }
             Self::Os(error) => write!(f, "could not be run: {}", plain(error)),
         }

@@ -49,6 +49,9 @@ impl Judge {
         }
         let mut last = None;
         for (place, datagram) in places.clone().zip(batch.part(places)) {
+            if !self.read(&datagram) {
+                continue;
+            }
             if let Some(judgement) = self.judge_one(&datagram) {
                 return Some((place, judgement));
             }
@@ -67,8 +70,7 @@ impl Judge {
         self.last.as_deref()
     }
 
-    fn judge_one(&mut self, datagram: &Datagram<'_>) -> Option<Judgement> {
-        self.read(datagram);
+    fn judge_one(&self, datagram: &Datagram<'_>) -> Option<Judgement> {
         let matches = |pattern: &Option<Pattern>| {
             pattern.as_ref().is_some_and(|Pattern(pattern)| pattern.is_match(&self.text))
         };
@@ -78,10 +80,10 @@ impl Judge {
         matches(&self.until).then_some(Judgement::Awaited)
     }
 
-    /// The text of a datagram. What a strict charset cannot read has none.
-    fn read(&mut self, datagram: &Datagram<'_>) {
+    /// Reads the text of a datagram, if it has one: what a strict charset cannot read has none.
+    fn read(&mut self, datagram: &Datagram<'_>) -> bool {
         self.text.clear();
-        self.encoding.decode_text(datagram.payload, &mut self.text);
+        self.encoding.decode_text(datagram.payload, &mut self.text)
     }
 }
 

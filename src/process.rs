@@ -43,6 +43,12 @@ impl Group {
         Ok(Self { child, id, ended: None })
     }
 
+    /// The number of the group.
+    #[must_use]
+    pub fn id(&self) -> Pid {
+        self.id
+    }
+
     /// The pipes to and from the child, where it was given such.
     pub fn pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>) {
         (self.child.stdin.take(), self.child.stdout.take())

@@ -7,13 +7,15 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use listenfd::ListenFd;
-use nix::libc::ENXIO;
+use nix::errno::Errno;
+use nix::libc::{ENXIO, O_NONBLOCK};
 use nix::sys::socket::{MsgFlags, send};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -25,8 +27,8 @@ use crate::tally::plain;
 pub struct Ready {
     file: Option<PathBuf>,
     fd: Option<(RawFd, Pipe)>,
-    /// The number of the file that was made there.
-    made: Option<(u64, u64)>,
+    /// The file that was made there. While it is open, no other has its number.
+    made: Option<File>,
 }
 
 /// What a descriptor leads to.
@@ -84,8 +86,10 @@ impl Ready {
 impl Drop for Ready {
     /// What was true is so no more. A file that somebody else has put there is theirs.
     fn drop(&mut self) {
-        if let (Some(file), Some(made)) = (&self.file, self.made)
-            && file.symlink_metadata().is_ok_and(|there| (there.dev(), there.ino()) == made)
+        let number = |data: fs::Metadata| (data.dev(), data.ino());
+        if let (Some(file), Some(made)) = (&self.file, &self.made)
+            && let (Ok(there), Ok(made)) = (file.symlink_metadata().map(number), made.metadata().map(number))
+            && there == made
         {
             // Where it cannot be removed, there is nobody left to tell.
             let _ = fs::remove_file(file);
@@ -93,28 +97,23 @@ impl Drop for Ready {
     }
 }
 
-/// Writes `line` to a file that appears there as a whole. Says which file it is.
-fn make(path: &Path, line: &str) -> io::Result<(u64, u64)> {
+/// Writes `line` to a file that appears there as a whole.
+fn make(path: &Path, line: &str) -> io::Result<File> {
     let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}", process::id()));
     let unfinished = path.with_file_name(name);
-    let written = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&unfinished)?;
-        file.write_all(line.as_bytes())?;
-        fs::rename(&unfinished, path)?;
-        let made = file.metadata()?;
-        Ok((made.dev(), made.ino()))
-    };
-    written().inspect_err(|error: &io::Error| {
-        if error.kind() != ErrorKind::AlreadyExists {
-            let _ = fs::remove_file(&unfinished);
-        }
-    })
+    // What has this name was left by a process of the same number, which is no more.
+    let _ = fs::remove_file(&unfinished);
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&unfinished)?;
+    let written = file.write_all(line.as_bytes()).and_then(|()| fs::rename(&unfinished, path));
+    written.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
+    Ok(file)
 }
 
 /// What whoever started us has left open for us to write to.
 fn inherited(fd: RawFd) -> Result<Pipe> {
-    match OpenOptions::new().append(true).open(format!("/dev/fd/{fd}")) {
+    // A FIFO that nobody reads is not waited for.
+    match OpenOptions::new().append(true).custom_flags(O_NONBLOCK).open(format!("/dev/fd/{fd}")) {
         Ok(file) => Ok(Pipe::File(file)),
         Err(error) if error.raw_os_error() == Some(ENXIO) => Ok(Pipe::Socket),
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -130,7 +129,11 @@ impl Pipe {
         match self {
             Self::File(file) => (&mut &*file).write_all(line),
             // A line is short enough for any socket to take it whole.
-            Self::Socket => send(fd, line, MsgFlags::MSG_NOSIGNAL).map(|_| ()).map_err(io::Error::from),
+            Self::Socket => match send(fd, line, MsgFlags::MSG_NOSIGNAL) {
+                // It is a FIFO that nobody reads.
+                Err(Errno::ENOTSOCK) => Err(ErrorKind::BrokenPipe.into()),
+                sent => sent.map(|_| ()).map_err(io::Error::from),
+            },
         }
     }
 }
@@ -142,6 +145,8 @@ fn notify(name: &OsStr, state: &str) -> io::Result<()> {
         path[0] = 0;
     }
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    // Nobody may read it.
+    socket.set_write_timeout(Some(Duration::from_secs(1)))?;
     socket.send_to(state.as_bytes(), &SockAddr::unix(OsStr::from_bytes(&path))?).map(|_| ())
 }
 

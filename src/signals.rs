@@ -1,8 +1,8 @@
 //! SIGINT, SIGTERM, SIGHUP, SIGUSR1 and the end of a child as something that can be waited for beside a
 //! socket.
 //!
-//! The first of SIGINT, SIGTERM and SIGHUP lets a tool finish its output and say what must be said; the
-//! second ends it at once, whatever it is doing. SIGUSR1 asks for a report.
+//! The first of SIGINT, SIGTERM and SIGHUP lets a tool finish its output and say what must be said; one that
+//! comes a moment later ends it at once, whatever it is doing. SIGUSR1 asks for a report.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -11,7 +11,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
@@ -32,11 +34,16 @@ const REPORT: i32 = signal_hook::consts::SIGUSR1;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd"))]
 const REPORT: i32 = nix::libc::SIGINFO;
 
+/// What follows the first signal so soon is the same wish: timeout(1) tells its child, and then the group.
+const SAME: Duration = Duration::from_millis(300);
+
 /// The signals that a tool has asked for, and those that came.
 #[derive(Debug)]
 pub struct Signals {
     delivery: RefCell<SignalDelivery<UnixStream, SignalOnly>>,
     stopped: Cell<Option<Stopped>>,
+    /// Whether the next signal that is to end the tool ends it at once.
+    again: Arc<AtomicBool>,
     child: Cell<bool>,
     report: Cell<bool>,
 }
@@ -62,11 +69,11 @@ impl Signals {
         let again = Arc::new(AtomicBool::new(false));
         for signal in stopping {
             flag::register_conditional_default(signal, Arc::clone(&again))?;
-            flag::register(signal, Arc::clone(&again))?;
         }
         Ok(Self {
             delivery: RefCell::new(delivery),
             stopped: Cell::new(None),
+            again,
             child: Cell::new(false),
             report: Cell::new(false),
         })
@@ -114,7 +121,20 @@ impl Signals {
                 self.report.set(true);
             } else if self.stopped.get().is_none() {
                 self.stopped.set(Some(Stopped(signal)));
+                self.obey_the_next();
             }
+        }
+    }
+
+    /// After a moment another signal ends the tool at once.
+    fn obey_the_next(&self) {
+        let again = Arc::clone(&self.again);
+        let obey = move || {
+            thread::sleep(SAME);
+            again.store(true, Ordering::Relaxed);
+        };
+        if thread::Builder::new().spawn(obey).is_err() {
+            self.again.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -140,6 +160,9 @@ fn ignored() -> u64 {
 
 /// Ends this process as `signal` would have ended it.
 pub(crate) fn die_of(signal: i32) {
-    // It only fails for signals that cannot be caught, and those never come here.
-    let _ = emulate_default_handler(signal);
+    // The first process of a container cannot die of a signal, and would abort.
+    if std::process::id() != 1 {
+        // It only fails for signals that cannot be caught, and those never come here.
+        let _ = emulate_default_handler(signal);
+    }
 }

@@ -7,7 +7,7 @@ mod common;
 use std::io::{Read, pipe};
 use std::process::Command;
 
-use common::{Running, path, path_with_tools, socket, tool};
+use common::{Running, directory, path, path_with_tools, socket, tool};
 use nix::sys::signal::Signal;
 
 /// Runs `udp-listen` with `arguments` and a COMMAND that a shell understands.
@@ -169,15 +169,34 @@ fn what_arrived_before_a_signal_is_printed() {
 }
 
 #[test]
-fn the_second_signal_ends_it_at_once() {
-    let (listen, _) = Running::listening("udp-listen", &[":0"]);
-    // Three that wait are handed out in the order of their numbers or against it: the second is
-    // INT. Were it not obeyed, the one with the lowest number would be told, which is HUP.
+fn signals_that_come_together_are_one_and_the_end_is_orderly() {
+    let directory = directory("together");
+    let file = directory.path().join("address");
+    let (listen, address) = Running::listening("udp-listen", &[":0", "--ready-file", file.to_str().unwrap()]);
     listen.stop();
+    socket().send_to(b"hi", address).unwrap();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         listen.signal(signal);
     }
-    assert_eq!(listen.ended_by(Signal::SIGCONT).signal(), Some(Signal::SIGINT as i32));
+    let finished = listen.ended_by(Signal::SIGCONT);
+    assert!(finished.signal().is_some());
+    assert_eq!((finished.text(), file.exists()), ("hi\n", false));
+}
+
+#[test]
+fn a_signal_that_comes_a_moment_later_ends_it_at_once() {
+    let (_never_read, writer) = pipe().unwrap();
+    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), writer);
+    let address = listen.await_listening();
+    // More than a pipe holds: at the end the reader is waited for.
+    for _ in 0..40 {
+        socket().send_to(&[b'x'; 4096], address).unwrap();
+    }
+    listen.signal(Signal::SIGTERM);
+    while !listen.has_ended() {
+        listen.signal(Signal::SIGINT);
+    }
+    assert_eq!(listen.finish().signal(), Some(Signal::SIGINT as i32));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser, ValueHint};
 
 use udp_tools::answer::{Answer, Answers};
-use udp_tools::batch::Batch;
+use udp_tools::batch::{Batch, LARGEST_V6};
 use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::value::{count, descriptor, duration, size};
 use udp_tools::cli::{
@@ -47,6 +47,8 @@ const SEVERAL: u64 = 4;
 const NAP: Duration = Duration::from_micros(30);
 /// How long what has already arrived is still taken in, while more arrives.
 const AT_THE_END: Duration = Duration::from_millis(100);
+/// What the kernel keeps with each datagram that waits, at the least, in bytes.
+const LEAST_ROOM: u64 = 256;
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Print every UDP datagram that arrives on a port, each as a line; and answer, if told how.
@@ -163,6 +165,8 @@ impl Args {
                 jobs: usize::try_from(self.jobs).unwrap_or(usize::MAX),
                 timeout: self.exec_timeout,
                 capacity: self.queue,
+                // A byte on the wire is a character, which is four bytes of UTF-8 at most.
+                longest_reply: if given.encoding { 4 * LARGEST_V6 } else { LARGEST_V6 },
             })),
             (None, None) => self.echo.then_some(Answer::Echo),
         })
@@ -178,11 +182,15 @@ impl Args {
             Ok(filled) => filled.end(&mut batch, None).map(|bad| bad.what),
             Err(error) => Some(format!("{error:#}")),
         };
-        if let Some(what) = bad {
+        let payload = batch.iter().next().map_or_else(Vec::new, |reply| reply.payload.to_vec());
+        let too_long = (payload.len() > LARGEST_V6).then(|| {
+            format!("it is {} bytes, and the largest datagram is {LARGEST_V6} bytes", payload.len())
+        });
+        if let Some(what) = bad.or(too_long) {
             let what = format!("--reply '{}' is no {format}: {what}", reply.to_string_lossy());
             return Err(Self::command().error(Usage::ValueValidation, what));
         }
-        Ok(batch.iter().next().map_or_else(Vec::new, |reply| reply.payload.to_vec()))
+        Ok(payload)
     }
 
     /// The socket: at ENDPOINT, or the one that systemd has bound.
@@ -384,11 +392,11 @@ impl<'l> Listener<'l> {
     /// What arrived before the end is still printed.
     fn take_the_rest(&mut self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
-        // No more than the kernel holds had arrived by now: that much goes beyond what may wait.
-        let most = self.tally.received_bytes + socket::room_in(self.socket)? as u64;
-        while !self.is_enough() && self.tally.received_bytes < most && self.take()? && Instant::now() < until
-        {
-        }
+        // No more than the kernel holds had arrived by now, where each datagram takes more than its bytes:
+        // that much goes beyond what may wait.
+        let taken = |tally: &Tally| tally.received_bytes + tally.received * LEAST_ROOM;
+        let most = taken(&self.tally) + socket::room_in(self.socket)? as u64;
+        while !self.is_enough() && taken(&self.tally) < most && self.take()? && Instant::now() < until {}
         Ok(())
     }
 
@@ -476,8 +484,7 @@ impl<'l> Listener<'l> {
         if let Some(silence) = &silence {
             args.voice().note(silence);
         }
-        let is_answered = self.answers.as_ref().is_none_or(|answers| answers.fate().is_good());
-        if args.receiving.strict && !is_answered {
+        if self.answers.as_ref().is_some_and(|answers| !answers.fate().is_good()) {
             return Verdict::Trouble;
         }
         Verdict::of(&Tally { silent: silence.is_some().into(), ..self.tally }, args.receiving.strict)

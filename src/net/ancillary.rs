@@ -39,11 +39,16 @@ impl Ancillary {
         Ok(Self { bound })
     }
 
-    /// Where on this machine a datagram arrived: at `address`, if the system has told.
-    pub(super) fn local(&self, address: Option<IpAddr>) -> SocketAddr {
+    /// Where on this machine a datagram arrived: at `address`, if the system has told, and through the
+    /// interface of that number.
+    pub(super) fn local(&self, address: Option<IpAddr>, interface: u32) -> SocketAddr {
         let mut local = self.bound;
         if let Some(ip) = address {
             local.set_ip(ip);
+        }
+        if let (SocketAddr::V6(v6), true) = (&mut local, address.is_some()) {
+            // Such an address means nothing without its zone.
+            v6.set_scope_id(if v6.ip().is_unicast_link_local() { interface } else { 0 });
         }
         canonical(local)
     }
@@ -59,23 +64,30 @@ impl Ancillary {
         use nix::sys::socket::ControlMessageOwned::{Ipv4PacketInfo, Ipv6PacketInfo, ScmTimestampns};
         use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg};
 
-        let mut room = cmsg_space!(timespec, in6_pktinfo);
+        // Whoever has passed us the socket may have asked for more.
+        let mut room = cmsg_space!(timespec, in6_pktinfo, [u64; 32]);
         let mut slices = [io::IoSliceMut::new(into)];
         let received =
             recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut room), MsgFlags::empty())?;
-        let (mut time, mut address) = (None, None);
+        let (mut time, mut address, mut interface) = (None, None, 0);
         for control in received.cmsgs()? {
             match control {
                 ScmTimestampns(since) => time = SystemTime::UNIX_EPOCH.checked_add(Duration::from(since)),
                 Ipv4PacketInfo(packet) => {
                     address = Some(IpAddr::V4(u32::from_be(packet.ipi_addr.s_addr).into()));
                 }
-                Ipv6PacketInfo(packet) => address = Some(IpAddr::V6(packet.ipi6_addr.s6_addr.into())),
+                Ipv6PacketInfo(packet) => {
+                    address = Some(IpAddr::V6(packet.ipi6_addr.s6_addr.into()));
+                    interface = packet.ipi6_ifindex;
+                }
                 _ => {}
             }
         }
         let peer = received.address.as_ref().and_then(super::icmp::std_address).map(canonical);
-        Ok((received.bytes, Envelope { peer, local: Some(self.local(address)), time, round_trip: None }))
+        Ok((
+            received.bytes,
+            Envelope { peer, local: Some(self.local(address, interface)), time, round_trip: None },
+        ))
     }
 
     /// Receives one datagram, without waiting, and says how long it is and what is known of it.
@@ -85,7 +97,12 @@ impl Ancillary {
         let time = Some(std::time::SystemTime::now());
         Ok((
             size,
-            Envelope { peer: Some(canonical(peer)), local: Some(self.local(None)), time, round_trip: None },
+            Envelope {
+                peer: Some(canonical(peer)),
+                local: Some(self.local(None, 0)),
+                time,
+                round_trip: None,
+            },
         ))
     }
 }

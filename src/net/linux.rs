@@ -503,7 +503,7 @@ impl Ring {
         let told = Told::by(&message.msg_hdr);
         let envelope = Envelope {
             peer: peer(&self.names[slot]),
-            local: ancillary.map(|ancillary| ancillary.local(told.address)),
+            local: ancillary.map(|ancillary| ancillary.local(told.address, told.interface)),
             time: told.time,
             round_trip: None,
         };
@@ -519,6 +519,8 @@ struct Told {
     time: Option<SystemTime>,
     /// Where it was sent to.
     address: Option<IpAddr>,
+    /// Through which interface it came.
+    interface: u32,
 }
 
 impl Told {
@@ -547,6 +549,7 @@ impl Told {
                 (IPPROTO_IPV6, IPV6_PKTINFO) => {
                     let info: in6_pktinfo = value(control);
                     told.address = Some(IpAddr::V6(info.ipi6_addr.s6_addr.into()));
+                    told.interface = info.ipi6_ifindex;
                 }
                 _ => {}
             }

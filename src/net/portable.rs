@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use nix::libc::{EINVAL, ENOBUFS};
+use nix::libc::{EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS};
 
 use super::ancillary::{self, Ancillary};
 use super::{DENIED_AT_ONCE, Drops, IcmpErrors, SLOT, Unsent, Why, is_full, is_icmp, unsent};
@@ -144,7 +144,10 @@ impl<'s> Sender<'s> {
                 }
                 // It was asked at an address that nobody sends from, such as a broadcast address, or that
                 // is gone: the system chooses another.
-                Err(error) if source.is_some() && error.raw_os_error() == Some(EINVAL) => {
+                Err(error)
+                    if source.is_some()
+                        && matches!(error.raw_os_error(), Some(EINVAL | ENETUNREACH | EADDRNOTAVAIL)) =>
+                {
                     source = None;
                     true
                 }

@@ -220,6 +220,10 @@ impl Running {
         self.ended()
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for the end, with stdin still open: that is not what ends it.
     pub fn ended(mut self) -> Finished {
         let stdin = self.stdin.take();
