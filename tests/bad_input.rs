@@ -61,13 +61,15 @@ fn a_bad_source_is_a_usage_error() {
 
 #[test]
 fn a_bad_length_of_time_is_a_usage_error() {
-    for name in ["udp-recv", "udp-listen", "udp-chat"] {
+    for (name, option) in
+        [("udp-recv", "-w"), ("udp-listen", "-w"), ("udp-chat", "-w"), ("udp-send", "--interval")]
+    {
         for time in ["banana", "5 parsecs", "-5s", "", "1e9", "inf"] {
-            let said = complaint(name, &["127.0.0.1:9", &format!("-w={time}")], 2);
+            let said = complaint(name, &["127.0.0.1:9", &format!("{option}={time}")], 2);
             let words = "it is not a length of time; write one as in 500ms, 5s, 1m30s, 2h, or 5 for seconds";
             assert!(said.contains(words) || said.contains("a value is required"), "{time}: {said}");
         }
-        let said = complaint(name, &["127.0.0.1:9", "-w", "0"], 2);
+        let said = complaint(name, &["127.0.0.1:9", option, "0"], 2);
         assert!(said.contains("it is no time at all; write a longer one, as in 1ms"), "{said}");
     }
 }
@@ -107,6 +109,8 @@ fn a_bad_count_is_a_usage_error() {
 fn options_that_exclude_each_other_are_a_usage_error() {
     let said = complaint("udp-send", &[":9", "-4", "-6"], 2);
     assert!(said.contains("'--ipv4' cannot be used with '--ipv6'"), "{said}");
+    let said = complaint("udp-send", &[":9", "--interval", "1s", "--rate", "1"], 2);
+    assert!(said.contains("'--interval <TIME>' cannot be used with '--rate <RATE>'"), "{said}");
     let said = complaint("udp-send", &[":9", "--errors", "ignore"], 2);
     assert!(said.contains("--encoding <LABEL>"), "{said}");
 }

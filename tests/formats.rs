@@ -454,6 +454,7 @@ fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
         ("udp-send", &["-f", "hex"], "DEST is missing: where to, as in 127.0.0.1:8080"),
         ("udp-send", &[":9", "-f", "json", "--replay=0"], "it is not a speed; write how many times as fast"),
         ("udp-send", &[":9", "-f", "json", "--replay", "--rate", "1"], "cannot be used with '--rate"),
+        ("udp-send", &[":9", "-f", "json", "--replay", "--interval", "1"], "cannot be used with '--interval"),
         (
             "udp-send",
             &[":9", "-f", "yaml"],

@@ -1,4 +1,4 @@
-//! `udp-send --rate` and `--repeat`.
+//! `udp-send --rate`, `--interval` and `--repeat`.
 
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 
@@ -57,13 +57,58 @@ fn messages_have_a_rate_as_well() {
 #[test]
 fn a_signal_ends_the_wait_for_a_turn_and_asks_for_the_numbers_in_it() {
     let peer = socket();
-    let mut send = Running::start(path("udp-send"), &[&at(&peer), "--rate", "1/h", "first", "second"]);
-    assert_eq!(receive(&peer).0, b"first");
-    send.signal(Signal::SIGUSR1);
-    send.err_line_with("sent 1 (5 bytes)");
-    assert_eq!(send.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
-    socket().send_to(b"sentinel", peer.local_addr().unwrap()).unwrap();
-    assert_eq!(receive(&peer).0, b"sentinel");
+    // The last is longer than any clock can count.
+    for (option, value) in [("--rate", "1/h"), ("--interval", "1h"), ("--interval", "10000000000000000000")] {
+        let mut send = Running::start(path("udp-send"), &[&at(&peer), option, value, "first", "second"]);
+        assert_eq!(receive(&peer).0, b"first");
+        send.signal(Signal::SIGUSR1);
+        send.err_line_with("sent 1 (5 bytes)");
+        assert_eq!(send.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
+        socket().send_to(b"sentinel", peer.local_addr().unwrap()).unwrap();
+        assert_eq!(receive(&peer).0, b"sentinel", "{option} {value}");
+    }
+}
+
+#[test]
+fn an_interval_holds_between_all_datagrams_and_between_rounds() {
+    let peer = socket();
+    let start = Instant::now();
+    let send =
+        Running::start(path("udp-send"), &[&at(&peer), "--interval", "20ms", "--repeat", "3", "a", "b"]);
+    for n in 0..6_u32 {
+        assert_eq!(receive(&peer).0, ["a", "b"][n as usize % 2].as_bytes());
+        let due = Duration::from_millis(20) * n;
+        assert!(start.elapsed() >= due, "{n} came after {:?}", start.elapsed());
+    }
+    assert_eq!(send.finish().code(), Some(0));
+}
+
+#[test]
+fn an_interval_is_kept_after_a_datagram_that_was_late() {
+    let (peer, other) = (socket(), socket());
+    let mut send = Running::start(path("udp-send"), &[&at(&peer), "--interval", "100ms"]);
+    send.type_line("in time");
+    assert_eq!(receive(&peer).0, b"in time");
+    // Three intervals pass before there is more to send.
+    tool("udp-send").args([&at(&other), "--interval", "300ms", "a", "b"]).assert().success();
+    let start = Instant::now();
+    send.type_bytes(b"late\nnext\n");
+    for expected in ["late", "next"] {
+        assert_eq!(receive(&peer).0, expected.as_bytes());
+    }
+    assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
+    assert_eq!(send.finish().code(), Some(0));
+}
+
+#[test]
+fn what_is_skipped_takes_no_interval() {
+    let peer = socket();
+    let too_long = "x".repeat(65_508);
+    tool("udp-send")
+        .args([&at(&peer), "--interval", "1h", "--skip-bad", "-q", &too_long, "hi"])
+        .assert()
+        .success();
+    assert_eq!(receive(&peer).0, b"hi");
 }
 
 #[test]

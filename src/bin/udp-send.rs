@@ -14,7 +14,7 @@ use indicatif::HumanDuration;
 
 use udp_tools::batch::Batch;
 use udp_tools::cli::completions::CompletionArgs;
-use udp_tools::cli::value::{count, rate, speed};
+use udp_tools::cli::value::{count, duration, rate, speed};
 use udp_tools::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReportArgs, SendingSocketArgs,
 };
@@ -23,7 +23,7 @@ use udp_tools::exit::{self, Verdict};
 use udp_tools::format::{Bad, To};
 use udp_tools::input::Input;
 use udp_tools::net::{Sender, Unsent, Why};
-use udp_tools::pace::{Pace, Rate, Replay, Speed};
+use udp_tools::pace::{Interval, Pace, Rate, Replay, Speed};
 use udp_tools::progress::Progress;
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
@@ -50,6 +50,9 @@ struct Args {
     /// Send no faster than this, as in 1000/s, 500k/s or 10/min
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: Option<Rate>,
+    /// Let at least this time pass from one datagram to the next
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["rate", "replay"])]
+    interval: Option<Duration>,
     /// Send the input N times in all
     #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
     repeat: u64,
@@ -143,6 +146,7 @@ enum Schedule {
     /// At once.
     None,
     Rate(Pace),
+    Interval(Interval),
     Record(Replay),
 }
 
@@ -163,10 +167,11 @@ struct Outbox<'o> {
 
 impl<'o> Outbox<'o> {
     fn new(args: &'o Args, socket: &'o UdpSocket, signals: &'o Signals, input: &Input) -> Result<Self> {
-        let schedule = match (args.rate, args.replay) {
-            (Some(rate), _) => Schedule::Rate(Pace::new(rate, Instant::now())),
-            (None, Some(Speed::Times(speed))) => Schedule::Record(Replay::new(speed)),
-            (None, Some(Speed::Max) | None) => Schedule::None,
+        let schedule = match (args.rate, args.interval, args.replay) {
+            (Some(rate), ..) => Schedule::Rate(Pace::new(rate, Instant::now())),
+            (None, Some(every), _) => Schedule::Interval(Interval::new(every)),
+            (None, None, Some(Speed::Times(speed))) => Schedule::Record(Replay::new(speed)),
+            (None, None, Some(Speed::Max) | None) => Schedule::None,
         };
         let is_watched = args.report.is_chatty() && !input.is_terminal();
         // How long a record takes is not to be seen from how far it has been read.
@@ -235,8 +240,11 @@ impl<'o> Outbox<'o> {
                 Err(unsent) => return Err(self.cannot_send(unsent.why.cause(), input, unsent.ordinal)),
             };
             done = done.min(burst);
-            if let Schedule::Rate(pace) = &mut self.schedule {
-                pace.note(done);
+            match &mut self.schedule {
+                Schedule::Rate(pace) => pace.note(done),
+                // What is skipped takes no time. The clock is read anew: there may have been a wait for room.
+                Schedule::Interval(interval) if self.tally.sent > before => interval.note(Instant::now()),
+                _ => {}
             }
             if done < burst {
                 self.look_up()?;
@@ -269,6 +277,10 @@ impl<'o> Outbox<'o> {
             let (allowed, until) = match &mut self.schedule {
                 Schedule::None => return Ok(ready),
                 Schedule::Rate(pace) => (pace.allowance(now).min(ready), pace.next()),
+                Schedule::Interval(interval) => {
+                    let due = interval.due(now);
+                    (usize::from(due <= now), due)
+                }
                 Schedule::Record(replay) => {
                     let mut until = now;
                     let due = batch.part(next..batch.len()).take_while(|datagram| {
