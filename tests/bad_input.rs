@@ -61,9 +61,13 @@ fn a_bad_source_is_a_usage_error() {
 
 #[test]
 fn a_bad_length_of_time_is_a_usage_error() {
-    for (name, option) in
-        [("udp-recv", "-w"), ("udp-listen", "-w"), ("udp-chat", "-w"), ("udp-send", "--interval")]
-    {
+    for (name, option) in [
+        ("udp-recv", "-w"),
+        ("udp-listen", "-w"),
+        ("udp-chat", "-w"),
+        ("udp-send", "--interval"),
+        ("udp-send", "--linger"),
+    ] {
         for time in ["banana", "5 parsecs", "-5s", "", "1e9", "inf"] {
             let said = complaint(name, &["127.0.0.1:9", &format!("{option}={time}")], 2);
             let words = "it is not a length of time; write one as in 500ms, 5s, 1m30s, 2h, or 5 for seconds";

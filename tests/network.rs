@@ -11,6 +11,10 @@ use std::process::Command;
 use common::{Finished, Running, path};
 use nix::sys::signal::Signal;
 
+/// Hardware addresses that nobody was given.
+const NEAR_HARDWARE: &str = "02:00:00:00:00:01";
+const FAR_HARDWARE: &str = "02:00:00:00:00:02";
+
 /// Two hosts on one cable, and a network behind the second that it lets nobody into.
 struct Cable {
     near: String,
@@ -37,10 +41,30 @@ impl Cable {
             format!("-n {far} route add prohibit 198.51.100.0/24"),
             format!("netns exec {far} sysctl -q -w net.ipv4.ip_forward=1"),
         ] {
-            let output = Command::new("ip").args(command.split(' ')).output().unwrap();
-            assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+            ip(&command);
         }
         cable
+    }
+
+    /// From now on what the second host has to say to the first waits until [`Cable::let_answers_go`]: it
+    /// must know the first host's hardware address for it, and asks nobody but a program, which says so
+    /// (arp(7), `app_solicit`). The first host asks for no address either, for the question would tell its own.
+    fn hold_answers(&self) -> Running {
+        let Self { near, far } = self;
+        let settings = "net.ipv4.neigh.cable0.app_solicit=1000000 net.ipv4.neigh.cable0.mcast_solicit=0";
+        for command in [
+            format!("-n {near} link set cable0 address {NEAR_HARDWARE}"),
+            format!("-n {far} link set cable0 address {FAR_HARDWARE}"),
+            format!("-n {near} neighbour add 192.0.2.2 lladdr {FAR_HARDWARE} dev cable0"),
+            format!("netns exec {far} sysctl -q -w {settings}"),
+        ] {
+            ip(&command);
+        }
+        Running::start("ip", &["-4", "-n", far, "monitor", "neigh"])
+    }
+
+    fn let_answers_go(&self) {
+        ip(&format!("-n {} neighbour replace 192.0.2.1 lladdr {NEAR_HARDWARE} dev cable0", self.far));
     }
 
     /// From now on the first host puts no more on the cable than tc-tbf(8) lets it.
@@ -56,6 +80,12 @@ impl Cable {
     fn run(host: &str, tool: &str, arguments: &[&str]) -> Finished {
         Self::start(host, tool, arguments).finish()
     }
+}
+
+/// Runs a command of ip(8).
+fn ip(command: &str) {
+    let output = Command::new("ip").args(command.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 impl Drop for Cable {
@@ -77,6 +107,21 @@ fn a_refusal_crosses_the_network() {
     send.type_line("hi");
     send.err_line_with("192.0.2.2:9 refused the datagram");
     assert_eq!(send.finish().code(), Some(4));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_refusal_that_is_late_is_missed_by_who_does_not_linger() {
+    let cable = Cable::new("late");
+    let mut held = cable.hold_answers();
+    let lingering = Cable::start(&cable.near, "udp-send", &["192.0.2.2:9", "--linger", "1h", "hi"]);
+    assert_eq!(held.line().trim_end(), "miss 192.0.2.1 dev cable0 INCOMPLETE");
+    let finished = Cable::run(&cable.near, "udp-send", &["192.0.2.2:9", "hi"]);
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+    cable.let_answers_go();
+    let finished = lingering.finish();
+    assert_eq!(finished.code(), Some(4));
+    assert_eq!(finished.err, "udp-send: 192.0.2.2:9 refused the datagram: nobody listens on that port\n");
 }
 
 /// An address that the second host lets nobody reach. It says so only a few times to each who asks.

@@ -5,6 +5,7 @@
 mod common;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::{Running, at, deserted, path, path_with_tools, receive, socket, tool};
 use nix::sys::signal::Signal;
@@ -127,6 +128,47 @@ fn it_sends_from_the_address_it_is_bound_to() {
     let source = format!("127.0.0.4:{}", peer.local_addr().unwrap().port());
     tool("udp-send").args([&at(&peer), "--bind", &source, "hi"]).assert().success();
     assert_eq!(receive(&peer).1.to_string(), source);
+}
+
+#[test]
+fn it_lingers_for_the_time_it_is_told_to_unless_it_has_sent_nothing() {
+    let peer = socket();
+    let begun = Instant::now();
+    tool("udp-send").args([&at(&peer), "--linger", "300ms", "hi"]).assert().success().stderr("");
+    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+    tool("udp-send").args([&at(&peer), "--linger", "1h"]).write_stdin("").assert().success().stderr("");
+}
+
+#[test]
+fn it_lingers_no_longer_when_all_has_come_back_but_not_when_some_has() {
+    let (peer, nobody) = (socket(), deserted());
+    tool("udp-send")
+        .args([&nobody, "--linger", "1h", "hi"])
+        .assert()
+        .code(4)
+        .stderr(format!("udp-send: {nobody} refused the datagram: nobody listens on that port\n"));
+    let for_peer = format!("{{\"to\":\"{}\",\"text\":\"hi\"}}", at(&peer));
+    let begun = Instant::now();
+    tool("udp-send")
+        .args([&nobody, "-f", "json", "--linger", "300ms", "{\"text\":\"hi\"}", &for_peer])
+        .assert()
+        .code(4);
+    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+    assert_eq!(receive(&peer).0, b"hi");
+}
+
+#[test]
+fn a_signal_asks_for_the_numbers_while_it_lingers_and_another_ends_it() {
+    let peer = socket();
+    // Longer than any clock can count.
+    let arguments = [&at(&peer), "--linger", "10000000000000000000", "--stats", "hi"];
+    let mut send = Running::start(path("udp-send"), &arguments);
+    assert_eq!(receive(&peer).0, b"hi");
+    send.signal(Signal::SIGUSR1);
+    let said = send.err_line_with("sent 1 (2 bytes), refused 0");
+    let finished = send.ended_by(Signal::SIGTERM);
+    assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
+    assert_eq!(finished.err, format!("{said}\n"));
 }
 
 #[test]

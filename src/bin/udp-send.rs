@@ -28,7 +28,7 @@ use udp_tools::progress::Progress;
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
 use udp_tools::tally::Tally;
-use udp_tools::wait::{Ready, Sources, wait};
+use udp_tools::wait::{Patience, Ready, Sources, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
 /// Of a longer gap in a record it is said how long it is.
@@ -62,6 +62,9 @@ struct Args {
         num_args = 0..=1, require_equals = true, default_missing_value = "1", conflicts_with = "rate"
     )]
     replay: Option<Speed>,
+    /// Wait so long after the last datagram for refusals that come late
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    linger: Option<Duration>,
     #[command(flatten)]
     message: MessageArgs,
     #[command(flatten)]
@@ -99,7 +102,7 @@ fn run(args: &Args) -> Result<Verdict> {
     }
     let signals = Signals::catch()?;
     let mut outbox = Outbox::new(args, &socket, &signals, &input)?;
-    let sent = outbox.send_all(&mut input);
+    let sent = outbox.send_all(&mut input).and_then(|()| outbox.linger());
     outbox.finish(&input)?;
     sent?;
     signals.check()?;
@@ -343,6 +346,16 @@ impl<'o> Outbox<'o> {
         Ok(())
     }
 
+    /// Waits for what comes back late, if that is asked for and there is still something that can.
+    fn linger(&mut self) -> Result<()> {
+        let Some(time) = self.args.linger else { return Ok(()) };
+        let patience = Patience::new(Some(time), None);
+        while self.came_back() < self.tally.sent && !patience.is_over() {
+            self.wait(None, patience.until())?;
+        }
+        Ok(())
+    }
+
     /// Says what is to be said at the end.
     fn finish(&mut self, input: &Input) -> Result<()> {
         self.collect()?;
@@ -366,6 +379,11 @@ impl<'o> Outbox<'o> {
         self.sender.collect(&mut self.tally).context("cannot ask a socket for its errors")
     }
 
+    /// How many are known to have come back.
+    fn came_back(&self) -> u64 {
+        self.tally.refused + self.tally.unreachable
+    }
+
     /// While there is more to come, one sentence will do.
     fn say_first_losses(&mut self) {
         if self.said == 0 {
@@ -374,7 +392,7 @@ impl<'o> Outbox<'o> {
     }
 
     fn say_losses(&mut self) {
-        let lost = self.tally.refused + self.tally.unreachable;
+        let lost = self.came_back();
         if self.said < lost && self.args.report.is_chatty() {
             let peer =
                 self.args.only_dest().map_or_else(|| self.tally.whose_came_back(), ToString::to_string);
