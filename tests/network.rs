@@ -36,6 +36,7 @@ impl Cable {
             format!("-n {far} address add fe80::2/64 dev cable0 nodad"),
             format!("-n {near} link set cable0 up"),
             format!("-n {far} link set cable0 up"),
+            format!("-n {near} link set lo up"),
             format!("-n {far} link set lo up"),
             format!("-n {near} route add 198.51.100.0/24 via 192.0.2.2"),
             format!("-n {far} route add prohibit 198.51.100.0/24"),
@@ -266,4 +267,73 @@ fn a_signal_ends_the_wait_for_a_device_that_is_stuck() {
     send.signal(Signal::SIGUSR1);
     send.err_line_with("udp-send: sent ");
     assert_eq!(send.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn whoever_answers_a_broadcast_is_found() {
+    let cable = Cable::new("discovery");
+    let mut listening = Vec::new();
+    for (host, reply) in [(&cable.near, "near"), (&cable.far, "far")] {
+        let mut listen = Cable::start(host, "udp-listen", &[":7788", "--reply", reply]);
+        listen.await_listening();
+        listening.push(listen);
+    }
+    let arguments = ["--broadcast", "--collect", "500ms", "-p", "192.0.2.255:7788", "who"];
+    let finished = Cable::run(&cable.near, "udp-recv", &arguments);
+    let mut found: Vec<&str> = finished.text().lines().collect();
+    found.sort_unstable();
+    assert_eq!(found, ["192.0.2.1:7788\tnear", "192.0.2.2:7788\tfar"]);
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+    // Who asks all and hears only whom it has asked is told of the first.
+    let arguments = ["--broadcast", "-w", "200ms", "192.0.2.255:7788", "who"];
+    let finished = Cable::run(&cable.near, "udp-recv", &arguments);
+    assert_eq!(finished.code(), Some(3));
+    assert!(finished.err.ends_with(" did, which --from-anyone takes\n"), "{}", finished.err);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_reply_comes_from_the_address_that_was_asked() {
+    let cable = Cable::new("source");
+    ip(&format!("-n {} address add 192.0.2.3/24 dev cable0", cable.far));
+    for how in [&["--echo"][..], &["--exec", "cat"]] {
+        let mut listen = Cable::start(&cable.far, "udp-listen", &[&[":7788"], how].concat());
+        listen.await_listening();
+        for address in ["192.0.2.3:7788", "192.0.2.2:7788", "[fe80::2%cable0]:7788"] {
+            let finished = Cable::run(&cable.near, "udp-recv", &["-w", "5s", address, "hi"]);
+            assert_eq!((finished.code(), finished.text()), (Some(0), "hi\n"), "{address}: {}", finished.err);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_link_local_address_has_its_zone_where_it_is_told() {
+    let cable = Cable::new("zone");
+    let mut listen = Cable::start(&cable.far, "udp-listen", &[":7788", "--exec", "echo $UDP_ADDR $UDP_PEER"]);
+    listen.await_listening();
+    let finished = Cable::run(&cable.near, "udp-recv", &["[fe80::2%cable0]:7788", ""]);
+    let (local, peer) = finished.text().split_once(' ').unwrap();
+    let zone = |address: &str| {
+        address.split_once('%').and_then(|(_, rest)| Some(rest.split_once(']')?.0.to_owned()))
+    };
+    assert!(local.starts_with("[fe80::2%") && zone(local) == zone(peer), "{local} {peer}");
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn where_ports_are_few_no_request_answers_itself() {
+    let cable = Cable::new("ports");
+    let range = "net.ipv4.ip_local_port_range=40000\t40009";
+    let mut sysctl = Command::new("ip");
+    sysctl.args(["netns", "exec", &cable.far, "sysctl", "-q", "-w", range]);
+    assert!(sysctl.status().unwrap().success());
+    let requests: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
+    let arguments = [&["127.0.0.1:40003", "-q", "--stats"], &requests[..]].concat();
+    let finished = Cable::run(&cable.far, "udp-recv", &arguments);
+    assert_eq!((finished.code(), finished.text()), (Some(4), ""));
+    assert!(finished.err.contains("asked 100, answered 0, lost 100"), "{}", finished.err);
+    assert!(finished.err.contains("refused 100, "), "{}", finished.err);
 }
