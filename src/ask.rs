@@ -24,6 +24,8 @@ pub struct Ports {
     peer: SocketAddr,
     source: SocketAddr,
     options: Options,
+    /// Whether replies from others are wanted.
+    from_anyone: bool,
     /// Whether only the peer is heard at all, where the system does not tell of refusals otherwise.
     is_connected: bool,
     /// Whether all requests are asked from one port.
@@ -36,7 +38,8 @@ pub struct Ports {
 /// What is heard at a port.
 #[derive(Debug)]
 pub struct Ear<'p> {
-    peer: SocketAddr,
+    /// The one who may answer, if not anyone may.
+    peer: Option<SocketAddr>,
     receiver: Receiver<'p>,
     icmp: Option<IcmpErrors<'p>>,
 }
@@ -60,7 +63,8 @@ impl Ports {
         });
         let has_one = here.is_some_and(Endpoint::names_port);
         let is_connected = !cfg!(target_os = "linux") && !from_anyone;
-        Ok(Self { peer, source, options, is_connected, has_one, one: None, earlier: VecDeque::new() })
+        let (one, earlier) = (None, VecDeque::new());
+        Ok(Self { peer, source, options, from_anyone, is_connected, has_one, one, earlier })
     }
 
     /// Whether all requests are asked from one port.
@@ -97,7 +101,8 @@ impl Ports {
     #[must_use]
     pub fn ear<'p>(&self, socket: &'p UdpSocket, receiver: Receiver<'p>) -> Ear<'p> {
         let icmp = if self.is_connected { None } else { IcmpErrors::kept_for(socket) };
-        Ear { peer: self.peer, receiver, icmp }
+        let peer = (!self.from_anyone).then(|| canonical(self.peer));
+        Ear { peer, receiver, icmp }
     }
 
     /// Whoever else sends to `socket` is not heard any more: one has been, and no flood of them is to keep
@@ -146,15 +151,16 @@ impl Ear<'_> {
         told.map_or(received, |(_, error)| Err(error))
     }
 
-    /// Whether a datagram comes from the one who is asked here.
+    /// Whether a datagram may be a reply, by who has sent it.
     #[must_use]
-    pub fn is_peer(&self, other: Option<SocketAddr>) -> bool {
-        match (canonical(self.peer), other) {
+    pub fn may_answer(&self, sender: Option<SocketAddr>) -> bool {
+        match (self.peer, sender) {
+            (None, _) => true,
             // What the kernel tells of a flow means nothing here.
-            (SocketAddr::V6(peer), Some(SocketAddr::V6(other))) => {
-                (peer.ip(), peer.port(), peer.scope_id()) == (other.ip(), other.port(), other.scope_id())
+            (Some(SocketAddr::V6(peer)), Some(SocketAddr::V6(sender))) => {
+                (peer.ip(), peer.port(), peer.scope_id()) == (sender.ip(), sender.port(), sender.scope_id())
             }
-            (peer, other) => other == Some(peer),
+            (peer, sender) => sender == peer,
         }
     }
 

@@ -310,7 +310,7 @@ fn a_reply_comes_from_the_address_that_was_asked() {
 #[test]
 #[ignore = "needs root and ip"]
 fn a_link_local_address_has_its_zone_where_it_is_told() {
-    let cable = Cable::new("zone");
+    let cable = Cable::new("told");
     let mut listen = Cable::start(&cable.far, "udp-listen", &[":7788", "--exec", "echo $UDP_ADDR $UDP_PEER"]);
     listen.await_listening();
     let finished = Cable::run(&cable.near, "udp-recv", &["[fe80::2%cable0]:7788", ""]);

@@ -114,12 +114,25 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, task: &Task<'_>) -> Result<Verdict> {
+    // To find an address may take long, and is ended by any signal.
+    match task {
+        Task::Wait(here) => {
+            let socket = socket::bind(here, args.socket.options())?;
+            receive(args, |inbox| wait_for_one(inbox, &socket))
+        }
+        Task::Ask(there) => {
+            let from_anyone = args.from_anyone || args.collect.is_some();
+            let ports = Ports::new(there, args.bind.as_ref(), args.socket.options(), from_anyone)?;
+            receive(args, |inbox| ask_all(inbox, there, ports))
+        }
+    }
+}
+
+/// Does `work`, and says what is to be said at the end.
+fn receive(args: &Args, work: impl FnOnce(&mut Inbox<'_>) -> Result<()>) -> Result<Verdict> {
     let signals = Signals::catch()?;
     let mut inbox = Inbox::new(args, &signals)?;
-    let done = match task {
-        Task::Wait(here) => wait_for_one(&mut inbox, here),
-        Task::Ask(there) => ask_all(&mut inbox, there),
-    };
+    let done = work(&mut inbox);
     inbox.conclude();
     done?;
     signals.check()?;
@@ -176,12 +189,11 @@ impl Args {
     }
 }
 
-fn wait_for_one(inbox: &mut Inbox<'_>, here: &Endpoint) -> Result<()> {
+fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     let args = inbox.args;
-    let socket = socket::bind(here, args.socket.options())?;
-    args.buffer.apply(&socket, Way::In, None, args.voice())?;
-    let mut receiver = inbox.receiver(&socket, false)?;
-    let address = socket::local_address(&socket)?;
+    args.buffer.apply(socket, Way::In, None, args.voice())?;
+    let mut receiver = inbox.receiver(socket, false)?;
+    let address = socket::local_address(socket)?;
     args.voice().note(&format!("listening on {address}"));
     let patience = Patience::new(Some(args.timeout), None);
     let came = loop {
@@ -202,7 +214,7 @@ fn wait_for_one(inbox: &mut Inbox<'_>, here: &Endpoint) -> Result<()> {
     Ok(())
 }
 
-fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint) -> Result<()> {
+fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint, ports: Ports) -> Result<()> {
     let args = inbox.args;
     let reading = args.format.reading(args.reading, args.encoding.encoding(), To::OnePeer);
     let mut input = args.message.input(reading)?;
@@ -210,9 +222,7 @@ fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint) -> Result<()> {
     if repeat > 1 {
         input = input.repeatable();
     }
-    let from_anyone = args.from_anyone || args.collect.is_some();
-    let ports = Ports::new(there, args.bind.as_ref(), args.socket.options(), from_anyone)?;
-    let mut requests = Asker { inbox, there, ports, from_anyone, interval: args.interval.map(Interval::new) };
+    let mut requests = Asker { inbox, there, ports, interval: args.interval.map(Interval::new) };
     let asked = requests.ask_again(&mut input, repeat);
     requests.finish()?;
     asked
@@ -223,7 +233,6 @@ struct Asker<'a, 'i> {
     inbox: &'a mut Inbox<'i>,
     there: &'a Endpoint,
     ports: Ports,
-    from_anyone: bool,
     interval: Option<Interval>,
 }
 
@@ -384,7 +393,7 @@ impl Asker<'_, '_> {
                     self.inbox.leave_out_one(|tally| &mut tally.late);
                     continue;
                 }
-                (Ok(()), Some(reply)) if !self.from_anyone && !ear.is_peer(reply.peer) => {
+                (Ok(()), Some(reply)) if !ear.may_answer(reply.peer) => {
                     self.inbox.leave_out_one(|tally| &mut tally.strange);
                     self.ports.hear_no_other(socket);
                     *came = Came::Nothing { stranger: reply.peer };
@@ -495,7 +504,7 @@ impl<'i> Inbox<'i> {
             let received = ear.receive(&mut self.batch, &mut uncounted);
             self.tally.denied += uncounted.denied;
             for peer in self.batch.iter().map(|datagram| datagram.envelope.peer) {
-                if ear.is_peer(peer) { &mut late } else { &mut strange }.count(peer);
+                if ear.may_answer(peer) { &mut late } else { &mut strange }.count(peer);
             }
             match received {
                 Ok(()) if self.batch.is_empty() => break,
