@@ -10,13 +10,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -60,10 +60,9 @@ impl Signals {
     }
 
     fn try_catch() -> io::Result<Self> {
-        let ignored = ignored();
-        let caught = |signal: &i32| ignored & (1 << (signal - 1)) == 0;
-        let stopping = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(caught);
-        let reporting = [REPORT].into_iter().filter(caught);
+        let is_caught = |signal: &i32| is_caught(*signal);
+        let stopping = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(is_caught);
+        let reporting = [REPORT].into_iter().filter(is_caught);
         let (read, write) = UnixStream::pair()?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, stopping.clone().chain(reporting))?;
         let again = Arc::new(AtomicBool::new(false));
@@ -84,9 +83,15 @@ impl Signals {
         self.stopped().map_or(Ok(()), Err)
     }
 
-    /// From now on the end of a child is noted as well.
+    /// From now on the end of a child is noted as well, and SIGQUIT, which would end us without it.
     pub fn catch_child(&self) -> io::Result<()> {
-        self.delivery.borrow().handle().add_signal(SIGCHLD)
+        let handle = self.delivery.borrow().handle();
+        handle.add_signal(SIGCHLD)?;
+        if is_caught(SIGQUIT) {
+            handle.add_signal(SIGQUIT)?;
+            flag::register_conditional_default(SIGQUIT, Arc::clone(&self.again))?;
+        }
+        Ok(())
     }
 
     /// Whether a wait has learnt that the tool is to stop.
@@ -147,8 +152,14 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// The signals that this process ignores: bit 0 is signal 1. The system tells without `unsafe` only
-/// where there is a /proc (proc(5)); elsewhere none is thought to be ignored.
+/// Whether this process does not ignore a signal. The system tells without `unsafe` only where there is a
+/// /proc (proc(5)); elsewhere none is thought to be ignored.
+fn is_caught(signal: i32) -> bool {
+    static IGNORED: OnceLock<u64> = OnceLock::new();
+    IGNORED.get_or_init(ignored) & (1 << (signal - 1)) == 0
+}
+
+/// The signals that this process was started to ignore: bit 0 is signal 1.
 fn ignored() -> u64 {
     // It is read at once, and the mask stands well before the end. What cannot be read tells nothing.
     let mut status = [0; 4096];
