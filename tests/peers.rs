@@ -117,7 +117,7 @@ fn python_hears_all_byte_values_and_all_sizes() {
 }
 
 #[test]
-#[ignore = "needs python3, socat, ncat and nc.openbsd"]
+#[ignore = "needs python3, socat and nc.openbsd"]
 fn every_sender_is_heard_as_one_datagram() {
     for sender in SENDERS {
         for tool in [&["udp-listen", "127.0.0.1:0", "-n", "1"][..], &["udp-recv", "--bind", "127.0.0.1:0"]] {
@@ -150,6 +150,52 @@ fn every_listener_hears_our_sender() {
         let (mut peer, address) = start();
         tool("udp-send").args([&address, "--eol", "lf"]).write_stdin("one\ntwo\n").assert().success();
         assert_eq!((peer.line(), peer.line()), ("one".to_owned(), "two".to_owned()), "{address}");
+    }
+}
+
+#[test]
+#[ignore = "needs socat, ncat and nc.openbsd"]
+fn the_others_answer_from_an_address_that_was_not_asked() {
+    let socat = ["-dd", "UDP4-RECVFROM:0,fork", "EXEC:cat"];
+    let servers = [
+        listener("socat", &socat, "receiving on"),
+        listener("ncat", &["-v", "-4", "-u", "-l", "-k", "--exec", "/bin/cat", "0"], "Listening on"),
+        listener("nc.openbsd", &["-v", "-4", "-u", "-l", "0"], "Bound on"),
+    ];
+    for (place, (mut server, address)) in servers.into_iter().enumerate() {
+        let address = address.replace("127.0.0.1", "127.0.0.2");
+        let recv = Running::start(path("udp-recv"), &["-w", "2s", &address, "--eol", "lf", "hello"]);
+        if place == 2 {
+            // Here it is a person who answers.
+            assert_eq!(server.line(), "hello");
+            server.type_line("hello yourself");
+        }
+        let finished = recv.finish();
+        assert_eq!(finished.code(), Some(3), "{address}: {}", finished.err);
+        let other = address.replace("127.0.0.2", "127.0.0.1");
+        assert!(
+            finished.err.contains(&format!("{other} did, which --from-anyone takes")),
+            "{}",
+            finished.err
+        );
+    }
+    let (_listen, address) = Running::listening("udp-listen", &[":0", "--echo"]);
+    let address = format!("127.0.0.2:{}", address.port());
+    tool("udp-recv").args([&address, "hello"]).assert().success().stdout("hello\n");
+}
+
+#[test]
+#[ignore = "needs python3, socat, ncat and nc.openbsd"]
+fn clients_of_every_make_are_answered() {
+    let (_listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "--exec", "tr a-z A-Z"]);
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    for client in [
+        "python3 -c 'import socket,sys; s=socket.socket(2,2); s.connect((sys.argv[1],int(sys.argv[2]))); s.send(b\"hello\"); print(s.recv(9).decode())' $0 $1",
+        "printf hello | socat -t 5 - UDP:$0:$1 | head -c 5",
+        "printf hello | nc.openbsd -u -W 1 $0 $1",
+    ] {
+        let finished = Running::start("sh", &["-c", client, &host, &port]).finish();
+        assert_eq!(finished.text().trim_end(), "HELLO", "{client}: {}", finished.err);
     }
 }
 
