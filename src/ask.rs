@@ -151,6 +151,12 @@ impl Ear<'_> {
         told.map_or(received, |(_, error)| Err(error))
     }
 
+    /// Whether replies from others are wanted.
+    #[must_use]
+    pub fn hears_anyone(&self) -> bool {
+        self.peer.is_none()
+    }
+
     /// Whether a datagram may be a reply, by who has sent it.
     #[must_use]
     pub fn may_answer(&self, sender: Option<SocketAddr>) -> bool {

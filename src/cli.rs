@@ -3,6 +3,7 @@
 //! A value becomes its type here or is a usage error; nothing is checked later.
 
 pub mod completions;
+pub mod elsewhere;
 pub mod value;
 
 use std::ffi::OsString;
@@ -281,7 +282,13 @@ impl Bounds {
     /// Whether there is none.
     #[must_use]
     pub fn are_absent(&self) -> bool {
-        self.count.is_none() && self.timeout.is_none() && self.idle.is_none()
+        self.count.is_none() && self.has_no_time()
+    }
+
+    /// Whether no time ends the wait.
+    #[must_use]
+    pub fn has_no_time(&self) -> bool {
+        self.timeout.is_none() && self.idle.is_none()
     }
 }
 
@@ -306,12 +313,16 @@ impl ReportArgs {
 
     /// What `tool` says at the end: what was lost here and, if they are asked for, the `numbers`.
     pub fn conclude(self, tool: &'static str, tally: &Tally, numbers: &dyn Fn(&Tally) -> String) {
-        if let Some(lost) = tally.lost_here() {
-            self.voice(tool).note(&lost);
-        }
+        self.tell_losses(tool, tally);
         if self.stats {
             self.voice(tool).say(&numbers(tally));
         }
+    }
+
+    /// What `tool` says at the end of what was not printed.
+    pub fn tell_losses(self, tool: &'static str, tally: &Tally) {
+        let told = [tally.denied_in_words(), tally.lost_here()];
+        told.iter().flatten().for_each(|told| self.voice(tool).note(told));
     }
 
     /// Whether notes are said.

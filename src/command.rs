@@ -81,7 +81,11 @@ impl NotRun {
 
 impl fmt::Display for NotRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot run {}", self.name)
+        write!(f, "cannot run {}", self.name)?;
+        if self.name.contains([' ', '$']) {
+            f.write_str(" (no shell reads COMMAND: write -- sh -c '...' for one that does)")?;
+        }
+        Ok(())
     }
 }
 

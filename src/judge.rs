@@ -101,6 +101,9 @@ impl FromStr for Pattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("it is empty, and every datagram matches that; write . for any text".to_owned());
+        }
         // A datagram may have several lines, and end as one.
         let built = RegexBuilder::new(text).multi_line(true).crlf(true).build();
         built.map(Self).map_err(|error| {
@@ -166,5 +169,6 @@ mod tests {
     fn what_is_no_pattern_says_why() {
         let complaint = "(ab".parse::<Pattern>().unwrap_err();
         assert!(complaint.starts_with("it is no regular expression: unclosed group; "), "{complaint}");
+        assert!("".parse::<Pattern>().unwrap_err().contains("every datagram matches that"));
     }
 }

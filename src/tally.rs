@@ -158,12 +158,21 @@ impl Tally {
                     "the kernel dropped {dropped}{bundles}, for its buffer was full (--buffer asks for a larger one)"
                 )
             }),
-            count(self.denied, "denied by --allow or --deny"),
             count(self.truncated, "longer than --max-size and cut"),
             count(self.undecodable, "undecodable and left out"),
         ];
         let losses: Vec<String> = losses.into_iter().flatten().collect();
         (!losses.is_empty()).then(|| format!("datagrams lost: {}", losses.join("; ")))
+    }
+
+    /// What was denied, as one sentence, if anything was.
+    #[must_use]
+    pub fn denied_in_words(&self) -> Option<String> {
+        match self.denied {
+            0 => None,
+            1 => Some("a datagram was denied (--allow, --deny)".to_owned()),
+            denied => Some(format!("{denied} datagrams were denied (--allow, --deny)")),
+        }
     }
 
     /// What is known to have come back from `peer`, if anything: a sentence for each way.

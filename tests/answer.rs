@@ -50,7 +50,7 @@ fn a_reply_is_read_in_the_format_and_put_into_the_charset() {
     for (arguments, reply) in [
         (&["--reply", "pong"][..], &b"pong"[..]),
         (&["--reply", ""], b""),
-        (&["--reply", "-1"], b"-1"),
+        (&["--reply=-1"], b"-1"),
         (&["--reply", "你好", "-e", "gbk"], b"\xc4\xe3\xba\xc3"),
         (&["--reply", "00 ff", "-f", "hex"], b"\0\xff"),
         (&["--reply", "AP8=", "-f", "base64"], b"\0\xff"),
@@ -71,6 +71,7 @@ fn a_reply_that_cannot_be_read_is_a_usage_error() {
         (&["--reply", "你", "-e", "latin-1"], "cannot be said in latin-1"),
         (&["--reply", &"x".repeat(66_000)], "it is 66000 bytes, and the largest datagram is 65527 bytes"),
         (&["--reply", "x", "-f", "pcap"], "--reply means nothing to --format pcap"),
+        (&["--reply", "-q"], "a value is required for '--reply <TEXT>'"),
         (&["--reply", "x", "--echo"], "cannot be used with"),
         (&["--reply", "x", "--exec", "cat"], "cannot be used with"),
         (&["--jobs", "2"], "--exec"),

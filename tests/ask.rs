@@ -64,10 +64,41 @@ fn a_request_is_sent_so_many_times_and_no_more() {
 }
 
 #[test]
-fn a_refusal_is_not_asked_again() {
-    let assert = tool("udp-recv").args([&deserted(), "--retry", "1000000", "--stats", "hi"]).assert().code(4);
-    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-    assert_eq!(number_after(&said, "; sent "), 1);
+fn a_server_that_comes_up_late_is_asked_until_it_answers() {
+    // Who is connected to itself hears nobody else.
+    let nobody = socket();
+    let address = nobody.local_addr().unwrap();
+    nobody.connect(address).unwrap();
+    let arguments = [&at(&nobody), "-v", "-w", "20ms", "--retry", "1000000", "hi"];
+    let mut recv = Running::start(path("udp-recv"), &arguments);
+    for _ in 0..2 {
+        recv.err_line_with(&format!("{address} did not answer message 1; asking again"));
+    }
+    drop(nobody);
+    let server = UdpSocket::bind(address).unwrap();
+    let (_, peer) = receive(&server);
+    server.send_to(b"up", peer).unwrap();
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "up\n"));
+}
+
+#[test]
+fn a_refusal_of_the_last_attempt_is_the_verdict() {
+    let assert = tool("udp-recv").args([&deserted(), "-w", "20ms", "--retry", "2", "--stats", "hi"]).assert();
+    let said = String::from_utf8(assert.code(4).get_output().stderr.clone()).unwrap();
+    assert_eq!([number_after(&said, "; sent "), number_after(&said, ", refused ")], [3, 1]);
+    tool("udp-recv").args([&deserted(), "-w", "1h", "--retry", "0", "hi"]).assert().code(4);
+}
+
+#[test]
+fn who_asks_nothing_is_told_so() {
+    for (arguments, status) in [(&["127.0.0.1:9"][..], 3), (&["127.0.0.1:9", "-f", "json"], 3)] {
+        let assert = tool("udp-recv").args(arguments).write_stdin("").assert().code(status);
+        let said = "udp-recv: nothing was asked: there is no MESSAGE, and the standard input is empty\n";
+        assert.stderr(said);
+    }
+    // What was skipped was asked for.
+    tool("udp-recv").args(["127.0.0.1:9", "-f", "hex", "--skip-bad", "xyz"]).assert().success();
 }
 
 #[test]
@@ -203,7 +234,7 @@ fn what_comes_between_requests_is_told_by_who_it_is_from() {
     server.send_to(b"to two", peer).unwrap();
     assert_eq!(recv.line(), "to two");
     let finished = recv.finish();
-    let said = format!("left out 2 late or doubled replies from {}\n", at(&server));
+    let said = format!("left out 2 late or doubled replies, the first from {}\n", at(&server));
     assert!(finished.err.contains(&said), "{}", finished.err);
     assert!(
         finished.err.contains(&format!("left out a datagram from {}, who was not asked\n", at(&stranger)))
@@ -248,6 +279,22 @@ fn all_replies_within_a_time_are_collected() {
     let finished = recv_nothing(&socket(), &["--collect", "50ms", "who"]);
     assert_eq!(finished, (Some(3), String::new()));
     tool("udp-recv").args([&deserted(), "--collect", "50ms", "hi"]).assert().code(4);
+}
+
+#[test]
+fn what_else_anyone_has_said_is_told_with_the_way_to_print_it() {
+    let (server, other) = (socket(), socket());
+    let recv = recv(&server, &["--from-anyone", "who"]);
+    let (_, peer) = receive(&server);
+    recv.stop();
+    for peers in [&server, &other, &other] {
+        peers.send_to(b"me", peer).unwrap();
+    }
+    let finished = recv.ended_by(Signal::SIGCONT);
+    assert_eq!(finished.text(), "me\n");
+    let said =
+        format!("left out 2 further replies, the first from {}; --collect prints them all\n", at(&other));
+    assert!(finished.err.ends_with(&said), "{}", finished.err);
 }
 
 fn recv_nothing(server: &UdpSocket, arguments: &[&str]) -> (Option<i32>, String) {
@@ -380,7 +427,7 @@ fn what_is_for_requests_is_refused_where_nothing_is_asked() {
         (&["--bind", ":0", "--repeat", "2"], "--repeat is for requests"),
         (&[":0", "--interval", "1s"], "--interval is for requests"),
         (&["127.0.0.1:9", "--collect", "1s", "-w", "1s"], "cannot be used with"),
-        (&["127.0.0.1:9", "--retry", "0"], "write a whole number from 1"),
+        (&["127.0.0.1:9", "--retry", "x"], "write a whole number from 0"),
         (&["127.0.0.1:9", "--repeat", "x"], "write a whole number from 1"),
         (&["127.0.0.1:9", "--interval", "0"], "it is no time at all"),
         (&["127.0.0.1:9", "--collect", "soon"], "it is not a length of time"),

@@ -125,7 +125,11 @@ fn only_who_is_allowed_and_not_denied_is_heard_and_answered() {
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), &*"allowed\n".repeat(3)));
     assert_eq!(number_after(&finished.err, ", denied "), 4);
-    assert!(finished.err.contains("datagrams lost: 4 denied by --allow or --deny\n"), "{}", finished.err);
+    assert!(
+        finished.err.contains("udp-listen: 4 datagrams were denied (--allow, --deny)\n"),
+        "{}",
+        finished.err
+    );
     // What was sent to them comes before the sentinel.
     for peer in denied {
         socket().send_to(b"sentinel", peer.local_addr().unwrap()).unwrap();

@@ -288,6 +288,17 @@ fn a_command_that_fails_ends_us_with_its_status() {
 fn after_a_command_without_a_bound_a_moment_of_quiet_decides() {
     with_command(&[":0", "-q"], "printf 'a\nb\n' | udp-send $UDP_ADDR").success().stdout("a\nb\n");
     with_command(&[":0", "-q"], ":").code(3);
+    // A count is no bound of time.
+    with_command(&[":0", "-q", "-n", "2"], "udp-send $UDP_ADDR hi").code(3).stdout("hi\n");
+    with_command(&[":0", "-q", "-n", "1"], ":").code(3);
+}
+
+#[test]
+fn a_command_that_a_shell_should_read_is_told_so() {
+    let assert = tool("udp-listen").args([":0", "--", "udp-send $UDP_ADDR up"]).assert().code(127);
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    let words = "(no shell reads COMMAND: write -- sh -c '...' for one that does): no such file or directory";
+    assert!(said.contains(words), "{said}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use common::{TOOLS, tool};
+use udp_tools::cli::elsewhere::OPTIONS;
 
 fn page(name: &str) -> String {
     std::fs::read_to_string(format!("{}/man/{name}.1", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -44,6 +45,25 @@ fn options_in_page(page: &str) -> BTreeSet<String> {
             format!("{} {value}", flags.join(" ")).trim_end().to_owned()
         })
         .collect()
+}
+
+#[test]
+fn an_option_of_another_tool_is_known_as_such() {
+    for (option, tools) in OPTIONS {
+        for name in TOOLS {
+            let options = options_in_help(&help(name));
+            let has = options.iter().any(|words| words.split([' ', '[']).any(|word| word == option));
+            assert_eq!(has, tools.contains(name), "{name} {option}");
+            if !has {
+                let assert = tool(name).args([":9", option]).assert().code(2);
+                let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+                assert!(said.starts_with(&format!("error: {option} is an option of {tools}\n")), "{said}");
+            }
+        }
+    }
+    let assert = tool("udp-listen").args(["-l", "5555"]).assert().code(2);
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert!(said.starts_with("error: there is no -l: udp-listen is what listens"), "{said}");
 }
 
 #[test]

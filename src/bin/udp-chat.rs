@@ -11,6 +11,7 @@ use clap::{Parser, ValueHint};
 use udp_tools::batch::{Batch, Datagram, Envelope};
 use udp_tools::chat::Company;
 use udp_tools::cli::completions::CompletionArgs;
+use udp_tools::cli::elsewhere;
 use udp_tools::cli::{
     Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, Given, ReceivingArgs, ReportArgs,
     SendingSocketArgs,
@@ -84,7 +85,7 @@ impl Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = elsewhere::parse().unwrap_or_else(|usage| usage.exit());
     if let Some(shell) = args.completions.shell {
         return exit::conclude(TOOL, shell.print_script::<Args>());
     }

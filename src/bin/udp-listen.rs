@@ -15,6 +15,7 @@ use clap::{CommandFactory, Parser, ValueHint};
 use udp_tools::answer::{Answer, Answers};
 use udp_tools::batch::{Batch, LARGEST_V6};
 use udp_tools::cli::completions::CompletionArgs;
+use udp_tools::cli::elsewhere;
 use udp_tools::cli::value::{count, descriptor, duration, size};
 use udp_tools::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs,
@@ -38,7 +39,9 @@ use udp_tools::tally::Tally;
 use udp_tools::wait::{Patience, Sources, nap, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
-const EXAMPLE: &str = "Example: udp-listen :7788 --encoding gbk";
+const EXAMPLES: &str = "\
+Examples: udp-listen :7788 --encoding gbk
+          udp-listen :0 -w 10s --until '^up' -- sh -c './service --statsd $UDP_ADDR'";
 /// So much quiet ends a run whose COMMAND has succeeded, where no other bound was given.
 const QUIET: Duration = Duration::from_millis(200);
 /// Where so many datagrams have come at once, more are coming: a nap lets them gather, so that neither
@@ -53,19 +56,20 @@ const AFTER_A_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Print every UDP datagram that arrives on a port, each as a line; and answer, if told how.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLE))]
+#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLES))]
 struct Args {
     /// Where to listen: :PORT on every address of this machine, or ADDRESS:PORT; port 0 is any free one
     #[arg(value_parser = Endpoint::here)]
     endpoint: Option<Endpoint>,
-    /// Run this once the port is bound, with UDP_ADDR, UDP_HOST and UDP_PORT in its environment
+    /// Run this once the port is bound, with UDP_ADDR, UDP_HOST and UDP_PORT in its environment; it prints to
+    /// standard error
     // CommandWithArguments would have zsh take ENDPOINT for the command.
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandName)]
     command: Vec<OsString>,
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
-    /// End well at the first datagram whose text matches this regular expression
+    /// End with status 0 at the first datagram whose text matches this regular expression
     #[arg(long, value_name = "PATTERN")]
     until: Option<Pattern>,
     /// End with status 1 at the first datagram whose text matches this regular expression
@@ -74,10 +78,10 @@ struct Args {
     /// Send every datagram back to its sender
     #[arg(long, conflicts_with_all = ["reply", "exec"])]
     echo: bool,
-    /// Answer every datagram with this
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "exec")]
+    /// Answer every datagram with this, which is read as --format and --encoding say
+    #[arg(long, value_name = "TEXT", conflicts_with = "exec")]
     reply: Option<OsString>,
-    /// Run this in a shell for every datagram, which it reads; what it prints is the answer
+    /// Run this in a shell for every datagram, which it reads; what it prints is the answer, byte by byte
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     exec: Option<OsString>,
     /// Run so many --exec at once
@@ -114,7 +118,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = elsewhere::parse().unwrap_or_else(|usage| usage.exit());
     if let Some(shell) = args.completions.shell {
         return exit::conclude(TOOL, shell.print_script::<Args>());
     }
@@ -296,7 +300,7 @@ impl<'l> Listener<'l> {
                     self.take_the_rest(AFTER_A_SIGNAL)?;
                     return Ok(Ended::Failed(status));
                 }
-                if end.is_some() && bounds.are_absent() {
+                if end.is_some() && bounds.has_no_time() {
                     patience.end_after(QUIET);
                 }
             }

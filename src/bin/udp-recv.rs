@@ -13,7 +13,8 @@ use clap::{CommandFactory, Parser, ValueHint};
 use udp_tools::ask::{Ear, Ports};
 use udp_tools::batch::{Batch, Datagram};
 use udp_tools::cli::completions::CompletionArgs;
-use udp_tools::cli::value::{count, duration};
+use udp_tools::cli::elsewhere;
+use udp_tools::cli::value::{count, duration, times};
 use udp_tools::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReceivingArgs, ReportArgs,
     SendingSocketArgs,
@@ -60,10 +61,10 @@ struct Args {
     /// Wait so long for each datagram, as in 500ms, 5s or 1m30s
     #[arg(short = 'w', long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     timeout: Duration,
-    /// Send a request that nobody answers up to N times more
-    #[arg(long, value_name = "N", value_parser = count)]
+    /// Ask again after a wait in which nobody has answered, up to N times
+    #[arg(long, value_name = "N", value_parser = times)]
     retry: Option<u64>,
-    /// Print every reply within this time, from anyone, instead of the first
+    /// Print every reply within this time, from anyone; it takes the place of the wait
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "timeout")]
     collect: Option<Duration>,
     /// Take replies from any address and port, not only from the one that was asked
@@ -105,7 +106,7 @@ enum Task<'a> {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = elsewhere::parse().unwrap_or_else(|usage| usage.exit());
     if let Some(shell) = args.completions.shell {
         return exit::conclude(TOOL, shell.print_script::<Args>());
     }
@@ -118,20 +119,20 @@ fn run(args: &Args, task: &Task<'_>) -> Result<Verdict> {
     match task {
         Task::Wait(here) => {
             let socket = socket::bind(here, args.socket.options())?;
-            receive(args, |inbox| wait_for_one(inbox, &socket))
+            receive(args, false, |inbox| wait_for_one(inbox, &socket))
         }
         Task::Ask(there) => {
             let from_anyone = args.from_anyone || args.collect.is_some();
             let ports = Ports::new(there, args.bind.as_ref(), args.socket.options(), from_anyone)?;
-            receive(args, |inbox| ask_all(inbox, there, ports))
+            receive(args, true, |inbox| ask_all(inbox, there, ports))
         }
     }
 }
 
-/// Does `work`, and says what is to be said at the end.
-fn receive(args: &Args, work: impl FnOnce(&mut Inbox<'_>) -> Result<()>) -> Result<Verdict> {
+/// Does `work`, which asks or only waits, and says what is to be said at the end.
+fn receive(args: &Args, is_asking: bool, work: impl FnOnce(&mut Inbox<'_>) -> Result<()>) -> Result<Verdict> {
     let signals = Signals::catch()?;
-    let mut inbox = Inbox::new(args, &signals)?;
+    let mut inbox = Inbox::new(args, is_asking, &signals)?;
     let done = work(&mut inbox);
     inbox.conclude();
     done?;
@@ -225,7 +226,13 @@ fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint, ports: Ports) -> Result<()> 
     let mut requests = Asker { inbox, there, ports, interval: args.interval.map(Interval::new) };
     let asked = requests.ask_again(&mut input, repeat);
     requests.finish()?;
-    asked
+    asked?;
+    if inbox.tally.asked == 0 && inbox.tally.skipped == 0 {
+        // Whoever asks nothing by mistake is not to be told that all is well.
+        inbox.tally.silent += 1;
+        args.voice().note(&"nothing was asked: there is no MESSAGE, and the standard input is empty");
+    }
+    Ok(())
 }
 
 /// Requests on their way from the input to their replies.
@@ -240,8 +247,8 @@ struct Asker<'a, 'i> {
 enum Came {
     /// One or more came, and have been printed.
     Reply,
-    /// The time is up. Perhaps somebody answered who was not asked.
-    Nothing { stranger: Option<SocketAddr> },
+    /// The time is up.
+    Nothing,
     /// What was sent came back with an ICMP error, such as a refusal.
     Error(io::Error),
 }
@@ -301,22 +308,22 @@ impl Asker<'_, '_> {
         let request = Datagram { envelope: &envelope, ..request };
         self.inbox.tally.asked += 1;
         let mut left = args.retry.unwrap_or(0);
-        let mut came = Came::Nothing { stranger: None };
-        loop {
+        let mut stranger = None;
+        let came = loop {
             while !sender
                 .send_one(request, &mut self.inbox.tally)
                 .map_err(|unsent| unsent.why.cause().context(self.cannot_send(name)))?
             {
                 self.inbox.look_up()?;
             }
-            self.hear(&mut ear, &socket, asked, &mut came)?;
-            if left == 0 || !matches!(came, Came::Nothing { .. }) {
-                break;
+            let came = self.hear(&mut ear, &socket, asked, left == 0, &mut stranger)?;
+            if left == 0 || matches!(came, Came::Reply) {
+                break came;
             }
             left -= 1;
             args.voice().detail(&format!("{} did not answer {name}; asking again", self.there));
-        }
-        self.note(came, name);
+        };
+        self.note(came, name, stranger);
         self.ports.close(socket).map_or(Ok(()), |closed| self.see_off(&closed))
     }
 
@@ -340,7 +347,7 @@ impl Asker<'_, '_> {
     }
 
     /// Counts what a request has come to, and says it if it was not answered.
-    fn note(&mut self, came: Came, name: &str) {
+    fn note(&mut self, came: Came, name: &str, stranger: Option<SocketAddr>) {
         let (args, there, tally) = (self.inbox.args, self.there, &mut self.inbox.tally);
         tally.answered += u64::from(matches!(came, Came::Reply));
         tally.lost += u64::from(!matches!(came, Came::Reply));
@@ -350,7 +357,7 @@ impl Asker<'_, '_> {
                 tally.came_back(&error);
                 args.voice().note(&came_back(there, name, &error));
             }
-            Came::Nothing { stranger } => {
+            Came::Nothing => {
                 tally.silent += 1;
                 let times = match args.retry {
                     Some(retry) => format!(", asked {} times", retry.saturating_add(1)),
@@ -364,10 +371,19 @@ impl Asker<'_, '_> {
         }
     }
 
-    /// Waits for the reply, or for all replies within the time, prints what comes, and says in `came` what
-    /// that was, if it was anything. What arrived in time is a reply even if it is only read later.
-    fn hear(&mut self, ear: &mut Ear<'_>, socket: &UdpSocket, asked: Asked, came: &mut Came) -> Result<()> {
+    /// Waits for the reply, or for all replies within the time, and prints what comes. What arrived in time
+    /// is a reply even if it is only read later. Where the request `is_last` a refusal ends the wait; before
+    /// another, the time passes. Who answered and was not asked is the `stranger`.
+    fn hear(
+        &mut self,
+        ear: &mut Ear<'_>,
+        socket: &UdpSocket,
+        asked: Asked,
+        is_last: bool,
+        stranger: &mut Option<SocketAddr>,
+    ) -> Result<Came> {
         let args = self.inbox.args;
+        let mut came = Came::Nothing;
         let patience = Patience::new(Some(args.collect.unwrap_or(args.timeout)), None);
         let mut end = None;
         loop {
@@ -386,7 +402,7 @@ impl Asker<'_, '_> {
                 (Err(error), _) if matches!(came, Came::Reply) => {
                     args.voice().note(&format!("a request came back as well ({})", plain(&error)));
                 }
-                (Err(error), _) => *came = Came::Error(error),
+                (Err(error), _) => came = Came::Error(error),
                 // What the system announced was damaged on the way, or denied: the wait goes on.
                 (Ok(()), None) => continue,
                 (Ok(()), Some(reply)) if self.ports.has_one() && asked.is_after(reply.time) => {
@@ -396,19 +412,19 @@ impl Asker<'_, '_> {
                 (Ok(()), Some(reply)) if !ear.may_answer(reply.peer) => {
                     self.inbox.leave_out_one(|tally| &mut tally.strange);
                     self.ports.hear_no_other(socket);
-                    *came = Came::Nothing { stranger: reply.peer };
+                    *stranger = stranger.or(reply.peer);
                     continue;
                 }
                 (Ok(()), Some(_)) => {
                     self.inbox.print_reply(asked)?;
-                    *came = Came::Reply;
+                    came = Came::Reply;
                 }
             }
-            if args.collect.is_none() {
+            if args.collect.is_none() && (is_last || matches!(came, Came::Reply)) {
                 break;
             }
         }
-        Ok(())
+        Ok(came)
     }
 
     /// Waits until the next request may be asked.
@@ -446,17 +462,18 @@ struct Inbox<'i> {
     batch: Batch,
     tally: Tally,
     round_trips: RoundTrips,
+    is_asking: bool,
 }
 
 impl<'i> Inbox<'i> {
-    fn new(args: &'i Args, signals: &'i Signals) -> Result<Self> {
+    fn new(args: &'i Args, is_asking: bool, signals: &'i Signals) -> Result<Self> {
         let mut output = stdio::output(signals)?;
         let encoding = args.encoding.encoding();
         let writing = args.format.writing(encoding, args.show_peer, output.is_terminal())?;
         let printer = Printer::new(writing, args.voice());
         output.put(printer.beginning())?;
         let (batch, tally, round_trips) = (Batch::new(), Tally::default(), RoundTrips::default());
-        Ok(Self { args, signals, printer, output, batch, tally, round_trips })
+        Ok(Self { args, signals, printer, output, batch, tally, round_trips, is_asking })
     }
 
     /// A receiver that tells as much of each datagram as is wanted, and in any case when it came if that
@@ -517,7 +534,12 @@ impl<'i> Inbox<'i> {
         }
         self.tally.late += late.number;
         self.tally.strange += strange.number;
-        let late = late.told("a late or doubled reply", "late or doubled replies");
+        let late = if ear.hears_anyone() {
+            late.told("a further reply", "further replies")
+                .map(|told| format!("{told}; --collect prints them all"))
+        } else {
+            late.told("a late or doubled reply", "late or doubled replies")
+        };
         let strange =
             strange.told("a datagram", "datagrams").map(|told| format!("{told}, who was not asked"));
         late.iter().chain(&strange).for_each(|told| self.args.voice().note(told));
@@ -567,7 +589,7 @@ impl<'i> Inbox<'i> {
     /// Says the numbers.
     fn report(&self) {
         let voice = self.args.voice();
-        voice.say(&if self.tally.asked > 0 { self.tally.asking() } else { self.tally.receiving() });
+        voice.say(&if self.is_asking { self.tally.asking() } else { self.tally.receiving() });
         if let Some(told) = self.round_trips.told() {
             voice.say(&told);
             if io::stderr().is_terminal() {
@@ -578,9 +600,7 @@ impl<'i> Inbox<'i> {
 
     /// Says what is to be said at the end.
     fn conclude(&self) {
-        if let Some(lost) = self.tally.lost_here() {
-            self.args.voice().note(&lost);
-        }
+        self.args.report.tell_losses(TOOL, &self.tally);
         if self.args.report.stats {
             self.report();
         }
@@ -602,10 +622,10 @@ impl LeftOut {
 
     /// In words, if there was any: it is called `one`, or several of it `many`.
     fn told(&self, one: &str, many: &str) -> Option<String> {
-        let what = match self.number {
-            1 => one.to_owned(),
-            number => format!("{number} {many}"),
-        };
-        self.first.map(|first| format!("left out {what} from {first}"))
+        let first = self.first?;
+        Some(match self.number {
+            1 => format!("left out {one} from {first}"),
+            number => format!("left out {number} {many}, the first from {first}"),
+        })
     }
 }

@@ -14,6 +14,7 @@ use indicatif::HumanDuration;
 
 use udp_tools::batch::Batch;
 use udp_tools::cli::completions::CompletionArgs;
+use udp_tools::cli::elsewhere;
 use udp_tools::cli::value::{count, duration, rate, speed};
 use udp_tools::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReportArgs, SendingSocketArgs,
@@ -84,7 +85,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = elsewhere::parse().unwrap_or_else(|usage| usage.exit());
     if let Some(shell) = args.completions.shell {
         return exit::conclude(TOOL, shell.print_script::<Args>());
     }

@@ -19,6 +19,11 @@ pub fn count(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A whole number from 0.
+pub fn times(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it is not a number of times; write a whole number from 0".to_owned())
+}
+
 /// `500ms`, `5s`, `1m30s`; a bare number is seconds. No time at all is no wait, and refused.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');

@@ -60,7 +60,12 @@ impl Objects {
             [] => return Ok(()),
             [b'{', ..] => {}
             // serde would take an array of the values as well.
-            other => return Err(format!("it is no JSON object: it begins with {}", escape::first(other))),
+            other => {
+                let first = escape::first(other);
+                return Err(format!(
+                    "it is no JSON object: it begins with {first}; a text is {{\"text\":\"ping\"}}"
+                ));
+            }
         }
         let object: Object<'_> = serde_json::from_slice(line).map_err(|error| explain(&error))?;
         let time = object.time.as_deref().map(time).transpose()?;
