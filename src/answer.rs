@@ -5,7 +5,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::poll::PollFlags;
@@ -17,6 +17,9 @@ use crate::jobs::{Failure, Handled, Handling, Jobs};
 use crate::net::{Sender, Unsent, Why};
 use crate::signals::Signals;
 use crate::tally::{Tally, plain};
+
+/// How long replies wait for a device that is slow. Meanwhile nothing is heard.
+const ROOM: Duration = Duration::from_millis(200);
 
 /// What a reply is.
 #[derive(Clone, Debug)]
@@ -36,7 +39,6 @@ pub struct Answers<'a> {
     /// The charset of the wire: a handler reads and writes UTF-8.
     encoding: Encoding,
     sender: Sender<'a>,
-    signals: &'a Signals,
     voice: Voice,
     replies: Batch,
     fate: Fate,
@@ -60,6 +62,8 @@ pub struct Fate {
     without: u64,
     /// Handlers that failed.
     failed: u64,
+    /// Requests that a strict charset cannot read.
+    unreadable: u64,
     /// Requests that there was no room for while all handlers were busy.
     unserved: u64,
     /// Requests that were still waiting or being handled at the end.
@@ -85,7 +89,8 @@ impl<'a> Answers<'a> {
         };
         let mut sender = Sender::new(socket, signals)?;
         sender.send_from_local()?;
-        Ok(Self { how, encoding, sender, signals, voice, replies: Batch::new(), fate: Fate::default() })
+        sender.wait_no_longer_than(ROOM);
+        Ok(Self { how, encoding, sender, voice, replies: Batch::new(), fate: Fate::default() })
     }
 
     /// Answers the datagrams of `batch` at `places`, or begins to.
@@ -102,10 +107,9 @@ impl<'a> Answers<'a> {
             How::Exec(jobs) => {
                 for request in batch.part(places) {
                     let mut text = Vec::new();
-                    // What a strict charset cannot read is counted where it is left out of the output.
-                    if self.encoding.decode_text(request.payload, &mut text)
-                        && !jobs.request(text, *request.envelope)
-                    {
+                    if !self.encoding.decode_text(request.payload, &mut text) {
+                        self.fate.unreadable += 1;
+                    } else if !jobs.request(text, *request.envelope) {
                         self.fate.unserved += 1;
                         if self.fate.unserved == 1 {
                             self.voice.note(&"there are more requests than --jobs and --queue have room for");
@@ -185,8 +189,9 @@ impl<'a> Answers<'a> {
             match self.sender.send(replies, next..places.end, &mut self.fate.sent) {
                 Ok(sent) => {
                     next += sent;
-                    if next < places.end && self.signals.stopped().is_some() {
-                        self.fate.unsent += (places.end - next) as u64;
+                    if next < places.end {
+                        self.fate.cannot_send("the system has no room for it", self.voice);
+                        self.fate.unsent += (places.end - next - 1) as u64;
                         break;
                     }
                 }
@@ -213,16 +218,16 @@ impl Fate {
     /// Whether all was answered that a reply was there for.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.unsent + self.failed + self.unserved + self.given_up == 0
+        self.unsent + self.failed + self.unreadable + self.unserved + self.given_up == 0
     }
 
     /// In numbers.
     #[must_use]
     pub fn told(&self) -> String {
-        let Self { sent, unsent, without, failed, unserved, given_up } = self;
+        let Self { sent, unsent, without, failed, unreadable, unserved, given_up } = self;
         format!(
-            "answered {} ({} bytes), without a reply {without}, failed {failed}, not served {unserved}, \
-             given up {given_up}, not sent {unsent}, came back {}",
+            "answered {} ({} bytes), without a reply {without}, failed {failed}, unreadable {unreadable}, \
+             not served {unserved}, given up {given_up}, not sent {unsent}, came back {}",
             sent.sent,
             sent.sent_bytes,
             sent.refused + sent.unreachable
@@ -235,6 +240,7 @@ impl Fate {
         let count = |number: u64, words: &str| (number > 0).then(|| format!("{number} {words}"));
         let losses = [
             count(self.failed, "whose handler failed"),
+            count(self.unreadable, "that are not in the charset"),
             count(self.unserved, "that there was no room for (--jobs, --queue)"),
             count(self.given_up, "that the end came before"),
             count(self.unsent, "whose reply could not be sent"),

@@ -3,16 +3,14 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
 
+use crate::endpoint::host;
 use crate::process::{End, Group};
 use crate::signals::Signals;
-
-/// What systemd tells its child is not for the children of that.
-pub(crate) const SYSTEMD: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET"];
 
 /// A running command. It is ended with us.
 #[derive(Debug)]
@@ -41,9 +39,6 @@ impl<'s> Command<'s> {
             .env("UDP_HOST", host(listening))
             .env("UDP_PORT", listening.port().to_string())
             .stdout(io::stderr());
-        for name in SYSTEMD {
-            command.env_remove(name);
-        }
         if io::stdin().is_terminal() {
             // A process group in the background that reads the terminal is stopped.
             command.stdin(Stdio::null());
@@ -92,40 +87,5 @@ impl fmt::Display for NotRun {
 impl std::error::Error for NotRun {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.error)
-    }
-}
-
-/// An address that reaches a socket bound to `address`: a wildcard is reached over the loopback.
-#[must_use]
-pub fn dialable(address: SocketAddr, only_v6: bool) -> SocketAddr {
-    match address.ip() {
-        ip if !ip.is_unspecified() => address,
-        IpAddr::V6(_) if only_v6 => (Ipv6Addr::LOCALHOST, address.port()).into(),
-        _ => (Ipv4Addr::LOCALHOST, address.port()).into(),
-    }
-}
-
-/// The host of `address` alone, with its zone.
-pub(crate) fn host(address: SocketAddr) -> String {
-    match address {
-        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
-        other => other.ip().to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wildcard_is_dialled_over_the_loopback() {
-        let dial = |text: &str, only_v6| dialable(text.parse().unwrap(), only_v6).to_string();
-        assert_eq!(dial("[::]:53", false), "127.0.0.1:53");
-        assert_eq!(dial("[::]:53", true), "[::1]:53");
-        assert_eq!(dial("0.0.0.0:53", false), "127.0.0.1:53");
-        assert_eq!(dial("192.0.2.1:53", false), "192.0.2.1:53");
-        assert_eq!(dial("[fe80::1%2]:53", false), "[fe80::1%2]:53");
-        assert_eq!(host("[fe80::1%2]:53".parse().unwrap()), "fe80::1%2");
-        assert_eq!(host("[2001:db8::1]:53".parse().unwrap()), "2001:db8::1");
     }
 }

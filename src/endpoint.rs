@@ -220,6 +220,25 @@ pub fn mapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// An address that reaches a socket bound to `address`: a wildcard is reached over the loopback.
+#[must_use]
+pub fn dialable(address: SocketAddr, only_v6: bool) -> SocketAddr {
+    match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        IpAddr::V6(_) if only_v6 => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        _ => (Ipv4Addr::LOCALHOST, address.port()).into(),
+    }
+}
+
+/// The host of `address` alone, with its zone.
+#[must_use]
+pub fn host(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+        other => other.ip().to_string(),
+    }
+}
+
 /// Most listeners of this machine are on IPv4 or on both, and resolvers put `::1` first.
 fn prefer_ipv4_loopback(addresses: &mut [SocketAddr]) {
     if addresses[0].ip() == IpAddr::V6(Ipv6Addr::LOCALHOST)
@@ -514,5 +533,17 @@ mod tests {
         let v4: SocketAddr = "127.0.0.1:53".parse().unwrap();
         assert_eq!(mapped(v4).to_string(), "[::ffff:127.0.0.1]:53");
         assert_eq!(canonical(mapped(v4)), v4);
+    }
+
+    #[test]
+    fn a_wildcard_is_dialled_over_the_loopback() {
+        let dial = |text: &str, only_v6| dialable(text.parse().unwrap(), only_v6).to_string();
+        assert_eq!(dial("[::]:53", false), "127.0.0.1:53");
+        assert_eq!(dial("[::]:53", true), "[::1]:53");
+        assert_eq!(dial("0.0.0.0:53", false), "127.0.0.1:53");
+        assert_eq!(dial("192.0.2.1:53", false), "192.0.2.1:53");
+        assert_eq!(dial("[fe80::1%2]:53", false), "[fe80::1%2]:53");
+        assert_eq!(host("[fe80::1%2]:53".parse().unwrap()), "fe80::1%2");
+        assert_eq!(host("[2001:db8::1]:53".parse().unwrap()), "2001:db8::1");
     }
 }

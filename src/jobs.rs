@@ -1,4 +1,5 @@
-//! The handlers of `--exec`: a shell command for every request, so many at once, each for so long.
+//! The handlers of `--exec`: a shell command for every request, so many at once, each for so long. Requests
+//! wait for a free one in so much memory.
 //!
 //! A request goes to the standard input of a handler, and what the handler prints is the reply. It knows no
 //! socket: it is told when a pipe is ready or a child has ended, and takes what there is.
@@ -19,9 +20,13 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::batch::{Batch, Envelope};
-use crate::command::{SYSTEMD, host};
-use crate::process::{GRACE, Group};
+use crate::endpoint::host;
+use crate::process::{GRACE, Group, LOOK};
 use crate::tally::plain;
+use crate::wait::pause;
+
+/// Where a clock cannot count to the end of a time.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How handlers are run.
 #[derive(Clone, Debug)]
@@ -169,15 +174,15 @@ impl Jobs {
             && let Some(request) = self.waiting.pop_front()
         {
             self.held -= request.size();
-            match Job::start(&self.handling, &request, now) {
+            match Job::start(&self.handling, request, now).map_err(|not_run| *not_run) {
                 Ok(job) => self.running.push(job),
                 // It waits until another has ended.
-                Err(error) if is_want(&error) && !self.running.is_empty() => {
+                Err((request, error)) if is_want(&error) && !self.running.is_empty() => {
                     self.most = self.running.len();
                     self.held += request.size();
                     self.waiting.push_front(request);
                 }
-                Err(error) => tell(Handled::Failed(request.envelope, Failure::Os(error))),
+                Err((request, error)) => tell(Handled::Failed(request.envelope, Failure::Os(error))),
             }
         }
     }
@@ -192,7 +197,7 @@ impl Jobs {
         while Instant::now() < until
             && self.running.iter_mut().any(|job| !matches!(job.group.ended(), Ok(Some(_))))
         {
-            std::thread::sleep(GRACE / 100);
+            pause(LOOK);
         }
         self.running.drain(..).for_each(|mut job| job.group.kill());
         left
@@ -213,13 +218,11 @@ impl Request {
 }
 
 impl Job {
-    fn start(handling: &Handling, request: &Request, now: Instant) -> io::Result<Self> {
+    /// Starts a handler of `request`, or gives that back with the reason why not.
+    fn start(handling: &Handling, request: Request, now: Instant) -> Result<Self, Box<(Request, io::Error)>> {
         let envelope = request.envelope;
         let mut command = std::process::Command::new("sh");
         command.arg("-c").arg(&handling.command).stdin(Stdio::piped()).stdout(Stdio::piped());
-        for name in SYSTEMD {
-            command.env_remove(name);
-        }
         if let Some(peer) = envelope.peer {
             command
                 .env("UDP_PEER", peer.to_string())
@@ -229,33 +232,27 @@ impl Job {
         if let Some(local) = envelope.local {
             command.env("UDP_ADDR", local.to_string());
         }
-        let mut group = Group::start(&mut command)?;
+        let mut group = match Group::start(&mut command) {
+            Ok(group) => group,
+            Err(error) => return Err(Box::new((request, error))),
+        };
         let (stdin, stdout) = group.pipes();
-        let mut job = Self {
+        let pipes = stdin.as_ref().map(AsFd::as_fd).into_iter().chain(stdout.as_ref().map(AsFd::as_fd));
+        for pipe in pipes {
+            if let Err(error) = fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
+                group.kill();
+                return Err(Box::new((request, error.into())));
+            }
+        }
+        Ok(Self {
             group,
             envelope,
-            stdin: stdin.map(|stdin| (stdin, request.payload.clone(), 0)),
+            stdin: stdin.map(|stdin| (stdin, request.payload, 0)),
             stdout,
             reply: Vec::new(),
             until: now.checked_add(handling.timeout).unwrap_or(now + FAR),
             failure: None,
-        };
-        if let Err(error) = job.open() {
-            job.group.kill();
-            return Err(error);
-        }
-        Ok(job)
-    }
-
-    /// Makes our ends of the pipes such that they do not block, and begins to write.
-    fn open(&mut self) -> io::Result<()> {
-        let stdin = self.stdin.as_ref().map(|(pipe, ..)| pipe.as_fd());
-        let stdout = self.stdout.as_ref().map(AsFd::as_fd);
-        for fd in stdin.into_iter().chain(stdout) {
-            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        }
-        self.write();
-        Ok(())
+        })
     }
 
     /// Does what can be done now. Says what has become of the request, if that is known.
@@ -346,9 +343,6 @@ fn has_children(group: Pid) -> bool {
         }
     }
 }
-
-/// Where a clock cannot count to the end of a time.
-const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

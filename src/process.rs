@@ -1,21 +1,24 @@
 //! A child and all that it starts: a process group of its own, which is signalled and ended as one.
 
 use std::io;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, ChildStdout, Command};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::signals::Signals;
-use crate::wait::{Sources, wait};
+use crate::wait::{Sources, pause, wait};
 
 /// How long processes are given to end by themselves, and then to end when they are told to.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);
 /// How often it is looked whether processes have ended that are not our own children: nobody tells.
-const LOOK: Duration = Duration::from_millis(2);
+pub(crate) const LOOK: Duration = Duration::from_millis(2);
+/// What systemd tells its child is not for the children of that.
+const SYSTEMD: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET"];
 
 /// A running child and what it has started.
 #[derive(Debug)]
@@ -38,6 +41,9 @@ pub enum End {
 impl Group {
     /// Runs `command` in a process group of its own.
     pub fn start(command: &mut Command) -> io::Result<Self> {
+        for name in SYSTEMD {
+            command.env_remove(name);
+        }
         let child = command.process_group(0).spawn()?;
         let id = Pid::from_raw(child.id().cast_signed());
         Ok(Self { child, id, ended: None })
@@ -59,7 +65,14 @@ impl Group {
         if self.ended.is_none() {
             // It is only looked at: its number must stay its own until the group has been ended.
             let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            self.ended = End::of(waitid(Id::Pid(self.id), flags)?);
+            self.ended = match waitid(Id::Pid(self.id), flags) {
+                // It died of a signal that has no name, such as a real-time one.
+                Err(Errno::EINVAL) => {
+                    let signal = self.child.wait()?.signal().unwrap_or_default();
+                    Some(End::Failure(128_u8.wrapping_add(signal.to_le_bytes()[0])))
+                }
+                looked => End::of(looked?),
+            };
         }
         Ok(self.ended)
     }
@@ -71,11 +84,14 @@ impl Group {
         let _ = killpg(self.id, Signal::SIGCONT);
     }
 
-    /// Kills whatever still runs, and takes the child out of the table of processes.
+    /// Kills whatever still runs, and takes the child out of the table of processes. A child that has another
+    /// user's rights by now cannot be killed, and is not waited for.
     pub fn kill(&mut self) {
         let _ = killpg(self.id, Signal::SIGKILL);
-        // A child that has been killed cannot keep us waiting.
-        let _ = self.child.wait();
+        let until = Instant::now() + GRACE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            pause(LOOK);
+        }
     }
 
     /// Gives the child a moment to end by itself. Says how it did, if it did.
@@ -113,7 +129,7 @@ impl Group {
             if Instant::now() >= until {
                 return false;
             }
-            std::thread::sleep(LOOK);
+            pause(LOOK);
         }
         true
     }

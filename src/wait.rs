@@ -1,7 +1,7 @@
 //! Waiting for whatever comes first: input, a datagram, a reader that goes away, a signal, the time.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -182,9 +182,10 @@ fn poll_once(watched: &mut [PollFd<'_>], until: Option<Instant>) -> nix::Result<
     nix::poll::poll(watched, timeout)
 }
 
-/// Waits until a socket takes another datagram, or a signal has come. Says whether it does.
-pub(crate) fn wait_for_room(socket: &impl AsFd, signals: &Signals) -> io::Result<bool> {
-    wait_to_write(socket.as_fd(), Some(signals), None)
+/// Waits for so long, whatever comes.
+pub fn pause(time: Duration) {
+    // There is nothing that could fail in waiting for nothing.
+    let _ = wait(Sources::default(), Some(Instant::now() + time));
 }
 
 /// Waits for so long, or until a signal has come. Says whether all of the time has passed.

@@ -217,8 +217,7 @@ fn who_has_asked_before_the_end_is_still_answered() {
     assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
     let handler = format!("read go < {}; cat", gate.display());
     for bound in [&["-n", "1"][..], &["--until", "as"]] {
-        let (mut listen, address) =
-            answering(&[&["--exec", &handler, "--idle", "1ms", "--stats"], bound].concat());
+        let (mut listen, address) = answering(&[&["--exec", &handler, "--stats"], bound].concat());
         let peer = socket();
         peer.send_to(b"ask", address).unwrap();
         assert_eq!(listen.line(), "ask");
@@ -226,6 +225,34 @@ fn who_has_asked_before_the_end_is_still_answered() {
         assert_eq!(receive(&peer).0, b"ask");
         assert_eq!(listen.finish().code(), Some(0));
     }
+}
+
+#[test]
+fn it_is_not_quiet_while_a_handler_is_at_work() {
+    let directory = directory("not-quiet");
+    let gate = directory.path().join("gate");
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let (mut listen, address) =
+        answering(&["--exec", &format!("read go < {}; cat", gate.display()), "--idle", "300ms"]);
+    let peer = socket();
+    peer.send_to(b"ask", address).unwrap();
+    assert_eq!(listen.line(), "ask");
+    // Another that is quiet for as long has ended.
+    tool("udp-listen").args([":0", "-q", "--idle", "400ms"]).assert().code(3);
+    fs::write(&gate, "go\n").unwrap();
+    assert_eq!(receive(&peer).0, b"ask");
+    assert_eq!(listen.finish().code(), Some(0));
+}
+
+#[test]
+fn what_a_strict_charset_cannot_read_is_not_answered_and_counted() {
+    let arguments = ["-f", "json", "-e", "gbk", "--errors", "strict", "--exec", "cat", "-n", "1"];
+    let (listen, address) = answering(&arguments);
+    socket().send_to(b"\xff", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!(finished.code(), Some(1));
+    let said = "requests not answered: 1 that are not in the charset\n";
+    assert!(finished.err.ends_with(said), "{}", finished.err);
 }
 
 #[test]
@@ -239,7 +266,7 @@ fn who_is_not_answered_before_the_time_is_up_is_counted() {
     assert_eq!((finished.code(), finished.text()), (Some(1), &*"ask\n".repeat(5)));
     let said = "requests not answered: 5 that the end came before\n";
     assert!(finished.err.contains(said), "{}", finished.err);
-    assert!(finished.err.contains("failed 0, not served 0, given up 5"), "{}", finished.err);
+    assert!(finished.err.contains("not served 0, given up 5"), "{}", finished.err);
 }
 
 #[test]
@@ -287,7 +314,7 @@ fn a_burst_keeps_to_the_jobs_and_to_the_memory_and_says_who_was_not_served() {
     assert!(memory < 32 * 1024, "{memory} KiB");
     let seen = fs::read_to_string(directory.path().join("seen")).unwrap();
     let most = seen.lines().map(|line| line.trim().parse::<u32>().unwrap()).max();
-    assert!(most <= Some(3), "{most:?}");
+    assert!((2..=3).contains(&most.unwrap()), "{most:?}");
     assert!(fs::read_dir(directory.path()).unwrap().count() == 1);
 }
 

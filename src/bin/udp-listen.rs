@@ -20,8 +20,8 @@ use udp_tools::cli::value::{count, descriptor, duration, size};
 use udp_tools::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs,
 };
-use udp_tools::command::{Command, NotRun, dialable};
-use udp_tools::endpoint::Endpoint;
+use udp_tools::command::{Command, NotRun};
+use udp_tools::endpoint::{Endpoint, dialable};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Reading, To};
 use udp_tools::input::{Eol, Input};
@@ -78,7 +78,7 @@ struct Args {
     /// Send every datagram back to its sender
     #[arg(long, conflicts_with_all = ["reply", "exec"])]
     echo: bool,
-    /// Answer every datagram with this, which is read as --format and --encoding say
+    /// Answer every datagram with this, in the format and the charset in force
     #[arg(long, value_name = "TEXT", conflicts_with = "exec")]
     reply: Option<OsString>,
     /// Run this in a shell for every datagram, which it reads; what it prints is the answer, byte by byte

@@ -37,7 +37,6 @@ use crate::batch::{Batch, Datagram, Envelope};
 use crate::endpoint::canonical;
 use crate::signals::Signals;
 use crate::tally::Tally;
-use crate::wait::wait_for_room;
 
 /// One call sends so many bytes at most, so that a tool looks up now and then.
 const SENT_AT_ONCE: usize = 256 * 1024;
@@ -59,7 +58,6 @@ const SK_MEMINFO_VARS: usize = 9;
 #[derive(Debug)]
 pub struct Sender<'s> {
     socket: &'s UdpSocket,
-    signals: &'s Signals,
     one_by_one: portable::Sender<'s>,
     /// Datagrams that are shorter than this go out as segments. It is known when it is first needed.
     segmented_below: Option<usize>,
@@ -112,7 +110,6 @@ impl<'s> Sender<'s> {
     pub fn new(socket: &'s UdpSocket, signals: &'s Signals) -> io::Result<Self> {
         Ok(Self {
             socket,
-            signals,
             one_by_one: portable::Sender::new(socket, signals)?,
             segmented_below: None,
             groups: Vec::new(),
@@ -129,6 +126,11 @@ impl<'s> Sender<'s> {
         self.one_by_one.send_from_local()
     }
 
+    /// From now on a batch waits for room for so long at most.
+    pub fn wait_no_longer_than(&mut self, time: Duration) {
+        self.one_by_one.wait_no_longer_than(time);
+    }
+
     /// Sends one datagram. Says whether it went out: if not, a signal has come.
     pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<bool, Unsent> {
         self.one_by_one.send_one(datagram, tally)
@@ -136,10 +138,10 @@ impl<'s> Sender<'s> {
 
     /// Sends the datagrams of `batch` at `places` in order, and counts them and the earlier ones that
     /// turn out to have come back. Stops at the first that cannot be sent, and where a signal has come
-    /// in a wait for room. Says how many went out.
+    /// in a wait for room, or that has been too long. Says how many went out.
     pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Tally) -> Result<usize, Unsent> {
         let mut next = places.start;
-        self.one_by_one.watch().map_err(|error| unsent(batch, next, error))?;
+        self.one_by_one.begin().map_err(|error| unsent(batch, next, error))?;
         while next < places.end {
             self.plan(batch, next..places.end);
             let first = next;
@@ -239,7 +241,7 @@ impl<'s> Sender<'s> {
                 Err(Errno::EAGAIN) => {
                     // A socket with errors to tell would not be waited for.
                     self.collect(tally)?;
-                    if !wait_for_room(self.socket, self.signals)? {
+                    if !self.one_by_one.wait_for_room()? {
                         return Ok(false);
                     }
                 }

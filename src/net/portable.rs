@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::libc::{EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS};
@@ -14,7 +15,7 @@ use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{canonical, mapped};
 use crate::signals::Signals;
 use crate::tally::Tally;
-use crate::wait::{nap, wait_for_room};
+use crate::wait::{nap, wait_to_write};
 
 /// How long to wait for a device that has no room for a datagram: it does not say when it has.
 const FULL: Duration = Duration::from_millis(1);
@@ -33,6 +34,9 @@ pub struct Sender<'s> {
     is_v6: bool,
     /// Whether each datagram leaves from the local address on its envelope.
     from_local: bool,
+    /// How long a batch waits for room, and until when the one does that is being sent.
+    longest_wait: Option<Duration>,
+    until: Option<Instant>,
     /// What has come back, where the system keeps it for us from the first batch on: who sends many
     /// datagrams with one call may not be told by the call. It then also tells where a device had no
     /// room for a datagram, which is else lost in silence (ip(7), `IP_RECVERR`).
@@ -49,6 +53,8 @@ impl<'s> Sender<'s> {
             peer: socket.peer_addr().ok().map(canonical),
             is_v6: socket.local_addr()?.is_ipv6(),
             from_local: false,
+            longest_wait: None,
+            until: None,
             came_back: None,
         })
     }
@@ -60,11 +66,16 @@ impl<'s> Sender<'s> {
         Ok(())
     }
 
+    /// From now on a batch waits for room for so long at most.
+    pub fn wait_no_longer_than(&mut self, time: Duration) {
+        self.longest_wait = Some(time);
+    }
+
     /// Sends the datagrams of `batch` at `places` in order, and counts them and the earlier ones that
     /// turn out to have come back. Stops at the first that cannot be sent, and where a signal has come
-    /// in a wait for room. Says how many went out.
+    /// in a wait for room, or that has been too long. Says how many went out.
     pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Tally) -> Result<usize, Unsent> {
-        self.watch().map_err(|error| unsent(batch, places.start, error))?;
+        self.begin().map_err(|error| unsent(batch, places.start, error))?;
         let mut sent = 0;
         for datagram in batch.part(places) {
             if !self.send_one(datagram, tally)? {
@@ -89,12 +100,19 @@ impl<'s> Sender<'s> {
         Ok(is_sent)
     }
 
-    /// From now on the system keeps what comes back, if it can.
-    pub(super) fn watch(&mut self) -> io::Result<()> {
+    /// A batch is sent now. What comes back is kept by the system from the first one on, if it can.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
         if self.came_back.is_none() {
             self.came_back = IcmpErrors::of(self.socket)?;
         }
+        self.until = self.longest_wait.map(|time| Instant::now() + time);
         Ok(())
+    }
+
+    /// Waits until there is room for another datagram. Says whether there is: if not, a signal has come, or
+    /// the wait has been too long.
+    pub(super) fn wait_for_room(&self) -> io::Result<bool> {
+        wait_to_write(self.socket.as_fd(), Some(self.signals), self.until)
     }
 
     /// Counts what is known by now to have come back.
@@ -116,6 +134,7 @@ impl<'s> Sender<'s> {
 
     fn hand_over(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> io::Result<bool> {
         let mut earlier: Vec<io::Error> = Vec::new();
+        let mut in_a_row = 0;
         let mut full_since = None;
         let mut source = self.source(datagram.envelope);
         let outcome = loop {
@@ -134,13 +153,15 @@ impl<'s> Sender<'s> {
                         // A socket with errors to tell would not be waited for.
                         self.collect(tally)?;
                     }
-                    wait_for_room(self.socket, self.signals)?
+                    in_a_row = 0;
+                    self.wait_for_room()?
                 }
                 Err(error)
                     if error.raw_os_error() == Some(ENOBUFS)
                         && full_since.get_or_insert_with(Instant::now).elapsed() < FULL_FOR_GOOD =>
                 {
-                    nap(FULL, self.signals)?
+                    let is_too_long = self.until.is_some_and(|until| Instant::now() >= until);
+                    nap(FULL, self.signals)? && !is_too_long
                 }
                 // It was asked at an address that nobody sends from, such as a broadcast address, or that
                 // is gone: the system chooses another.
@@ -153,7 +174,8 @@ impl<'s> Sender<'s> {
                 }
                 // A socket tells of an earlier datagram's fate when the next one is sent, and does
                 // not send that (udp(7)): it has to be sent again.
-                Err(error) if is_icmp(&error) && earlier.len() < RETRIES => {
+                Err(error) if is_icmp(&error) && in_a_row < RETRIES => {
+                    in_a_row += 1;
                     earlier.push(error);
                     true
                 }
