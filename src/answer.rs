@@ -2,6 +2,7 @@
 //!
 //! Every reply goes to who has asked, from the address that was asked, on the one socket.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -10,13 +11,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::poll::PollFlags;
 
-use crate::batch::{Batch, Envelope};
+use crate::batch::{Batch, Envelope, LARGEST_V6};
 use crate::encoding::Encoding;
 use crate::exit::Voice;
+use crate::format::Reading;
+use crate::input::{Eol, Input};
 use crate::jobs::{Failure, Handled, Handling, Jobs};
 use crate::net::{Sender, Unsent, Why};
 use crate::signals::Signals;
-use crate::tally::{Tally, plain};
+use crate::tally::{Tally, counted, in_one_sentence, plain};
 
 /// How long replies wait for a device that is slow. Meanwhile nothing is heard.
 const ROOM: Duration = Duration::from_millis(200);
@@ -46,6 +49,7 @@ pub struct Answers<'a> {
 
 #[derive(Debug)]
 enum How {
+    Nothing,
     Echo,
     Text(Vec<u8>),
     Exec(Jobs),
@@ -70,19 +74,37 @@ pub struct Fate {
     given_up: u64,
 }
 
+impl Answer {
+    /// Always `text`, which is read and encoded as `reading` says.
+    pub fn text(text: &OsStr, reading: &Reading) -> Result<Self, String> {
+        let mut batch = Batch::new();
+        let filled = Input::messages(vec![text.to_owned()], reading, Eol::None).fill(&mut batch);
+        let filled = filled.map_err(|error| format!("{error:#}"))?;
+        if let Some(bad) = filled.end(&mut batch, None) {
+            return Err(bad.what);
+        }
+        let payload = batch.iter().next().map_or_else(Vec::new, |reply| reply.payload.to_vec());
+        match payload.len() {
+            ..=LARGEST_V6 => Ok(Self::Text(payload)),
+            size => Err(format!("it is {size} bytes, and the largest datagram is {LARGEST_V6} bytes")),
+        }
+    }
+}
+
 impl<'a> Answers<'a> {
-    /// Answers on `socket` as `answer` says.
+    /// Answers on `socket` as `answer` says, or not at all.
     pub fn new(
-        answer: Answer,
+        answer: Option<Answer>,
         encoding: Encoding,
         socket: &'a UdpSocket,
         signals: &'a Signals,
         voice: Voice,
     ) -> Result<Self> {
         let how = match answer {
-            Answer::Echo => How::Echo,
-            Answer::Text(text) => How::Text(text),
-            Answer::Exec(handling) => {
+            None => How::Nothing,
+            Some(Answer::Echo) => How::Echo,
+            Some(Answer::Text(text)) => How::Text(text),
+            Some(Answer::Exec(handling)) => {
                 signals.catch_child()?;
                 How::Exec(Jobs::new(handling))
             }
@@ -93,9 +115,16 @@ impl<'a> Answers<'a> {
         Ok(Self { how, encoding, sender, voice, replies: Batch::new(), fate: Fate::default() })
     }
 
+    /// Whether anything is answered.
+    #[must_use]
+    pub fn are_wanted(&self) -> bool {
+        !matches!(self.how, How::Nothing)
+    }
+
     /// Answers the datagrams of `batch` at `places`, or begins to.
     pub fn answer(&mut self, batch: &Batch, places: Range<usize>) -> Result<()> {
         match &mut self.how {
+            How::Nothing => return Ok(()),
             How::Echo => return self.send(batch, places),
             How::Text(text) => {
                 self.replies.clear();
@@ -165,13 +194,16 @@ impl<'a> Answers<'a> {
 
     /// Takes note of the replies that have come back: nobody was there any more.
     pub fn collect(&mut self) -> Result<()> {
+        if !self.are_wanted() {
+            return Ok(());
+        }
         self.sender.collect(&mut self.fate.sent).context("cannot ask a socket for its errors")
     }
 
-    /// What became of what was to be answered.
+    /// What became of what was to be answered, if anything was.
     #[must_use]
-    pub fn fate(&self) -> &Fate {
-        &self.fate
+    pub fn fate(&self) -> Option<&Fate> {
+        self.are_wanted().then_some(&self.fate)
     }
 
     fn send_replies(&mut self) -> Result<()> {
@@ -237,17 +269,15 @@ impl Fate {
     /// What was lost of it, as one sentence, if anything was.
     #[must_use]
     pub fn lost(&self) -> Option<String> {
-        let count = |number: u64, words: &str| (number > 0).then(|| format!("{number} {words}"));
         let losses = [
-            count(self.failed, "whose handler failed"),
-            count(self.unreadable, "that are not in the charset"),
-            count(self.unserved, "that there was no room for (--jobs, --queue)"),
-            count(self.given_up, "that the end came before"),
-            count(self.unsent, "whose reply could not be sent"),
-            count(self.sent.refused + self.sent.unreachable, "or more whose sender was gone"),
+            counted(self.failed, "whose handler failed"),
+            counted(self.unreadable, "that are not in the charset"),
+            counted(self.unserved, "that there was no room for (--jobs, --queue)"),
+            counted(self.given_up, "that the end came before"),
+            counted(self.unsent, "whose reply could not be sent"),
+            counted(self.sent.refused + self.sent.unreachable, "or more whose sender was gone"),
         ];
-        let losses: Vec<_> = losses.into_iter().flatten().collect();
-        (!losses.is_empty()).then(|| format!("requests not answered: {}", losses.join("; ")))
+        in_one_sentence("requests not answered", losses)
     }
 
     /// Counts a handler that failed, and says the first.

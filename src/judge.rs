@@ -21,14 +21,16 @@ pub struct Judge {
     until: Option<Pattern>,
     reject: Option<Pattern>,
     encoding: Encoding,
-    /// What was seen last that is neither, in words.
-    last: Option<String>,
+    /// What settles it.
+    judgement: Option<Judgement>,
+    /// What was seen last that does not, in words.
+    last: String,
     text: Vec<u8>,
 }
 
 /// What a datagram means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
+enum Judgement {
     /// It is what was waited for.
     Awaited,
     /// It must not come: who sent what, in words.
@@ -39,11 +41,11 @@ impl Judge {
     /// A judge of texts in the charset of `encoding`.
     #[must_use]
     pub fn new(until: Option<Pattern>, reject: Option<Pattern>, encoding: Encoding) -> Self {
-        Self { until, reject, encoding, last: None, text: Vec::new() }
+        Self { until, reject, encoding, judgement: None, last: String::new(), text: Vec::new() }
     }
 
     /// Looks at the datagrams at `places` until one of them settles it. Says which place that is.
-    pub fn judge(&mut self, batch: &Batch, places: Range<usize>) -> Option<(usize, Judgement)> {
+    pub fn judge(&mut self, batch: &Batch, places: Range<usize>) -> Option<usize> {
         if self.until.is_none() && self.reject.is_none() {
             return None;
         }
@@ -52,22 +54,44 @@ impl Judge {
             if !self.read(&datagram) {
                 continue;
             }
-            if let Some(judgement) = self.judge_one(&datagram) {
-                return Some((place, judgement));
+            self.judgement = self.judge_one(&datagram);
+            if self.judgement.is_some() {
+                return Some(place);
             }
             last = Some(datagram);
         }
         if let Some(datagram) = last {
             self.read(&datagram);
-            self.last = Some(shown(&datagram, &self.text));
+            self.last = shown(&datagram, &self.text);
         }
         None
     }
 
-    /// What came last and was not what was waited for, in words.
+    /// Whether a datagram has settled it.
     #[must_use]
-    pub fn last(&self) -> Option<&str> {
-        self.last.as_deref()
+    pub fn is_settled(&self) -> bool {
+        self.judgement.is_some()
+    }
+
+    /// That the last of `received` datagrams must not have come, in words, if it is so.
+    #[must_use]
+    pub fn rejected(&self, received: u64) -> Option<String> {
+        match (&self.judgement, &self.reject) {
+            (Some(Judgement::Rejected(what)), Some(reject)) => {
+                Some(format!("datagram {received} matches --reject {reject}: {what}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// That none of `received` datagrams is what was waited for, in words, if it is so.
+    #[must_use]
+    pub fn missed(&self, received: u64) -> Option<String> {
+        let until = self.until.as_ref().filter(|_| self.judgement.is_none())?;
+        Some(match received {
+            1 => format!("the one datagram that came does not match --until {until}: {}", self.last),
+            _ => format!("none of {received} datagrams matches --until {until}; the last was {}", self.last),
+        })
     }
 
     fn judge_one(&self, datagram: &Datagram<'_>) -> Option<Judgement> {
@@ -135,7 +159,8 @@ mod tests {
         }
         let pattern = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
         let mut judge = Judge::new(pattern(until), pattern(reject), Encoding::default());
-        (judge.judge(&batch, 0..batch.len()), judge)
+        let place = judge.judge(&batch, 0..batch.len());
+        (place.zip(judge.judgement.clone()), judge)
     }
 
     #[test]
@@ -160,7 +185,7 @@ mod tests {
     fn what_came_last_is_said_shortly_and_safely() {
         let (_, judge) =
             judge("ok", "", &[b"first", &[b"\x1b[2J\xff", &b"long "[..].repeat(50)[..]].concat()]);
-        let last = judge.last().unwrap();
+        let last = judge.last;
         assert!(last.starts_with("'\\x1b[2J\\xfflong ") && last.ends_with("...' from 192.0.2.1:5"), "{last}");
         assert!(last.len() < 120, "{last}");
     }

@@ -70,7 +70,7 @@ impl Tally {
         self.truncated += u64::from(kept < size);
     }
 
-    /// A datagram of `size` bytes, of which so many were `kept`, is left to nobody: it came after the end.
+    /// A datagram of `size` bytes, of which so many were `kept`, does not count as received after all.
     pub fn leave_out(&mut self, size: usize, kept: usize) {
         self.received -= 1;
         self.received_bytes -= size as u64;
@@ -149,7 +149,6 @@ impl Tally {
     /// What was lost of that which arrived, as one sentence, if anything was.
     #[must_use]
     pub fn lost_here(&self) -> Option<String> {
-        let count = |number: u64, words: &str| (number > 0).then(|| format!("{number} {words}"));
         let losses = [
             (self.dropped > 0).then(|| {
                 let bundles = if self.drops_in_bundles { " (of those that come in bundles, the bundles)" } else { "" };
@@ -158,11 +157,10 @@ impl Tally {
                     "the kernel dropped {dropped}{bundles}, for its buffer was full (--buffer asks for a larger one)"
                 )
             }),
-            count(self.truncated, "longer than --max-size and cut"),
-            count(self.undecodable, "undecodable and left out"),
+            counted(self.truncated, "longer than --max-size and cut"),
+            counted(self.undecodable, "undecodable and left out"),
         ];
-        let losses: Vec<String> = losses.into_iter().flatten().collect();
-        (!losses.is_empty()).then(|| format!("datagrams lost: {}", losses.join("; ")))
+        in_one_sentence("datagrams lost", losses)
     }
 
     /// What was denied, as one sentence, if anything was.
@@ -204,6 +202,17 @@ impl Tally {
 #[expect(clippy::cast_precision_loss, reason = "it is shown to one digit")]
 fn percent(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 * 100.0 / all as f64 }
+}
+
+/// So many of something, in words, if there is any.
+pub(crate) fn counted(number: u64, words: &str) -> Option<String> {
+    (number > 0).then(|| format!("{number} {words}"))
+}
+
+/// What there is of `parts`, as one sentence about `what`.
+pub(crate) fn in_one_sentence<const N: usize>(what: &str, parts: [Option<String>; N]) -> Option<String> {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("{what}: {}", parts.join("; ")))
 }
 
 /// The sentence about one datagram, called `name`, that came back from `peer`.

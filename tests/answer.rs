@@ -367,3 +367,21 @@ fn a_mock_server_answers_the_client_that_it_runs() {
     run("pong").success().stdout("ping\n");
     run("boo").code(1).stdout("ping\n");
 }
+
+#[test]
+fn while_it_answers_the_last_it_still_tells_the_numbers_and_sees_its_reader_go() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = Command::new(path("udp-listen"));
+    command.args(["127.0.0.1:0", "-n", "1", "--exec", "tail -f /dev/null", "--exec-timeout", "1h"]);
+    let mut listen = Running::spawn_into(&mut command, writer);
+    let address = listen.await_listening();
+    socket().send_to(b"ask", address).unwrap();
+    let mut first = [0; 4];
+    std::io::Read::read_exact(&mut &reader, &mut first).unwrap();
+    listen.signal(Signal::SIGUSR1);
+    listen.err_line_with("received 1 (3 bytes)");
+    drop(reader);
+    let finished = listen.finish();
+    assert_eq!(finished.code(), Some(0));
+    assert!(finished.err.contains("requests not answered: 1 that the end came before"), "{}", finished.err);
+}

@@ -280,6 +280,8 @@ fn a_command_that_fails_ends_us_with_its_status() {
     with_command(&[":0", "-n", "5", "-q"], "udp-send $UDP_ADDR hi; exit 7").code(7).stdout("hi\n");
     with_command(&[":0", "-n", "1", "-q"], "udp-send $UDP_ADDR hi; exit 7").code(7).stdout("hi\n");
     with_command(&[":0", "-q"], "kill -9 $$").code(137);
+    // The first of the real-time signals has no name.
+    with_command(&[":0", "-q"], "kill -34 $$").code(162);
     tool("udp-listen").args([":0", "-q", "--", "/nonexistent"]).assert().code(127);
     tool("udp-listen").args([":0", "-q", "--", "/"]).assert().code(126);
 }

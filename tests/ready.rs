@@ -220,6 +220,7 @@ fn whatever_ends_a_run_first_decides_and_nothing_of_the_command_stays() {
         (&["--reject", "b", "-n", "3"], format!("udp-send $UDP_ADDR a b c; {endless}"), 1, "a\nb\n"),
         (&["--reject", "x", "-n", "2"], format!("udp-send $UDP_ADDR a b; {endless}"), 0, "a\nb\n"),
         (&["--reject", "x"], "udp-send $UDP_ADDR a".to_owned(), 0, "a\n"),
+        (&["--reject", "b"], "udp-send $UDP_ADDR a b; exit 5".to_owned(), 1, "a\nb\n"),
     ]
     .into_iter()
     .enumerate()

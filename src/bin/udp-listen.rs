@@ -1,6 +1,6 @@
 //! `udp-listen`: binds a port and prints every datagram that arrives.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, RawFd};
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser, ValueHint};
 
-use udp_tools::answer::{Answer, Answers};
+use udp_tools::answer::{Answer, Answers, Fate};
 use udp_tools::batch::{Batch, LARGEST_V6};
 use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::elsewhere;
@@ -24,9 +24,8 @@ use udp_tools::command::{Command, NotRun};
 use udp_tools::endpoint::{Endpoint, dialable};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Reading, To};
-use udp_tools::input::{Eol, Input};
 use udp_tools::jobs::Handling;
-use udp_tools::judge::{Judge, Judgement, Pattern};
+use udp_tools::judge::{Judge, Pattern};
 use udp_tools::net::{Receiver, is_full, is_icmp};
 use udp_tools::print::Printer;
 use udp_tools::process::End;
@@ -163,7 +162,7 @@ impl Args {
             return Err(Self::command().error(Usage::MissingRequiredArgument, what));
         }
         Ok(match (&self.reply, &self.exec) {
-            (Some(reply), _) => Some(Answer::Text(self.reply(reply)?)),
+            (Some(reply), _) => Some(self.reply(reply)?),
             (None, Some(command)) => Some(Answer::Exec(Handling {
                 command: command.clone(),
                 jobs: usize::try_from(self.jobs).unwrap_or(usize::MAX),
@@ -176,25 +175,14 @@ impl Args {
         })
     }
 
-    /// The bytes that a reply has on the wire.
-    fn reply(&self, reply: &OsString) -> Result<Vec<u8>, clap::Error> {
+    /// A text as the answer.
+    fn reply(&self, text: &OsStr) -> Result<Answer, clap::Error> {
         let (format, encoding) = (self.format.format, self.encoding.encoding());
         let reading = Reading { format, encoding, to: To::OnePeer, block: None };
-        let mut batch = Batch::new();
-        let read = Input::messages(vec![reply.clone()], &reading, Eol::None).fill(&mut batch);
-        let bad = match read {
-            Ok(filled) => filled.end(&mut batch, None).map(|bad| bad.what),
-            Err(error) => Some(format!("{error:#}")),
-        };
-        let payload = batch.iter().next().map_or_else(Vec::new, |reply| reply.payload.to_vec());
-        let too_long = (payload.len() > LARGEST_V6).then(|| {
-            format!("it is {} bytes, and the largest datagram is {LARGEST_V6} bytes", payload.len())
-        });
-        if let Some(what) = bad.or(too_long) {
-            let what = format!("--reply '{}' is no {format}: {what}", reply.to_string_lossy());
-            return Err(Self::command().error(Usage::ValueValidation, what));
-        }
-        Ok(payload)
+        Answer::text(text, &reading).map_err(|what| {
+            let what = format!("--reply '{}' is no {format}: {what}", text.to_string_lossy());
+            Self::command().error(Usage::ValueValidation, what)
+        })
     }
 
     /// The socket: at ENDPOINT, or the one that systemd has bound.
@@ -240,8 +228,7 @@ struct Listener<'l> {
     signals: &'l Signals,
     receiver: Receiver<'l>,
     judge: Judge,
-    judgement: Option<Judgement>,
-    answers: Option<Answers<'l>>,
+    answers: Answers<'l>,
     queue: Queue<'l>,
     tally: Tally,
 }
@@ -257,17 +244,16 @@ impl<'l> Listener<'l> {
         let encoding = args.encoding.encoding();
         let writing = args.format.writing(encoding, args.show_peer, output.is_terminal())?;
         let printer = Printer::new(writing, args.voice());
-        // Who is answered is told from where it has asked.
-        let is_asked = args.format.format.has_addresses() || answer.is_some();
-        let answers = answer.map(|answer| Answers::new(answer, encoding, socket, signals, args.voice()));
+        let answers = Answers::new(answer, encoding, socket, signals, args.voice())?;
+        // An answer leaves from where its request has arrived.
+        let is_asked = args.format.format.has_addresses() || answers.are_wanted();
         Ok(Self {
             args,
             socket,
             signals,
             receiver: args.receiving.receiver(socket, is_asked)?,
             judge: Judge::new(args.until.clone(), args.reject.clone(), encoding),
-            judgement: None,
-            answers: answers.transpose()?,
+            answers,
             queue: Queue::new(output, printer, args.queue, signals)?,
             tally: Tally::default(),
         })
@@ -286,15 +272,14 @@ impl<'l> Listener<'l> {
             if self.signals.report_asked() {
                 self.report();
             }
-            let has_room = self.queue.has_room();
-            self.wait(has_room, &mut patience)?;
-            if self.is_enough() {
-                self.serve_the_rest(patience.deadline())?;
+            if self.is_enough() && (self.answers.pending() == 0 || patience.is_over()) {
                 // A failure of COMMAND still counts, if it is not long in coming.
                 let end = command.as_mut().map(Command::end_soon).transpose()?.flatten();
                 return Ok(end.and_then(End::failure).map_or(Ended::Enough, Ended::Failed));
             }
-            if self.signals.child_ended() {
+            self.wait(&mut patience)?;
+            while self.signals.child_ended() {
+                self.answers.go_on()?;
                 let end = command.as_mut().map(Command::ended).transpose()?.flatten();
                 if let Some(status) = end.and_then(End::failure) {
                     self.take_the_rest(AFTER_A_SIGNAL)?;
@@ -311,9 +296,10 @@ impl<'l> Listener<'l> {
         }
     }
 
-    /// Waits until something comes or it is time for something, and sees to it.
-    fn wait(&mut self, has_room: bool, patience: &mut Patience) -> Result<()> {
-        let others = self.answers.as_ref().map(Answers::watched).unwrap_or_default();
+    /// Waits until something comes or it is time for something, and sees to it. Where there is enough, or no
+    /// room, nothing more is heard.
+    fn wait(&mut self, patience: &mut Patience) -> Result<()> {
+        let has_room = self.queue.has_room() && !self.is_enough();
         let until = if has_room { patience.until() } else { patience.deadline() };
         let ready = wait(
             Sources {
@@ -321,10 +307,10 @@ impl<'l> Listener<'l> {
                 socket: has_room.then_some(self.socket.as_fd()),
                 output: Some(self.queue.output()),
                 signals: Some(self.signals),
-                others: &others,
+                others: &self.answers.watched(),
                 ..Sources::default()
             },
-            [until, self.answers.as_ref().and_then(Answers::next)].into_iter().flatten().min(),
+            [until, self.answers.next()].into_iter().flatten().min(),
         )?;
         if ready.reader_gone {
             return Err(exit::reader_gone());
@@ -332,22 +318,18 @@ impl<'l> Listener<'l> {
         if ready.input {
             self.queue.check()?;
         }
-        if !has_room || self.is_answering() {
+        if !has_room || self.answers.pending() > 0 {
             // What comes now waits in the kernel, or an answer is on its way: it is not quiet.
             patience.renew();
         }
         if ready.socket && self.take()? {
             patience.renew();
         }
-        self.answers.as_mut().map_or(Ok(()), Answers::go_on)
-    }
-
-    fn is_answering(&self) -> bool {
-        self.answers.as_ref().is_some_and(|answers| answers.pending() > 0)
+        self.answers.go_on()
     }
 
     fn is_enough(&self) -> bool {
-        self.judgement.is_some() || self.args.bounds.count.is_some_and(|count| self.tally.received >= count)
+        self.judge.is_settled() || self.args.bounds.count.is_some_and(|count| self.tally.received >= count)
     }
 
     /// Prints what has arrived, and answers it. Says whether anything had.
@@ -364,7 +346,7 @@ impl<'l> Listener<'l> {
         answered?;
         match received {
             // Of a reply whose receiver is gone: that is counted, and ends nothing.
-            Err(error) if self.answers.is_some() && is_icmp(&error) => {}
+            Err(error) if self.answers.are_wanted() && is_icmp(&error) => {}
             other => other.context("cannot receive")?,
         }
         let received = self.tally.received - before;
@@ -377,8 +359,7 @@ impl<'l> Listener<'l> {
     /// Judges what stands in `batch` from the place `first` on. What has come after the datagram that
     /// settles it came too late.
     fn judge(&mut self, batch: &mut Batch, first: usize) {
-        let Some((place, judgement)) = self.judge.judge(batch, first..batch.len()) else { return };
-        self.judgement = Some(judgement);
+        let Some(place) = self.judge.judge(batch, first..batch.len()) else { return };
         for late in batch.part(place + 1..batch.len()) {
             self.tally.leave_out(late.size, late.payload.len());
         }
@@ -386,11 +367,10 @@ impl<'l> Listener<'l> {
     }
 
     fn answer(&mut self, batch: &Batch, first: usize) -> Result<()> {
-        let Some(answers) = &mut self.answers else { return Ok(()) };
         if first == batch.len() {
-            return answers.collect();
+            return self.answers.collect();
         }
-        answers.answer(batch, first..batch.len())
+        self.answers.answer(batch, first..batch.len())
     }
 
     /// What arrived before the end is still printed.
@@ -401,21 +381,6 @@ impl<'l> Listener<'l> {
         let taken = |tally: &Tally| tally.received_bytes + tally.received * LEAST_ROOM;
         let most = taken(&self.tally) + socket::room_in(self.socket)? as u64;
         while !self.is_enough() && taken(&self.tally) < most && self.take()? && Instant::now() < until {}
-        Ok(())
-    }
-
-    /// Who has asked before the end is still answered, until the time is up.
-    fn serve_the_rest(&mut self, deadline: Option<Instant>) -> Result<()> {
-        while let Some(answers) = self.answers.as_mut().filter(|answers| answers.pending() > 0) {
-            self.signals.check()?;
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                break;
-            }
-            let until = [deadline, answers.next()].into_iter().flatten().min();
-            let (others, signals) = (&answers.watched()[..], Some(self.signals));
-            wait(Sources { signals, others, ..Sources::default() }, until)?;
-            answers.go_on()?;
-        }
         Ok(())
     }
 
@@ -432,16 +397,14 @@ impl<'l> Listener<'l> {
     }
 
     fn numbers(&self, tally: &Tally) -> String {
-        let answers = self.answers.as_ref().map(|answers| format!("; {}", answers.fate().told()));
+        let answers = self.answers.fate().map(|fate| format!("; {}", fate.told()));
         format!("{}{}", tally.receiving(), answers.unwrap_or_default())
     }
 
     /// Waits until all is printed, and says what is to be said at the end.
     fn finish(&mut self) -> Result<()> {
-        if let Some(answers) = &mut self.answers {
-            answers.give_up();
-            answers.collect()?;
-        }
+        self.answers.give_up();
+        self.answers.collect()?;
         let mut printed = Ok(false);
         while matches!(printed, Ok(false)) {
             if self.signals.report_asked() {
@@ -450,7 +413,7 @@ impl<'l> Listener<'l> {
             printed = self.queue.finish();
         }
         self.count();
-        if let Some(lost) = self.answers.as_ref().and_then(|answers| answers.fate().lost()) {
+        if let Some(lost) = self.answers.fate().and_then(Fate::lost) {
             self.args.voice().note(&lost);
         }
         self.args.report.conclude(TOOL, &self.tally, &|tally| self.numbers(tally));
@@ -458,37 +421,30 @@ impl<'l> Listener<'l> {
     }
 
     fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
-        let (args, received) = (self.args, self.tally.received);
+        let (args, voice, received) = (self.args, self.args.voice(), self.tally.received);
+        if let Some(rejected) = self.judge.rejected(received) {
+            voice.note(&rejected);
+            return Verdict::Trouble;
+        }
+        if let Ended::Failed(status) = ended {
+            voice.note(&format!("{} failed with status {status}", args.command[0].to_string_lossy()));
+            return Verdict::Command(status);
+        }
         let is_late = matches!(ended, Ended::TimeUp) && received < args.bounds.count.unwrap_or(1);
-        let silence = match (ended, &self.judgement, &args.until) {
-            (Ended::Failed(status), ..) => {
-                let command = args.command[0].to_string_lossy();
-                args.voice().note(&format!("{command} failed with status {status}"));
-                return Verdict::Command(status);
+        let silence = match (self.judge.missed(received), args.bounds.count) {
+            (Some(missed), _) if received > 0 => Some(missed),
+            (_, Some(count)) if is_late && received > 0 => {
+                Some(format!("only {received} of {count} datagrams came to {address} in time"))
             }
-            (_, Some(Judgement::Rejected(what)), _) => {
-                let pattern = args.reject.as_ref().map(ToString::to_string).unwrap_or_default();
-                args.voice().note(&format!("datagram {received} matches --reject {pattern}: {what}"));
-                return Verdict::Trouble;
+            (missed, _) if is_late || missed.is_some() => {
+                Some(format!("no datagram came to {address} in time"))
             }
-            (_, None, Some(until)) if received > 0 => {
-                let last = self.judge.last().unwrap_or_default();
-                Some(format!(
-                    "none of {received} datagrams that came to {address} matches --until {until}; the last was {last}"
-                ))
-            }
-            (_, None, _) if is_late => Some(match args.bounds.count {
-                Some(count) if received > 0 => {
-                    format!("only {received} of {count} datagrams came to {address} in time")
-                }
-                _ => format!("no datagram came to {address} in time"),
-            }),
-            (_, None | Some(Judgement::Awaited), _) => None,
+            _ => None,
         };
         if let Some(silence) = &silence {
-            args.voice().note(silence);
+            voice.note(silence);
         }
-        if self.answers.as_ref().is_some_and(|answers| !answers.fate().is_good()) {
+        if !self.answers.fate().is_none_or(Fate::is_good) {
             return Verdict::Trouble;
         }
         Verdict::of(&Tally { silent: silence.is_some().into(), ..self.tally }, args.receiving.strict)
