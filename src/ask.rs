@@ -12,9 +12,12 @@ use anyhow::{Context, Result};
 use crate::batch::{Batch, Envelope};
 use crate::endpoint::{Endpoint, canonical};
 use crate::net::{IcmpErrors, Receiver};
+use crate::round_trips::Asked;
 use crate::socket::{self, Options};
-use crate::tally::Tally;
+use crate::tally::{Tally, plain};
 
+/// How many late replies are looked for at a port: more than the kernel usually holds.
+const MOST_LATE: usize = 65_536;
 /// So many ports of earlier requests stay open, for what comes late. A later reply is refused.
 const EARLIER: usize = 64;
 
@@ -40,8 +43,21 @@ pub struct Ports {
 pub struct Ear<'p> {
     /// The one who may answer, if not anyone may.
     peer: Option<SocketAddr>,
+    /// Whether earlier requests were asked from here as well.
+    has_one: bool,
     receiver: Receiver<'p>,
     icmp: Option<IcmpErrors<'p>>,
+}
+
+/// What a datagram is to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// There is none, or it is late.
+    Nothing,
+    /// Its reply.
+    Reply,
+    /// It is from somebody who was not asked.
+    Stranger(SocketAddr),
 }
 
 impl Ports {
@@ -102,14 +118,16 @@ impl Ports {
     pub fn ear<'p>(&self, socket: &'p UdpSocket, receiver: Receiver<'p>) -> Ear<'p> {
         let icmp = if self.is_connected { None } else { IcmpErrors::kept_for(socket) };
         let peer = (!self.from_anyone).then(|| canonical(self.peer));
-        Ear { peer, receiver, icmp }
+        Ear { peer, has_one: self.has_one, receiver, icmp }
     }
 
     /// Whoever else sends to `socket` is not heard any more: one has been, and no flood of them is to keep
-    /// the reply from being heard.
+    /// the reply from being heard. A port that will be used again hears everyone.
     pub fn hear_no_other(&self, socket: &UdpSocket) {
-        // Where this fails they are heard, and left out.
-        let _ = socket.connect(self.peer);
+        if !self.has_one {
+            // Where this fails they are heard, and left out.
+            let _ = socket.connect(self.peer);
+        }
     }
 
     /// The request of `socket` is over. Gives back the socket that is closed in its place, if one is: what
@@ -141,8 +159,71 @@ impl Ports {
 }
 
 impl Ear<'_> {
-    /// Takes the next datagram that has come, if one has, into `batch`, or tells what came back.
-    pub fn receive(&mut self, batch: &mut Batch, tally: &mut Tally) -> io::Result<()> {
+    /// Takes the next datagram that has come, if one has, into `batch`, and says what it is to a request that
+    /// was `asked`. What is no reply is left out and counted. Fails with what has come back.
+    pub fn hear(&mut self, batch: &mut Batch, asked: Asked, tally: &mut Tally) -> io::Result<Heard> {
+        self.receive(batch, tally)?;
+        let Some(datagram) = batch.iter().next() else { return Ok(Heard::Nothing) };
+        let Envelope { peer, time, .. } = *datagram.envelope;
+        let is_late = self.has_one && asked.is_after(time);
+        if !is_late && self.may_answer(peer) {
+            return Ok(Heard::Reply);
+        }
+        tally.leave_out(datagram.size, datagram.payload.len());
+        batch.clear();
+        if is_late {
+            tally.late += 1;
+            return Ok(Heard::Nothing);
+        }
+        tally.strange += 1;
+        Ok(peer.map_or(Heard::Nothing, Heard::Stranger))
+    }
+
+    /// Takes all that has come, which answers nothing that will be asked, and counts it. Says it in words.
+    /// A peer that floods us is not waited for.
+    pub fn empty(&mut self, batch: &mut Batch, tally: &mut Tally) -> Vec<String> {
+        let (mut late, mut strange, mut back) = (LeftOut::default(), LeftOut::default(), 0_u64);
+        let mut reason = String::new();
+        for _ in 0..MOST_LATE {
+            let mut uncounted = Tally::default();
+            let received = self.receive(batch, &mut uncounted);
+            tally.denied += uncounted.denied;
+            for peer in batch.iter().map(|datagram| datagram.envelope.peer) {
+                if self.may_answer(peer) { &mut late } else { &mut strange }.count(peer);
+            }
+            match received {
+                Ok(()) if batch.is_empty() => break,
+                Ok(()) => batch.clear(),
+                Err(error) => {
+                    tally.came_back(&error);
+                    (back, reason) = (back + 1, plain(&error));
+                }
+            }
+        }
+        tally.late += late.number;
+        tally.strange += strange.number;
+        let late = if self.peer.is_none() {
+            late.told("a further reply", "further replies")
+                .map(|told| format!("{told}; --collect prints them all"))
+        } else {
+            late.told("a late or doubled reply", "late or doubled replies")
+        };
+        let strange =
+            strange.told("a datagram", "datagrams").map(|told| format!("{told}, who was not asked"));
+        let back = match back {
+            0 => None,
+            1 => Some(format!("an earlier request came back ({reason})")),
+            _ => Some(format!("{back} earlier requests came back ({reason})")),
+        };
+        late.into_iter().chain(strange).chain(back).collect()
+    }
+
+    /// Counts what the kernel has dropped here.
+    pub fn count_drops(&mut self, tally: &mut Tally) {
+        self.receiver.count_drops(tally);
+    }
+
+    fn receive(&mut self, batch: &mut Batch, tally: &mut Tally) -> io::Result<()> {
         let received = self.receiver.receive(batch, 1, tally);
         if !batch.is_empty() {
             return received;
@@ -151,15 +232,8 @@ impl Ear<'_> {
         told.map_or(received, |(_, error)| Err(error))
     }
 
-    /// Whether replies from others are wanted.
-    #[must_use]
-    pub fn hears_anyone(&self) -> bool {
-        self.peer.is_none()
-    }
-
     /// Whether a datagram may be a reply, by who has sent it.
-    #[must_use]
-    pub fn may_answer(&self, sender: Option<SocketAddr>) -> bool {
+    fn may_answer(&self, sender: Option<SocketAddr>) -> bool {
         match (self.peer, sender) {
             (None, _) => true,
             // What the kernel tells of a flow means nothing here.
@@ -169,9 +243,27 @@ impl Ear<'_> {
             (peer, sender) => sender == peer,
         }
     }
+}
 
-    /// Counts what the kernel has dropped here.
-    pub fn count_drops(&mut self, tally: &mut Tally) {
-        self.receiver.count_drops(tally);
+/// What was left out, and from whom the first was.
+#[derive(Default)]
+struct LeftOut {
+    number: u64,
+    first: Option<SocketAddr>,
+}
+
+impl LeftOut {
+    fn count(&mut self, peer: Option<SocketAddr>) {
+        self.number += 1;
+        self.first = self.first.or(peer);
+    }
+
+    /// In words, if there was any: it is called `one`, or several of it `many`.
+    fn told(&self, one: &str, many: &str) -> Option<String> {
+        let first = self.first?;
+        Some(match self.number {
+            1 => format!("left out {one} from {first}"),
+            number => format!("left out {number} {many}, the first from {first}"),
+        })
     }
 }

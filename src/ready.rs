@@ -7,16 +7,14 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use listenfd::ListenFd;
-use nix::errno::Errno;
-use nix::libc::{ENXIO, O_NONBLOCK};
-use nix::sys::socket::{MsgFlags, send};
+use nix::libc::{EBADF, ENOENT};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::exit::Voice;
@@ -26,23 +24,15 @@ use crate::tally::plain;
 #[derive(Debug)]
 pub struct Ready {
     file: Option<PathBuf>,
-    fd: Option<(RawFd, Pipe)>,
+    fd: Option<(RawFd, File)>,
     /// The file that was made there. While it is open, no other has its number.
     made: Option<File>,
-}
-
-/// What a descriptor leads to.
-#[derive(Debug)]
-enum Pipe {
-    File(File),
-    /// It cannot be opened again, and is sent to.
-    Socket,
 }
 
 impl Ready {
     /// Takes hold of `fd`, and looks whether `file` can be made: before anything is bound or opened.
     pub fn prepare(file: Option<&Path>, fd: Option<RawFd>) -> Result<Self> {
-        let fd = fd.map(|fd| Ok::<_, anyhow::Error>((fd, inherited(fd)?))).transpose()?;
+        let fd = fd.map(|fd| inherited(fd).map(|file| (fd, file)).with_context(|| cannot_write(fd)));
         if let Some(file) = file
             && let Ok(there) = file.symlink_metadata()
         {
@@ -52,7 +42,7 @@ impl Ready {
                 file.display()
             );
         }
-        Ok(Self { file: file.map(Path::to_owned), fd, made: None })
+        Ok(Self { file: file.map(Path::to_owned), fd: fd.transpose()?, made: None })
     }
 
     /// Tells them that `address` is reached now. That systemd cannot be told is said, and ends nothing.
@@ -63,15 +53,11 @@ impl Ready {
             self.made =
                 Some(made.with_context(|| format!("cannot write the address to {}", file.display()))?);
         }
-        if let Some((fd, pipe)) = self.fd.take() {
-            let written = pipe.write(fd, line.as_bytes());
-            drop(pipe);
-            // Who waits for its end is not to wait for ours, or for COMMAND's.
-            let closed = nix::unistd::close(fd).map_err(io::Error::from);
-            match written.and(closed) {
+        if let Some((fd, mut file)) = self.fd.take() {
+            match file.write_all(line.as_bytes()) {
                 // Nobody waits for it any more.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-                other => other.with_context(|| format!("cannot write the address to descriptor {fd}"))?,
+                written => written.with_context(|| cannot_write(fd))?,
             }
         }
         if let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
@@ -110,32 +96,29 @@ fn make(path: &Path, line: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// What whoever started us has left open for us to write to.
-fn inherited(fd: RawFd) -> Result<Pipe> {
-    // A FIFO that nobody reads is not waited for.
-    match OpenOptions::new().append(true).custom_flags(O_NONBLOCK).open(format!("/dev/fd/{fd}")) {
-        Ok(file) => Ok(Pipe::File(file)),
-        Err(error) if error.raw_os_error() == Some(ENXIO) => Ok(Pipe::Socket),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(anyhow!("nothing is open there; a shell opens it by {fd}>FILE"))
-        }
-        Err(error) => Err(error.into()),
-    }
-    .with_context(|| format!("cannot write the address to descriptor {fd}"))
+fn cannot_write(fd: RawFd) -> String {
+    format!("cannot write the address to descriptor {fd}")
 }
 
-impl Pipe {
-    fn write(&self, fd: RawFd, line: &[u8]) -> io::Result<()> {
-        match self {
-            Self::File(file) => (&mut &*file).write_all(line),
-            // A line is short enough for any socket to take it whole.
-            Self::Socket => match send(fd, line, MsgFlags::MSG_NOSIGNAL) {
-                // It is a FIFO that nobody reads.
-                Err(Errno::ENOTSOCK) => Err(ErrorKind::BrokenPipe.into()),
-                sent => sent.map(|_| ()).map_err(io::Error::from),
-            },
-        }
-    }
+/// What whoever started us has left open for us to write to.
+fn inherited(fd: RawFd) -> Result<File> {
+    take(fd).map_err(|error| match error.raw_os_error() {
+        Some(EBADF | ENOENT) => anyhow!("nothing is open there; a shell opens it by {fd}>FILE"),
+        _ => error.into(),
+    })
+}
+
+/// To open a descriptor once more asks for rights on Linux that its owner may have given up since.
+#[cfg(target_os = "linux")]
+fn take(fd: RawFd) -> io::Result<File> {
+    crate::net::linux::take_descriptor(fd).map(File::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn take(fd: RawFd) -> io::Result<File> {
+    let file = OpenOptions::new().append(true).open(format!("/dev/fd/{fd}"))?;
+    nix::unistd::close(fd)?;
+    Ok(file)
 }
 
 /// Tells systemd at its socket, whose name begins with `@` where it is abstract (sd_notify(3)).

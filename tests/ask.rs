@@ -437,3 +437,16 @@ fn what_is_for_requests_is_refused_where_nothing_is_asked() {
         assert!(said.contains(words), "{said}");
     }
 }
+
+#[test]
+fn with_one_port_every_stranger_is_said() {
+    let (server, stranger) = (socket(), socket());
+    let mut recv = recv(&server, &["--bind", "127.0.0.1:0", "-w", "200ms", "--stats"]);
+    for line in ["one", "two"] {
+        recv.type_line(line);
+        let (_, peer) = receive(&server);
+        stranger.send_to(b"odd", peer).unwrap();
+        recv.err_line_with(&format!("; {} did, which --from-anyone takes", at(&stranger)));
+    }
+    assert_eq!(number_after(&recv.finish().err, ", from others "), 2);
+}

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser, ValueHint};
 
-use udp_tools::ask::{Ear, Ports};
+use udp_tools::ask::{Ear, Heard, Ports};
 use udp_tools::batch::{Batch, Datagram};
 use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::elsewhere;
@@ -40,8 +40,6 @@ reply is printed. With :PORT, or with --bind alone, the next datagram to this ma
 
 Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 
-/// How many late replies are looked for at a port: more than the kernel usually holds.
-const MOST_LATE: usize = 65_536;
 /// How long what arrived in time is still taken in, while more arrives.
 const AT_THE_END: Duration = Duration::from_millis(100);
 
@@ -396,35 +394,33 @@ impl Asker<'_, '_> {
             } else if !ready.socket {
                 continue;
             }
-            let received = ear.receive(&mut self.inbox.batch, &mut self.inbox.tally);
-            let reply = self.inbox.batch.iter().next().map(|reply| *reply.envelope);
-            match (received, reply) {
-                (Err(error), _) if matches!(came, Came::Reply) => {
-                    args.voice().note(&format!("a request came back as well ({})", plain(&error)));
-                }
-                (Err(error), _) => came = Came::Error(error),
-                // What the system announced was damaged on the way, or denied: the wait goes on.
-                (Ok(()), None) => continue,
-                (Ok(()), Some(reply)) if self.ports.has_one() && asked.is_after(reply.time) => {
-                    self.inbox.leave_out_one(|tally| &mut tally.late);
-                    continue;
-                }
-                (Ok(()), Some(reply)) if !ear.may_answer(reply.peer) => {
-                    self.inbox.leave_out_one(|tally| &mut tally.strange);
+            match ear.hear(&mut self.inbox.batch, asked, &mut self.inbox.tally) {
+                // What the system announced was damaged on the way, denied or late: the wait goes on.
+                Ok(Heard::Nothing) => continue,
+                Ok(Heard::Stranger(peer)) => {
                     self.ports.hear_no_other(socket);
-                    *stranger = stranger.or(reply.peer);
+                    stranger.get_or_insert(peer);
                     continue;
                 }
-                (Ok(()), Some(_)) => {
+                Ok(Heard::Reply) => {
                     self.inbox.print_reply(asked)?;
-                    came = Came::Reply;
+                    if let Came::Error(error) = std::mem::replace(&mut came, Came::Reply) {
+                        self.note_another(&error);
+                    }
                 }
+                Err(error) if matches!(came, Came::Nothing) => came = Came::Error(error),
+                Err(error) => self.note_another(&error),
             }
             if args.collect.is_none() && (is_last || matches!(came, Came::Reply)) {
                 break;
             }
         }
         Ok(came)
+    }
+
+    /// Where there is a reply, or the verdict is known, what else comes back is only said.
+    fn note_another(&self, error: &io::Error) {
+        self.inbox.args.voice().note(&format!("a request came back as well ({})", plain(error)));
     }
 
     /// Waits until the next request may be asked.
@@ -503,46 +499,12 @@ impl<'i> Inbox<'i> {
         Ok(())
     }
 
-    /// What has come is no reply to what was asked: it is counted by itself.
-    fn leave_out_one(&mut self, count: impl Fn(&mut Tally) -> &mut u64) {
-        for datagram in self.batch.iter() {
-            self.tally.leave_out(datagram.size, datagram.payload.len());
-            *count(&mut self.tally) += 1;
-        }
-        self.batch.clear();
-    }
-
     /// What has come to a port before anything is asked from it, or after, answers nothing that will be
-    /// asked. A peer that floods us is not waited for.
+    /// asked.
     fn leave_out_late(&mut self, mut ear: Ear<'_>) {
-        let (mut late, mut strange) = (LeftOut::default(), LeftOut::default());
-        for _ in 0..MOST_LATE {
-            let mut uncounted = Tally::default();
-            let received = ear.receive(&mut self.batch, &mut uncounted);
-            self.tally.denied += uncounted.denied;
-            for peer in self.batch.iter().map(|datagram| datagram.envelope.peer) {
-                if ear.may_answer(peer) { &mut late } else { &mut strange }.count(peer);
-            }
-            match received {
-                Ok(()) if self.batch.is_empty() => break,
-                Ok(()) => self.batch.clear(),
-                Err(error) => {
-                    self.tally.came_back(&error);
-                    self.args.voice().note(&format!("an earlier request came back ({})", plain(&error)));
-                }
-            }
+        for told in ear.empty(&mut self.batch, &mut self.tally) {
+            self.args.voice().note(&told);
         }
-        self.tally.late += late.number;
-        self.tally.strange += strange.number;
-        let late = if ear.hears_anyone() {
-            late.told("a further reply", "further replies")
-                .map(|told| format!("{told}; --collect prints them all"))
-        } else {
-            late.told("a late or doubled reply", "late or doubled replies")
-        };
-        let strange =
-            strange.told("a datagram", "datagrams").map(|told| format!("{told}, who was not asked"));
-        late.iter().chain(&strange).for_each(|told| self.args.voice().note(told));
     }
 
     /// Waits for more to ask.
@@ -604,28 +566,5 @@ impl<'i> Inbox<'i> {
         if self.args.report.stats {
             self.report();
         }
-    }
-}
-
-/// What was left out, and from whom the first was.
-#[derive(Default)]
-struct LeftOut {
-    number: u64,
-    first: Option<SocketAddr>,
-}
-
-impl LeftOut {
-    fn count(&mut self, peer: Option<SocketAddr>) {
-        self.number += 1;
-        self.first = self.first.or(peer);
-    }
-
-    /// In words, if there was any: it is called `one`, or several of it `many`.
-    fn told(&self, one: &str, many: &str) -> Option<String> {
-        let first = self.first?;
-        Some(match self.number {
-            1 => format!("left out {one} from {first}"),
-            number => format!("left out {number} {many}, the first from {first}"),
-        })
     }
 }

@@ -83,9 +83,10 @@ pub fn free_port() -> u16 {
 pub struct Directory(std::path::PathBuf);
 
 pub fn directory(name: &str) -> Directory {
-    let path = std::env::temp_dir().join(format!("udp-tools-{name}-{}", std::process::id()));
-    std::fs::create_dir(&path).unwrap();
-    Directory(path)
+    // One of a process of the same number may have been left.
+    let paths =
+        (0..).map(|n| std::env::temp_dir().join(format!("udp-tools-{name}-{}-{n}", std::process::id())));
+    Directory(paths.into_iter().find(|path| std::fs::create_dir(path).is_ok()).unwrap())
 }
 
 impl Directory {
