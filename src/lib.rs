@@ -28,8 +28,8 @@
 //! to go away, for [`signals`], for the time to be up. In the end [`exit`] turns the result into a
 //! status and a message.
 //!
-//! Imports run downward only: the bins; [`cli`], [`progress`], [`queue`], [`mod@print`], [`exit`], [`answer`],
-//! [`jobs`], [`command`], [`ready`], [`chat`]; the flow ([`ask`], [`input`], [`mod@format`], [`net`], [`socket`],
+//! Imports run downward only: the bins; [`cli`], [`progress`], [`queue`], [`mod@print`], [`answer`], [`ready`],
+//! [`exit`]; [`jobs`], [`command`], [`chat`]; the flow ([`ask`], [`input`], [`mod@format`], [`net`], [`socket`],
 //! [`pace`], [`judge`], [`stdio`], [`process`]); what they are made of.
 
 pub mod access;
