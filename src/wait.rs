@@ -9,6 +9,9 @@ use nix::poll::{PollFd, PollFlags};
 
 use crate::signals::Signals;
 
+/// How long what arrived in time is still taken in at the end, while more arrives.
+pub const AT_THE_END: Duration = Duration::from_millis(100);
+
 /// What to wait for. What is absent is never ready.
 #[derive(Clone, Copy, Default)]
 pub struct Sources<'s> {

@@ -169,11 +169,7 @@ fn a_handler_that_fails_is_said_and_counted_and_the_listener_lives() {
         ("echo half; exit 3", &[][..], "failed with status 3"),
         ("echo half; kill -9 $$", &[], "failed with status 137"),
         ("no-such-program", &[], "failed with status 127: the shell does not find it"),
-        (
-            "echo half; tail -f /dev/null",
-            &["--exec-timeout", "1s"],
-            "did not end within 1s and was ended",
-        ),
+        ("echo half; tail -f /dev/null", &["--exec-timeout", "1s"], "did not end within 1s and was ended"),
         (
             "trap '' TERM; echo half; tail -f /dev/null",
             &["--exec-timeout", "1s"],

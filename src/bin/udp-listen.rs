@@ -35,7 +35,7 @@ use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
 use udp_tools::stdio;
 use udp_tools::tally::Tally;
-use udp_tools::wait::{Patience, Sources, nap, wait};
+use udp_tools::wait::{AT_THE_END, Patience, Sources, nap, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
 const EXAMPLES: &str = "\
@@ -47,8 +47,6 @@ const QUIET: Duration = Duration::from_millis(200);
 /// we nor who sends them wakes the other for every few.
 const SEVERAL: u64 = 4;
 const NAP: Duration = Duration::from_micros(30);
-/// How long what has already arrived is still taken in, while more arrives.
-const AT_THE_END: Duration = Duration::from_millis(100);
 /// What the kernel keeps with each datagram that waits, at the least, in bytes.
 const LEAST_ROOM: u64 = 256;
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,247 @@
+//! Each request of the input: asked, again if it must, and its replies waited for.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+
+use udp_tools::ask::{Ear, Heard, Ports};
+use udp_tools::batch::{Batch, Datagram};
+use udp_tools::endpoint::Endpoint;
+use udp_tools::exit::Voice;
+use udp_tools::format::Bad;
+use udp_tools::input::Input;
+use udp_tools::net::Sender;
+use udp_tools::pace::Interval;
+use udp_tools::round_trips::Asked;
+use udp_tools::socket::Way;
+use udp_tools::tally::{came_back, plain};
+use udp_tools::wait::{AT_THE_END, Patience};
+
+use super::TOOL;
+use super::inbox::Inbox;
+
+/// Requests on their way from the input to their replies.
+pub(super) struct Asker<'a, 'i> {
+    inbox: &'a mut Inbox<'i>,
+    there: &'a Endpoint,
+    ports: Ports,
+    interval: Option<Interval>,
+}
+
+/// What a wait for replies came to.
+enum Came {
+    /// One or more came, and have been printed.
+    Reply,
+    /// The time is up.
+    Nothing,
+    /// What was sent came back with an ICMP error, such as a refusal.
+    Error(io::Error),
+}
+
+impl<'a, 'i> Asker<'a, 'i> {
+    /// Asks `there` from `ports`.
+    pub(super) fn new(inbox: &'a mut Inbox<'i>, there: &'a Endpoint, ports: Ports) -> Self {
+        let interval = inbox.args.interval.map(Interval::new);
+        Self { inbox, there, ports, interval }
+    }
+
+    /// Asks the requests of the input, so many times.
+    pub(super) fn ask_again(&mut self, input: &mut Input, repeat: u64) -> Result<()> {
+        for _ in 1..repeat {
+            self.ask_each(input)?;
+            if self.inbox.tally.asked == 0 {
+                return Ok(());
+            }
+            input.rewind()?;
+        }
+        self.ask_each(input)
+    }
+
+    /// Asks each request of the input, and waits for its reply.
+    fn ask_each(&mut self, input: &mut Input) -> Result<()> {
+        let args = self.inbox.args;
+        let mut requests = Batch::new();
+        let mut more = true;
+        while more {
+            self.inbox.wait_for_input(input)?;
+            let filled = input.fill(&mut requests)?;
+            more = filled.more;
+            let name = |ordinal| format!("{} {ordinal}", input.noun());
+            let mut skip = |bad: &Bad| {
+                self.inbox.tally.skipped += 1;
+                args.voice().note(&format!("skipped {}: {}", name(bad.ordinal), bad.what));
+            };
+            let end = filled.end(&mut requests, args.reading.skip_bad.then_some(&mut skip));
+            for request in requests.iter() {
+                self.ask(request, &name(request.ordinal))?;
+            }
+            if let Some(bad) = end {
+                return Err(anyhow!(bad.what).context(self.cannot_send(&name(bad.ordinal))));
+            }
+        }
+        Ok(())
+    }
+
+    fn cannot_send(&self, name: &str) -> String {
+        format!("cannot send {name} to {}", self.there)
+    }
+
+    /// Asks one request, called `name`, as often as it takes, and counts what comes of it.
+    fn ask(&mut self, request: Datagram<'_>, name: &str) -> Result<()> {
+        self.wait_for_turn()?;
+        let args = self.inbox.args;
+        let socket = self.open()?;
+        let last = self.ports.last().unwrap_or(&socket);
+        self.inbox.leave_out_late(self.ports.ear(last, self.inbox.receiver(last, false)?));
+        let mut sender = Sender::new(&socket, self.inbox.signals)?;
+        let mut ear = self.ports.ear(&socket, self.inbox.receiver(&socket, self.ports.has_one())?);
+        let (envelope, asked) = (self.ports.envelope(), Asked::now());
+        let request = Datagram { envelope: &envelope, ..request };
+        self.inbox.tally.asked += 1;
+        let mut left = args.retry.unwrap_or(0);
+        let mut stranger = None;
+        let came = loop {
+            while !sender
+                .send_one(request, &mut self.inbox.tally)
+                .map_err(|unsent| unsent.why.cause().context(self.cannot_send(name)))?
+            {
+                self.inbox.look_up()?;
+            }
+            let came = self.hear(&mut ear, &socket, asked, left == 0, &mut stranger)?;
+            if left == 0 || matches!(came, Came::Reply) {
+                break came;
+            }
+            left -= 1;
+            args.voice().detail(&format!("{} did not answer {name}; asking again", self.there));
+        };
+        self.note(came, name, stranger);
+        self.ports.close(socket).map_or(Ok(()), |closed| self.see_off(&closed))
+    }
+
+    /// A socket to ask from. Where there is none left, those of earlier requests make room.
+    fn open(&mut self) -> Result<UdpSocket> {
+        loop {
+            let opened = self.ports.open();
+            if opened.is_err()
+                && let Some(oldest) = self.ports.close_oldest()
+            {
+                self.see_off(&oldest)?;
+                continue;
+            }
+            let socket = opened?;
+            // What the system grants is the same for all.
+            let is_first = self.inbox.tally.asked == 0;
+            let voice = if is_first { self.inbox.args.voice() } else { Voice::new(TOOL, true, false) };
+            self.inbox.args.buffer.apply(&socket, Way::In, None, voice)?;
+            return Ok(socket);
+        }
+    }
+
+    /// Counts what a request has come to, and says it if it was not answered.
+    fn note(&mut self, came: Came, name: &str, stranger: Option<SocketAddr>) {
+        let (args, there, tally) = (self.inbox.args, self.there, &mut self.inbox.tally);
+        tally.answered += u64::from(matches!(came, Came::Reply));
+        tally.lost += u64::from(!matches!(came, Came::Reply));
+        match came {
+            Came::Reply => {}
+            Came::Error(error) => {
+                tally.came_back(&error);
+                args.voice().note(&came_back(there, name, &error));
+            }
+            Came::Nothing => {
+                tally.silent += 1;
+                let times = match args.retry {
+                    Some(retry) => format!(", asked {} times", retry.saturating_add(1)),
+                    None => String::new(),
+                };
+                let hint = stranger.map(|stranger| format!("; {stranger} did, which --from-anyone takes"));
+                let hint = hint.unwrap_or_default();
+                let time = args.collect.unwrap_or(args.timeout);
+                args.voice().note(&format!("{there} did not answer {name} within {time:?}{times}{hint}"));
+            }
+        }
+    }
+
+    /// Waits for the reply, or for all replies within the time, and prints what comes. What arrived in time
+    /// is a reply even if it is only read later. Where the request `is_last` a refusal ends the wait; before
+    /// another, the time passes. Who answered and was not asked is the `stranger`.
+    fn hear(
+        &mut self,
+        ear: &mut Ear<'_>,
+        socket: &UdpSocket,
+        asked: Asked,
+        is_last: bool,
+        stranger: &mut Option<SocketAddr>,
+    ) -> Result<Came> {
+        let args = self.inbox.args;
+        let mut came = Came::Nothing;
+        let patience = Patience::new(Some(args.collect.unwrap_or(args.timeout)), None);
+        let mut end = None;
+        loop {
+            let ready = self.inbox.wait(None, Some(socket.as_fd()), patience.until())?;
+            if patience.is_over() {
+                let end = *end.get_or_insert_with(|| Instant::now() + AT_THE_END);
+                if !ready.socket || Instant::now() >= end {
+                    break;
+                }
+            } else if !ready.socket {
+                continue;
+            }
+            match ear.hear(&mut self.inbox.batch, asked, &mut self.inbox.tally) {
+                // What the system announced was damaged on the way, denied or late: the wait goes on.
+                Ok(Heard::Nothing) => continue,
+                Ok(Heard::Stranger(peer)) => {
+                    self.ports.hear_no_other(socket);
+                    stranger.get_or_insert(peer);
+                    continue;
+                }
+                Ok(Heard::Reply) => {
+                    self.inbox.print_reply(asked)?;
+                    if let Came::Error(error) = std::mem::replace(&mut came, Came::Reply) {
+                        self.note_another(&error);
+                    }
+                }
+                Err(error) if matches!(came, Came::Nothing) => came = Came::Error(error),
+                Err(error) => self.note_another(&error),
+            }
+            if args.collect.is_none() && (is_last || matches!(came, Came::Reply)) {
+                break;
+            }
+        }
+        Ok(came)
+    }
+
+    /// Where there is a reply, or the verdict is known, what else comes back is only said.
+    fn note_another(&self, error: &io::Error) {
+        self.inbox.args.voice().note(&format!("a request came back as well ({})", plain(error)));
+    }
+
+    /// Waits until the next request may be asked.
+    fn wait_for_turn(&mut self) -> Result<()> {
+        let Some(interval) = &mut self.interval else { return Ok(()) };
+        loop {
+            let now = Instant::now();
+            let due = interval.due(now);
+            if due <= now {
+                interval.note(now);
+                return Ok(());
+            }
+            self.inbox.wait(None, None, Some(due))?;
+        }
+    }
+
+    /// Looks at what has come to a port that is not asked from any more.
+    fn see_off(&mut self, socket: &UdpSocket) -> Result<()> {
+        self.inbox.leave_out_late(self.ports.ear(socket, self.inbox.receiver(socket, false)?));
+        self.inbox.receiver(socket, false)?.count_drops(&mut self.inbox.tally);
+        Ok(())
+    }
+
+    /// Looks once more at all ports that are still open.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.ports.close_all().try_for_each(|socket| self.see_off(&socket))
+    }
+}

@@ -1,0 +1,142 @@
+//! What comes to a socket on its way to stdout, and what is told of it.
+
+use std::io::{self, IsTerminal};
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use anyhow::Result;
+
+use udp_tools::ask::Ear;
+use udp_tools::batch::Batch;
+use udp_tools::exit;
+use udp_tools::input::Input;
+use udp_tools::net::Receiver;
+use udp_tools::print::Printer;
+use udp_tools::round_trips::{Asked, RoundTrips};
+use udp_tools::signals::Signals;
+use udp_tools::stdio::{self, Output};
+use udp_tools::tally::Tally;
+use udp_tools::wait::{Ready, Sources, wait};
+
+use super::{Args, TOOL};
+
+/// Datagrams on their way from a socket to stdout.
+pub(super) struct Inbox<'i> {
+    pub(super) args: &'i Args,
+    pub(super) signals: &'i Signals,
+    printer: Printer,
+    output: Output<'i>,
+    pub(super) batch: Batch,
+    pub(super) tally: Tally,
+    round_trips: RoundTrips,
+    is_asking: bool,
+}
+
+impl<'i> Inbox<'i> {
+    pub(super) fn new(args: &'i Args, is_asking: bool, signals: &'i Signals) -> Result<Self> {
+        let mut output = stdio::output(signals)?;
+        let encoding = args.encoding.encoding();
+        let writing = args.format.writing(encoding, args.show_peer, output.is_terminal())?;
+        let printer = Printer::new(writing, args.voice());
+        output.put(printer.beginning())?;
+        let (batch, tally, round_trips) = (Batch::new(), Tally::default(), RoundTrips::default());
+        Ok(Self { args, signals, printer, output, batch, tally, round_trips, is_asking })
+    }
+
+    /// A receiver that tells as much of each datagram as is wanted, and in any case when it came if that
+    /// `is_needed`.
+    pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket, is_needed: bool) -> Result<Receiver<'s>> {
+        let is_wanted = self.args.format.format.has_addresses() || self.args.report.stats;
+        self.args.receiving.receiver(socket, is_needed || is_wanted)
+    }
+
+    /// Prints what has come. Says whether anything had.
+    pub(super) fn print(&mut self) -> Result<bool> {
+        let is_any = !self.batch.is_empty();
+        let undecodable = &mut self.tally.undecodable;
+        let text = self.printer.text(&mut self.batch, |left_out| *undecodable += left_out);
+        self.output.put(text)?;
+        self.batch.clear();
+        Ok(is_any)
+    }
+
+    /// Prints a reply to what was asked then.
+    pub(super) fn print_reply(&mut self, asked: Asked) -> Result<()> {
+        let arrival = self.batch.iter().find_map(|reply| reply.envelope.time);
+        let round_trip = asked.until(arrival);
+        self.round_trips.record(round_trip);
+        self.batch.note_round_trip(round_trip);
+        self.print()?;
+        Ok(())
+    }
+
+    /// What has come to a port before anything is asked from it, or after, answers nothing that will be
+    /// asked.
+    pub(super) fn leave_out_late(&mut self, mut ear: Ear<'_>) {
+        for told in ear.empty(&mut self.batch, &mut self.tally) {
+            self.args.voice().note(&told);
+        }
+    }
+
+    /// Waits for more to ask.
+    pub(super) fn wait_for_input(&mut self, input: &Input) -> Result<()> {
+        while let Some(fd) = input.fd() {
+            if self.wait(Some(fd), None, None)?.input {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until one of the two is ready or it is time, and sees to what else comes. A reader that
+    /// goes away ends the wait, but not if there is still a datagram to print.
+    pub(super) fn wait(
+        &mut self,
+        input: Option<BorrowedFd<'_>>,
+        socket: Option<BorrowedFd<'_>>,
+        until: Option<Instant>,
+    ) -> Result<Ready> {
+        self.signals.check()?;
+        self.report_if_asked();
+        let (output, signals) = (Some(self.output.as_fd()), Some(self.signals));
+        let ready = wait(Sources { input, socket, output, signals, ..Sources::default() }, until)?;
+        self.report_if_asked();
+        if ready.reader_gone && !ready.socket {
+            return Err(exit::reader_gone());
+        }
+        Ok(ready)
+    }
+
+    /// Sees to what has come, without waiting.
+    pub(super) fn look_up(&mut self) -> Result<()> {
+        self.wait(None, None, Some(Instant::now()))?;
+        Ok(self.signals.check()?)
+    }
+
+    fn report_if_asked(&mut self) {
+        if self.signals.report_asked() {
+            self.report();
+        }
+    }
+
+    /// Says the numbers.
+    fn report(&self) {
+        let voice = self.args.voice();
+        voice.say(&if self.is_asking { self.tally.asking() } else { self.tally.receiving() });
+        if let Some(told) = self.round_trips.told() {
+            voice.say(&told);
+            if io::stderr().is_terminal() {
+                self.round_trips.bars().iter().for_each(|bar| voice.say(bar));
+            }
+        }
+    }
+
+    /// Says what is to be said at the end.
+    pub(super) fn conclude(&self) {
+        self.args.report.tell_losses(TOOL, &self.tally);
+        if self.args.report.stats {
+            self.report();
+        }
+    }
+}

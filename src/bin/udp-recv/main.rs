@@ -1,0 +1,228 @@
+//! `udp-recv`: receives one datagram: the reply to each request, or what comes next to a port.
+
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::error::ErrorKind as Usage;
+use clap::{CommandFactory, Parser, ValueHint};
+
+use udp_tools::ask::Ports;
+use udp_tools::cli::completions::CompletionArgs;
+use udp_tools::cli::elsewhere;
+use udp_tools::cli::value::{count, duration, times};
+use udp_tools::cli::{
+    BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReceivingArgs, ReportArgs,
+    SendingSocketArgs,
+};
+use udp_tools::endpoint::Endpoint;
+use udp_tools::exit::{self, Verdict, Voice};
+use udp_tools::format::To;
+use udp_tools::signals::Signals;
+use udp_tools::socket::{self, Way};
+use udp_tools::wait::Patience;
+
+mod asker;
+mod inbox;
+
+use asker::Asker;
+use inbox::Inbox;
+
+const TOOL: &str = env!("CARGO_BIN_NAME");
+const DETAILS: &str = "\
+With HOST:PORT each line of standard input, or each MESSAGE, is sent there as a request, and its
+reply is printed. With :PORT, or with --bind alone, the next datagram to this machine is.
+
+Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
+
+/// Receive one UDP datagram: the reply to each request, or what comes next to a port.
+#[derive(Parser)]
+#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
+struct Args {
+    #[arg(
+        value_parser = Endpoint::remote_or_here, required_unless_present = "bind",
+        value_hint = ValueHint::Hostname,
+        help = "HOST:PORT or [IPV6]:PORT to ask that host, :PORT to wait on this machine"
+    )]
+    endpoint: Option<Endpoint>,
+    /// Ask from this address, port or both; without ENDPOINT, wait there
+    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
+    bind: Option<Endpoint>,
+    /// Wait so long for each datagram, as in 500ms, 5s or 1m30s
+    #[arg(short = 'w', long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    timeout: Duration,
+    /// Ask again after a wait in which nobody has answered, up to N times
+    #[arg(long, value_name = "N", value_parser = times)]
+    retry: Option<u64>,
+    /// Print every reply within this time, from anyone; it takes the place of the wait
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "timeout")]
+    collect: Option<Duration>,
+    /// Take replies from any address and port, not only from the one that was asked
+    #[arg(long)]
+    from_anyone: bool,
+    /// Ask all requests N times in all
+    #[arg(long, value_name = "N", value_parser = count)]
+    repeat: Option<u64>,
+    /// Let at least this time pass from one request to the next
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    interval: Option<Duration>,
+    /// Print the sender and a tab before each datagram
+    #[arg(short = 'p', long)]
+    show_peer: bool,
+    #[command(flatten)]
+    message: MessageArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
+    reading: ReadingArgs,
+    #[command(flatten)]
+    encoding: EncodingArgs,
+    #[command(flatten)]
+    receiving: ReceivingArgs,
+    #[command(flatten)]
+    socket: SendingSocketArgs,
+    #[command(flatten)]
+    buffer: BufferArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+    #[command(flatten)]
+    completions: CompletionArgs,
+}
+
+/// What the arguments ask for.
+enum Task<'a> {
+    Ask(&'a Endpoint),
+    Wait(&'a Endpoint),
+}
+
+fn main() -> ExitCode {
+    let args: Args = elsewhere::parse().unwrap_or_else(|usage| usage.exit());
+    if let Some(shell) = args.completions.shell {
+        return exit::conclude(TOOL, shell.print_script::<Args>());
+    }
+    let task = args.task().unwrap_or_else(|usage| usage.exit());
+    exit::conclude(TOOL, run(&args, &task))
+}
+
+fn run(args: &Args, task: &Task<'_>) -> Result<Verdict> {
+    // To find an address may take long, and is ended by any signal.
+    match task {
+        Task::Wait(here) => {
+            let socket = socket::bind(here, args.socket.options())?;
+            receive(args, false, |inbox| wait_for_one(inbox, &socket))
+        }
+        Task::Ask(there) => {
+            let from_anyone = args.from_anyone || args.collect.is_some();
+            let ports = Ports::new(there, args.bind.as_ref(), args.socket.options(), from_anyone)?;
+            receive(args, true, |inbox| ask_all(inbox, there, ports))
+        }
+    }
+}
+
+/// Does `work`, which asks or only waits, and says what is to be said at the end.
+fn receive(args: &Args, is_asking: bool, work: impl FnOnce(&mut Inbox<'_>) -> Result<()>) -> Result<Verdict> {
+    let signals = Signals::catch()?;
+    let mut inbox = Inbox::new(args, is_asking, &signals)?;
+    let done = work(&mut inbox);
+    inbox.conclude();
+    done?;
+    signals.check()?;
+    Ok(Verdict::of(&inbox.tally, args.receiving.strict))
+}
+
+impl Args {
+    /// The rules that clap cannot be told: what means nothing to the format, and that `:PORT` takes neither
+    /// messages nor --bind.
+    fn task(&self) -> Result<Task<'_>, clap::Error> {
+        let given = Given {
+            encoding: self.encoding.encoding().charset.is_some(),
+            show_peer: self.show_peer,
+            block: self.reading.block.is_some(),
+            ..self.message.given()
+        };
+        self.format.check::<Self>(given)?;
+        match (&self.endpoint, &self.bind) {
+            (Some(there), _) if !there.is_here() => Ok(Task::Ask(there)),
+            (Some(here), Some(_)) => Err(Self::conflict(&format!(
+                "{here} and --bind both say where to wait; leave one of them out, or write localhost{here} to ask"
+            ))),
+            (Some(here), None) if !self.message.is_empty() => Err(Self::conflict(&format!(
+                "{here} waits on this machine and sends no MESSAGE; write localhost{here} to ask it"
+            ))),
+            (Some(here), None) | (None, Some(here)) => match self.asking() {
+                Some(option) => Err(Self::conflict(&format!(
+                    "{option} is for requests, and {here} waits on this machine; write localhost:PORT to ask it"
+                ))),
+                None => Ok(Task::Wait(here)),
+            },
+            (None, None) => Err(Self::conflict("there is no ENDPOINT")),
+        }
+    }
+
+    /// An option that only means something to requests, if one is given.
+    fn asking(&self) -> Option<&'static str> {
+        let options = [
+            (self.retry.is_some(), "--retry"),
+            (self.collect.is_some(), "--collect"),
+            (self.from_anyone, "--from-anyone"),
+            (self.repeat.is_some(), "--repeat"),
+            (self.interval.is_some(), "--interval"),
+        ];
+        options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
+    }
+
+    fn conflict(what: &str) -> clap::Error {
+        Self::command().error(Usage::ArgumentConflict, what)
+    }
+
+    fn voice(&self) -> Voice {
+        self.report.voice(TOOL)
+    }
+}
+
+fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
+    let args = inbox.args;
+    args.buffer.apply(socket, Way::In, None, args.voice())?;
+    let mut receiver = inbox.receiver(socket, false)?;
+    let address = socket::local_address(socket)?;
+    args.voice().note(&format!("listening on {address}"));
+    let patience = Patience::new(Some(args.timeout), None);
+    let came = loop {
+        let ready = inbox.wait(None, Some(socket.as_fd()), patience.until())?;
+        if ready.socket {
+            receiver.receive(&mut inbox.batch, 1, &mut inbox.tally).context("cannot receive")?;
+        }
+        // What the system announced may have been damaged on the way, or be from somebody who is denied.
+        if !inbox.batch.is_empty() || patience.is_over() {
+            break inbox.print()?;
+        }
+    };
+    receiver.count_drops(&mut inbox.tally);
+    if !came {
+        inbox.tally.silent += 1;
+        args.voice().note(&format!("no datagram came to {address} within {:?}", args.timeout));
+    }
+    Ok(())
+}
+
+fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint, ports: Ports) -> Result<()> {
+    let args = inbox.args;
+    let reading = args.format.reading(args.reading, args.encoding.encoding(), To::OnePeer);
+    let mut input = args.message.input(reading)?;
+    let repeat = args.repeat.unwrap_or(1);
+    if repeat > 1 {
+        input = input.repeatable();
+    }
+    let mut requests = Asker::new(inbox, there, ports);
+    let asked = requests.ask_again(&mut input, repeat);
+    requests.finish()?;
+    asked?;
+    if inbox.tally.asked == 0 && inbox.tally.skipped == 0 {
+        // Whoever asks nothing by mistake is not to be told that all is well.
+        inbox.tally.silent += 1;
+        args.voice().note(&"nothing was asked: there is no MESSAGE, and the standard input is empty");
+    }
+    Ok(())
+}
