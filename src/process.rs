@@ -5,9 +5,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, ChildStdout, Command};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::signals::Signals;
@@ -63,18 +61,34 @@ impl Group {
     /// How the child ended, if it has.
     pub fn ended(&mut self) -> io::Result<Option<End>> {
         if self.ended.is_none() {
-            // It is only looked at: its number must stay its own until the group has been ended.
-            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            self.ended = match waitid(Id::Pid(self.id), flags) {
-                // It died of a signal that has no name, such as a real-time one.
-                Err(Errno::EINVAL) => {
-                    let signal = self.child.wait()?.signal().unwrap_or_default();
-                    Some(End::Failure(128_u8.wrapping_add(signal.to_le_bytes()[0])))
-                }
-                looked => End::of(looked?),
-            };
+            self.ended = self.look()?;
         }
         Ok(self.ended)
+    }
+
+    /// It is only looked at: its number must stay its own until the group has been ended.
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    fn look(&mut self) -> io::Result<Option<End>> {
+        use nix::errno::Errno;
+        use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(self.id), flags) {
+            Ok(WaitStatus::Exited(_, status)) => Ok(Some(End::of(Some(status), None))),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(End::of(None, Some(signal as i32)))),
+            Ok(_) => Ok(None),
+            // It died of a signal that has no name, such as a real-time one.
+            Err(Errno::EINVAL) => {
+                self.child.wait().map(|status| Some(End::of(status.code(), status.signal())))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// It cannot be looked at only: its number may be another's before the group has been ended.
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    fn look(&mut self) -> io::Result<Option<End>> {
+        Ok(self.child.try_wait()?.map(|status| End::of(status.code(), status.signal())))
     }
 
     /// Sends a signal to the child and all that it has started, and wakes those of them that are stopped.
@@ -145,13 +159,12 @@ impl End {
         }
     }
 
-    fn of(status: WaitStatus) -> Option<Self> {
-        match status {
-            WaitStatus::Exited(_, 0) => Some(Self::Success),
+    fn of(code: Option<i32>, signal: Option<i32>) -> Self {
+        match (code, signal) {
+            (Some(0), _) => Self::Success,
             // A status has eight bits, and 128 and a signal's number have no more.
-            WaitStatus::Exited(_, code) => Some(Self::Failure(code.to_le_bytes()[0])),
-            WaitStatus::Signaled(_, signal, _) => Some(Self::Failure(128 + (signal as i32).to_le_bytes()[0])),
-            _ => None,
+            (Some(code), _) => Self::Failure(code.to_le_bytes()[0]),
+            (None, signal) => Self::Failure(128_u8.wrapping_add(signal.unwrap_or_default().to_le_bytes()[0])),
         }
     }
 }
@@ -162,10 +175,8 @@ mod tests {
 
     #[test]
     fn the_death_of_a_child_has_the_status_a_shell_gives() {
-        let pid = Pid::from_raw(1);
-        assert_eq!(End::of(WaitStatus::Exited(pid, 0)), Some(End::Success));
-        assert_eq!(End::of(WaitStatus::Exited(pid, 7)), Some(End::Failure(7)));
-        assert_eq!(End::of(WaitStatus::Signaled(pid, Signal::SIGKILL, false)), Some(End::Failure(137)));
-        assert_eq!(End::of(WaitStatus::StillAlive), None);
+        assert_eq!(End::of(Some(0), None), End::Success);
+        assert_eq!(End::of(Some(7), None), End::Failure(7));
+        assert_eq!(End::of(None, Some(9)), End::Failure(137));
     }
 }
