@@ -267,3 +267,25 @@ impl LeftOut {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddrV6;
+
+    #[test]
+    fn only_the_peer_may_answer_and_from_its_own_zone() {
+        let socket = UdpSocket::bind("[::1]:0").unwrap();
+        let ear = |peer| Ear { peer, has_one: false, receiver: Receiver::new(&socket, None), icmp: None };
+        let v6 = |ip: &str, port, flow, zone| {
+            SocketAddr::V6(SocketAddrV6::new(ip.parse().unwrap(), port, flow, zone))
+        };
+        let ours = ear(Some(v6("fe80::1", 5, 0, 2)));
+        assert!(ours.may_answer(Some(v6("fe80::1", 5, 7, 2))));
+        for other in [v6("fe80::1", 5, 0, 3), v6("fe80::1", 6, 0, 2), v6("fe80::2", 5, 0, 2)] {
+            assert!(!ours.may_answer(Some(other)), "{other}");
+            assert!(ear(None).may_answer(Some(other)));
+        }
+        assert!(!ours.may_answer(Some("192.0.2.1:5".parse().unwrap())) && !ours.may_answer(None));
+    }
+}

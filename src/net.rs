@@ -118,6 +118,31 @@ mod tests {
     use crate::signals::Signals;
 
     #[test]
+    #[cfg(target_os = "linux")]
+    #[ignore = "needs root"]
+    fn one_call_passes_over_so_many_that_are_denied_and_no_more() {
+        use crate::access::{Access, network};
+        use nix::sys::socket::{setsockopt, sockopt};
+
+        for most in [1, u64::MAX] {
+            let [socket, peer] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+            socket.set_nonblocking(true).unwrap();
+            // Room for all of them.
+            setsockopt(&socket, sockopt::RcvBufForce, &(16 * 1024 * 1024)).unwrap();
+            for _ in 0..=DENIED_AT_ONCE {
+                peer.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+            }
+            let mut receiver = Receiver::new(&socket, None);
+            receiver.admit(Access::new(Vec::new(), vec![network("127.0.0.1").unwrap()]));
+            let (mut batch, mut tally) = (Batch::new(), Tally::default());
+            for denied in [DENIED_AT_ONCE, DENIED_AT_ONCE + 1] {
+                receiver.receive(&mut batch, most, &mut tally).unwrap();
+                assert_eq!((tally.denied, batch.len()), (denied, 0), "{most}");
+            }
+        }
+    }
+
+    #[test]
     fn each_datagram_of_a_batch_goes_to_its_peer() {
         let [socket, one, two] = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         let signals = Signals::catch().unwrap();

@@ -144,4 +144,11 @@ mod tests {
         }
         assert_eq!(asked.until(Some(asked.time)), Duration::ZERO);
     }
+
+    #[test]
+    fn what_had_arrived_before_a_request_is_told_by_the_clock_of_the_kernel() {
+        let asked = Asked::now();
+        assert!(asked.is_after(Some(asked.time - Duration::from_nanos(1))));
+        assert!(!asked.is_after(Some(asked.time)) && !asked.is_after(None));
+    }
 }

@@ -6,10 +6,14 @@ mod common;
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
+use std::time::Instant;
 
-use common::{DEADLINE, Running, directory, number_after, path, path_with_tools, receive, socket, tool};
+use common::{
+    DEADLINE, Running, children, directory, number_after, path, path_with_tools, receive, socket, tool,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 
@@ -224,23 +228,6 @@ fn who_has_asked_before_the_end_is_still_answered() {
 }
 
 #[test]
-fn it_is_not_quiet_while_a_handler_is_at_work() {
-    let directory = directory("not-quiet");
-    let gate = directory.path().join("gate");
-    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
-    let (mut listen, address) =
-        answering(&["--exec", &format!("read go < {}; cat", gate.display()), "--idle", "300ms"]);
-    let peer = socket();
-    peer.send_to(b"ask", address).unwrap();
-    assert_eq!(listen.line(), "ask");
-    // Another that is quiet for as long has ended.
-    tool("udp-listen").args([":0", "-q", "--idle", "400ms"]).assert().code(3);
-    fs::write(&gate, "go\n").unwrap();
-    assert_eq!(receive(&peer).0, b"ask");
-    assert_eq!(listen.finish().code(), Some(0));
-}
-
-#[test]
 fn what_a_strict_charset_cannot_read_is_not_answered_and_counted() {
     let arguments = ["-f", "json", "-e", "gbk", "--errors", "strict", "--exec", "cat", "-n", "1"];
     let (listen, address) = answering(&arguments);
@@ -380,4 +367,255 @@ fn while_it_answers_the_last_it_still_tells_the_numbers_and_sees_its_reader_go()
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(0));
     assert!(finished.err.contains("requests not answered: 1 that the end came before"), "{}", finished.err);
+}
+
+#[test]
+fn while_an_answer_is_on_its_way_it_is_not_quiet() {
+    let directory = directory("not-quiet");
+    let gate = directory.path().join("gate");
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let handler = format!("read go < {}; cat", gate.display());
+    let (mut listen, address) = answering(&["--exec", &handler, "--idle", "1s"]);
+    let peer = socket();
+    peer.send_to(b"ask", address).unwrap();
+    assert_eq!(listen.line(), "ask");
+    // Another that waits for quiet of twice that length has ended.
+    tool("udp-listen").args([":0", "-q", "--idle", "2s"]).assert().code(3);
+    // It stays open, and is never waited for.
+    let mut gate = fs::File::options().read(true).write(true).open(gate).unwrap();
+    gate.write_all(b"go\n").unwrap();
+    assert_eq!(receive(&peer).0, b"ask");
+    assert_eq!(listen.finish().code(), Some(0));
+}
+
+#[test]
+fn the_time_and_a_signal_end_the_wait_for_handlers_as_well() {
+    let arguments = ["-n", "1", "--exec", "tail -f /dev/null", "--exec-timeout", "3s"];
+    let said = "requests not answered: 1 that the end came before\n";
+    let (listen, address) = answering(&[&arguments[..], &["-w", "1s"]].concat());
+    socket().send_to(b"ask", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!(finished.code(), Some(1));
+    assert!(finished.err.ends_with(said), "{}", finished.err);
+    let (mut listen, address) = answering(&arguments);
+    socket().send_to(b"ask", address).unwrap();
+    assert_eq!(listen.line(), "ask");
+    let finished = listen.ended_by(Signal::SIGTERM);
+    assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
+    assert!(finished.err.ends_with(said), "{}", finished.err);
+}
+
+#[test]
+fn a_handler_may_end_in_its_own_way() {
+    let trap = "trap 'echo bye >&2; exit' TERM";
+    // It floods until nobody reads it, and is told to end.
+    let (listen, address) =
+        answering(&["-n", "1", "--exec", &format!("{trap}; tail -f /dev/null & yes & wait")]);
+    socket().send_to(b"ask", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!(finished.code(), Some(1));
+    assert!(finished.err.contains("bye\n"), "{}", finished.err);
+    // It runs when the end comes.
+    let (mut listen, address) =
+        answering(&["--exec", &format!("{trap}; tail -f /dev/null & echo up >&2; wait")]);
+    socket().send_to(b"ask", address).unwrap();
+    listen.err_line_with("up");
+    let finished = listen.ended_by(Signal::SIGTERM);
+    assert!(finished.err.contains("bye\n"), "{}", finished.err);
+}
+
+#[test]
+fn a_reply_that_the_charset_cannot_say_is_said_and_counted() {
+    let (listen, address) = answering(&["-e", "latin-1", "-n", "2", "--exec", "sed 's/ask/你/'"]);
+    let peer = socket();
+    peer.send_to(b"ask", address).unwrap();
+    assert_eq!(ask(&peer, address, b"\xe9"), b"\xe9");
+    let finished = listen.finish();
+    assert_eq!(finished.code(), Some(1));
+    let said = "cannot send a reply: character 1, 你 (U+4F60), cannot be said in latin-1";
+    assert!(finished.err.contains(said), "{}", finished.err);
+    let said = "requests not answered: 1 whose reply could not be sent\n";
+    assert!(finished.err.ends_with(said), "{}", finished.err);
+}
+
+#[test]
+fn the_longest_reply_is_as_long_in_a_charset_with_longer_characters() {
+    // 65,507 bytes on the wire, and 131,014 where the handler prints them.
+    let handler = "head -c 65507 /dev/zero | tr '\\0' x | sed 's/x/é/g'";
+    let (_listen, address) = answering(&["-e", "latin-1", "--exec", handler]);
+    assert_eq!(ask(&socket(), address, b""), b"\xe9".repeat(65_507));
+}
+
+#[test]
+fn a_reply_that_cannot_be_sent_keeps_no_other_from_going() {
+    // More than a datagram of IPv4 holds, and not more than one of IPv6 does.
+    let reply = "x".repeat(65_520);
+    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "3", "--reply", &reply]);
+    let (v4, v6) = (socket(), UdpSocket::bind("[::1]:0").unwrap());
+    v6.set_read_timeout(Some(DEADLINE)).unwrap();
+    // All are answered at once.
+    listen.stop();
+    v4.send_to(b"ask", address).unwrap();
+    v6.send_to(b"ask", ("::1", address.port())).unwrap();
+    v4.send_to(b"ask", address).unwrap();
+    let finished = listen.ended_by(Signal::SIGCONT);
+    assert_eq!(receive(&v6).0.len(), 65_520);
+    assert_eq!(finished.code(), Some(1));
+    assert_eq!(finished.err.matches("cannot send a reply: ").count(), 1, "{}", finished.err);
+    let said = "requests not answered: 2 whose reply could not be sent\n";
+    assert!(finished.err.ends_with(said), "{}", finished.err);
+}
+
+#[test]
+fn replies_of_one_call_leave_from_the_address_that_each_has_asked() {
+    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "4", "--echo"]);
+    let peer = socket();
+    let asked = ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.0.2"]
+        .map(|host| SocketAddr::new(host.parse().unwrap(), address.port()));
+    listen.stop();
+    for address in asked {
+        peer.send_to(b"x", address).unwrap();
+    }
+    assert_eq!(listen.ended_by(Signal::SIGCONT).code(), Some(0));
+    assert_eq!([(); 4].map(|()| receive(&peer).1), asked);
+}
+
+#[test]
+fn there_is_room_again_when_requests_have_been_handled() {
+    // Room for a few, and for one that is longer than that where none waits.
+    let (listen, address) = answering(&["--exec", "cat", "--jobs", "1", "--queue", "1KiB", "--stats"]);
+    let peer = socket();
+    for _ in 0..20 {
+        for _ in 0..3 {
+            peer.send_to(b"ask", address).unwrap();
+        }
+        for _ in 0..3 {
+            assert_eq!(receive(&peer).0, b"ask");
+        }
+    }
+    let long = b"x".repeat(2000);
+    assert_eq!(ask(&peer, address, &long), long);
+    let finished = listen.ended_by(Signal::SIGTERM);
+    assert_eq!(number_after(&finished.err, ", not served "), 0, "{}", finished.err);
+}
+
+#[test]
+fn where_the_system_has_no_room_for_more_handlers_requests_wait() {
+    let directory = directory("no-room");
+    let gate = directory.path().join("gate");
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    // Each handler takes two descriptors, and runs until it is let go.
+    let listen = "ulimit -n 24; exec udp-listen 127.0.0.1:0 -n 16 --exec 'read go < gate; cat'";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", listen]).env("PATH", path_with_tools()).current_dir(directory.path());
+    let mut listen = Running::spawn(&mut shell);
+    let (address, peer) = (listen.await_listening(), socket());
+    for _ in 0..16 {
+        peer.send_to(b"ask", address).unwrap();
+    }
+    for _ in 0..16 {
+        assert_eq!(listen.line(), "ask");
+    }
+    // It stays open, and is never waited for.
+    let mut gate = fs::File::options().read(true).write(true).open(gate).unwrap();
+    for _ in 0..16 {
+        gate.write_all(b"\n").unwrap();
+        assert_eq!(receive(&peer).0, b"ask");
+    }
+    let finished = listen.finish();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+}
+
+#[test]
+fn a_handler_is_not_told_of_systemd() {
+    let names = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
+    let mut command = Command::new(path("udp-listen"));
+    command.args(["127.0.0.1:0", "--exec", "env"]).envs(names.map(|name| (name, "/no/such")));
+    let mut listen = Running::spawn(&mut command);
+    let address = listen.await_listening();
+    let told = String::from_utf8(ask(&socket(), address, b"")).unwrap();
+    assert!(told.contains("UDP_PEER=") && !names.iter().any(|name| told.contains(name)), "{told}");
+}
+
+#[test]
+#[ignore = "needs root and unshare"]
+fn the_first_process_of_a_container_takes_what_handlers_leave_out_of_the_table() {
+    let arguments = ["--pid", "--fork", "--kill-child", path("udp-listen"), "127.0.0.1:0"];
+    let leave = ["--exec", "tail -f /dev/null & echo left"];
+    let mut unshare = Running::start("unshare", &[&arguments[..], &leave].concat());
+    let (address, first) = (unshare.await_listening(), unshare.child_pid());
+    for _ in 0..5 {
+        assert_eq!(ask(&socket(), address, b""), b"left\n");
+    }
+    let until = Instant::now() + DEADLINE;
+    while !children(first).is_empty() {
+        assert!(Instant::now() < until, "{:?}", children(first));
+    }
+}
+
+#[test]
+fn that_there_is_no_room_is_said_once_and_counted() {
+    let (listen, address) = answering(&["-n", "5", "--exec", "cat", "--jobs", "1", "--queue", "1"]);
+    let peer = socket();
+    // All are taken at once, before any is handled.
+    listen.stop();
+    for _ in 0..5 {
+        peer.send_to(b"ask", address).unwrap();
+    }
+    let finished = listen.ended_by(Signal::SIGCONT);
+    assert_eq!((finished.code(), finished.text()), (Some(1), &*"ask\n".repeat(5)));
+    assert_eq!(
+        finished.err,
+        "udp-listen: there are more requests than --jobs and --queue have room for\n\
+         udp-listen: requests not answered: 4 that there was no room for (--jobs, --queue)\n"
+    );
+}
+
+#[test]
+fn that_the_last_sender_was_gone_is_known_at_the_end() {
+    let (listen, address) = answering(&["-n", "1", "--echo", "--stats"]);
+    let gone = socket();
+    listen.stop();
+    gone.send_to(b"ask", address).unwrap();
+    // Connected to itself it hears nobody else.
+    gone.connect(gone.local_addr().unwrap()).unwrap();
+    let finished = listen.ended_by(Signal::SIGCONT);
+    assert_eq!(finished.code(), Some(0));
+    assert!(finished.err.contains("requests not answered: 1 or more whose sender was gone\n"));
+    assert_eq!(number_after(&finished.err, "not sent 0, came back "), 1);
+}
+
+#[test]
+fn what_a_strict_charset_cannot_read_is_not_handled() {
+    let (listen, address) =
+        answering(&["-e", "gbk", "--errors", "strict", "-n", "2", "--exec", "echo x", "--stats"]);
+    let peer = socket();
+    peer.send_to(b"\xff\xff", address).unwrap();
+    assert_eq!(ask(&peer, address, b"ask"), b"x\n");
+    let finished = listen.finish();
+    assert_eq!(finished.code(), Some(1));
+    assert!(finished.err.contains("undecodable 1, denied 0; answered 1 (2 bytes)"), "{}", finished.err);
+}
+
+#[test]
+fn that_a_sender_was_gone_is_known_while_it_listens() {
+    let (mut listen, address) = answering(&["--echo"]);
+    let gone = socket();
+    listen.stop();
+    gone.send_to(b"ask", address).unwrap();
+    // Connected to itself it hears nobody else.
+    gone.connect(gone.local_addr().unwrap()).unwrap();
+    listen.signal(Signal::SIGCONT);
+    assert_eq!(listen.line(), "ask");
+    listen.signal(Signal::SIGUSR1);
+    assert_eq!(number_after(&listen.err_line_with("; answered 1 "), "came back "), 1);
+}
+
+#[test]
+fn the_longest_reply_of_a_handler_fills_a_datagram_of_ipv6() {
+    let arguments = ["[::1]:0", "--exec", "head -c 65527 /dev/zero"];
+    let (_listen, address) = Running::listening("udp-listen", &arguments);
+    let peer = UdpSocket::bind("[::1]:0").unwrap();
+    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!(ask(&peer, address, b"").len(), 65_527);
 }

@@ -450,3 +450,100 @@ fn with_one_port_every_stranger_is_said() {
     }
     assert_eq!(number_after(&recv.finish().err, ", from others "), 2);
 }
+
+#[test]
+fn after_the_first_stranger_no_other_is_heard() {
+    let (server, stranger) = (socket(), socket());
+    let mut recv = recv(&server, &["-w", "1h", "hi"]);
+    let (_, peer) = receive(&server);
+    stranger.connect(peer).unwrap();
+    // Until it is told that nobody is there: for it, that is.
+    let until = Instant::now() + common::DEADLINE;
+    while stranger.send(b"odd").is_ok() {
+        assert!(Instant::now() < until, "strangers are still heard");
+    }
+    // There may be no room for the first, for so many strangers.
+    while !recv.has_ended() {
+        server.send_to(b"good", peer).unwrap();
+        assert!(Instant::now() < until, "the reply is not heard");
+    }
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "good\n"));
+}
+
+#[test]
+fn where_there_are_no_more_ports_to_open_earlier_ones_make_room() {
+    let requests: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    let script = "ulimit -n 24; exec \"$@\"";
+    let arguments = ["-c", script, "sh", path("udp-recv"), &echo(), "-q"];
+    let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
+    let finished = Running::start("sh", &[&arguments[..], &requests].concat()).finish();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+    assert_eq!(finished.text().lines().collect::<Vec<_>>(), requests);
+}
+
+#[test]
+fn a_refusal_is_told_over_ipv6_as_well_beside_the_time_and_the_address() {
+    // Connected to itself it hears nobody else.
+    let holder = UdpSocket::bind("[::1]:0").unwrap();
+    holder.connect(holder.local_addr().unwrap()).unwrap();
+    for arguments in [&[][..], &["--stats"], &["--bind", "[::]:0"]] {
+        tool("udp-recv").args([&at(&holder), "-w", "1h", "hi"]).args(arguments).assert().code(4);
+    }
+}
+
+#[test]
+fn an_empty_input_is_not_repeated_for_ever() {
+    tool("udp-recv").args([&echo(), "--repeat", "1000000000000"]).write_stdin("").assert().code(3).stdout("");
+}
+
+#[test]
+fn that_a_request_is_asked_again_is_told_to_who_wants_details() {
+    let finished = recv(&socket(), &["-v", "-w", "20ms", "--retry", "2", "hi"]).finish();
+    assert_eq!(
+        finished.err.matches(" did not answer message 1; asking again\n").count(),
+        2,
+        "{}",
+        finished.err
+    );
+}
+
+#[test]
+fn what_the_system_grants_is_said_once_and_not_for_each_port() {
+    let assert = tool("udp-recv").args([&echo(), "--buffer", "2147483647", "a", "b"]).assert().success();
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert_eq!(said.matches("udp-recv: receive buffer of ").count(), 1, "{said}");
+}
+
+#[test]
+fn a_round_trip_ends_when_the_reply_arrives_and_not_when_it_is_read() {
+    let server = socket();
+    let start = Instant::now();
+    let recv = recv(&server, &["--stats", "hi"]);
+    let (_, peer) = receive(&server);
+    recv.stop();
+    server.send_to(b"reply", peer).unwrap();
+    let most = start.elapsed();
+    // It is read a second later.
+    assert_eq!(recv_nothing(&socket(), &["-w", "1s", "hi"]).0, Some(3));
+    let finished = recv.ended_by(Signal::SIGCONT);
+    assert_eq!(finished.text(), "reply\n");
+    let (_, told) = finished.err.split_once("max ").unwrap();
+    let told: f64 = told.split(' ').next().unwrap().parse().unwrap();
+    // Three digits of it are exact.
+    assert!(told <= most.as_secs_f64() * 1000.0 * 1.001 + 0.001, "{told} {most:?}");
+}
+
+#[test]
+fn what_the_kernel_dropped_at_a_port_is_said() {
+    let server = socket();
+    let recv = recv(&server, &["--buffer", "4096", "hi"]);
+    let (_, peer) = receive(&server);
+    recv.stop();
+    for _ in 0..100 {
+        server.send_to(&b"x".repeat(1000), peer).unwrap();
+    }
+    let finished = recv.ended_by(Signal::SIGCONT);
+    assert_eq!((finished.code(), finished.text().len()), (Some(0), 1001));
+    assert!(number_after(&finished.err, "datagrams lost: the kernel dropped ") > 0, "{}", finished.err);
+}

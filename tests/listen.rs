@@ -8,7 +8,8 @@ use std::io::{Read, pipe};
 use std::process::Command;
 
 use common::{Running, directory, path, path_with_tools, socket, tool};
-use nix::sys::signal::Signal;
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
 
 /// Runs `udp-listen` with `arguments` and a COMMAND that a shell understands.
 fn with_command(arguments: &[&str], command: &str) -> assert_cmd::assert::Assert {
@@ -184,22 +185,6 @@ fn signals_that_come_together_are_one_and_the_end_is_orderly() {
 }
 
 #[test]
-fn a_signal_that_comes_a_moment_later_ends_it_at_once() {
-    let (_never_read, writer) = pipe().unwrap();
-    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), writer);
-    let address = listen.await_listening();
-    // More than a pipe holds: at the end the reader is waited for.
-    for _ in 0..40 {
-        socket().send_to(&[b'x'; 4096], address).unwrap();
-    }
-    listen.signal(Signal::SIGTERM);
-    while !listen.has_ended() {
-        listen.signal(Signal::SIGINT);
-    }
-    assert_eq!(listen.finish().signal(), Some(Signal::SIGINT as i32));
-}
-
-#[test]
 fn a_signal_that_was_ignored_stays_ignored() {
     let script = "trap '' INT HUP; exec udp-listen 127.0.0.1:0 -n 1";
     let mut listen = Running::spawn(Command::new("sh").args(["-c", script]).env("PATH", path_with_tools()));
@@ -325,4 +310,61 @@ fn a_command_is_ended_with_us() {
 fn a_hangup_ends_the_command_too() {
     let (listen, _) = Running::listening("udp-listen", &[":0", "--", "tail", "-f", "/dev/null"]);
     assert_eq!(listen.ended_by(Signal::SIGHUP).signal(), Some(Signal::SIGHUP as i32));
+}
+
+#[test]
+#[ignore = "needs root and unshare"]
+fn the_first_process_of_a_container_ends_with_the_status_of_a_signal() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let arguments = ["--pid", "--fork", "--kill-child", path("udp-listen"), ":0"];
+        let mut unshare = Running::start("unshare", &arguments);
+        unshare.await_listening();
+        kill(unshare.child_pid(), signal).unwrap();
+        assert_eq!(unshare.finish().code(), Some(128 + signal as i32));
+    }
+}
+
+#[test]
+fn what_arrived_before_the_time_was_up_is_printed() {
+    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-w", "500ms", "--stats"]);
+    let sender = socket();
+    listen.stop();
+    // More than is taken at once.
+    for _ in 0..100 {
+        sender.send_to(&[b'x'; 8200], address).unwrap();
+    }
+    // Another that waits for twice as long has ended: the time of the first is up.
+    tool("udp-listen").args([":0", "-q", "-w", "1s"]).assert().code(3);
+    let finished = listen.ended_by(Signal::SIGCONT);
+    assert_eq!(finished.code(), Some(0));
+    let dropped = common::number_after(&finished.err, ", dropped by the kernel ");
+    assert_eq!(finished.text().lines().count() as u64 + dropped, 100, "{}", finished.err);
+}
+
+#[test]
+fn a_command_does_not_read_the_terminal() {
+    let terminal = openpty(None, None).unwrap();
+    let mut command = Command::new(path("udp-listen"));
+    command.args([":0", "-q", "--", "cat"]);
+    let listen = Running::spawn_with(&mut command, terminal.slave, std::process::Stdio::piped());
+    assert_eq!(listen.finish().code(), Some(3));
+}
+
+#[test]
+fn the_second_signal_is_the_one_that_ends_it_at_once() {
+    let (_never_read, writer) = pipe().unwrap();
+    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), writer);
+    let address = listen.await_listening();
+    // More than a pipe holds: at the end the reader is waited for.
+    for _ in 0..40 {
+        socket().send_to(&[b'x'; 4096], address).unwrap();
+    }
+    // Of signals that come together it would take this one.
+    listen.signal(Signal::SIGHUP);
+    while !listen.has_ended() {
+        listen.signal(Signal::SIGTERM);
+        // A flood of signals would keep it from anything else.
+        tool("udp-listen").args([":0", "-q", "-w", "20ms"]).assert().code(3);
+    }
+    assert_eq!(listen.finish().signal(), Some(Signal::SIGTERM as i32));
 }

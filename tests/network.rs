@@ -337,3 +337,19 @@ fn where_ports_are_few_no_request_answers_itself() {
     assert!(finished.err.contains("asked 100, answered 0, lost 100"), "{}", finished.err);
     assert!(finished.err.contains("refused 100, "), "{}", finished.err);
 }
+
+#[test]
+#[ignore = "needs root and ip"]
+fn who_asks_whoever_is_on_the_cable_is_answered() {
+    let cable = Cable::new("whoever");
+    ip(&format!("-n {} route add 255.255.255.255 dev cable0", cable.near));
+    // Nobody can answer from that address.
+    for how in [&["--reply", "far"][..], &["--exec", "printf far"]] {
+        let mut listen = Cable::start(&cable.far, "udp-listen", &[&[":7788"], how].concat());
+        listen.await_listening();
+        let arguments = ["--broadcast", "--from-anyone", "-p", "255.255.255.255:7788", "who"];
+        let finished = Cable::run(&cable.near, "udp-recv", &arguments);
+        assert_eq!(finished.text(), "192.0.2.2:7788\tfar\n", "{}", finished.err);
+        assert_eq!(listen.ended_by(Signal::SIGTERM).err, "");
+    }
+}

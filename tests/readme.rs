@@ -210,3 +210,23 @@ fn every_block_is_run_by_a_test() {
 fn ports_are_the_only_thing_that_may_differ() {
     assert_eq!(without_ports("a 127.0.0.1:40123 b:9 [::1]:5000\tx"), "a 127.0.0.1:PORT b:9 [::1]:PORT\tx");
 }
+
+#[test]
+fn the_step_with_a_service_gives_up_a_service_that_says_nothing() {
+    let directory = directory("workflow-silent");
+    let [metric, ..] = steps();
+    program(directory.path(), "service", "exec tail -f /dev/null");
+    assert_eq!(status(&metric.replace("-w 10s", "-w 100ms"), directory.path(), ""), Some(3));
+}
+
+#[test]
+fn the_step_with_a_server_asks_it_again() {
+    let directory = directory("steps-again");
+    let [_, answers, ..] = steps();
+    let seen = directory.path().join("seen");
+    // The first request is lost.
+    let handler = format!("if test -e {0}; then printf pong; else : > {0}; fi", seen.display());
+    let (_server, address) = Running::listening("udp-listen", &["127.0.0.1:0", "--exec", &handler]);
+    assert_eq!(status(&answers, directory.path(), &address.port().to_string()), Some(0));
+    assert!(seen.exists());
+}

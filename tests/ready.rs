@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, pipe};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
@@ -302,4 +302,117 @@ fn a_thousand_runs_in_a_row_leave_nothing_behind() {
     }
     assert_eq!(processes_with("UDP_TOOLS_TEST", &mark), [""; 0]);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_appears_as_a_whole_or_not_at_all() {
+    let directory = directory("ready-file-whole");
+    let file = directory.path().join("address");
+    fs::write(&file, "old").unwrap();
+    // Not a byte can be written to any file.
+    let script = "trap '' XFSZ; ulimit -f 0; exec udp-listen :0 -q --ready-file address";
+    let finished = Running::spawn(shell(script).current_dir(directory.path())).finish();
+    assert_eq!(finished.code(), Some(1));
+    assert_eq!(finished.err, "udp-listen: cannot write the address to address: file too large\n");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_a_process_of_the_same_number_has_left_is_replaced() {
+    let directory = directory("ready-file-left");
+    let script = "echo old > address.$$; exec udp-listen :0 --ready-file address -- cat address";
+    let mut listen = Running::spawn(shell(script).current_dir(directory.path()));
+    let address = listen.await_listening();
+    listen.err_line_with(&address.to_string());
+    listen.ended();
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_any_more_keeps_it_from_nothing() {
+    let directory = directory("ready-fd-unread");
+    let fifo = directory.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let both = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let writer = fs::File::options().write(true).open(&fifo).unwrap();
+    drop(both);
+    for unread in [OwnedFd::from(writer), OwnedFd::from(pipe().unwrap().1)] {
+        let mut listen = at_3(&unread, &[path("udp-listen"), "127.0.0.1:0", "-n", "1", "--ready-fd", "3"]);
+        let address = listen.await_listening();
+        socket().send_to(b"hi", address).unwrap();
+        let finished = listen.finish();
+        assert_eq!((finished.code(), finished.text()), (Some(0), "hi\n"));
+    }
+}
+
+#[test]
+fn that_systemd_cannot_be_told_ends_nothing() {
+    for (told, said) in [
+        ("/no/such", "udp-listen: cannot tell systemd at /no/such: no such file or directory"),
+        ("@udp-tools-no-such", "udp-listen: cannot tell systemd at @udp-tools-no-such: connection refused"),
+        ("", "udp-listen: listening on 127.0.0.1:"),
+    ] {
+        let mut command = Command::new(path("udp-listen"));
+        command.args(["127.0.0.1:0", "-n", "1"]).env("NOTIFY_SOCKET", told);
+        let mut listen = Running::spawn(&mut command);
+        let first = listen.err_line_with("");
+        assert!(first.starts_with(said), "{first}");
+        let address = if told.is_empty() {
+            first.rsplit(' ').next().unwrap().parse().unwrap()
+        } else {
+            listen.await_listening()
+        };
+        socket().send_to(b"hi", address).unwrap();
+        let finished = listen.finish();
+        assert_eq!((finished.code(), finished.text()), (Some(0), "hi\n"));
+    }
+}
+
+#[test]
+fn a_socket_that_was_passed_is_not_passed_on() {
+    let script = "ls -l /proc/$$/fd | grep socket: >&2 && exit 9; exit 8";
+    let finished = passing(&socket(), "1", &[path("udp-listen"), "--", "sh", "-c", script]).finish();
+    assert_eq!(finished.code(), Some(8), "{}", finished.err);
+}
+
+#[test]
+fn a_command_that_is_stopped_may_end_in_its_own_way() {
+    let script = "trap 'echo ended; exit' TERM; echo up $$; kill -STOP $$; tail -f /dev/null";
+    let mut listen = Running::start(path("udp-listen"), &[":0", "--", "sh", "-c", script]);
+    let said = listen.err_line_with("up ");
+    let stat = format!("/proc/{}/stat", said.rsplit(' ').next().unwrap());
+    while !fs::read_to_string(&stat).unwrap().contains(") T ") {}
+    let finished = listen.ended_by(Signal::SIGTERM);
+    assert!(finished.err.contains("ended\n"), "{}", finished.err);
+}
+
+#[test]
+fn a_socket_that_was_passed_is_never_waited_for_by_itself() {
+    let bound = socket();
+    let address = bound.local_addr().unwrap();
+    let arguments = ["-n", "1", "-w", "1s", "--deny", "127.0.0.1"];
+    let mut listen = passing(&bound, "1", &[&[path("udp-listen")], &arguments[..]].concat());
+    listen.await_listening();
+    socket().send_to(b"denied", address).unwrap();
+    assert_eq!(listen.finish().code(), Some(3));
+}
+
+#[test]
+fn a_command_finds_nothing_of_systemd_in_its_environment() {
+    let names = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
+    let mut command = Command::new(path("udp-listen"));
+    command.args([":0", "-q", "--", "env"]).envs(names.map(|name| (name, "/no/such")));
+    let told = Running::spawn(&mut command).finish().err;
+    assert!(told.contains("UDP_ADDR=") && !names.iter().any(|name| told.contains(name)), "{told}");
+}
+
+#[test]
+fn a_command_that_does_not_heed_our_signal_is_told_to_end() {
+    let script = "trap '' INT; trap 'echo bye; exit' TERM; tail -f /dev/null & echo up; wait";
+    let mut listen = Running::start(path("udp-listen"), &[":0", "--", "sh", "-c", script]);
+    listen.err_line_with("up");
+    let finished = listen.ended_by(Signal::SIGINT);
+    assert_eq!(finished.signal(), Some(Signal::SIGINT as i32));
+    assert!(finished.err.contains("bye\n"), "{}", finished.err);
 }

@@ -101,6 +101,12 @@ impl Drop for Directory {
     }
 }
 
+/// The children of a process, and those that have ended and are still in the table.
+pub fn children(of: Pid) -> Vec<Pid> {
+    let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
+    children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
+}
+
 /// The number in `text` behind `words`.
 pub fn number_after(text: &str, words: &str) -> u64 {
     let (_, rest) = text.split_once(words).unwrap_or_else(|| panic!("no {words:?} in {text:?}"));
@@ -203,6 +209,13 @@ impl Running {
 
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// The child of this program, which has one.
+    pub fn child_pid(&self) -> Pid {
+        let children = children(self.pid());
+        assert_eq!(children.len(), 1, "{children:?}");
+        children[0]
     }
 
     pub fn signal(&self, signal: Signal) {
