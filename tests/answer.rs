@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 use common::{
-    DEADLINE, Running, children, directory, number_after, path, path_with_tools, receive, socket, tool,
+    DEADLINE, Directory, Running, children, directory, number_after, path, path_with_tools, receive, socket,
+    tool,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
@@ -20,6 +22,13 @@ use nix::sys::signal::Signal;
 /// A listener that has been told how to answer, on a port of `127.0.0.1`.
 fn answering(arguments: &[&str]) -> (Running, SocketAddr) {
     Running::listening("udp-listen", &[&["127.0.0.1:0"], arguments].concat())
+}
+
+/// Where a handler waits that is told `read go < GATE`.
+fn gate(directory: &Directory) -> PathBuf {
+    let gate = directory.path().join("gate");
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    gate
 }
 
 /// Asks, and waits for the reply.
@@ -213,8 +222,7 @@ fn a_request_that_is_not_answered_is_trouble() {
 #[test]
 fn who_has_asked_before_the_end_is_still_answered() {
     let directory = directory("answered-at-the-end");
-    let gate = directory.path().join("gate");
-    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let gate = gate(&directory);
     let handler = format!("read go < {}; cat", gate.display());
     for bound in [&["-n", "1"][..], &["--until", "as"]] {
         let (mut listen, address) = answering(&[&["--exec", &handler, "--stats"], bound].concat());
@@ -372,8 +380,7 @@ fn while_it_answers_the_last_it_still_tells_the_numbers_and_sees_its_reader_go()
 #[test]
 fn while_an_answer_is_on_its_way_it_is_not_quiet() {
     let directory = directory("not-quiet");
-    let gate = directory.path().join("gate");
-    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let gate = gate(&directory);
     let handler = format!("read go < {}; cat", gate.display());
     let (mut listen, address) = answering(&["--exec", &handler, "--idle", "1s"]);
     let peer = socket();
@@ -502,8 +509,7 @@ fn there_is_room_again_when_requests_have_been_handled() {
 #[test]
 fn where_the_system_has_no_room_for_more_handlers_requests_wait() {
     let directory = directory("no-room");
-    let gate = directory.path().join("gate");
-    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let gate = gate(&directory);
     // Each handler takes two descriptors, and runs until it is let go.
     let listen = "ulimit -n 24; exec udp-listen 127.0.0.1:0 -n 16 --exec 'read go < gate; cat'";
     let mut shell = Command::new("sh");
