@@ -248,7 +248,7 @@ pub fn written(writing: Writing, datagrams: &[Owned]) -> Vec<u8> {
 /// The same datagrams, which came from where they went to and went to where they came from.
 #[must_use]
 pub fn turned(datagrams: &[Owned]) -> Vec<Owned> {
-    let turn = |Envelope { peer, local, time }| Envelope { peer: local, local: peer, time };
+    let turn = |sent: Envelope| Envelope { peer: sent.local, local: sent.peer, ..sent };
     datagrams.iter().map(|owned| Owned { envelope: turn(owned.envelope), ..owned.clone() }).collect()
 }
 
