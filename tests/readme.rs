@@ -109,12 +109,17 @@ fn a_name_server_answers_as_the_readme_shows() {
 fn a_time_server_answers_as_the_readme_shows() {
     let directory = directory("chronyd");
     let port = free_port();
+    let configuration = directory.path().join("chrony.conf");
+    let pid = directory.path().join("pid");
+    let directives = format!(
+        "port {port}\nallow 127/8\nlocal\nbindaddress 127.0.0.1\ncmdport 0\nbindcmdaddress /\npidfile {}\n",
+        pid.display()
+    );
+    fs::write(&configuration, directives).unwrap();
     let mut server = Command::new("chronyd");
     // -x leaves the clock alone, -U needs no root. What a filter of system calls (-F) says is the one line
     // that comes after the port is bound.
-    server.args(["-d", "-x", "-U", "-F", "2"]);
-    server.args(["allow 127/8", "local", "bindaddress 127.0.0.1", "cmdport 0", "bindcmdaddress /"]);
-    server.args([format!("port {port}"), format!("pidfile {}/pid", directory.path().display())]);
+    server.args(["-d", "-x", "-U", "-F", "2", "-f"]).arg(configuration);
     run_beside(&mut server, port, "Loaded seccomp filter");
 }
 
@@ -123,9 +128,11 @@ fn a_time_server_answers_as_the_readme_shows() {
 fn a_management_agent_answers_as_the_readme_shows() {
     let directory = directory("snmpd");
     let port = free_port();
+    let configuration = directory.path().join("snmpd.conf");
+    fs::write(&configuration, "rocommunity public\nsysName printer.example.test\n").unwrap();
     let mut server = Command::new("snmpd");
     // Without its smux it binds no other port, and without MIBS it does not complain of those it lacks.
-    server.args(["-f", "-Le", "-C", "-I", "-smux", "--rocommunity=public", "--sysName=printer.example.test"]);
+    server.args(["-f", "-Le", "-C", "-I", "-smux", "-c"]).arg(configuration);
     server.arg(format!("udp:127.0.0.1:{port}")).env("MIBS", "").env("SNMP_PERSISTENT_DIR", directory.path());
     run_beside(&mut server, port, "NET-SNMP version");
 }
