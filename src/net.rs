@@ -16,7 +16,7 @@ mod icmp;
 pub mod linux;
 pub mod portable;
 
-pub use icmp::{IcmpErrors, is_icmp};
+pub use icmp::{IcmpErrors, is_icmp, is_too_long};
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub use linux::{Receiver, Sender};
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]

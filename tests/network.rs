@@ -6,6 +6,8 @@
 
 mod common;
 
+use std::fmt::{self, Display, Formatter};
+use std::ops::Deref;
 use std::process::Command;
 
 use common::{Finished, Running, path};
@@ -17,18 +19,20 @@ const FAR_HARDWARE: &str = "02:00:00:00:00:02";
 
 /// Two hosts on one cable, and a network behind the second that it lets nobody into.
 struct Cable {
-    near: String,
-    far: String,
+    near: Host,
+    far: Host,
 }
+
+/// A network namespace of this name, which is deleted at the end.
+struct Host(String);
 
 impl Cable {
     /// The hosts are called after `name`, which must be of one test alone.
     fn new(name: &str) -> Self {
-        let cable = Self { near: format!("udp-{name}-near"), far: format!("udp-{name}-far") };
+        let [near, far] = ["near", "far"].map(|side| Host::new(&format!("{name}-{side}")));
+        let cable = Self { near, far };
         let Self { near, far } = &cable;
         for command in [
-            format!("netns add {near}"),
-            format!("netns add {far}"),
             format!("link add cable0 netns {near} type veth peer name cable0 netns {far}"),
             format!("-n {near} address add 192.0.2.1/24 broadcast 192.0.2.255 dev cable0"),
             format!("-n {far} address add 192.0.2.2/24 broadcast 192.0.2.255 dev cable0"),
@@ -83,17 +87,37 @@ impl Cable {
     }
 }
 
+impl Host {
+    fn new(name: &str) -> Self {
+        let host = Self(format!("udp-{name}"));
+        ip(&format!("netns add {host}"));
+        host
+    }
+}
+
+impl Deref for Host {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for Host {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
 /// Runs a command of ip(8).
 fn ip(command: &str) {
     let output = Command::new("ip").args(command.split(' ')).output().unwrap();
     assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-impl Drop for Cable {
+impl Drop for Host {
     fn drop(&mut self) {
-        for host in [&self.near, &self.far] {
-            let _ = Command::new("ip").args(["netns", "delete", host]).status();
-        }
+        let _ = Command::new("ip").args(["netns", "delete", self]).status();
     }
 }
 
@@ -352,4 +376,29 @@ fn who_asks_whoever_is_on_the_cable_is_answered() {
         assert_eq!(finished.text(), "192.0.2.2:7788\tfar\n", "{}", finished.err);
         assert_eq!(listen.ended_by(Signal::SIGTERM).err, "");
     }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_request_that_is_too_long_for_its_path_goes_in_pieces() {
+    let cable = Cable::new("path");
+    // Behind the second host is a third, at the end of a tunnel as it were.
+    let (Cable { near, far }, third) = (&cable, Host::new("path-third"));
+    for command in [
+        format!("link add cable1 netns {far} type veth peer name cable1 netns {third}"),
+        format!("-n {far} address add 203.0.113.1/24 dev cable1"),
+        format!("-n {third} address add 203.0.113.2/24 dev cable1"),
+        format!("-n {far} link set cable1 mtu 1000 up"),
+        format!("-n {third} link set cable1 mtu 1000 up"),
+        format!("-n {near} route add 203.0.113.0/24 via 192.0.2.2"),
+        format!("-n {third} route add default via 203.0.113.1"),
+    ] {
+        ip(&command);
+    }
+    let mut listen = Cable::start(&third, "udp-listen", &[":7788", "--echo"]);
+    listen.await_listening();
+    let request = "x".repeat(1200);
+    let finished = Cable::run(near, "udp-recv", &["-w", "5s", "203.0.113.2:7788", &request]);
+    assert_eq!(finished.text().trim_end(), request, "{}", finished.err);
+    assert_eq!(finished.code(), Some(0));
 }

@@ -24,6 +24,13 @@ pub fn is_icmp(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| ERRORS.contains(&number))
 }
 
+/// Whether a datagram has come back because it was longer than its path takes in one piece. The system has
+/// noted what the path takes, and sends the next one in fragments (ip(7), `IP_MTU_DISCOVER`).
+#[must_use]
+pub fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::EMSGSIZE)
+}
+
 /// The ICMP errors that reach an unconnected socket.
 #[derive(Debug)]
 pub struct IcmpErrors<'s> {

@@ -13,7 +13,7 @@ use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::Voice;
 use udp_tools::format::Bad;
 use udp_tools::input::Input;
-use udp_tools::net::Sender;
+use udp_tools::net::{Sender, is_too_long};
 use udp_tools::pace::Interval;
 use udp_tools::round_trips::Asked;
 use udp_tools::socket::Way;
@@ -30,6 +30,10 @@ pub(super) struct Asker<'a, 'i> {
     ports: Ports,
     interval: Option<Interval>,
 }
+
+/// A request that is too long for its path is sent again at once, so many times: a path may become narrower
+/// as often before it reaches the other side, and tells of one place at a time (RFC 1191, section 3).
+const NARROWS: u32 = 4;
 
 /// What a wait for replies came to.
 enum Came {
@@ -101,7 +105,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         let (envelope, asked) = (self.ports.envelope(), Asked::now());
         let request = Datagram { envelope: &envelope, ..request };
         self.inbox.tally.asked += 1;
-        let mut left = args.retry.unwrap_or(0);
+        let (mut left, mut narrows) = (args.retry.unwrap_or(0), NARROWS);
         let mut stranger = None;
         let came = loop {
             while !sender
@@ -111,11 +115,16 @@ impl<'a, 'i> Asker<'a, 'i> {
                 self.inbox.look_up()?;
             }
             let came = self.hear(&mut ear, &socket, asked, left == 0, &mut stranger)?;
-            if left == 0 || matches!(came, Came::Reply) {
-                break came;
+            match &came {
+                Came::Reply => break came,
+                // The system knows now what the path takes, and sends the next one in fragments.
+                Came::Error(error) if narrows > 0 && is_too_long(error) => narrows -= 1,
+                _ if left == 0 => break came,
+                _ => {
+                    left -= 1;
+                    args.voice().detail(&format!("{} did not answer {name}; asking again", self.there));
+                }
             }
-            left -= 1;
-            args.voice().detail(&format!("{} did not answer {name}; asking again", self.there));
         };
         self.note(came, name, stranger);
         self.ports.close(socket).map_or(Ok(()), |closed| self.see_off(&closed))
@@ -167,7 +176,7 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Waits for the reply, or for all replies within the time, and prints what comes. What arrived in time
     /// is a reply even if it is only read later. Where the request `is_last` a refusal ends the wait; before
-    /// another, the time passes. Who answered and was not asked is the `stranger`.
+    /// another, the time passes, but not for what was only too long. Who answered and was not asked is the `stranger`.
     fn hear(
         &mut self,
         ear: &mut Ear<'_>,
@@ -207,7 +216,12 @@ impl<'a, 'i> Asker<'a, 'i> {
                 Err(error) if matches!(came, Came::Nothing) => came = Came::Error(error),
                 Err(error) => self.note_another(&error),
             }
-            if args.collect.is_none() && (is_last || matches!(came, Came::Reply)) {
+            let is_over = match &came {
+                Came::Reply => true,
+                Came::Error(error) => is_last || is_too_long(error),
+                Came::Nothing => false,
+            };
+            if args.collect.is_none() && is_over {
                 break;
             }
         }
