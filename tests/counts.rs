@@ -101,6 +101,23 @@ fn drops_of_bundles_are_counted_at_least() {
 }
 
 #[test]
+fn what_had_come_in_bundles_before_the_end_is_printed() {
+    let (mut listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "--stats"]);
+    flood(address, 1);
+    listen.line();
+    listen.stop();
+    // Far more than the kernel holds of those that come one by one.
+    tool("udp-send").arg(address.to_string()).write_stdin("line\n".repeat(100_000)).assert().success();
+    let finished = ended(listen);
+    let told = last_told(&finished);
+    let (received, dropped) = (number_after(told, ""), number_after(told, "dropped by the kernel"));
+    assert_eq!(finished.text().lines().count() as u64 + 1, received);
+    // A bundle is 64 of them at most and counts as one.
+    let most_dropped = if cfg!(feature = "portable") { dropped } else { dropped * 64 };
+    assert!(received + most_dropped >= 100_001, "{told}");
+}
+
+#[test]
 fn a_datagram_is_cut_where_it_is_too_long() {
     for (size, printed, cut) in [("0", "\n\n\n", 2), ("2", "ab\n\nab\n", 1), ("3", "abc\n\nab\n", 0)] {
         let (listen, address) =

@@ -47,8 +47,9 @@ const QUIET: Duration = Duration::from_millis(200);
 /// we nor who sends them wakes the other for every few.
 const SEVERAL: u64 = 4;
 const NAP: Duration = Duration::from_micros(30);
-/// What the kernel keeps with each datagram that waits, at the least, in bytes.
-const LEAST_ROOM: u64 = 256;
+/// What the kernel keeps with each datagram that waits, at the least, in bytes: as many as 128 that came as
+/// one bundle share what it keeps with that.
+const LEAST_ROOM: u64 = 4;
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Print every UDP datagram that arrives on a port, each as a line; and answer, if told how.
