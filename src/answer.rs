@@ -56,7 +56,7 @@ enum How {
 }
 
 /// What became of what was to be answered.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fate {
     /// The replies that were sent, and what came back of them.
     sent: Tally,

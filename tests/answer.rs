@@ -595,6 +595,23 @@ fn that_the_last_sender_was_gone_is_known_at_the_end() {
 }
 
 #[test]
+fn a_sender_that_is_gone_hides_nobody_who_had_asked_before_the_end() {
+    let (listen, address) = answering(&["--echo"]);
+    let (peer, gone) = (socket(), socket());
+    assert_eq!(ask(&peer, address, b"first"), b"first");
+    listen.stop();
+    // So many that a batch is full with the one of whom nothing can be heard any more.
+    for asker in [&peer; 31].into_iter().chain([&gone]) {
+        asker.send_to(&[b'x'; 9000], address).unwrap();
+    }
+    gone.connect(gone.local_addr().unwrap()).unwrap();
+    peer.send_to(b"last", address).unwrap();
+    listen.signal(Signal::SIGTERM);
+    let finished = listen.ended_by(Signal::SIGCONT);
+    assert!(finished.text().ends_with("last\n"), "{}", finished.err);
+}
+
+#[test]
 fn what_a_strict_charset_cannot_read_is_not_handled() {
     let (listen, address) =
         answering(&["-e", "gbk", "--errors", "strict", "-n", "2", "--exec", "echo x", "--stats"]);

@@ -186,6 +186,31 @@ fn udp_recv_and_udp_chat_hear_whom_they_may() {
 }
 
 #[test]
+fn who_had_been_heard_before_the_end_is_printed_behind_whatever_is_denied() {
+    for (name, at_loopback) in
+        [("udp-listen", &["127.0.0.1:0"][..]), ("udp-chat", &["--bind", "127.0.0.1:0"])]
+    {
+        let (mut running, address) =
+            Running::listening(name, &[at_loopback, &["--deny", "127.0.0.2"]].concat());
+        let allowed = socket();
+        // It takes bundles once it has received.
+        allowed.send_to(b"first", address).unwrap();
+        assert!(running.line().ends_with("first"));
+        running.stop();
+        tool("udp-send")
+            .args(["--bind", "127.0.0.2", &address.to_string()])
+            .write_stdin("denied\n".repeat(20_000))
+            .assert()
+            .success();
+        allowed.send_to(b"last", address).unwrap();
+        running.signal(nix::sys::signal::Signal::SIGTERM);
+        let finished = running.ended_by(nix::sys::signal::Signal::SIGCONT);
+        let heard = finished.text().ends_with("last\n");
+        assert!(heard || finished.err.contains("the kernel dropped"), "{name}: {}", finished.err);
+    }
+}
+
+#[test]
 fn a_network_that_is_none_is_a_usage_error() {
     for text in ["", "10.0.0.0/33", "host", "10.0.0.1:53", "::1/200"] {
         let assert = tool("udp-listen").args([":0", &format!("--allow={text}")]).assert().code(2);

@@ -206,15 +206,14 @@ impl<'c> Chat<'c> {
         self.args.bounds.count.is_some_and(|count| self.tally.received >= count)
     }
 
-    /// Prints what has arrived, and tells what came back. Says whether there was anything.
-    fn hear(&mut self) -> Result<bool> {
+    /// Prints what has arrived, and tells what came back.
+    fn hear(&mut self) -> Result<()> {
         let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received);
-        let heard = match self.receiver.receive(&mut self.batch, most, &mut self.tally) {
+        match self.receiver.receive(&mut self.batch, most, &mut self.tally) {
             // Of a datagram that went out: the error queue, below, says whose. It ends nothing.
-            Err(error) if is_icmp(&error) => true,
-            Err(error) => return Err(error).context("cannot receive"),
-            Ok(()) => !self.batch.is_empty(),
-        };
+            Err(error) if is_icmp(&error) => {}
+            received => received.context("cannot receive")?,
+        }
         if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.peer)
             && self.company.meet(peer)
         {
@@ -229,13 +228,20 @@ impl<'c> Chat<'c> {
                 self.args.voice().note(&came_back(&peer, "a datagram", &error));
             }
         }
-        Ok(heard)
+        Ok(())
     }
 
     /// What arrived before the end is still printed.
     fn hear_the_rest(&mut self) -> Result<()> {
         let until = Instant::now() + GRACE;
-        while !self.is_enough() && self.hear()? && Instant::now() < until {}
+        while !self.is_enough() && Instant::now() < until {
+            let before = self.tally;
+            self.hear()?;
+            // Behind what is denied or has come back there may be more.
+            if self.tally == before {
+                break;
+            }
+        }
         Ok(())
     }
 

@@ -379,7 +379,14 @@ impl<'l> Listener<'l> {
         // that much goes beyond what may wait.
         let taken = |tally: &Tally| tally.received_bytes + tally.received * LEAST_ROOM;
         let most = taken(&self.tally) + socket::room_in(self.socket)? as u64;
-        while !self.is_enough() && taken(&self.tally) < most && self.take()? && Instant::now() < until {}
+        while !self.is_enough() && taken(&self.tally) < most && Instant::now() < until {
+            let before = (self.tally, self.answers.fate().copied());
+            self.take()?;
+            // Behind what is denied or has come back there may be more.
+            if before == (self.tally, self.answers.fate().copied()) {
+                break;
+            }
+        }
         Ok(())
     }
 
