@@ -295,6 +295,22 @@ fn a_signal_ends_the_wait_for_a_device_that_is_stuck() {
 
 #[test]
 #[ignore = "needs root and ip"]
+fn replies_wait_for_a_slow_device_whatever_handlers_end_meanwhile() {
+    let cable = Cable::new("slow");
+    cable.narrow("rate 10mbit burst 10000 limit 10000000");
+    let handler = "printf %08000d 0";
+    let mut listen =
+        Cable::start(&cable.near, "udp-listen", &["192.0.2.1:0", "-n", "200", "--exec", handler]);
+    let there = listen.await_listening().to_string();
+    let mut chat = Cable::start(&cable.far, "udp-chat", &["--bind", "192.0.2.2:0", "-n", "200", &there]);
+    chat.type_bytes("ask\n".repeat(200).as_bytes());
+    let finished = listen.finish();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+    assert_eq!(chat.ended().text().lines().count(), 200);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
 fn whoever_answers_a_broadcast_is_found() {
     let cable = Cable::new("discovery");
     let mut listening = Vec::new();

@@ -112,7 +112,18 @@ impl<'s> Sender<'s> {
     /// Waits until there is room for another datagram. Says whether there is: if not, a signal has come, or
     /// the wait has been too long.
     pub(super) fn wait_for_room(&self) -> io::Result<bool> {
-        wait_to_write(self.socket.as_fd(), Some(self.signals), self.until)
+        loop {
+            let has_room = wait_to_write(self.socket.as_fd(), Some(self.signals), self.until)?;
+            if has_room || !self.may_go_on(false) {
+                return Ok(has_room);
+            }
+        }
+    }
+
+    /// Whether a wait for room may go on, of which a step `was_whole` if no signal has come in it. A signal
+    /// ends no wait that has an end anyway: it may be no more than the news of a child.
+    fn may_go_on(&self, was_whole: bool) -> bool {
+        self.until.map_or(was_whole, |until| Instant::now() < until)
     }
 
     /// Counts what is known by now to have come back.
@@ -160,8 +171,8 @@ impl<'s> Sender<'s> {
                     if error.raw_os_error() == Some(ENOBUFS)
                         && full_since.get_or_insert_with(Instant::now).elapsed() < FULL_FOR_GOOD =>
                 {
-                    let is_too_long = self.until.is_some_and(|until| Instant::now() >= until);
-                    nap(FULL, self.signals)? && !is_too_long
+                    let was_whole = nap(FULL, self.signals)?;
+                    self.may_go_on(was_whole)
                 }
                 // It was asked at an address that nobody sends from, such as a broadcast address, or that
                 // is gone: the system chooses another.
