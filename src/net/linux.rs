@@ -149,9 +149,10 @@ impl<'s> Sender<'s> {
             let mut has_room = sent.map_err(|error| unsent(batch, next, error))?;
             if next == first && has_room {
                 // The first datagram is too long, or the kernel says no to it.
-                let sent = self.one_by_one.send(batch, next..next + 1, tally)?;
-                has_room = sent > 0;
-                next += sent;
+                for datagram in batch.part(next..next + 1) {
+                    has_room = self.one_by_one.send_one(datagram, tally)?;
+                }
+                next += usize::from(has_room);
             }
             if !has_room {
                 break;
