@@ -155,6 +155,25 @@ fn a_socket_that_systemd_has_bound_is_listened_on() {
 }
 
 #[test]
+fn a_socket_that_tells_more_than_is_asked_is_listened_on_as_well() {
+    use nix::sys::socket::{TimestampingFlag, setsockopt, sockopt};
+
+    let bound = socket();
+    let address = bound.local_addr().unwrap();
+    let flags = TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
+    setsockopt(&bound, sockopt::Timestamping, &flags).unwrap();
+    let arguments = ["-f", "json", "-n", "101"];
+    let mut listen = passing(&bound, "1", &[&[path("udp-listen")], &arguments[..]].concat());
+    listen.await_listening();
+    // It takes bundles once it has received.
+    socket().send_to(b"first", address).unwrap();
+    listen.line();
+    tool("udp-send").arg(address.to_string()).write_stdin("line\n".repeat(100)).assert().success();
+    let finished = listen.finish();
+    assert_eq!(finished.text().matches(r#""text":"line""#).count(), 100, "{}", finished.text());
+}
+
+#[test]
 fn what_is_no_one_socket_of_udp_is_refused() {
     let bound = socket();
     let directory = directory("passed");

@@ -101,8 +101,9 @@ struct Outgoing {
     len: usize,
 }
 
-/// Room for every control message that is asked for: the size of segments, the time, the address.
-type Incoming = (Control<c_int>, Control<timespec>, Control<in6_pktinfo>);
+/// Room for every control message that is asked for: the size of segments, the time, the address. Whoever has
+/// passed us the socket may have asked for more.
+type Incoming = (Control<c_int>, Control<timespec>, Control<in6_pktinfo>, [u64; 32]);
 
 impl<'s> Sender<'s> {
     /// A sender on `socket`, which is connected or sends datagrams that know their peers. While there
