@@ -47,14 +47,24 @@ fn options_in_page(page: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The long names of those options.
+fn long_names(help: &str) -> BTreeSet<String> {
+    let options = options_in_help(help);
+    let words = options.iter().flat_map(|option| option.split([' ', '[']));
+    words.filter(|word| word.starts_with("--")).map(str::to_owned).collect()
+}
+
 #[test]
 fn an_option_of_another_tool_is_known_as_such() {
+    let all = TOOLS.map(|name| long_names(&help(name)));
+    for option in all.iter().flatten() {
+        let has_everyone = all.iter().all(|options| options.contains(option));
+        assert_ne!(has_everyone, OPTIONS.iter().any(|(known, _)| known == option), "{option}");
+    }
     for (option, tools) in OPTIONS {
-        for name in TOOLS {
-            let options = options_in_help(&help(name));
-            let has = options.iter().any(|words| words.split([' ', '[']).any(|word| word == option));
-            assert_eq!(has, tools.contains(name), "{name} {option}");
-            if !has {
+        for (name, options) in TOOLS.iter().zip(&all) {
+            assert_eq!(options.contains(option), tools.contains(name), "{name} {option}");
+            if !options.contains(option) {
                 let assert = tool(name).args([":9", option]).assert().code(2);
                 let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
                 assert!(said.starts_with(&format!("error: {option} is an option of {tools}\n")), "{said}");

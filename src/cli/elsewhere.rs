@@ -4,12 +4,16 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Error, Parser};
 
 /// Options that not all tools have, and those that have them.
-pub const OPTIONS: [(&str, &str); 22] = [
+pub const OPTIONS: [(&str, &str); 31] = [
+    ("--allow", "udp-recv, udp-listen and udp-chat"),
     ("--bind", "udp-send, udp-recv and udp-chat"),
+    ("--block", "udp-send and udp-recv"),
     ("--broadcast", "udp-send, udp-recv and udp-chat"),
     ("--collect", "udp-recv"),
     ("--count", "udp-listen and udp-chat"),
+    ("--deny", "udp-recv, udp-listen and udp-chat"),
     ("--echo", "udp-listen"),
+    ("--eol", "udp-send, udp-recv and udp-chat"),
     ("--exec", "udp-listen"),
     ("--exec-timeout", "udp-listen"),
     ("--from-anyone", "udp-recv"),
@@ -17,6 +21,7 @@ pub const OPTIONS: [(&str, &str); 22] = [
     ("--interval", "udp-send and udp-recv"),
     ("--jobs", "udp-listen"),
     ("--linger", "udp-send"),
+    ("--max-size", "udp-recv, udp-listen and udp-chat"),
     ("--queue", "udp-listen"),
     ("--rate", "udp-send"),
     ("--ready-fd", "udp-listen"),
@@ -26,6 +31,10 @@ pub const OPTIONS: [(&str, &str); 22] = [
     ("--replay", "udp-send"),
     ("--reply", "udp-listen"),
     ("--retry", "udp-recv"),
+    ("--show-peer", "udp-recv and udp-listen"),
+    ("--skip-bad", "udp-send and udp-recv"),
+    ("--strict", "udp-recv, udp-listen and udp-chat"),
+    ("--timeout", "udp-recv, udp-listen and udp-chat"),
     ("--until", "udp-listen"),
 ];
 
