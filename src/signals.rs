@@ -6,8 +6,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,12 +159,10 @@ fn is_caught(signal: i32) -> bool {
     IGNORED.get_or_init(ignored) & (1 << (signal - 1)) == 0
 }
 
-/// The signals that this process was started to ignore: bit 0 is signal 1.
+/// The signals that this process was started to ignore: bit 0 is signal 1. What cannot be read tells nothing.
 fn ignored() -> u64 {
-    // It is read at once, and the mask stands well before the end. What cannot be read tells nothing.
-    let mut status = [0; 4096];
-    let read = File::open("/proc/self/status").and_then(|mut file| file.read(&mut status));
-    let status = String::from_utf8_lossy(&status[..read.unwrap_or(0)]);
+    let status = fs::read("/proc/self/status").unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
