@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::backend::SignalDelivery;
@@ -87,6 +88,8 @@ impl Signals {
     pub fn catch_child(&self) -> io::Result<()> {
         let handle = self.delivery.borrow().handle();
         handle.add_signal(SIGCHLD)?;
+        // Whoever started us may wait for its own children with it blocked, and leave it so.
+        SigSet::from(Signal::SIGCHLD).thread_unblock()?;
         if is_caught(SIGQUIT) {
             handle.add_signal(SIGQUIT)?;
             flag::register_conditional_default(SIGQUIT, Arc::clone(&self.again))?;

@@ -396,6 +396,12 @@ fn a_socket_that_was_passed_is_not_passed_on() {
 }
 
 #[test]
+fn the_end_of_a_command_is_noticed_also_where_whoever_started_us_had_blocked_the_signal() {
+    let words = ["--block-signal=CHLD", path("udp-listen"), ":0", "--", "true"];
+    assert_eq!(Running::start("env", &words).finish().code(), Some(3));
+}
+
+#[test]
 fn a_command_that_is_stopped_may_end_in_its_own_way() {
     let script = "trap 'echo ended; exit' TERM; echo up $$; kill -STOP $$; tail -f /dev/null";
     let mut listen = Running::start(path("udp-listen"), &[":0", "--", "sh", "-c", script]);
