@@ -99,7 +99,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         let args = self.inbox.args;
         let socket = self.open()?;
         let last = self.ports.last().unwrap_or(&socket);
-        self.inbox.leave_out_late(self.ports.ear(last, self.inbox.receiver(last, false)?));
+        self.inbox.leave_out_late(&mut self.ports.ear(last, self.inbox.receiver(last, false)?));
         let mut sender = Sender::new(&socket, self.inbox.signals)?;
         let mut ear = self.ports.ear(&socket, self.inbox.receiver(&socket, self.ports.has_one())?);
         let (envelope, asked) = (self.ports.envelope(), Asked::now());
@@ -249,8 +249,9 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Looks at what has come to a port that is not asked from any more.
     fn see_off(&mut self, socket: &UdpSocket) -> Result<()> {
-        self.inbox.leave_out_late(self.ports.ear(socket, self.inbox.receiver(socket, false)?));
-        self.inbox.receiver(socket, false)?.count_drops(&mut self.inbox.tally);
+        let mut ear = self.ports.ear(socket, self.inbox.receiver(socket, false)?);
+        self.inbox.leave_out_late(&mut ear);
+        ear.count_drops(&mut self.inbox.tally);
         Ok(())
     }
 
