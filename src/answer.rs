@@ -16,7 +16,7 @@ use crate::encoding::Encoding;
 use crate::exit::Voice;
 use crate::format::Reading;
 use crate::input::{Eol, Input};
-use crate::jobs::{Failure, Handled, Handling, Jobs};
+use crate::jobs::{Failure, Handled, Jobs};
 use crate::net::{Sender, Unsent, Why};
 use crate::signals::Signals;
 use crate::tally::{Tally, counted, in_one_sentence, plain};
@@ -25,34 +25,26 @@ use crate::tally::{Tally, counted, in_one_sentence, plain};
 const ROOM: Duration = Duration::from_millis(200);
 
 /// What a reply is.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Answer {
     /// What was heard.
     Echo,
     /// Always the same bytes.
     Text(Vec<u8>),
     /// What a handler makes of the request.
-    Exec(Handling),
+    Exec(Jobs),
 }
 
 /// Answers as long as a tool listens.
 #[derive(Debug)]
 pub struct Answers<'a> {
-    how: How,
+    answer: Option<Answer>,
     /// The charset of the wire: a handler reads and writes UTF-8.
     encoding: Encoding,
     sender: Sender<'a>,
     voice: Voice,
     replies: Batch,
     fate: Fate,
-}
-
-#[derive(Debug)]
-enum How {
-    Nothing,
-    Echo,
-    Text(Vec<u8>),
-    Exec(Jobs),
 }
 
 /// What became of what was to be answered.
@@ -100,40 +92,34 @@ impl<'a> Answers<'a> {
         signals: &'a Signals,
         voice: Voice,
     ) -> Result<Self> {
-        let how = match answer {
-            None => How::Nothing,
-            Some(Answer::Echo) => How::Echo,
-            Some(Answer::Text(text)) => How::Text(text),
-            Some(Answer::Exec(handling)) => {
-                signals.catch_child()?;
-                How::Exec(Jobs::new(handling))
-            }
-        };
+        if let Some(Answer::Exec(_)) = answer {
+            signals.catch_child()?;
+        }
         let mut sender = Sender::new(socket, signals)?;
         sender.send_from_local()?;
         sender.wait_no_longer_than(ROOM);
-        Ok(Self { how, encoding, sender, voice, replies: Batch::new(), fate: Fate::default() })
+        Ok(Self { answer, encoding, sender, voice, replies: Batch::new(), fate: Fate::default() })
     }
 
     /// Whether anything is answered.
     #[must_use]
     pub fn are_wanted(&self) -> bool {
-        !matches!(self.how, How::Nothing)
+        self.answer.is_some()
     }
 
     /// Answers the datagrams of `batch` at `places`, or begins to.
     pub fn answer(&mut self, batch: &Batch, places: Range<usize>) -> Result<()> {
-        match &mut self.how {
-            How::Nothing => return Ok(()),
-            How::Echo => return self.send(batch, places),
-            How::Text(text) => {
+        match &mut self.answer {
+            None => return Ok(()),
+            Some(Answer::Echo) => return self.send(batch, places),
+            Some(Answer::Text(text)) => {
                 self.replies.clear();
                 for request in batch.part(places) {
                     self.replies.address(*request.envelope);
                     self.replies.push(text);
                 }
             }
-            How::Exec(jobs) => {
+            Some(Answer::Exec(jobs)) => {
                 for request in batch.part(places) {
                     let mut text = Vec::new();
                     if !self.encoding.decode_text(request.payload, &mut text) {
@@ -154,24 +140,24 @@ impl<'a> Answers<'a> {
     /// How many requests are still to be answered.
     #[must_use]
     pub fn pending(&self) -> usize {
-        if let How::Exec(jobs) = &self.how { jobs.pending() } else { 0 }
+        if let Some(Answer::Exec(jobs)) = &self.answer { jobs.pending() } else { 0 }
     }
 
     /// What to wait for beside signals.
     #[must_use]
     pub fn watched(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
-        if let How::Exec(jobs) = &self.how { jobs.watched().collect() } else { Vec::new() }
+        if let Some(Answer::Exec(jobs)) = &self.answer { jobs.watched().collect() } else { Vec::new() }
     }
 
     /// When to [`Answers::go_on`], whatever happens.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        if let How::Exec(jobs) = &self.how { jobs.next() } else { None }
+        if let Some(Answer::Exec(jobs)) = &self.answer { jobs.next() } else { None }
     }
 
     /// Takes what handlers have to say, and starts another.
     pub fn go_on(&mut self) -> Result<()> {
-        let How::Exec(jobs) = &mut self.how else { return Ok(()) };
+        let Some(Answer::Exec(jobs)) = &mut self.answer else { return Ok(()) };
         self.replies.clear();
         let (fate, voice) = (&mut self.fate, self.voice);
         jobs.go_on(&mut self.replies, |handled| match handled {
@@ -187,7 +173,7 @@ impl<'a> Answers<'a> {
 
     /// There is no time left for those who still wait.
     pub fn give_up(&mut self) {
-        if let How::Exec(jobs) = &mut self.how {
+        if let Some(Answer::Exec(jobs)) = &mut self.answer {
             self.fate.given_up += jobs.give_up() as u64;
         }
     }

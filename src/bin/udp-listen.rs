@@ -24,7 +24,7 @@ use udp_tools::command::{Command, NotRun};
 use udp_tools::endpoint::{Endpoint, dialable};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Reading, To};
-use udp_tools::jobs::Handling;
+use udp_tools::jobs::{Handling, Jobs};
 use udp_tools::judge::{Judge, Pattern};
 use udp_tools::net::{Receiver, is_full, is_icmp};
 use udp_tools::print::Printer;
@@ -162,14 +162,14 @@ impl Args {
         }
         Ok(match (&self.reply, &self.exec) {
             (Some(reply), _) => Some(self.reply(reply)?),
-            (None, Some(command)) => Some(Answer::Exec(Handling {
+            (None, Some(command)) => Some(Answer::Exec(Jobs::new(Handling {
                 command: command.clone(),
                 jobs: usize::try_from(self.jobs).unwrap_or(usize::MAX),
                 timeout: self.exec_timeout,
                 capacity: self.queue,
                 // A byte on the wire is a character, which is four bytes of UTF-8 at most.
                 longest_reply: if given.encoding { 4 * LARGEST_V6 } else { LARGEST_V6 },
-            })),
+            }))),
             (None, None) => self.echo.then_some(Answer::Echo),
         })
     }
