@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
@@ -169,22 +170,27 @@ impl Jobs {
             }
         });
         self.left.retain(|group| has_children(*group));
-        // One at a time: to start a handler takes longer than to receive many a datagram.
-        if self.can_start()
-            && let Some(request) = self.waiting.pop_front()
-        {
-            self.held -= request.size();
-            match Job::start(&self.handling, request, now).map_err(|not_run| *not_run) {
-                Ok(job) => self.running.push(job),
-                // It waits until another has ended.
-                Err((request, error)) if is_want(&error) && !self.running.is_empty() => {
-                    self.most = self.running.len();
-                    self.held += request.size();
-                    self.waiting.push_front(request);
-                }
-                Err((request, error)) => tell(Handled::Failed(request.envelope, Failure::Os(error))),
-            }
+        self.start_another(now, tell);
+    }
+
+    /// One at a time: to start a handler takes longer than to receive many a datagram.
+    fn start_another(&mut self, now: Instant, mut tell: impl FnMut(Handled)) {
+        if !self.can_start() {
+            return;
         }
+        let Some(request) = self.waiting.front_mut() else { return };
+        let (size, envelope) = (request.size(), request.envelope);
+        match Job::start(&self.handling, request, now) {
+            // It waits until another has ended.
+            Err(error) if is_want(&error) && !self.running.is_empty() => {
+                self.most = self.running.len();
+                return;
+            }
+            Err(error) => tell(Handled::Failed(envelope, Failure::Os(error))),
+            Ok(job) => self.running.push(job),
+        }
+        self.held -= size;
+        self.waiting.pop_front();
     }
 
     /// Ends what runs, and forgets what waits. Says how many requests that leaves without an end.
@@ -218,8 +224,8 @@ impl Request {
 }
 
 impl Job {
-    /// Starts a handler of `request`, or gives that back with the reason why not.
-    fn start(handling: &Handling, request: Request, now: Instant) -> Result<Self, Box<(Request, io::Error)>> {
+    /// Starts a handler of `request`, and takes its payload.
+    fn start(handling: &Handling, request: &mut Request, now: Instant) -> io::Result<Self> {
         let envelope = request.envelope;
         let mut command = std::process::Command::new("sh");
         command.arg("-c").arg(&handling.command).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -232,22 +238,19 @@ impl Job {
         if let Some(local) = envelope.local {
             command.env("UDP_ADDR", local.to_string());
         }
-        let mut group = match Group::start(&mut command) {
-            Ok(group) => group,
-            Err(error) => return Err(Box::new((request, error))),
-        };
+        let mut group = Group::start(&mut command)?;
         let (stdin, stdout) = group.pipes();
         let pipes = stdin.as_ref().map(AsFd::as_fd).into_iter().chain(stdout.as_ref().map(AsFd::as_fd));
         for pipe in pipes {
             if let Err(error) = fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
                 group.kill();
-                return Err(Box::new((request, error.into())));
+                return Err(error.into());
             }
         }
         Ok(Self {
             group,
             envelope,
-            stdin: stdin.map(|stdin| (stdin, request.payload, 0)),
+            stdin: stdin.map(|stdin| (stdin, mem::take(&mut request.payload), 0)),
             stdout,
             reply: Vec::new(),
             until: now.checked_add(handling.timeout).unwrap_or(now + FAR),
