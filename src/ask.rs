@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result};
 
-use crate::batch::{Batch, Envelope};
+use crate::batch::{Batch, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{Endpoint, canonical};
 use crate::net::{IcmpErrors, Receiver};
 use crate::round_trips::Asked;
@@ -87,6 +87,12 @@ impl Ports {
     #[must_use]
     pub fn has_one(&self) -> bool {
         self.has_one
+    }
+
+    /// How long a request can be, in bytes.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        if canonical(self.peer).is_ipv6() { LARGEST_V6 } else { LARGEST_V4 }
     }
 
     /// What stands on a request.

@@ -409,6 +409,23 @@ fn requests_that_are_malformed_are_skipped_where_that_is_asked_for() {
 }
 
 #[test]
+fn requests_that_are_too_long_are_skipped_as_well_and_the_first_is_said() {
+    let peer = socket();
+    let mut recv = Running::start(common::path("udp-recv"), &["--skip-bad", "--stats", &at(&peer)]);
+    let too_long = "x".repeat(65_508);
+    recv.type_line(&format!("{too_long}\nhi\n{too_long}"));
+    let (request, asker) = receive(&peer);
+    assert_eq!(request, b"hi");
+    peer.send_to(b"!", asker).unwrap();
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "!\n"));
+    let said = "udp-recv: skipped line 1: it is 65508 bytes, and the largest datagram over IPv4 is 65507 bytes\n\
+                udp-recv: skipped 2 lines in all\n\
+                udp-recv: asked 1, answered 1, lost 0";
+    assert!(finished.err.starts_with(said), "{}", finished.err);
+}
+
+#[test]
 fn what_cannot_be_said_in_a_charset_is_skipped_as_well() {
     let peer = socket();
     tool("udp-send")

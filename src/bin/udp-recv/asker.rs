@@ -1,5 +1,6 @@
 //! Each request of the input: asked, again if it must, and its replies waited for.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -13,7 +14,7 @@ use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::Voice;
 use udp_tools::format::Bad;
 use udp_tools::input::Input;
-use udp_tools::net::{Sender, is_too_long};
+use udp_tools::net::{Sender, Why, is_too_long};
 use udp_tools::pace::Interval;
 use udp_tools::round_trips::Asked;
 use udp_tools::socket::Way;
@@ -74,19 +75,30 @@ impl<'a, 'i> Asker<'a, 'i> {
             let filled = input.fill(&mut requests)?;
             more = filled.more;
             let name = |ordinal| format!("{} {ordinal}", input.noun());
-            let mut skip = |bad: &Bad| {
-                self.inbox.tally.skipped += 1;
-                args.voice().note(&format!("skipped {}: {}", name(bad.ordinal), bad.what));
-            };
+            let mut skip = |bad: &Bad| self.skip(&name(bad.ordinal), &bad.what);
             let end = filled.end(&mut requests, args.reading.skip_bad.then_some(&mut skip));
             for request in requests.iter() {
-                self.ask(request, &name(request.ordinal))?;
+                let (name, size) = (name(request.ordinal), request.payload.len());
+                let largest = self.ports.largest();
+                if args.reading.skip_bad && size > largest {
+                    self.skip(&name, &Why::TooLong { size, largest }.cause());
+                } else {
+                    self.ask(request, &name)?;
+                }
             }
             if let Some(bad) = end {
                 return Err(anyhow!(bad.what).context(self.cannot_send(&name(bad.ordinal))));
             }
         }
         Ok(())
+    }
+
+    /// Counts what cannot be asked, and says the first.
+    fn skip(&mut self, name: &str, why: &dyn Display) {
+        self.inbox.tally.skipped += 1;
+        if self.inbox.tally.skipped == 1 {
+            self.inbox.args.voice().note(&format!("skipped {name}: {why}"));
+        }
     }
 
     fn cannot_send(&self, name: &str) -> String {
@@ -255,8 +267,12 @@ impl<'a, 'i> Asker<'a, 'i> {
         Ok(())
     }
 
-    /// Looks once more at all ports that are still open.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    /// Looks once more at all ports that are still open, and says how much of `input` was skipped.
+    pub(super) fn finish(&mut self, input: &Input) -> Result<()> {
+        let skipped = self.inbox.tally.skipped;
+        if skipped > 1 {
+            self.inbox.args.voice().note(&format!("skipped {skipped} {}s in all", input.noun()));
+        }
         self.ports.close_all().try_for_each(|socket| self.see_off(&socket))
     }
 }

@@ -217,7 +217,7 @@ fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint, ports: Ports) -> Result<()> 
     }
     let mut requests = Asker::new(inbox, there, ports);
     let asked = requests.ask_again(&mut input, repeat);
-    requests.finish()?;
+    requests.finish(&input)?;
     asked?;
     if inbox.tally.asked == 0 && inbox.tally.skipped == 0 {
         // Whoever asks nothing by mistake is not to be told that all is well.
