@@ -186,6 +186,21 @@ fn udp_recv_and_udp_chat_hear_whom_they_may() {
 }
 
 #[test]
+fn who_is_denied_does_not_keep_a_chat_from_ending() {
+    let arguments = ["--bind", "127.0.0.1:0", "--deny", "127.0.0.1", "--idle", "200ms"];
+    let (mut chat, address) = Running::listening("udp-chat", &arguments);
+    let mut denied = Running::start(
+        common::path("udp-send"),
+        &[&address.to_string(), "--rate", "100/s", "--repeat", "1000000", "-q", "x"],
+    );
+    chat.await_end_of_stdout();
+    let finished = chat.ended();
+    assert_eq!(finished.code(), Some(0));
+    assert!(finished.err.contains("denied"), "{}", finished.err);
+    assert!(!denied.has_ended());
+}
+
+#[test]
 fn who_had_been_heard_before_the_end_is_printed_behind_whatever_is_denied() {
     for (name, at_loopback) in
         [("udp-listen", &["127.0.0.1:0"][..]), ("udp-chat", &["--bind", "127.0.0.1:0"])]

@@ -180,11 +180,13 @@ impl<'c> Chat<'c> {
             if patience.is_over() || ready == Ready::default() {
                 return self.hear_the_rest();
             }
-            if ready.socket || ready.input {
-                patience.renew();
-            }
+            let before = self.tally.received;
             if ready.socket {
                 self.hear()?;
+            }
+            // Who is denied does not keep the chat from ending.
+            if ready.input || self.tally.received > before {
+                patience.renew();
             }
             if ready.input
                 && let Some(typed) = &mut input
