@@ -118,7 +118,7 @@ fn what_cannot_be_told_is_an_error_before_anything_is_bound() {
 }
 
 #[test]
-fn systemd_is_told_where_and_the_command_is_not_told_of_systemd() {
+fn systemd_is_told_where() {
     let directory = directory("notify");
     let by_path = directory.path().join("notify");
     let name = format!("udp-tools-{}", std::process::id());
@@ -128,9 +128,8 @@ fn systemd_is_told_where_and_the_command_is_not_told_of_systemd() {
         (UnixDatagram::bind_addr(&abstract_name).unwrap(), format!("@{name}")),
     ] {
         notified.set_read_timeout(Some(DEADLINE)).unwrap();
-        let script = "echo \"$NOTIFY_SOCKET.$LISTEN_FDS.$LISTEN_PID.\" >&2; exec tail -f /dev/null";
         let mut command = Command::new(path("udp-listen"));
-        command.args(["127.0.0.1:0", "--", "sh", "-c", script]).env("NOTIFY_SOCKET", told);
+        command.arg("127.0.0.1:0").env("NOTIFY_SOCKET", told);
         let mut listen = Running::spawn(&mut command);
         let address = listen.await_listening();
         let mut message = [0; 200];
@@ -139,7 +138,6 @@ fn systemd_is_told_where_and_the_command_is_not_told_of_systemd() {
             std::str::from_utf8(&message[..size]).unwrap().trim_end(),
             format!("READY=1\nSTATUS=listening on {address}")
         );
-        listen.err_line_with("...");
     }
 }
 

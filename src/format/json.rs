@@ -1,6 +1,7 @@
 //! `json`: a line is a JSON object that tells of one datagram (JSON Lines): when it arrived (`time`, RFC 3339
 //! in nanoseconds), who sent it (`from`), to which address (`to`), how long after its request if it is a reply
-//! (`rtt`, in seconds), how long it was (`size`, in bytes), and what it held: `text` where that is text in the charset of the wire, and else `base64`.
+//! (`rtt`, in seconds), how long it was (`size`, in bytes), and what it held: `text` where that is text in the
+//! charset of the wire, and else `base64`.
 //!
 //! When it is read, the payload is `text`, `hex` or `base64`, and `to` says where it goes. What would move
 //! a cursor or turn text around is escaped: it is safe to look at.
