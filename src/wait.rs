@@ -29,7 +29,7 @@ pub struct Sources<'s> {
     pub others: &'s [(BorrowedFd<'s>, PollFlags)],
 }
 
-/// What there is. Nothing at all means that the time is up.
+/// What there is. Nothing at all means that the time is up, or that it is one of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each source; any mix of them can be ready")]
 pub struct Ready {
@@ -43,8 +43,6 @@ pub struct Ready {
     pub reader_gone: bool,
     /// A signal has come.
     pub signals: bool,
-    /// One of the others is ready, or broken.
-    pub others: bool,
 }
 
 /// How long a tool goes on: for some time in all, and for some time of quiet.
@@ -147,8 +145,7 @@ fn wait_with(
     let mut states = watched.iter().map(is_ready);
     let [input, socket, socket_error, reader_gone, signals] =
         sources.map(|(fd, _)| fd.is_some() && states.next() == Some(true));
-    let others = states.any(|is_ready| is_ready);
-    Ok(Ready { input, socket, socket_error, reader_gone, signals, others })
+    Ok(Ready { input, socket, socket_error, reader_gone, signals })
 }
 
 fn is_ready(fd: &PollFd<'_>) -> bool {
