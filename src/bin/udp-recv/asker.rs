@@ -188,7 +188,8 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Waits for the reply, or for all replies within the time, and prints what comes. What arrived in time
     /// is a reply even if it is only read later. Where the request `is_last` a refusal ends the wait; before
-    /// another, the time passes, but not for what was only too long. Who answered and was not asked is the `stranger`.
+    /// another, the time passes, but not for what was only too long. Who answered and was not asked is the
+    /// `stranger`.
     fn hear(
         &mut self,
         ear: &mut Ear<'_>,
