@@ -116,7 +116,11 @@ impl<'a> Answers<'a> {
                 self.replies.clear();
                 for request in batch.part(places) {
                     self.replies.address(*request.envelope);
-                    self.replies.push(text);
+                    if self.replies.is_empty() {
+                        self.replies.push(text);
+                    } else {
+                        self.replies.push_again();
+                    }
                 }
             }
             Some(Answer::Exec(jobs)) => {

@@ -209,6 +209,13 @@ impl Batch {
         self.take(payload.len());
     }
 
+    /// Makes a datagram of the bytes of the last one once more: they lie in the arena once.
+    pub fn push_again(&mut self) {
+        if let Some(&Entry { start, len, size, .. }) = self.entries.last() {
+            self.enter(start, size as usize, len as usize);
+        }
+    }
+
     /// Puts other bytes in the place of every payload: `rewrite` appends them to its second argument.
     /// A datagram for which it returns `false` is left out.
     pub fn rewrite(&mut self, mut rewrite: impl FnMut(Datagram<'_>, &mut Vec<u8>) -> bool) {
@@ -249,6 +256,21 @@ fn count(number: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_to_many_lies_there_once() {
+        let mut batch = Batch::new();
+        let peers = ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| peer.parse().unwrap());
+        batch.push_again();
+        batch.address(Envelope::of(peers[0]));
+        batch.push(b"pong");
+        batch.address(Envelope::of(peers[1]));
+        batch.push_again();
+        assert_eq!(payloads(&batch), [b"pong"; 2]);
+        assert_eq!(batch.filled, 4);
+        let told = batch.iter().map(|datagram| (datagram.envelope.peer.unwrap(), datagram.ordinal));
+        assert!(told.eq([(peers[0], 1), (peers[1], 2)]));
+    }
 
     fn payloads(batch: &Batch) -> Vec<&[u8]> {
         batch.iter().map(|datagram| datagram.payload).collect()

@@ -645,3 +645,22 @@ fn the_longest_reply_of_a_handler_fills_a_datagram_of_ipv6() {
     peer.set_read_timeout(Some(DEADLINE)).unwrap();
     assert_eq!(ask(&peer, address, b"").len(), 65_527);
 }
+
+#[test]
+fn a_long_reply_to_many_at_once_takes_the_memory_of_one() {
+    let reply = "x".repeat(65_507);
+    let (mut listen, address) = answering(&["--reply", &reply]);
+    let (peer, before) = (socket(), listen.peak_memory());
+    // As many as the kernel holds for the listener.
+    listen.stop();
+    for _ in 0..200 {
+        peer.send_to(b"ask", address).unwrap();
+    }
+    listen.signal(Signal::SIGCONT);
+    assert_eq!(receive(&peer).0.len(), reply.len());
+    for _ in 0..200 {
+        assert_eq!(listen.line(), "ask");
+    }
+    let more = listen.peak_memory() - before;
+    assert!(more < 200 * 65_507 / 1024 / 2, "{more} KiB");
+}
