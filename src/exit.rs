@@ -1,11 +1,12 @@
 //! The one place where a result becomes an exit status and a message.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use crate::escape;
 use crate::signals::{self, Stopped};
+use crate::stdio;
 use crate::tally::{Tally, plain};
 
 const STATUSES: &str = "\
@@ -123,8 +124,7 @@ impl Voice {
         let mut line = format!("{}: ", self.tool).into_bytes();
         escape::line(what.to_string().as_bytes(), &mut line);
         line.push(b'\n');
-        // Where nobody can be told, nobody is told: stderr may be closed.
-        let _ = io::stderr().write_all(&line);
+        stdio::say(&line);
     }
 
     /// Says an error and its causes, as one sentence.

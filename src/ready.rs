@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use nix::libc::{EBADF, ENOENT};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::exit::Voice;
+use crate::stdio::takes_bytes;
 use crate::tally::plain;
 
 /// Those whom it is told, beside a person.
@@ -53,7 +54,9 @@ impl Ready {
             self.made =
                 Some(made.with_context(|| format!("cannot write the address to {}", file.display()))?);
         }
-        if let Some((fd, mut file)) = self.fd.take() {
+        if let Some((fd, mut file)) = self.fd.take()
+            && takes_bytes(file.as_fd())
+        {
             match file.write_all(line.as_bytes()) {
                 // Nobody waits for it any more.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {}

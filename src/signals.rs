@@ -35,6 +35,9 @@ const REPORT: i32 = signal_hook::consts::SIGUSR1;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd"))]
 const REPORT: i32 = nix::libc::SIGINFO;
 
+/// Set by a signal that is to end the tool, for what waits and cannot be told.
+static TOLD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
 /// What follows the first signal so soon is the same wish: timeout(1) tells its child, and then the group.
 const SAME: Duration = Duration::from_millis(300);
 
@@ -67,9 +70,7 @@ impl Signals {
         let (read, write) = UnixStream::pair()?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, stopping.clone().chain(reporting))?;
         let again = Arc::new(AtomicBool::new(false));
-        for signal in stopping {
-            flag::register_conditional_default(signal, Arc::clone(&again))?;
-        }
+        stopping.into_iter().try_for_each(|signal| note(signal, &again))?;
         Ok(Self {
             delivery: RefCell::new(delivery),
             stopped: Cell::new(None),
@@ -92,14 +93,18 @@ impl Signals {
         SigSet::from(Signal::SIGCHLD).thread_unblock()?;
         if is_caught(SIGQUIT) {
             handle.add_signal(SIGQUIT)?;
-            flag::register_conditional_default(SIGQUIT, Arc::clone(&self.again))?;
+            note(SIGQUIT, &self.again)?;
         }
         Ok(())
     }
 
-    /// Whether a wait has learnt that the tool is to stop.
+    /// Whether the tool is to stop.
     #[must_use]
     pub fn stopped(&self) -> Option<Stopped> {
+        // What wrote to somebody who does not read was no wait that could learn it.
+        if self.stopped.get().is_none() && is_told_to_stop() {
+            self.collect();
+        }
         self.stopped.get()
     }
 
@@ -154,6 +159,17 @@ impl fmt::Display for Stopped {
 }
 
 impl std::error::Error for Stopped {}
+
+/// From now on a signal is seen by who asks whether the tool [`is_told_to_stop`], and ends it at once `again`.
+fn note(signal: i32, again: &Arc<AtomicBool>) -> io::Result<()> {
+    flag::register_conditional_default(signal, Arc::clone(again))?;
+    flag::register(signal, Arc::clone(TOLD.get_or_init(Arc::default))).map(drop)
+}
+
+/// Whether a signal has come that is to end the tool, also where no wait has learnt it yet.
+pub(crate) fn is_told_to_stop() -> bool {
+    TOLD.get().is_some_and(|told| told.load(Ordering::Relaxed))
+}
 
 /// Whether this process does not ignore a signal. The system tells without `unsafe` only where there is a
 /// /proc (proc(5)); elsewhere none is thought to be ignored.

@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::libc::EBADF;
 
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 use crate::wait::wait_to_write;
 
 /// A pipe that poll(2) calls writable takes this much without blocking: `PIPE_BUF`, 4096 on Linux
@@ -19,6 +20,9 @@ const CERTAIN: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 const CANNOT_WRITE: &str = "cannot write standard output";
 /// How long a reader that does not read may hold up the end of a tool that was told to stop.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
+
+/// How often a wait looks whether the tool has been told to stop, where no signal wakes it.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Which of stdin and stdout were closed when the process began. The runtime puts /dev/null in the
 /// place of a closed one before `main`: without this a tool would lose its output and say nothing.
@@ -71,6 +75,31 @@ pub fn write(mut file: &File, mut bytes: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes a line to standard error. Where nobody can be told, nobody is told: it may be closed, and once the
+/// tool has been told to stop, a reader who does not read is not waited for.
+pub fn say(line: &[u8]) {
+    let mut stderr = io::stderr();
+    if takes_bytes(stderr.as_fd()) {
+        let _ = stderr.write_all(line);
+    }
+}
+
+/// Waits until some bytes can be written to `fd` without blocking. Once the tool has been told to stop, all
+/// readers together have a moment: says whether this one has made room.
+pub(crate) fn takes_bytes(fd: BorrowedFd<'_>) -> bool {
+    static GIVE_UP: OnceLock<Instant> = OnceLock::new();
+    loop {
+        let look = Instant::now() + LOOK;
+        let give_up = signals::is_told_to_stop().then(|| *GIVE_UP.get_or_init(|| Instant::now() + GRACE));
+        match wait_to_write(fd, None, Some(give_up.map_or(look, |give_up| look.min(give_up)))) {
+            Ok(false) if give_up.is_some_and(|give_up| Instant::now() >= give_up) => return false,
+            Ok(false) => {}
+            // What is wrong with it is for the write to say.
+            Ok(true) | Err(_) => return true,
+        }
+    }
 }
 
 /// Standard output. A signal ends a write that waits for a reader who does not read.

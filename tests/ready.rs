@@ -5,12 +5,14 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, pipe};
+use std::io::{BufRead, BufReader, Read, Write, pipe};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
+use std::thread::yield_now;
+use std::time::Instant;
 
 use common::{DEADLINE, Running, directory, path, path_with_tools, socket, tool};
 use nix::sys::signal::Signal;
@@ -438,4 +440,33 @@ fn a_command_that_does_not_heed_our_signal_is_told_to_end() {
     let finished = listen.ended_by(Signal::SIGINT);
     assert_eq!(finished.signal(), Some(Signal::SIGINT as i32));
     assert!(finished.err.contains("bye\n"), "{}", finished.err);
+}
+
+#[test]
+fn a_signal_ends_what_waits_for_somebody_who_does_not_read_what_is_said() {
+    let directory = directory("stuck");
+    let file = directory.path().join("address");
+    let (mut full, _reader) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    for size in [4096, 1] {
+        while full.write(&[0; 4096][..size]).is_ok() {}
+    }
+    full.set_nonblocking(false).unwrap();
+    let file_is_there = |listen: &mut Running| {
+        let until = Instant::now() + DEADLINE;
+        while !file.exists() {
+            assert!(Instant::now() < until && !listen.has_ended());
+            yield_now();
+        }
+    };
+    let words = [path("udp-listen"), ":0", "-q", "--ready-file", file.to_str().unwrap(), "--ready-fd", "3"];
+    // What is written next is the address once more, or where it listens.
+    let mut telling = at_3(&full, &words);
+    file_is_there(&mut telling);
+    assert_eq!(telling.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec 2>&0 < /dev/null; exec \"$@\"", "sh", words[0], words[1], words[3], words[4]]);
+    let mut saying = Running::spawn_with(&mut shell, OwnedFd::from(full), Stdio::piped());
+    file_is_there(&mut saying);
+    assert_eq!(saying.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
 }
