@@ -105,10 +105,16 @@ fn cannot_write(fd: RawFd) -> String {
 
 /// What whoever started us has left open for us to write to.
 fn inherited(fd: RawFd) -> Result<File> {
-    take(fd).map_err(|error| match error.raw_os_error() {
+    let file = take(fd).map_err(|error| match error.raw_os_error() {
         Some(EBADF | ENOENT) => anyhow!("nothing is open there; a shell opens it by {fd}>FILE"),
         _ => error.into(),
-    })
+    })?;
+    // What may only be read refuses even nothing.
+    ensure!(
+        (&file).write(&[]).map_err(|error| error.raw_os_error()) != Err(Some(EBADF)),
+        "what is open there can only be read; a shell opens it by {fd}>FILE"
+    );
+    Ok(file)
 }
 
 /// To open a descriptor once more asks for rights on Linux that its owner may have given up since.

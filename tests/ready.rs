@@ -470,3 +470,11 @@ fn a_signal_ends_what_waits_for_somebody_who_does_not_read_what_is_said() {
     file_is_there(&mut saying);
     assert_eq!(saying.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
 }
+
+#[test]
+fn a_descriptor_that_can_only_be_read_is_no_place_for_the_address() {
+    let readable = fs::File::open("/dev/null").unwrap();
+    let finished = at_3(&readable, &[path("udp-listen"), ":0", "--ready-fd", "3"]).finish();
+    let said = "descriptor 3: what is open there can only be read; a shell opens it by 3>FILE";
+    assert_eq!(finished.err, format!("udp-listen: cannot write the address to {said}\n"));
+}
