@@ -95,9 +95,8 @@ impl Judge {
     }
 
     fn judge_one(&self, datagram: &Datagram<'_>) -> Option<Judgement> {
-        let matches = |pattern: &Option<Pattern>| {
-            pattern.as_ref().is_some_and(|Pattern(pattern)| pattern.is_match(&self.text))
-        };
+        let matches =
+            |pattern: &Option<Pattern>| pattern.as_ref().is_some_and(|pattern| pattern.is_in(&self.text));
         if matches(&self.reject) {
             return Some(Judgement::Rejected(shown(datagram, &self.text)));
         }
@@ -119,6 +118,14 @@ fn shown(datagram: &Datagram<'_>, text: &[u8]) -> String {
     let text = escape::shortened(&String::from_utf8_lossy(&safe));
     let peer = datagram.envelope.peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
     format!("'{text}'{peer}")
+}
+
+impl Pattern {
+    /// Whether it matches a line of `text`. What is behind the last end of line is none.
+    fn is_in(&self, text: &[u8]) -> bool {
+        let is_behind = |place| place > 0 && place == text.len() && matches!(text[place - 1], b'\n' | b'\r');
+        self.0.find(text).is_some_and(|found| !is_behind(found.start()))
+    }
 }
 
 impl FromStr for Pattern {
@@ -179,6 +186,18 @@ mod tests {
             assert_eq!(judge("^ok$", "", &[text]).0, Some((0, Judgement::Awaited)), "{text:?}");
         }
         assert_eq!(judge("^ok$", "", &[b"okay", b"\xffok"]).0, None);
+    }
+
+    #[test]
+    fn behind_the_last_end_of_line_there_is_no_empty_line() {
+        for pattern in ["^$", "^[^k]*$", "$^"] {
+            for text in [&b"ok"[..], b"ok\n", b"ok\r\n", b"ok\r"] {
+                assert_eq!(judge(pattern, "", &[text]).0, None, "{pattern} {text:?}");
+            }
+            for text in [&b""[..], b"\n", b"\r\n", b"ok\n\n", b"ok\r\n\r\n"] {
+                assert!(judge(pattern, "", &[text]).0.is_some(), "{pattern} {text:?}");
+            }
+        }
     }
 
     #[test]
