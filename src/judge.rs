@@ -88,9 +88,16 @@ impl Judge {
     #[must_use]
     pub fn missed(&self, received: u64) -> Option<String> {
         let until = self.until.as_ref().filter(|_| self.judgement.is_none())?;
+        let is_read = !self.last.is_empty();
         Some(match received {
-            1 => format!("the one datagram that came does not match --until {until}: {}", self.last),
-            _ => format!("none of {received} datagrams matches --until {until}; the last was {}", self.last),
+            1 if is_read => {
+                format!("the one datagram that came does not match --until {until}: {}", self.last)
+            }
+            1 => format!("the one datagram that came cannot be read, let alone match --until {until}"),
+            _ if is_read => {
+                format!("none of {received} datagrams matches --until {until}; the last was {}", self.last)
+            }
+            _ => format!("none of {received} datagrams can be read, let alone match --until {until}"),
         })
     }
 

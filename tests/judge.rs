@@ -60,6 +60,19 @@ fn without_a_match_it_is_silence_and_what_came_last_is_said() {
 }
 
 #[test]
+fn what_cannot_be_read_is_no_match_and_is_said_to_be_none() {
+    let strictly = ["-e", "ascii", "--errors", "strict", "--until", "x", "-n"];
+    for (payloads, said) in [
+        (&[&b"\xffx"[..]][..], "the one datagram that came cannot be read, let alone match --until x\n"),
+        (&[b"\xff", b"\xfe"], "none of 2 datagrams can be read, let alone match --until x\n"),
+    ] {
+        let (finished, _) = listen(&[&strictly[..], &[&payloads.len().to_string()]].concat(), payloads);
+        assert_eq!(finished.code(), Some(1));
+        assert!(finished.err.ends_with(said), "{}", finished.err);
+    }
+}
+
+#[test]
 fn a_text_is_judged_in_its_charset_and_whatever_the_format() {
     let chinese = b"\xc4\xe3\xba\xc3\n";
     assert_eq!(listen(&["-e", "gbk", "--until", "^你好$", "-n", "1"], &[chinese]).0.code(), Some(0));
