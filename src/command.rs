@@ -54,6 +54,17 @@ impl<'s> Command<'s> {
         Ok(self.group.ended()?)
     }
 
+    /// That it waits for the terminal, in words, if it has begun to since this was last asked.
+    #[must_use]
+    pub fn waits_for_terminal(&self) -> Option<String> {
+        self.group.stopped_at_terminal().map(|signal| {
+            format!(
+                "COMMAND is stopped by {signal}: it wants the terminal, which only a program in the foreground has; \
+                 start it beside a listener that tells the address by --ready-file"
+            )
+        })
+    }
+
     /// Gives it a moment to end by itself. Says how it did, if it did.
     pub fn end_soon(&mut self) -> Result<Option<End>> {
         Ok(self.group.end_soon(self.signals)?)

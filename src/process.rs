@@ -91,6 +91,26 @@ impl Group {
         Ok(self.child.try_wait()?.map(|status| End::of(status.code(), status.signal())))
     }
 
+    /// Whether the child has been stopped because it wants the terminal, since this was last asked: by which
+    /// signal.
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    #[must_use]
+    pub fn stopped_at_terminal(&self) -> Option<Signal> {
+        use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+        match waitid(Id::Pid(self.id), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG) {
+            Ok(WaitStatus::Stopped(_, signal @ (Signal::SIGTTIN | Signal::SIGTTOU))) => Some(signal),
+            _ => None,
+        }
+    }
+
+    /// Elsewhere that is not known.
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    #[must_use]
+    pub fn stopped_at_terminal(&self) -> Option<Signal> {
+        None
+    }
+
     /// Sends a signal to the child and all that it has started, and wakes those of them that are stopped.
     pub fn signal(&self, signal: Signal) {
         // Where there is no group any more, there is nothing to tell.

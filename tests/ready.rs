@@ -15,6 +15,7 @@ use std::thread::yield_now;
 use std::time::Instant;
 
 use common::{DEADLINE, Running, directory, path, path_with_tools, socket, tool};
+use nix::pty::openpty;
 use nix::sys::signal::Signal;
 
 /// A shell that finds our tools.
@@ -477,4 +478,18 @@ fn a_descriptor_that_can_only_be_read_is_no_place_for_the_address() {
     let finished = at_3(&readable, &[path("udp-listen"), ":0", "--ready-fd", "3"]).finish();
     let said = "descriptor 3: what is open there can only be read; a shell opens it by 3>FILE";
     assert_eq!(finished.err, format!("udp-listen: cannot write the address to {said}\n"));
+}
+
+#[test]
+fn a_command_that_is_stopped_because_it_wants_the_terminal_is_said() {
+    let terminal = openpty(None, None).unwrap();
+    let mut setsid = Command::new("setsid");
+    setsid.args(["--ctty", "--wait", path("udp-listen"), "127.0.0.1:0", "-n", "1", "--"]);
+    setsid.args(["sh", "-c", "read -r line < /dev/tty"]);
+    let mut listen = Running::spawn_with(&mut setsid, terminal.slave, Stdio::piped());
+    let address = listen.await_listening();
+    let said = listen.err_line_with("wants the terminal");
+    assert!(said.starts_with("udp-listen: COMMAND is stopped by SIGTTIN: "), "{said}");
+    socket().send_to(b"hi", address).unwrap();
+    assert_eq!(listen.finish().text(), "hi\n");
 }

@@ -279,6 +279,9 @@ impl<'l> Listener<'l> {
             self.wait(&mut patience)?;
             while self.signals.child_ended() {
                 self.answers.go_on()?;
+                if let Some(waits) = command.as_ref().and_then(Command::waits_for_terminal) {
+                    self.args.voice().note(&waits);
+                }
                 let end = command.as_mut().map(Command::ended).transpose()?.flatten();
                 if let Some(status) = end.and_then(End::failure) {
                     self.take_the_rest(AFTER_A_SIGNAL)?;
