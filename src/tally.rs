@@ -30,7 +30,11 @@ pub struct Tally {
     pub refused: u64,
     /// Known to have been turned away on their way, by a router or a firewall.
     pub unreachable: u64,
-    /// What was said of the last of those.
+    /// Likewise, but it was not the end of a request: it was asked again, or answered all the same.
+    pub refused_first: u64,
+    /// Likewise.
+    pub unreachable_first: u64,
+    /// What was said of the last that was turned away.
     pub obstacle: Option<Errno>,
     /// For whom the first was that is known to have come back, where the system tells.
     pub back_from: Option<SocketAddr>,
@@ -87,6 +91,15 @@ impl Tally {
         }
     }
 
+    /// Counts one that did, and was not the end of its request.
+    pub fn came_back_first(&mut self, error: &io::Error) {
+        if error.kind() == ErrorKind::ConnectionRefused {
+            self.refused_first += 1;
+        } else {
+            self.unreachable_first += 1;
+        }
+    }
+
     /// Counts a datagram that was for `peer` and came back with an ICMP error.
     pub fn came_back_from(&mut self, peer: SocketAddr, error: &io::Error) {
         self.came_back(error);
@@ -106,7 +119,9 @@ impl Tally {
     /// What was sent, and what is known of its fate, in numbers.
     #[must_use]
     pub fn sending(&self) -> String {
-        let Self { sent, sent_bytes, skipped, refused, unreachable, .. } = self;
+        let Self { sent, sent_bytes, skipped, .. } = self;
+        let (refused, unreachable) =
+            (self.refused + self.refused_first, self.unreachable + self.unreachable_first);
         format!(
             "sent {sent} ({sent_bytes} bytes), refused {refused}, out of reach {unreachable}, skipped {skipped}"
         )

@@ -137,6 +137,9 @@ impl<'a, 'i> Asker<'a, 'i> {
                     args.voice().detail(&format!("{} did not answer {name}; asking again", self.there));
                 }
             }
+            if let Came::Error(error) = came {
+                self.inbox.tally.came_back_first(&error);
+            }
         };
         self.note(came, name, stranger);
         self.ports.close(socket).map_or(Ok(()), |closed| self.see_off(&closed))
@@ -241,8 +244,9 @@ impl<'a, 'i> Asker<'a, 'i> {
         Ok(came)
     }
 
-    /// Where there is a reply, or the verdict is known, what else comes back is only said.
-    fn note_another(&self, error: &io::Error) {
+    /// Where there is a reply, or the verdict is known, what else comes back is only counted and said.
+    fn note_another(&mut self, error: &io::Error) {
+        self.inbox.tally.came_back_first(error);
         self.inbox.args.voice().note(&format!("a request came back as well ({})", plain(error)));
     }
 
