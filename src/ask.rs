@@ -107,7 +107,7 @@ impl Ports {
             return Ok(one);
         }
         let mut socket = socket::open(self.source, self.options)?;
-        if !self.has_one && socket::local_address(&socket)?.port() == self.peer.port() {
+        if self.source.port() == 0 && socket::local_address(&socket)?.port() == self.peer.port() {
             // On this machine a request would answer itself. While this one is open, the next is another.
             socket = socket::open(self.source, self.options)?;
         }

@@ -136,6 +136,20 @@ fn a_refusal_crosses_the_network() {
 
 #[test]
 #[ignore = "needs root and ip"]
+fn no_request_goes_to_the_very_port_that_it_is_asked_from() {
+    let cable = Cable::new("self");
+    // Half of all ports that are free.
+    ip(&format!("netns exec {} sysctl -q -w net.ipv4.ip_local_port_range=40000\t40001", cable.near));
+    for bind in [&["-b", ":0"][..], &["-b", "127.0.0.1"], &[]] {
+        for _ in 0..20 {
+            let arguments = [&["127.0.0.1:40001", "-w", "1h", "hi"], bind].concat();
+            assert_eq!(Cable::run(&cable.near, "udp-recv", &arguments).code(), Some(4), "{bind:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
 fn a_refusal_that_is_late_is_missed_by_who_does_not_linger() {
     let cable = Cable::new("late");
     let mut held = cable.hold_answers();
