@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, anyhow};
-use nix::libc::{EACCES, EAFNOSUPPORT, ENOBUFS, EPERM};
+use nix::libc::{EACCES, EAFNOSUPPORT, EINVAL, ENOBUFS, EPERM};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::endpoint::{Endpoint, Family, canonical};
@@ -60,7 +60,8 @@ pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> R
             Ok(socket) => match socket.connect(&SockAddr::from(peer)) {
                 Ok(()) => return Ok(socket.into()),
                 Err(error) => {
-                    failure.get_or_insert(explain_send(error).context(format!("cannot send to {there}")));
+                    let why = explain_connect(error, *source, peer);
+                    failure.get_or_insert(why.context(format!("cannot send to {there}")));
                 }
             },
         }
@@ -206,8 +207,34 @@ fn explain_bind(error: io::Error, address: SocketAddr) -> anyhow::Error {
         ErrorKind::AddrNotAvailable => {
             anyhow!("{} is not an address of this machine; `ip address` lists those it has", address.ip())
         }
+        _ if lacks_zone(&error, address) => zone_is_missing(address),
         _ => error.into(),
     }
+}
+
+/// Why `peer` cannot be sent to from `source`, with the way out where there is one.
+fn explain_connect(error: io::Error, source: SocketAddr, peer: SocketAddr) -> anyhow::Error {
+    if lacks_zone(&error, peer) {
+        return zone_is_missing(peer);
+    }
+    if error.raw_os_error() == Some(EINVAL) && source.ip().is_loopback() {
+        return anyhow!("from {} nobody is reached but this machine; `ip address` lists others", source.ip());
+    }
+    explain_send(error)
+}
+
+/// Whether that may be wrong with `address` that it is on every network, and does not say on which.
+fn lacks_zone(error: &io::Error, address: SocketAddr) -> bool {
+    let SocketAddr::V6(address) = address else { return false };
+    // Multicast has its scope in the fourth digit: up to 2 it is a link (RFC 4291, section 2.7).
+    let is_here = address.ip().is_unicast_link_local()
+        || matches!(address.ip().segments()[0] & 0xff0f, 0xff01 | 0xff02);
+    error.raw_os_error() == Some(EINVAL) && is_here && address.scope_id() == 0
+}
+
+fn zone_is_missing(address: SocketAddr) -> anyhow::Error {
+    let (ip, port) = (address.ip(), address.port());
+    anyhow!("it needs its zone, which is a network interface, as in [{ip}%eth0]:{port}; `ip link` lists them")
 }
 
 /// Why something cannot be sent, with the way out where there is one.
@@ -217,5 +244,25 @@ pub(crate) fn explain_send(error: io::Error) -> anyhow::Error {
         Some(ENOBUFS) => anyhow!("the system has no room for it; --buffer asks for more"),
         Some(EPERM) => anyhow!("operation not permitted; a firewall of this machine forbids it"),
         _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_that_is_invalid_is_named() {
+        let explained = |source: &str, peer: &str| {
+            let error = io::Error::from_raw_os_error(EINVAL);
+            explain_connect(error, source.parse().unwrap(), peer.parse().unwrap()).to_string()
+        };
+        for (peer, words) in [("[fe80::1]:9", "[fe80::1%eth0]:9"), ("[ff12::2]:9", "[ff12::2%eth0]:9")] {
+            assert!(explained("[::]:0", peer).contains(words), "{peer}");
+        }
+        assert!(explained("127.0.0.1:0", "192.0.2.1:9").starts_with("from 127.0.0.1 nobody is reached"));
+        for peer in ["[fe80::1%2]:9", "[2001:db8::1]:9", "[ff05::2]:9"] {
+            assert!(explained("[::]:0", peer).starts_with("Invalid argument"), "{peer}");
+        }
     }
 }

@@ -52,6 +52,19 @@ fn a_bad_endpoint_is_a_usage_error_that_shows_a_right_one() {
 }
 
 #[test]
+fn an_address_that_is_on_every_network_needs_its_zone() {
+    for (name, arguments, words) in [
+        ("udp-send", &["[fe80::1]:9"][..], "cannot send to [fe80::1]:9: it needs its zone"),
+        ("udp-recv", &["[ff02::1]:9"], "cannot send to [ff02::1]:9: it needs its zone"),
+        ("udp-recv", &["[::1]:9", "-b", "fe80::1"], "as in [fe80::1%eth0]:0; `ip link` lists them"),
+        ("udp-listen", &["[fe80::1]:9000"], "cannot bind [fe80::1]:9000: it needs its zone"),
+    ] {
+        let said = complaint(name, arguments, 1);
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
 fn a_bad_source_is_a_usage_error() {
     for name in ["udp-send", "udp-recv", "udp-chat"] {
         let said = complaint(name, &["127.0.0.1:9", "--bind", "nowhere"], 2);
