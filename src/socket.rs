@@ -217,6 +217,9 @@ fn explain_connect(error: io::Error, source: SocketAddr, peer: SocketAddr) -> an
     if lacks_zone(&error, peer) {
         return zone_is_missing(peer);
     }
+    if error.kind() == ErrorKind::WouldBlock {
+        return anyhow!("no port of this machine is free to send from");
+    }
     if error.raw_os_error() == Some(EINVAL) && source.ip().is_loopback() {
         return anyhow!("from {} nobody is reached but this machine; `ip address` lists others", source.ip());
     }

@@ -150,6 +150,21 @@ fn no_request_goes_to_the_very_port_that_it_is_asked_from() {
 
 #[test]
 #[ignore = "needs root and ip"]
+fn that_no_port_is_free_is_said() {
+    let cable = Cable::new("ports");
+    ip(&format!("netns exec {} sysctl -q -w net.ipv4.ip_local_port_range=40000\t40000", cable.near));
+    let mut holder = Cable::start(&cable.near, "udp-listen", &["127.0.0.1:40000"]);
+    holder.await_listening();
+    for tool in ["udp-send", "udp-recv"] {
+        let finished = Cable::run(&cable.near, tool, &["127.0.0.1:9", "hi"]);
+        let said = "cannot send to 127.0.0.1:9: no port of this machine is free to send from";
+        assert_eq!((finished.code(), finished.err), (Some(1), format!("{tool}: {said}\n")));
+    }
+    assert_eq!(holder.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
 fn a_refusal_that_is_late_is_missed_by_who_does_not_linger() {
     let cable = Cable::new("late");
     let mut held = cable.hold_answers();
