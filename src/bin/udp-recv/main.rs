@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser, ValueHint};
 
@@ -219,10 +219,10 @@ fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint, ports: Ports) -> Result<()> 
     let asked = requests.ask_again(&mut input, repeat);
     requests.finish(&input)?;
     asked?;
-    if inbox.tally.asked == 0 && inbox.tally.skipped == 0 {
-        // Whoever asks nothing by mistake is not to be told that all is well.
-        inbox.tally.silent += 1;
-        args.voice().note(&"nothing was asked: there is no MESSAGE, and the standard input is empty");
-    }
+    // Whoever asks nothing by mistake is not to be told that there was an answer, or that there was none.
+    ensure!(
+        inbox.tally.asked + inbox.tally.skipped > 0,
+        "nothing was asked: there is no MESSAGE, and the standard input is empty"
+    );
     Ok(())
 }
