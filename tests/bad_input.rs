@@ -279,3 +279,40 @@ fn nonsense_is_shown_harmless() {
     let said = complaint("udp-listen", &[":0", "-q", "--", "/nosuch/\x1b[2J"], 127);
     assert_eq!(said, "udp-listen: cannot run /nosuch/\\x1b[2J: no such file or directory\n");
 }
+
+#[test]
+fn a_command_line_that_is_not_understood_is_told_the_way_out() {
+    for (name, arguments, words) in [
+        (
+            "udp-listen",
+            &[":0", "sh", "-c", "x"][..],
+            "'sh' is one argument too many; a COMMAND stands behind --",
+        ),
+        ("udp-listen", &[":0", "--"], "COMMAND is missing behind --"),
+        ("udp-listen", &[":0", "-n", "-1"], "invalid value '-1' for '--count <N>': it is not a count"),
+        ("udp-listen", &[":0", "--exec", ""], "invalid value '' for '--exec <COMMAND>'"),
+        (
+            "udp-listen",
+            &[":0", "--reply", "a", "--jobs", "3"],
+            "the argument '--reply <TEXT>' cannot be used with '--jobs <N>'",
+        ),
+        (
+            "udp-listen",
+            &[":0", "--echo", "--exec-timeout", "1s"],
+            "the argument '--echo' cannot be used with '--exec-timeout",
+        ),
+        ("udp-send", &["127.0.0.1:9", "-w", "1"], "-w is an option of udp-recv, udp-listen and udp-chat"),
+        ("udp-send", &["127.0.0.1:9", "-z"], "there is no -z: udp-recv tells by its status what a port does"),
+    ] {
+        let said = complaint(name, arguments, 2);
+        assert!(said.starts_with(&format!("error: {words}")), "{said}");
+    }
+    // What stands behind -- is a COMMAND, not a value.
+    assert!(!complaint("udp-listen", &[":0", "-x"], 2).contains("-- -x"));
+}
+
+#[test]
+fn a_value_may_begin_with_a_hyphen() {
+    let (_server, address) = Running::listening("udp-listen", &["127.0.0.1:0", "--reply", "-1"]);
+    tool("udp-recv").args([&address.to_string(), "ping"]).assert().success().stdout("-1\n");
+}

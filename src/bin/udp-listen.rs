@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser, ValueHint};
 
@@ -16,7 +17,7 @@ use udp_tools::answer::{Answer, Answers, Fate};
 use udp_tools::batch::{Batch, LARGEST_V6};
 use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::elsewhere;
-use udp_tools::cli::value::{count, descriptor, duration, size};
+use udp_tools::cli::value::{count, descriptor, duration, handler, size};
 use udp_tools::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs,
 };
@@ -81,12 +82,15 @@ struct Args {
     reply: Option<OsString>,
     /// Run this in a shell for every datagram, which it reads; what it prints is the answer, byte by byte
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(handler))]
     exec: Option<OsString>,
     /// Run so many --exec at once
     #[arg(long, value_name = "N", value_parser = count, default_value = "16", requires = "exec")]
+    #[arg(conflicts_with_all = ["echo", "reply"])]
     jobs: u64,
     /// End an --exec that takes longer than this
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", requires = "exec")]
+    #[arg(conflicts_with_all = ["echo", "reply"])]
     exec_timeout: Duration,
     /// Write the address to this file once the port is bound, and remove it at the end
     #[arg(long, value_name = "PATH")]
@@ -158,6 +162,10 @@ impl Args {
         self.format.check::<Self>(given)?;
         if self.endpoint.is_none() && std::env::var_os("LISTEN_FDS").is_none() {
             let what = "ENDPOINT is missing: where to listen, as in :7788 or 127.0.0.1:0";
+            return Err(Self::command().error(Usage::MissingRequiredArgument, what));
+        }
+        if self.command.is_empty() && std::env::args_os().next_back().is_some_and(|last| last == "--") {
+            let what = "COMMAND is missing behind --: what to run, as in -- ./client";
             return Err(Self::command().error(Usage::MissingRequiredArgument, what));
         }
         Ok(match (&self.reply, &self.exec) {

@@ -1,5 +1,6 @@
 //! Values as people write them on a command line. What is none says what would be one.
 
+use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -17,6 +18,14 @@ pub fn count(text: &str) -> Result<u64, String> {
         Ok(0) | Err(_) => Err("it is not a count; write a whole number from 1".to_owned()),
         Ok(count) => Ok(count),
     }
+}
+
+/// A command for a shell. One that is empty does nothing and succeeds, as no one would wish.
+pub fn handler(command: OsString) -> Result<OsString, String> {
+    if command.is_empty() {
+        return Err("it is empty; write what a shell is to run, as in --exec cat".to_owned());
+    }
+    Ok(command)
 }
 
 /// A whole number from 0.
