@@ -202,6 +202,12 @@ impl fmt::Display for BadEndpoint {
 
 impl std::error::Error for BadEndpoint {}
 
+/// Whether an address means nothing without its zone: it is on every network. Multicast has its scope in the
+/// fourth digit, which up to 2 is a link (RFC 4291, section 2.7).
+pub(crate) fn is_of_a_zone(ip: Ipv6Addr) -> bool {
+    ip.is_unicast_link_local() || matches!(ip.segments()[0] & 0xff0f, 0xff01 | 0xff02)
+}
+
 /// An address as people know it: an IPv4 peer of a dual-stack socket is shown as IPv4.
 #[must_use]
 pub fn canonical(address: SocketAddr) -> SocketAddr {

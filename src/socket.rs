@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use nix::libc::{EACCES, EAFNOSUPPORT, EINVAL, ENOBUFS, EPERM};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::endpoint::{Endpoint, Family, canonical};
+use crate::endpoint::{Endpoint, Family, canonical, is_of_a_zone};
 
 /// How much the system is asked to hold of what arrives at a tool that listens, in bytes.
 pub const ROOM: usize = 4 * 1024 * 1024;
@@ -229,10 +229,7 @@ fn explain_connect(error: io::Error, source: SocketAddr, peer: SocketAddr) -> an
 /// Whether that may be wrong with `address` that it is on every network, and does not say on which.
 fn lacks_zone(error: &io::Error, address: SocketAddr) -> bool {
     let SocketAddr::V6(address) = address else { return false };
-    // Multicast has its scope in the fourth digit: up to 2 it is a link (RFC 4291, section 2.7).
-    let is_here = address.ip().is_unicast_link_local()
-        || matches!(address.ip().segments()[0] & 0xff0f, 0xff01 | 0xff02);
-    error.raw_os_error() == Some(EINVAL) && is_here && address.scope_id() == 0
+    error.raw_os_error() == Some(EINVAL) && is_of_a_zone(*address.ip()) && address.scope_id() == 0
 }
 
 fn zone_is_missing(address: SocketAddr) -> anyhow::Error {
@@ -243,7 +240,9 @@ fn zone_is_missing(address: SocketAddr) -> anyhow::Error {
 /// Why something cannot be sent, with the way out where there is one.
 pub(crate) fn explain_send(error: io::Error) -> anyhow::Error {
     match error.raw_os_error() {
-        Some(EACCES) => anyhow!("permission denied; a broadcast address needs --broadcast"),
+        Some(EACCES) => {
+            anyhow!("permission denied; a broadcast address needs --broadcast, and a route may forbid it")
+        }
         Some(ENOBUFS) => anyhow!("the system has no room for it; --buffer asks for more"),
         Some(EPERM) => anyhow!("operation not permitted; a firewall of this machine forbids it"),
         _ => error.into(),

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::batch::Envelope;
-use crate::endpoint::canonical;
+use crate::endpoint::{canonical, is_of_a_zone};
 
 /// A socket that was asked to tell.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Ancillary {
         }
         if let (SocketAddr::V6(v6), true) = (&mut local, address.is_some()) {
             // Such an address means nothing without its zone.
-            v6.set_scope_id(if v6.ip().is_unicast_link_local() { interface } else { 0 });
+            v6.set_scope_id(if is_of_a_zone(*v6.ip()) { interface } else { 0 });
         }
         canonical(local)
     }
