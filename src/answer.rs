@@ -256,18 +256,22 @@ impl Fate {
         )
     }
 
-    /// What was lost of it, as one sentence, if anything was.
+    /// What was lost of it, as a sentence, and what came back, as another; if anything was.
     #[must_use]
-    pub fn lost(&self) -> Option<String> {
+    pub fn lost(&self) -> [Option<String>; 2] {
         let losses = [
             counted(self.failed, "whose handler failed"),
             counted(self.unreadable, "that are not in the charset"),
             counted(self.unserved, "that there was no room for (--jobs, --queue)"),
             counted(self.given_up, "that the end came before"),
             counted(self.unsent, "whose reply could not be sent"),
-            counted(self.sent.refused + self.sent.unreachable, "or more whose sender was gone"),
         ];
-        in_one_sentence("requests not answered", losses)
+        let back = match self.sent.refused + self.sent.unreachable {
+            0 => None,
+            1 => Some("1 reply or more came back: its receiver was gone".to_owned()),
+            back => Some(format!("{back} replies or more came back: their receivers were gone")),
+        };
+        [in_one_sentence("requests not answered", losses), back]
     }
 
     /// Counts a handler that failed, and says the first.

@@ -87,6 +87,9 @@ impl NotRun {
 
 impl fmt::Display for NotRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.is_empty() {
+            return f.write_str("cannot run COMMAND, which is empty");
+        }
         write!(f, "cannot run {}", self.name)?;
         if self.name.contains([' ', '$']) {
             f.write_str(" (no shell reads COMMAND: write -- sh -c '...' for one that does)")?;

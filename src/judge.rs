@@ -148,8 +148,13 @@ impl FromStr for Pattern {
             // The last line says what is wrong; those before it point at the place.
             let whole = error.to_string();
             let what = whole.lines().last().unwrap_or_default();
-            let what = what.strip_prefix("error: ").unwrap_or(what);
-            format!("it is no regular expression: {what}; a backslash makes a character stand for itself")
+            let what = what.strip_prefix("error: ").unwrap_or(what).trim_end_matches('.');
+            match error {
+                regex::Error::CompiledTooBig(_) => format!("it is too large a regular expression: {what}"),
+                _ => format!(
+                    "it is no regular expression: {what}; a backslash makes a character stand for itself"
+                ),
+            }
         })
     }
 }

@@ -34,7 +34,7 @@ impl Printer {
             let undecodable = self.encoding.decode(batch);
             count(undecodable.len() as u64);
             for datagram in undecodable {
-                self.voice.say(&datagram);
+                self.voice.note(&datagram);
             }
         }
         self.text.clear();

@@ -81,10 +81,13 @@ fn a_reply_that_cannot_be_read_is_a_usage_error() {
     for (arguments, words) in [
         (&["--reply", "0", "-f", "hex"][..], "--reply '0' is no hex: a byte has two digits"),
         (&["--reply", "x", "-f", "json"], "--reply 'x' is no json: it is no JSON object"),
-        (&["--reply", "你", "-e", "latin-1"], "cannot be said in latin-1"),
+        (
+            &["--reply", "你", "-e", "latin-1"],
+            "--reply '你' cannot be sent: character 1, 你 (U+4F60), cannot be said in latin-1",
+        ),
         (&["--reply", &"x".repeat(66_000)], "it is 66000 bytes, and the largest datagram is 65527 bytes"),
         (&["--reply", "x", "-f", "pcap"], "--reply means nothing to --format pcap"),
-        (&["--reply", "-q"], "a value is required for '--reply <TEXT>'"),
+        (&["--reply"], "a value is required for '--reply <TEXT>'"),
         (&["--reply", "x", "--echo"], "cannot be used with"),
         (&["--reply", "x", "--exec", "cat"], "cannot be used with"),
         (&["--jobs", "2"], "--exec"),
@@ -590,7 +593,7 @@ fn that_the_last_sender_was_gone_is_known_at_the_end() {
     gone.connect(gone.local_addr().unwrap()).unwrap();
     let finished = listen.ended_by(Signal::SIGCONT);
     assert_eq!(finished.code(), Some(0));
-    assert!(finished.err.contains("requests not answered: 1 or more whose sender was gone\n"));
+    assert!(finished.err.contains("udp-listen: 1 reply or more came back: its receiver was gone\n"));
     assert_eq!(number_after(&finished.err, "not sent 0, came back "), 1);
 }
 

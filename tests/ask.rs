@@ -548,3 +548,13 @@ fn what_the_kernel_dropped_at_a_port_is_said() {
     assert_eq!((finished.code(), finished.text().len()), (Some(0), 1001));
     assert!(number_after(&finished.err, "datagrams lost: the kernel dropped ") > 0, "{}", finished.err);
 }
+
+#[test]
+fn who_asks_again_and_again_is_told_which_round_was_not_answered() {
+    let there = deserted();
+    let finished = Running::start(path("udp-recv"), &[&there, "--repeat", "2", "hi"]).finish();
+    let refused = [1, 2].map(|round| {
+        format!("udp-recv: {there} refused message 1 of round {round}: nobody listens on that port\n")
+    });
+    assert_eq!((finished.code(), finished.err), (Some(4), refused.concat()));
+}

@@ -6,7 +6,7 @@ mod common;
 
 use std::process::Command;
 
-use common::{Running, at, receive, socket, tool};
+use common::{Running, at, path, path_with_tools, receive, socket, tool};
 use udp_tools::batch::Batch;
 use udp_tools::encoding::{Charset, Encoding, Policy};
 
@@ -230,6 +230,15 @@ fn a_strict_listener_leaves_out_what_it_cannot_read_says_so_and_lives() {
     listen.err_line_with(&format!("left out a datagram from {}: \\xff at byte 0 is not gbk", at(&sender)));
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(1), "a\nb\n"));
+}
+
+#[test]
+fn a_quiet_listener_leaves_out_what_it_cannot_read_without_a_word() {
+    let mut listen = Command::new(path("udp-listen"));
+    listen.args([":0", "-q", "-n", "2", "-e", "gbk", "--errors", "strict", "--", "sh", "-c"]);
+    listen.arg(r"printf 'ff\n61\n' | udp-send -f hex $UDP_ADDR").env("PATH", path_with_tools());
+    let finished = Running::spawn(&mut listen).finish();
+    assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(1), "a\n", ""));
 }
 
 #[test]

@@ -493,3 +493,16 @@ fn a_command_that_is_stopped_because_it_wants_the_terminal_is_said() {
     socket().send_to(b"hi", address).unwrap();
     assert_eq!(listen.finish().text(), "hi\n");
 }
+
+#[test]
+fn where_a_command_has_ended_too_soon_it_is_said_what_waits_longer() {
+    let finished = Running::start(path("udp-listen"), &["127.0.0.1:0", "-n", "1", "--", "true"]).finish();
+    assert_eq!(finished.code(), Some(3));
+    let said = " before COMMAND ended, nor just after; -w waits longer\n";
+    assert!(finished.err.ends_with(said), "{}", finished.err);
+    let finished = Running::start(path("udp-listen"), &["127.0.0.1:0", "-n", "1", "--", ""]).finish();
+    assert_eq!(finished.code(), Some(127));
+    assert!(
+        finished.err.ends_with("udp-listen: cannot run COMMAND, which is empty: no such file or directory\n")
+    );
+}

@@ -187,7 +187,9 @@ impl Args {
         let (format, encoding) = (self.format.format, self.encoding.encoding());
         let reading = Reading { format, encoding, to: To::OnePeer, block: None };
         Answer::text(text, &reading).map_err(|what| {
-            let what = format!("--reply '{}' is no {format}: {what}", text.to_string_lossy());
+            let fault =
+                if format.is_text() { "cannot be sent".to_owned() } else { format!("is no {format}") };
+            let what = format!("--reply '{}' {fault}: {what}", text.to_string_lossy());
             Self::command().error(Usage::ValueValidation, what)
         })
     }
@@ -430,7 +432,7 @@ impl<'l> Listener<'l> {
             printed = self.queue.finish();
         }
         self.count();
-        if let Some(lost) = self.answers.fate().and_then(Fate::lost) {
+        for lost in self.answers.fate().map(Fate::lost).into_iter().flatten().flatten() {
             self.args.voice().note(&lost);
         }
         self.args.report.conclude(TOOL, &self.tally, &|tally| self.numbers(tally));
@@ -447,14 +449,19 @@ impl<'l> Listener<'l> {
             voice.note(&format!("{} failed with status {status}", args.command[0].to_string_lossy()));
             return Verdict::Command(status);
         }
+        let when = if args.bounds.has_no_time() {
+            "before COMMAND ended, nor just after; -w waits longer"
+        } else {
+            "in time"
+        };
         let is_late = matches!(ended, Ended::TimeUp) && received < args.bounds.count.unwrap_or(1);
         let silence = match (self.judge.missed(received), args.bounds.count) {
             (Some(missed), _) if received > 0 => Some(missed),
             (_, Some(count)) if is_late && received > 0 => {
-                Some(format!("only {received} of {count} datagrams came to {address} in time"))
+                Some(format!("only {received} of {count} datagrams came to {address} {when}"))
             }
             (missed, _) if is_late || missed.is_some() => {
-                Some(format!("no datagram came to {address} in time"))
+                Some(format!("no datagram came to {address} {when}"))
             }
             _ => None,
         };

@@ -55,18 +55,23 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Asks the requests of the input, so many times.
     pub(super) fn ask_again(&mut self, input: &mut Input, repeat: u64) -> Result<()> {
-        for _ in 1..repeat {
-            self.ask_each(input)?;
-            if self.inbox.tally.asked == 0 {
-                return Ok(());
-            }
-            input.rewind()?;
+        if repeat == 1 {
+            return self.ask_each(input, "");
         }
-        self.ask_each(input)
+        for round in 1..=repeat {
+            self.ask_each(input, &format!(" of round {round}"))?;
+            if self.inbox.tally.asked == 0 {
+                break;
+            }
+            if round < repeat {
+                input.rewind()?;
+            }
+        }
+        Ok(())
     }
 
-    /// Asks each request of the input, and waits for its reply.
-    fn ask_each(&mut self, input: &mut Input) -> Result<()> {
+    /// Asks each request of the input, and waits for its reply. It is the one `of_round`, if there are several.
+    fn ask_each(&mut self, input: &mut Input, of_round: &str) -> Result<()> {
         let args = self.inbox.args;
         let mut requests = Batch::new();
         let mut more = true;
@@ -74,7 +79,7 @@ impl<'a, 'i> Asker<'a, 'i> {
             self.inbox.wait_for_input(input)?;
             let filled = input.fill(&mut requests)?;
             more = filled.more;
-            let name = |ordinal| format!("{} {ordinal}", input.noun());
+            let name = |ordinal| format!("{} {ordinal}{of_round}", input.noun());
             let mut skip = |bad: &Bad| self.skip(&name(bad.ordinal), &bad.what);
             let end = filled.end(&mut requests, args.reading.skip_bad.then_some(&mut skip));
             for request in requests.iter() {
