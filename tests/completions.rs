@@ -88,9 +88,15 @@ fn bash_completes_options_and_the_names_of_values() {
         assert_eq!(offered_by_bash(&format!("{name} --enc")), "--encoding\n");
         assert_eq!(offered_by_bash(&format!("{name} --format js")), "json\n");
         assert_eq!(offered_by_bash(&format!("{name} -e gbk --errors st")), "strict\n");
+        // The sign is a word of its own.
+        assert_eq!(offered_by_bash(&format!("{name} --format = js")), "json\n");
         assert_eq!(offered_by_bash(&format!("{name} --completions ")), "bash\nzsh\nfish\n");
     }
     assert_eq!(offered_by_bash("udp-send --eol l"), "lf\n");
+    // Behind -- stands a program, or what is sent.
+    for name in ["udp-listen", "udp-send"] {
+        assert_eq!(offered_by_bash(&format!("{name} :9 -- -")), "\n");
+    }
 }
 
 #[test]

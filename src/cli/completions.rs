@@ -11,6 +11,14 @@ use clap_complete::shells::{Bash, Fish, Zsh};
 use crate::exit::Verdict;
 use crate::stdio;
 
+/// Where the script for bash learns what stands before the word that is completed.
+const BEFORE: &str = "    prev=\"$3\"\n";
+/// To bash the sign in `--format=hex` is a word of its own; and behind `--` there is no option.
+const BEFORE_IN_BASH: &str = "    prev=\"$3\"
+    [[ \"${prev}\" != = ]] || prev=\"${COMP_WORDS[COMP_CWORD-2]}\"
+    [[ \" ${COMP_WORDS[*]:1:COMP_CWORD-1} \" != *' -- '* ]] || return 0
+";
+
 /// A script in the place of all else.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct CompletionArgs {
@@ -33,11 +41,11 @@ pub enum Shell {
 impl Shell {
     /// Prints the script for the tool `A`.
     pub fn print_script<A: CommandFactory>(self) -> Result<Verdict> {
-        stdio::write(&stdio::plain_output()?, &self.script::<A>())?;
+        stdio::write(&stdio::plain_output()?, self.script::<A>().as_bytes())?;
         Ok(Verdict::Done)
     }
 
-    fn script<A: CommandFactory>(self) -> Vec<u8> {
+    fn script<A: CommandFactory>(self) -> String {
         let mut command = A::command().mut_args(without_files);
         let name = command.get_name().to_owned();
         // To memory: the generators panic where they cannot write.
@@ -47,7 +55,8 @@ impl Shell {
             Self::Zsh => generate(Zsh, &mut command, name, &mut script),
             Self::Fish => generate(Fish, &mut command, name, &mut script),
         }
-        script
+        let script = String::from_utf8_lossy(&script);
+        if matches!(self, Self::Bash) { script.replace(BEFORE, BEFORE_IN_BASH) } else { script.into_owned() }
     }
 }
 
