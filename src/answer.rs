@@ -19,7 +19,7 @@ use crate::input::{Eol, Input};
 use crate::jobs::{Failure, Handled, Jobs};
 use crate::net::{Sender, Unsent, Why};
 use crate::signals::Signals;
-use crate::tally::{Tally, counted, in_one_sentence, plain};
+use crate::tally::{Sent, counted, in_one_sentence, plain};
 
 /// How long replies wait for a device that is slow. Meanwhile nothing is heard.
 const ROOM: Duration = Duration::from_millis(200);
@@ -51,7 +51,7 @@ pub struct Answers<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fate {
     /// The replies that were sent, and what came back of them.
-    sent: Tally,
+    sent: Sent,
     /// Replies that could not be sent.
     unsent: u64,
     /// Handlers that had nothing to say.
@@ -207,7 +207,7 @@ impl<'a> Answers<'a> {
     fn send(&mut self, replies: &Batch, places: Range<usize>) -> Result<()> {
         let mut next = places.start;
         while next < places.end {
-            let before = self.fate.sent.sent;
+            let before = self.fate.sent.datagrams;
             match self.sender.send(replies, next..places.end, &mut self.fate.sent) {
                 Ok(sent) => {
                     next += sent;
@@ -218,7 +218,7 @@ impl<'a> Answers<'a> {
                     }
                 }
                 Err(Unsent { why, .. }) => {
-                    let sent = usize::try_from(self.fate.sent.sent - before)?;
+                    let sent = usize::try_from(self.fate.sent.datagrams - before)?;
                     next += sent;
                     let peer = replies.part(next..next + 1).next().and_then(|reply| reply.envelope.peer);
                     self.fate.cannot_send(&in_words(peer, why), self.voice);
@@ -250,8 +250,8 @@ impl Fate {
         format!(
             "answered {} ({} bytes), without a reply {without}, failed {failed}, unreadable {unreadable}, \
              not served {unserved}, given up {given_up}, not sent {unsent}, came back {}",
-            sent.sent,
-            sent.sent_bytes,
+            sent.datagrams,
+            sent.bytes,
             sent.refused + sent.unreachable
         )
     }

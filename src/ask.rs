@@ -14,7 +14,7 @@ use crate::endpoint::{Endpoint, canonical};
 use crate::net::{IcmpErrors, Receiver};
 use crate::round_trips::Asked;
 use crate::socket::{self, Options};
-use crate::tally::{Tally, plain};
+use crate::tally::{Received, Tally, plain};
 
 /// How many late replies are looked for at a port: more than the kernel usually holds.
 const MOST_LATE: usize = 65_536;
@@ -168,20 +168,20 @@ impl Ear<'_> {
     /// Takes the next datagram that has come, if one has, into `batch`, and says what it is to a request that
     /// was `asked`. What is no reply is left out and counted. Fails with what has come back.
     pub fn hear(&mut self, batch: &mut Batch, asked: Asked, tally: &mut Tally) -> io::Result<Heard> {
-        self.receive(batch, tally)?;
+        self.receive(batch, &mut tally.received)?;
         let Some(datagram) = batch.iter().next() else { return Ok(Heard::Nothing) };
         let Envelope { peer, time, .. } = *datagram.envelope;
         let is_late = self.has_one && asked.is_after(time);
         if !is_late && self.may_answer(peer) {
             return Ok(Heard::Reply);
         }
-        tally.leave_out(datagram.size, datagram.payload.len());
+        tally.received.leave_out(datagram.size, datagram.payload.len());
         batch.clear();
         if is_late {
-            tally.late += 1;
+            tally.requests.late += 1;
             return Ok(Heard::Nothing);
         }
-        tally.strange += 1;
+        tally.requests.strange += 1;
         Ok(peer.map_or(Heard::Nothing, Heard::Stranger))
     }
 
@@ -191,9 +191,9 @@ impl Ear<'_> {
         let (mut late, mut strange, mut back) = (LeftOut::default(), LeftOut::default(), 0_u64);
         let mut reason = String::new();
         for _ in 0..MOST_LATE {
-            let mut uncounted = Tally::default();
+            let mut uncounted = Received::default();
             let received = self.receive(batch, &mut uncounted);
-            tally.denied += uncounted.denied;
+            tally.received.denied += uncounted.denied;
             for peer in batch.iter().map(|datagram| datagram.envelope.peer) {
                 if self.may_answer(peer) { &mut late } else { &mut strange }.count(peer);
             }
@@ -201,13 +201,13 @@ impl Ear<'_> {
                 Ok(()) if batch.is_empty() => break,
                 Ok(()) => batch.clear(),
                 Err(error) => {
-                    tally.came_back(&error);
+                    tally.sent.came_back(&error);
                     (back, reason) = (back + 1, plain(&error));
                 }
             }
         }
-        tally.late += late.number;
-        tally.strange += strange.number;
+        tally.requests.late += late.number;
+        tally.requests.strange += strange.number;
         let late = if self.peer.is_none() {
             late.told("a further reply", "further replies")
                 .map(|told| format!("{told}; --collect prints them all"))
@@ -225,11 +225,11 @@ impl Ear<'_> {
     }
 
     /// Counts what the kernel has dropped here.
-    pub fn count_drops(&mut self, tally: &mut Tally) {
+    pub fn count_drops(&mut self, tally: &mut Received) {
         self.receiver.count_drops(tally);
     }
 
-    fn receive(&mut self, batch: &mut Batch, tally: &mut Tally) -> io::Result<()> {
+    fn receive(&mut self, batch: &mut Batch, tally: &mut Received) -> io::Result<()> {
         let received = self.receiver.receive(batch, 1, tally);
         if !batch.is_empty() {
             return received;

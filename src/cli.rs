@@ -321,7 +321,7 @@ impl ReportArgs {
 
     /// What `tool` says at the end of what was not printed.
     pub fn tell_losses(self, tool: &'static str, tally: &Tally) {
-        let told = [tally.denied_in_words(), tally.lost_here()];
+        let told = [tally.received.denied_in_words(), tally.received.lost_here()];
         told.iter().flatten().for_each(|told| self.voice(tool).note(told));
     }
 

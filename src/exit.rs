@@ -35,10 +35,11 @@ impl Verdict {
     /// The gravest of what happened. Strictly, what was lost on its way to the output is trouble.
     #[must_use]
     pub fn of(tally: &Tally, is_strict: bool) -> Self {
-        let is_lost_here = is_strict && tally.dropped + tally.truncated > 0;
-        if tally.undecodable + tally.unsent + tally.unreachable > 0 || is_lost_here {
+        let Tally { sent, received, .. } = tally;
+        let is_lost_here = is_strict && received.dropped + received.truncated > 0;
+        if received.undecodable + tally.unsent + sent.unreachable > 0 || is_lost_here {
             Self::Trouble
-        } else if tally.refused > 0 {
+        } else if sent.refused > 0 {
             Self::Refused
         } else if tally.silent > 0 {
             Self::Silence
@@ -164,6 +165,7 @@ impl fmt::Display for Chain<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tally::{Received, Sent};
     use anyhow::Context;
 
     #[test]
@@ -176,8 +178,9 @@ mod tests {
     #[test]
     fn trouble_outweighs_refusal_and_refusal_outweighs_silence() {
         let silent = Tally { silent: 1, ..Tally::default() };
-        let refused = Tally { refused: 1, ..silent };
-        let undecodable = Tally { undecodable: 1, ..refused };
+        let refused = Tally { sent: Sent { refused: 1, ..Sent::default() }, ..silent };
+        let undecodable = Received { undecodable: 1, ..Received::default() };
+        let undecodable = Tally { received: undecodable, ..refused };
         assert_eq!(
             [Tally::default(), silent, refused, undecodable].map(|tally| Verdict::of(&tally, false)),
             [Verdict::Done, Verdict::Silence, Verdict::Refused, Verdict::Trouble]
@@ -186,9 +189,10 @@ mod tests {
 
     #[test]
     fn what_the_kernel_drops_or_we_cut_is_trouble_only_to_the_strict() {
-        let dropped = Tally { dropped: 1, ..Tally::default() };
-        let cut = Tally { truncated: 1, ..Tally::default() };
-        for lost in [dropped, cut] {
+        let dropped = Received { dropped: 1, ..Received::default() };
+        let cut = Received { truncated: 1, ..Received::default() };
+        for received in [dropped, cut] {
+            let lost = Tally { received, ..Tally::default() };
             assert_eq!(
                 [false, true].map(|strict| Verdict::of(&lost, strict)),
                 [Verdict::Done, Verdict::Trouble]

@@ -24,7 +24,7 @@ pub use portable::{Receiver, Sender};
 
 use crate::batch::{Batch, LARGEST_V4};
 use crate::socket::explain_send;
-use crate::tally::Tally;
+use crate::tally::Received;
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
@@ -99,7 +99,7 @@ impl<'s> Drops<'s> {
 
     /// Counts the new ones, where the system tells of them.
     #[cfg(target_os = "linux")]
-    fn count(&mut self, tally: &mut Tally) {
+    fn count(&mut self, tally: &mut Received) {
         if let Ok(now) = linux::drops(self.socket) {
             tally.dropped += u64::from(now.wrapping_sub(self.seen));
             self.seen = now;
@@ -108,7 +108,7 @@ impl<'s> Drops<'s> {
 
     #[cfg(not(target_os = "linux"))]
     #[expect(clippy::unused_self, reason = "nobody tells there")]
-    fn count(&mut self, _: &mut Tally) {}
+    fn count(&mut self, _: &mut Received) {}
 }
 
 #[cfg(test)]
@@ -134,7 +134,7 @@ mod tests {
             }
             let mut receiver = Receiver::new(&socket, None);
             receiver.admit(Access::new(Vec::new(), vec![network("127.0.0.1").unwrap()]));
-            let (mut batch, mut tally) = (Batch::new(), Tally::default());
+            let (mut batch, mut tally) = (Batch::new(), Received::default());
             for denied in [DENIED_AT_ONCE, DENIED_AT_ONCE + 1] {
                 receiver.receive(&mut batch, most, &mut tally).unwrap();
                 assert_eq!((tally.denied, batch.len()), (denied, 0), "{most}");
@@ -151,9 +151,9 @@ mod tests {
             batch.address(Envelope::of(peer.local_addr().unwrap()));
             batch.push(payload);
         }
-        let mut tally = Tally::default();
+        let mut tally = crate::tally::Sent::default();
         let sent = Sender::new(&socket, &signals).unwrap().send(&batch, 0..4, &mut tally);
-        assert_eq!((sent.unwrap(), tally.sent, tally.sent_bytes), (4, 4, 4));
+        assert_eq!((sent.unwrap(), tally.datagrams, tally.bytes), (4, 4, 4));
         for (peer, expected) in [(&one, b"a"), (&one, b"b"), (&two, b"c"), (&one, b"d")] {
             let mut payload = [0; 2];
             assert_eq!(peer.recv(&mut payload).unwrap(), 1);

@@ -9,14 +9,51 @@ use nix::errno::Errno;
 /// What became of the datagrams of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Handed to the network.
-    pub sent: u64,
+    /// What went out.
+    pub sent: Sent,
+    /// What came in.
+    pub received: Received,
+    /// What was asked.
+    pub requests: Requests,
+    /// What was read and is no datagram, and was passed over because that was asked for.
+    pub skipped: u64,
+    /// Lines that could not be understood or sent, and were passed over.
+    pub unsent: u64,
+    /// How often nothing, or too little, came in time.
+    pub silent: u64,
+}
+
+/// What became of the datagrams that were handed to the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// How many those were.
+    pub datagrams: u64,
     /// How many bytes of payload those had.
-    pub sent_bytes: u64,
-    /// Arrived here.
-    pub received: u64,
+    pub bytes: u64,
+    /// Known to have been refused by the destination's host. There may be more: hosts limit how
+    /// many refusals they tell (RFC 1812, section 4.3.2.8), and two may look like one.
+    pub refused: u64,
+    /// Known to have been turned away on their way, by a router or a firewall.
+    pub unreachable: u64,
+    /// Likewise refused, but it was not the end of a request: it was asked again, or answered all the same.
+    pub refused_first: u64,
+    /// Likewise turned away.
+    pub unreachable_first: u64,
+    /// What was said of the last that was turned away.
+    pub obstacle: Option<Errno>,
+    /// For whom the first was that is known to have come back, where the system tells.
+    pub back_from: Option<SocketAddr>,
+    /// Some came back that were for others.
+    pub back_from_others: bool,
+}
+
+/// What became of the datagrams that arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// How many were received here.
+    pub datagrams: u64,
     /// How many bytes of payload those had, before any was cut.
-    pub received_bytes: u64,
+    pub bytes: u64,
     /// Arrived from somebody who is not heard, and were left out before anything else.
     pub denied: u64,
     /// Arrived longer than they may be here, and were cut.
@@ -25,60 +62,72 @@ pub struct Tally {
     pub dropped: u64,
     /// Several of those may be counted as one: what was sent as the segments of one call.
     pub drops_in_bundles: bool,
-    /// Known to have been refused by the destination's host. There may be more: hosts limit how
-    /// many refusals they tell (RFC 1812, section 4.3.2.8), and two may look like one.
-    pub refused: u64,
-    /// Known to have been turned away on their way, by a router or a firewall.
-    pub unreachable: u64,
-    /// Likewise, but it was not the end of a request: it was asked again, or answered all the same.
-    pub refused_first: u64,
-    /// Likewise.
-    pub unreachable_first: u64,
-    /// What was said of the last that was turned away.
-    pub obstacle: Option<Errno>,
-    /// For whom the first was that is known to have come back, where the system tells.
-    pub back_from: Option<SocketAddr>,
-    /// Some came back that were for others.
-    pub back_from_others: bool,
-    /// Lines that could not be understood or sent, and were passed over.
-    pub unsent: u64,
-    /// What was read and is no datagram, and was passed over because that was asked for.
-    pub skipped: u64,
-    /// Requests that were asked, each once or more.
+    /// Could not be read in the charset, and were left out.
+    pub undecodable: u64,
+}
+
+/// What became of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Those that were asked, each once or more.
     pub asked: u64,
     /// Those of them that were answered.
     pub answered: u64,
     /// Those of them that were not, for whatever reason.
     pub lost: u64,
-    /// Requests that nobody answered in time.
-    pub silent: u64,
-    /// Came from somebody who was not asked, and were left out.
+    /// Datagrams of somebody who was not asked, which were left out.
     pub strange: u64,
     /// Replies that came late or more than once, and were left out.
     pub late: u64,
-    /// Could not be read in the charset, and were left out.
-    pub undecodable: u64,
 }
 
 impl Tally {
+    /// What was sent, and what is known of its fate, in numbers.
+    #[must_use]
+    pub fn sending(&self) -> String {
+        let Sent { datagrams, bytes, .. } = self.sent;
+        let refused = self.sent.refused + self.sent.refused_first;
+        let unreachable = self.sent.unreachable + self.sent.unreachable_first;
+        format!(
+            "sent {datagrams} ({bytes} bytes), refused {refused}, out of reach {unreachable}, skipped {}",
+            self.skipped
+        )
+    }
+
+    /// What was received, and what was lost of it here, in numbers.
+    #[must_use]
+    pub fn receiving(&self) -> String {
+        let Received { datagrams, bytes, denied, truncated, undecodable, .. } = self.received;
+        let dropped = self.received.dropped_in_words();
+        format!(
+            "received {datagrams} ({bytes} bytes), dropped by the kernel {dropped}, \
+             truncated {truncated}, undecodable {undecodable}, denied {denied}"
+        )
+    }
+
+    /// What became of all, in numbers.
+    #[must_use]
+    pub fn all(&self) -> String {
+        format!("{}; {}", self.sending(), self.receiving())
+    }
+
+    /// What became of requests and their replies, in numbers.
+    #[must_use]
+    pub fn asking(&self) -> String {
+        let Requests { asked, answered, lost, late, strange } = self.requests;
+        format!(
+            "asked {asked}, answered {answered}, lost {lost} ({:.1} %); {}, late {late}, from others {strange}",
+            percent(lost, asked),
+            self.all()
+        )
+    }
+}
+
+impl Sent {
     /// Counts `datagrams` of so many `bytes` in all as handed to the network.
-    pub fn count_sent(&mut self, datagrams: usize, bytes: usize) {
-        self.sent += datagrams as u64;
-        self.sent_bytes += bytes as u64;
-    }
-
-    /// Counts a datagram of `size` bytes that has arrived, and of which so many are `kept`.
-    pub fn count_received(&mut self, size: usize, kept: usize) {
-        self.received += 1;
-        self.received_bytes += size as u64;
-        self.truncated += u64::from(kept < size);
-    }
-
-    /// A datagram of `size` bytes, of which so many were `kept`, does not count as received after all.
-    pub fn leave_out(&mut self, size: usize, kept: usize) {
-        self.received -= 1;
-        self.received_bytes -= size as u64;
-        self.truncated -= u64::from(kept < size);
+    pub fn count(&mut self, datagrams: usize, bytes: usize) {
+        self.datagrams += datagrams as u64;
+        self.bytes += bytes as u64;
     }
 
     /// Counts a datagram that came back with an ICMP error.
@@ -116,43 +165,45 @@ impl Tally {
         }
     }
 
-    /// What was sent, and what is known of its fate, in numbers.
-    #[must_use]
-    pub fn sending(&self) -> String {
-        let Self { sent, sent_bytes, skipped, .. } = self;
-        let (refused, unreachable) =
-            (self.refused + self.refused_first, self.unreachable + self.unreachable_first);
-        format!(
-            "sent {sent} ({sent_bytes} bytes), refused {refused}, out of reach {unreachable}, skipped {skipped}"
-        )
+    /// What is known to have come back from `peer`, if anything: a sentence for each way.
+    pub fn losses(&self, peer: &dyn fmt::Display) -> impl Iterator<Item = String> + use<> {
+        let refused = (self.refused > 0)
+            .then(|| format!("{peer} refused {}: nobody listens on that port", self.share(self.refused)));
+        let unreachable = (self.unreachable > 0).then(|| {
+            format!("{peer} is out of reach: {} came back{}", self.share(self.unreachable), self.reason())
+        });
+        refused.into_iter().chain(unreachable)
     }
 
-    /// What was received, and what was lost of it here, in numbers.
-    #[must_use]
-    pub fn receiving(&self) -> String {
-        let Self { received, received_bytes, denied, truncated, undecodable, .. } = self;
-        let dropped = self.dropped_in_words();
-        format!(
-            "received {received} ({received_bytes} bytes), dropped by the kernel {dropped}, \
-             truncated {truncated}, undecodable {undecodable}, denied {denied}"
-        )
+    /// What the last obstacle is called, behind what it did.
+    fn reason(&self) -> String {
+        self.obstacle.map_or_else(String::new, |error| format!(" ({})", plain(&error.into())))
     }
 
-    /// What became of all, in numbers.
-    #[must_use]
-    pub fn all(&self) -> String {
-        format!("{}; {}", self.sending(), self.receiving())
+    /// `part` of what was sent, in words.
+    fn share(&self, part: u64) -> String {
+        match self.datagrams {
+            1 => "the datagram".to_owned(),
+            2 if part >= 2 => "both datagrams".to_owned(),
+            sent if part >= sent => format!("all {sent} datagrams"),
+            sent => format!("at least {part} of {sent} datagrams"),
+        }
+    }
+}
+
+impl Received {
+    /// Counts a datagram of `size` bytes that has arrived, and of which so many are `kept`.
+    pub fn count(&mut self, size: usize, kept: usize) {
+        self.datagrams += 1;
+        self.bytes += size as u64;
+        self.truncated += u64::from(kept < size);
     }
 
-    /// What became of requests and their replies, in numbers.
-    #[must_use]
-    pub fn asking(&self) -> String {
-        let Self { asked, answered, lost, late, strange, .. } = self;
-        format!(
-            "asked {asked}, answered {answered}, lost {lost} ({:.1} %); {}, late {late}, from others {strange}",
-            percent(*lost, *asked),
-            self.all()
-        )
+    /// A datagram of `size` bytes, of which so many were `kept`, does not count as received after all.
+    pub fn leave_out(&mut self, size: usize, kept: usize) {
+        self.datagrams -= 1;
+        self.bytes -= size as u64;
+        self.truncated -= u64::from(kept < size);
     }
 
     /// The kernel counts what came as the segments of one call as one.
@@ -185,31 +236,6 @@ impl Tally {
             0 => None,
             1 => Some("a datagram was denied (--allow, --deny)".to_owned()),
             denied => Some(format!("{denied} datagrams were denied (--allow, --deny)")),
-        }
-    }
-
-    /// What is known to have come back from `peer`, if anything: a sentence for each way.
-    pub fn losses(&self, peer: &dyn fmt::Display) -> impl Iterator<Item = String> + use<> {
-        let refused = (self.refused > 0)
-            .then(|| format!("{peer} refused {}: nobody listens on that port", self.share(self.refused)));
-        let unreachable = (self.unreachable > 0).then(|| {
-            format!("{peer} is out of reach: {} came back{}", self.share(self.unreachable), self.reason())
-        });
-        refused.into_iter().chain(unreachable)
-    }
-
-    /// What the last obstacle is called, behind what it did.
-    fn reason(&self) -> String {
-        self.obstacle.map_or_else(String::new, |error| format!(" ({})", plain(&error.into())))
-    }
-
-    /// `part` of what was sent, in words.
-    fn share(&self, part: u64) -> String {
-        match self.sent {
-            1 => "the datagram".to_owned(),
-            2 if part >= 2 => "both datagrams".to_owned(),
-            sent if part >= sent => format!("all {sent} datagrams"),
-            sent => format!("at least {part} of {sent} datagrams"),
         }
     }
 }
@@ -252,13 +278,13 @@ pub fn plain(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    fn losses(tally: Tally) -> Vec<String> {
-        tally.losses(&"host:9").collect()
+    fn losses(sent: Sent) -> Vec<String> {
+        sent.losses(&"host:9").collect()
     }
 
     #[test]
     fn what_was_refused_is_told_in_numbers() {
-        let refused = |sent, refused| losses(Tally { sent, refused, ..Tally::default() });
+        let refused = |datagrams, refused| losses(Sent { datagrams, refused, ..Sent::default() });
         assert_eq!(refused(3, 0), [""; 0]);
         assert_eq!(refused(1, 1), ["host:9 refused the datagram: nobody listens on that port"]);
         assert_eq!(refused(2, 2), ["host:9 refused both datagrams: nobody listens on that port"]);
@@ -268,12 +294,12 @@ mod tests {
 
     #[test]
     fn what_came_back_is_a_refusal_or_was_out_of_reach() {
-        let mut tally = Tally { sent: 3, ..Tally::default() };
-        tally.came_back(&ErrorKind::ConnectionRefused.into());
-        tally.came_back(&Errno::EHOSTUNREACH.into());
-        assert_eq!((tally.refused, tally.unreachable), (1, 1));
+        let mut sent = Sent { datagrams: 3, ..Sent::default() };
+        sent.came_back(&ErrorKind::ConnectionRefused.into());
+        sent.came_back(&Errno::EHOSTUNREACH.into());
+        assert_eq!((sent.refused, sent.unreachable), (1, 1));
         assert_eq!(
-            losses(tally)[1],
+            losses(sent)[1],
             "host:9 is out of reach: at least 1 of 3 datagrams came back (no route to host)"
         );
     }

@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 use udp_tools::batch::Batch;
 use udp_tools::net::{Sender, portable};
 use udp_tools::signals::Signals;
-use udp_tools::tally::Tally;
+use udp_tools::tally::Sent;
 
 mod echo;
 
@@ -86,11 +86,11 @@ fn main() {
     bench.send("lines of 20 to 120 random bytes", &bench.random_lines(), &["python3"]);
     bench.receive("one a call", |batch, socket| {
         let mut sender = portable::Sender::new(socket, &signals).unwrap();
-        sender.send(batch, 0..batch.len(), &mut Tally::default()).unwrap();
+        sender.send(batch, 0..batch.len(), &mut Sent::default()).unwrap();
     });
     bench.receive("as segments", |batch, socket| {
         let mut sender = Sender::new(socket, &signals).unwrap();
-        sender.send(batch, 0..batch.len(), &mut Tally::default()).unwrap();
+        sender.send(batch, 0..batch.len(), &mut Sent::default()).unwrap();
     });
     bench.pipeline();
     bench.formats();

@@ -25,7 +25,7 @@ use udp_tools::print::Printer;
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
 use udp_tools::stdio::{self, Output};
-use udp_tools::tally::{Tally, came_back};
+use udp_tools::tally::{Sent, Tally, came_back};
 use udp_tools::wait::{Patience, Ready, Sources, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
@@ -180,12 +180,12 @@ impl<'c> Chat<'c> {
             if patience.is_over() || ready == Ready::default() {
                 return self.hear_the_rest();
             }
-            let before = self.tally.received;
+            let before = self.tally.received.datagrams;
             if ready.socket {
                 self.hear()?;
             }
             // Who is denied does not keep the chat from ending.
-            if ready.input || self.tally.received > before {
+            if ready.input || self.tally.received.datagrams > before {
                 patience.renew();
             }
             if ready.input
@@ -205,13 +205,13 @@ impl<'c> Chat<'c> {
     }
 
     fn is_enough(&self) -> bool {
-        self.args.bounds.count.is_some_and(|count| self.tally.received >= count)
+        self.args.bounds.count.is_some_and(|count| self.tally.received.datagrams >= count)
     }
 
     /// Prints what has arrived, and tells what came back.
     fn hear(&mut self) -> Result<()> {
-        let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received);
-        match self.receiver.receive(&mut self.batch, most, &mut self.tally) {
+        let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received.datagrams);
+        match self.receiver.receive(&mut self.batch, most, &mut self.tally.received) {
             // Of a datagram that went out: the error queue, below, says whose. It ends nothing.
             Err(error) if is_icmp(&error) => {}
             received => received.context("cannot receive")?,
@@ -221,12 +221,12 @@ impl<'c> Chat<'c> {
         {
             self.args.voice().note(&format!("talking to {peer}"));
         }
-        let text = self.printer.text(&mut self.batch, |left_out| self.tally.undecodable += left_out);
+        let text = self.printer.text(&mut self.batch, |left_out| self.tally.received.undecodable += left_out);
         self.output.put(text)?;
         self.batch.clear();
         if let Some(icmp) = &mut self.icmp {
             while let Some((peer, error)) = icmp.take().context("cannot ask what came back")? {
-                self.tally.came_back(&error);
+                self.tally.sent.came_back(&error);
                 self.args.voice().note(&came_back(&peer, "a datagram", &error));
             }
         }
@@ -325,7 +325,7 @@ impl<'c> Chat<'c> {
     /// Sends to one peer. Where that fails, the others are still sent to.
     fn send(&mut self, datagram: Datagram<'_>, ordinal: u64) {
         // What comes back is counted where the error queue says whose it is.
-        let mut uncounted = Tally::default();
+        let mut uncounted = Sent::default();
         let sent = loop {
             match self.sender.send_one(datagram, &mut uncounted) {
                 Ok(true) => break Ok(()),
@@ -334,8 +334,8 @@ impl<'c> Chat<'c> {
                 Err(unsent) => break Err(unsent.why.cause()),
             }
         };
-        self.tally.sent += uncounted.sent;
-        self.tally.sent_bytes += uncounted.sent_bytes;
+        self.tally.sent.datagrams += uncounted.datagrams;
+        self.tally.sent.bytes += uncounted.bytes;
         if let (Err(why), Some(peer)) = (sent, datagram.envelope.peer) {
             self.complain(&why.context(format!("cannot send line {ordinal} to {peer}")));
         }
@@ -343,19 +343,19 @@ impl<'c> Chat<'c> {
 
     fn report_if_asked(&mut self) {
         if self.signals.report_asked() {
-            self.receiver.count_drops(&mut self.tally);
+            self.receiver.count_drops(&mut self.tally.received);
             self.args.voice().say(&self.tally.all());
         }
     }
 
     /// Says what is to be said at the end.
     fn conclude(&mut self) {
-        self.receiver.count_drops(&mut self.tally);
+        self.receiver.count_drops(&mut self.tally.received);
         self.args.report.conclude(TOOL, &self.tally, &Tally::all);
     }
 
     fn verdict(&self) -> Verdict {
-        let too_few = self.args.bounds.count.is_some_and(|count| self.tally.received < count);
+        let too_few = self.args.bounds.count.is_some_and(|count| self.tally.received.datagrams < count);
         Verdict::of(&Tally { silent: u64::from(too_few), ..self.tally }, self.args.receiving.strict)
     }
 }

@@ -341,16 +341,17 @@ impl<'l> Listener<'l> {
     }
 
     fn is_enough(&self) -> bool {
-        self.judge.is_settled() || self.args.bounds.count.is_some_and(|count| self.tally.received >= count)
+        self.judge.is_settled()
+            || self.args.bounds.count.is_some_and(|count| self.tally.received.datagrams >= count)
     }
 
     /// Prints what has arrived, and answers it. Says whether anything had.
     fn take(&mut self) -> Result<bool> {
-        let before = self.tally.received;
+        let before = self.tally.received.datagrams;
         let most = self.args.bounds.count.map_or(u64::MAX, |count| count - before);
         let mut batch = self.queue.batch();
         let first = batch.len();
-        let received = self.receiver.receive(&mut batch, most, &mut self.tally);
+        let received = self.receiver.receive(&mut batch, most, &mut self.tally.received);
         self.judge(&mut batch, first);
         let answered = self.answer(&batch, first);
         let has_room = !is_full(&batch);
@@ -361,7 +362,7 @@ impl<'l> Listener<'l> {
             Err(error) if self.answers.are_wanted() && is_icmp(&error) => {}
             other => other.context("cannot receive")?,
         }
-        let received = self.tally.received - before;
+        let received = self.tally.received.datagrams - before;
         if received >= SEVERAL && has_room {
             nap(NAP, self.signals)?;
         }
@@ -373,7 +374,7 @@ impl<'l> Listener<'l> {
     fn judge(&mut self, batch: &mut Batch, first: usize) {
         let Some(place) = self.judge.judge(batch, first..batch.len()) else { return };
         for late in batch.part(place + 1..batch.len()) {
-            self.tally.leave_out(late.size, late.payload.len());
+            self.tally.received.leave_out(late.size, late.payload.len());
         }
         batch.truncate(place + 1);
     }
@@ -390,7 +391,7 @@ impl<'l> Listener<'l> {
         let until = Instant::now() + time;
         // No more than the kernel holds had arrived by now, where each datagram takes more than its bytes:
         // that much goes beyond what may wait.
-        let taken = |tally: &Tally| tally.received_bytes + tally.received * LEAST_ROOM;
+        let taken = |tally: &Tally| tally.received.bytes + tally.received.datagrams * LEAST_ROOM;
         let most = taken(&self.tally) + socket::room_in(self.socket)? as u64;
         while !self.is_enough() && taken(&self.tally) < most && Instant::now() < until {
             let before = (self.tally, self.answers.fate().copied());
@@ -411,8 +412,8 @@ impl<'l> Listener<'l> {
 
     /// Counts what others have counted.
     fn count(&mut self) {
-        self.receiver.count_drops(&mut self.tally);
-        self.tally.undecodable = self.queue.undecodable();
+        self.receiver.count_drops(&mut self.tally.received);
+        self.tally.received.undecodable = self.queue.undecodable();
     }
 
     fn numbers(&self, tally: &Tally) -> String {
@@ -440,7 +441,7 @@ impl<'l> Listener<'l> {
     }
 
     fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
-        let (args, voice, received) = (self.args, self.args.voice(), self.tally.received);
+        let (args, voice, received) = (self.args, self.args.voice(), self.tally.received.datagrams);
         if let Some(rejected) = self.judge.rejected(received) {
             voice.note(&rejected);
             return Verdict::Trouble;

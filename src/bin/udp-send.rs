@@ -198,7 +198,7 @@ impl<'o> Outbox<'o> {
     fn send_all(&mut self, input: &mut Input) -> Result<()> {
         for _ in 1..self.args.repeat {
             self.send_once(input)?;
-            if self.tally.sent == 0 {
+            if self.tally.sent.datagrams == 0 {
                 return Ok(());
             }
             input.rewind()?;
@@ -233,13 +233,13 @@ impl<'o> Outbox<'o> {
         let mut next = 0;
         while next < batch.len() {
             let burst = self.wait_for_turn(batch, next, input)?;
-            let before = self.tally.sent;
-            let mut done = match self.sender.send(batch, next..next + burst, &mut self.tally) {
+            let before = self.tally.sent.datagrams;
+            let mut done = match self.sender.send(batch, next..next + burst, &mut self.tally.sent) {
                 Ok(sent) => sent,
                 Err(Unsent { ordinal, why: why @ Why::TooLong { .. } }) if self.args.reading.skip_bad => {
                     self.skip(&why.cause(), input, ordinal);
                     // It, and what has gone before it.
-                    1 + usize::try_from(self.tally.sent - before)?
+                    1 + usize::try_from(self.tally.sent.datagrams - before)?
                 }
                 Err(unsent) => return Err(self.cannot_send(unsent.why.cause(), input, unsent.ordinal)),
             };
@@ -247,7 +247,9 @@ impl<'o> Outbox<'o> {
             match &mut self.schedule {
                 Schedule::Rate(pace) => pace.note(done),
                 // What is skipped takes no time. The clock is read anew: there may have been a wait for room.
-                Schedule::Interval(interval) if self.tally.sent > before => interval.note(Instant::now()),
+                Schedule::Interval(interval) if self.tally.sent.datagrams > before => {
+                    interval.note(Instant::now());
+                }
                 _ => {}
             }
             if done < burst {
@@ -255,7 +257,7 @@ impl<'o> Outbox<'o> {
             }
             next += done;
             self.done = filled.start + (filled.end - filled.start) * next as u64 / batch.len() as u64;
-            self.progress.note(self.done, self.tally.sent);
+            self.progress.note(self.done, self.tally.sent.datagrams);
         }
         Ok(())
     }
@@ -331,7 +333,7 @@ impl<'o> Outbox<'o> {
         let (socket_error, signals) = (Some(self.socket.as_fd()), Some(self.signals));
         let until = [until, self.progress.next()].into_iter().flatten().min();
         let ready = wait(Sources { input, socket_error, signals, ..Sources::default() }, until)?;
-        self.progress.note(self.done, self.tally.sent);
+        self.progress.note(self.done, self.tally.sent.datagrams);
         if ready.socket_error {
             self.collect()?;
         }
@@ -351,7 +353,7 @@ impl<'o> Outbox<'o> {
     fn linger(&mut self) -> Result<()> {
         let Some(time) = self.args.linger else { return Ok(()) };
         let patience = Patience::new(Some(time), None);
-        while self.came_back() < self.tally.sent && !patience.is_over() {
+        while self.came_back() < self.tally.sent.datagrams && !patience.is_over() {
             self.wait(None, patience.until())?;
         }
         Ok(())
@@ -377,12 +379,12 @@ impl<'o> Outbox<'o> {
 
     /// Counts what has come back.
     fn collect(&mut self) -> Result<()> {
-        self.sender.collect(&mut self.tally).context("cannot ask a socket for its errors")
+        self.sender.collect(&mut self.tally.sent).context("cannot ask a socket for its errors")
     }
 
     /// How many are known to have come back.
     fn came_back(&self) -> u64 {
-        self.tally.refused + self.tally.unreachable
+        self.tally.sent.refused + self.tally.sent.unreachable
     }
 
     /// While there is more to come, one sentence will do.
@@ -396,9 +398,9 @@ impl<'o> Outbox<'o> {
         let lost = self.came_back();
         if self.said < lost && self.args.report.is_chatty() {
             let peer =
-                self.args.only_dest().map_or_else(|| self.tally.whose_came_back(), ToString::to_string);
+                self.args.only_dest().map_or_else(|| self.tally.sent.whose_came_back(), ToString::to_string);
             let in_all = if self.said > 0 { "in all, " } else { "" };
-            self.tally.losses(&peer).for_each(|loss| self.say(&format!("{in_all}{loss}")));
+            self.tally.sent.losses(&peer).for_each(|loss| self.say(&format!("{in_all}{loss}")));
         }
         self.said = lost;
     }

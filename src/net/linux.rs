@@ -36,7 +36,7 @@ use crate::access::Access;
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::endpoint::canonical;
 use crate::signals::Signals;
-use crate::tally::Tally;
+use crate::tally::{Received, Sent};
 
 /// One call sends so many bytes at most, so that a tool looks up now and then.
 const SENT_AT_ONCE: usize = 256 * 1024;
@@ -133,14 +133,14 @@ impl<'s> Sender<'s> {
     }
 
     /// Sends one datagram. Says whether it went out: if not, a signal has come.
-    pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<bool, Unsent> {
+    pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Sent) -> Result<bool, Unsent> {
         self.one_by_one.send_one(datagram, tally)
     }
 
     /// Sends the datagrams of `batch` at `places` in order, and counts them and the earlier ones that
     /// turn out to have come back. Stops at the first that cannot be sent, and where a signal has come
     /// in a wait for room, or that has been too long. Says how many went out.
-    pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Tally) -> Result<usize, Unsent> {
+    pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Sent) -> Result<usize, Unsent> {
         let mut next = places.start;
         self.one_by_one.begin().map_err(|error| unsent(batch, next, error))?;
         while next < places.end {
@@ -163,7 +163,7 @@ impl<'s> Sender<'s> {
     }
 
     /// Counts what is known by now to have come back.
-    pub fn collect(&mut self, tally: &mut Tally) -> io::Result<()> {
+    pub fn collect(&mut self, tally: &mut Sent) -> io::Result<()> {
         self.one_by_one.collect(tally)
     }
 
@@ -222,14 +222,14 @@ impl<'s> Sender<'s> {
 
     /// Sends the groups, which begin with the datagram of `batch` at `next`, and counts them, until the
     /// kernel says no to one. Says whether there is room: if not, a signal has come in a wait for it.
-    fn send_planned(&mut self, batch: &Batch, next: &mut usize, tally: &mut Tally) -> io::Result<bool> {
+    fn send_planned(&mut self, batch: &Batch, next: &mut usize, tally: &mut Sent) -> io::Result<bool> {
         self.lay_out();
         let (mut done, mut tried) = (0, None);
         while done < self.groups.len() {
             match self.send_messages(batch, done) {
                 Ok(sent) => {
                     for group in &self.groups[done..done + sent] {
-                        tally.count_sent(group.len, group.bytes);
+                        tally.count(group.len, group.bytes);
                         *next += group.len;
                     }
                     done += sent;
@@ -407,7 +407,7 @@ impl<'s> Receiver<'s> {
     ///
     /// On a socket that knows of datagrams that came back, each is an error, told once: a refusal is
     /// one of the kind `ConnectionRefused`. What has arrived before it is in the batch.
-    pub fn receive(&mut self, batch: &mut Batch, most: u64, tally: &mut Tally) -> io::Result<()> {
+    pub fn receive(&mut self, batch: &mut Batch, most: u64, tally: &mut Received) -> io::Result<()> {
         if most == 1 && self.ring.is_none() {
             return self.one_by_one.receive(batch, 1, tally);
         }
@@ -416,11 +416,11 @@ impl<'s> Receiver<'s> {
             tally.drops_in_bundles = setsockopt(self.socket, sockopt::UdpGroSegment, &true).is_ok();
         }
         let ring = self.ring.get_or_insert_with(Ring::new);
-        batch.number_after(tally.received);
-        let enough = tally.received.saturating_add(most);
+        batch.number_after(tally.datagrams);
+        let enough = tally.datagrams.saturating_add(most);
         let patience = tally.denied + DENIED_AT_ONCE;
-        while tally.received < enough && tally.denied < patience && !is_full(batch) {
-            let wanted = usize::try_from(enough - tally.received).unwrap_or(SLOTS).min(SLOTS);
+        while tally.datagrams < enough && tally.denied < patience && !is_full(batch) {
+            let wanted = usize::try_from(enough - tally.datagrams).unwrap_or(SLOTS).min(SLOTS);
             let received = match ring.receive(self.socket, wanted) {
                 Ok(received) => received,
                 Err(Errno::EINTR) => continue,
@@ -434,7 +434,7 @@ impl<'s> Receiver<'s> {
                     continue;
                 }
                 bundle.unpack(batch, self.max_size, enough, tally);
-                if tally.received == enough {
+                if tally.datagrams == enough {
                     break;
                 }
             }
@@ -449,7 +449,7 @@ impl<'s> Receiver<'s> {
     }
 
     /// Counts what the kernel has dropped by now.
-    pub fn count_drops(&mut self, tally: &mut Tally) {
+    pub fn count_drops(&mut self, tally: &mut Received) {
         self.one_by_one.count_drops(tally);
     }
 }
@@ -578,7 +578,7 @@ impl Bundle<'_> {
     }
 
     /// Appends the datagrams to `batch`, each cut at `max_size`, until `enough` have been received.
-    fn unpack(&self, batch: &mut Batch, max_size: usize, enough: u64, tally: &mut Tally) {
+    fn unpack(&self, batch: &mut Batch, max_size: usize, enough: u64, tally: &mut Received) {
         batch.spare(self.bytes.len())[..self.bytes.len()].copy_from_slice(self.bytes);
         batch.address(self.envelope);
         let mut rest = self.bytes.len();
@@ -586,9 +586,9 @@ impl Bundle<'_> {
             let size = rest.min(self.size);
             let kept = size.min(max_size);
             batch.take_cut(size, kept);
-            tally.count_received(size, kept);
+            tally.count(size, kept);
             rest -= size;
-            if rest == 0 || tally.received == enough {
+            if rest == 0 || tally.datagrams == enough {
                 break;
             }
         }

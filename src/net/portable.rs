@@ -14,7 +14,7 @@ use crate::access::Access;
 use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{canonical, mapped};
 use crate::signals::Signals;
-use crate::tally::Tally;
+use crate::tally::{Received, Sent};
 use crate::wait::{nap, wait_to_write};
 
 /// How long to wait for a device that has no room for a datagram: it does not say when it has.
@@ -74,7 +74,7 @@ impl<'s> Sender<'s> {
     /// Sends the datagrams of `batch` at `places` in order, and counts them and the earlier ones that
     /// turn out to have come back. Stops at the first that cannot be sent, and where a signal has come
     /// in a wait for room, or that has been too long. Says how many went out.
-    pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Tally) -> Result<usize, Unsent> {
+    pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Sent) -> Result<usize, Unsent> {
         self.begin().map_err(|error| unsent(batch, places.start, error))?;
         let mut sent = 0;
         for datagram in batch.part(places) {
@@ -87,7 +87,7 @@ impl<'s> Sender<'s> {
     }
 
     /// Sends one datagram. Says whether it went out: if not, a signal has come.
-    pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> Result<bool, Unsent> {
+    pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Sent) -> Result<bool, Unsent> {
         let why_not = |why| Unsent { ordinal: datagram.ordinal, why };
         let largest = self.largest(datagram.envelope.peer);
         if datagram.payload.len() > largest {
@@ -95,7 +95,7 @@ impl<'s> Sender<'s> {
         }
         let is_sent = self.hand_over(datagram, tally).map_err(|error| why_not(Why::Os(error)))?;
         if is_sent {
-            tally.count_sent(1, datagram.payload.len());
+            tally.count(1, datagram.payload.len());
         }
         Ok(is_sent)
     }
@@ -127,7 +127,7 @@ impl<'s> Sender<'s> {
     }
 
     /// Counts what is known by now to have come back.
-    pub fn collect(&mut self, tally: &mut Tally) -> io::Result<()> {
+    pub fn collect(&mut self, tally: &mut Sent) -> io::Result<()> {
         match &mut self.came_back {
             Some(came_back) => {
                 while let Some((peer, error)) = came_back.take()? {
@@ -143,7 +143,7 @@ impl<'s> Sender<'s> {
         Ok(())
     }
 
-    fn hand_over(&mut self, datagram: Datagram<'_>, tally: &mut Tally) -> io::Result<bool> {
+    fn hand_over(&mut self, datagram: Datagram<'_>, tally: &mut Sent) -> io::Result<bool> {
         let mut earlier: Vec<io::Error> = Vec::new();
         let mut in_a_row = 0;
         let mut full_since = None;
@@ -199,7 +199,7 @@ impl<'s> Sender<'s> {
         // What fails again and again is this datagram's own, and tells of no earlier one.
         if self.came_back.is_some() {
             if outcome.is_err() {
-                self.collect(&mut Tally::default())?;
+                self.collect(&mut Sent::default())?;
             } else if !earlier.is_empty() {
                 self.collect(tally)?;
             }
@@ -274,18 +274,18 @@ impl<'s> Receiver<'s> {
     ///
     /// On a socket that knows of datagrams that came back, each is an error, told once: a refusal is
     /// one of the kind `ConnectionRefused`. What has arrived before it is in the batch.
-    pub fn receive(&mut self, batch: &mut Batch, most: u64, tally: &mut Tally) -> io::Result<()> {
-        batch.number_after(tally.received);
-        let enough = tally.received.saturating_add(most);
+    pub fn receive(&mut self, batch: &mut Batch, most: u64, tally: &mut Received) -> io::Result<()> {
+        batch.number_after(tally.datagrams);
+        let enough = tally.datagrams.saturating_add(most);
         let patience = tally.denied + DENIED_AT_ONCE;
-        while tally.received < enough && tally.denied < patience && !is_full(batch) {
+        while tally.datagrams < enough && tally.denied < patience && !is_full(batch) {
             match self.receive_one(batch.spare(SLOT)) {
                 Ok((_, envelope)) if !self.access.admits(envelope.peer) => tally.denied += 1,
                 Ok((size, envelope)) => {
                     let kept = size.min(self.max_size);
                     batch.address(envelope);
                     batch.take_cut(size, kept);
-                    tally.count_received(size, kept);
+                    tally.count(size, kept);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
@@ -309,7 +309,7 @@ impl<'s> Receiver<'s> {
     }
 
     /// Counts what the kernel has dropped by now.
-    pub fn count_drops(&mut self, tally: &mut Tally) {
+    pub fn count_drops(&mut self, tally: &mut Received) {
         self.drops.count(tally);
     }
 }

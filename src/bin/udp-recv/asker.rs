@@ -60,7 +60,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         }
         for round in 1..=repeat {
             self.ask_each(input, &format!(" of round {round}"))?;
-            if self.inbox.tally.asked == 0 {
+            if self.inbox.tally.requests.asked == 0 {
                 break;
             }
             if round < repeat {
@@ -121,12 +121,12 @@ impl<'a, 'i> Asker<'a, 'i> {
         let mut ear = self.ports.ear(&socket, self.inbox.receiver(&socket, self.ports.has_one())?);
         let (envelope, asked) = (self.ports.envelope(), Asked::now());
         let request = Datagram { envelope: &envelope, ..request };
-        self.inbox.tally.asked += 1;
+        self.inbox.tally.requests.asked += 1;
         let (mut left, mut narrows) = (args.retry.unwrap_or(0), NARROWS);
         let mut stranger = None;
         let came = loop {
             while !sender
-                .send_one(request, &mut self.inbox.tally)
+                .send_one(request, &mut self.inbox.tally.sent)
                 .map_err(|unsent| unsent.why.cause().context(self.cannot_send(name)))?
             {
                 self.inbox.look_up()?;
@@ -143,7 +143,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 }
             }
             if let Came::Error(error) = came {
-                self.inbox.tally.came_back_first(&error);
+                self.inbox.tally.sent.came_back_first(&error);
             }
         };
         self.note(came, name, stranger);
@@ -162,7 +162,7 @@ impl<'a, 'i> Asker<'a, 'i> {
             }
             let socket = opened?;
             // What the system grants is the same for all.
-            let is_first = self.inbox.tally.asked == 0;
+            let is_first = self.inbox.tally.requests.asked == 0;
             let voice = if is_first { self.inbox.args.voice() } else { Voice::new(TOOL, true, false) };
             self.inbox.args.buffer.apply(&socket, Way::In, None, voice)?;
             return Ok(socket);
@@ -172,12 +172,12 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// Counts what a request has come to, and says it if it was not answered.
     fn note(&mut self, came: Came, name: &str, stranger: Option<SocketAddr>) {
         let (args, there, tally) = (self.inbox.args, self.there, &mut self.inbox.tally);
-        tally.answered += u64::from(matches!(came, Came::Reply));
-        tally.lost += u64::from(!matches!(came, Came::Reply));
+        tally.requests.answered += u64::from(matches!(came, Came::Reply));
+        tally.requests.lost += u64::from(!matches!(came, Came::Reply));
         match came {
             Came::Reply => {}
             Came::Error(error) => {
-                tally.came_back(&error);
+                tally.sent.came_back(&error);
                 args.voice().note(&came_back(there, name, &error));
             }
             Came::Nothing => {
@@ -251,7 +251,7 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Where there is a reply, or the verdict is known, what else comes back is only counted and said.
     fn note_another(&mut self, error: &io::Error) {
-        self.inbox.tally.came_back_first(error);
+        self.inbox.tally.sent.came_back_first(error);
         self.inbox.args.voice().note(&format!("a request came back as well ({})", plain(error)));
     }
 
@@ -273,7 +273,7 @@ impl<'a, 'i> Asker<'a, 'i> {
     fn see_off(&mut self, socket: &UdpSocket) -> Result<()> {
         let mut ear = self.ports.ear(socket, self.inbox.receiver(socket, false)?);
         self.inbox.leave_out_late(&mut ear);
-        ear.count_drops(&mut self.inbox.tally);
+        ear.count_drops(&mut self.inbox.tally.received);
         Ok(())
     }
 

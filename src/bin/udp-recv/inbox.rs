@@ -54,7 +54,7 @@ impl<'i> Inbox<'i> {
     /// Prints what has come. Says whether anything had.
     pub(super) fn print(&mut self) -> Result<bool> {
         let is_any = !self.batch.is_empty();
-        let undecodable = &mut self.tally.undecodable;
+        let undecodable = &mut self.tally.received.undecodable;
         let text = self.printer.text(&mut self.batch, |left_out| *undecodable += left_out);
         self.output.put(text)?;
         self.batch.clear();

@@ -192,14 +192,14 @@ fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     let came = loop {
         let ready = inbox.wait(None, Some(socket.as_fd()), patience.until())?;
         if ready.socket {
-            receiver.receive(&mut inbox.batch, 1, &mut inbox.tally).context("cannot receive")?;
+            receiver.receive(&mut inbox.batch, 1, &mut inbox.tally.received).context("cannot receive")?;
         }
         // What the system announced may have been damaged on the way, or be from somebody who is denied.
         if !inbox.batch.is_empty() || patience.is_over() {
             break inbox.print()?;
         }
     };
-    receiver.count_drops(&mut inbox.tally);
+    receiver.count_drops(&mut inbox.tally.received);
     if !came {
         inbox.tally.silent += 1;
         args.voice().note(&format!("no datagram came to {address} within {:?}", args.timeout));
@@ -221,7 +221,7 @@ fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint, ports: Ports) -> Result<()> 
     asked?;
     // Whoever asks nothing by mistake is not to be told that there was an answer, or that there was none.
     ensure!(
-        inbox.tally.asked + inbox.tally.skipped > 0,
+        inbox.tally.requests.asked + inbox.tally.skipped > 0,
         "nothing was asked: there is no MESSAGE, and the standard input is empty"
     );
     Ok(())
