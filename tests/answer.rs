@@ -283,7 +283,7 @@ fn nothing_that_a_handler_leaves_running_stays() {
 fn a_burst_keeps_to_the_jobs_and_to_the_memory_and_says_who_was_not_served() {
     let directory = directory("burst");
     // Each leaves a file while it runs, and says how many there are.
-    let handler = "f=$(mktemp run.XXXXXX); ls run.* | wc -l >> seen; cat; rm $f";
+    let handler = ": > run.$$; ls run.* | wc -l >> seen; cat; rm run.$$";
     let arguments =
         ["127.0.0.1:0", "-n", "10000", "--exec", handler, "--jobs", "3", "--queue", "16KiB", "--stats"];
     let mut command = Command::new(path("udp-listen"));
