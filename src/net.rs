@@ -116,6 +116,7 @@ mod tests {
     use super::*;
     use crate::batch::Envelope;
     use crate::signals::Signals;
+    use crate::tally::Sent;
 
     #[test]
     #[cfg(target_os = "linux")]
@@ -151,7 +152,7 @@ mod tests {
             batch.address(Envelope::of(peer.local_addr().unwrap()));
             batch.push(payload);
         }
-        let mut tally = crate::tally::Sent::default();
+        let mut tally = Sent::default();
         let sent = Sender::new(&socket, &signals).unwrap().send(&batch, 0..4, &mut tally);
         assert_eq!((sent.unwrap(), tally.datagrams, tally.bytes), (4, 4, 4));
         for (peer, expected) in [(&one, b"a"), (&one, b"b"), (&two, b"c"), (&one, b"d")] {
