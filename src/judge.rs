@@ -23,8 +23,8 @@ pub struct Judge {
     encoding: Encoding,
     /// What settles it.
     judgement: Option<Judgement>,
-    /// What was seen last that does not, in words.
-    last: String,
+    /// What was seen last that does not, in words, if any could be read.
+    last: Option<String>,
     text: Vec<u8>,
 }
 
@@ -41,7 +41,7 @@ impl Judge {
     /// A judge of texts in the charset of `encoding`.
     #[must_use]
     pub fn new(until: Option<Pattern>, reject: Option<Pattern>, encoding: Encoding) -> Self {
-        Self { until, reject, encoding, judgement: None, last: String::new(), text: Vec::new() }
+        Self { until, reject, encoding, judgement: None, last: None, text: Vec::new() }
     }
 
     /// Looks at the datagrams at `places` until one of them settles it. Says which place that is.
@@ -62,7 +62,7 @@ impl Judge {
         }
         if let Some(datagram) = last {
             self.read(&datagram);
-            self.last = shown(&datagram, &self.text);
+            self.last = Some(shown(&datagram, &self.text));
         }
         None
     }
@@ -88,16 +88,15 @@ impl Judge {
     #[must_use]
     pub fn missed(&self, received: u64) -> Option<String> {
         let until = self.until.as_ref().filter(|_| self.judgement.is_none())?;
-        let is_read = !self.last.is_empty();
-        Some(match received {
-            1 if is_read => {
-                format!("the one datagram that came does not match --until {until}: {}", self.last)
+        Some(match (received, &self.last) {
+            (1, Some(last)) => format!("the one datagram that came does not match --until {until}: {last}"),
+            (1, None) => {
+                format!("the one datagram that came cannot be read, let alone match --until {until}")
             }
-            1 => format!("the one datagram that came cannot be read, let alone match --until {until}"),
-            _ if is_read => {
-                format!("none of {received} datagrams matches --until {until}; the last was {}", self.last)
+            (_, Some(last)) => {
+                format!("none of {received} datagrams matches --until {until}; the last was {last}")
             }
-            _ => format!("none of {received} datagrams can be read, let alone match --until {until}"),
+            (_, None) => format!("none of {received} datagrams can be read, let alone match --until {until}"),
         })
     }
 
@@ -216,7 +215,7 @@ mod tests {
     fn what_came_last_is_said_shortly_and_safely() {
         let (_, judge) =
             judge("ok", "", &[b"first", &[b"\x1b[2J\xff", &b"long "[..].repeat(50)[..]].concat()]);
-        let last = judge.last;
+        let last = judge.last.unwrap();
         assert!(last.starts_with("'\\x1b[2J\\xfflong ") && last.ends_with("...' from 192.0.2.1:5"), "{last}");
         assert!(last.len() < 120, "{last}");
     }
