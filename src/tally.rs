@@ -36,9 +36,9 @@ pub struct Sent {
     /// Known to have been turned away on their way, by a router or a firewall.
     pub unreachable: u64,
     /// Likewise refused, but it was not the end of a request: it was asked again, or answered all the same.
-    pub refused_first: u64,
+    pub refused_midway: u64,
     /// Likewise turned away.
-    pub unreachable_first: u64,
+    pub unreachable_midway: u64,
     /// What was said of the last that was turned away.
     pub obstacle: Option<Errno>,
     /// For whom the first was that is known to have come back, where the system tells.
@@ -86,8 +86,8 @@ impl Tally {
     #[must_use]
     pub fn sending(&self) -> String {
         let Sent { datagrams, bytes, .. } = self.sent;
-        let refused = self.sent.refused + self.sent.refused_first;
-        let unreachable = self.sent.unreachable + self.sent.unreachable_first;
+        let refused = self.sent.refused + self.sent.refused_midway;
+        let unreachable = self.sent.unreachable + self.sent.unreachable_midway;
         format!(
             "sent {datagrams} ({bytes} bytes), refused {refused}, out of reach {unreachable}, skipped {}",
             self.skipped
@@ -141,11 +141,11 @@ impl Sent {
     }
 
     /// Counts one that did, and was not the end of its request.
-    pub fn came_back_first(&mut self, error: &io::Error) {
+    pub fn came_back_midway(&mut self, error: &io::Error) {
         if error.kind() == ErrorKind::ConnectionRefused {
-            self.refused_first += 1;
+            self.refused_midway += 1;
         } else {
-            self.unreachable_first += 1;
+            self.unreachable_midway += 1;
         }
     }
 

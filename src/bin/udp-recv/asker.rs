@@ -55,16 +55,14 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Asks the requests of the input, so many times.
     pub(super) fn ask_again(&mut self, input: &mut Input, repeat: u64) -> Result<()> {
-        if repeat == 1 {
-            return self.ask_each(input, "");
-        }
         for round in 1..=repeat {
-            self.ask_each(input, &format!(" of round {round}"))?;
+            if round > 1 {
+                input.rewind()?;
+            }
+            let of_round = if repeat > 1 { format!(" of round {round}") } else { String::new() };
+            self.ask_each(input, &of_round)?;
             if self.inbox.tally.requests.asked == 0 {
                 break;
-            }
-            if round < repeat {
-                input.rewind()?;
             }
         }
         Ok(())
@@ -143,7 +141,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 }
             }
             if let Came::Error(error) = came {
-                self.inbox.tally.sent.came_back_first(&error);
+                self.inbox.tally.sent.came_back_midway(&error);
             }
         };
         self.note(came, name, stranger);
@@ -251,7 +249,7 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Where there is a reply, or the verdict is known, what else comes back is only counted and said.
     fn note_another(&mut self, error: &io::Error) {
-        self.inbox.tally.sent.came_back_first(error);
+        self.inbox.tally.sent.came_back_midway(error);
         self.inbox.args.voice().note(&format!("a request came back as well ({})", plain(error)));
     }
 
