@@ -84,6 +84,7 @@ struct Args {
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     #[arg(value_parser = OsStringValueParser::new().try_map(handler))]
     exec: Option<OsString>,
+    // What conflicts is told here as well: clap asks for no --exec beside what excludes that.
     /// Run so many --exec at once
     #[arg(long, value_name = "N", value_parser = count, default_value = "16", requires = "exec")]
     #[arg(conflicts_with_all = ["echo", "reply"])]
