@@ -32,7 +32,7 @@ use clap::{Args, CommandFactory, ValueEnum};
 /// What is sent.
 #[derive(Args, Clone, Debug)]
 pub struct MessageArgs {
-    /// Sent as one datagram each, instead of the lines of standard input; behind -- if it begins with -
+    /// Send these instead of the lines of stdin; write -- first if one begins with -
     #[arg(value_name = "MESSAGE")]
     messages: Vec<OsString>,
     #[command(flatten)]
@@ -42,23 +42,23 @@ pub struct MessageArgs {
 /// How each text ends.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct EolArgs {
-    /// Append an end of line to every text that is sent
+    /// Append a line ending to every text
     #[arg(long, value_name = "END", default_value = "none")]
     pub eol: Eol,
 }
 
-/// How datagrams stand in the pipe.
+/// The format of the input and the output.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct FormatArgs {
-    /// How datagrams stand in the pipe
+    /// Input/output format
     #[arg(short, long, value_name = "NAME", default_value = "text")]
     pub format: Format,
 }
 
-/// How the two sides of a conversation stand in the pipe.
+/// The format of both sides of a conversation.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ConversationArgs {
-    /// How datagrams stand in the pipe
+    /// Input/output format
     #[arg(short, long, value_name = "NAME", default_value = "text", value_parser = conversation_format())]
     format: Format,
 }
@@ -66,10 +66,10 @@ pub struct ConversationArgs {
 /// How an input in any format is read.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ReadingArgs {
-    /// Make a datagram of every so many bytes of raw input
+    /// Send every SIZE bytes of raw input as one datagram
     #[arg(long, value_name = "SIZE", value_parser = block)]
     pub block: Option<usize>,
-    /// Count what cannot be sent because it is malformed, and go on
+    /// Skip and count input that cannot be sent
     #[arg(long)]
     pub skip_bad: bool,
 }
@@ -77,10 +77,10 @@ pub struct ReadingArgs {
 /// The charset on the wire, of a tool that sends and perhaps receives.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct EncodingArgs {
-    /// Charset on the wire, such as gbk, shift_jis, latin-1, utf-16-le; the pipe is always UTF-8
+    /// Use this charset on the wire (gbk, shift_jis, latin-1, utf-16-le)
     #[arg(short, long, value_name = "LABEL")]
     encoding: Option<Charset>,
-    /// What to do with what the charset cannot express
+    /// How to handle characters the charset cannot encode
     #[arg(long, value_name = "POLICY", requires = "encoding")]
     errors: Option<Policy>,
 }
@@ -88,10 +88,10 @@ pub struct EncodingArgs {
 /// The charset on the wire, of a tool that only receives.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DecodingArgs {
-    /// Charset on the wire, such as gbk, shift_jis, latin-1, utf-16-le; the pipe is always UTF-8
+    /// Use this charset on the wire (gbk, shift_jis, latin-1, utf-16-le)
     #[arg(short, long, value_name = "LABEL")]
     encoding: Option<Charset>,
-    /// What to do with bytes that mean nothing in the charset [default: backslashreplace]
+    /// How to handle bytes the charset cannot decode [default: backslashreplace]
     #[arg(long, value_name = "POLICY", requires = "encoding",
           value_parser = decoding_policy())]
     errors: Option<Policy>,
@@ -100,13 +100,13 @@ pub struct DecodingArgs {
 /// When a tool that receives has had enough.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Bounds {
-    /// End after N datagrams
+    /// Exit after N datagrams
     #[arg(short = 'n', long, value_name = "N", value_parser = count)]
     pub count: Option<u64>,
-    /// End after this time in all, as in 500ms, 5s or 1m30s
+    /// Exit after TIME (500ms, 5s, 1m30s)
     #[arg(short = 'w', long, value_name = "TIME", value_parser = duration)]
     pub timeout: Option<Duration>,
-    /// End when nothing has come for this time
+    /// Exit after TIME without a datagram
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub idle: Option<Duration>,
 }
@@ -114,16 +114,16 @@ pub struct Bounds {
 /// What is done with what arrives.
 #[derive(Args, Clone, Debug)]
 pub struct ReceivingArgs {
-    /// Hear only this network, as in 192.0.2.0/24, or address; may be given more than once
+    /// Accept datagrams only from CIDR (192.0.2.0/24); repeatable
     #[arg(long, value_name = "CIDR", value_parser = network)]
     allow: Vec<IpNet>,
-    /// Do not hear this network or address, even if it is allowed; may be given more than once
+    /// Drop datagrams from CIDR, even if allowed; repeatable
     #[arg(long, value_name = "CIDR", value_parser = network)]
     deny: Vec<IpNet>,
-    /// Cut datagrams that are longer than N bytes, as recvfrom(N) does, and count them
+    /// Truncate datagrams longer than N bytes, as recvfrom(N) does
     #[arg(long, value_name = "N", value_parser = payload_size)]
     max_size: Option<usize>,
-    /// End with status 1 if the kernel dropped datagrams, or some were cut
+    /// Exit with status 1 if datagrams were dropped or truncated
     #[arg(long)]
     pub strict: bool,
 }
@@ -131,13 +131,13 @@ pub struct ReceivingArgs {
 /// How much is said on stderr.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ReportArgs {
-    /// Say nothing but errors; the exit status still tells
+    /// Print errors only
     #[arg(short, long)]
     quiet: bool,
-    /// Say also what the system grants
+    /// Print socket details at start
     #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
-    /// Say at the end what became of the datagrams; SIGUSR1 (SIGINFO on BSD) says it at any time
+    /// Print statistics at exit and on SIGUSR1 (SIGINFO on BSD)
     #[arg(long)]
     pub stats: bool,
 }
@@ -145,7 +145,7 @@ pub struct ReportArgs {
 /// How much the system holds of datagrams that wait.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct BufferArgs {
-    /// Ask the system for this much room for datagrams that wait, as in 64KiB or 4M
+    /// Ask the kernel for a socket buffer of SIZE (64KiB, 4M)
     #[arg(long, value_name = "SIZE", value_parser = size)]
     buffer: Option<usize>,
 }
@@ -166,7 +166,7 @@ pub struct SocketArgs {
 pub struct SendingSocketArgs {
     #[command(flatten)]
     socket: SocketArgs,
-    /// Allow broadcast addresses
+    /// Allow sending to broadcast addresses
     #[arg(long)]
     broadcast: bool,
 }

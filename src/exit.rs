@@ -10,9 +10,9 @@ use crate::stdio;
 use crate::tally::{Tally, plain};
 
 const STATUSES: &str = "\
-Exit status: 0 all was sent, received or answered; 1 trouble; 2 usage;
-3 silence: no reply, or too few datagrams, before the time was up;
-4 refused: the destination's host said that nobody listens there";
+Exit status: 0 everything was sent, received or answered; 1 trouble; 2 usage error;
+3 silence: timed out without a reply or with too few datagrams;
+4 refused: ICMP port unreachable";
 
 /// How a run of a tool came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

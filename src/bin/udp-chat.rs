@@ -30,8 +30,8 @@ use udp_tools::wait::{Patience, Ready, Sources, wait};
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
 const DETAILS: &str = "\
-A plain line goes to every PEER, or else to the first one heard. @HOST:PORT TEXT sends TEXT to
-anyone, @HOST:PORT alone chooses whom plain lines go to, @@ begins a text with @.
+A plain line goes to every PEER, or to the first sender. @HOST:PORT TEXT sends TEXT to that
+address, @HOST:PORT alone changes where plain lines go, and @@ begins a text with @.
 
 Example: udp-chat 192.0.2.7:7890 --encoding gbk";
 /// So much quiet after the end of a piped input ends the chat, where no other bound was given.
@@ -45,10 +45,10 @@ const GRACE: Duration = Duration::from_secs(1);
 struct Args {
     #[arg(
         value_name = "PEER", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
-        help = "Whom to talk to: HOST:PORT, [IPV6]:PORT, or :PORT on this machine"
+        help = "Talk to HOST:PORT, [IPV6]:PORT or :PORT (this machine)"
     )]
     peers: Vec<Endpoint>,
-    /// Talk from this address, port or both
+    /// Send and receive on this address, port or both
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source, default_value = ":7890")]
     bind: Endpoint,
     #[command(flatten)]

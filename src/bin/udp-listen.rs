@@ -53,53 +53,52 @@ const NAP: Duration = Duration::from_micros(30);
 const LEAST_ROOM: u64 = 4;
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(1);
 
-/// Print every UDP datagram that arrives on a port, each as a line; and answer, if told how.
+/// Print every UDP datagram that arrives on a port, one a line; answer it if asked to.
 #[derive(Parser)]
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLES))]
 struct Args {
-    /// Where to listen: :PORT on every address of this machine, or ADDRESS:PORT; port 0 is any free one
+    /// Listen on :PORT (every address) or ADDRESS:PORT; port 0 is any free port
     #[arg(value_parser = Endpoint::here)]
     endpoint: Option<Endpoint>,
-    /// Run this once the port is bound, with UDP_ADDR, UDP_HOST and UDP_PORT in its environment; it prints to
-    /// standard error
+    /// Run COMMAND once the port is bound, with UDP_ADDR, UDP_HOST and UDP_PORT set
     // CommandWithArguments would have zsh take ENDPOINT for the command.
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandName)]
     command: Vec<OsString>,
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
-    /// End with status 0 at the first datagram whose text matches this regular expression
+    /// Exit with status 0 when a datagram matches this regular expression
     #[arg(long, value_name = "PATTERN")]
     until: Option<Pattern>,
-    /// End with status 1 at the first datagram whose text matches this regular expression
+    /// Exit with status 1 when a datagram matches this regular expression
     #[arg(long, value_name = "PATTERN")]
     reject: Option<Pattern>,
     /// Send every datagram back to its sender
     #[arg(long, conflicts_with_all = ["reply", "exec"])]
     echo: bool,
-    /// Answer every datagram with this, in the format and the charset in force
+    /// Answer every datagram with TEXT
     #[arg(long, value_name = "TEXT", conflicts_with = "exec")]
     reply: Option<OsString>,
-    /// Run this in a shell for every datagram, which it reads; what it prints is the answer, byte by byte
+    /// Run COMMAND in a shell for each datagram and answer with its output
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     #[arg(value_parser = OsStringValueParser::new().try_map(handler))]
     exec: Option<OsString>,
     // What conflicts is told here as well: clap asks for no --exec beside what excludes that.
-    /// Run so many --exec at once
+    /// Run at most N handlers at once
     #[arg(long, value_name = "N", value_parser = count, default_value = "16", requires = "exec")]
     #[arg(conflicts_with_all = ["echo", "reply"])]
     jobs: u64,
-    /// End an --exec that takes longer than this
+    /// Stop a handler after TIME
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", requires = "exec")]
     #[arg(conflicts_with_all = ["echo", "reply"])]
     exec_timeout: Duration,
-    /// Write the address to this file once the port is bound, and remove it at the end
+    /// Write the bound address to PATH; remove PATH at exit
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
-    /// Write the address to this open descriptor once the port is bound, and close it
+    /// Write the bound address to the open descriptor N and close it
     #[arg(long, value_name = "N", value_parser = descriptor)]
     ready_fd: Option<RawFd>,
-    /// Keep so much in memory while the reader of the output is slow or --exec is busy, as in 64KiB or 4M
+    /// Buffer up to SIZE when stdout or handlers are slow
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     queue: usize,
     #[command(flatten)]

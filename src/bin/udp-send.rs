@@ -36,34 +36,34 @@ const TOOL: &str = env!("CARGO_BIN_NAME");
 const LONG: Duration = Duration::from_secs(10);
 const EXAMPLE: &str = "Example: echo hi | udp-send 127.0.0.1:8080";
 
-/// Send each line of standard input, or each MESSAGE, as one UDP datagram.
+/// Send each line of stdin, or each MESSAGE, as one UDP datagram.
 #[derive(Parser)]
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLE))]
 struct Args {
     #[arg(
         value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
-        help = "Where to: HOST:PORT, [IPV6]:PORT, or :PORT on this machine; json and pcap may say it themselves"
+        help = "Send to HOST:PORT, [IPV6]:PORT or :PORT (this machine); json and pcap can name it"
     )]
     dest: Option<Endpoint>,
     /// Send from this address, port or both
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
     bind: Option<Endpoint>,
-    /// Send no faster than this, as in 1000/s, 500k/s or 10/min
+    /// Send at most RATE datagrams (1000/s, 500k/s, 10/min)
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: Option<Rate>,
-    /// Let at least this time pass from one datagram to the next
+    /// Wait at least TIME between datagrams
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["rate", "replay"])]
     interval: Option<Duration>,
-    /// Send the input N times in all
+    /// Send the whole input N times
     #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
     repeat: u64,
-    /// Keep the gaps of a json or pcap record; with SPEED be so many times as fast, as in 2, 0.5 or max
+    /// Keep the recorded gaps of json or pcap, SPEED times as fast (2, max)
     #[arg(
         long, value_name = "SPEED", value_parser = speed,
         num_args = 0..=1, require_equals = true, default_missing_value = "1", conflicts_with = "rate"
     )]
     replay: Option<Speed>,
-    /// Wait so long after the last datagram for refusals that come late
+    /// Wait TIME after the last datagram for late ICMP errors
     #[arg(long, value_name = "TIME", value_parser = duration)]
     linger: Option<Duration>,
     #[command(flatten)]

@@ -22,8 +22,8 @@ const BEFORE_IN_BASH: &str = "    prev=\"$3\"
 /// A script in the place of all else.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct CompletionArgs {
-    /// Print a completion script for this shell, and do nothing else
-    #[arg(long = "completions", value_name = "SHELL", exclusive = true)]
+    /// Print a completion script for bash, zsh or fish
+    #[arg(long = "completions", value_name = "SHELL", exclusive = true, hide_possible_values = true)]
     pub shell: Option<Shell>,
 }
 

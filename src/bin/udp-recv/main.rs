@@ -32,40 +32,40 @@ use inbox::Inbox;
 
 const TOOL: &str = env!("CARGO_BIN_NAME");
 const DETAILS: &str = "\
-With HOST:PORT each line of standard input, or each MESSAGE, is sent there as a request, and its
-reply is printed. With :PORT, or with --bind alone, the next datagram to this machine is.
+With HOST:PORT, send each line of stdin or each MESSAGE as a request and print its reply.
+With :PORT, or with --bind alone, receive the next datagram to this machine.
 
 Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 
-/// Receive one UDP datagram: the reply to each request, or what comes next to a port.
+/// Send requests and print the replies, or receive the next UDP datagram.
 #[derive(Parser)]
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
 struct Args {
     #[arg(
         value_parser = Endpoint::remote_or_here, required_unless_present = "bind",
         value_hint = ValueHint::Hostname,
-        help = "HOST:PORT or [IPV6]:PORT to ask that host, :PORT to wait on this machine"
+        help = "Send requests to HOST:PORT or [IPV6]:PORT; :PORT receives on this machine"
     )]
     endpoint: Option<Endpoint>,
-    /// Ask from this address, port or both; without ENDPOINT, wait there
+    /// Send from this address, port or both; without ENDPOINT, receive there
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
     bind: Option<Endpoint>,
-    /// Wait so long for each datagram, as in 500ms, 5s or 1m30s
+    /// Wait up to TIME for each datagram (500ms, 5s, 1m30s)
     #[arg(short = 'w', long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     timeout: Duration,
-    /// Ask again after a wait in which nobody has answered, up to N times
+    /// Send an unanswered request again, up to N times
     #[arg(long, value_name = "N", value_parser = times)]
     retry: Option<u64>,
-    /// Print every reply within this time, from anyone; it takes the place of the wait
+    /// Print all replies that arrive within TIME, from any peer
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "timeout")]
     collect: Option<Duration>,
-    /// Take replies from any address and port, not only from the one that was asked
+    /// Accept replies from any address and port
     #[arg(long)]
     from_anyone: bool,
-    /// Ask all requests N times in all
+    /// Send the whole input N times
     #[arg(long, value_name = "N", value_parser = count)]
     repeat: Option<u64>,
-    /// Let at least this time pass from one request to the next
+    /// Wait at least TIME between requests
     #[arg(long, value_name = "TIME", value_parser = duration)]
     interval: Option<Duration>,
     /// Print the sender and a tab before each datagram
