@@ -6,7 +6,7 @@ pub mod completions;
 pub mod elsewhere;
 pub mod value;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ use crate::access::{Access, network};
 use crate::encoding::{Charset, Encoding, Policy};
 use crate::endpoint::Family;
 use crate::exit::Voice;
-use crate::format::{Format, Reading, To, Writing};
+use crate::format::{Format, Formats, Reading, To, Writing};
 use crate::input::{Eol, Input};
 use crate::net::Receiver;
 use crate::socket::{Options, Room, Way};
 use crate::stdio;
 use crate::tally::Tally;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Arg, Args, Command, CommandFactory, ValueEnum};
 
 /// What is sent.
 #[derive(Args, Clone, Debug)]
@@ -47,20 +47,31 @@ pub struct EolArgs {
     pub eol: Eol,
 }
 
-/// The format of the input and the output.
+/// The formats of a tool that reads and writes.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct FormatArgs {
-    /// Input/output format
-    #[arg(short, long, value_name = "NAME", default_value = "text")]
+    /// Input/output format; IN:OUT names one for each side, as in text:json
+    #[arg(short, long = "format", value_name = "FORMAT", default_value = "text")]
+    #[arg(value_parser = FormatParser::of_both(&Format::ALL))]
+    pub formats: Formats,
+}
+
+/// The format of a tool that only reads.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct InputFormatArgs {
+    /// Input format
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    #[arg(value_parser = FormatParser::of_input())]
     pub format: Format,
 }
 
-/// The format of both sides of a conversation.
+/// The formats of a conversation.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ConversationArgs {
-    /// Input/output format
-    #[arg(short, long, value_name = "NAME", default_value = "text", value_parser = conversation_format())]
-    format: Format,
+    /// Input/output format; IN:OUT names one for each side, as in text:json
+    #[arg(short, long = "format", value_name = "FORMAT", default_value = "text")]
+    #[arg(value_parser = FormatParser::of_both(&CONVERSATION))]
+    pub formats: Formats,
 }
 
 /// How an input in any format is read.
@@ -193,45 +204,31 @@ impl MessageArgs {
     }
 }
 
-impl FormatArgs {
-    /// How an input in this format is read, whose datagrams go there.
+impl ReadingArgs {
+    /// How an input in `format` is read, whose datagrams go `to` there.
     #[must_use]
-    pub fn reading(self, args: ReadingArgs, encoding: Encoding, to: To) -> Reading {
-        Reading { format: self.format, block: args.block, encoding, to }
+    pub fn reading(self, format: Format, encoding: Encoding, to: To) -> Reading {
+        Reading { format, block: self.block, encoding, to }
     }
+}
 
-    /// How this format is written. Bytes that are no text do not go to a terminal.
-    pub fn writing(self, encoding: Encoding, show_peer: bool, for_terminal: bool) -> anyhow::Result<Writing> {
-        let Self { format } = self;
-        ensure!(
-            !(for_terminal && format.is_binary()),
-            "cannot write {format} to a terminal, which might obey what is in it; \
-             send the output elsewhere, or look at it with --format escaped or hex"
-        );
-        Ok(Writing { format, encoding, show_peer, for_terminal })
-    }
-
-    /// Refuses an argument of the tool `A` that means nothing to this format, if one was given.
-    pub fn check<A: CommandFactory>(self, given: Given) -> Result<(), clap::Error> {
-        let Self { format } = self;
-        let tells_peer = format.has_lines() || format.has_addresses();
-        let conflicts = [
-            (given.encoding && !format.has_charset(), "--encoding", "text, raw, nul, escaped and json"),
-            (given.eol && !format.is_text(), "--eol", "text, raw, nul and escaped"),
-            (given.show_peer && !tells_peer, "--show-peer", "all formats but raw and framed"),
-            (given.block && format != Format::Raw, "--block", "raw"),
-            (given.replay && !format.has_addresses(), "--replay", "json and pcap"),
-            (given.message && !format.has_messages(), "MESSAGE", "all formats but framed and pcap"),
-            (given.reply && !format.has_messages(), "--reply", "all formats but framed and pcap"),
-        ];
-        match conflicts.into_iter().find(|(is_given, ..)| *is_given) {
-            Some((_, argument, formats)) => {
-                let what = format!("{argument} means nothing to --format {format}; it goes with {formats}");
-                Err(A::command().error(ErrorKind::ArgumentConflict, what))
-            }
-            None => Ok(()),
-        }
-    }
+/// How an output in `format` is written.
+///
+/// # Errors
+///
+/// Fails where it is written to a terminal and may contain any bytes.
+pub fn writing(
+    format: Format,
+    encoding: Encoding,
+    show_peer: bool,
+    for_terminal: bool,
+) -> anyhow::Result<Writing> {
+    ensure!(
+        !(for_terminal && format.is_binary()),
+        "cannot write {format} to a terminal, which might obey what is in it; \
+         send the output elsewhere, or look at it with --format escaped or hex"
+    );
+    Ok(Writing { format, encoding, show_peer, for_terminal })
 }
 
 /// Which arguments were given that do not mean something to every format.
@@ -254,11 +251,38 @@ pub struct Given {
     pub reply: bool,
 }
 
-impl ConversationArgs {
-    /// The same as any format.
-    #[must_use]
-    pub fn format(self) -> FormatArgs {
-        FormatArgs { format: self.format }
+impl Given {
+    /// Refuses an argument of the tool `A` that has no effect with these formats, if one was given.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first such argument, and names the formats that it applies to.
+    pub fn check<A: CommandFactory>(self, formats: Formats) -> Result<(), clap::Error> {
+        let Formats { input, output } = formats;
+        let tells_peer = output.has_lines() || output.has_addresses();
+        let (read, written) = (format!("input format {input}"), format!("output format {output}"));
+        let either = format!("format {formats}");
+        let conflicts = [
+            (
+                self.encoding && !formats.have_charset(),
+                "--encoding",
+                &either,
+                "text, raw, nul, escaped and json",
+            ),
+            (self.eol && !input.is_text(), "--eol", &read, "text, raw, nul and escaped"),
+            (self.show_peer && !tells_peer, "--show-peer", &written, "all formats but raw and framed"),
+            (self.block && input != Format::Raw, "--block", &read, "raw"),
+            (self.replay && !input.has_addresses(), "--replay", &read, "json and pcap"),
+            (self.message && !input.has_messages(), "MESSAGE", &read, "all formats but framed and pcap"),
+            (self.reply && !input.has_messages(), "--reply", &read, "all formats but framed and pcap"),
+        ];
+        match conflicts.into_iter().find(|(is_given, ..)| *is_given) {
+            Some((_, argument, format, formats)) => {
+                let what = format!("{argument} has no effect with {format}; it applies to {formats}");
+                Err(A::command().error(ErrorKind::ArgumentConflict, what))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -373,16 +397,6 @@ impl SendingSocketArgs {
     }
 }
 
-impl ValueEnum for Format {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.name()))
-    }
-}
-
 impl ValueEnum for Eol {
     fn value_variants<'a>() -> &'a [Self] {
         &[Self::None, Self::Lf, Self::Crlf]
@@ -415,10 +429,41 @@ impl ValueEnum for Policy {
 }
 
 /// Formats in which a person or a program can write one line and read one line.
-fn conversation_format() -> impl TypedValueParser<Value = Format> {
-    const FORMATS: [Format; 5] = [Format::Text, Format::Hex, Format::Base64, Format::Escaped, Format::Json];
-    let names = FORMATS.iter().filter_map(ValueEnum::to_possible_value);
-    PossibleValuesParser::new(names).try_map(|name| Format::from_str(&name, false))
+const CONVERSATION: [Format; 5] = [Format::Text, Format::Hex, Format::Base64, Format::Escaped, Format::Json];
+
+/// Parses the value of `--format`, and lists the names for help and completion.
+#[derive(Clone, Copy, Debug)]
+struct FormatParser<T> {
+    formats: &'static [Format],
+    parse: fn(&str, &[Format]) -> Result<T, String>,
+}
+
+impl FormatParser<Formats> {
+    /// Parses one of `formats`, or two of them as `IN:OUT`.
+    fn of_both(formats: &'static [Format]) -> Self {
+        Self { formats, parse: value::formats }
+    }
+}
+
+impl FormatParser<Format> {
+    /// Parses any one format.
+    fn of_input() -> Self {
+        Self { formats: &Format::ALL, parse: value::input_format }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for FormatParser<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
+        let Self { formats, parse } = *self;
+        let parser = StringValueParser::new().try_map(move |text| parse(&text, formats));
+        parser.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.formats.iter().map(|format| PossibleValue::new(format.name()))))
+    }
 }
 
 /// Policies for what is received: there is nothing to refer to by its number in XML.

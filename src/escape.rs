@@ -41,6 +41,15 @@ pub fn shortened(text: &str) -> String {
     }
 }
 
+/// `text` in quotes, safe to look at, and only its beginning if it is long.
+#[must_use]
+pub fn quoted(text: &[u8]) -> String {
+    let mut shown = Vec::new();
+    // A character has at most four bytes.
+    line(&text[..text.len().min(GLANCE * 4 + 4)], &mut shown);
+    format!("'{}'", shortened(&String::from_utf8_lossy(&shown)))
+}
+
 /// Every byte as `\xNN`.
 #[must_use]
 pub fn bytes(bytes: &[u8]) -> String {

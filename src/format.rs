@@ -137,6 +137,37 @@ impl fmt::Display for Format {
     }
 }
 
+/// The formats of what a tool reads and of what it writes: `json` on a command line is both, and
+/// `text:json` is text that is read and JSON that is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Formats {
+    /// The format of what is read.
+    pub input: Format,
+    /// The format of what is written.
+    pub output: Format,
+}
+
+impl Formats {
+    /// Whether a charset affects either side.
+    #[must_use]
+    pub fn have_charset(self) -> bool {
+        self.input.has_charset() || self.output.has_charset()
+    }
+}
+
+impl From<Format> for Formats {
+    fn from(both: Format) -> Self {
+        Self { input: both, output: both }
+    }
+}
+
+impl fmt::Display for Formats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.input.fmt(f)?;
+        if self.input == self.output { Ok(()) } else { write!(f, ":{}", self.output) }
+    }
+}
+
 /// Something in an input that is no datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bad {

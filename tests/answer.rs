@@ -86,7 +86,7 @@ fn a_reply_that_cannot_be_read_is_a_usage_error() {
             "--reply '你' cannot be sent: character 1, 你 (U+4F60), cannot be said in latin-1",
         ),
         (&["--reply", &"x".repeat(66_000)], "it is 66000 bytes, and the largest datagram is 65527 bytes"),
-        (&["--reply", "x", "-f", "pcap"], "--reply means nothing to --format pcap"),
+        (&["--reply", "x", "-f", "pcap"], "--reply has no effect with input format pcap"),
         (&["--reply"], "a value is required for '--reply <TEXT>'"),
         (&["--reply", "x", "--echo"], "cannot be used with"),
         (&["--reply", "x", "--exec", "cat"], "cannot be used with"),

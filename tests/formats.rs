@@ -322,6 +322,54 @@ fn a_request_and_its_reply_stand_in_the_same_format() {
 }
 
 #[test]
+fn a_request_is_read_in_one_format_and_its_reply_written_in_another() {
+    for (formats, arguments, asked, sent, end) in [
+        ("text:json", &["-e", "gbk"][..], "你", &b"\xc4\xe3"[..], ",\"size\":2,\"text\":\"你\"}\n"),
+        ("text:hex", &["--eol", "lf", "-e", "gbk", "-p"], "你", b"\xc4\xe3\n", "\tc4e30a\n"),
+        ("hex:text", &["-e", "gbk"], "c4e3", b"\xc4\xe3", "你\n"),
+        ("escaped:raw", &[], "a\\0", b"a\0", "a\0"),
+    ] {
+        let peer = socket();
+        let there = at(&peer);
+        let recv = [&["-f", formats, &there, asked], arguments].concat();
+        let recv = Running::start(common::path("udp-recv"), &recv);
+        let (request, asker) = receive(&peer);
+        assert_eq!(request, sent, "{formats}");
+        peer.send_to(&request, asker).unwrap();
+        let reply = recv.finish();
+        assert!(reply.text().ends_with(end), "{formats}: {}", reply.text());
+    }
+}
+
+#[test]
+fn a_chat_reads_text_and_writes_json() {
+    let friend = socket();
+    let (mut chat, address) =
+        Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-f", "text:json", "--eol", "lf"]);
+    chat.type_line(&format!("@{} hi", at(&friend)));
+    assert_eq!(receive(&friend), (b"hi\n".to_vec(), address));
+    friend.send_to(b"yes", address).unwrap();
+    let line = chat.line();
+    let expected = format!("\"from\":\"{}\",\"to\":\"{address}\",\"size\":3,\"text\":\"yes\"}}", at(&friend));
+    assert!(line.starts_with("{\"time\":\"") && line.ends_with(&expected), "{line}");
+    let (mut chat, address) =
+        Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-f", "json:escaped"]);
+    chat.type_line(&format!("{{\"to\":\"{}\",\"hex\":\"00\"}}", at(&friend)));
+    assert_eq!(receive(&friend), (vec![0], address));
+    friend.send_to(b"\0", address).unwrap();
+    assert_eq!(chat.line(), format!("{}\t\\0", at(&friend)));
+}
+
+#[test]
+fn a_reply_text_is_read_in_the_input_format() {
+    let (mut listen, address) =
+        Running::listening("udp-listen", &["127.0.0.1:0", "-f", "hex:text", "--reply", "00ff"]);
+    let asker = socket();
+    asker.send_to(b"hi", address).unwrap();
+    assert_eq!((receive(&asker).0, listen.line()), (b"\x00\xff".to_vec(), "hi".to_owned()));
+}
+
+#[test]
 fn a_chat_of_programs_is_json_both_ways() {
     let friend = socket();
     let (mut chat, address) =
@@ -459,15 +507,19 @@ fn an_empty_message_is_no_object() {
 #[test]
 fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
     for (name, arguments, words) in [
-        ("udp-send", &[":9", "-f", "hex", "-e", "gbk"][..], "--encoding means nothing to --format hex"),
-        ("udp-send", &[":9", "-f", "json", "--eol", "lf"], "--eol means nothing to --format json"),
-        ("udp-send", &[":9", "--block", "9"], "--block means nothing to --format text; it goes with raw"),
+        ("udp-send", &[":9", "-f", "hex", "-e", "gbk"][..], "--encoding has no effect with format hex"),
+        ("udp-send", &[":9", "-f", "json", "--eol", "lf"], "--eol has no effect with input format json"),
+        (
+            "udp-send",
+            &[":9", "--block", "9"],
+            "--block has no effect with input format text; it applies to raw",
+        ),
         (
             "udp-send",
             &[":9", "--replay"],
-            "--replay means nothing to --format text; it goes with json and pcap",
+            "--replay has no effect with input format text; it applies to json and pcap",
         ),
-        ("udp-send", &[":9", "-f", "pcap", "hi"], "MESSAGE means nothing to --format pcap"),
+        ("udp-send", &[":9", "-f", "pcap", "hi"], "MESSAGE has no effect with input format pcap"),
         ("udp-send", &["-f", "hex"], "DEST is missing: where to, as in 127.0.0.1:8080"),
         ("udp-send", &[":9", "-f", "json", "--replay=0"], "it is not a speed; write how many times as fast"),
         ("udp-send", &[":9", "-f", "json", "--replay", "--rate", "1"], "cannot be used with '--rate"),
@@ -475,13 +527,39 @@ fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
         (
             "udp-send",
             &[":9", "-f", "yaml"],
-            "possible values: text, raw, nul, hex, base64, escaped, json, framed, pcap",
+            "'yaml' is not a format; the formats are text, raw, nul, hex, base64, escaped, json, framed, pcap",
         ),
-        ("udp-recv", &[":9", "-f", "framed", "-p"], "--show-peer means nothing to --format framed"),
-        ("udp-listen", &[":9", "-f", "raw", "-p"], "--show-peer means nothing to --format raw"),
-        ("udp-listen", &[":9", "-f", "pcap", "-e", "gbk"], "it goes with text, raw, nul, escaped and json"),
-        ("udp-chat", &["-f", "pcap"], "possible values: text, hex, base64, escaped, json"),
-        ("udp-chat", &["-f", "hex", "--eol", "lf"], "--eol means nothing to --format hex"),
+        ("udp-recv", &[":9", "-f", "framed", "-p"], "--show-peer has no effect with output format framed"),
+        ("udp-listen", &[":9", "-f", "raw", "-p"], "--show-peer has no effect with output format raw"),
+        ("udp-listen", &[":9", "-f", "pcap", "-e", "gbk"], "it applies to text, raw, nul, escaped and json"),
+        ("udp-chat", &["-f", "pcap"], "the formats are text, hex, base64, escaped, json"),
+        ("udp-chat", &["-f", "hex", "--eol", "lf"], "--eol has no effect with input format hex"),
+        ("udp-send", &[":9", "-f", "text:json"], "udp-send only reads; write the format of its input alone"),
+        ("udp-recv", &[":9", "-f", ":json"], "one side is empty; write both, as in text:json"),
+        ("udp-listen", &[":9", "-f", "json:"], "one side is empty"),
+        ("udp-chat", &["-f", "text:pcap"], "'pcap' is not a format; the formats are text, hex, base64"),
+        (
+            "udp-recv",
+            &["host:9", "-f", "text:hex", "--block", "9"],
+            "--block has no effect with input format text",
+        ),
+        ("udp-recv", &["host:9", "-f", "pcap:text", "hi"], "MESSAGE has no effect with input format pcap"),
+        ("udp-recv", &["host:9", "-f", "text:raw", "-p"], "--show-peer has no effect with output format raw"),
+        (
+            "udp-recv",
+            &["host:9", "-f", "hex:text", "--eol", "lf"],
+            "--eol has no effect with input format hex",
+        ),
+        (
+            "udp-listen",
+            &[":9", "-f", "pcap:text", "--reply", "x"],
+            "--reply has no effect with input format pcap",
+        ),
+        (
+            "udp-listen",
+            &[":9", "-f", "hex:base64", "-e", "gbk"],
+            "--encoding has no effect with format hex:base64",
+        ),
     ] {
         let assert = tool(name).args(arguments).assert().code(2).stdout("");
         let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();

@@ -14,11 +14,11 @@ use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::elsewhere;
 use udp_tools::cli::{
     Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, Given, ReceivingArgs, ReportArgs,
-    SendingSocketArgs,
+    SendingSocketArgs, writing,
 };
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::{Bad, Format, Reading, Record, To};
+use udp_tools::format::{Bad, Format, Formats, Reading, Record, To};
 use udp_tools::input::{Eol, Input};
 use udp_tools::net::{IcmpErrors, Receiver, Sender, is_icmp};
 use udp_tools::print::Printer;
@@ -76,7 +76,7 @@ impl Args {
     fn check(&self) -> Result<(), clap::Error> {
         let eol = self.eol.eol != Eol::None;
         let given = Given { encoding: self.encoding.encoding().charset.is_some(), eol, ..Given::default() };
-        self.format.format().check::<Self>(given)
+        given.check::<Self>(self.format.formats)
     }
 
     fn voice(&self) -> Voice {
@@ -132,8 +132,8 @@ struct Chat<'c> {
 impl<'c> Chat<'c> {
     fn new(args: &'c Args, socket: &'c UdpSocket, signals: &'c Signals, company: Company) -> Result<Self> {
         let output = stdio::output(signals)?;
-        let (format, encoding) = (args.format.format(), args.encoding.encoding());
-        let writing = format.writing(encoding, true, output.is_terminal())?;
+        let (Formats { input, output: format }, encoding) = (args.format.formats, args.encoding.encoding());
+        let writing = writing(format, encoding, true, output.is_terminal())?;
         let to = To::Company(company.family());
         Ok(Self {
             args,
@@ -141,8 +141,8 @@ impl<'c> Chat<'c> {
             signals,
             company,
             sender: Sender::new(socket, signals)?,
-            receiver: args.receiving.receiver(socket, format.format.has_addresses())?,
-            record: Record::new(&Reading { format: format.format, encoding, to, ..Reading::default() }),
+            receiver: args.receiving.receiver(socket, format.has_addresses())?,
+            record: Record::new(&Reading { format: input, encoding, to, ..Reading::default() }),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             printer: Printer::new(writing, args.voice()),
             output,
@@ -271,7 +271,7 @@ impl<'c> Chat<'c> {
 
     /// Does what a line says.
     fn say(&mut self, line: &[u8], ordinal: u64) -> Result<()> {
-        let format = self.args.format.format().format;
+        let format = self.args.format.formats.input;
         let (text, peers) = match format {
             // It says itself whom it is for.
             Format::Json => (line, self.company.peers().to_vec()),
@@ -297,7 +297,7 @@ impl<'c> Chat<'c> {
             Some(record) => record.read(text, outgoing).map_err(|what| anyhow!(what))?,
             None => outgoing.push(text),
         }
-        if self.args.format.format().format.is_text() {
+        if self.args.format.formats.input.is_text() {
             self.args.eol.eol.append(outgoing);
             if let Some(unencodable) = self.args.encoding.encoding().encode(outgoing).pop() {
                 bail!(unencodable.what);

@@ -19,7 +19,7 @@ use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::elsewhere;
 use udp_tools::cli::value::{count, descriptor, duration, handler, size};
 use udp_tools::cli::{
-    Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs,
+    Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs, writing,
 };
 use udp_tools::command::{Command, NotRun};
 use udp_tools::endpoint::{Endpoint, dialable};
@@ -159,7 +159,7 @@ impl Args {
             reply: self.reply.is_some(),
             ..Given::default()
         };
-        self.format.check::<Self>(given)?;
+        given.check::<Self>(self.format.formats)?;
         if self.endpoint.is_none() && std::env::var_os("LISTEN_FDS").is_none() {
             let what = "ENDPOINT is missing: where to listen, as in :7788 or 127.0.0.1:0";
             return Err(Self::command().error(Usage::MissingRequiredArgument, what));
@@ -184,7 +184,7 @@ impl Args {
 
     /// A text as the answer.
     fn reply(&self, text: &OsStr) -> Result<Answer, clap::Error> {
-        let (format, encoding) = (self.format.format, self.encoding.encoding());
+        let (format, encoding) = (self.format.formats.input, self.encoding.encoding());
         let reading = Reading { format, encoding, to: To::OnePeer, block: None };
         Answer::text(text, &reading).map_err(|what| {
             let fault =
@@ -251,11 +251,12 @@ impl<'l> Listener<'l> {
     ) -> Result<Self> {
         let output = stdio::plain_output()?;
         let encoding = args.encoding.encoding();
-        let writing = args.format.writing(encoding, args.show_peer, output.is_terminal())?;
+        let format = args.format.formats.output;
+        let writing = writing(format, encoding, args.show_peer, output.is_terminal())?;
         let printer = Printer::new(writing, args.voice());
         let answers = Answers::new(answer, encoding, socket, signals, args.voice())?;
         // An answer leaves from where its request has arrived.
-        let is_asked = args.format.format.has_addresses() || answers.are_wanted();
+        let is_asked = format.has_addresses() || answers.are_wanted();
         Ok(Self {
             args,
             socket,

@@ -17,7 +17,7 @@ use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::elsewhere;
 use udp_tools::cli::value::{count, duration, rate, speed};
 use udp_tools::cli::{
-    BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReportArgs, SendingSocketArgs,
+    BufferArgs, EncodingArgs, Given, InputFormatArgs, MessageArgs, ReadingArgs, ReportArgs, SendingSocketArgs,
 };
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict};
@@ -69,7 +69,7 @@ struct Args {
     #[command(flatten)]
     message: MessageArgs,
     #[command(flatten)]
-    format: FormatArgs,
+    format: InputFormatArgs,
     #[command(flatten)]
     reading: ReadingArgs,
     #[command(flatten)]
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Verdict> {
     let (socket, to) = open(args)?;
     args.buffer.apply(&socket, Way::Out, None, args.report.voice(TOOL))?;
-    let reading = args.format.reading(args.reading, args.encoding.encoding(), to);
+    let reading = args.reading.reading(args.format.format, args.encoding.encoding(), to);
     let mut input = args.message.input(reading)?;
     if args.repeat > 1 {
         input = input.repeatable();
@@ -131,7 +131,7 @@ impl Args {
             replay: self.replay.is_some(),
             ..self.message.given()
         };
-        self.format.check::<Self>(given)?;
+        given.check::<Self>(self.format.format.into())?;
         if self.dest.is_none() && !self.format.format.has_addresses() {
             let what = "DEST is missing: where to, as in 127.0.0.1:8080";
             return Err(Self::command().error(Usage::MissingRequiredArgument, what));

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::format::LARGEST_BLOCK;
+use crate::escape;
+use crate::format::{Format, Formats, LARGEST_BLOCK};
 use crate::pace::{Rate, Speed};
 
 /// The longest payload there can be, in bytes: longer ones need not be cut.
@@ -81,6 +82,33 @@ pub fn block(text: &str) -> Result<usize, String> {
     }
 }
 
+/// `json`, or `text:json` for what is read and what is written, of those that are `known`.
+pub fn formats(text: &str, known: &[Format]) -> Result<Formats, String> {
+    match text.split_once(':') {
+        None => format(text, known).map(Formats::from),
+        Some(("", _) | (_, "")) => {
+            Err("one side is empty; write both, as in text:json, or one name for both".to_owned())
+        }
+        Some((input, output)) => Ok(Formats { input: format(input, known)?, output: format(output, known)? }),
+    }
+}
+
+/// The format of a tool that has no output, of those that are `known`.
+pub fn input_format(text: &str, known: &[Format]) -> Result<Format, String> {
+    match text.split_once(':') {
+        None => format(text, known),
+        Some(_) => Err("udp-send only reads; write the format of its input alone, as in json".to_owned()),
+    }
+}
+
+fn format(name: &str, known: &[Format]) -> Result<Format, String> {
+    known.iter().copied().find(|format| format.name() == name).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|format| format.name()).collect();
+        let name = escape::quoted(name.as_bytes());
+        format!("{name} is not a format; the formats are {}", names.join(", "))
+    })
+}
+
 /// A descriptor beyond the standard streams, which have their own use.
 pub fn descriptor(text: &str) -> Result<RawFd, String> {
     match text.parse() {
@@ -153,6 +181,25 @@ mod tests {
         for text in ["2G", "2048M", "17179869184G", "4294967296"] {
             assert!(size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn formats_are_one_name_or_two() {
+        let parse = |text| formats(text, &Format::ALL);
+        assert_eq!(parse("json"), Ok(Formats::from(Format::Json)));
+        assert_eq!(parse("text:json"), Ok(Formats { input: Format::Text, output: Format::Json }));
+        for (text, words) in [
+            (":json", "one side is empty"),
+            ("json:", "one side is empty"),
+            (":", "one side is empty"),
+            ("", "'' is not a format; the formats are text, raw,"),
+            ("text:jsn", "'jsn' is not a format"),
+            ("text:json:hex", "'json:hex' is not a format"),
+            ("JSON", "'JSON' is not a format"),
+        ] {
+            assert!(parse(text).unwrap_err().starts_with(words), "{text}");
+        }
+        assert!(input_format("text:json", &Format::ALL).unwrap_err().starts_with("udp-send only reads"));
     }
 
     #[test]

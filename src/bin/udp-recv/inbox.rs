@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use udp_tools::ask::Ear;
 use udp_tools::batch::Batch;
+use udp_tools::cli::writing;
 use udp_tools::exit;
 use udp_tools::input::Input;
 use udp_tools::net::Receiver;
@@ -37,7 +38,8 @@ impl<'i> Inbox<'i> {
     pub(super) fn new(args: &'i Args, is_asking: bool, signals: &'i Signals) -> Result<Self> {
         let mut output = stdio::output(signals)?;
         let encoding = args.encoding.encoding();
-        let writing = args.format.writing(encoding, args.show_peer, output.is_terminal())?;
+        let format = args.format.formats.output;
+        let writing = writing(format, encoding, args.show_peer, output.is_terminal())?;
         let printer = Printer::new(writing, args.voice());
         output.put(printer.beginning())?;
         let (batch, tally, round_trips) = (Batch::new(), Tally::default(), RoundTrips::default());
@@ -47,7 +49,7 @@ impl<'i> Inbox<'i> {
     /// A receiver that tells as much of each datagram as is wanted, and in any case when it came if that
     /// `is_needed`.
     pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket, is_needed: bool) -> Result<Receiver<'s>> {
-        let is_wanted = self.args.format.format.has_addresses() || self.args.report.stats;
+        let is_wanted = self.args.format.formats.output.has_addresses() || self.args.report.stats;
         self.args.receiving.receiver(socket, is_needed || is_wanted)
     }
 

@@ -142,7 +142,7 @@ impl Args {
             block: self.reading.block.is_some(),
             ..self.message.given()
         };
-        self.format.check::<Self>(given)?;
+        given.check::<Self>(self.format.formats)?;
         match (&self.endpoint, &self.bind) {
             (Some(there), _) if !there.is_here() => Ok(Task::Ask(there)),
             (Some(here), Some(_)) => Err(Self::conflict(&format!(
@@ -209,7 +209,7 @@ fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
 
 fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint, ports: Ports) -> Result<()> {
     let args = inbox.args;
-    let reading = args.format.reading(args.reading, args.encoding.encoding(), To::OnePeer);
+    let reading = args.reading.reading(args.format.formats.input, args.encoding.encoding(), To::OnePeer);
     let mut input = args.message.input(reading)?;
     let repeat = args.repeat.unwrap_or(1);
     if repeat > 1 {
