@@ -4,44 +4,27 @@
 //! checksums stand before each payload. It is read in that format and in pcapng, from Ethernet, Linux cooked,
 //! raw IP and loopback links. What is no whole UDP datagram is counted and passed over.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod classic;
+mod link;
+mod ng;
+mod write;
+
 use std::ops::Range;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use etherparse::err::packet::SliceError;
-use etherparse::{
-    EtherType, IpNumber, Ipv4Header, Ipv6Header, NetSlice, SlicedPacket, TransportSlice, UdpHeader,
-};
-use pcap_parser::pcapng::{Block, parse_block_be, parse_block_le};
-use pcap_parser::traits::PcapNGPacketBlock;
-use pcap_parser::{
-    EPB_MAGIC, IDB_MAGIC, InterfaceDescriptionBlock, LegacyPcapBlock, Linktype, PcapHeader, SPB_MAGIC,
-    parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified, parse_pcap_header,
-};
+use pcap_parser::{Linktype, PcapHeader, parse_pcap_header};
 
+pub(super) use self::write::{BEGINNING, write};
+
+use self::classic::next_packet;
+use self::link::{Other, datagram};
+use self::ng::{Interface, SECTION, next_block};
 use super::{Bad, Divide, To, recorded};
-use crate::batch::{Batch, Datagram, Envelope};
+use crate::batch::{Batch, Envelope};
 use crate::endpoint::Family;
 
-/// The header of a file (draft-ietf-opsawg-pcap, section 4): nanoseconds, version 2.4, packets of up to
-/// 262,144 bytes, links of raw IP.
-pub(super) const BEGINNING: [u8; 24] = *b"\x4d\x3c\xb2\xa1\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\x04\0\x65\0\0\0";
-
-/// How many routers a packet may pass, as most systems let it at first.
-const HOPS: u8 = 64;
 /// No block and no packet is longer, in bytes: what says so is damaged.
 const LONGEST: usize = 16 * 1024 * 1024;
-/// How many bytes of a block of pcapng stand before what it holds: its type and its length.
-const BLOCK_HEADER: usize = 8;
-/// The type of the block that begins a section: the same from both sides.
-const SECTION: u32 = 0x0a0d_0d0a;
-/// What tells the order of bytes in a section.
-const BYTE_ORDER: u32 = 0x1a2b_3c4d;
-/// The type of the block that held a packet at first.
-const OBSOLETE_PACKET: u32 = 2;
-const NO_BLOCK: &str = "the capture is damaged: a block is too short for what it holds";
-/// How many interfaces a section may have: what has more is damaged.
-const INTERFACES: usize = 65_536;
 
 /// Finds datagrams in a capture.
 #[derive(Debug)]
@@ -65,15 +48,6 @@ enum File {
     },
 }
 
-/// What a capture was made on.
-#[derive(Clone, Copy, Debug)]
-struct Interface {
-    link: Linktype,
-    /// How many units of time a second has, and how many seconds are to be added.
-    per_second: u128,
-    offset: i64,
-}
-
 /// How many packets are none that can be sent.
 #[derive(Debug, Default)]
 struct Passed {
@@ -92,22 +66,6 @@ struct Packet {
     /// Where it lies.
     place: Range<usize>,
     is_cut: bool,
-}
-
-/// What a packet holds, and where the payload lies in it.
-struct Found {
-    from: SocketAddr,
-    to: SocketAddr,
-    payload: Range<usize>,
-}
-
-/// Why a packet holds no datagram.
-enum Other {
-    /// It is of a kind of link that is not read.
-    Link,
-    NotUdp,
-    Fragment,
-    Damaged,
 }
 
 /// What stands at the beginning of some bytes.
@@ -252,272 +210,8 @@ impl Divide for Packets {
     }
 }
 
-/// The next packet of a classic capture.
-fn next_packet(header: &PcapHeader, bytes: &[u8]) -> Result<Step, String> {
-    let is_big = header.is_bigendian();
-    let Some(length) = bytes.get(8..12).and_then(|length| length.first_chunk()) else {
-        return Ok(Step::Incomplete);
-    };
-    let length = number(*length, is_big) as usize;
-    if length > LONGEST {
-        return Err(format!("the capture is damaged: a packet says that it has {length} bytes"));
-    }
-    let parsed = if is_big {
-        parse_pcap_frame_be(bytes)
-    } else if header.is_modified_format() {
-        parse_pcap_frame_modified(bytes)
-    } else {
-        parse_pcap_frame(bytes)
-    };
-    let Ok((rest, LegacyPcapBlock { ts_sec, ts_usec, caplen, origlen, data })) = parsed else {
-        return Ok(Step::Incomplete);
-    };
-    let size = bytes.len() - rest.len();
-    let fraction = u64::from(ts_usec) * if header.is_nanosecond_precision() { 1 } else { 1000 };
-    let since = Duration::from_secs(ts_sec.into()) + Duration::from_nanos(fraction);
-    let packet = Packet {
-        // The higher bits tell of checksums behind each frame.
-        link: Linktype(header.network.0 & 0xffff),
-        time: Some(SystemTime::UNIX_EPOCH + since),
-        place: size - data.len()..size,
-        is_cut: caplen < origlen,
-    };
-    Ok(Step::Packet(size, packet))
-}
-
-/// The next block of a section of pcapng (draft-ietf-opsawg-pcapng).
-fn next_block(is_big: &mut bool, interfaces: &mut Vec<Interface>, bytes: &[u8]) -> Result<Step, String> {
-    let (Some(kind), Some(length)) =
-        (bytes.first_chunk(), bytes.get(4..8).and_then(|length| length.first_chunk()))
-    else {
-        return Ok(Step::Incomplete);
-    };
-    if u32::from_be_bytes(*kind) == SECTION {
-        let Some(order) = bytes.get(8..12).and_then(|order| order.first_chunk()) else {
-            return Ok(Step::Incomplete);
-        };
-        *is_big = u32::from_be_bytes(*order) == BYTE_ORDER;
-        interfaces.clear();
-    }
-    let length = number(*length, *is_big) as usize;
-    if !(BLOCK_HEADER + 4..=LONGEST).contains(&length) {
-        return Err(format!("the capture is damaged: a block says that it has {length} bytes"));
-    }
-    let Some(block) = bytes.get(..length) else { return Ok(Step::Incomplete) };
-    if !block.ends_with(&bytes[4..8]) {
-        return Err("the capture is damaged: a block has another length at its end".to_owned());
-    }
-    let kind = number(*kind, *is_big);
-    if kind == OBSOLETE_PACKET {
-        return obsolete(interfaces, block, *is_big);
-    }
-    if ![IDB_MAGIC, SPB_MAGIC, EPB_MAGIC].contains(&kind) {
-        return Ok(Step::Skip(length));
-    }
-    let parsed = if *is_big { parse_block_be(block) } else { parse_block_le(block) };
-    // A block that is all there, and not enough, is damaged as well.
-    let Ok((_, parsed)) = parsed else { return Err(NO_BLOCK.to_owned()) };
-    match &parsed {
-        Block::InterfaceDescription(_) if interfaces.len() == INTERFACES => {
-            Err(format!("the capture is damaged: it has more than {INTERFACES} interfaces"))
-        }
-        Block::InterfaceDescription(description) => {
-            interfaces.push(Interface::described_by(description, *is_big));
-            Ok(Step::Skip(length))
-        }
-        Block::EnhancedPacket(packet) => {
-            let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
-            seen(interfaces, packet.if_id, Some(units), block, packet.packet_data(), packet.truncated())
-        }
-        // It tells no time, and is of the first interface.
-        Block::SimplePacket(packet) => {
-            let data = packet.packet_data();
-            seen(interfaces, 0, None, block, data, packet.origlen as usize > data.len())
-        }
-        _ => Ok(Step::Skip(length)),
-    }
-}
-
-/// A packet as pcapng began with: a number of packets that were lost stands in the place of half of the
-/// interface's.
-fn obsolete(interfaces: &[Interface], block: &[u8], is_big: bool) -> Result<Step, String> {
-    const FIELDS: usize = 20;
-    let Some((fields, rest)) = block[BLOCK_HEADER..].split_first_chunk::<FIELDS>() else {
-        return Err(NO_BLOCK.to_owned());
-    };
-    let field = |at: usize| number([fields[at], fields[at + 1], fields[at + 2], fields[at + 3]], is_big);
-    let interface = if is_big { field(0) >> 16 } else { field(0) & 0xffff };
-    let (units, length) = (u64::from(field(4)) << 32 | u64::from(field(8)), field(12));
-    let Some(data) = rest.get(..length as usize) else { return Err(NO_BLOCK.to_owned()) };
-    seen(interfaces, interface, Some(units), block, data, length < field(16))
-}
-
-/// A packet that was seen on an interface, in a block that is taken whole.
-fn seen(
-    interfaces: &[Interface],
-    interface: u32,
-    units: Option<u64>,
-    block: &[u8],
-    data: &[u8],
-    is_cut: bool,
-) -> Result<Step, String> {
-    let Some(interface) = interfaces.get(interface as usize) else {
-        return Err(format!(
-            "the capture is damaged: a packet is of interface {interface}, which was not described"
-        ));
-    };
-    let start = data.as_ptr().addr() - block.as_ptr().addr();
-    let packet = Packet {
-        link: interface.link,
-        time: units.and_then(|units| interface.time(units)),
-        place: start..start + data.len(),
-        is_cut,
-    };
-    Ok(Step::Packet(block.len(), packet))
-}
-
 fn number(bytes: [u8; 4], is_big: bool) -> u32 {
     if is_big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
-}
-
-impl Interface {
-    fn described_by(description: &InterfaceDescriptionBlock<'_>, is_big: bool) -> Self {
-        // A power of ten, or of two where the highest bit is set (`if_tsresol`).
-        let resolution = u32::from(description.if_tsresol);
-        let base: u128 = if resolution >= 0x80 { 2 } else { 10 };
-        let offset = description.if_tsoffset;
-        Self {
-            link: description.linktype,
-            per_second: base.checked_pow(resolution % 0x80).unwrap_or(0),
-            offset: if is_big { offset.swap_bytes() } else { offset },
-        }
-    }
-
-    fn time(&self, units: u64) -> Option<SystemTime> {
-        let nanoseconds = (u128::from(units) * 1_000_000_000).checked_div(self.per_second)?;
-        let since = Duration::from_nanos(u64::try_from(nanoseconds).ok()?);
-        let time = SystemTime::UNIX_EPOCH.checked_add(since)?;
-        let offset = Duration::from_secs(self.offset.unsigned_abs());
-        if self.offset < 0 { time.checked_sub(offset) } else { time.checked_add(offset) }
-    }
-}
-
-/// The datagram in a packet from a link of this kind.
-fn datagram(link: Linktype, packet: &[u8]) -> Result<Found, Other> {
-    // `https://www.tcpdump.org/linktypes.html` tells what stands before IP.
-    let sliced = match link {
-        Linktype::ETHERNET => SlicedPacket::from_ethernet(packet),
-        // 14 bytes of other things, and the protocol.
-        Linktype::LINUX_SLL => cooked(packet, 14, 16)?,
-        // The protocol, and 18 bytes of other things.
-        Linktype::LINUX_SLL2 => cooked(packet, 0, 20)?,
-        // The family of the address, whose number depends on the system; IP tells its version itself.
-        Linktype::NULL | Linktype::LOOP => SlicedPacket::from_ip(packet.get(4..).ok_or(Other::Damaged)?),
-        Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 | Linktype(12 | 14) => SlicedPacket::from_ip(packet),
-        _ => return Err(Other::Link),
-    };
-    let sliced = sliced.map_err(|_| Other::Damaged)?;
-    let (from, to) = match &sliced.net {
-        Some(NetSlice::Ipv4(ip)) => {
-            let header = ip.header();
-            (IpAddr::V4(header.source_addr()), IpAddr::V4(header.destination_addr()))
-        }
-        Some(NetSlice::Ipv6(ip)) => {
-            let header = ip.header();
-            (IpAddr::V6(header.source_addr()), IpAddr::V6(header.destination_addr()))
-        }
-        _ => return Err(Other::NotUdp),
-    };
-    if sliced.net.as_ref().and_then(NetSlice::ip_payload_ref).is_some_and(|payload| payload.fragmented) {
-        return Err(Other::Fragment);
-    }
-    let Some(TransportSlice::Udp(udp)) = &sliced.transport else { return Err(Other::NotUdp) };
-    let payload = udp.payload();
-    let start = payload.as_ptr().addr() - packet.as_ptr().addr();
-    Ok(Found {
-        from: (from, udp.source_port()).into(),
-        to: (to, udp.destination_port()).into(),
-        payload: start..start + payload.len(),
-    })
-}
-
-/// What is in a packet of a Linux cooked link, whose protocol is told at one place and begins at another.
-fn cooked(
-    packet: &[u8],
-    protocol: usize,
-    rest: usize,
-) -> Result<Result<SlicedPacket<'_>, SliceError>, Other> {
-    let protocol = packet.get(protocol..).and_then(|at| at.first_chunk()).ok_or(Other::Damaged)?;
-    let rest = packet.get(rest..).ok_or(Other::Damaged)?;
-    Ok(SlicedPacket::from_ether_type(EtherType(u16::from_be_bytes(*protocol)), rest))
-}
-
-/// Appends a datagram as a packet.
-pub(super) fn write(datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-    let Envelope { peer, local, time, .. } = datagram.envelope;
-    let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
-    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let headers = headers(peer.unwrap_or(nobody), local.unwrap_or(nobody), datagram);
-    let kept = headers.len() + datagram.payload.len();
-    let whole = headers.len() + datagram.size;
-    // Seconds are counted to the year 2106, and no packet is longer than a datagram over IPv6.
-    let seconds = u32::try_from(since.as_secs()).unwrap_or(u32::MAX);
-    let [kept, whole] = [kept, whole].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
-    for field in [seconds, since.subsec_nanos(), kept, whole] {
-        out.extend(field.to_le_bytes());
-    }
-    out.extend(headers);
-    out.extend(datagram.payload);
-}
-
-/// The headers of IP and UDP, as they may have been on the wire: of what is not told in an envelope the
-/// usual is taken.
-fn headers(from: SocketAddr, to: SocketAddr, datagram: &Datagram<'_>) -> Vec<u8> {
-    let length = u16::try_from(UdpHeader::LEN + datagram.size).unwrap_or(u16::MAX);
-    let (source_port, destination_port) = (from.port(), to.port());
-    let mut udp = UdpHeader { source_port, destination_port, length, checksum: 0 };
-    // Of what was cut there is none: nobody could check it.
-    let is_whole = datagram.payload.len() == datagram.size;
-    let mut headers = Vec::with_capacity(Ipv6Header::LEN + UdpHeader::LEN);
-    match (from.ip(), to.ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let total_len = u16::try_from(Ipv4Header::MIN_LEN + usize::from(length)).unwrap_or(u16::MAX);
-            let mut ip = Ipv4Header {
-                total_len,
-                dont_fragment: true,
-                time_to_live: HOPS,
-                protocol: IpNumber::UDP,
-                source: source.octets(),
-                destination: destination.octets(),
-                ..Ipv4Header::default()
-            };
-            ip.header_checksum = ip.calc_header_checksum();
-            if is_whole {
-                udp.checksum = udp.calc_checksum_ipv4(&ip, datagram.payload).unwrap_or(0);
-            }
-            headers.extend(ip.to_bytes());
-        }
-        (source, destination) => {
-            let [source, destination] = [source, destination].map(|ip| match ip {
-                IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-                IpAddr::V6(ip) => ip.octets(),
-            });
-            let ip = Ipv6Header {
-                payload_length: length,
-                next_header: IpNumber::UDP,
-                hop_limit: HOPS,
-                source,
-                destination,
-                ..Ipv6Header::default()
-            };
-            if is_whole {
-                udp.checksum = udp.calc_checksum_ipv6(&ip, datagram.payload).unwrap_or(0);
-            }
-            headers.extend(ip.to_bytes());
-        }
-    }
-    headers.extend(udp.to_bytes());
-    headers
 }
 
 #[cfg(test)]
@@ -525,6 +219,7 @@ mod tests {
     use super::super::tests::{Found, payloads, read_in_steps, reading, reading_in_steps};
     use super::super::{Format, Reading, Writer, Writing};
     use super::*;
+    use std::time::Duration;
 
     const MICROSECONDS: u32 = 0xa1b2_c3d4;
     const NANOSECONDS: u32 = 0xa1b2_3c4d;
