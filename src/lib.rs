@@ -22,7 +22,7 @@
 //! a [`tally::Tally`].
 //!
 //! A tool that answers sends from the batch that it has received, or from one of [`answer`]s, before that is
-//! printed. [`judge`] says which datagram settles a run, and [`access`] who is heard at all.
+//! printed. [`matcher`] finds the datagram that settles a run, and [`access`] who is heard at all.
 //!
 //! In between a tool waits in one place, [`wait::wait`]: for input, for a datagram, for its reader
 //! to go away, for [`signals`], for the time to be up. In the end [`exit`] turns the result into a
@@ -30,7 +30,7 @@
 //!
 //! Imports run downward only: the bins; [`cli`], [`progress`], [`queue`], [`mod@print`], [`answer`], [`ready`],
 //! [`exit`]; [`jobs`], [`command`], [`chat`]; the flow ([`ask`], [`input`], [`mod@format`], [`net`], [`socket`],
-//! [`pace`], [`judge`], [`stdio`], [`process`]); what they are made of.
+//! [`pace`], [`matcher`], [`stdio`], [`process`]); what they are made of.
 
 pub mod access;
 pub mod answer;
@@ -46,7 +46,7 @@ pub mod exit;
 pub mod format;
 pub mod input;
 pub mod jobs;
-pub mod judge;
+pub mod matcher;
 pub mod net;
 pub mod pace;
 pub mod print;

@@ -26,7 +26,7 @@ use udp_tools::endpoint::{Endpoint, dialable};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Reading, To};
 use udp_tools::jobs::{Handling, Jobs};
-use udp_tools::judge::{Judge, Pattern};
+use udp_tools::matcher::{Matcher, Pattern};
 use udp_tools::net::{Receiver, is_full, is_icmp};
 use udp_tools::print::Printer;
 use udp_tools::process::End;
@@ -236,7 +236,7 @@ struct Listener<'l> {
     socket: &'l UdpSocket,
     signals: &'l Signals,
     receiver: Receiver<'l>,
-    judge: Judge,
+    matcher: Matcher,
     answers: Answers<'l>,
     queue: Queue<'l>,
     tally: Tally,
@@ -262,7 +262,7 @@ impl<'l> Listener<'l> {
             socket,
             signals,
             receiver: args.receiving.receiver(socket, is_asked)?,
-            judge: Judge::new(args.until.clone(), args.reject.clone(), encoding),
+            matcher: Matcher::new(args.until.clone(), args.reject.clone(), encoding),
             answers,
             queue: Queue::new(output, printer, args.queue, signals)?,
             tally: Tally::default(),
@@ -342,7 +342,7 @@ impl<'l> Listener<'l> {
     }
 
     fn is_enough(&self) -> bool {
-        self.judge.is_settled()
+        self.matcher.is_settled()
             || self.args.bounds.count.is_some_and(|count| self.tally.received.datagrams >= count)
     }
 
@@ -353,7 +353,7 @@ impl<'l> Listener<'l> {
         let mut batch = self.queue.batch();
         let first = batch.len();
         let received = self.receiver.receive(&mut batch, most, &mut self.tally.received);
-        self.judge(&mut batch, first);
+        self.match_patterns(&mut batch, first);
         let answered = self.answer(&batch, first);
         let has_room = !is_full(&batch);
         self.queue.put(batch)?;
@@ -370,10 +370,10 @@ impl<'l> Listener<'l> {
         Ok(received > 0)
     }
 
-    /// Judges what stands in `batch` from the place `first` on. What has come after the datagram that
+    /// Searches `batch` for the patterns from the place `first` on. What has come after the datagram that
     /// settles it came too late.
-    fn judge(&mut self, batch: &mut Batch, first: usize) {
-        let Some(place) = self.judge.judge(batch, first..batch.len()) else { return };
+    fn match_patterns(&mut self, batch: &mut Batch, first: usize) {
+        let Some(place) = self.matcher.check(batch, first..batch.len()) else { return };
         for late in batch.part(place + 1..batch.len()) {
             self.tally.received.leave_out(late.size, late.payload.len());
         }
@@ -443,7 +443,7 @@ impl<'l> Listener<'l> {
 
     fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
         let (args, voice, received) = (self.args, self.args.voice(), self.tally.received.datagrams);
-        if let Some(rejected) = self.judge.rejected(received) {
+        if let Some(rejected) = self.matcher.rejected(received) {
             voice.note(&rejected);
             return Verdict::Trouble;
         }
@@ -457,7 +457,7 @@ impl<'l> Listener<'l> {
             "in time"
         };
         let is_late = matches!(ended, Ended::TimeUp) && received < args.bounds.count.unwrap_or(1);
-        let silence = match (self.judge.missed(received), args.bounds.count) {
+        let silence = match (self.matcher.missed(received), args.bounds.count) {
             (Some(missed), _) if received > 0 => Some(missed),
             (_, Some(count)) if is_late && received > 0 => {
                 Some(format!("only {received} of {count} datagrams came to {address} {when}"))

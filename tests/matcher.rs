@@ -73,7 +73,7 @@ fn what_cannot_be_read_is_no_match_and_is_said_to_be_none() {
 }
 
 #[test]
-fn a_text_is_judged_in_its_charset_and_whatever_the_format() {
+fn a_text_is_matched_in_its_charset_and_whatever_the_format() {
     let chinese = b"\xc4\xe3\xba\xc3\n";
     assert_eq!(listen(&["-e", "gbk", "--until", "^你好$", "-n", "1"], &[chinese]).0.code(), Some(0));
     assert_eq!(listen(&["--until", "你好", "-n", "1"], &[chinese]).0.code(), Some(3));
@@ -248,7 +248,7 @@ fn a_network_that_is_none_is_a_usage_error() {
 }
 
 #[test]
-fn what_a_strict_charset_cannot_read_has_no_text_to_judge() {
+fn what_a_strict_charset_cannot_read_has_no_text_to_match() {
     for pattern in ["--until", "--reject"] {
         let arguments = ["-e", "gbk", "--errors", "strict", pattern, "^$", "-n", "2"];
         let (finished, _) = listen(&arguments, &[b"\xff\xff", b"a"]);

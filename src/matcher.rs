@@ -1,5 +1,6 @@
-//! Whether what is received is what was waited for, or what must not come. It knows no socket and no
-//! clock: it is shown batches.
+//! Searches received datagrams for patterns: what a run waits for, and what must not arrive.
+//!
+//! It knows no socket and no clock: it is given batches.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,12 +18,12 @@ pub struct Pattern(Regex);
 
 /// What to wait for, and what must not come.
 #[derive(Debug)]
-pub struct Judge {
+pub struct Matcher {
     until: Option<Pattern>,
     reject: Option<Pattern>,
     encoding: Encoding,
     /// What settles it.
-    judgement: Option<Judgement>,
+    outcome: Option<Outcome>,
     /// What was seen last that does not, in words, if any could be read.
     last: Option<String>,
     text: Vec<u8>,
@@ -30,22 +31,22 @@ pub struct Judge {
 
 /// What a datagram means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Judgement {
+enum Outcome {
     /// It is what was waited for.
     Awaited,
     /// It must not come: who sent what, in words.
     Rejected(String),
 }
 
-impl Judge {
-    /// A judge of texts in the charset of `encoding`.
+impl Matcher {
+    /// Returns a matcher of texts in the charset of `encoding`.
     #[must_use]
     pub fn new(until: Option<Pattern>, reject: Option<Pattern>, encoding: Encoding) -> Self {
-        Self { until, reject, encoding, judgement: None, last: None, text: Vec::new() }
+        Self { until, reject, encoding, outcome: None, last: None, text: Vec::new() }
     }
 
     /// Looks at the datagrams at `places` until one of them settles it. Says which place that is.
-    pub fn judge(&mut self, batch: &Batch, places: Range<usize>) -> Option<usize> {
+    pub fn check(&mut self, batch: &Batch, places: Range<usize>) -> Option<usize> {
         if self.until.is_none() && self.reject.is_none() {
             return None;
         }
@@ -54,8 +55,8 @@ impl Judge {
             if !self.read(&datagram) {
                 continue;
             }
-            self.judgement = self.judge_one(&datagram);
-            if self.judgement.is_some() {
+            self.outcome = self.check_one(&datagram);
+            if self.outcome.is_some() {
                 return Some(place);
             }
             last = Some(datagram);
@@ -70,14 +71,14 @@ impl Judge {
     /// Whether a datagram has settled it.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.judgement.is_some()
+        self.outcome.is_some()
     }
 
     /// That the last of `received` datagrams must not have come, in words, if it is so.
     #[must_use]
     pub fn rejected(&self, received: u64) -> Option<String> {
-        match (&self.judgement, &self.reject) {
-            (Some(Judgement::Rejected(what)), Some(reject)) => {
+        match (&self.outcome, &self.reject) {
+            (Some(Outcome::Rejected(what)), Some(reject)) => {
                 Some(format!("datagram {received} matches --reject {reject}: {what}"))
             }
             _ => None,
@@ -87,7 +88,7 @@ impl Judge {
     /// That none of `received` datagrams is what was waited for, in words, if it is so.
     #[must_use]
     pub fn missed(&self, received: u64) -> Option<String> {
-        let until = self.until.as_ref().filter(|_| self.judgement.is_none())?;
+        let until = self.until.as_ref().filter(|_| self.outcome.is_none())?;
         Some(match (received, &self.last) {
             (1, Some(last)) => format!("the one datagram that came does not match --until {until}: {last}"),
             (1, None) => {
@@ -100,13 +101,13 @@ impl Judge {
         })
     }
 
-    fn judge_one(&self, datagram: &Datagram<'_>) -> Option<Judgement> {
+    fn check_one(&self, datagram: &Datagram<'_>) -> Option<Outcome> {
         let matches =
             |pattern: &Option<Pattern>| pattern.as_ref().is_some_and(|pattern| pattern.is_in(&self.text));
         if matches(&self.reject) {
-            return Some(Judgement::Rejected(shown(datagram, &self.text)));
+            return Some(Outcome::Rejected(shown(datagram, &self.text)));
         }
-        matches(&self.until).then_some(Judgement::Awaited)
+        matches(&self.until).then_some(Outcome::Awaited)
     }
 
     /// Reads the text of a datagram, if it has one: what a strict charset cannot read has none.
@@ -169,53 +170,53 @@ mod tests {
     use super::*;
     use crate::batch::Envelope;
 
-    fn judge(until: &str, reject: &str, payloads: &[&[u8]]) -> (Option<(usize, Judgement)>, Judge) {
+    fn check(until: &str, reject: &str, payloads: &[&[u8]]) -> (Option<(usize, Outcome)>, Matcher) {
         let mut batch = Batch::new();
         batch.address(Envelope::of("192.0.2.1:5".parse().unwrap()));
         for payload in payloads {
             batch.push(payload);
         }
         let pattern = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
-        let mut judge = Judge::new(pattern(until), pattern(reject), Encoding::default());
-        let place = judge.judge(&batch, 0..batch.len());
-        (place.zip(judge.judgement.clone()), judge)
+        let mut matcher = Matcher::new(pattern(until), pattern(reject), Encoding::default());
+        let place = matcher.check(&batch, 0..batch.len());
+        (place.zip(matcher.outcome.clone()), matcher)
     }
 
     #[test]
     fn the_first_that_matches_settles_it() {
-        let judged = |until, reject| judge(until, reject, &[b"a", b"b1\n", b"c", b"b2"]).0;
-        assert_eq!(judged("b", ""), Some((1, Judgement::Awaited)));
-        assert_eq!(judged("", "^c$"), Some((2, Judgement::Rejected("'c' from 192.0.2.1:5".to_owned()))));
-        assert_eq!(judged("b2", "b"), Some((1, Judgement::Rejected("'b1' from 192.0.2.1:5".to_owned()))));
-        assert_eq!(judged("x", "y"), None);
-        assert_eq!(judged("", ""), None);
+        let checked = |until, reject| check(until, reject, &[b"a", b"b1\n", b"c", b"b2"]).0;
+        assert_eq!(checked("b", ""), Some((1, Outcome::Awaited)));
+        assert_eq!(checked("", "^c$"), Some((2, Outcome::Rejected("'c' from 192.0.2.1:5".to_owned()))));
+        assert_eq!(checked("b2", "b"), Some((1, Outcome::Rejected("'b1' from 192.0.2.1:5".to_owned()))));
+        assert_eq!(checked("x", "y"), None);
+        assert_eq!(checked("", ""), None);
     }
 
     #[test]
     fn lines_end_where_they_end_in_a_datagram() {
         for text in [&b"ok"[..], b"ok\n", b"ok\r\n", b"first\nok\nlast"] {
-            assert_eq!(judge("^ok$", "", &[text]).0, Some((0, Judgement::Awaited)), "{text:?}");
+            assert_eq!(check("^ok$", "", &[text]).0, Some((0, Outcome::Awaited)), "{text:?}");
         }
-        assert_eq!(judge("^ok$", "", &[b"okay", b"\xffok"]).0, None);
+        assert_eq!(check("^ok$", "", &[b"okay", b"\xffok"]).0, None);
     }
 
     #[test]
     fn behind_the_last_end_of_line_there_is_no_empty_line() {
         for pattern in ["^$", "^[^k]*$", "$^"] {
             for text in [&b"ok"[..], b"ok\n", b"ok\r\n", b"ok\r"] {
-                assert_eq!(judge(pattern, "", &[text]).0, None, "{pattern} {text:?}");
+                assert_eq!(check(pattern, "", &[text]).0, None, "{pattern} {text:?}");
             }
             for text in [&b""[..], b"\n", b"\r\n", b"ok\n\n", b"ok\r\n\r\n"] {
-                assert!(judge(pattern, "", &[text]).0.is_some(), "{pattern} {text:?}");
+                assert!(check(pattern, "", &[text]).0.is_some(), "{pattern} {text:?}");
             }
         }
     }
 
     #[test]
     fn what_came_last_is_said_shortly_and_safely() {
-        let (_, judge) =
-            judge("ok", "", &[b"first", &[b"\x1b[2J\xff", &b"long "[..].repeat(50)[..]].concat()]);
-        let last = judge.last.unwrap();
+        let (_, matcher) =
+            check("ok", "", &[b"first", &[b"\x1b[2J\xff", &b"long "[..].repeat(50)[..]].concat()]);
+        let last = matcher.last.unwrap();
         assert!(last.starts_with("'\\x1b[2J\\xfflong ") && last.ends_with("...' from 192.0.2.1:5"), "{last}");
         assert!(last.len() < 120, "{last}");
     }
