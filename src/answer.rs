@@ -124,11 +124,13 @@ impl<'a> Answers<'a> {
                 }
             }
             Some(Answer::Exec(jobs)) => {
+                let mut room = String::new();
                 for request in batch.part(places) {
-                    let mut text = Vec::new();
-                    if !self.encoding.decode_text(request.payload, &mut text) {
+                    let Some(text) = self.encoding.decode_text(request.payload, &mut room) else {
                         self.fate.unreadable += 1;
-                    } else if !jobs.request(text, *request.envelope) {
+                        continue;
+                    };
+                    if !jobs.request(text.to_vec(), *request.envelope) {
                         self.fate.unserved += 1;
                         if self.fate.unserved == 1 {
                             self.voice.note(&"there are more requests than --jobs and --queue have room for");

@@ -104,19 +104,13 @@ impl Encoding {
         undecodable
     }
 
-    /// Appends what came over the wire to `out`, as [`Encoding::decode`] reads it. Says whether a strict
-    /// reading takes it.
-    pub fn decode_text(&self, payload: &[u8], out: &mut Vec<u8>) -> bool {
-        let Some(charset) = self.charset else {
-            out.extend(payload);
-            return true;
-        };
-        let mut text = String::new();
-        let read = decode(charset, self.errors.unwrap_or(Policy::BackslashReplace), payload, &mut text);
-        if read.is_ok() {
-            out.extend(text.as_bytes());
-        }
-        read.is_ok()
+    /// Returns what [`Encoding::decode`] makes of `payload`, or `None` where a strict reading rejects it.
+    /// `room` is for what has to be rewritten.
+    pub fn decode_text<'p>(&self, payload: &'p [u8], room: &'p mut String) -> Option<&'p [u8]> {
+        let Some(charset) = self.charset else { return Some(payload) };
+        room.clear();
+        decode(charset, self.errors.unwrap_or(Policy::BackslashReplace), payload, room).ok()?;
+        Some(room.as_bytes())
     }
 
     /// What came over the wire as text, if it is text: in the charset, or else in UTF-8. What is none is

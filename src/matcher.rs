@@ -11,120 +11,142 @@ use regex::bytes::{Regex, RegexBuilder};
 use crate::batch::{Batch, Datagram};
 use crate::encoding::Encoding;
 use crate::escape;
+use crate::format::{Format, Writer, Writing};
 
-/// A regular expression that is looked for in the text of a datagram, as grep(1) would in its lines.
+/// A regular expression that is searched for in what is printed of a datagram, as grep(1) would in its
+/// lines.
 #[derive(Clone, Debug)]
 pub struct Pattern(Regex);
 
-/// What to wait for, and what must not come.
+/// What to wait for, and what must not arrive.
 #[derive(Debug)]
 pub struct Matcher {
-    until: Option<Pattern>,
-    reject: Option<Pattern>,
-    encoding: Encoding,
-    /// What settles it.
+    /// The patterns of `--until` that no datagram has matched yet.
+    missing: Vec<Pattern>,
+    rejected: Vec<Pattern>,
+    printed: Printed,
+    /// What settles the run.
     outcome: Option<Outcome>,
-    /// What was seen last that does not, in words, if any could be read.
+    /// The last datagram that did not settle it, in words, if any could be decoded.
     last: Option<String>,
-    text: Vec<u8>,
 }
 
-/// What a datagram means.
+/// What settles a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It is what was waited for.
-    Awaited,
-    /// It must not come: who sent what, in words.
+    /// Every pattern of `--until` has matched.
+    Complete,
+    /// A datagram matches a pattern of `--reject`: which pattern, and who sent what, in words.
     Rejected(String),
 }
 
 impl Matcher {
-    /// Returns a matcher of texts in the charset of `encoding`.
+    /// Returns a matcher of what is printed in `format`, from the charset of `encoding`. It settles a run
+    /// when every pattern of `until` has matched, or any of `rejected`.
     #[must_use]
-    pub fn new(until: Option<Pattern>, reject: Option<Pattern>, encoding: Encoding) -> Self {
-        Self { until, reject, encoding, outcome: None, last: None, text: Vec::new() }
+    pub fn new(until: Vec<Pattern>, rejected: Vec<Pattern>, format: Format, encoding: Encoding) -> Self {
+        let printed = Printed::new(format, encoding);
+        Self { missing: until, rejected, printed, outcome: None, last: None }
     }
 
-    /// Looks at the datagrams at `places` until one of them settles it. Says which place that is.
+    /// Checks the datagrams at `places` until one of them settles the run. Returns the place of that one.
     pub fn check(&mut self, batch: &Batch, places: Range<usize>) -> Option<usize> {
-        if self.until.is_none() && self.reject.is_none() {
+        if self.missing.is_empty() && self.rejected.is_empty() {
             return None;
         }
         let mut last = None;
         for (place, datagram) in places.clone().zip(batch.part(places)) {
-            if !self.read(&datagram) {
-                continue;
+            let Some(text) = self.printed.text(&datagram) else { continue };
+            if let Some(pattern) = self.rejected.iter().find(|pattern| pattern.is_in(text)) {
+                let what = format!("--reject {pattern}: {}", self.printed.shown(&datagram));
+                self.outcome = Some(Outcome::Rejected(what));
+                return Some(place);
             }
-            self.outcome = self.check_one(&datagram);
-            if self.outcome.is_some() {
+            let before = self.missing.len();
+            self.missing.retain(|pattern| !pattern.is_in(text));
+            if self.missing.is_empty() && before > 0 {
+                self.outcome = Some(Outcome::Complete);
                 return Some(place);
             }
             last = Some(datagram);
         }
         if let Some(datagram) = last {
-            self.read(&datagram);
-            self.last = Some(shown(&datagram, &self.text));
+            self.last = Some(self.printed.shown(&datagram));
         }
         None
     }
 
-    /// Whether a datagram has settled it.
+    /// Whether a datagram has settled the run.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.outcome.is_some()
     }
 
-    /// That the last of `received` datagrams must not have come, in words, if it is so.
+    /// Returns the sentence that the last of `received` datagrams is rejected, if it is.
     #[must_use]
-    pub fn rejected(&self, received: u64) -> Option<String> {
-        match (&self.outcome, &self.reject) {
-            (Some(Outcome::Rejected(what)), Some(reject)) => {
-                Some(format!("datagram {received} matches --reject {reject}: {what}"))
-            }
+    pub fn rejection(&self, received: u64) -> Option<String> {
+        match &self.outcome {
+            Some(Outcome::Rejected(what)) => Some(format!("datagram {received} matches {what}")),
             _ => None,
         }
     }
 
-    /// That none of `received` datagrams is what was waited for, in words, if it is so.
+    /// Returns the sentence that none of `received` datagrams matches what is awaited, if that is so.
     #[must_use]
     pub fn missed(&self, received: u64) -> Option<String> {
-        let until = self.until.as_ref().filter(|_| self.outcome.is_none())?;
-        Some(match (received, &self.last) {
-            (1, Some(last)) => format!("the one datagram that came does not match --until {until}: {last}"),
-            (1, None) => {
-                format!("the one datagram that came cannot be read, let alone match --until {until}")
-            }
-            (_, Some(last)) => {
-                format!("none of {received} datagrams matches --until {until}; the last was {last}")
-            }
-            (_, None) => format!("none of {received} datagrams can be read, let alone match --until {until}"),
-        })
-    }
-
-    fn check_one(&self, datagram: &Datagram<'_>) -> Option<Outcome> {
-        let matches =
-            |pattern: &Option<Pattern>| pattern.as_ref().is_some_and(|pattern| pattern.is_in(&self.text));
-        if matches(&self.reject) {
-            return Some(Outcome::Rejected(shown(datagram, &self.text)));
+        if self.missing.is_empty() || self.is_settled() {
+            return None;
         }
-        matches(&self.until).then_some(Outcome::Awaited)
-    }
-
-    /// Reads the text of a datagram, if it has one: what a strict charset cannot read has none.
-    fn read(&mut self, datagram: &Datagram<'_>) -> bool {
-        self.text.clear();
-        self.encoding.decode_text(datagram.payload, &mut self.text)
+        let missing: Vec<_> = self.missing.iter().map(|pattern| format!("--until {pattern}")).collect();
+        let (missing, plural) = (missing.join(", "), if received == 1 { "" } else { "s" });
+        let seen = format!("{received} datagram{plural}");
+        Some(match &self.last {
+            Some(last) => format!("no match for {missing} in {seen}; the last was {last}"),
+            None => format!("no match for {missing} in {seen}; none could be decoded"),
+        })
     }
 }
 
-/// A datagram in so many words as a person reads at a glance.
-fn shown(datagram: &Datagram<'_>, text: &[u8]) -> String {
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
-    let mut safe = Vec::new();
-    escape::line(&text[..text.len().min(escape::GLANCE * 4)], &mut safe);
-    let text = escape::shortened(&String::from_utf8_lossy(&safe));
-    let peer = datagram.envelope.peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
-    format!("'{text}'{peer}")
+/// What is printed of a datagram, but for the columns before it and what a terminal needs.
+#[derive(Debug)]
+struct Printed {
+    format: Format,
+    encoding: Encoding,
+    writer: Writer,
+    decoded: String,
+    line: Vec<u8>,
+}
+
+impl Printed {
+    fn new(format: Format, encoding: Encoding) -> Self {
+        let writer = Writer::new(Writing { format, encoding, ..Writing::default() });
+        Self { format, encoding, writer, decoded: String::new(), line: Vec::new() }
+    }
+
+    /// Returns what is printed of `datagram`, without what a format puts around it. `None` where a strict
+    /// charset cannot decode it.
+    fn text<'t>(&'t mut self, datagram: &Datagram<'t>) -> Option<&'t [u8]> {
+        let payload = if self.format.is_text() {
+            self.encoding.decode_text(datagram.payload, &mut self.decoded)?
+        } else {
+            datagram.payload
+        };
+        if self.format == Format::Text || self.format.is_binary() {
+            return Some(payload);
+        }
+        self.line.clear();
+        self.writer.write(&Datagram { payload, ..*datagram }, &mut self.line);
+        Some(&self.line)
+    }
+
+    /// Returns the beginning of a datagram, safe to look at, and who sent it.
+    fn shown(&mut self, datagram: &Datagram<'_>) -> String {
+        let peer = datagram.envelope.peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
+        // A record of JSON begins with what is known of all datagrams.
+        let text = if self.format == Format::Json { None } else { self.text(datagram) };
+        let text = text.unwrap_or(datagram.payload);
+        format!("{}{peer}", escape::quoted(text.strip_suffix(b"\n").unwrap_or(text)))
+    }
 }
 
 impl Pattern {
@@ -161,7 +183,7 @@ impl FromStr for Pattern {
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str())
+        f.write_str(&escape::quoted(self.0.as_str().as_bytes()))
     }
 }
 
@@ -176,8 +198,8 @@ mod tests {
         for payload in payloads {
             batch.push(payload);
         }
-        let pattern = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
-        let mut matcher = Matcher::new(pattern(until), pattern(reject), Encoding::default());
+        let patterns = |text: &str| text.split_terminator(' ').map(|text| text.parse().unwrap()).collect();
+        let mut matcher = Matcher::new(patterns(until), patterns(reject), Format::Text, Encoding::default());
         let place = matcher.check(&batch, 0..batch.len());
         (place.zip(matcher.outcome.clone()), matcher)
     }
@@ -185,17 +207,61 @@ mod tests {
     #[test]
     fn the_first_that_matches_settles_it() {
         let checked = |until, reject| check(until, reject, &[b"a", b"b1\n", b"c", b"b2"]).0;
-        assert_eq!(checked("b", ""), Some((1, Outcome::Awaited)));
-        assert_eq!(checked("", "^c$"), Some((2, Outcome::Rejected("'c' from 192.0.2.1:5".to_owned()))));
-        assert_eq!(checked("b2", "b"), Some((1, Outcome::Rejected("'b1' from 192.0.2.1:5".to_owned()))));
+        assert_eq!(checked("b", ""), Some((1, Outcome::Complete)));
+        assert_eq!(
+            checked("", "^c$"),
+            Some((2, Outcome::Rejected("--reject '^c$': 'c' from 192.0.2.1:5".to_owned())))
+        );
+        assert_eq!(
+            checked("b2", "b"),
+            Some((1, Outcome::Rejected("--reject 'b': 'b1' from 192.0.2.1:5".to_owned())))
+        );
         assert_eq!(checked("x", "y"), None);
         assert_eq!(checked("", ""), None);
     }
 
     #[test]
+    fn every_pattern_must_match_in_any_order_and_those_that_did_not_are_named() {
+        let checked = |until| check(until, "x y", &[b"a", b"b1", b"c", b"b2"]);
+        for (until, place) in [("a", 0), ("b1 a", 1), ("a b", 1), ("1 b b1 a", 1), ("c b2 b1", 3)] {
+            assert_eq!(checked(until).0, Some((place, Outcome::Complete)), "{until}");
+        }
+        let (outcome, matcher) = checked("c d a e");
+        assert_eq!(outcome, None);
+        assert_eq!(
+            matcher.missed(4).unwrap(),
+            "no match for --until 'd', --until 'e' in 4 datagrams; the last was 'b2' from 192.0.2.1:5"
+        );
+        let (outcome, _) = check("a b", "x c", &[b"a", b"c", b"b"]);
+        assert!(matches!(outcome, Some((1, Outcome::Rejected(_)))), "{outcome:?}");
+    }
+
+    #[test]
+    fn what_is_printed_is_matched_in_every_format() {
+        for (format, payload, pattern) in [
+            (Format::Text, &b"a\xff"[..], r"^a(?-u:\xff)$"),
+            (Format::Nul, b"a\0", r"^a\x00$"),
+            (Format::Raw, b"a", "^a$"),
+            (Format::Framed, b"a", "^a$"),
+            (Format::Pcap, b"a", "^a$"),
+            (Format::Hex, b"a\xff", "^61ff$"),
+            (Format::Base64, b"a\xff", "^Yf8=$"),
+            (Format::Escaped, b"a\xff", r"^a\\xff$"),
+            (Format::Json, b"a\xff", r#"^\{"from":"192.0.2.1:5","size":2,"base64":"Yf8="\}$"#),
+        ] {
+            let mut batch = Batch::new();
+            batch.address(Envelope::of("192.0.2.1:5".parse().unwrap()));
+            batch.push(payload);
+            let until = vec![pattern.parse().unwrap()];
+            let mut matcher = Matcher::new(until, Vec::new(), format, Encoding::default());
+            assert_eq!(matcher.check(&batch, 0..1), Some(0), "{format}");
+        }
+    }
+
+    #[test]
     fn lines_end_where_they_end_in_a_datagram() {
         for text in [&b"ok"[..], b"ok\n", b"ok\r\n", b"first\nok\nlast"] {
-            assert_eq!(check("^ok$", "", &[text]).0, Some((0, Outcome::Awaited)), "{text:?}");
+            assert_eq!(check("^ok$", "", &[text]).0, Some((0, Outcome::Complete)), "{text:?}");
         }
         assert_eq!(check("^ok$", "", &[b"okay", b"\xffok"]).0, None);
     }

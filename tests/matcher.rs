@@ -32,7 +32,7 @@ fn the_first_that_must_not_come_ends_it_badly_and_is_named() {
     let (finished, sender) =
         listen(&["--reject", "(?i)error", "--until", "x"], &[b"ok", b"ERROR: \x1b[2J", b"x"]);
     assert_eq!((finished.code(), finished.text()), (Some(1), "ok\nERROR: \x1b[2J\n"));
-    let said = "udp-listen: datagram 2 matches --reject (?i)error: 'ERROR: \\x1b[2J' from";
+    let said = "udp-listen: datagram 2 matches --reject '(?i)error': 'ERROR: \\x1b[2J' from";
     assert_eq!(finished.err, format!("{said} {}\n", at(&sender)));
 }
 
@@ -47,11 +47,12 @@ fn without_a_match_it_is_silence_and_what_came_last_is_said() {
         let (finished, sender) =
             listen(&[&["--until", "^up$"], bound].concat(), &[b"one", b"still starting\n"]);
         assert_eq!((finished.code(), finished.text()), (Some(3), "one\nstill starting\n"));
-        let said = "udp-listen: none of 2 datagrams matches --until ^up$; the last was 'still starting' from";
+        let said =
+            "udp-listen: no match for --until '^up$' in 2 datagrams; the last was 'still starting' from";
         assert_eq!(finished.err, format!("{said} {}\n", at(&sender)));
     }
     let (finished, sender) = listen(&["--until", "x", "-n", "1"], &[b"y"]);
-    let said = "udp-listen: the one datagram that came does not match --until x: 'y' from";
+    let said = "udp-listen: no match for --until 'x' in 1 datagram; the last was 'y' from";
     assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {}\n", at(&sender))));
     let (finished, _) = listen(&["--until", "x", "-w", "50ms"], &[]);
     assert_eq!(finished.code(), Some(3));
@@ -63,8 +64,8 @@ fn without_a_match_it_is_silence_and_what_came_last_is_said() {
 fn what_cannot_be_read_is_no_match_and_is_said_to_be_none() {
     let strictly = ["-e", "ascii", "--errors", "strict", "--until", "x", "-n"];
     for (payloads, said) in [
-        (&[&b"\xffx"[..]][..], "the one datagram that came cannot be read, let alone match --until x\n"),
-        (&[b"\xff", b"\xfe"], "none of 2 datagrams can be read, let alone match --until x\n"),
+        (&[&b"\xffx"[..]][..], "no match for --until 'x' in 1 datagram; none could be decoded\n"),
+        (&[b"\xff", b"\xfe"], "no match for --until 'x' in 2 datagrams; none could be decoded\n"),
     ] {
         let (finished, _) = listen(&[&strictly[..], &[&payloads.len().to_string()]].concat(), payloads);
         assert_eq!(finished.code(), Some(1));
@@ -73,13 +74,61 @@ fn what_cannot_be_read_is_no_match_and_is_said_to_be_none() {
 }
 
 #[test]
-fn a_text_is_matched_in_its_charset_and_whatever_the_format() {
+fn what_is_printed_is_matched_in_every_charset_and_format() {
     let chinese = b"\xc4\xe3\xba\xc3\n";
     assert_eq!(listen(&["-e", "gbk", "--until", "^你好$", "-n", "1"], &[chinese]).0.code(), Some(0));
     assert_eq!(listen(&["--until", "你好", "-n", "1"], &[chinese]).0.code(), Some(3));
-    for format in ["hex", "json", "base64", "framed", "pcap", "raw", "nul", "escaped"] {
-        let (finished, _) = listen(&["-f", format, "--until", "^ok$", "-n", "1"], &[b"ok"]);
-        assert_eq!(finished.code(), Some(0), "{format}");
+    for (format, pattern) in [
+        ("text", "^ok\x07$"),
+        ("hex", "^6f6b07$"),
+        ("base64", "^b2sH$"),
+        ("escaped", r"^ok\\x07$"),
+        ("json", r#"^\{"time":"2.*Z","from":"127.*","to":"127.*","size":3,"text":"ok\\u0007"\}$"#),
+        ("framed", "^ok\x07$"),
+        ("pcap", "^ok\x07$"),
+        ("raw", "^ok\x07$"),
+        ("nul", "^ok\x07$"),
+        // It is the payload that is matched, and not the column before it.
+        ("hex -p", "^6f6b07$"),
+        ("hex:escaped", r"^ok\\x07$"),
+    ] {
+        let arguments: Vec<_> = format.split(' ').chain(["--until", pattern, "-n", "1"]).collect();
+        let (finished, _) = listen(&[&["-f"], &arguments[..]].concat(), &[b"ok\x07"]);
+        assert_eq!(finished.code(), Some(0), "{format}: {}", finished.err);
+    }
+    let (finished, sender) = listen(&["-f", "hex", "--until", "ok", "-n", "1"], &[b"ok"]);
+    let said = "udp-listen: no match for --until 'ok' in 1 datagram; the last was '6f6b' from";
+    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {}\n", at(&sender))));
+    let (finished, sender) = listen(&["-f", "json", "--reject", "\"size\":2,"], &[b"a", b"ok"]);
+    let said = "udp-listen: datagram 2 matches --reject '\"size\":2,': 'ok' from";
+    assert_eq!((finished.code(), finished.err), (Some(1), format!("{said} {}\n", at(&sender))));
+}
+
+#[test]
+fn every_until_must_match_in_any_order_and_the_missing_ones_are_named() {
+    let both = ["--until", "^db up", "--until", "^web up"];
+    for payloads in [&[&b"web up"[..], b"x", b"db up"][..], &[b"db up", b"web up"], &[b"db up\nweb up"]] {
+        let (finished, _) = listen(&both, &[payloads, &[b"late"]].concat());
+        let printed = [&payloads.join(&b"\n"[..])[..], b"\n"].concat();
+        assert_eq!((finished.code(), finished.out), (Some(0), printed));
+    }
+    let (finished, sender) = listen(&[&both[..], &["-n", "2"]].concat(), &[b"web up", b"x"]);
+    let said = "udp-listen: no match for --until '^db up' in 2 datagrams; the last was 'x' from";
+    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {}\n", at(&sender))));
+    let either = ["--reject", "panic", "--reject", "(?i)error"];
+    for payload in [&b"panic!"[..], b"Error 5"] {
+        let (finished, _) = listen(&[&both[..], &either].concat(), &[b"db up", payload, b"web up"]);
+        assert_eq!(finished.code(), Some(1), "{}", finished.err);
+    }
+}
+
+#[test]
+fn a_long_pattern_is_cut_where_it_is_quoted() {
+    let long = format!("\x1b{}", "x".repeat(10_000));
+    for option in ["--until", "--reject"] {
+        let payload = if option == "--until" { b"y".to_vec() } else { long.clone().into_bytes() };
+        let (finished, _) = listen(&[option, &long, "-n", "1"], &[&payload]);
+        assert!(finished.err.len() < 300 && finished.err.contains("'\\x1bxxx"), "{}", finished.err);
     }
 }
 

@@ -67,12 +67,12 @@ struct Args {
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
-    /// Exit with status 0 when a datagram matches this regular expression
+    /// Exit with status 0 when this regular expression has matched; if given several times, all of them
     #[arg(long, value_name = "PATTERN")]
-    until: Option<Pattern>,
-    /// Exit with status 1 when a datagram matches this regular expression
+    until: Vec<Pattern>,
+    /// Exit with status 1 when a datagram matches this regular expression; may be given several times
     #[arg(long, value_name = "PATTERN")]
-    reject: Option<Pattern>,
+    reject: Vec<Pattern>,
     /// Send every datagram back to its sender
     #[arg(long, conflicts_with_all = ["reply", "exec"])]
     echo: bool,
@@ -262,7 +262,7 @@ impl<'l> Listener<'l> {
             socket,
             signals,
             receiver: args.receiving.receiver(socket, is_asked)?,
-            matcher: Matcher::new(args.until.clone(), args.reject.clone(), encoding),
+            matcher: Matcher::new(args.until.clone(), args.reject.clone(), format, encoding),
             answers,
             queue: Queue::new(output, printer, args.queue, signals)?,
             tally: Tally::default(),
@@ -443,7 +443,7 @@ impl<'l> Listener<'l> {
 
     fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
         let (args, voice, received) = (self.args, self.args.voice(), self.tally.received.datagrams);
-        if let Some(rejected) = self.matcher.rejected(received) {
+        if let Some(rejected) = self.matcher.rejection(received) {
             voice.note(&rejected);
             return Verdict::Trouble;
         }
