@@ -19,7 +19,7 @@ use crate::access::{Access, network};
 use crate::encoding::{Charset, Encoding, Policy};
 use crate::endpoint::Family;
 use crate::exit::Voice;
-use crate::format::{Format, Formats, Reading, To, Writing};
+use crate::format::{Columns, Format, Formats, Reading, To, Writing};
 use crate::input::{Eol, Input};
 use crate::net::Receiver;
 use crate::socket::{Options, Room, Way};
@@ -220,7 +220,7 @@ impl ReadingArgs {
 pub fn writing(
     format: Format,
     encoding: Encoding,
-    show_peer: bool,
+    columns: Columns,
     for_terminal: bool,
 ) -> anyhow::Result<Writing> {
     ensure!(
@@ -228,7 +228,7 @@ pub fn writing(
         "cannot write {format} to a terminal, which might obey what is in it; \
          send the output elsewhere, or look at it with --format escaped or hex"
     );
-    Ok(Writing { format, encoding, show_peer, for_terminal })
+    Ok(Writing { format, encoding, columns, for_terminal })
 }
 
 /// Which arguments were given that do not mean something to every format.

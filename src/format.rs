@@ -12,6 +12,7 @@ use crate::batch::{Batch, Datagram, Envelope};
 use crate::encoding::Encoding;
 
 pub mod base64;
+mod columns;
 pub mod escaped;
 pub mod framed;
 pub mod hex;
@@ -23,6 +24,7 @@ mod stream;
 pub mod text;
 mod to;
 
+pub use columns::Columns;
 pub use raw::LARGEST_BLOCK;
 pub use to::To;
 
@@ -334,8 +336,8 @@ pub struct Writing {
     pub format: Format,
     /// The charset of the wire, for what stands in JSON as text.
     pub encoding: Encoding,
-    /// The sender and a tab stand before each datagram of a format that has lines.
-    pub show_peer: bool,
+    /// What precedes each datagram of a format that has lines.
+    pub columns: Columns,
     /// A person looks at it: what is not plain text is shown escaped.
     pub for_terminal: bool,
 }
@@ -344,6 +346,7 @@ pub struct Writing {
 #[derive(Debug)]
 pub struct Writer {
     writing: Writing,
+    columns: columns::Writer,
     json: json::Writer,
 }
 
@@ -351,7 +354,8 @@ impl Writer {
     /// A writer as it is told to be.
     #[must_use]
     pub fn new(writing: Writing) -> Self {
-        Self { writing, json: json::Writer::new(writing.encoding) }
+        let columns = columns::Writer::new(writing.columns);
+        Self { writing, columns, json: json::Writer::new(writing.encoding) }
     }
 
     /// What it writes.
@@ -368,15 +372,15 @@ impl Writer {
 
     /// Appends a datagram to `out`.
     pub fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        let Writing { format, show_peer, for_terminal, .. } = self.writing;
+        let Writing { format, columns, for_terminal, .. } = self.writing;
         let payload = datagram.payload;
-        if show_peer && format.has_lines() {
-            text::sender(datagram.envelope.peer, out);
+        if format.has_lines() {
+            self.columns.write(datagram.envelope, out);
         }
         match format {
             Format::Text if for_terminal => text::show(payload, out),
-            Format::Text => text::write(payload, out),
-            Format::Nul => nul::write(payload, out),
+            Format::Text => text::write(payload, columns, out),
+            Format::Nul => nul::write(payload, columns, out),
             Format::Raw => out.extend_from_slice(payload),
             Format::Hex => hex::write(payload, out),
             Format::Base64 => base64::write(payload, out),

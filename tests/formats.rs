@@ -189,6 +189,32 @@ fn listened(listening: &[&str], sender: &std::net::UdpSocket, payload: &[u8]) ->
 }
 
 #[test]
+fn a_payload_of_several_lines_does_not_forge_a_sender() {
+    let sender = socket();
+    let payload = b"a\n127.0.0.1:1\tforged\n\nb";
+    let lines = format!("{}\ta\n\t127.0.0.1:1\tforged\n\t\n\tb\n", at(&sender));
+    assert_eq!(listened(&["127.0.0.1:0", "-p"], &sender, payload).0, lines);
+    let wide = ["127.0.0.1:0", "-p", "-e", "utf-16-le"];
+    let utf_16: Vec<u8> = payload.iter().flat_map(|byte| [*byte, 0]).collect();
+    assert_eq!(listened(&wide, &sender, &utf_16).0, lines);
+    let records = format!("{}\ta\n\0\t127.0.0.1:1\tforged\0", at(&sender));
+    let nul = b"a\n\x00127.0.0.1:1\tforged";
+    assert_eq!(listened(&["127.0.0.1:0", "-p", "-f", "nul"], &sender, nul).0, records);
+    // Without the column a payload is what it was.
+    let (out, _) = listened(&["127.0.0.1:0"], &sender, payload);
+    assert_eq!(out.as_bytes(), [&payload[..], b"\n"].concat());
+
+    let recv = Running::start(common::path("udp-recv"), &["-p", &at(&sender), "hi"]);
+    let (_, asker) = receive(&sender);
+    sender.send_to(payload, asker).unwrap();
+    assert_eq!(recv.finish().text(), lines);
+
+    let (chat, address) = Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-n", "1"]);
+    sender.send_to(payload, address).unwrap();
+    assert_eq!(chat.ended().text(), lines);
+}
+
+#[test]
 fn json_tells_who_sent_what_where_and_how_long_it_was() {
     let sender = socket();
     let before = SystemTime::now();

@@ -18,7 +18,7 @@ use udp_tools::cli::{
 };
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::{Bad, Format, Formats, Reading, Record, To};
+use udp_tools::format::{Bad, Columns, Format, Formats, Reading, Record, To};
 use udp_tools::input::{Eol, Input};
 use udp_tools::net::{IcmpErrors, Receiver, Sender, is_icmp};
 use udp_tools::print::Printer;
@@ -133,7 +133,8 @@ impl<'c> Chat<'c> {
     fn new(args: &'c Args, socket: &'c UdpSocket, signals: &'c Signals, company: Company) -> Result<Self> {
         let output = stdio::output(signals)?;
         let (Formats { input, output: format }, encoding) = (args.format.formats, args.encoding.encoding());
-        let writing = writing(format, encoding, true, output.is_terminal())?;
+        let columns = Columns { peer: true, ..Columns::default() };
+        let writing = writing(format, encoding, columns, output.is_terminal())?;
         let to = To::Company(company.family());
         Ok(Self {
             args,

@@ -24,7 +24,7 @@ use udp_tools::cli::{
 use udp_tools::command::{Command, NotRun};
 use udp_tools::endpoint::{Endpoint, dialable};
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::{Reading, To};
+use udp_tools::format::{Columns, Reading, To};
 use udp_tools::jobs::{Handling, Jobs};
 use udp_tools::matcher::{Matcher, Pattern};
 use udp_tools::net::{Receiver, is_full, is_icmp};
@@ -203,6 +203,10 @@ impl Args {
         }
     }
 
+    fn columns(&self) -> Columns {
+        Columns { peer: self.show_peer, ..Columns::default() }
+    }
+
     fn voice(&self) -> Voice {
         self.report.voice(TOOL)
     }
@@ -252,7 +256,7 @@ impl<'l> Listener<'l> {
         let output = stdio::plain_output()?;
         let encoding = args.encoding.encoding();
         let format = args.format.formats.output;
-        let writing = writing(format, encoding, args.show_peer, output.is_terminal())?;
+        let writing = writing(format, encoding, args.columns(), output.is_terminal())?;
         let printer = Printer::new(writing, args.voice());
         let answers = Answers::new(answer, encoding, socket, signals, args.voice())?;
         // An answer leaves from where its request has arrived.

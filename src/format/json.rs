@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 
+use super::columns::Clock;
 use super::to::{Names, To};
 use super::{base64, hex, recorded};
 use crate::batch::{Batch, Datagram, Envelope};
@@ -126,8 +127,7 @@ pub(super) struct Writer {
     head: Vec<u8>,
     envelope: Option<Envelope>,
     size: usize,
-    /// The last second in words, and which one it is.
-    second: (i64, String),
+    clock: Clock,
     decoded: String,
 }
 
@@ -138,7 +138,7 @@ impl Writer {
             head: Vec::new(),
             envelope: None,
             size: 0,
-            second: (i64::MIN, String::new()),
+            clock: Clock::default(),
             decoded: String::new(),
         }
     }
@@ -172,8 +172,10 @@ impl Writer {
         (self.envelope, self.size) = (Some(*envelope), size);
         self.head.clear();
         self.head.push(b'{');
-        if let Some(time) = envelope.time {
-            self.say_time(time);
+        if let Some(shown) = envelope.time.and_then(|time| self.clock.shown(time)) {
+            self.head.extend(b"\"time\":\"");
+            self.head.extend(shown);
+            self.head.extend(b"\",");
         }
         for (key, address) in [("from", envelope.peer), ("to", envelope.local)] {
             if let Some(address) = address {
@@ -184,20 +186,6 @@ impl Writer {
             append(&mut self.head, format_args!("\"rtt\":{}.{:09},", time.as_secs(), time.subsec_nanos()));
         }
         append(&mut self.head, format_args!("\"size\":{size}"));
-    }
-
-    fn say_time(&mut self, time: SystemTime) {
-        // The clock of a system that counts beyond the year 9999 is not told.
-        let Ok(time) = Timestamp::try_from(time) else { return };
-        let (second, nanosecond) = (time.as_second(), time.subsec_nanosecond());
-        if nanosecond < 0 {
-            return append(&mut self.head, format_args!("\"time\":\"{time:.9}\","));
-        }
-        if self.second.0 != second {
-            let text = Timestamp::from_second(second).map(|time| time.to_string()).unwrap_or_default();
-            self.second = (second, text.trim_end_matches('Z').to_owned());
-        }
-        append(&mut self.head, format_args!("\"time\":\"{}.{nanosecond:09}Z\",", self.second.1));
     }
 }
 

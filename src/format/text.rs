@@ -2,12 +2,9 @@
 //!
 //! It carries any bytes, but not where a newline inside a payload was.
 
-use std::io::Write;
-use std::net::SocketAddr;
-
 use memchr::memchr;
 
-use super::{Bad, Divide};
+use super::{Bad, Columns, Divide};
 use crate::batch::Batch;
 use crate::escape;
 
@@ -60,12 +57,23 @@ impl Divide for Lines {
 }
 
 /// Appends a payload as a line.
-pub(super) fn write(payload: &[u8], out: &mut Vec<u8>) {
-    write_ended(payload, b'\n', out);
+pub(super) fn write(payload: &[u8], columns: Columns, out: &mut Vec<u8>) {
+    write_ended(payload, b'\n', columns, out);
 }
 
-/// Appends a payload as it is: `end` is added only where it has none.
-pub(super) fn write_ended(payload: &[u8], end: u8, out: &mut Vec<u8>) {
+/// Appends a payload as it is: `end` is added only where it has none. Where there are `columns`, those of its
+/// further lines are empty: otherwise a payload could contain a line that looks like that of another sender.
+pub(super) fn write_ended(mut payload: &[u8], end: u8, columns: Columns, out: &mut Vec<u8>) {
+    let empty = columns.empty();
+    while !empty.is_empty()
+        && let Some(at) = memchr(end, payload)
+        && at + 1 < payload.len()
+    {
+        let (line, rest) = payload.split_at(at + 1);
+        out.extend(line);
+        out.extend(empty);
+        payload = rest;
+    }
     out.extend(payload);
     if !payload.ends_with(&[end]) {
         out.push(end);
@@ -76,14 +84,6 @@ pub(super) fn write_ended(payload: &[u8], end: u8, out: &mut Vec<u8>) {
 pub(super) fn show(payload: &[u8], out: &mut Vec<u8>) {
     escape::line(without_end(payload), out);
     out.push(b'\n');
-}
-
-/// Appends who sent a datagram.
-pub(super) fn sender(peer: Option<SocketAddr>, out: &mut Vec<u8>) {
-    if let Some(peer) = peer {
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, "{peer}\t");
-    }
 }
 
 fn without_end(payload: &[u8]) -> &[u8] {
@@ -131,9 +131,30 @@ mod tests {
 
     #[test]
     fn the_sender_stands_before_a_tab() {
-        let writing = Writing { show_peer: true, ..Writing::default() };
+        let columns = Columns { peer: true, ..Columns::default() };
+        let writing = Writing { columns, ..Writing::default() };
         let out = super::super::tests::written_as(writing, &[b"hi"]);
         assert_eq!(out, b"192.0.2.1:53\thi\n");
+    }
+
+    #[test]
+    fn a_further_line_of_a_datagram_has_empty_columns() {
+        let payloads: &[&[u8]] = &[b"a\n\n192.0.2.9:1\tb\n", b"\n\n", b"\nc", b""];
+        for (columns, expected) in [
+            (
+                Columns { peer: true, time: false },
+                "192.0.2.1:53\ta\n\t\n\t192.0.2.9:1\tb\n192.0.2.1:53\t\n\t\n192.0.2.1:53\t\n\tc\n192.0.2.1:53\t\n",
+            ),
+            (Columns { peer: false, time: true }, "\ta\n\t\n\t192.0.2.9:1\tb\n\t\n\t\n\t\n\tc\n\t\n"),
+            (
+                Columns { peer: true, time: true },
+                "\t192.0.2.1:53\ta\n\t\t\n\t\t192.0.2.9:1\tb\n\t192.0.2.1:53\t\n\t\t\n\t192.0.2.1:53\t\n\t\tc\n\t192.0.2.1:53\t\n",
+            ),
+        ] {
+            let writing = Writing { columns, ..Writing::default() };
+            let out = super::super::tests::written_as(writing, payloads);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl<'i> Inbox<'i> {
         let mut output = stdio::output(signals)?;
         let encoding = args.encoding.encoding();
         let format = args.format.formats.output;
-        let writing = writing(format, encoding, args.show_peer, output.is_terminal())?;
+        let writing = writing(format, encoding, args.columns(), output.is_terminal())?;
         let printer = Printer::new(writing, args.voice());
         output.put(printer.beginning())?;
         let (batch, tally, round_trips) = (Batch::new(), Tally::default(), RoundTrips::default());

@@ -19,7 +19,7 @@ use udp_tools::cli::{
 };
 use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::To;
+use udp_tools::format::{Columns, To};
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
 use udp_tools::wait::Patience;
@@ -175,6 +175,10 @@ impl Args {
 
     fn conflict(what: &str) -> clap::Error {
         Self::command().error(Usage::ArgumentConflict, what)
+    }
+
+    fn columns(&self) -> Columns {
+        Columns { peer: self.show_peer, ..Columns::default() }
     }
 
     fn voice(&self) -> Voice {

@@ -1,0 +1,143 @@
+//! The columns before the text of a datagram: when it arrived, and who sent it. A tab ends each.
+//!
+//! What repeats from one datagram to the next, the second and the sender, is written out once.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+use crate::batch::Envelope;
+
+/// Which columns there are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Columns {
+    /// The time of receipt.
+    pub time: bool,
+    /// The sender.
+    pub peer: bool,
+}
+
+impl Columns {
+    /// Returns the columns of a further line of the same datagram: they are empty.
+    pub(super) fn empty(self) -> &'static [u8] {
+        &b"\t\t"[..usize::from(self.time) + usize::from(self.peer)]
+    }
+}
+
+/// Writes columns.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    columns: Columns,
+    clock: Clock,
+    peer: Option<SocketAddr>,
+    /// The column of `peer`, with its tab.
+    shown: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn new(columns: Columns) -> Self {
+        Self { columns, ..Self::default() }
+    }
+
+    /// Appends the columns of a datagram. What is not known of it is empty.
+    pub(super) fn write(&mut self, envelope: &Envelope, out: &mut Vec<u8>) {
+        if self.columns.time {
+            if let Some(shown) = envelope.time.and_then(|time| self.clock.shown(time)) {
+                out.extend(shown);
+            }
+            out.push(b'\t');
+        }
+        if self.columns.peer {
+            if self.peer != envelope.peer || self.shown.is_empty() {
+                self.peer = envelope.peer;
+                self.shown.clear();
+                if let Some(peer) = envelope.peer {
+                    // Writing to a Vec cannot fail.
+                    let _ = write!(self.shown, "{peer}");
+                }
+                self.shown.push(b'\t');
+            }
+            out.extend(&self.shown);
+        }
+    }
+}
+
+/// Shows times in the manner of RFC 3339, in UTC, with nanoseconds.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    second: Option<i64>,
+    /// The last time that was shown, which is in that second.
+    shown: Vec<u8>,
+}
+
+impl Clock {
+    /// Returns `time` as text, or `None` where that is beyond the year 9999.
+    pub(super) fn shown(&mut self, time: SystemTime) -> Option<&[u8]> {
+        let time = Timestamp::try_from(time).ok()?;
+        // Before 1970 a fraction counts backwards.
+        let nanosecond = u32::try_from(time.subsec_nanosecond()).ok();
+        let second = nanosecond.map(|_| time.as_second());
+        match (nanosecond, self.shown.len().checked_sub("000000000Z".len())) {
+            (Some(mut rest), Some(fraction)) if self.second == second => {
+                for digit in self.shown[fraction..].iter_mut().rev().skip(1) {
+                    *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+                    rest /= 10;
+                }
+            }
+            _ => {
+                self.second = second;
+                self.shown.clear();
+                // Writing to a Vec cannot fail.
+                let _ = write!(self.shown, "{time:.9}");
+            }
+        }
+        Some(&self.shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_time_has_nine_digits_of_its_second() {
+        let mut clock = Clock::default();
+        for (seconds, nanoseconds, shown) in [
+            (0, 0, "1970-01-01T00:00:00.000000000Z"),
+            (0, 123_456_789, "1970-01-01T00:00:00.123456789Z"),
+            (0, 20, "1970-01-01T00:00:00.000000020Z"),
+            (1_795_608_000, 5, "2026-11-25T12:00:00.000000005Z"),
+            (0, 10, "1970-01-01T00:00:00.000000010Z"),
+        ] {
+            let time = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+            assert_eq!(clock.shown(time), Some(shown.as_bytes()));
+        }
+        for (milliseconds, shown) in
+            [(500, "1969-12-31T23:59:59.500000000Z"), (250, "1969-12-31T23:59:59.750000000Z")]
+        {
+            let time = SystemTime::UNIX_EPOCH - Duration::from_millis(milliseconds);
+            assert_eq!(clock.shown(time), Some(shown.as_bytes()));
+        }
+        let beyond = SystemTime::UNIX_EPOCH + Duration::from_secs(300_000_000_000);
+        assert_eq!(clock.shown(beyond), None);
+    }
+
+    #[test]
+    fn a_column_follows_its_datagram_and_is_empty_where_nothing_is_known() {
+        let mut writer = Writer::new(Columns { time: true, peer: true });
+        let [one, two] = ["192.0.2.1:5", "[::1]:7"].map(|peer| Envelope::of(peer.parse().unwrap()));
+        let two = Envelope { time: Some(SystemTime::UNIX_EPOCH), ..two };
+        let mut out = Vec::new();
+        for envelope in [one, one, two, Envelope::default(), one] {
+            writer.write(&envelope, &mut out);
+            out.push(b'\n');
+        }
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\t192.0.2.1:5\t\n\t192.0.2.1:5\t\n1970-01-01T00:00:00.000000000Z\t[::1]:7\t\n\t\t\n\t192.0.2.1:5\t\n"
+        );
+    }
+}
