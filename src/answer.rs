@@ -3,6 +3,7 @@
 //! Every reply goes to who has asked, from the address that was asked, on the one socket.
 
 use std::ffi::OsStr;
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -190,6 +191,12 @@ impl<'a> Answers<'a> {
             return Ok(());
         }
         self.sender.collect(&mut self.fate.sent).context("cannot ask a socket for its errors")
+    }
+
+    /// Counts a reply that has come back, as a receive on the socket has told with `error`, and what else is
+    /// known to have.
+    pub fn came_back(&mut self, error: io::Error) -> Result<()> {
+        self.sender.came_back(error, &mut self.fate.sent).context("cannot ask a socket for its errors")
     }
 
     /// What became of what was to be answered, if anything was.

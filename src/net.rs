@@ -144,6 +144,44 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn a_refusal_that_the_error_queue_has_no_room_for_is_counted_once() {
+        let [socket, peer, nobody] = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        socket.set_nonblocking(true).unwrap();
+        let address = nobody.local_addr().unwrap();
+        // Who is connected to itself hears nobody else.
+        nobody.connect(address).unwrap();
+        // What is too long for the last of the room is followed by what is not.
+        for payload in [&[b'x'; 1000][..], b""] {
+            for _ in 0..1000 {
+                peer.send_to(payload, socket.local_addr().unwrap()).unwrap();
+            }
+        }
+        let signals = Signals::catch().unwrap();
+        let mut sender = Sender::new(&socket, &signals).unwrap();
+        let mut batch = Batch::new();
+        batch.address(Envelope::of(address));
+        batch.push(b"refused");
+        let mut tally = Sent::default();
+        let mut receiver = Receiver::new(&socket, None);
+        // It is pending, and is told by whichever call comes next: one that asks, receives or sends.
+        sender.send(&batch, 0..1, &mut tally).unwrap();
+        sender.collect(&mut tally).unwrap();
+        assert_eq!(tally.refused, 1);
+        sender.send(&batch, 0..1, &mut tally).unwrap();
+        let told = receiver.receive(&mut Batch::new(), 1, &mut Received::default()).unwrap_err();
+        sender.came_back(told, &mut tally).unwrap();
+        assert_eq!(tally.refused, 2);
+        for _ in 0..2 {
+            assert_eq!(sender.send(&batch, 0..1, &mut tally).unwrap(), 1);
+        }
+        for _ in 0..2 {
+            sender.collect(&mut tally).unwrap();
+            assert_eq!((tally.datagrams, tally.refused), (4, 4));
+        }
+    }
+
+    #[test]
     fn each_datagram_of_a_batch_goes_to_its_peer() {
         let [socket, one, two] = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         let signals = Signals::catch().unwrap();

@@ -78,6 +78,22 @@ pub fn open(address: SocketAddr, options: Options) -> Result<UdpSocket> {
     Ok(opened.with_context(|| format!("cannot bind {address}"))?.into())
 }
 
+/// From now on the kernel drops whatever arrives at `socket`, where it can. What nobody reads would fill the receive
+/// buffer, and the error queue, which shares its room, would take no more refusals.
+pub fn receive_nothing(socket: &UdpSocket) {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::libc::{BPF_K, BPF_RET};
+        use socket2::SockFilter;
+        // It returns how many bytes of a datagram to keep: none. A sandbox may refuse filters: then only the
+        // number of refusals is less exact.
+        let code = u16::try_from(BPF_RET | BPF_K).unwrap_or_default();
+        let _ = SockRef::from(socket).attach_filter(&[SockFilter::new(code, 0, 0, 0)]);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}
+
 /// Where a socket is bound, as people know it.
 pub fn local_address(socket: &UdpSocket) -> Result<SocketAddr> {
     let address = socket.local_addr().context("cannot ask a socket for its address")?;

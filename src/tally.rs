@@ -140,6 +140,13 @@ impl Sent {
         }
     }
 
+    /// Returns the last error that a datagram came back with, if one did.
+    #[must_use]
+    pub fn last_error(&self) -> Option<io::Error> {
+        let refused = (self.refused > 0).then_some(Errno::ECONNREFUSED);
+        self.obstacle.or(refused).map(io::Error::from)
+    }
+
     /// Counts one that did, and was not the end of its request.
     pub fn came_back_midway(&mut self, error: &io::Error) {
         if error.kind() == ErrorKind::ConnectionRefused {
@@ -149,10 +156,12 @@ impl Sent {
         }
     }
 
-    /// Counts a datagram that was for `peer` and came back with an ICMP error.
-    pub fn came_back_from(&mut self, peer: SocketAddr, error: &io::Error) {
+    /// Counts a datagram that was for `peer`, if that is known, and came back with an ICMP error.
+    pub fn came_back_from(&mut self, peer: Option<SocketAddr>, error: &io::Error) {
         self.came_back(error);
-        self.back_from_others |= *self.back_from.get_or_insert(peer) != peer;
+        if let Some(peer) = peer {
+            self.back_from_others |= *self.back_from.get_or_insert(peer) != peer;
+        }
     }
 
     /// Who those were for that came back, where each datagram has its own peer.

@@ -181,3 +181,51 @@ fn an_interrupt_ends_it_by_that_signal_after_what_must_be_said() {
         assert_eq!(send.ended_by(signal).signal(), Some(signal as i32));
     }
 }
+
+/// How much processor time a program has used until now, in ticks of ten milliseconds (proc_pid_stat(5)).
+fn ticks(of: &Running) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", of.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+/// Waits for half a second, in which `send` has nothing to do, and checks that it does nothing.
+fn assert_idle(send: &Running) {
+    let before = ticks(send);
+    tool("udp-recv").args([&at(&socket()), "-q", "-w", "500ms", "hello?"]).assert().code(3);
+    assert!(ticks(send) - before < 10, "busy for {} of 50 ticks", ticks(send) - before);
+}
+
+#[test]
+fn a_refusal_is_counted_although_its_peer_has_sent_many_datagrams_that_nobody_reads() {
+    let peer = socket();
+    let address = at(&peer);
+    let mut send = Running::start(path("udp-send"), &[&address, "--stats"]);
+    send.type_line("one");
+    let (_, sender) = receive(&peer);
+    for _ in 0..1000 {
+        peer.send_to(&[b'x'; 200], sender).unwrap();
+    }
+    drop(peer);
+    send.type_line("two");
+    send.err_line_with(&format!("{address} refused at least 1 of 2 datagrams"));
+    assert_idle(&send);
+    let finished = send.finish();
+    assert_eq!(finished.code(), Some(4), "{}", finished.err);
+    assert!(finished.err.contains("sent 2 (6 bytes), refused 1,"), "{}", finished.err);
+}
+
+#[test]
+fn a_stranger_who_floods_the_socket_does_not_hide_a_refusal() {
+    let (peer, nobody) = (socket(), deserted());
+    let mut send = Running::start(path("udp-send"), &["-f", "json", "--stats"]);
+    send.type_line(&format!("{{\"to\":\"{}\",\"text\":\"one\"}}", at(&peer)));
+    let (_, sender) = receive(&peer);
+    for _ in 0..1000 {
+        socket().send_to(&[b'x'; 200], sender).unwrap();
+    }
+    send.type_line(&format!("{{\"to\":\"{nobody}\",\"text\":\"two\"}}"));
+    send.err_line_with(&format!("{nobody} refused at least 1 of 2 datagrams"));
+    assert_idle(&send);
+    assert_eq!(send.finish().code(), Some(4));
+}

@@ -1,5 +1,6 @@
 //! `udp-chat`: talks to one peer or many, both ways at once.
 
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -214,7 +215,7 @@ impl<'c> Chat<'c> {
         let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received.datagrams);
         match self.receiver.receive(&mut self.batch, most, &mut self.tally.received) {
             // Of a datagram that went out: the error queue, below, says whose. It ends nothing.
-            Err(error) if is_icmp(&error) => {}
+            Err(error) if is_icmp(&error) => self.note_error(error),
             received => received.context("cannot receive")?,
         }
         if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.peer)
@@ -225,11 +226,23 @@ impl<'c> Chat<'c> {
         let text = self.printer.text(&mut self.batch, |left_out| self.tally.received.undecodable += left_out);
         self.output.put(text)?;
         self.batch.clear();
+        self.tell_what_came_back()
+    }
+
+    /// A call on the socket has told with `error` of a datagram that went out and came back.
+    fn note_error(&mut self, error: io::Error) {
         if let Some(icmp) = &mut self.icmp {
-            while let Some((peer, error)) = icmp.take().context("cannot ask what came back")? {
-                self.tally.sent.came_back(&error);
-                self.args.voice().note(&came_back(&peer, "a datagram", &error));
-            }
+            icmp.note(error);
+        }
+    }
+
+    /// Counts the datagrams that came back, and tells of each.
+    fn tell_what_came_back(&mut self) -> Result<()> {
+        let Some(icmp) = &mut self.icmp else { return Ok(()) };
+        while let Some((peer, error)) = icmp.take().context("cannot ask what came back")? {
+            self.tally.sent.came_back(&error);
+            let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
+            self.args.voice().note(&came_back(&peer, "a datagram", &error));
         }
         Ok(())
     }
@@ -325,7 +338,7 @@ impl<'c> Chat<'c> {
 
     /// Sends to one peer. Where that fails, the others are still sent to.
     fn send(&mut self, datagram: Datagram<'_>, ordinal: u64) {
-        // What comes back is counted where the error queue says whose it is.
+        // What came back of earlier ones is counted where the error queue says whose it is.
         let mut uncounted = Sent::default();
         let sent = loop {
             match self.sender.send_one(datagram, &mut uncounted) {
@@ -337,6 +350,12 @@ impl<'c> Chat<'c> {
         };
         self.tally.sent.datagrams += uncounted.datagrams;
         self.tally.sent.bytes += uncounted.bytes;
+        if let Some(error) = uncounted.last_error() {
+            self.note_error(error);
+            if let Err(error) = self.tell_what_came_back() {
+                self.complain(&error);
+            }
+        }
         if let (Err(why), Some(peer)) = (sent, datagram.envelope.peer) {
             self.complain(&why.context(format!("cannot send line {ordinal} to {peer}")));
         }

@@ -356,17 +356,17 @@ impl<'l> Listener<'l> {
         let most = self.args.bounds.count.map_or(u64::MAX, |count| count - before);
         let mut batch = self.queue.batch();
         let first = batch.len();
-        let received = self.receiver.receive(&mut batch, most, &mut self.tally.received);
+        let received = match self.receiver.receive(&mut batch, most, &mut self.tally.received) {
+            // Of a reply whose receiver is gone: that is counted, and ends nothing.
+            Err(error) if self.answers.are_wanted() && is_icmp(&error) => self.answers.came_back(error),
+            received => received.context("cannot receive"),
+        };
         self.match_patterns(&mut batch, first);
         let answered = self.answer(&batch, first);
         let has_room = !is_full(&batch);
         self.queue.put(batch)?;
         answered?;
-        match received {
-            // Of a reply whose receiver is gone: that is counted, and ends nothing.
-            Err(error) if self.answers.are_wanted() && is_icmp(&error) => {}
-            other => other.context("cannot receive")?,
-        }
+        received?;
         let received = self.tally.received.datagrams - before;
         if received >= SEVERAL && has_room {
             nap(NAP, self.signals)?;

@@ -95,6 +95,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Verdict> {
     let (socket, to) = open(args)?;
+    socket::receive_nothing(&socket);
     args.buffer.apply(&socket, Way::Out, None, args.report.voice(TOOL))?;
     let reading = args.reading.reading(args.format.format, args.encoding.encoding(), to);
     let mut input = args.message.input(reading)?;

@@ -1,6 +1,8 @@
 //! What came back, and from whom, on a socket that talks to many: a connected one needs none of this.
 //!
-//! Linux tells through the socket's error queue (ip(7), `IP_RECVERR`). Elsewhere nobody does.
+//! Linux reports them through the socket's error queue (ip(7), `IP_RECVERR`). Where the receive buffer is full of
+//! unread datagrams the queue takes no more, and only the pending error of the socket is set (`SO_ERROR`, in
+//! socket(7)). Elsewhere nobody does.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -36,6 +38,9 @@ pub fn is_too_long(error: &io::Error) -> bool {
 pub struct IcmpErrors<'s> {
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody tells there"))]
     socket: &'s UdpSocket,
+    /// The pending error, if a call has returned it and the queue has not told of it yet.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody tells there"))]
+    pending: Option<io::Error>,
 }
 
 #[cfg(target_os = "linux")]
@@ -55,12 +60,32 @@ impl<'s> IcmpErrors<'s> {
     /// Those of a socket for which the system keeps them already.
     #[must_use]
     pub fn kept_for(socket: &'s UdpSocket) -> Option<Self> {
-        Some(Self { socket })
+        Some(Self { socket, pending: None })
     }
 
-    /// The next one, if there is one: whom the datagram was for, and the error that came instead.
+    /// Notes that a send or receive on the socket has failed with `error`, which is the ICMP error of an earlier
+    /// datagram and pending no more.
+    pub fn note(&mut self, error: io::Error) {
+        self.pending = Some(error);
+    }
+
+    /// Returns the next one, if there is one: whom the datagram was for, and the error that came instead.
     /// A refusal is one of the kind `ConnectionRefused`.
-    pub fn take(&mut self) -> io::Result<Option<(SocketAddr, io::Error)>> {
+    ///
+    /// The destination is `None` for what the queue had no room for: that is one datagram or more.
+    pub fn take(&mut self) -> io::Result<Option<(Option<SocketAddr>, io::Error)>> {
+        if let Some((peer, error)) = self.take_queued()? {
+            // Each in the queue was pending as well.
+            self.pending = None;
+            return Ok(Some((Some(peer), error)));
+        }
+        // The last one that leaves the queue clears the pending error: what is pending now was never in it.
+        let pending =
+            self.pending.take().map_or_else(|| self.socket.take_error(), |error| Ok(Some(error)))?;
+        Ok(pending.map(|error| (None, error)))
+    }
+
+    fn take_queued(&self) -> io::Result<Option<(SocketAddr, io::Error)>> {
         use nix::cmsg_space;
         use nix::errno::Errno;
         use nix::libc::{in6_pktinfo, sock_extended_err, sockaddr_in6, timespec};
@@ -123,8 +148,11 @@ impl<'s> IcmpErrors<'s> {
         None
     }
 
+    /// Nobody tells here.
+    pub fn note(&mut self, _: io::Error) {}
+
     /// Never anything.
-    pub fn take(&mut self) -> io::Result<Option<(SocketAddr, io::Error)>> {
+    pub fn take(&mut self) -> io::Result<Option<(Option<SocketAddr>, io::Error)>> {
         Ok(None)
     }
 }

@@ -168,6 +168,12 @@ impl<'s> Sender<'s> {
         self.one_by_one.collect(tally)
     }
 
+    /// Counts an earlier datagram that has come back, as a call on the socket has told with `error`, and what
+    /// else is known to have.
+    pub fn came_back(&mut self, error: io::Error, tally: &mut Sent) -> io::Result<()> {
+        self.one_by_one.came_back(error, tally)
+    }
+
     /// Groups the first of the datagrams at `places`, as many as one call may take.
     fn plan(&mut self, batch: &Batch, places: Range<usize>) {
         self.groups.clear();
@@ -225,9 +231,15 @@ impl<'s> Sender<'s> {
     /// kernel says no to one. Says whether there is room: if not, a signal has come in a wait for it.
     fn send_planned(&mut self, batch: &Batch, next: &mut usize, tally: &mut Sent) -> io::Result<bool> {
         self.lay_out();
-        let (mut done, mut tried) = (0, None);
+        let mut done = 0;
+        // An ICMP error that a call has returned: that of an earlier datagram, unless the group fails with it again.
+        let mut told = None;
         while done < self.groups.len() {
-            match self.send_messages(batch, done) {
+            let sent = self.send_messages(batch, done);
+            if let Some(earlier) = told.take_if(|told| sent != Err(*told)) {
+                self.came_back(earlier.into(), tally)?;
+            }
+            match sent {
                 Ok(sent) => {
                     for group in &self.groups[done..done + sent] {
                         tally.count(group.len, group.bytes);
@@ -248,11 +260,7 @@ impl<'s> Sender<'s> {
                         return Ok(false);
                     }
                 }
-                // An earlier datagram has come back, as the error queue tells, and this one did not go.
-                Err(error) if is_icmp(&error.into()) && tried != Some(done) => {
-                    tried = Some(done);
-                    self.collect(tally)?;
-                }
+                Err(error) if is_icmp(&error.into()) && told.is_none() => told = Some(error),
                 Err(error) => {
                     self.give_up_segments(error, done);
                     break;

@@ -120,6 +120,12 @@ impl<'s> Sender<'s> {
         }
     }
 
+    /// Waits a moment for room. Says whether the wait may go on.
+    fn nap(&self) -> io::Result<bool> {
+        let was_whole = nap(FULL, self.signals)?;
+        Ok(self.may_go_on(was_whole))
+    }
+
     /// Whether a wait for room may go on, of which a step `was_whole` if no signal has come in it. A signal
     /// ends no wait that has an end anyway: it may be no more than the news of a child.
     fn may_go_on(&self, was_whole: bool) -> bool {
@@ -146,6 +152,7 @@ impl<'s> Sender<'s> {
     fn hand_over(&mut self, datagram: Datagram<'_>, tally: &mut Sent) -> io::Result<bool> {
         let mut earlier: Vec<io::Error> = Vec::new();
         let mut in_a_row = 0;
+        let mut is_full = false;
         let mut full_since = None;
         let mut source = self.source(datagram.envelope);
         let outcome = loop {
@@ -160,19 +167,18 @@ impl<'s> Sender<'s> {
                 Ok(_) => break Ok(true),
                 Err(error) if error.kind() == ErrorKind::Interrupted => true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if self.came_back.is_some() {
-                        // A socket with errors to tell would not be waited for.
-                        self.collect(tally)?;
-                    }
+                    // A socket with errors to tell would not be waited for.
+                    self.settle(std::mem::take(&mut earlier), tally)?;
                     in_a_row = 0;
-                    self.wait_for_room()?
+                    // Room that was not there after all was an error in the queue, which others read.
+                    let was_told_of_room = std::mem::replace(&mut is_full, true);
+                    if was_told_of_room { self.nap()? } else { self.wait_for_room()? }
                 }
                 Err(error)
                     if error.raw_os_error() == Some(ENOBUFS)
                         && full_since.get_or_insert_with(Instant::now).elapsed() < FULL_FOR_GOOD =>
                 {
-                    let was_whole = nap(FULL, self.signals)?;
-                    self.may_go_on(was_whole)
+                    self.nap()?
                 }
                 // It was asked at an address that nobody sends from, such as a broadcast address, or that
                 // is gone: the system chooses another.
@@ -197,17 +203,33 @@ impl<'s> Sender<'s> {
             }
         };
         // What fails again and again is this datagram's own, and tells of no earlier one.
-        if self.came_back.is_some() {
-            if outcome.is_err() {
-                self.collect(&mut Sent::default())?;
-            } else if !earlier.is_empty() {
-                self.collect(tally)?;
-            }
-        } else {
-            let own = outcome.as_ref().err().map(io::Error::kind);
-            earlier.iter().filter(|error| Some(error.kind()) != own).for_each(|error| tally.came_back(error));
+        let own = outcome.as_ref().err().map(io::Error::kind);
+        earlier.retain(|error| Some(error.kind()) != own);
+        if !earlier.is_empty() {
+            self.settle(earlier, tally)?;
         }
         outcome
+    }
+
+    /// Counts an earlier datagram that has come back, as a call on the socket has told with `error`, and what
+    /// else is known to have.
+    pub fn came_back(&mut self, error: io::Error, tally: &mut Sent) -> io::Result<()> {
+        self.settle(vec![error], tally)
+    }
+
+    /// Counts the datagrams that have come back. Calls on the socket have told of some with the errors `told`.
+    fn settle(&mut self, told: Vec<io::Error>, tally: &mut Sent) -> io::Result<()> {
+        if let Some(came_back) = &mut self.came_back {
+            // The queue has those as well, if it had room.
+            for error in told {
+                came_back.note(error);
+            }
+            return self.collect(tally);
+        }
+        for error in told {
+            tally.came_back(&error);
+        }
+        Ok(())
     }
 
     /// How long a datagram for `peer` can be, in bytes.
