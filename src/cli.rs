@@ -241,6 +241,8 @@ pub struct Given {
     pub eol: bool,
     /// The sender before each datagram.
     pub show_peer: bool,
+    /// The time of receipt before each datagram.
+    pub time: bool,
     /// The size of a block.
     pub block: bool,
     /// The gaps of a record.
@@ -271,6 +273,12 @@ impl Given {
             ),
             (self.eol && !input.is_text(), "--eol", &read, "text, raw, nul and escaped"),
             (self.show_peer && !tells_peer, "--show-peer", &written, "all formats but raw and framed"),
+            (
+                self.time && !output.has_lines(),
+                "--time",
+                &written,
+                "text, nul, hex, base64 and escaped; json and pcap contain the time",
+            ),
             (self.block && input != Format::Raw, "--block", &read, "raw"),
             (self.replay && !input.has_addresses(), "--replay", &read, "json and pcap"),
             (self.message && !input.has_messages(), "MESSAGE", &read, "all formats but framed and pcap"),

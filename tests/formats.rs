@@ -215,6 +215,52 @@ fn a_payload_of_several_lines_does_not_forge_a_sender() {
 }
 
 #[test]
+fn the_time_of_receipt_precedes_the_sender_and_the_text() {
+    let sender = socket();
+    let before = SystemTime::now();
+    let (tab, peer) = ('\t', at(&sender));
+    let is_now = |line: &str, rest: &str| {
+        let time = line.strip_suffix(rest).unwrap_or_else(|| panic!("{line:?} does not end with {rest:?}"));
+        assert_eq!(time.len(), "2026-11-25T12:00:00.123456789Z".len());
+        let time = SystemTime::try_from(time.parse::<jiff::Timestamp>().unwrap()).unwrap();
+        assert!(before <= time && time <= SystemTime::now(), "{line}");
+    };
+    is_now(&listened(&["127.0.0.1:0", "-t"], &sender, b"hi").0, "\thi\n");
+    is_now(&listened(&[":0", "-t"], &sender, b"hi\nyou").0, "\thi\n\tyou\n");
+    is_now(&listened(&["127.0.0.1:0", "-tp"], &sender, b"").0, &format!("{tab}{peer}{tab}\n"));
+    let (line, _) = listened(&["127.0.0.1:0", "-p", "--time", "-f", "hex"], &sender, b"a");
+    is_now(&line, &format!("{tab}{peer}{tab}61\n"));
+    let (line, _) = listened(&["127.0.0.1:0", "-p", "-t"], &sender, b"hi\nyou");
+    is_now(&line, &format!("{tab}{peer}{tab}hi\n{tab}{tab}you\n"));
+
+    let recv = Running::start(common::path("udp-recv"), &["-t", &peer, "?"]);
+    let (_, asker) = receive(&sender);
+    sender.send_to(b"hi", asker).unwrap();
+    is_now(recv.finish().text(), "\thi\n");
+    let (recv, address) = Running::listening("udp-recv", &["--bind", "127.0.0.1:0", "-t"]);
+    sender.send_to(b"hi", address).unwrap();
+    is_now(recv.finish().text(), "\thi\n");
+
+    let (chat, address) = Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-t", "-n", "1"]);
+    sender.send_to(b"hi", address).unwrap();
+    is_now(chat.ended().text(), &format!("{tab}{peer}{tab}hi\n"));
+}
+
+#[test]
+fn every_datagram_of_many_has_a_time() {
+    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-t", "-n", "500"]);
+    tool("udp-send")
+        .args([&address.to_string(), "--rate", "10k/s"])
+        .write_stdin("x\n".repeat(500))
+        .assert()
+        .success();
+    let finished = listen.finish();
+    let times: Vec<_> = finished.text().lines().map(|line| line.strip_suffix("\tx").unwrap()).collect();
+    assert_eq!(times.len(), 500);
+    assert!(times.iter().all(|time| time.parse::<jiff::Timestamp>().is_ok()));
+}
+
+#[test]
 fn json_tells_who_sent_what_where_and_how_long_it_was() {
     let sender = socket();
     let before = SystemTime::now();
@@ -557,6 +603,18 @@ fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
         ),
         ("udp-recv", &[":9", "-f", "framed", "-p"], "--show-peer has no effect with output format framed"),
         ("udp-listen", &[":9", "-f", "raw", "-p"], "--show-peer has no effect with output format raw"),
+        (
+            "udp-listen",
+            &[":9", "-f", "json", "-t"],
+            "--time has no effect with output format json; it applies to",
+        ),
+        (
+            "udp-recv",
+            &["host:9", "-f", "text:pcap", "--time"],
+            "--time has no effect with output format pcap",
+        ),
+        ("udp-chat", &["-f", "json", "-t"], "json and pcap contain the time"),
+        ("udp-send", &[":9", "-t"], "-t is an option of udp-recv, udp-listen and udp-chat"),
         ("udp-listen", &[":9", "-f", "pcap", "-e", "gbk"], "it applies to text, raw, nul, escaped and json"),
         ("udp-chat", &["-f", "pcap"], "the formats are text, hex, base64, escaped, json"),
         ("udp-chat", &["-f", "hex", "--eol", "lf"], "--eol has no effect with input format hex"),

@@ -52,6 +52,9 @@ struct Args {
     /// Send and receive on this address, port or both
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source, default_value = ":7890")]
     bind: Endpoint,
+    /// Print the time of receipt and a tab before each datagram
+    #[arg(short, long)]
+    time: bool,
     #[command(flatten)]
     format: ConversationArgs,
     #[command(flatten)]
@@ -76,7 +79,8 @@ impl Args {
     /// The rule that clap cannot be told: what means nothing to the format.
     fn check(&self) -> Result<(), clap::Error> {
         let eol = self.eol.eol != Eol::None;
-        let given = Given { encoding: self.encoding.encoding().charset.is_some(), eol, ..Given::default() };
+        let encoding = self.encoding.encoding().charset.is_some();
+        let given = Given { encoding, eol, time: self.time, ..Given::default() };
         given.check::<Self>(self.format.formats)
     }
 
@@ -134,7 +138,7 @@ impl<'c> Chat<'c> {
     fn new(args: &'c Args, socket: &'c UdpSocket, signals: &'c Signals, company: Company) -> Result<Self> {
         let output = stdio::output(signals)?;
         let (Formats { input, output: format }, encoding) = (args.format.formats, args.encoding.encoding());
-        let columns = Columns { peer: true, ..Columns::default() };
+        let columns = Columns { time: args.time, peer: true };
         let writing = writing(format, encoding, columns, output.is_terminal())?;
         let to = To::Company(company.family());
         Ok(Self {
@@ -143,7 +147,7 @@ impl<'c> Chat<'c> {
             signals,
             company,
             sender: Sender::new(socket, signals)?,
-            receiver: args.receiving.receiver(socket, format.has_addresses())?,
+            receiver: args.receiving.receiver(socket, format.has_addresses() || args.time)?,
             record: Record::new(&Reading { format: input, encoding, to, ..Reading::default() }),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             printer: Printer::new(writing, args.voice()),

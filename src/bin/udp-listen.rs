@@ -67,6 +67,9 @@ struct Args {
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
+    /// Print the time of receipt and a tab before each datagram
+    #[arg(short, long)]
+    time: bool,
     /// Exit with status 0 when this regular expression has matched; if given several times, all of them
     #[arg(long, value_name = "PATTERN")]
     until: Vec<Pattern>,
@@ -156,6 +159,7 @@ impl Args {
         let given = Given {
             encoding: self.encoding.encoding().charset.is_some(),
             show_peer: self.show_peer,
+            time: self.time,
             reply: self.reply.is_some(),
             ..Given::default()
         };
@@ -204,7 +208,7 @@ impl Args {
     }
 
     fn columns(&self) -> Columns {
-        Columns { peer: self.show_peer, ..Columns::default() }
+        Columns { time: self.time, peer: self.show_peer }
     }
 
     fn voice(&self) -> Voice {
@@ -260,7 +264,7 @@ impl<'l> Listener<'l> {
         let printer = Printer::new(writing, args.voice());
         let answers = Answers::new(answer, encoding, socket, signals, args.voice())?;
         // An answer leaves from where its request has arrived.
-        let is_asked = format.has_addresses() || answers.are_wanted();
+        let is_asked = format.has_addresses() || args.time || answers.are_wanted();
         Ok(Self {
             args,
             socket,

@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Error, Parser};
 
 /// Options that not all tools have, and those that have them.
-pub const OPTIONS: [(&str, &str); 31] = [
+pub const OPTIONS: [(&str, &str); 32] = [
     ("--allow", "udp-recv, udp-listen and udp-chat"),
     ("--bind", "udp-send, udp-recv and udp-chat"),
     ("--block", "udp-send and udp-recv"),
@@ -34,13 +34,14 @@ pub const OPTIONS: [(&str, &str); 31] = [
     ("--show-peer", "udp-recv and udp-listen"),
     ("--skip-bad", "udp-send and udp-recv"),
     ("--strict", "udp-recv, udp-listen and udp-chat"),
+    ("--time", "udp-recv, udp-listen and udp-chat"),
     ("--timeout", "udp-recv, udp-listen and udp-chat"),
     ("--until", "udp-listen"),
 ];
 
 /// The short names of some of them.
-const SHORT: [(&str, &str); 4] =
-    [("-b", "--bind"), ("-n", "--count"), ("-p", "--show-peer"), ("-w", "--timeout")];
+const SHORT: [(&str, &str); 5] =
+    [("-b", "--bind"), ("-n", "--count"), ("-p", "--show-peer"), ("-t", "--time"), ("-w", "--timeout")];
 
 /// What a netcat would be told, and what it is here.
 const NETCAT: [(&str, &str); 4] = [

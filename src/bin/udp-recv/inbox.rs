@@ -49,7 +49,8 @@ impl<'i> Inbox<'i> {
     /// A receiver that tells as much of each datagram as is wanted, and in any case when it came if that
     /// `is_needed`.
     pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket, is_needed: bool) -> Result<Receiver<'s>> {
-        let is_wanted = self.args.format.formats.output.has_addresses() || self.args.report.stats;
+        let is_wanted =
+            self.args.format.formats.output.has_addresses() || self.args.time || self.args.report.stats;
         self.args.receiving.receiver(socket, is_needed || is_wanted)
     }
 

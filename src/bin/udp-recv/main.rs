@@ -71,6 +71,9 @@ struct Args {
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
+    /// Print the time of receipt and a tab before each datagram
+    #[arg(short, long)]
+    time: bool,
     #[command(flatten)]
     message: MessageArgs,
     #[command(flatten)]
@@ -139,6 +142,7 @@ impl Args {
         let given = Given {
             encoding: self.encoding.encoding().charset.is_some(),
             show_peer: self.show_peer,
+            time: self.time,
             block: self.reading.block.is_some(),
             ..self.message.given()
         };
@@ -178,7 +182,7 @@ impl Args {
     }
 
     fn columns(&self) -> Columns {
-        Columns { peer: self.show_peer, ..Columns::default() }
+        Columns { time: self.time, peer: self.show_peer }
     }
 
     fn voice(&self) -> Voice {
