@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::batch::{Batch, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{Endpoint, canonical};
-use crate::net::{IcmpErrors, Receiver};
+use crate::net::{IcmpErrors, Receiver, is_icmp};
 use crate::round_trips::Asked;
 use crate::socket::{self, Options};
 use crate::tally::{Received, Tally, plain};
@@ -194,6 +194,7 @@ impl Ear<'_> {
             let mut uncounted = Received::default();
             let received = self.receive(batch, &mut uncounted);
             tally.received.denied += uncounted.denied;
+            tally.received.forged += uncounted.forged;
             for peer in batch.iter().map(|datagram| datagram.envelope.peer) {
                 if self.may_answer(peer) { &mut late } else { &mut strange }.count(peer);
             }
@@ -234,8 +235,12 @@ impl Ear<'_> {
         if !batch.is_empty() {
             return received;
         }
-        let told = self.icmp.as_mut().map(IcmpErrors::take).transpose()?.flatten();
-        told.map_or(received, |(_, error)| Err(error))
+        let Some(icmp) = &mut self.icmp else { return received };
+        match received {
+            Err(error) if is_icmp(&error) => icmp.note(error),
+            other => other?,
+        }
+        icmp.take()?.map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// Whether a datagram may be a reply, by who has sent it.
@@ -277,12 +282,18 @@ impl LeftOut {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Detail;
     use std::net::SocketAddrV6;
 
     #[test]
     fn only_the_peer_may_answer_and_from_its_own_zone() {
         let socket = UdpSocket::bind("[::1]:0").unwrap();
-        let ear = |peer| Ear { peer, has_one: false, receiver: Receiver::new(&socket, None), icmp: None };
+        let ear = |peer| Ear {
+            peer,
+            has_one: false,
+            receiver: Receiver::new(&socket, None, Detail::Peer).unwrap(),
+            icmp: None,
+        };
         let v6 = |ip: &str, port, flow, zone| {
             SocketAddr::V6(SocketAddrV6::new(ip.parse().unwrap(), port, flow, zone))
         };

@@ -21,7 +21,7 @@ use crate::endpoint::Family;
 use crate::exit::Voice;
 use crate::format::{Columns, Format, Formats, Reading, To, Writing};
 use crate::input::{Eol, Input};
-use crate::net::Receiver;
+use crate::net::{Detail, Receiver};
 use crate::socket::{Options, Room, Way};
 use crate::stdio;
 use crate::tally::Tally;
@@ -325,13 +325,14 @@ impl Bounds {
 }
 
 impl ReceivingArgs {
-    /// A receiver on `socket`, which says when and where each datagram has arrived if that `is_asked`.
-    pub fn receiver<'s>(&self, socket: &'s UdpSocket, is_asked: bool) -> anyhow::Result<Receiver<'s>> {
-        let mut receiver = Receiver::new(socket, self.max_size);
+    /// A receiver on `socket`, which tells `detail` of each datagram, and more where that is needed to say who
+    /// is heard.
+    pub fn receiver<'s>(&self, socket: &'s UdpSocket, detail: Detail) -> anyhow::Result<Receiver<'s>> {
+        let is_open = self.allow.is_empty() && self.deny.is_empty();
+        let detail = if is_open { detail } else { detail.max(Detail::Peer) };
+        let receiver = Receiver::new(socket, self.max_size, detail);
+        let mut receiver = receiver.context("cannot ask a socket for details of datagrams")?;
         receiver.admit(Access::new(self.allow.clone(), self.deny.clone()));
-        if is_asked {
-            receiver.ask_when_and_where().context("cannot ask a socket for the times of datagrams")?;
-        }
         Ok(receiver)
     }
 }
@@ -353,7 +354,8 @@ impl ReportArgs {
 
     /// What `tool` says at the end of what was not printed.
     pub fn tell_losses(self, tool: &'static str, tally: &Tally) {
-        let told = [tally.received.denied_in_words(), tally.received.lost_here()];
+        let Tally { received, .. } = tally;
+        let told = [received.denied_in_words(), received.forged_in_words(), received.lost_here()];
         told.iter().flatten().for_each(|told| self.voice(tool).note(told));
     }
 

@@ -56,6 +56,8 @@ pub struct Received {
     pub bytes: u64,
     /// Arrived from somebody who is not heard, and were left out before anything else.
     pub denied: u64,
+    /// Arrived over IPv6 from a source that claims to be an IPv4 address, and were left out likewise.
+    pub forged: u64,
     /// Arrived longer than they may be here, and were cut.
     pub truncated: u64,
     /// Arrived, and the kernel had no room for them.
@@ -97,11 +99,11 @@ impl Tally {
     /// What was received, and what was lost of it here, in numbers.
     #[must_use]
     pub fn receiving(&self) -> String {
-        let Received { datagrams, bytes, denied, truncated, undecodable, .. } = self.received;
+        let Received { datagrams, bytes, denied, forged, truncated, undecodable, .. } = self.received;
         let dropped = self.received.dropped_in_words();
         format!(
             "received {datagrams} ({bytes} bytes), dropped by the kernel {dropped}, \
-             truncated {truncated}, undecodable {undecodable}, denied {denied}"
+             truncated {truncated}, undecodable {undecodable}, denied {denied}, forged {forged}"
         )
     }
 
@@ -236,6 +238,23 @@ impl Received {
             counted(self.undecodable, "undecodable and left out"),
         ];
         in_one_sentence("datagrams lost", losses)
+    }
+
+    /// Returns how many datagrams were left out because of who sent them.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.denied + self.forged
+    }
+
+    /// Returns what was forged as one sentence, if anything was.
+    #[must_use]
+    pub fn forged_in_words(&self) -> Option<String> {
+        const WHY: &str = "an IPv4 source address in an IPv6 packet";
+        match self.forged {
+            0 => None,
+            1 => Some(format!("ignored 1 forged datagram: {WHY}")),
+            forged => Some(format!("ignored {forged} forged datagrams: {WHY}")),
+        }
     }
 
     /// What was denied, as one sentence, if anything was.

@@ -166,7 +166,7 @@ fn the_numbers_are_told_at_the_end() {
     assert_eq!(
         said(recv),
         "udp-recv: asked 1, answered 0, lost 1 (100.0 %); sent 1 (3 bytes), refused 1, out of reach 0, skipped 0; \
-         received 0 (0 bytes), dropped by the kernel 0, truncated 0, undecodable 0, denied 0, late 0, \
+         received 0 (0 bytes), dropped by the kernel 0, truncated 0, undecodable 0, denied 0, forged 0, late 0, \
          from others 0\n"
     );
     let chat = tool("udp-chat")
@@ -188,7 +188,11 @@ fn a_signal_asks_for_the_numbers_now() {
     assert_eq!(listen.line(), "good");
     listen.err_line_with("left out a datagram");
     listen.signal(Signal::SIGUSR1);
-    assert!(listen.err_line_with("received 2 (5 bytes)").ends_with("truncated 0, undecodable 1, denied 0"));
+    assert!(
+        listen
+            .err_line_with("received 2 (5 bytes)")
+            .ends_with("truncated 0, undecodable 1, denied 0, forged 0")
+    );
     listen.signal(Signal::SIGUSR1);
     listen.err_line_with("received 2 (5 bytes)");
     assert_eq!(listen.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));

@@ -33,7 +33,10 @@ impl Cable {
         let cable = Self { near, far };
         let Self { near, far } = &cable;
         for command in [
-            format!("link add cable0 netns {near} type veth peer name cable0 netns {far}"),
+            format!(
+                "link add cable0 address {NEAR_HARDWARE} netns {near} type veth \
+                 peer name cable0 address {FAR_HARDWARE} netns {far}"
+            ),
             format!("-n {near} address add 192.0.2.1/24 broadcast 192.0.2.255 dev cable0"),
             format!("-n {far} address add 192.0.2.2/24 broadcast 192.0.2.255 dev cable0"),
             format!("-n {near} address add fe80::1/64 dev cable0 nodad"),
@@ -58,8 +61,6 @@ impl Cable {
         let Self { near, far } = self;
         let settings = "net.ipv4.neigh.cable0.app_solicit=1000000 net.ipv4.neigh.cable0.mcast_solicit=0";
         for command in [
-            format!("-n {near} link set cable0 address {NEAR_HARDWARE}"),
-            format!("-n {far} link set cable0 address {FAR_HARDWARE}"),
             format!("-n {near} neighbour add 192.0.2.2 lladdr {FAR_HARDWARE} dev cable0"),
             format!("netns exec {far} sysctl -q -w {settings}"),
         ] {
@@ -70,6 +71,15 @@ impl Cable {
 
     fn let_answers_go(&self) {
         ip(&format!("-n {} neighbour replace 192.0.2.1 lladdr {NEAR_HARDWARE} dev cable0", self.far));
+    }
+
+    /// Has the first host send one packet to the second that no honest host sends: `arguments` are those of
+    /// `forge.py` behind the device and the hardware address.
+    fn forge(&self, kind: &str, arguments: &[&str]) {
+        let python = ["netns", "exec", &self.near, "python3", "-c", include_str!("common/forge.py")];
+        let mut command = Command::new("ip");
+        command.args(python).args([kind, "cable0", FAR_HARDWARE]).args(arguments);
+        assert!(command.status().unwrap().success());
     }
 
     /// From now on the first host puts no more on the cable than tc-tbf(8) lets it.
@@ -446,4 +456,52 @@ fn a_request_that_is_too_long_for_its_path_goes_in_pieces() {
     let finished = Cable::run(near, "udp-recv", &["-w", "5s", "203.0.113.2:7788", &request]);
     assert_eq!(finished.text().trim_end(), request, "{}", finished.err);
     assert_eq!(finished.code(), Some(0));
+}
+
+/// Where the second host of a cable listens in these tests.
+const FAR_V6: &str = "[fe80::2%cable0]:7788";
+const FAR_V4: &str = "192.0.2.2:7788";
+
+#[test]
+#[ignore = "needs root, ip and python3"]
+fn an_ipv4_source_in_an_ipv6_packet_is_forged() {
+    let cable = Cable::new("forged");
+    for (tool, arguments, genuine) in [
+        ("udp-listen", &[":7788", "-n", "1", "--echo"][..], FAR_V4),
+        ("udp-listen", &[":7788", "-n", "2", "-p"], FAR_V6),
+        ("udp-listen", &[":7788", "-n", "1", "--allow", "192.0.2.1", "--exec", "echo $UDP_PEER"], FAR_V4),
+        ("udp-listen", &[":7788", "-n", "1", "--deny", "::/0"], FAR_V4),
+        ("udp-listen", &[":7788", "-n", "1", "-6", "-f", "json"], FAR_V6),
+        ("udp-listen", &[FAR_V6, "-n", "1", "--strict"], FAR_V6),
+        ("udp-recv", &[":7788", "-w", "30s"], FAR_V4),
+        ("udp-chat", &["--bind", ":7788", "-n", "1"], FAR_V4),
+    ] {
+        let mut running = Cable::start(&cable.far, tool, arguments);
+        running.await_listening();
+        cable.forge("udp", &["::ffff:192.0.2.1", "fe80::2", "9999", "7788", "forged"]);
+        for _ in 0..if arguments.contains(&"2") { 2 } else { 1 } {
+            assert_eq!(Cable::run(&cable.near, "udp-send", &[genuine, "genuine"]).code(), Some(0));
+        }
+        let finished = running.ended();
+        assert_eq!(finished.code(), Some(0), "{tool} {arguments:?}: {}", finished.err);
+        assert!(finished.text().contains("genuine"), "{tool} {arguments:?}: {}", finished.text());
+        assert!(!finished.text().contains("forged"), "{tool} {arguments:?}: {}", finished.text());
+        let said = "ignored 1 forged datagram: an IPv4 source address in an IPv6 packet\n";
+        assert!(finished.err.contains(said), "{tool} {arguments:?}: {}", finished.err);
+    }
+}
+
+#[test]
+#[ignore = "needs root, ip and python3"]
+fn a_refusal_that_quotes_an_ipv6_packet_to_an_ipv4_address_is_forged() {
+    let cable = Cable::new("quoted");
+    let mut peer = Cable::start(&cable.near, "udp-chat", &["--bind", "[fe80::1%cable0]:7788"]);
+    peer.err_line_with("listening on");
+    let arguments = ["--bind", ":5000", "-w", "30s", "[fe80::1%cable0]:7788", "ping"];
+    let recv = Cable::start(&cable.far, "udp-recv", &arguments);
+    assert!(peer.line().ends_with("\tping"));
+    cable.forge("icmp", &["fe80::1", "fe80::2", "fe80::2", "::ffff:192.0.2.9", "5000", "7788"]);
+    peer.type_line("pong");
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "pong\n", ""));
 }

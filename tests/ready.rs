@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::thread::yield_now;
 use std::time::Instant;
 
-use common::{DEADLINE, Running, directory, path, path_with_tools, socket, tool};
+use common::{DEADLINE, Running, at, directory, path, path_with_tools, receive, socket, tool};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 
@@ -172,6 +172,68 @@ fn a_socket_that_tells_more_than_is_asked_is_listened_on_as_well() {
     tool("udp-send").arg(address.to_string()).write_stdin("line\n".repeat(100)).assert().success();
     let finished = listen.finish();
     assert_eq!(finished.text().matches(r#""text":"line""#).count(), 100, "{}", finished.text());
+}
+
+/// Binds a socket that reports all that Linux can report of a datagram, and becomes our first argument with it
+/// as descriptor 3. What the second argument stands for is the family: 4 or 6.
+const TELLS_ALL: &str = "
+import os, socket, sys
+tool, family = sys.argv[1:3]
+bound = socket.socket(socket.AF_INET6 if family == '6' else socket.AF_INET, socket.SOCK_DGRAM)
+options = [(1, option) for option in (29, 35, 40, 75, 82)]
+options += [(0, option) for option in (6, 7, 8, 11, 12, 13, 18, 20, 23, 25)]
+if family == '6':
+    options += [(41, option) for option in (2, 3, 4, 5, 8, 25, 49, 51, 53, 56, 58, 61, 66, 74, 77)]
+switched_on = 0
+for level, option in options:
+    try:
+        bound.setsockopt(level, option, 1)
+        switched_on += 1
+    except OSError:
+        pass
+assert switched_on > len(options) * 2 // 3, switched_on
+bound.setsockopt(1, 37, 0x7fff & ~(1 << 15))
+bound.bind(('', 0))
+os.dup2(bound.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
+os.execv(tool, [tool, *sys.argv[3:]])
+";
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs python3"]
+fn a_client_that_is_gone_ends_no_listener_whatever_its_socket_tells() {
+    for family in ["4", "6"] {
+        let start = |arguments: &[&str]| {
+            let passed = ["-c", TELLS_ALL, path("udp-listen"), family, "--echo"];
+            Running::start("python3", &[&passed, arguments].concat())
+        };
+        // One datagram is received by itself.
+        let mut listen = start(&["-n", "1"]);
+        let client = socket();
+        client.send_to(b"only", listen.await_listening()).unwrap();
+        let finished = listen.finish();
+        assert_eq!((finished.code(), finished.text()), (Some(0), "only\n"), "{family}: {}", finished.err);
+        assert_eq!(receive(&client).0, b"only");
+
+        let mut listen = start(&["-p", "-n", "3", "--stats"]);
+        let address = listen.await_listening();
+        listen.stop();
+        let gone = socket();
+        gone.send_to(b"gone", address).unwrap();
+        drop(gone);
+        listen.signal(Signal::SIGCONT);
+        assert!(listen.line().ends_with("\tgone"));
+        for request in ["one", "two"] {
+            client.send_to(request.as_bytes(), address).unwrap();
+            assert_eq!(receive(&client), (request.into(), address), "{family}");
+        }
+        let finished = listen.finish();
+        assert_eq!(finished.code(), Some(0), "{family}: {}", finished.err);
+        assert_eq!(finished.text(), format!("{0}\tone\n{0}\ttwo\n", at(&client)));
+        assert!(finished.err.contains("came back 1"), "{family}: {}", finished.err);
+    }
 }
 
 #[test]

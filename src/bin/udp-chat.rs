@@ -21,7 +21,7 @@ use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Bad, Columns, Format, Formats, Reading, Record, To};
 use udp_tools::input::{Eol, Input};
-use udp_tools::net::{IcmpErrors, Receiver, Sender, is_icmp};
+use udp_tools::net::{Detail, IcmpErrors, Receiver, Sender, is_icmp};
 use udp_tools::print::Printer;
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
@@ -141,13 +141,14 @@ impl<'c> Chat<'c> {
         let columns = Columns { time: args.time, peer: true };
         let writing = writing(format, encoding, columns, output.is_terminal())?;
         let to = To::Company(company.family());
+        let detail = if format.has_addresses() || args.time { Detail::Arrival } else { Detail::Peer };
         Ok(Self {
             args,
             socket,
             signals,
             company,
             sender: Sender::new(socket, signals)?,
-            receiver: args.receiving.receiver(socket, format.has_addresses() || args.time)?,
+            receiver: args.receiving.receiver(socket, detail)?,
             record: Record::new(&Reading { format: input, encoding, to, ..Reading::default() }),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             printer: Printer::new(writing, args.voice()),

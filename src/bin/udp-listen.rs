@@ -27,7 +27,7 @@ use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Columns, Reading, To};
 use udp_tools::jobs::{Handling, Jobs};
 use udp_tools::matcher::{Matcher, Pattern};
-use udp_tools::net::{Receiver, is_full, is_icmp};
+use udp_tools::net::{Detail, Receiver, is_full, is_icmp};
 use udp_tools::print::Printer;
 use udp_tools::process::End;
 use udp_tools::queue::Queue;
@@ -264,12 +264,18 @@ impl<'l> Listener<'l> {
         let printer = Printer::new(writing, args.voice());
         let answers = Answers::new(answer, encoding, socket, signals, args.voice())?;
         // An answer leaves from where its request has arrived.
-        let is_asked = format.has_addresses() || args.time || answers.are_wanted();
+        let detail = if format.has_addresses() || args.time || answers.are_wanted() {
+            Detail::Arrival
+        } else if args.show_peer {
+            Detail::Peer
+        } else {
+            Detail::Payload
+        };
         Ok(Self {
             args,
             socket,
             signals,
-            receiver: args.receiving.receiver(socket, is_asked)?,
+            receiver: args.receiving.receiver(socket, detail)?,
             matcher: Matcher::new(args.until.clone(), args.reject.clone(), format, encoding),
             answers,
             queue: Queue::new(output, printer, args.queue, signals)?,

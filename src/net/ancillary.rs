@@ -8,40 +8,86 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 #[cfg(target_os = "linux")]
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
+use super::Detail;
 use crate::batch::Envelope;
 use crate::endpoint::{canonical, is_of_a_zone};
 
-/// A socket that was asked to tell.
+/// What is known of the datagrams of a socket, and what the system was asked to tell.
 #[derive(Debug)]
 pub(super) struct Ancillary {
     /// Where it is bound: perhaps to every address.
     bound: SocketAddr,
+    detail: Detail,
+    /// Whether an IPv4 source on an IPv6 socket is believed without a proof.
+    #[cfg(target_os = "linux")]
+    believes_mapped: bool,
 }
 
 impl Ancillary {
-    /// From now on the system tells of what arrives at `socket`.
-    pub(super) fn ask(socket: &UdpSocket) -> io::Result<Self> {
+    /// Asks the system to tell `detail` of what arrives at `socket`.
+    #[cfg(target_os = "linux")]
+    pub(super) fn ask(socket: &UdpSocket, detail: Detail) -> io::Result<Self> {
         let bound = socket.local_addr()?;
-        #[cfg(target_os = "linux")]
-        {
-            setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
-            match bound.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
-                // It tells of what came over IPv4 as well.
-                IpAddr::V6(ip) if ip.is_unspecified() => {
-                    setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-                }
-                _ => {}
+        let is_everywhere = bound.ip().is_unspecified();
+        let hears_both = match bound.ip() {
+            IpAddr::V6(ip) if is_everywhere || ip.to_ipv4_mapped().is_some() => {
+                !getsockopt(socket, sockopt::Ipv6V6Only)?
             }
+            _ => false,
+        };
+        let wants_place = is_everywhere && detail == Detail::Arrival;
+        if bound.is_ipv4() && wants_place {
+            setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
         }
-        Ok(Self { bound })
+        // It tells of what came over IPv4 as well.
+        if bound.is_ipv6() && wants_place || hears_both && detail != Detail::Payload {
+            setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        }
+        if detail == Detail::Arrival {
+            setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
+        }
+        Ok(Self { bound, detail, believes_mapped: hears_both && detail == Detail::Payload })
+    }
+
+    /// Takes note of `detail` and of where `socket` is bound.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn ask(socket: &UdpSocket, detail: Detail) -> io::Result<Self> {
+        Ok(Self { bound: socket.local_addr()?, detail })
+    }
+
+    /// Returns the envelope of a datagram from `source`, or `None` if that is forged.
+    ///
+    /// Linux delivers an IPv6 packet whose source is an IPv4 address in its mapped form, `::ffff:a.b.c.d`,
+    /// which everything behind us would believe to be that IPv4 host. Only IPv4 packets have a mapped
+    /// destination, so any other is forged, and so is one whose destination is unknown.
+    #[cfg(target_os = "linux")]
+    pub(super) fn envelope(
+        &self,
+        source: Option<SocketAddr>,
+        control: &super::cmsg::ControlMessages,
+    ) -> Option<Envelope> {
+        let is_mapped = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+        if !self.believes_mapped
+            && source.is_some_and(|source| is_mapped(source.ip()))
+            && !control.destination.is_some_and(is_mapped)
+        {
+            return None;
+        }
+        let peer = source.map(canonical);
+        Some(match self.detail {
+            Detail::Payload | Detail::Peer => Envelope { peer, ..Envelope::default() },
+            Detail::Arrival => {
+                let local = Some(self.local(control.destination, control.interface));
+                Envelope { peer, local, time: control.time, round_trip: None }
+            }
+        })
     }
 
     /// Where on this machine a datagram arrived: at `address`, if the system has told, and through the
     /// interface of that number.
-    pub(super) fn local(&self, address: Option<IpAddr>, interface: u32) -> SocketAddr {
+    fn local(&self, address: Option<IpAddr>, interface: u32) -> SocketAddr {
         let mut local = self.bound;
         if let Some(ip) = address {
             local.set_ip(ip);
@@ -53,56 +99,37 @@ impl Ancillary {
         canonical(local)
     }
 
-    /// Receives one datagram, without waiting, and says how long it is and what is known of it.
+    /// Receives one datagram, without waiting. Returns its size in bytes and its envelope, or `None` if its
+    /// source is forged.
     #[cfg(target_os = "linux")]
-    pub(super) fn receive(&self, socket: &UdpSocket, into: &mut [u8]) -> io::Result<(usize, Envelope)> {
-        use std::os::fd::AsRawFd;
-        use std::time::{Duration, SystemTime};
-
-        use nix::cmsg_space;
-        use nix::libc::{in6_pktinfo, timespec};
-        use nix::sys::socket::ControlMessageOwned::{Ipv4PacketInfo, Ipv6PacketInfo, ScmTimestampns};
-        use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg};
-
-        // Whoever has passed us the socket may have asked for more.
-        let mut room = cmsg_space!(timespec, in6_pktinfo, [u64; 32]);
-        let mut slices = [io::IoSliceMut::new(into)];
-        let received =
-            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut room), MsgFlags::empty())?;
-        let (mut time, mut address, mut interface) = (None, None, 0);
-        for control in received.cmsgs()? {
-            match control {
-                ScmTimestampns(since) => time = SystemTime::UNIX_EPOCH.checked_add(Duration::from(since)),
-                Ipv4PacketInfo(packet) => {
-                    address = Some(IpAddr::V4(u32::from_be(packet.ipi_addr.s_addr).into()));
-                }
-                Ipv6PacketInfo(packet) => {
-                    address = Some(IpAddr::V6(packet.ipi6_addr.s6_addr.into()));
-                    interface = packet.ipi6_ifindex;
-                }
-                _ => {}
-            }
-        }
-        let peer = received.address.as_ref().and_then(super::icmp::std_address).map(canonical);
-        Ok((
-            received.bytes,
-            Envelope { peer, local: Some(self.local(address, interface)), time, round_trip: None },
-        ))
+    pub(super) fn receive(
+        &self,
+        socket: &UdpSocket,
+        into: &mut [u8],
+    ) -> io::Result<(usize, Option<Envelope>)> {
+        let message = super::cmsg::receive(socket, into)?;
+        Ok((message.size, self.envelope(message.address, &message.control)))
     }
 
-    /// Receives one datagram, without waiting, and says how long it is and what is known of it.
+    /// Receives one datagram, without waiting. Returns its size in bytes and its envelope. Other systems drop
+    /// IPv6 packets with a mapped source themselves.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn receive(&self, socket: &UdpSocket, into: &mut [u8]) -> io::Result<(usize, Envelope)> {
+    pub(super) fn receive(
+        &self,
+        socket: &UdpSocket,
+        into: &mut [u8],
+    ) -> io::Result<(usize, Option<Envelope>)> {
         let (size, peer) = socket.recv_from(into)?;
-        let time = Some(std::time::SystemTime::now());
+        let peer = Some(canonical(peer));
         Ok((
             size,
-            Envelope {
-                peer: Some(canonical(peer)),
-                local: Some(self.local(None, 0)),
-                time,
-                round_trip: None,
-            },
+            Some(match self.detail {
+                Detail::Payload | Detail::Peer => Envelope { peer, ..Envelope::default() },
+                Detail::Arrival => {
+                    let (local, time) = (Some(self.local(None, 0)), Some(std::time::SystemTime::now()));
+                    Envelope { peer, local, time, round_trip: None }
+                }
+            }),
         ))
     }
 }

@@ -85,54 +85,29 @@ impl<'s> IcmpErrors<'s> {
         Ok(pending.map(|error| (None, error)))
     }
 
-    fn take_queued(&self) -> io::Result<Option<(SocketAddr, io::Error)>> {
-        use nix::cmsg_space;
-        use nix::errno::Errno;
-        use nix::libc::{in6_pktinfo, sock_extended_err, sockaddr_in6, timespec};
-        use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg};
-        use std::os::fd::AsRawFd;
-
-        // The time and the address stand here as well, on a socket that was asked to tell.
-        let mut control = cmsg_space!(sock_extended_err, sockaddr_in6, timespec, in6_pktinfo);
-        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    fn take_queued(&mut self) -> io::Result<Option<(SocketAddr, io::Error)>> {
+        use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6};
         loop {
-            let told =
-                match recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut [], Some(&mut control), flags)
-                {
-                    Ok(told) => told,
-                    Err(Errno::EAGAIN) => return Ok(None),
-                    Err(Errno::EINTR) => continue,
-                    Err(error) => return Err(error.into()),
-                };
-            let peer = told.address.as_ref().and_then(std_address);
-            let error = told.cmsgs()?.find_map(|control| icmp_error(&control));
-            if let (Some(peer), Some(error)) = (peer, error) {
-                return Ok(Some((crate::endpoint::canonical(peer), error)));
+            let message = match super::cmsg::take_error(self.socket) {
+                Ok(message) => message,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            // What this machine itself could not send is here as well: the send has failed for that.
+            let (Some(address), Some((origin, error))) = (message.address, message.control.error) else {
+                continue;
+            };
+            let peer = crate::endpoint::canonical(address);
+            match origin {
+                // ICMPv6 that quotes a packet to an IPv4 address is forged: this machine sends no such packet.
+                // It was pending as well.
+                SO_EE_ORIGIN_ICMP6 if peer != address => self.pending = None,
+                SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6 => return Ok(Some((peer, error))),
+                _ => {}
             }
         }
     }
-}
-
-/// What a control message says of a datagram. What this machine itself could not send is not in it:
-/// the send has failed for that.
-#[cfg(target_os = "linux")]
-fn icmp_error(control: &nix::sys::socket::ControlMessageOwned) -> Option<io::Error> {
-    use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6};
-    use nix::sys::socket::ControlMessageOwned::{Ipv4RecvErr, Ipv6RecvErr};
-    match control {
-        Ipv4RecvErr(error, _) | Ipv6RecvErr(error, _)
-            if [SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6].contains(&error.ee_origin) =>
-        {
-            i32::try_from(error.ee_errno).ok().map(io::Error::from_raw_os_error)
-        }
-        _ => None,
-    }
-}
-
-#[cfg(target_os = "linux")]
-pub(super) fn std_address(address: &nix::sys::socket::SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,7 +1,7 @@
 //! The engine of Linux: many datagrams a call, and many of equal length as the segments of one.
 //!
-//! This is the only file with `unsafe` blocks. What it cannot do at once it leaves to
-//! [`super::portable`]: one datagram at a time, and whatever the kernel complains of.
+//! What it cannot do at once it leaves to [`super::portable`]: one datagram at a time, and whatever the
+//! kernel complains of.
 
 #![expect(
     unsafe_code,
@@ -15,26 +15,25 @@
 
 use std::io;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc::{
-    self, AF_INET, AF_INET6, IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SCM_TIMESTAMPNS, SOL_SOCKET,
-    SOL_UDP, UDP_GRO, UDP_SEGMENT, c_int, c_uint, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec,
-    mmsghdr, msghdr, sockaddr_in6, socklen_t, timespec,
+    self, IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SOL_UDP, UDP_SEGMENT, c_int, c_uint, cmsghdr,
+    in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, mmsghdr, sockaddr_in6, socklen_t,
 };
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use socket2::SockAddr;
 
 use super::ancillary::Ancillary;
-use super::{DENIED_AT_ONCE, SLOT, Unsent, is_full, is_icmp, portable, unsent};
+use super::cmsg::{ControlMessages, RECEIVED, Room, address, no_name};
+use super::{Detail, LEFT_OUT_AT_ONCE, SLOT, Unsent, is_full, is_icmp, portable, unsent};
 use crate::access::Access;
 use crate::batch::{Batch, Datagram, Envelope};
-use crate::endpoint::canonical;
 use crate::signals::Signals;
 use crate::tally::{Received, Sent};
 
@@ -100,10 +99,6 @@ struct Outgoing {
     room: [mem::MaybeUninit<u8>; OUTGOING],
     len: usize,
 }
-
-/// Room for every control message that is asked for: the size of segments, the time, the address. Whoever has
-/// passed us the socket may have asked for more.
-type Incoming = (Control<c_int>, Control<timespec>, Control<in6_pktinfo>, [u64; 32]);
 
 impl<'s> Sender<'s> {
     /// A sender on `socket`, which is connected or sends datagrams that know their peers. While there
@@ -380,7 +375,7 @@ struct Ring {
     slots: Vec<u8>,
     /// As long as the longest of the addresses of IP.
     names: Vec<sockaddr_in6>,
-    controls: Vec<mem::MaybeUninit<Incoming>>,
+    controls: Vec<Room<RECEIVED>>,
     slices: Vec<iovec>,
     messages: Vec<mmsghdr>,
 }
@@ -388,22 +383,18 @@ struct Ring {
 /// What a slot has received.
 struct Bundle<'r> {
     bytes: &'r [u8],
-    envelope: Envelope,
+    /// `None` if the source is forged.
+    envelope: Option<Envelope>,
     /// How long each datagram in it is, but for the last, which may be shorter.
     size: usize,
 }
 
 impl<'s> Receiver<'s> {
-    /// A receiver on `socket`, which cuts datagrams that are longer than `max_size` bytes.
-    #[must_use]
-    pub fn new(socket: &'s UdpSocket, max_size: Option<usize>) -> Self {
-        let one_by_one = portable::Receiver::new(socket, max_size);
-        Self { socket, one_by_one, ring: None, max_size: max_size.unwrap_or(usize::MAX) }
-    }
-
-    /// From now on it is known when and where each datagram has arrived.
-    pub fn ask_when_and_where(&mut self) -> io::Result<()> {
-        self.one_by_one.ask_when_and_where()
+    /// A receiver on `socket`, which cuts datagrams that are longer than `max_size` bytes and tells `detail`
+    /// of each.
+    pub fn new(socket: &'s UdpSocket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
+        let one_by_one = portable::Receiver::new(socket, max_size, detail)?;
+        Ok(Self { socket, one_by_one, ring: None, max_size: max_size.unwrap_or(usize::MAX) })
     }
 
     /// From now on only those are heard whom `access` admits. The others are counted.
@@ -427,8 +418,8 @@ impl<'s> Receiver<'s> {
         let ring = self.ring.get_or_insert_with(Ring::new);
         batch.number_after(tally.datagrams);
         let enough = tally.datagrams.saturating_add(most);
-        let patience = tally.denied + DENIED_AT_ONCE;
-        while tally.datagrams < enough && tally.denied < patience && !is_full(batch) {
+        let patience = tally.left_out() + LEFT_OUT_AT_ONCE;
+        while tally.datagrams < enough && tally.left_out() < patience && !is_full(batch) {
             let wanted = usize::try_from(enough - tally.datagrams).unwrap_or(SLOTS).min(SLOTS);
             let received = match ring.receive(self.socket, wanted) {
                 Ok(received) => received,
@@ -438,10 +429,15 @@ impl<'s> Receiver<'s> {
             };
             for slot in 0..received {
                 let bundle = ring.bundle(slot, self.one_by_one.ancillary());
-                if !self.one_by_one.access().admits(bundle.envelope.peer) {
+                let Some(envelope) = bundle.envelope else {
+                    tally.forged += bundle.len();
+                    continue;
+                };
+                if !self.one_by_one.access().admits(envelope.peer) {
                     tally.denied += bundle.len();
                     continue;
                 }
+                batch.address(envelope);
                 bundle.unpack(batch, self.max_size, enough, tally);
                 if tally.datagrams == enough {
                     break;
@@ -468,7 +464,7 @@ impl Ring {
         let mut ring = Self {
             slots: vec![0; SLOTS * SLOT],
             names: vec![no_name(); SLOTS],
-            controls: vec![mem::MaybeUninit::zeroed(); SLOTS],
+            controls: vec![Room::new(); SLOTS],
             slices: Vec::with_capacity(SLOTS),
             messages: Vec::with_capacity(SLOTS),
         };
@@ -492,7 +488,7 @@ impl Ring {
         for message in &mut *messages {
             // The kernel has left here how much it wrote.
             message.msg_hdr.msg_namelen = size_of::<sockaddr_in6>() as socklen_t;
-            message.msg_hdr.msg_controllen = size_of::<Incoming>() as _;
+            message.msg_hdr.msg_controllen = RECEIVED as _;
         }
         // SAFETY: each header points to a name, a slice, a slot and a control of this ring, with their
         // true lengths. None of these vectors has grown or moved its elements since `new`.
@@ -508,76 +504,15 @@ impl Ring {
         Errno::result(received).map(|received| received as usize)
     }
 
-    /// What the last call has received into `slot`, and what is known of it where that was asked for.
-    fn bundle(&self, slot: usize, ancillary: Option<&Ancillary>) -> Bundle<'_> {
+    /// What the last call has received into `slot`, and what is known of it.
+    fn bundle(&self, slot: usize, ancillary: &Ancillary) -> Bundle<'_> {
         let message = &self.messages[slot];
         let start = slot * SLOT;
         let bytes = &self.slots[start..start + message.msg_len as usize];
-        let told = Told::by(&message.msg_hdr);
-        let envelope = Envelope {
-            peer: peer(&self.names[slot]),
-            local: ancillary.map(|ancillary| ancillary.local(told.address, told.interface)),
-            time: told.time,
-            round_trip: None,
-        };
-        Bundle { bytes, envelope, size: told.segment.unwrap_or(SLOT) }
+        let control = ControlMessages::of(&message.msg_hdr);
+        let envelope = ancillary.envelope(address(&self.names[slot]), &control);
+        Bundle { bytes, envelope, size: control.segment.unwrap_or(SLOT) }
     }
-}
-
-/// What the kernel has told of a message.
-#[derive(Default)]
-struct Told {
-    /// How long each datagram in it is, if it is a bundle.
-    segment: Option<usize>,
-    time: Option<SystemTime>,
-    /// Where it was sent to.
-    address: Option<IpAddr>,
-    /// Through which interface it came.
-    interface: u32,
-}
-
-impl Told {
-    /// Reads the control messages of a header that recvmmsg(2) has filled in.
-    fn by(header: &msghdr) -> Self {
-        let mut told = Self::default();
-        // SAFETY: the header points to room for control messages that the kernel has written, and says
-        // how long they are: within that the macros of cmsg(3) step from one to the next.
-        let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
-        // SAFETY: as above.
-        while let Some(control) = unsafe { next.as_ref() } {
-            match (control.cmsg_level, control.cmsg_type) {
-                (SOL_UDP, UDP_GRO) => {
-                    let size: c_int = value(control);
-                    told.segment = usize::try_from(size).ok().filter(|size| *size > 0);
-                }
-                (SOL_SOCKET, SCM_TIMESTAMPNS) => {
-                    let since: timespec = value(control);
-                    let since = Duration::new(since.tv_sec as _, since.tv_nsec as _);
-                    told.time = SystemTime::UNIX_EPOCH.checked_add(since);
-                }
-                (IPPROTO_IP, IP_PKTINFO) => {
-                    let info: in_pktinfo = value(control);
-                    told.address = Some(IpAddr::V4(u32::from_be(info.ipi_addr.s_addr).into()));
-                }
-                (IPPROTO_IPV6, IPV6_PKTINFO) => {
-                    let info: in6_pktinfo = value(control);
-                    told.address = Some(IpAddr::V6(info.ipi6_addr.s6_addr.into()));
-                    told.interface = info.ipi6_ifindex;
-                }
-                _ => {}
-            }
-            // SAFETY: as above.
-            next = unsafe { libc::CMSG_NXTHDR(header, control) };
-        }
-        told
-    }
-}
-
-/// The value that a control message of this level and type has in it.
-fn value<T: Copy>(control: &cmsghdr) -> T {
-    // SAFETY: the kernel has written a whole value of the type that belongs to the level and type, which
-    // is made of integers, and it need not be aligned.
-    unsafe { libc::CMSG_DATA(control).cast::<T>().read_unaligned() }
 }
 
 impl Bundle<'_> {
@@ -589,7 +524,6 @@ impl Bundle<'_> {
     /// Appends the datagrams to `batch`, each cut at `max_size`, until `enough` have been received.
     fn unpack(&self, batch: &mut Batch, max_size: usize, enough: u64, tally: &mut Received) {
         batch.spare(self.bytes.len())[..self.bytes.len()].copy_from_slice(self.bytes);
-        batch.address(self.envelope);
         let mut rest = self.bytes.len();
         loop {
             let size = rest.min(self.size);
@@ -613,21 +547,6 @@ impl<T> Control<T> {
         header.cmsg_level = cmsg_level;
         header.cmsg_type = cmsg_type;
         Self { header, value }
-    }
-}
-
-/// The peer that the kernel has named.
-fn peer(name: &sockaddr_in6) -> Option<SocketAddr> {
-    let port = u16::from_be(name.sin6_port);
-    match c_int::from(name.sin6_family) {
-        // The address of a sockaddr_in lies where a sockaddr_in6 has its flow (ip(7), ipv6(7)).
-        AF_INET => Some((Ipv4Addr::from(u32::from_be(name.sin6_flowinfo)), port).into()),
-        AF_INET6 => {
-            let address = Ipv6Addr::from(name.sin6_addr.s6_addr);
-            let v6 = SocketAddrV6::new(address, port, name.sin6_flowinfo, name.sin6_scope_id);
-            Some(canonical(v6.into()))
-        }
-        _ => None,
     }
 }
 
@@ -659,11 +578,6 @@ pub fn drops(socket: &UdpSocket) -> io::Result<u32> {
     };
     Errno::result(told)?;
     Ok(info[libc::SK_MEMINFO_DROPS as usize])
-}
-
-fn no_name() -> sockaddr_in6 {
-    // SAFETY: all zeros are a valid sockaddr_in6, which is made of integers.
-    unsafe { mem::zeroed() }
 }
 
 fn empty_message() -> mmsghdr {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::libc::{EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS};
 
 use super::ancillary::{self, Ancillary};
-use super::{DENIED_AT_ONCE, Drops, IcmpErrors, SLOT, Unsent, Why, is_full, is_icmp, unsent};
+use super::{Detail, Drops, IcmpErrors, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp, unsent};
 use crate::access::Access;
 use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{canonical, mapped};
@@ -256,16 +256,21 @@ pub struct Receiver<'s> {
     socket: &'s UdpSocket,
     max_size: usize,
     access: Access,
-    ancillary: Option<Ancillary>,
+    ancillary: Ancillary,
     drops: Drops<'s>,
 }
 
 impl<'s> Receiver<'s> {
-    /// A receiver on `socket`, which cuts datagrams that are longer than `max_size` bytes.
-    #[must_use]
-    pub fn new(socket: &'s UdpSocket, max_size: Option<usize>) -> Self {
-        let max_size = max_size.unwrap_or(usize::MAX);
-        Self { socket, max_size, access: Access::default(), ancillary: None, drops: Drops::of(socket) }
+    /// A receiver on `socket`, which cuts datagrams that are longer than `max_size` bytes and tells `detail`
+    /// of each.
+    pub fn new(socket: &'s UdpSocket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
+        Ok(Self {
+            socket,
+            max_size: max_size.unwrap_or(usize::MAX),
+            access: Access::default(),
+            ancillary: Ancillary::ask(socket, detail)?,
+            drops: Drops::of(socket),
+        })
     }
 
     /// From now on only those are heard whom `access` admits. The others are counted.
@@ -279,16 +284,10 @@ impl<'s> Receiver<'s> {
         &self.access
     }
 
-    /// From now on it is known when and where each datagram has arrived.
-    pub fn ask_when_and_where(&mut self) -> io::Result<()> {
-        self.ancillary = Some(Ancillary::ask(self.socket)?);
-        Ok(())
-    }
-
     /// What tells of it.
     #[cfg(target_os = "linux")]
-    pub(super) fn ancillary(&self) -> Option<&Ancillary> {
-        self.ancillary.as_ref()
+    pub(super) fn ancillary(&self) -> &Ancillary {
+        &self.ancillary
     }
 
     /// Appends to `batch` what has arrived, without waiting: at most `most` datagrams, perhaps none,
@@ -299,11 +298,12 @@ impl<'s> Receiver<'s> {
     pub fn receive(&mut self, batch: &mut Batch, most: u64, tally: &mut Received) -> io::Result<()> {
         batch.number_after(tally.datagrams);
         let enough = tally.datagrams.saturating_add(most);
-        let patience = tally.denied + DENIED_AT_ONCE;
-        while tally.datagrams < enough && tally.denied < patience && !is_full(batch) {
-            match self.receive_one(batch.spare(SLOT)) {
-                Ok((_, envelope)) if !self.access.admits(envelope.peer) => tally.denied += 1,
-                Ok((size, envelope)) => {
+        let patience = tally.left_out() + LEFT_OUT_AT_ONCE;
+        while tally.datagrams < enough && tally.left_out() < patience && !is_full(batch) {
+            match self.ancillary.receive(self.socket, batch.spare(SLOT)) {
+                Ok((_, None)) => tally.forged += 1,
+                Ok((_, Some(envelope))) if !self.access.admits(envelope.peer) => tally.denied += 1,
+                Ok((size, Some(envelope))) => {
                     let kept = size.min(self.max_size);
                     batch.address(envelope);
                     batch.take_cut(size, kept);
@@ -320,14 +320,6 @@ impl<'s> Receiver<'s> {
             self.count_drops(tally);
         }
         Ok(())
-    }
-
-    fn receive_one(&self, into: &mut [u8]) -> io::Result<(usize, Envelope)> {
-        if let Some(ancillary) = &self.ancillary {
-            return ancillary.receive(self.socket, into);
-        }
-        let (size, peer) = self.socket.recv_from(into)?;
-        Ok((size, Envelope::of(canonical(peer))))
     }
 
     /// Counts what the kernel has dropped by now.

@@ -12,7 +12,7 @@ use udp_tools::batch::Batch;
 use udp_tools::cli::writing;
 use udp_tools::exit;
 use udp_tools::input::Input;
-use udp_tools::net::Receiver;
+use udp_tools::net::{Detail, Receiver};
 use udp_tools::print::Printer;
 use udp_tools::round_trips::{Asked, RoundTrips};
 use udp_tools::signals::Signals;
@@ -51,7 +51,8 @@ impl<'i> Inbox<'i> {
     pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket, is_needed: bool) -> Result<Receiver<'s>> {
         let is_wanted =
             self.args.format.formats.output.has_addresses() || self.args.time || self.args.report.stats;
-        self.args.receiving.receiver(socket, is_needed || is_wanted)
+        let detail = if is_needed || is_wanted { Detail::Arrival } else { Detail::Peer };
+        self.args.receiving.receiver(socket, detail)
     }
 
     /// Prints what has come. Says whether anything had.

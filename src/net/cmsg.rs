@@ -1,0 +1,207 @@
+//! Control messages (cmsg(3)): what the kernel says about a datagram besides its bytes.
+//!
+//! Both engines and the error queue decode them here, so that all of them stand up to the same input:
+//! whoever passed us a socket may have switched on any control message, and a sender chooses the size of
+//! some (IP options, IPv6 extension headers). A message that did not fit is unknown, never an error.
+
+#![expect(
+    unsafe_code,
+    reason = "recvmsg(2) and control messages have no safe wrapper that survives MSG_CTRUNC"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "what the kernel counts fits in what it declares"
+)]
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, SystemTime};
+
+use nix::errno::Errno;
+use nix::libc::{
+    self, AF_INET, AF_INET6, IP_PKTINFO, IP_RECVERR, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IPV6_RECVERR,
+    SCM_TIMESTAMPNS, SOL_SOCKET, SOL_UDP, UDP_GRO, c_int, cmsghdr, in_pktinfo, in6_pktinfo, iovec, msghdr,
+    sock_extended_err, sockaddr_in6, socklen_t, timespec,
+};
+
+/// Bytes for the control messages of a received datagram. The kernel writes the time, the segment size and
+/// the destination address, some 500 bytes with everything else of a fixed size that comes before them
+/// (`udpv6_recvmsg` in Linux), ahead of what a sender chooses the size of: they always fit.
+pub(super) const RECEIVED: usize = 1024;
+/// Bytes for the control messages of an entry of the error queue. There the error itself comes last, behind
+/// the extension headers of the ICMP packet, each of up to 2 KiB, and perhaps twice: in the form of RFC 2292
+/// as well.
+const QUEUED: usize = 16 * 1024;
+
+/// Room for control messages, aligned as their headers have to be.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room<const BYTES: usize>([MaybeUninit<u8>; BYTES]);
+
+/// What the kernel says about one message.
+#[derive(Debug, Default)]
+pub(super) struct ControlMessages {
+    /// The length of each datagram in it but the last, in bytes, if it is a GRO batch.
+    pub(super) segment: Option<usize>,
+    /// When it arrived.
+    pub(super) time: Option<SystemTime>,
+    /// Where it was sent to: on an IPv6 socket an IPv4 destination is mapped.
+    pub(super) destination: Option<IpAddr>,
+    /// The index of the interface through which it arrived. 0 is unknown.
+    pub(super) interface: u32,
+    /// The error, if it is from the error queue, and its origin (`SO_EE_ORIGIN_*`).
+    pub(super) error: Option<(u8, io::Error)>,
+}
+
+/// One message that was received.
+pub(super) struct Message {
+    /// The number of bytes received.
+    pub(super) size: usize,
+    /// Its source; on the error queue the destination of the datagram that failed. An IPv4 address on an
+    /// IPv6 socket is mapped.
+    pub(super) address: Option<SocketAddr>,
+    pub(super) control: ControlMessages,
+}
+
+/// Receives one datagram into `into`, without waiting.
+pub(super) fn receive(socket: &UdpSocket, into: &mut [u8]) -> io::Result<Message> {
+    receive_with(socket, into, &mut Room::<RECEIVED>::new(), 0)
+}
+
+/// Takes one entry of the error queue, without waiting.
+pub(super) fn take_error(socket: &UdpSocket) -> io::Result<Message> {
+    receive_with(socket, &mut [], &mut Room::<QUEUED>::new(), libc::MSG_ERRQUEUE)
+}
+
+fn receive_with<const BYTES: usize>(
+    socket: &UdpSocket,
+    into: &mut [u8],
+    room: &mut Room<BYTES>,
+    flags: c_int,
+) -> io::Result<Message> {
+    let mut name = no_name();
+    let mut slice = iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: all zeros are a valid msghdr: null pointers, and lengths of 0.
+    let mut header: msghdr = unsafe { mem::zeroed() };
+    header.msg_name = (&raw mut name).cast();
+    header.msg_namelen = size_of_val(&name) as socklen_t;
+    header.msg_iov = &raw mut slice;
+    header.msg_iovlen = 1;
+    header.msg_control = room.0.as_mut_ptr().cast();
+    header.msg_controllen = BYTES as _;
+    // SAFETY: the header points to a name, a slice and room for control messages that outlive the call, with
+    // their true lengths.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags | libc::MSG_DONTWAIT) };
+    let size = Errno::result(received)? as usize;
+    Ok(Message { size, address: address(&name), control: ControlMessages::of(&header) })
+}
+
+impl<const BYTES: usize> Room<BYTES> {
+    pub(super) fn new() -> Self {
+        Self([MaybeUninit::uninit(); BYTES])
+    }
+}
+
+impl ControlMessages {
+    /// Decodes the control messages of a header that recvmsg(2) or recvmmsg(2) has filled in.
+    pub(super) fn of(header: &msghdr) -> Self {
+        let mut messages = Self::default();
+        // SAFETY: the header points to room for control messages that the kernel has written, and says how
+        // long they are: within that the macros of cmsg(3) step from one to the next.
+        let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+        // SAFETY: as above.
+        while let Some(control) = unsafe { next.as_ref() } {
+            messages.note(control);
+            // SAFETY: as above.
+            next = unsafe { libc::CMSG_NXTHDR(header, control) };
+        }
+        messages
+    }
+
+    fn note(&mut self, control: &cmsghdr) {
+        match (control.cmsg_level, control.cmsg_type) {
+            (SOL_UDP, UDP_GRO) => {
+                let size = value::<c_int>(control).and_then(|size| usize::try_from(size).ok());
+                self.segment = size.filter(|size| *size > 0);
+            }
+            (SOL_SOCKET, SCM_TIMESTAMPNS) => {
+                self.time = value(control).and_then(|since: timespec| {
+                    let since = Duration::new(since.tv_sec as _, since.tv_nsec as _);
+                    SystemTime::UNIX_EPOCH.checked_add(since)
+                });
+            }
+            // A socket that was passed may have both on: IPv4 datagrams then come with both, and mapped is
+            // how an IPv6 socket is asked.
+            (IPPROTO_IP, IP_PKTINFO) if self.destination.is_none() => {
+                self.destination = value(control)
+                    .map(|info: in_pktinfo| IpAddr::V4(u32::from_be(info.ipi_addr.s_addr).into()));
+            }
+            (IPPROTO_IPV6, IPV6_PKTINFO) => {
+                if let Some(info) = value::<in6_pktinfo>(control) {
+                    self.destination = Some(IpAddr::V6(info.ipi6_addr.s6_addr.into()));
+                    self.interface = info.ipi6_ifindex;
+                }
+            }
+            (IPPROTO_IP, IP_RECVERR) | (IPPROTO_IPV6, IPV6_RECVERR) => {
+                self.error = value(control).map(|error: sock_extended_err| {
+                    (error.ee_origin, io::Error::from_raw_os_error(error.ee_errno as _))
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The value of a control message of this level and type, if all of it was received.
+fn value<T: Copy>(control: &cmsghdr) -> Option<T> {
+    // SAFETY: CMSG_LEN only computes.
+    let needed = unsafe { libc::CMSG_LEN(size_of::<T>() as _) } as _;
+    // SAFETY: the kernel has written a whole value of the type that belongs to the level and type, which is
+    // made of integers, and it need not be aligned.
+    (control.cmsg_len >= needed).then(|| unsafe { libc::CMSG_DATA(control).cast::<T>().read_unaligned() })
+}
+
+/// The address that the kernel has written, if it has.
+pub(super) fn address(name: &sockaddr_in6) -> Option<SocketAddr> {
+    let port = u16::from_be(name.sin6_port);
+    match c_int::from(name.sin6_family) {
+        // The address of a sockaddr_in lies where a sockaddr_in6 has its flow (ip(7), ipv6(7)).
+        AF_INET => Some((Ipv4Addr::from(u32::from_be(name.sin6_flowinfo)), port).into()),
+        AF_INET6 => {
+            let address = Ipv6Addr::from(name.sin6_addr.s6_addr);
+            Some(SocketAddrV6::new(address, port, name.sin6_flowinfo, name.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn no_name() -> sockaddr_in6 {
+    // SAFETY: all zeros are a valid sockaddr_in6, which is made of integers.
+    unsafe { mem::zeroed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_message_that_was_cut_is_unknown() {
+        let header = |len: usize| {
+            // SAFETY: all zeros are a valid cmsghdr, which is made of integers.
+            let mut header: cmsghdr = unsafe { mem::zeroed() };
+            (header.cmsg_level, header.cmsg_type, header.cmsg_len) = (SOL_UDP, UDP_GRO, len as _);
+            (header, 1400)
+        };
+        let whole = size_of::<cmsghdr>() + size_of::<c_int>();
+        for (len, segment) in [(whole, Some(1400)), (whole - 1, None)] {
+            let control: (cmsghdr, c_int) = header(len);
+            let mut messages = ControlMessages::default();
+            messages.note(&control.0);
+            assert_eq!(messages.segment, segment);
+        }
+    }
+}
