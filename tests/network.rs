@@ -10,7 +10,7 @@ use std::fmt::{self, Display, Formatter};
 use std::ops::Deref;
 use std::process::Command;
 
-use common::{Finished, Running, path};
+use common::{Finished, Running, number_after, path};
 use nix::sys::signal::Signal;
 
 /// Hardware addresses that nobody was given.
@@ -86,6 +86,31 @@ impl Cable {
     fn narrow(&self, to: &str) {
         let words = format!("-n {} qdisc add dev cable0 root tbf {to}", self.near);
         assert!(Command::new("tc").args(words.split(' ')).status().unwrap().success());
+    }
+
+    /// A third host behind the second, at the end of a cable that takes packets of 1300 bytes at most. It has the
+    /// addresses 203.0.113.2 and 2001:db8:2::2.
+    fn extend(&self, name: &str) -> Host {
+        let (Self { near, far }, third) = (self, Host::new(&format!("{name}-third")));
+        for command in [
+            format!("link add cable1 netns {far} type veth peer name cable1 netns {third}"),
+            format!("-n {far} link set cable1 mtu 1300 up"),
+            format!("-n {third} link set cable1 mtu 1300 up"),
+            format!("-n {far} address add 203.0.113.1/24 dev cable1"),
+            format!("-n {third} address add 203.0.113.2/24 dev cable1"),
+            format!("-n {near} route add 203.0.113.0/24 via 192.0.2.2"),
+            format!("-n {third} route add default via 203.0.113.1"),
+            format!("netns exec {far} sysctl -q -w net.ipv6.conf.all.forwarding=1"),
+            format!("-n {near} address add 2001:db8:1::1/64 dev cable0 nodad"),
+            format!("-n {far} address add 2001:db8:1::2/64 dev cable0 nodad"),
+            format!("-n {far} address add 2001:db8:2::1/64 dev cable1 nodad"),
+            format!("-n {third} address add 2001:db8:2::2/64 dev cable1 nodad"),
+            format!("-n {near} -6 route add default via 2001:db8:1::2"),
+            format!("-n {third} -6 route add default via 2001:db8:2::1"),
+        ] {
+            ip(&command);
+        }
+        third
     }
 
     fn start(host: &str, tool: &str, arguments: &[&str]) -> Running {
@@ -437,25 +462,42 @@ fn who_asks_whoever_is_on_the_cable_is_answered() {
 #[ignore = "needs root and ip"]
 fn a_request_that_is_too_long_for_its_path_goes_in_pieces() {
     let cable = Cable::new("path");
-    // Behind the second host is a third, at the end of a tunnel as it were.
-    let (Cable { near, far }, third) = (&cable, Host::new("path-third"));
-    for command in [
-        format!("link add cable1 netns {far} type veth peer name cable1 netns {third}"),
-        format!("-n {far} address add 203.0.113.1/24 dev cable1"),
-        format!("-n {third} address add 203.0.113.2/24 dev cable1"),
-        format!("-n {far} link set cable1 mtu 1000 up"),
-        format!("-n {third} link set cable1 mtu 1000 up"),
-        format!("-n {near} route add 203.0.113.0/24 via 192.0.2.2"),
-        format!("-n {third} route add default via 203.0.113.1"),
-    ] {
-        ip(&command);
-    }
+    let (near, third) = (&cable.near, cable.extend("path"));
     let mut listen = Cable::start(&third, "udp-listen", &[":7788", "--echo"]);
     listen.await_listening();
-    let request = "x".repeat(1200);
-    let finished = Cable::run(near, "udp-recv", &["-w", "5s", "203.0.113.2:7788", &request]);
-    assert_eq!(finished.text().trim_end(), request, "{}", finished.err);
-    assert_eq!(finished.code(), Some(0));
+    let request = "x".repeat(1400);
+    for there in ["203.0.113.2:7788", "[2001:db8:2::2]:7788"] {
+        let finished = Cable::run(near, "udp-recv", &["-w", "5s", there, &request]);
+        assert_eq!(finished.text().trim_end(), request, "{}", finished.err);
+        assert_eq!(finished.code(), Some(0));
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn what_is_too_long_for_a_link_on_the_way_is_delivered_or_counted() {
+    let cable = Cable::new("mtu");
+    let third = cable.extend("mtu");
+    for there in ["203.0.113.2", "[2001:db8:2::2]"] {
+        let mut listen = Cable::start(&third, "udp-listen", &[":0"]);
+        let there = format!("{there}:{}", listen.await_listening().port());
+        // Until a host knows its neighbour's hardware address, it drops what it cannot hold.
+        assert_eq!(Cable::run(&cable.near, "udp-send", &[&there, "first"]).code(), Some(0));
+        assert_eq!(listen.line(), "first");
+        let lines: String = (0..300).map(|n| format!("{n:0>1400}\n")).collect();
+        let mut send = Cable::start(&cable.near, "udp-send", &[&there, "--stats", "--linger", "500ms"]);
+        send.type_bytes(lines.as_bytes());
+        let finished = send.finish();
+        assert_eq!(Cable::run(&cable.near, "udp-send", &[&there, "sentinel"]).code(), Some(0));
+        let delivered =
+            std::iter::repeat_with(|| listen.line()).take_while(|line| line != "sentinel").count();
+        let came_back = number_after(&finished.err, "out of reach ");
+        assert_eq!(delivered as u64 + came_back, 300, "{there}: {}", finished.err);
+        // Over IPv4 a router fragments; over IPv6 the first that go there come back.
+        let is_v6 = there.starts_with('[');
+        assert_eq!((finished.code(), came_back > 0), (Some(i32::from(is_v6)), is_v6), "{there}");
+        assert_eq!(listen.ended_by(Signal::SIGTERM).text(), "");
+    }
 }
 
 /// Where the second host of a cable listens in these tests.

@@ -48,6 +48,10 @@ const SEGMENTS: usize = 64;
 /// One call receives so many messages at most.
 const SLOTS: usize = 32;
 
+/// A datagram of so many bytes fits into one packet on every path of IPv6: its least MTU of 1280 bytes, less 40 of
+/// IPv6 and 8 of UDP header (RFC 8200, section 5).
+const FITS_ANY_PATH: usize = 1280 - 40 - 8;
+
 /// socket(7) does not list it: `include/uapi/asm-generic/socket.h` of Linux 4.12.
 const SO_MEMINFO: c_int = 55;
 /// And how many counters it has: `include/uapi/linux/sock_diag.h`.
@@ -184,7 +188,11 @@ impl<'s> Sender<'s> {
                 break;
             }
             match self.groups.last_mut() {
-                Some(group) if group.size < segmented_below && group.takes(&datagram, source, largest) => {
+                Some(group)
+                    if group.size < segmented_below
+                        && (group.size <= FITS_ANY_PATH || !self.one_by_one.may_outgrow_path(group.peer))
+                        && group.takes(&datagram, source, largest) =>
+                {
                     group.len += 1;
                     group.bytes += size;
                 }
@@ -548,6 +556,25 @@ impl<T> Control<T> {
         header.cmsg_type = cmsg_type;
         Self { header, value }
     }
+}
+
+/// From now on a router may cut a datagram over IPv4 that is longer than its next link takes in one piece. By
+/// default it drops it and says so, and only the next one is sent in fragments (ip(7), `IP_MTU_DISCOVER`). The
+/// segments of one message may be cut in any case.
+pub(super) fn let_routers_fragment(socket: &UdpSocket) -> io::Result<()> {
+    let value: c_int = libc::IP_PMTUDISC_DONT;
+    // SAFETY: the kernel reads an int, which is there for as long as the call takes.
+    let told = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            (&raw const value).cast(),
+            size_of_val(&value) as socklen_t,
+        )
+    };
+    Errno::result(told)?;
+    Ok(())
 }
 
 /// Takes over a descriptor that whoever started this process has left open: it is closed in the place where

@@ -47,6 +47,9 @@ impl<'s> Sender<'s> {
     /// A sender on `socket`, which is connected or sends datagrams that know their peers. While there
     /// is no room for a datagram it waits, until one of `signals` has come.
     pub fn new(socket: &'s UdpSocket, signals: &'s Signals) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        // Where it is refused, what comes back is counted.
+        let _ = super::linux::let_routers_fragment(socket);
         Ok(Self {
             socket,
             signals,
@@ -236,6 +239,16 @@ impl<'s> Sender<'s> {
     pub(super) fn largest(&self, peer: Option<SocketAddr>) -> usize {
         let is_v6 = peer.or(self.peer).map_or(self.is_v6, |peer| peer.is_ipv6());
         if is_v6 { LARGEST_V6 } else { LARGEST_V4 }
+    }
+
+    /// Whether a router on the way to `peer` may have no room for a datagram that fits here: none fragments over
+    /// IPv6 (RFC 8200, section 5), and it reports a message of many segments once.
+    #[cfg(target_os = "linux")]
+    pub(super) fn may_outgrow_path(&self, peer: Option<SocketAddr>) -> bool {
+        match peer.or(self.peer).map(|peer| peer.ip()) {
+            Some(IpAddr::V6(ip)) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+            _ => false,
+        }
     }
 
     /// Which address of this machine a datagram is to leave from, if it is for us to say.
