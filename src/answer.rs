@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -20,10 +20,16 @@ use crate::input::{Eol, Input};
 use crate::jobs::{Failure, Handled, Jobs};
 use crate::net::{Sender, Unsent, Why};
 use crate::signals::Signals;
+use crate::socket;
 use crate::tally::{Sent, counted, in_one_sentence, plain};
 
 /// How long replies wait for a device that is slow. Meanwhile nothing is heard.
 const ROOM: Duration = Duration::from_millis(200);
+
+/// Nothing that comes from these ports is answered: 0 cannot be sent to, and behind the others is a service that
+/// answers whatever it is sent (echo, daytime, qotd, chargen, time: RFCs 862, 867, 865, 864, 868). A forged
+/// datagram would set such a service and us to answering each other for ever.
+const NEVER_ANSWERED: [u16; 6] = [0, 7, 13, 17, 19, 37];
 
 /// What a reply is.
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub struct Answers<'a> {
     /// The charset of the wire: a handler reads and writes UTF-8.
     encoding: Encoding,
     sender: Sender<'a>,
+    /// Our own port.
+    port: u16,
     voice: Voice,
     replies: Batch,
     fate: Fate,
@@ -65,6 +73,9 @@ pub struct Fate {
     unserved: u64,
     /// Requests that were still waiting or being handled at the end.
     given_up: u64,
+    /// Requests from a source that is never answered. Whoever forges one decides nothing by it: it is no
+    /// failure.
+    declined: u64,
 }
 
 impl Answer {
@@ -99,7 +110,8 @@ impl<'a> Answers<'a> {
         let mut sender = Sender::new(socket, signals)?;
         sender.send_from_local()?;
         sender.wait_no_longer_than(ROOM);
-        Ok(Self { answer, encoding, sender, voice, replies: Batch::new(), fate: Fate::default() })
+        let port = socket::local_address(socket)?.port();
+        Ok(Self { answer, encoding, sender, port, voice, replies: Batch::new(), fate: Fate::default() })
     }
 
     /// Whether anything is answered.
@@ -108,8 +120,32 @@ impl<'a> Answers<'a> {
         self.answer.is_some()
     }
 
-    /// Answers the datagrams of `batch` at `places`, or begins to.
+    /// Answers the datagrams of `batch` at `places`, or begins to, but for those that are never answered.
     pub fn answer(&mut self, batch: &Batch, places: Range<usize>) -> Result<()> {
+        if !self.are_wanted() {
+            return Ok(());
+        }
+        let mut next = places.start;
+        // To ask the system for each of a batch from one host would cost more than to answer it.
+        let mut is_local = (None, false);
+        for (place, request) in places.clone().zip(batch.part(places.clone())) {
+            let Some(peer) = request.envelope.peer else { continue };
+            if peer.port() == self.port && is_local.0 != Some(peer) {
+                is_local = (Some(peer), socket::is_local(peer));
+            }
+            if !may_be_answered(peer) || is_local == (Some(peer), true) {
+                self.answer_each(batch, next..place)?;
+                self.fate.declined += 1;
+                next = place + 1;
+            }
+        }
+        self.answer_each(batch, next..places.end)
+    }
+
+    fn answer_each(&mut self, batch: &Batch, places: Range<usize>) -> Result<()> {
+        if places.is_empty() {
+            return Ok(());
+        }
         match &mut self.answer {
             None => return Ok(()),
             Some(Answer::Echo) => return self.send(batch, places),
@@ -239,6 +275,14 @@ impl<'a> Answers<'a> {
     }
 }
 
+/// Returns whether a reply to `peer` goes to one host, and to a port that does not answer it by itself.
+fn may_be_answered(peer: SocketAddr) -> bool {
+    let ip = peer.ip();
+    // What is sent to the unspecified address arrives on this machine.
+    let is_one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
+    is_one_host && !NEVER_ANSWERED.contains(&peer.port())
+}
+
 fn in_words(peer: Option<SocketAddr>, why: Why) -> String {
     let cause = why.cause();
     let cause = cause.downcast_ref().map_or_else(|| cause.to_string(), plain);
@@ -255,10 +299,10 @@ impl Fate {
     /// In numbers.
     #[must_use]
     pub fn told(&self) -> String {
-        let Self { sent, unsent, without, failed, unreadable, unserved, given_up } = self;
+        let Self { sent, unsent, without, failed, unreadable, unserved, given_up, declined } = self;
         format!(
             "answered {} ({} bytes), without a reply {without}, failed {failed}, unreadable {unreadable}, \
-             not served {unserved}, given up {given_up}, not sent {unsent}, came back {}",
+             not served {unserved}, given up {given_up}, declined {declined}, not sent {unsent}, came back {}",
             sent.datagrams,
             sent.bytes,
             sent.refused + sent.unreachable
@@ -274,6 +318,11 @@ impl Fate {
             counted(self.unserved, "that there was no room for (--jobs, --queue)"),
             counted(self.given_up, "that the end came before"),
             counted(self.unsent, "whose reply could not be sent"),
+            counted(
+                self.declined,
+                "from a source that is never answered (this listener, an address that is not one host, or port 0, 7, \
+                 13, 17, 19 or 37)",
+            ),
         ];
         let back = match self.sent.refused + self.sent.unreachable {
             0 => None,
@@ -297,6 +346,23 @@ impl Fate {
         self.unsent += 1;
         if self.unsent == 1 {
             voice.note(&format!("cannot send a reply: {why}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_goes_to_one_host_and_not_to_a_service_that_answers_it() {
+        let answered = |peer: &str| may_be_answered(peer.parse().unwrap());
+        assert!(["192.0.2.1:1024", "192.0.2.1:53", "[2001:db8::1]:7788"].into_iter().all(answered));
+        for port in NEVER_ANSWERED {
+            assert!(!answered(&format!("192.0.2.1:{port}")), "{port}");
+        }
+        for ip in ["0.0.0.0", "[::]", "239.1.1.1", "[ff02::1]", "255.255.255.255"] {
+            assert!(!answered(&format!("{ip}:1024")), "{ip}");
         }
     }
 }

@@ -100,6 +100,14 @@ pub fn local_address(socket: &UdpSocket) -> Result<SocketAddr> {
     Ok(canonical(address))
 }
 
+/// Returns whether the host of `address` is this machine: only then can a socket be bound there. Where that cannot
+/// be tried, it may be.
+#[must_use]
+pub fn is_local(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    UdpSocket::bind(address).map_or_else(|error| error.kind() != ErrorKind::AddrNotAvailable, |_| true)
+}
+
 /// Whether a socket hears nobody over IPv4.
 #[must_use]
 pub fn is_only_v6(socket: &UdpSocket) -> bool {

@@ -547,3 +547,36 @@ fn a_refusal_that_quotes_an_ipv6_packet_to_an_ipv4_address_is_forged() {
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "pong\n", ""));
 }
+
+#[test]
+#[ignore = "needs root, ip and python3"]
+fn a_listener_answers_neither_itself_nor_a_service_that_answers_everything() {
+    let cable = Cable::new("loops");
+    ip(&format!("-n {} address add 2001:db8::2/64 dev cable0 nodad", cable.far));
+    for how in [&["--echo"][..], &["--reply", "pong"], &["--exec", "cat"]] {
+        let mut listen =
+            Cable::start(&cable.far, "udp-listen", &[&[":7788", "-n", "10", "--stats"], how].concat());
+        listen.await_listening();
+        // The very address that it is sent to, another one of the same machine, no address, and no port.
+        for (source, port) in [("fe80::2", "7788"), ("2001:db8::2", "7788"), ("::", "9999"), ("fe80::1", "0")]
+        {
+            cable.forge("udp", &[source, "fe80::2", port, "7788", "forged"]);
+        }
+        for port in ["7", "13", "17", "19", "37"] {
+            let arguments = ["--bind", &format!(":{port}"), FAR_V4, "reflector"];
+            assert_eq!(Cable::run(&cable.near, "udp-send", &arguments).code(), Some(0));
+        }
+        // The same port of another machine is answered.
+        let arguments = ["--bind", "192.0.2.1:7788", "-w", "30s", FAR_V4, "pong"];
+        let finished = Cable::run(&cable.near, "udp-recv", &arguments);
+        assert_eq!((finished.code(), finished.text()), (Some(0), "pong\n"), "{how:?}: {}", finished.err);
+        let finished = listen.finish();
+        assert_eq!(finished.code(), Some(0), "{how:?}: {}", finished.err);
+        assert!(finished.text().contains("forged\n") && finished.text().contains("reflector\n"));
+        for told in
+            ["requests not answered: 9 from a source that is never answered", "; answered 1 (", "declined 9,"]
+        {
+            assert!(finished.err.contains(told), "{how:?}: {}", finished.err);
+        }
+    }
+}
