@@ -40,7 +40,7 @@ pub enum Format {
     Raw,
     /// A NUL ends a datagram.
     Nul,
-    /// A line of hexadecimal digits is a datagram.
+    /// A line of hex digits is a datagram.
     Hex,
     /// A line of Base64 is a datagram.
     Base64,
@@ -293,8 +293,8 @@ impl Reading {
 /// How a datagram is written in a line, where it does not stand there as it is.
 #[derive(Debug)]
 pub enum Record {
-    /// In hexadecimal digits.
-    Hex,
+    /// In hex digits.
+    Hex(hex::Lines),
     /// In Base64.
     Base64,
     /// With escapes.
@@ -308,7 +308,7 @@ impl Record {
     #[must_use]
     pub fn new(reading: &Reading) -> Option<Self> {
         match reading.format {
-            Format::Hex => Some(Self::Hex),
+            Format::Hex => Some(Self::Hex(hex::Lines::default())),
             Format::Base64 => Some(Self::Base64),
             Format::Escaped => Some(Self::Escaped),
             Format::Json => {
@@ -321,7 +321,7 @@ impl Record {
     /// Appends the datagram that `line` stands for to `batch`, or says what is wrong with it.
     pub fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
         match self {
-            Self::Hex => hex::read(line, batch),
+            Self::Hex(lines) => lines.read(line, batch),
             Self::Base64 => base64::read(line, batch),
             Self::Escaped => escaped::read(line, batch),
             Self::Json(objects) => objects.read(line, batch),

@@ -79,7 +79,7 @@ fn a_reply_is_read_in_the_format_and_put_into_the_charset() {
 #[test]
 fn a_reply_that_cannot_be_read_is_a_usage_error() {
     for (arguments, words) in [
-        (&["--reply", "0", "-f", "hex"][..], "--reply '0' is no hex: a byte has two digits"),
+        (&["--reply", "0", "-f", "hex"][..], "--reply '0' is no hex: odd number of hex digits at column 1"),
         (&["--reply", "x", "-f", "json"], "--reply 'x' is no json: it is no JSON object"),
         (
             &["--reply", "你", "-e", "latin-1"],

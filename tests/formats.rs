@@ -471,7 +471,7 @@ fn a_chat_in_hex_says_what_it_is_told() {
 fn a_malformed_record_ends_the_run_after_what_was_good() {
     let too_much = vec![0; 300_000];
     for (format, input, said) in [
-        ("hex", &b"00\nzz\n01\n"[..], "line 2 to PEER: 'z' in column 1 is no hexadecimal digit"),
+        ("hex", &b"00\nzz\n01\n"[..], "line 2 to PEER: 'z' in column 1 is not a hex digit"),
         ("escaped", b"\\0\n\\q\n", "line 2 to PEER: 'q' behind a backslash means nothing"),
         (
             "framed",
@@ -497,6 +497,27 @@ fn a_malformed_record_ends_the_run_after_what_was_good() {
 }
 
 #[test]
+fn a_hex_dump_is_refused_with_the_way_out_and_no_byte_of_it_is_sent() {
+    for dump in [
+        "00000000: 304a 00ff                                0J..\n",
+        "00000000  30 4a 00 ff                                       |0J..|\n00000004\n",
+        "0000  31 32                                             12\n",
+        "\t0x0000:  4500 0026 6edd\n",
+        "000000 30 4a\n000002\n",
+    ] {
+        let peer = socket();
+        let done = tool("udp-send").args([&at(&peer), "-f", "hex"]).write_stdin(dump).assert().code(1);
+        let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+        let ways_out = ["xxd -r ", "xxd -p ", "tshark -T fields", "tcpdump -w -", "--format pcap"];
+        assert!(ways_out.iter().all(|way_out| said.contains(way_out)), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        tool("udp-send").args([&at(&peer), "-f", "hex", "--skip-bad"]).write_stdin(dump).assert().success();
+        socket().send_to(b"sentinel", peer.local_addr().unwrap()).unwrap();
+        assert_eq!(receive(&peer).0, b"sentinel", "{dump}");
+    }
+}
+
+#[test]
 fn malformed_records_are_skipped_and_counted_where_that_is_asked_for() {
     let peer = socket();
     let long = "00".repeat(65_508);
@@ -510,7 +531,7 @@ fn malformed_records_are_skipped_and_counted_where_that_is_asked_for() {
     let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
     assert_eq!(
         said,
-        "udp-send: skipped line 2: 'z' in column 1 is no hexadecimal digit\n\
+        "udp-send: skipped line 2: 'z' in column 1 is not a hex digit\n\
          udp-send: skipped 3 lines in all\n\
          udp-send: sent 3 (3 bytes), refused 0, out of reach 0, skipped 3\n"
     );
@@ -525,7 +546,7 @@ fn requests_that_are_malformed_are_skipped_where_that_is_asked_for() {
     peer.send_to(b"!", asker).unwrap();
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "21\n"));
-    assert_eq!(finished.err, "udp-recv: skipped line 1: 'z' in column 1 is no hexadecimal digit\n");
+    assert_eq!(finished.err, "udp-recv: skipped line 1: 'z' in column 1 is not a hex digit\n");
 }
 
 #[test]

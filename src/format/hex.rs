@@ -1,36 +1,195 @@
-//! `hex`: a line of hexadecimal digits is a datagram. It is written without spaces; when it is read, spaces,
-//! tabs and colons may stand between bytes, and `0x` before them.
+//! `hex`: a line of hex digits is a datagram. It is written without spaces. It is read as people write bytes:
+//! with spaces, tabs, colons or hyphens between them, with `0x` or `\x` before them, or as an array of C.
+//!
+//! A line of a hex dump is refused: its offset consists of hex digits as well, and so may the text beside the
+//! bytes.
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
 use crate::batch::Batch;
 use crate::escape;
 
-/// Appends the datagram that a line stands for.
-pub(super) fn read(line: &[u8], batch: &mut Batch) -> Result<(), String> {
-    let bytes = batch.spare(line.len() / 2);
-    let (mut len, mut column) = (0, 1);
-    for group in line.split(|byte| matches!(byte, b' ' | b'\t' | b':' | b'\r')) {
-        let digits = group.strip_prefix(b"0x").or(group.strip_prefix(b"0X")).unwrap_or(group);
-        let prefix = group.len() - digits.len();
-        if let Some(at) = digits.iter().position(|byte| !byte.is_ascii_hexdigit()) {
-            let column = column + prefix + at;
-            return Err(format!(
-                "{} in column {column} is no hexadecimal digit",
-                escape::first(&digits[at..])
-            ));
+const DUMP: &str = "it looks like a line of a hex dump, with an offset; undo a dump of xxd with xxd -r and send it \
+                    with --format raw, write plain hex with xxd -p or tshark -T fields -e udp.payload, or send a \
+                    capture of tcpdump -w - with --format pcap";
+
+/// Reads lines.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// Whether the line before was one of a dump: the last line of a dump may be an offset alone.
+    follows_dump: bool,
+}
+
+/// Why a line is not a datagram.
+#[derive(Debug, PartialEq, Eq)]
+enum Wrong {
+    /// It has an offset before the bytes.
+    Dump,
+    /// Anything else, in words.
+    Other(String),
+}
+
+/// A line on its way to bytes.
+struct Parser<'l> {
+    line: &'l [u8],
+    /// Where the next group begins, and where the last one ends.
+    at: usize,
+    end: usize,
+    is_array: bool,
+}
+
+/// Digits without anything between them.
+struct Group<'l> {
+    /// Where it begins, from 0.
+    start: usize,
+    /// `0x` or `\x`, if anything.
+    prefix: &'l [u8],
+    digits: &'l [u8],
+}
+
+impl Lines {
+    /// Appends the datagram that a line stands for.
+    pub(super) fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
+        let decoded = decode(line, batch.spare(line.len() / 2), self.follows_dump);
+        // A row of a dump that repeats is a star.
+        self.follows_dump = decoded == Err(Wrong::Dump) || (self.follows_dump && decoded.is_err());
+        match decoded {
+            Ok(len) => {
+                batch.take(len);
+                Ok(())
+            }
+            Err(Wrong::Dump) => Err(DUMP.to_owned()),
+            Err(Wrong::Other(what)) => Err(what),
         }
-        if digits.len() % 2 == 1 {
-            let count = digits.len();
-            return Err(format!("a byte has two digits, and from column {column} on there stand {count}"));
-        }
-        // That they are digits has been seen to.
-        let _ = HEXLOWER_PERMISSIVE.decode_mut(digits, &mut bytes[len..len + digits.len() / 2]);
-        len += digits.len() / 2;
-        column += group.len() + 1;
     }
-    batch.take(len);
-    Ok(())
+}
+
+/// Writes the bytes that `line` stands for to the beginning of `bytes`, which has room for half as many.
+/// Returns their number.
+fn decode(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<usize, Wrong> {
+    // Most lines are written by programs.
+    let len = line.len() / 2;
+    let is_plain = !follows_dump && line.len().is_multiple_of(2);
+    if is_plain && HEXLOWER_PERMISSIVE.decode_mut(line, &mut bytes[..len]).is_ok() {
+        return Ok(len);
+    }
+    let mut parser = Parser::new(line)?;
+    let mut len = 0;
+    while parser.at < parser.end {
+        let group = parser.group()?;
+        if len == 0 && group.is_offset(&line[parser.at..parser.end], follows_dump) {
+            return Err(Wrong::Dump);
+        }
+        parser.skip_separator(&group)?;
+        if !group.digits.len().is_multiple_of(2) {
+            let column = group.start + 1;
+            return Err(Wrong::Other(format!("odd number of hex digits at column {column}")));
+        }
+        let bytes = &mut bytes[len..len + group.digits.len() / 2];
+        len += bytes.len();
+        // The parser has seen that they are digits.
+        let _ = HEXLOWER_PERMISSIVE.decode_mut(group.digits, bytes);
+    }
+    Ok(len)
+}
+
+impl<'l> Parser<'l> {
+    fn new(line: &'l [u8]) -> Result<Self, Wrong> {
+        let end = line.trim_ascii_end().len();
+        let at = spaces(&line[..end]);
+        let mut parser = Self { line, at, end, is_array: false };
+        if parser.rest().starts_with(b"{") {
+            let inner = parser.rest().strip_suffix(b";").unwrap_or(parser.rest()).trim_ascii_end();
+            let Some(inner) = inner.strip_suffix(b"}") else {
+                return Err(Wrong::Other("the array has no closing brace in this line".to_owned()));
+            };
+            parser.end = at + inner.trim_ascii_end().len();
+            parser.is_array = true;
+            parser.at = (at + 1 + spaces(&inner[1..])).min(parser.end);
+        }
+        Ok(parser)
+    }
+
+    fn rest(&self) -> &'l [u8] {
+        &self.line[self.at..self.end]
+    }
+
+    /// Steps over the next group and returns it.
+    fn group(&mut self) -> Result<Group<'l>, Wrong> {
+        let (start, rest) = (self.at, self.rest());
+        let is_prefixed = [b"0x", b"0X", b"\\x"].iter().any(|prefix| rest.starts_with(*prefix));
+        let (prefix, rest) = rest.split_at(if is_prefixed { 2 } else { 0 });
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        if digits == 0 {
+            return Err(self.not_a_digit(start + prefix.len()));
+        }
+        if prefix == b"\\x" && digits != 2 {
+            let column = start + 1;
+            return Err(Wrong::Other(format!("two hex digits must follow \\x at column {column}")));
+        }
+        if self.is_array && !prefix.starts_with(b"0") {
+            let column = start + 1;
+            return Err(Wrong::Other(format!("0x is missing at column {column} of an array")));
+        }
+        self.at = start + prefix.len() + digits;
+        Ok(Group { start, prefix, digits: &rest[..digits] })
+    }
+
+    /// Steps over what stands between `group` and the next one.
+    fn skip_separator(&mut self, group: &Group<'_>) -> Result<(), Wrong> {
+        let gap = spaces(self.rest());
+        let (next, rest) = self.rest()[gap..].split_first().unzip();
+        let rest = rest.unwrap_or_default();
+        self.at += match next {
+            None => gap,
+            Some(b',') if group.prefix.starts_with(b"0") && (self.is_array || !rest.is_empty()) => {
+                gap + 1 + spaces(rest)
+            }
+            Some(b':' | b'-') if gap == 0 && rest.first().is_some_and(u8::is_ascii_hexdigit) => 1,
+            Some(b'\\') if group.prefix == b"\\x" => gap,
+            Some(_) if gap > 0 => gap,
+            Some(_) => return Err(self.not_a_digit(self.at)),
+        };
+        Ok(())
+    }
+
+    fn not_a_digit(&self, at: usize) -> Wrong {
+        Wrong::Other(if at < self.end {
+            format!("{} in column {} is not a hex digit", escape::first(&self.line[at..]), at + 1)
+        } else {
+            format!("no hex digits follow 0x at column {}", at - 1)
+        })
+    }
+}
+
+impl Group<'_> {
+    /// Whether this is the first group of a line of a dump, which goes on with `rest`: of xxd and tcpdump
+    /// (`00000010: 304a`), hexdump and tshark (`0010  30 4a`), or od (`0000020 30 4a`, `000010 30 4a`).
+    fn is_offset(&self, rest: &[u8], follows_dump: bool) -> bool {
+        let (len, gap) = (self.digits.len(), spaces(rest));
+        if let Some(rest) = rest.strip_prefix(b":") {
+            let has_gap = rest.iter().any(u8::is_ascii_whitespace);
+            return rest.is_empty() || rest[0].is_ascii_whitespace() || (len > 2 && has_gap);
+        }
+        let is_offset = self.prefix.is_empty() && (4..=8).contains(&len);
+        if !is_offset || rest.is_empty() {
+            return is_offset && follows_dump && len >= 6;
+        }
+        if gap != 1 || len == 7 {
+            return gap > 0;
+        }
+        // Payload may look the same, but hardly with a small multiple of 16 before groups of one length.
+        let is_small = self.digits.starts_with(if len == 8 { b"0000" } else { b"00" });
+        let is_row = len >= 6 && self.digits.ends_with(b"0") && (is_small || follows_dump);
+        let groups = rest[gap..].split(u8::is_ascii_whitespace).filter(|group| !group.is_empty());
+        let mut lens = groups.take_while(|group| !group.starts_with(b">")).map(<[u8]>::len);
+        is_row && lens.next().is_some_and(|first| [2, 4, 8].contains(&first) && lens.all(|len| len == first))
+    }
+}
+
+/// Returns the number of white space characters at the beginning.
+fn spaces(text: &[u8]) -> usize {
+    text.len() - text.trim_ascii_start().len()
 }
 
 /// Appends a payload as a line.
@@ -45,36 +204,126 @@ pub(super) fn write(payload: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use super::super::Format;
     use super::super::tests::{payloads, read, written};
+    use super::DUMP;
 
     #[test]
     fn a_line_of_digits_is_a_datagram() {
         assert_eq!(written(Format::Hex, &[b"\x00\xff~", b""]), b"00ff7e\n\n");
         assert_eq!(
-            payloads(&read(Format::Hex, b"00ff7e\n\nAbCd")),
-            [b"\x00\xff~".as_slice(), b"", b"\xab\xcd"]
+            payloads(&read(Format::Hex, b"00ff7e\n\nAbCd\n  \n")),
+            [b"\x00\xff~".as_slice(), b"", b"\xab\xcd", b""]
         );
     }
 
     #[test]
     fn bytes_may_be_written_as_people_write_them() {
-        for line in ["de ad be ef", "de:ad:be:ef", " 0xde 0xad\t0xbe 0xef ", "0xDEADBEEF", "DE ADBE  EF\r"] {
-            assert_eq!(payloads(&read(Format::Hex, line.as_bytes())), [b"\xde\xad\xbe\xef"], "{line}");
+        for line in [
+            "de ad be ef",
+            "de:ad:be:ef",
+            "DE-AD-BE-EF",
+            " 0xde 0xad\t0xbe 0xef ",
+            "0xDEADBEEF",
+            "DE ADBE  EF\r",
+            "dead:beef",
+            "dead beef",
+            "dead\tbeef",
+            "de:ad be:ef",
+            "0xde,0xad, 0xbe ,0xef",
+            "0xdead, 0xbeef",
+            r"\xde\xad\xbe\xef",
+            r"\xDE\xAD \xbe\xef",
+            "{0xde, 0xad, 0xbe, 0xef}",
+            "{ 0xde, 0xad, 0xbe, 0xef, };\r",
+            "{0xde,0xad,0xbe,0xef} ;",
+        ] {
+            let found = read(Format::Hex, line.as_bytes());
+            assert_eq!(payloads(&found), [b"\xde\xad\xbe\xef"], "{line}: {:?}", found.bad);
+        }
+        for (line, payload) in [
+            ("0x0001", &b"\0\x01"[..]),
+            ("{}", b""),
+            ("{ }", b""),
+            ("0001 0100 00 07", b"\0\x01\x01\0\0\x07"),
+            ("0000 30 4a", b"\0\x000J"),
+            ("001001 30 4a", b"\0\x10\x010J"),
+            ("74657370 00 01", b"tesp\0\x01"),
+            ("00000010", b"\0\0\0\x10"),
+            ("123e4567-e89b-12d3", b"\x12\x3eEg\xe8\x9b\x12\xd3"),
+        ] {
+            assert_eq!(payloads(&read(Format::Hex, line.as_bytes())), [payload], "{line}");
         }
     }
 
     #[test]
-    fn what_is_no_digit_is_shown_with_its_place() {
+    fn what_is_not_a_digit_is_shown_with_its_place() {
         for (line, words) in [
-            ("00zz", "'z' in column 3 is no hexadecimal digit"),
-            ("00 0x1é", "'é' in column 7 is no hexadecimal digit"),
-            ("00 \x1b", "'\\x1b' in column 4 is no hexadecimal digit"),
-            ("00 a b", "a byte has two digits, and from column 4 on there stand 1"),
-            ("0x", ""),
+            ("00zz", "'z' in column 3 is not a hex digit"),
+            ("00 0x1é", "'é' in column 7 is not a hex digit"),
+            ("00 \x1b", "'\\x1b' in column 4 is not a hex digit"),
+            ("00 a b", "odd number of hex digits at column 4"),
+            ("0x", "no hex digits follow 0x at column 1"),
+            ("00 0x", "no hex digits follow 0x at column 4"),
+            ("0x 00", "' ' in column 3 is not a hex digit"),
+            ("0x00,", "',' in column 5 is not a hex digit"),
+            ("00,01", "',' in column 3 is not a hex digit"),
+            (":00", "':' in column 1 is not a hex digit"),
+            ("00::01", "':' in column 3 is not a hex digit"),
+            ("00 - 01", "'-' in column 4 is not a hex digit"),
+            ("00 01: 02", "':' in column 6 is not a hex digit"),
+            (r"\x0", r"two hex digits must follow \x at column 1"),
+            (r"00\x00", r"'\' in column 3 is not a hex digit"),
+            (r"\x00ab", r"two hex digits must follow \x at column 1"),
+            (r#""\x00""#, "'\"' in column 1 is not a hex digit"),
+            ("{10, 20}", "0x is missing at column 2 of an array"),
+            ("{0x1, 0x2}", "odd number of hex digits at column 2"),
+            ("{0x10, 0x20", "the array has no closing brace in this line"),
+            ("{", "the array has no closing brace in this line"),
+            ("{0x10}, {0x20}", "'}' in column 6 is not a hex digit"),
+            ("static char x[] = {", "'s' in column 1 is not a hex digit"),
         ] {
             let found = read(Format::Hex, format!("00\n{line}\n01\n").as_bytes());
-            assert_eq!(found.bad.first().map_or("", |bad| &bad.what), words);
-            assert_eq!(payloads(&found).first(), Some(&&b"\0"[..]));
-            assert_eq!(payloads(&found).last(), Some(&&b"\x01"[..]));
+            assert_eq!(found.bad.first().map_or("", |bad| &bad.what), words, "{line}");
+            assert_eq!(payloads(&found), [b"\0", b"\x01"], "{line}");
+        }
+    }
+
+    #[test]
+    fn no_line_of_a_dump_is_read_as_bytes() {
+        for dump in [
+            // xxd, xxd -g1, xxd -e
+            "00000000: 304a 00ff 3132                           0J..12\n00000010: 3132  12",
+            "00000000: 30 4a 00 ff  0J..",
+            "00000000: ff004a30                             0J..",
+            "00000000:",
+            // hexdump -C and hexdump
+            "00000000  30 4a 00 ff 31 32 33 34  35 36 37 38 39 61 62 63  |0J..123456789abc|\n*\n00000016",
+            "0000000 4a30 ff00 3231                         \n0000006",
+            // od -tx1, od -Ax -tx1, od -Ax -tx1z, od
+            "0000000 30 4a 00 ff 31 32\n0000006",
+            "000000 30 4a 00 ff 31 32\n000006",
+            "000000 30 31  >01<\n000002",
+            "0000000 045060 177400\n0000004",
+            "000000 4a30 ff00 3130\n000006",
+            "000000 30 31 32 33                                      >0123<",
+            // tcpdump -x and -X
+            "\t0x0000:  4500 0026 6edd 4000 4011 cde7\n\t0x0010:  7f00",
+            "\t0x0000:  4500 0026  EE",
+            // tshark -x and Wireshark
+            "0000  30 4a 00 ff                                       0J..",
+            "0000  31 32                                             12\n0010  31 32   12",
+            "0000   31 32   12",
+            // gdb, objdump, and others
+            "0x7ffe0010:\t0x30\t0x4a",
+            "  401000:\t48 89 e5",
+            "0000: 30 4a",
+            "0000:30 4a",
+            "00: 30",
+        ] {
+            let lines = dump.lines().count();
+            let found = read(Format::Hex, format!("{dump}\n3031\n").as_bytes());
+            assert_eq!(payloads(&found), [b"01"], "{dump}");
+            assert_eq!(found.bad.len(), lines, "{dump}");
+            assert_eq!(found.bad[0].what, DUMP, "{dump}");
         }
     }
 }

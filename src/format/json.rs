@@ -82,9 +82,9 @@ impl Objects {
                 batch.push(&self.encoded);
                 Ok(())
             }
-            (None, Some(hex), None) => {
-                hex::read(hex.as_bytes(), batch).map_err(|what| format!("in its \"hex\", {what}"))
-            }
+            (None, Some(hex), None) => hex::Lines::default()
+                .read(hex.as_bytes(), batch)
+                .map_err(|what| format!("in its \"hex\", {what}")),
             (None, None, Some(base64)) => {
                 base64::read(base64.as_bytes(), batch).map_err(|what| format!("in its \"base64\", {what}"))
             }
@@ -248,7 +248,7 @@ mod tests {
             ("{\"text\":5}", "invalid type: integer `5`, expected a string in column 9"),
             ("{\"text\":\"a\",\"hex\":\"\"}", "it has more than one payload"),
             ("{\"size\":2}", "it has no payload: neither \"text\" nor \"hex\" nor \"base64\""),
-            ("{\"hex\":\"0\"}", "in its \"hex\", a byte has two digits"),
+            ("{\"hex\":\"0\"}", "in its \"hex\", odd number of hex digits at column 1"),
             (
                 "{\"text\":\"\",\"time\":\"noon\"}",
                 "its \"time\" is 'noon'; write one as in 2026-11-25T12:00:00.5Z",
