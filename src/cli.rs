@@ -4,7 +4,9 @@
 
 pub mod completions;
 pub mod elsewhere;
+pub mod usage;
 pub mod value;
+mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::net::UdpSocket;
@@ -17,7 +19,8 @@ use ipnet::IpNet;
 use self::value::{block, count, duration, payload_size, size};
 use crate::access::{Access, network};
 use crate::encoding::{Charset, Encoding, Policy};
-use crate::endpoint::Family;
+use crate::endpoint::{Endpoint, Family};
+use crate::escape;
 use crate::exit::Voice;
 use crate::format::{Columns, Format, Formats, Reading, To, Writing};
 use crate::input::{Eol, Input};
@@ -195,6 +198,18 @@ impl MessageArgs {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+
+    /// Warns of a MESSAGE that looks like a second destination.
+    pub fn note_endpoint(&self, voice: Voice) {
+        let Some(first) = self.messages.first().and_then(|message| message.to_str()) else { return };
+        let is_endpoint = |endpoint: &Endpoint| {
+            endpoint.is_unmistakable() || self.messages.len() > 1 && endpoint.is_explicit()
+        };
+        if Endpoint::remote(first).is_ok_and(|endpoint| is_endpoint(&endpoint)) {
+            let shown = escape::quoted(first.as_bytes());
+            voice.note(&format!("{shown} is sent as a MESSAGE; run the command once for each destination"));
+        }
     }
 
     /// What was given that does not mean something to every format.

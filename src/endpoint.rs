@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use crate::escape;
 use anyhow::{Context, Result, bail};
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
 use nix::libc::{AF_INET, AF_INET6, AF_UNSPEC, SOCK_DGRAM};
@@ -60,13 +61,14 @@ impl Endpoint {
     pub fn remote(text: &str) -> Result<Self, BadEndpoint> {
         let endpoint = Self::here(text)?;
         if endpoint.port == Port::Number(0) {
-            return Err(BadEndpoint::new("nothing can be sent to port 0; ports go from 1 to 65535"));
+            return Err(BadEndpoint::new("port 0 is not a destination; write a port from 1 to 65535"));
         }
         Ok(endpoint)
     }
 
     /// An endpoint to bind: port 0 asks the system for a free one.
     pub fn here(text: &str) -> Result<Self, BadEndpoint> {
+        let text = without_scheme(text)?;
         let (host, port) = split(text)?;
         Ok(Self { text: text.to_owned(), host: parse_host(host)?, port: parse_port(port, host)? })
     }
@@ -79,6 +81,7 @@ impl Endpoint {
 
     /// An endpoint to send from: as [`Endpoint::here`], and an address may stand alone.
     pub fn source(text: &str) -> Result<Self, BadEndpoint> {
+        let text = without_scheme(text)?;
         match bare_address(text) {
             Some(host) => Ok(Self { text: text.to_owned(), host: Some(host), port: Port::Any }),
             None => Self::here(text),
@@ -87,13 +90,29 @@ impl Endpoint {
 
     /// An endpoint to ask if it names a host, and to bind if it does not.
     pub fn remote_or_here(text: &str) -> Result<Self, BadEndpoint> {
-        if text.starts_with(':') { Self::here(text) } else { Self::remote(text) }
+        if without_scheme(text)?.starts_with(':') { Self::here(text) } else { Self::remote(text) }
     }
 
     /// Whether it names this machine by naming no host.
     #[must_use]
     pub fn is_here(&self) -> bool {
         self.host.is_none()
+    }
+
+    /// Whether it names a host and the number of a port.
+    #[must_use]
+    pub fn is_explicit(&self) -> bool {
+        self.host.is_some() && matches!(self.port, Port::Number(_))
+    }
+
+    /// Whether it can hardly be anything else: its host is an address, or a name with dots.
+    #[must_use]
+    pub fn is_unmistakable(&self) -> bool {
+        self.is_explicit()
+            && match &self.host {
+                Some(Host::Name(name)) => name == "localhost" || name.contains('.'),
+                _ => true,
+            }
     }
 
     /// Whether it names a port, which may be 0: any that is free.
@@ -125,7 +144,7 @@ impl Endpoint {
         };
         let mut fitting: Vec<_> = found.into_iter().filter(|at| family.allows(at.ip())).collect();
         if fitting.is_empty() {
-            bail!("cannot use {self}: it has no {family} address, and only {family} is spoken here");
+            bail!("cannot use {self}: no {family} address, as -4, -6 or --bind requires");
         }
         prefer_ipv4_loopback(&mut fitting);
         Ok(fitting)
@@ -148,7 +167,7 @@ impl Port {
                 let found = getaddrinfo(None, Some(name), Some(hints)).map(|mut all| all.next());
                 match found {
                     Ok(Some(Ok(info))) => Ok(info.sockaddr.port()),
-                    _ => bail!("no UDP service is called {name}; write the port as a number"),
+                    _ => bail!("unknown UDP service {name}; write the port as a number"),
                 }
             }
         }
@@ -254,19 +273,63 @@ fn prefer_ipv4_loopback(addresses: &mut [SocketAddr]) {
     }
 }
 
+/// Joins a host and a port that were written apart, as netcats take them; nothing if they are not those.
+#[must_use]
+pub fn join(host: &str, port: &str) -> Option<String> {
+    let is_port =
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse().is_ok_and(|port: u16| port > 0);
+    if !is_port || Endpoint::here(host).is_ok() {
+        return None;
+    }
+    let joined =
+        if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    Endpoint::here(&joined).is_ok().then_some(joined)
+}
+
+/// The text behind `udp://`, which is what any endpoint means.
+fn without_scheme(text: &str) -> Result<&str, BadEndpoint> {
+    match text.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("udp") => {
+            Ok(rest.strip_suffix('/').unwrap_or(rest))
+        }
+        Some((scheme, _)) if !scheme.eq_ignore_ascii_case("unix") => Err(BadEndpoint(format!(
+            "{scheme}:// is not supported, only UDP is; write HOST:PORT or udp://HOST:PORT"
+        ))),
+        _ => Ok(text),
+    }
+}
+
+/// What `UDP:HOST:PORT`, `UDP4-RECV:PORT` and the like are here.
+fn socat_address(text: &str) -> Option<String> {
+    let (kind, rest) = text.split_once(':')?;
+    let (kind, rest) = (kind.to_ascii_lowercase(), rest.split(',').next().unwrap_or(rest));
+    let purpose = ["udp4", "udp6", "udp"].iter().find_map(|udp| kind.strip_prefix(udp))?;
+    match purpose {
+        "-listen" | "-l" | "-recv" | "-recvfrom" => Some(format!(":{rest}")),
+        "-sendto" | "-datagram" | "-connect" => Some(rest.to_owned()),
+        "" if rest.contains(':') => Some(rest.to_owned()),
+        _ => None,
+    }
+}
+
 /// The text before and behind the colon; the host without its brackets.
 fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
     if text.is_empty() {
-        return Err(BadEndpoint::new("it is empty; write HOST:PORT, as in 127.0.0.1:7788"));
+        return Err(BadEndpoint::new("empty; write HOST:PORT, as in 127.0.0.1:7788"));
     }
-    if let Some((scheme, rest)) = text.split_once("://") {
-        let rest = rest.split('/').next().unwrap_or(rest);
-        let port = if rest.contains(':') { "" } else { ":PORT" };
-        return Err(BadEndpoint(format!("leave out {scheme}:// and write {rest}{port}")));
+    let is_path = ["/", "./", "../"].iter().any(|beginning| text.starts_with(beginning));
+    if is_path || text.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("unix")) {
+        return Err(BadEndpoint::new("unix sockets are not supported yet; write HOST:PORT"));
+    }
+    if let Some(endpoint) = socat_address(text) {
+        return Err(BadEndpoint(format!("addresses of socat are not supported; write {endpoint}")));
+    }
+    if text.contains(',') {
+        return Err(BadEndpoint::new("more than one endpoint; write one, and run the command once for each"));
     }
     if let Some(bracketed) = text.strip_prefix('[') {
         let Some((host, rest)) = bracketed.split_once(']') else {
-            return Err(BadEndpoint::new("the bracket is not closed; write [::1]:7788"));
+            return Err(BadEndpoint::new("the bracket is not closed; write [IPV6]:PORT"));
         };
         let Some(port) = rest.strip_prefix(':') else {
             return Err(no_port(&format!("[{host}]")));
@@ -279,30 +342,34 @@ fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
     match text.split_once(':') {
         // A number may have a sign to the parser.
         None if text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok() => {
-            Err(BadEndpoint(format!("a port stands behind a colon: write :{text}")))
+            Err(BadEndpoint(format!("a port needs a colon; write :{text}")))
         }
-        None => Err(no_port(text)),
+        None => Err(match text.split_once(' ').and_then(|(host, port)| join(host, port)) {
+            Some(joined) => BadEndpoint(format!("no port; did you mean {joined}?")),
+            None => parse_host(text).map_or_else(|what| what, |_| no_port(text)),
+        }),
         Some((_, port)) if port.contains(':') => Err(BadEndpoint(match text.rsplit_once(':') {
             Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() && !port.is_empty() => {
-                format!("an IPv6 address stands in brackets: write [{host}]:{port}")
+                format!("an IPv6 address needs brackets; write [{host}]:{port}")
             }
             _ if text.parse::<Ipv6Addr>().is_ok() => {
-                format!("an IPv6 address stands in brackets, before its port: write [{text}]:7788")
+                format!("an IPv6 address needs brackets and a port; write [{text}]:PORT")
             }
-            _ => "too many colons; write HOST:PORT or [IPV6]:PORT, as in [::1]:7788".to_owned(),
+            _ => "too many colons; write HOST:PORT or [IPV6]:PORT".to_owned(),
         })),
         Some(parts) => Ok(parts),
     }
 }
 
 fn no_port(host: &str) -> BadEndpoint {
-    BadEndpoint(format!("it has no port; write {host}:PORT, as in {host}:7788"))
+    BadEndpoint(format!("no port; write {}:PORT", escape::shortened(host)))
 }
 
 fn parse_host(host: &str) -> Result<Option<Host>, BadEndpoint> {
     if host.is_empty() {
         return Ok(None);
     }
+    let shown = escape::shortened(host);
     if let Ok(ip) = host.parse() {
         return Ok(Some(Host::Address(ip)));
     }
@@ -311,33 +378,38 @@ fn parse_host(host: &str) -> Result<Option<Host>, BadEndpoint> {
             Some((ip, zone)) if ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() => {
                 Ok(Some(Host::Zoned(host.to_owned())))
             }
-            _ => Err(BadEndpoint(format!("{host} is not an IPv6 address; one is [2001:db8::1]:7788"))),
+            _ => {
+                Err(BadEndpoint(format!("{shown} is not an IPv6 address; write it as in [2001:db8::1]:7788")))
+            }
         };
     }
     if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(BadEndpoint(format!(
-            "{host} is not an IPv4 address: that is four numbers from 0 to 255, as in 192.0.2.1:7788"
+            "{shown} is not an IPv4 address; write four numbers from 0 to 255, as in 192.0.2.1:7788"
         )));
+    }
+    if host == "*" {
+        return Err(BadEndpoint::new("'*' is not a host; write :PORT for every local address"));
     }
     if let Some(odd) = host.chars().find(|&c| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) {
         let way_out = if odd.is_ascii() {
-            "a name is made of letters, digits, hyphens and dots, as in example.org:7788"
+            "use letters, digits, hyphens and dots"
         } else {
-            "write an international name in its ASCII form, which begins with xn--"
+            "write an international name in its ASCII form (xn--...)"
         };
-        return Err(BadEndpoint(format!("{odd:?} cannot stand in a host name; {way_out}")));
+        return Err(BadEndpoint(format!("{odd:?} is not allowed in a host name; {way_out}")));
     }
     let labels = host.strip_suffix('.').unwrap_or(host).split('.');
     if host.len() > LONGEST_NAME
         || labels.clone().any(|label| label.is_empty() || label.len() > LONGEST_LABEL)
     {
         return Err(BadEndpoint(format!(
-            "{host} is not a host name: 1 to {LONGEST_LABEL} characters between two dots, {LONGEST_NAME} in all"
+            "{shown} is not a host name; use 1 to {LONGEST_LABEL} characters between dots and at most {LONGEST_NAME} in all"
         )));
     }
     if labels.clone().any(|label| label.starts_with('-') || label.ends_with('-')) {
         return Err(BadEndpoint(format!(
-            "{host} is not a host name: no part of one begins or ends with a hyphen"
+            "{shown} is not a host name; a part of it cannot begin or end with a hyphen"
         )));
     }
     Ok(Some(Host::Name(host.to_owned())))
@@ -348,10 +420,9 @@ fn parse_port(port: &str, host: &str) -> Result<Port, BadEndpoint> {
         return Err(no_port(host));
     }
     if port.bytes().all(|byte| byte.is_ascii_digit()) {
-        return port
-            .parse()
-            .map(Port::Number)
-            .map_err(|_| BadEndpoint(format!("{port} is not a port; ports go up to 65535")));
+        return port.parse().map(Port::Number).map_err(|_| {
+            BadEndpoint(format!("{} is not a port; the highest is 65535", escape::shortened(port)))
+        });
     }
     if port.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+.".contains(&byte))
         && port.bytes().any(|byte| byte.is_ascii_alphabetic())
@@ -359,8 +430,15 @@ fn parse_port(port: &str, host: &str) -> Result<Port, BadEndpoint> {
     {
         return Ok(Port::Service(port.to_owned()));
     }
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if port.split_once('-').is_some_and(|(first, last)| is_number(first) && is_number(last)) {
+        return Err(BadEndpoint(format!(
+            "{port} is a range; write one port, and run the command once for each"
+        )));
+    }
     Err(BadEndpoint(format!(
-        "{port:?} is not a port; a port is a number up to 65535 or the name of a service, as in :7788 or :syslog"
+        "{} is not a port; write a number up to 65535 or a service name, as in :7788 or :syslog",
+        escape::quoted(port.as_bytes())
     )))
 }
 
@@ -395,17 +473,16 @@ fn look_up(name: &str, family: Family, port: u16) -> Result<Vec<SocketAddr>> {
 fn explain(error: &LookupError, name: &str, family: Family) -> anyhow::Error {
     if let Some((_, zone)) = name.split_once('%') {
         return anyhow::anyhow!(
-            "there is no such address here: the zone {zone} must be a network interface, as `ip link` lists \
-             them, and only link-local addresses, fe80::, have one"
+            "unknown zone {zone}; write a network interface that `ip link` lists, and a link-local address (fe80::)"
         );
     }
     match error.kind() {
         LookupErrorKind::NoName | LookupErrorKind::NoData => match family {
-            Family::Any => anyhow::anyhow!("no host is called {name}"),
-            only => anyhow::anyhow!("no host with an {only} address is called {name}"),
+            Family::Any => anyhow::anyhow!("host not found"),
+            only => anyhow::anyhow!("host not found, or it has no {only} address"),
         },
         LookupErrorKind::Again => {
-            anyhow::anyhow!("the name server does not answer; try again, or write the address")
+            anyhow::anyhow!("no answer from the name server; try again, or write the address")
         }
         _ => anyhow::anyhow!("{error}"),
     }
@@ -458,8 +535,35 @@ mod tests {
         let none = Endpoint::remote("127.0.0.1:53").unwrap().addresses_there(Family::V6);
         assert_eq!(
             none.unwrap_err().to_string(),
-            "cannot use 127.0.0.1:53: it has no IPv6 address, and only IPv6 is spoken here"
+            "cannot use 127.0.0.1:53: no IPv6 address, as -4, -6 or --bind requires"
         );
+    }
+
+    #[test]
+    fn an_endpoint_may_be_written_as_a_url() {
+        for text in ["udp://192.0.2.1:53", "UDP://192.0.2.1:53/"] {
+            assert_eq!(there(text), ["192.0.2.1:53"], "{text}");
+        }
+        assert!(Endpoint::remote_or_here("udp://:0").unwrap().is_here());
+        assert_eq!(Endpoint::source("udp://[::1]").unwrap().port, Port::Any);
+    }
+
+    #[test]
+    fn a_host_and_a_port_that_stand_apart_are_joined() {
+        for (host, port, joined) in [
+            ("localhost", "53", Some("localhost:53")),
+            ("192.0.2.1", "53", Some("192.0.2.1:53")),
+            ("::1", "53", Some("[::1]:53")),
+            ("[::1]", "53", Some("[::1]:53")),
+            ("localhost:1", "53", None),
+            ("localhost", "0", None),
+            ("localhost", "+53", None),
+            ("localhost", "65536", None),
+            ("localhost", "hi", None),
+            ("ho st", "53", None),
+        ] {
+            assert_eq!(join(host, port).as_deref(), joined, "{host} {port}");
+        }
     }
 
     #[test]
@@ -472,41 +576,51 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_a_right_one() {
         for (text, words) in [
-            ("", "it is empty; write HOST:PORT, as in 127.0.0.1:7788"),
-            ("127.0.0.1", "it has no port; write 127.0.0.1:PORT, as in 127.0.0.1:7788"),
-            ("host:", "it has no port; write host:PORT, as in host:7788"),
-            ("[::1]", "it has no port; write [::1]:PORT, as in [::1]:7788"),
-            ("7788", "a port stands behind a colon: write :7788"),
-            ("+80", "it has no port; write +80:PORT, as in +80:7788"),
-            ("host:65536", "65536 is not a port; ports go up to 65535"),
-            ("host:0", "nothing can be sent to port 0; ports go from 1 to 65535"),
+            ("", "empty; write HOST:PORT, as in 127.0.0.1:7788"),
+            ("127.0.0.1", "no port; write 127.0.0.1:PORT"),
+            ("host:", "no port; write host:PORT"),
+            ("[::1]", "no port; write [::1]:PORT"),
+            ("7788", "a port needs a colon; write :7788"),
+            ("+80", "'+' is not allowed in a host name; use letters, digits, hyphens and dots"),
+            ("localhost 53", "no port; did you mean localhost:53?"),
+            ("*:53", "'*' is not a host; write :PORT for every local address"),
+            ("host:65536", "65536 is not a port; the highest is 65535"),
+            ("host:0", "port 0 is not a destination; write a port from 1 to 65535"),
             (
                 "host:-1",
-                "\"-1\" is not a port; a port is a number up to 65535 or the name of a service, as in :7788 or :syslog",
+                "'-1' is not a port; write a number up to 65535 or a service name, as in :7788 or :syslog",
             ),
-            ("::1", "an IPv6 address stands in brackets, before its port: write [::1]:7788"),
-            ("fe80::1:2:3:4:5:6:7788", "an IPv6 address stands in brackets: write [fe80::1:2:3:4:5:6]:7788"),
-            ("a:b:c", "too many colons; write HOST:PORT or [IPV6]:PORT, as in [::1]:7788"),
-            ("[::1:53", "the bracket is not closed; write [::1]:7788"),
+            ("::1", "an IPv6 address needs brackets and a port; write [::1]:PORT"),
+            ("fe80::1:2:3:4:5:6:7788", "an IPv6 address needs brackets; write [fe80::1:2:3:4:5:6]:7788"),
+            ("a:b:c", "too many colons; write HOST:PORT or [IPV6]:PORT"),
+            ("[::1:53", "the bracket is not closed; write [IPV6]:PORT"),
             ("[host]:53", "brackets are for IPv6 addresses; write host:53"),
-            ("[::g]:53", "::g is not an IPv6 address; one is [2001:db8::1]:7788"),
+            ("[::g]:53", "::g is not an IPv6 address; write it as in [2001:db8::1]:7788"),
             (
                 "256.1.1.1:53",
-                "256.1.1.1 is not an IPv4 address: that is four numbers from 0 to 255, as in 192.0.2.1:7788",
+                "256.1.1.1 is not an IPv4 address; write four numbers from 0 to 255, as in 192.0.2.1:7788",
             ),
-            (
-                "ho st:53",
-                "' ' cannot stand in a host name; a name is made of letters, digits, hyphens and dots, as in example.org:7788",
-            ),
+            ("ho st:53", "' ' is not allowed in a host name; use letters, digits, hyphens and dots"),
             (
                 "主机:53",
-                "'主' cannot stand in a host name; write an international name in its ASCII form, which begins with xn--",
+                "'主' is not allowed in a host name; write an international name in its ASCII form (xn--...)",
             ),
-            ("a..b:53", "a..b is not a host name: 1 to 63 characters between two dots, 253 in all"),
-            ("-a:53", "-a is not a host name: no part of one begins or ends with a hyphen"),
-            ("udp://host:53/", "leave out udp:// and write host:53"),
-            ("http://host/", "leave out http:// and write host:PORT"),
-            ("::1:53", "an IPv6 address stands in brackets: write [::1]:53"),
+            (
+                "a..b:53",
+                "a..b is not a host name; use 1 to 63 characters between dots and at most 253 in all",
+            ),
+            ("-a:53", "-a is not a host name; a part of it cannot begin or end with a hyphen"),
+            ("udp://host/", "no port; write host:PORT"),
+            ("http://host/", "http:// is not supported, only UDP is; write HOST:PORT or udp://HOST:PORT"),
+            ("tcp://host:53", "tcp:// is not supported, only UDP is; write HOST:PORT or udp://HOST:PORT"),
+            ("/run/x.sock", "unix sockets are not supported yet; write HOST:PORT"),
+            ("unix:/run/x.sock", "unix sockets are not supported yet; write HOST:PORT"),
+            ("unix://@name", "unix sockets are not supported yet; write HOST:PORT"),
+            (":7788,:7789", "more than one endpoint; write one, and run the command once for each"),
+            (":7788-7790", "7788-7790 is a range; write one port, and run the command once for each"),
+            ("UDP:host:53", "addresses of socat are not supported; write host:53"),
+            ("udp4-recv:53,fork", "addresses of socat are not supported; write :53"),
+            ("::1:53", "an IPv6 address needs brackets; write [::1]:53"),
         ] {
             assert_eq!(complaint(text), words, "{text:?}");
         }
@@ -525,12 +639,12 @@ mod tests {
             |text| format!("{:#}", Endpoint::remote(text).unwrap().addresses_there(Family::Any).unwrap_err());
         assert_eq!(
             complain("127.0.0.1:nosuch"),
-            "cannot resolve 127.0.0.1:nosuch: no UDP service is called nosuch; write the port as a number"
+            "cannot resolve 127.0.0.1:nosuch: unknown UDP service nosuch; write the port as a number"
         );
         assert_eq!(
             complain("[fe80::1%nosuch]:1"),
-            "cannot resolve [fe80::1%nosuch]:1: there is no such address here: the zone nosuch must be a network \
-             interface, as `ip link` lists them, and only link-local addresses, fe80::, have one"
+            "cannot resolve [fe80::1%nosuch]:1: unknown zone nosuch; write a network interface that `ip link` lists, \
+             and a link-local address (fe80::)"
         );
     }
 

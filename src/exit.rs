@@ -21,6 +21,8 @@ pub enum Verdict {
     Done,
     /// Something could not be done, and has been said: status 1.
     Trouble,
+    /// The command line is wrong, and that has been said: status 2.
+    Usage,
     /// No reply, or too few datagrams, before the time was up: status 3.
     Silence,
     /// The destination's host said that nobody listens there: status 4.
@@ -52,7 +54,7 @@ impl Verdict {
         match self {
             Self::Done => 0,
             Self::Trouble => 1,
-            // 2 is clap's, for usage.
+            Self::Usage => 2,
             Self::Silence => 3,
             Self::Refused => 4,
             Self::Command(status) => status,

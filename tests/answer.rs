@@ -91,8 +91,8 @@ fn a_reply_that_cannot_be_read_is_a_usage_error() {
         (&["--reply", "x", "--echo"], "cannot be used with"),
         (&["--reply", "x", "--exec", "cat"], "cannot be used with"),
         (&["--jobs", "2"], "--exec"),
-        (&["--exec", "cat", "--jobs", "0"], "write a whole number from 1"),
-        (&["--exec", "cat", "--exec-timeout", "soon"], "it is not a length of time"),
+        (&["--exec", "cat", "--jobs", "0"], "not a whole number from 1"),
+        (&["--exec", "cat", "--exec-timeout", "soon"], "not a time; write 500ms"),
     ] {
         let assert = tool("udp-listen").arg(":0").args(arguments).assert().code(2);
         let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();

@@ -422,16 +422,16 @@ fn json_tells_the_round_trip_of_each_reply() {
 #[test]
 fn what_is_for_requests_is_refused_where_nothing_is_asked() {
     for (arguments, words) in [
-        (&[":0", "--retry", "1"][..], "--retry is for requests, and :0 waits on this machine"),
+        (&[":0", "--retry", "1"][..], "--retry is for requests, and :0 only receives"),
         (&[":0", "--collect", "1s"], "--collect is for requests"),
         (&[":0", "--from-anyone"], "--from-anyone is for requests"),
         (&["--bind", ":0", "--repeat", "2"], "--repeat is for requests"),
         (&[":0", "--interval", "1s"], "--interval is for requests"),
         (&["127.0.0.1:9", "--collect", "1s", "-w", "1s"], "cannot be used with"),
-        (&["127.0.0.1:9", "--retry", "x"], "write a whole number from 0"),
-        (&["127.0.0.1:9", "--repeat", "x"], "write a whole number from 1"),
-        (&["127.0.0.1:9", "--interval", "0"], "it is no time at all"),
-        (&["127.0.0.1:9", "--collect", "soon"], "it is not a length of time"),
+        (&["127.0.0.1:9", "--retry", "x"], "not a whole number from 0"),
+        (&["127.0.0.1:9", "--repeat", "x"], "not a whole number from 1"),
+        (&["127.0.0.1:9", "--interval", "0"], "must be greater than zero"),
+        (&["127.0.0.1:9", "--collect", "soon"], "not a time; write 500ms"),
     ] {
         let assert = tool("udp-recv").args(arguments).assert().code(2);
         let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();

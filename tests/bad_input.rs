@@ -9,7 +9,7 @@ use std::io::pipe;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use common::{Running, at, path, path_with_tools, socket, tool};
+use common::{Running, TOOLS, at, path, path_with_tools, receive, socket, tool};
 
 /// What a run says on stderr, which must end it with `status`.
 fn complaint(name: &str, arguments: &[&str], status: i32) -> String {
@@ -28,23 +28,19 @@ fn shell(script: &str) -> (Option<i32>, String) {
 #[test]
 fn a_bad_endpoint_is_a_usage_error_that_shows_a_right_one() {
     for (name, endpoint, words) in [
-        (
-            "udp-send",
-            "127.0.0.1",
-            "'127.0.0.1' for '[DEST]': it has no port; write 127.0.0.1:PORT, as in 127.0.0.1:7788",
-        ),
-        ("udp-listen", "localhost", "'localhost' for '[ENDPOINT]': it has no port; write localhost:PORT"),
+        ("udp-send", "127.0.0.1", "'127.0.0.1' for '[DEST]': no port; write 127.0.0.1:PORT\n"),
+        ("udp-listen", "localhost", "'localhost' for '[ENDPOINT]': no port; write localhost:PORT\n"),
         (
             "udp-recv",
             "host:65536",
-            "'host:65536' for '[ENDPOINT]': 65536 is not a port; ports go up to 65535",
+            "'host:65536' for '[ENDPOINT]': 65536 is not a port; the highest is 65535",
         ),
-        ("udp-chat", "ho st:9", "'ho st:9' for '[PEER]...': ' ' cannot stand in a host name"),
-        ("udp-send", "256.0.0.1:9", "256.0.0.1 is not an IPv4 address: that is four numbers from 0 to 255"),
-        ("udp-send", "::1:9", "an IPv6 address stands in brackets"),
-        ("udp-send", "host:0", "nothing can be sent to port 0; ports go from 1 to 65535"),
-        ("udp-listen", "7788", "a port stands behind a colon: write :7788"),
-        ("udp-send", "", "it is empty; write HOST:PORT, as in 127.0.0.1:7788"),
+        ("udp-chat", "ho st:9", "'ho st:9' for '[PEER]...': ' ' is not allowed in a host name"),
+        ("udp-send", "256.0.0.1:9", "256.0.0.1 is not an IPv4 address; write four numbers from 0 to 255"),
+        ("udp-send", "::1:9", "an IPv6 address needs brackets; write [::1]:9"),
+        ("udp-send", "host:0", "port 0 is not a destination; write a port from 1 to 65535"),
+        ("udp-listen", "7788", "a port needs a colon; write :7788"),
+        ("udp-send", "", "empty; write HOST:PORT, as in 127.0.0.1:7788"),
     ] {
         let said = complaint(name, &[endpoint], 2);
         assert!(said.contains(words), "{said}");
@@ -68,7 +64,7 @@ fn an_address_that_is_on_every_network_needs_its_zone() {
 fn a_bad_source_is_a_usage_error() {
     for name in ["udp-send", "udp-recv", "udp-chat"] {
         let said = complaint(name, &["127.0.0.1:9", "--bind", "nowhere"], 2);
-        assert!(said.contains("'nowhere' for '--bind <ADDR>': it has no port"), "{said}");
+        assert!(said.contains("'nowhere' for '--bind <ADDR>': no port"), "{said}");
     }
 }
 
@@ -83,30 +79,30 @@ fn a_bad_length_of_time_is_a_usage_error() {
     ] {
         for time in ["banana", "5 parsecs", "-5s", "", "1e9", "inf"] {
             let said = complaint(name, &["127.0.0.1:9", &format!("{option}={time}")], 2);
-            let words = "it is not a length of time; write one as in 500ms, 5s, 1m30s, 2h, or 5 for seconds";
+            let words = "not a time; write 500ms, 5s, 1m30s, 2h, or 5 for seconds";
             assert!(said.contains(words) || said.contains("a value is required"), "{time}: {said}");
         }
         let said = complaint(name, &["127.0.0.1:9", option, "0"], 2);
-        assert!(said.contains("it is no time at all; write a longer one, as in 1ms"), "{said}");
+        assert!(said.contains("must be greater than zero"), "{said}");
     }
 }
 
 #[test]
 fn a_bad_size_or_rate_is_a_usage_error() {
-    let size = "it is not a size; write one from 1 byte up, as in 512, 64KiB or 4M";
-    let rate = "it is not a rate of datagrams; write one as in 1000/s, 500k/s or 10/min";
-    let payload = "it is not the size of a datagram; write a whole number of bytes up to 65535";
+    let size = "not a size; write bytes from 1 up, as in 512, 64KiB or 4M";
+    let rate = "not a rate; write 1000/s, 500k/s or 10/min";
+    let payload = "not the size of a datagram; write 0 to 65535 bytes";
     for (name, option, value, words) in [
         ("udp-listen", "--queue", "0", size),
         ("udp-listen", "--queue", "4 M", size),
         ("udp-send", "--buffer", "-1", size),
         ("udp-chat", "--buffer", "much", size),
-        ("udp-recv", "--buffer", "3G", "it is too large; the largest is 2047M"),
+        ("udp-recv", "--buffer", "3G", "too large; the maximum is 2047M"),
         ("udp-listen", "--max-size", "65536", payload),
         ("udp-recv", "--max-size", "1k", payload),
         ("udp-send", "--rate", "0/s", rate),
         ("udp-send", "--rate", "10 apples", rate),
-        ("udp-send", "--repeat", "0", "it is not a count; write a whole number from 1"),
+        ("udp-send", "--repeat", "0", "not a whole number from 1, or inf to send for ever"),
     ] {
         let said = complaint(name, &["127.0.0.1:9", &format!("{option}={value}")], 2);
         assert!(said.contains(&format!("'{value}' for '{option} <")) && said.contains(words), "{said}");
@@ -117,7 +113,7 @@ fn a_bad_size_or_rate_is_a_usage_error() {
 fn a_bad_count_is_a_usage_error() {
     for count in ["0", "-1", "many", "1.5"] {
         let said = complaint("udp-listen", &[":0", &format!("-n={count}")], 2);
-        let words = format!("'{count}' for '--count <N>': it is not a count; write a whole number from 1");
+        let words = format!("'{count}' for '--count <N>': not a whole number from 1");
         assert!(said.contains(&words), "{said}");
     }
 }
@@ -136,7 +132,7 @@ fn options_that_exclude_each_other_are_a_usage_error() {
 fn an_address_of_the_other_version_of_ip_is_trouble() {
     assert_eq!(
         complaint("udp-send", &["127.0.0.1:9", "-6"], 1),
-        "udp-send: cannot use 127.0.0.1:9: it has no IPv6 address, and only IPv6 is spoken here\n"
+        "udp-send: cannot use 127.0.0.1:9: no IPv6 address, as -4, -6 or --bind requires\n"
     );
     assert_eq!(
         complaint("udp-send", &["127.0.0.1:9", "--bind", "[::1]:0"], 1),
@@ -286,10 +282,14 @@ fn a_command_line_that_is_not_understood_is_told_the_way_out() {
         (
             "udp-listen",
             &[":0", "sh", "-c", "x"][..],
-            "'sh' is one argument too many; a COMMAND stands behind --",
+            "unexpected argument 'sh': write -- before a COMMAND, as in: -- sh\n",
         ),
-        ("udp-listen", &[":0", "--"], "COMMAND is missing behind --"),
-        ("udp-listen", &[":0", "-n", "-1"], "invalid value '-1' for '--count <N>': it is not a count"),
+        ("udp-listen", &[":0", "--"], "no COMMAND after --; write what to run, as in -- ./client\n"),
+        (
+            "udp-listen",
+            &[":0", "-n", "-1"],
+            "invalid value '-1' for '--count <N>': not a whole number from 1",
+        ),
         ("udp-listen", &[":0", "--exec", ""], "invalid value '' for '--exec <COMMAND>'"),
         (
             "udp-listen",
@@ -301,14 +301,343 @@ fn a_command_line_that_is_not_understood_is_told_the_way_out() {
             &[":0", "--echo", "--exec-timeout", "1s"],
             "the argument '--echo' cannot be used with '--exec-timeout",
         ),
-        ("udp-send", &["127.0.0.1:9", "-w", "1"], "-w is an option of udp-recv, udp-listen and udp-chat"),
-        ("udp-send", &["127.0.0.1:9", "-z"], "there is no -z: udp-recv tells by its status what a port does"),
+        (
+            "udp-send",
+            &["127.0.0.1:9", "-w", "1"],
+            "unknown option -w: udp-send does not wait for replies; use udp-recv -w 1",
+        ),
+        (
+            "udp-send",
+            &["127.0.0.1:9", "-z"],
+            "unknown option -z: udp-recv shows by its status whether a port answers",
+        ),
     ] {
         let said = complaint(name, arguments, 2);
-        assert!(said.starts_with(&format!("error: {words}")), "{said}");
+        assert!(said.starts_with(&format!("{name}: {words}")), "{said}");
     }
-    // What stands behind -- is a COMMAND, not a value.
-    assert!(!complaint("udp-listen", &[":0", "-x"], 2).contains("-- -x"));
+}
+
+/// Options of nc, of OpenBSD and the traditional one: a tool, its arguments and the way out.
+const NC: &[(&str, &str, &str)] = &[
+    ("udp-send", "-u", "unknown option -u: all traffic is UDP; leave it out"),
+    ("udp-send", "-u localhost 9", "unknown option -u: all traffic is UDP; leave it out; write localhost:9"),
+    ("udp-send", "-p 4000", "unknown option -p: use --bind :4000"),
+    ("udp-send", "-p4000", "unknown option -p in '-p4000': use --bind :4000"),
+    ("udp-chat", "-p 4000", "unknown option -p: use --bind :4000"),
+    ("udp-send", "-p", "unknown option -p: it is an option of udp-recv and udp-listen"),
+    ("udp-send", "-up 4000", "unknown option -p in '-up': use --bind :4000"),
+    (
+        "udp-recv",
+        "-p 4000",
+        "invalid value '4000' for '[ENDPOINT]': -p is --show-peer and takes no value; to name the local port, \
+             use --bind :4000",
+    ),
+    (
+        "udp-listen",
+        "-p 7788",
+        "invalid value '7788' for '[ENDPOINT]': -p is --show-peer and takes no value; to name the local port, \
+             write udp-listen :7788",
+    ),
+    ("udp-send", "-s 192.0.2.1", "unknown option -s: use --bind 192.0.2.1"),
+    ("udp-listen", "-s 192.0.2.1", "unknown option -s: write udp-listen 192.0.2.1:PORT"),
+    ("udp-listen", "-l 7788", "unknown option -l: write udp-listen :7788"),
+    ("udp-listen", "-lup 7788", "unknown option -l in '-lup': write udp-listen :7788"),
+    ("udp-listen", "-l 0.0.0.0 7788", "unknown option -l: write udp-listen 0.0.0.0:7788"),
+    ("udp-send", "-ulp 7788", "unknown option -l in '-ulp': use udp-listen :7788"),
+    ("udp-recv", "-l", "unknown option -l: use udp-listen :PORT"),
+    ("udp-listen", "-k", "unknown option -k: datagrams from all peers are received; leave it out"),
+    ("udp-send", "-k", "unknown option -k: there is no connection to keep open; leave it out"),
+    ("udp-listen", "-c cat", "unknown option -c: use --exec 'cat'"),
+    ("udp-recv", "-c cat", "unknown option -c: use --exec 'cat' of udp-listen"),
+    (
+        "udp-listen",
+        "-e cat",
+        "invalid value 'cat' for '--encoding <LABEL>': not a charset; to run it for each datagram, use \
+             --exec 'cat'",
+    ),
+    (
+        "udp-send",
+        "-e /bin/cat",
+        "invalid value '/bin/cat' for '--encoding <LABEL>': not a charset; to run it for each datagram, \
+             use --exec '/bin/cat' of udp-listen",
+    ),
+    ("udp-listen", "-W 3", "unknown option -W: use -n 3"),
+    ("udp-recv", "-W 3", "unknown option -W: use -n 3 of udp-listen and udp-chat"),
+    ("udp-send", "-i 2", "unknown option -i: use --interval 2"),
+    ("udp-listen", "-i 2", "unknown option -i: use --idle 2"),
+    ("udp-recv", "-o out.bin", "unknown option -o: use > out.bin, or | tee out.bin"),
+    ("udp-send", "-o out.bin", "unknown option -o: udp-send prints no datagrams; leave it out"),
+    ("udp-recv", "-N", "unknown option -N: UDP has no connection to shut down; leave it out"),
+    ("udp-recv", "-q 1", "invalid value '1' for '[ENDPOINT]': -q is --quiet and takes no value; leave out 1"),
+    ("udp-send", "-T 16", "unknown option -T: the TOS cannot be set"),
+    ("udp-listen", "-T 5", "unknown option -T: the TOS cannot be set; socat's -T TIME is --idle TIME"),
+    ("udp-send", "-C", "unknown option -C: use --eol crlf"),
+    ("udp-listen", "-C", "unknown option -C: use --eol crlf of udp-send, udp-recv and udp-chat"),
+    ("udp-send", "-D", "unknown option -D: socket debugging is not supported; leave it out"),
+    (
+        "udp-recv",
+        "-d",
+        "unknown option -d: stdin is not read if there is a MESSAGE; ncat's -d TIME is --interval TIME",
+    ),
+    ("udp-listen", "-d", "unknown option -d: stdin is not read; leave it out"),
+    ("udp-send", "-r", "unknown option -r: local ports are random by default; leave it out"),
+    ("udp-chat", "-r", "unknown option -r: use --bind :0"),
+    ("udp-send", "-x 192.0.2.1:8080", "unknown option -x: proxies are not supported"),
+    (
+        "udp-recv",
+        "-x log",
+        "unknown option -x: use -f hex to print hexadecimal digits; proxies are not supported",
+    ),
+    ("udp-recv", "-X 5", "unknown option -X: proxies are not supported"),
+    (
+        "udp-send",
+        "-z",
+        "unknown option -z: udp-recv shows by its status whether a port answers, as in: udp-recv HOST:PORT ping",
+    ),
+    ("udp-send", "-U", "unknown option -U: unix sockets are not supported yet"),
+    ("udp-send", "-n", "unknown option -n: addresses are never looked up for names; leave it out"),
+    ("udp-send", "-n 3", "unknown option -n: use --repeat 3"),
+    (
+        "udp-listen",
+        "-n localhost",
+        "invalid value 'localhost' for '--count <N>': not a whole number from 1; addresses are never looked up \
+             for names, so leave out nc's -n",
+    ),
+    ("udp-send", "-w 1", "unknown option -w: udp-send does not wait for replies; use udp-recv -w 1"),
+    (
+        "udp-send",
+        "-b 192.0.2.255 9",
+        "invalid value '9' for '[DEST]': -b is --bind and takes a local address; did you mean --broadcast \
+             192.0.2.255:9?",
+    ),
+    ("udp-listen", "-b 192.0.2.1", "unknown option -b: write udp-listen 192.0.2.1:PORT"),
+    ("udp-send", "-I 64K", "unknown option -I: use --buffer 64K"),
+    ("udp-listen", "-O 64K", "unknown option -O: use --buffer 64K"),
+    ("udp-listen", "-m 5", "unknown option -m: the TTL cannot be set or checked"),
+    ("udp-send", "-g 192.0.2.1", "unknown option -g: source routing is not supported"),
+    ("udp-send", "-Z", "unknown option -Z: only UDP is supported"),
+    ("udp-send", "-F", "unknown option -F: passing a descriptor is not supported"),
+    ("udp-send", "-j", "unknown option -j: udp-send --help lists all options"),
+];
+
+/// Options of ncat: a tool, its arguments and the way out.
+const NCAT: &[(&str, &str, &str)] = &[
+    ("udp-listen", "--listen", "unknown option --listen: write udp-listen :PORT"),
+    ("udp-send", "--udp", "unknown option --udp: all traffic is UDP; leave it out"),
+    ("udp-listen", "--sh-exec=cat", "unknown option --sh-exec: use --exec 'cat'"),
+    ("udp-listen", "--lua-exec f.lua", "unknown option --lua-exec: use --exec 'lua f.lua'"),
+    ("udp-recv", "--hex-dump f", "unknown option --hex-dump: use -f hex, and > FILE to redirect it"),
+    ("udp-recv", "--wait 1", "unknown option --wait: use --timeout 1"),
+    ("udp-send", "--wait 1", "unknown option --wait: use --timeout 1 of udp-recv, udp-listen and udp-chat"),
+    ("udp-chat", "--idle-timeout 2", "unknown option --idle-timeout: use --idle 2"),
+    ("udp-send", "--delay 2", "unknown option --delay: use --interval 2"),
+    ("udp-recv", "--source 192.0.2.1", "unknown option --source: use --bind 192.0.2.1"),
+    ("udp-recv", "--source-port 4000", "unknown option --source-port: use --bind :4000"),
+    ("udp-listen", "--source-port 4000", "unknown option --source-port: write udp-listen :4000"),
+    ("udp-listen", "--broker", "unknown option --broker: use udp-chat with each PEER"),
+    ("udp-recv", "--output f", "unknown option --output: use > f, or | tee f"),
+    ("udp-recv", "--append-output f", "unknown option --append-output: use >> f"),
+    ("udp-send", "--crlf", "unknown option --crlf: use --eol crlf"),
+    ("udp-recv", "--send-only", "unknown option --send-only: use udp-send"),
+    (
+        "udp-listen",
+        "--max-conns 5",
+        "unknown option --max-conns: the number of peers is not limited; leave it out",
+    ),
+    ("udp-send", "--ssl", "unknown option --ssl: encryption is not supported"),
+];
+
+/// Options of curl, and what people try: a tool, its arguments and the way out.
+const OTHERS: &[(&str, &str, &str)] = &[
+    ("udp-recv", "--max-time 3", "unknown option --max-time: use --timeout 3"),
+    ("udp-send", "--data hi", "unknown option --data: write it as MESSAGE"),
+    ("udp-recv", "--hex", "unknown option --hex: use -f hex"),
+    ("udp-listen", "--json", "unknown option --json: use -f json"),
+    ("udp-chat", "--pcap", "unknown option --pcap: use -f pcap of the other tools"),
+    ("udp-send", "--gbk", "unknown option --gbk: use -e gbk"),
+    (
+        "udp-listen",
+        "--reuse",
+        "unknown option --reuse: a port is bound by one socket at a time; leave it out",
+    ),
+    ("udp-send", "--interface eth0", "unknown option --interface: use --bind ADDRESS_OF_INTERFACE"),
+    ("udp-recv", "--rate 10", "unknown option --rate: it is an option of udp-send"),
+    ("udp-send", "--forever", "unknown option --forever: use --repeat inf"),
+    ("udp-recv", "--timeot 3", "unknown option --timeot: did you mean --timeout?"),
+    (
+        "udp-send",
+        "--timeot 3",
+        "unknown option --timeot: did you mean --timeout of udp-recv, udp-listen and udp-chat?",
+    ),
+    ("udp-send", "--enc gbk", "unknown option --enc: did you mean --encoding?"),
+    ("udp-send", "--buffer-size 3", "unknown option --buffer-size: did you mean --buffer?"),
+    ("udp-send", "--frobnicate", "unknown option --frobnicate: udp-send --help lists all options"),
+];
+
+#[test]
+fn an_option_that_other_programs_have_is_answered_with_what_it_is_called_here() {
+    for (name, arguments, way_out) in [NC, NCAT, OTHERS].into_iter().flatten() {
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        assert_eq!(complaint(name, &arguments, 2), format!("{name}: {way_out}\n"), "{name} {arguments:?}");
+    }
+}
+
+#[test]
+fn a_message_that_begins_with_a_hyphen_is_never_taken_for_a_request_for_help() {
+    for (message, subject) in [
+        ("-hello", "-h in '-hello': write -h alone to get help"),
+        ("-Vfoo", "-V in '-Vfoo': write -V alone to get the version"),
+        ("-qhello", "-h in '-qhello': write -h alone to get help"),
+        ("-vV", "-V in '-vV': write -V alone to get the version"),
+    ] {
+        for name in ["udp-send", "udp-recv"] {
+            let way_out = format!("{subject}; to send '{message}' as a MESSAGE, write -- before it");
+            let said = complaint(name, &["127.0.0.1:9", message], 2);
+            assert_eq!(said, format!("{name}: unknown option {way_out}\n"));
+        }
+        for name in TOOLS {
+            assert_eq!(complaint(name, &[message], 2), format!("{name}: unknown option {subject}\n"));
+        }
+    }
+    for (message, name) in [("-1", "-1"), ("-5C", "-5 in '-5C'"), ("--foo", "--foo")] {
+        let said = complaint("udp-send", &["127.0.0.1:9", message], 2);
+        let words = format!("unknown option {name}: to send '{message}' as a MESSAGE, write -- before it");
+        assert_eq!(said, format!("udp-send: {words}\n"));
+    }
+    let peer = socket();
+    tool("udp-send").args([&at(&peer), "--", "-hello"]).assert().success();
+    assert_eq!(receive(&peer).0, b"-hello");
+}
+
+#[test]
+fn help_and_the_version_stand_alone_and_go_to_stdout() {
+    for name in TOOLS {
+        for argument in ["-h", "--help", "-V", "--version"] {
+            let assert = tool(name).args(["-q", argument]).assert().success().stderr("");
+            let shown = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+            let words = if argument.to_lowercase().contains('h') { "Usage: " } else { "udp-" };
+            assert!(shown.contains(words), "{name} {argument}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn help_that_cannot_be_written_is_trouble_and_a_reader_that_is_gone_is_not() {
+    for name in TOOLS {
+        for argument in ["-h", "--help", "-V", "--version", "--completions=bash"] {
+            let full = format!("{name}: cannot write standard output: no space left on device\n");
+            assert_eq!(shell(&format!("{name} {argument} >/dev/full")), (Some(1), full));
+            let closed = format!("{name}: cannot write standard output: it is closed\n");
+            assert_eq!(shell(&format!("{name} {argument} >&-")), (Some(1), closed));
+            let (reader, writer) = pipe().unwrap();
+            drop(reader);
+            let finished = Running::spawn_into(Command::new(path(name)).arg(argument), writer).ended();
+            assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{name} {argument}");
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_written_as_elsewhere_is_answered_with_a_right_one() {
+    let dest = "for '[DEST]'";
+    for (name, arguments, way_out) in [
+        ("udp-send", &["localhost", "6301", "hi"][..], "no port; did you mean localhost:6301?"),
+        ("udp-send", &["192.0.2.1", "53"], "no port; did you mean 192.0.2.1:53?"),
+        ("udp-send", &["::1", "53"], "no port; did you mean [::1]:53?"),
+        ("udp-send", &["localhost 53"], "no port; did you mean localhost:53?"),
+        ("udp-send", &["localhost", "hi"], "no port; write localhost:PORT"),
+        ("udp-send", &["/run/x.sock"], "unix sockets are not supported yet; write HOST:PORT"),
+        ("udp-send", &["unix:/run/x.sock"], "unix sockets are not supported yet; write HOST:PORT"),
+        ("udp-send", &["a:1,b:1"], "more than one endpoint; write one, and run the command once for each"),
+        ("udp-send", &["a:1-3"], "1-3 is a range; write one port, and run the command once for each"),
+        (
+            "udp-send",
+            &["tcp://a:1"],
+            "tcp:// is not supported, only UDP is; write HOST:PORT or udp://HOST:PORT",
+        ),
+        (
+            "udp-send",
+            &["http://a/"],
+            "http:// is not supported, only UDP is; write HOST:PORT or udp://HOST:PORT",
+        ),
+        ("udp-send", &["UDP4-SENDTO:a:1"], "addresses of socat are not supported; write a:1"),
+    ] {
+        let said = complaint(name, arguments, 2);
+        assert_eq!(said, format!("{name}: invalid value '{}' {dest}: {way_out}\n", arguments[0]));
+    }
+    for (name, arguments, words) in [
+        ("udp-recv", &["localhost", "6301", "hi"][..], "no port; did you mean localhost:6301?\n"),
+        ("udp-chat", &["localhost", "6301"], "no port; did you mean localhost:6301?\n"),
+        ("udp-listen", &["0.0.0.0", "7788"], "did you mean 0.0.0.0:7788?\n"),
+        (
+            "udp-listen",
+            &[":7788", ":7789"],
+            "unexpected argument ':7789': a listener has one ENDPOINT; run one for each\n",
+        ),
+        (
+            "udp-listen",
+            &[":7788,:7789"],
+            "more than one endpoint; write one, and run the command once for each\n",
+        ),
+        (
+            "udp-listen",
+            &[":0", "sh", "-c", "x"],
+            "unexpected argument 'sh': write -- before a COMMAND, as in: -- sh\n",
+        ),
+        ("udp-send", &[], "udp-send: no DEST; write where to send, as in udp-send 127.0.0.1:7788\n"),
+        ("udp-listen", &[], "udp-listen: no ENDPOINT; write where to listen, as in udp-listen :7788\n"),
+        (
+            "udp-recv",
+            &[],
+            "udp-recv: no ENDPOINT; write HOST:PORT to send requests, as in udp-recv 127.0.0.1:7788 ping, or :PORT \
+             to receive, as in udp-recv :7788\n",
+        ),
+    ] {
+        let said = complaint(name, arguments, 2);
+        assert!(said.ends_with(words), "{said}");
+    }
+}
+
+#[test]
+fn an_endpoint_may_be_a_udp_url() {
+    let (listener, address) = Running::listening("udp-listen", &["UDP://127.0.0.1:0", "--echo"]);
+    let url = format!("udp://{address}/");
+    tool("udp-recv").args([&url, "ping", "--bind", "udp://127.0.0.1:0"]).assert().success().stdout("ping\n");
+    tool("udp-send").args([&url, "hi"]).assert().success();
+    drop(listener);
+}
+
+#[test]
+fn a_message_that_looks_like_a_destination_is_sent_with_a_note() {
+    let peer = socket();
+    let address = at(&peer);
+    let note = |message: &str| {
+        format!("udp-send: '{message}' is sent as a MESSAGE; run the command once for each destination\n")
+    };
+    for (messages, note) in [
+        (&["127.0.0.1:9", "hi"][..], note("127.0.0.1:9")),
+        (&["example.org:9"], note("example.org:9")),
+        (&["b:2", "hi"], note("b:2")),
+        (&["hits:21"], String::new()),
+        (&["-q", "127.0.0.1:9"], String::new()),
+    ] {
+        tool("udp-send").arg(&address).args(messages).assert().success().stderr(note);
+        let sent = messages.iter().filter(|message| **message != "-q");
+        sent.for_each(|message| assert_eq!(receive(&peer).0, message.as_bytes()));
+    }
+}
+
+#[test]
+fn a_long_value_is_quoted_in_part() {
+    let long = "a".repeat(10_000);
+    for arguments in
+        [&[&long[..]][..], &[":9", "--bind", &long], &[":9", "-e", &long], &[&format!("{long}:9")]]
+    {
+        let said = complaint("udp-send", arguments, 2);
+        assert!(said.contains("'aaaa") && said.len() < 600, "{said}");
+    }
+    let option = format!("--{long}");
+    assert!(complaint("udp-listen", &[&option], 2).len() < 300);
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn what_it_does_not_understand_it_says_and_goes_on() {
         at(&peer)
     ));
     chat.type_line("@[::1]:9 six");
-    chat.err_line_with("cannot use [::1]:9: it has no IPv4 address, and only IPv4 is spoken here");
+    chat.err_line_with("cannot use [::1]:9: no IPv4 address, as -4, -6 or --bind requires");
     chat.type_line(&"x".repeat(3_000_000));
     chat.err_line_with("cannot send line 5: it is longer than 1048576 bytes");
     chat.type_line("still here");
@@ -123,7 +123,7 @@ fn it_talks_over_the_version_of_ip_that_it_is_bound_to() {
     chat.type_line("six");
     assert_eq!(receive(&peer).0, b"six");
     chat.type_line("@127.0.0.1:9 four");
-    chat.err_line_with("cannot use 127.0.0.1:9: it has no IPv6 address, and only IPv6 is spoken here");
+    chat.err_line_with("cannot use 127.0.0.1:9: no IPv6 address, as -4, -6 or --bind requires");
 }
 
 #[test]

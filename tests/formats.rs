@@ -613,8 +613,8 @@ fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
             "--replay has no effect with input format text; it applies to json and pcap",
         ),
         ("udp-send", &[":9", "-f", "pcap", "hi"], "MESSAGE has no effect with input format pcap"),
-        ("udp-send", &["-f", "hex"], "DEST is missing: where to, as in 127.0.0.1:8080"),
-        ("udp-send", &[":9", "-f", "json", "--replay=0"], "it is not a speed; write how many times as fast"),
+        ("udp-send", &["-f", "hex"], "no DEST; write where to send, as in udp-send 127.0.0.1:7788"),
+        ("udp-send", &[":9", "-f", "json", "--replay=0"], "not a speed; write a factor"),
         ("udp-send", &[":9", "-f", "json", "--replay", "--rate", "1"], "cannot be used with '--rate"),
         ("udp-send", &[":9", "-f", "json", "--replay", "--interval", "1"], "cannot be used with '--interval"),
         (
@@ -635,7 +635,11 @@ fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
             "--time has no effect with output format pcap",
         ),
         ("udp-chat", &["-f", "json", "-t"], "json and pcap contain the time"),
-        ("udp-send", &[":9", "-t"], "-t is an option of udp-recv, udp-listen and udp-chat"),
+        (
+            "udp-send",
+            &[":9", "-t"],
+            "unknown option -t: it is an option of udp-recv, udp-listen and udp-chat",
+        ),
         ("udp-listen", &[":9", "-f", "pcap", "-e", "gbk"], "it applies to text, raw, nul, escaped and json"),
         ("udp-chat", &["-f", "pcap"], "the formats are text, hex, base64, escaped, json"),
         ("udp-chat", &["-f", "hex", "--eol", "lf"], "--eol has no effect with input format hex"),

@@ -151,8 +151,7 @@ fn nothing_is_sent_again_and_again_without_an_end() {
 #[test]
 fn a_signal_ends_a_repetition_without_an_end() {
     let peer = socket();
-    let send =
-        Running::start(path("udp-send"), &[&at(&peer), "--repeat", "18446744073709551615", "--stats", "hi"]);
+    let send = Running::start(path("udp-send"), &[&at(&peer), "--repeat", "inf", "--stats", "hi"]);
     receive(&peer);
     let finished = send.ended_by(Signal::SIGTERM);
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));

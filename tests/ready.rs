@@ -107,8 +107,8 @@ fn a_descriptor_may_be_a_socket() {
 fn what_cannot_be_told_is_an_error_before_anything_is_bound() {
     for (arguments, words, status) in [
         (&["--ready-fd", "999"][..], "cannot write the address to descriptor 999: nothing is open there", 1),
-        (&["--ready-fd", "1"], "write one from 3 up", 2),
-        (&["--ready-fd", "x"], "write one from 3 up", 2),
+        (&["--ready-fd", "1"], "not a descriptor from 3 up", 2),
+        (&["--ready-fd", "x"], "not a descriptor from 3 up", 2),
         (&["--ready-file", "/"], "cannot write the address to /: it is there and no regular file", 1),
         (&["--ready-file", "/dev/null"], "it is there and no regular file; --ready-fd writes", 1),
         (&["--ready-file", "/no/such"], "cannot write the address to /no/such: no such file", 1),

@@ -145,9 +145,9 @@ fn it_asks_from_the_address_it_is_bound_to() {
 #[test]
 fn an_endpoint_that_cannot_be_meant_is_a_usage_error() {
     for (arguments, words) in [
-        (&[":0", "hi"][..], ":0 waits on this machine and sends no MESSAGE; write localhost:0 to ask it"),
-        (&[":7", "--bind", ":8"], ":7 and --bind both say where to wait"),
-        (&[], "the following required arguments were not provided"),
+        (&[":0", "hi"][..], ":0 only receives and cannot send a MESSAGE; write localhost:0 to send it"),
+        (&[":7", "--bind", ":8"], ":7 and --bind both name the local address"),
+        (&[], "no ENDPOINT; write HOST:PORT to send requests"),
     ] {
         let output = tool("udp-recv").args(arguments).assert().code(2).get_output().stderr.clone();
         let output = String::from_utf8(output).unwrap();

@@ -12,7 +12,7 @@ use clap::{Parser, ValueHint};
 use udp_tools::batch::{Batch, Datagram, Envelope};
 use udp_tools::chat::Company;
 use udp_tools::cli::completions::CompletionArgs;
-use udp_tools::cli::elsewhere;
+use udp_tools::cli::usage;
 use udp_tools::cli::{
     Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, Given, ReceivingArgs, ReportArgs,
     SendingSocketArgs, writing,
@@ -90,15 +90,14 @@ impl Args {
 }
 
 fn main() -> ExitCode {
-    let args: Args = elsewhere::parse().unwrap_or_else(|usage| usage.exit());
-    if let Some(shell) = args.completions.shell {
-        return exit::conclude(TOOL, shell.print_script::<Args>());
-    }
-    args.check().unwrap_or_else(|usage| usage.exit());
-    exit::conclude(TOOL, run(&args))
+    usage::main(TOOL, run)
 }
 
 fn run(args: &Args) -> Result<Verdict> {
+    if let Some(shell) = args.completions.shell {
+        return shell.print_script::<Args>();
+    }
+    args.check()?;
     let options = args.socket.options();
     let input = Input::stream(stdio::input()?, Reading::default(), Eol::None);
     let socket = socket::bind(&args.bind, options)?;

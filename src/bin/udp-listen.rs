@@ -16,7 +16,7 @@ use clap::{CommandFactory, Parser, ValueHint};
 use udp_tools::answer::{Answer, Answers, Fate};
 use udp_tools::batch::{Batch, LARGEST_V6};
 use udp_tools::cli::completions::CompletionArgs;
-use udp_tools::cli::elsewhere;
+use udp_tools::cli::usage;
 use udp_tools::cli::value::{count, descriptor, duration, handler, size};
 use udp_tools::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs, writing,
@@ -123,15 +123,14 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args: Args = elsewhere::parse().unwrap_or_else(|usage| usage.exit());
-    if let Some(shell) = args.completions.shell {
-        return exit::conclude(TOOL, shell.print_script::<Args>());
-    }
-    let answer = args.answer().unwrap_or_else(|usage| usage.exit());
-    exit::conclude(TOOL, run(&args, answer))
+    usage::main(TOOL, run)
 }
 
-fn run(args: &Args, answer: Option<Answer>) -> Result<Verdict> {
+fn run(args: &Args) -> Result<Verdict> {
+    if let Some(shell) = args.completions.shell {
+        return shell.print_script::<Args>();
+    }
+    let answer = args.answer()?;
     let mut ready = Ready::prepare(args.ready_file.as_deref(), args.ready_fd)?;
     let socket = args.open()?;
     args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
@@ -165,11 +164,11 @@ impl Args {
         };
         given.check::<Self>(self.format.formats)?;
         if self.endpoint.is_none() && std::env::var_os("LISTEN_FDS").is_none() {
-            let what = "ENDPOINT is missing: where to listen, as in :7788 or 127.0.0.1:0";
+            let what = "no ENDPOINT; write where to listen, as in udp-listen :7788";
             return Err(Self::command().error(Usage::MissingRequiredArgument, what));
         }
         if self.command.is_empty() && std::env::args_os().next_back().is_some_and(|last| last == "--") {
-            let what = "COMMAND is missing behind --: what to run, as in -- ./client";
+            let what = "no COMMAND after --; write what to run, as in -- ./client";
             return Err(Self::command().error(Usage::MissingRequiredArgument, what));
         }
         Ok(match (&self.reply, &self.exec) {

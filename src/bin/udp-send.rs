@@ -14,8 +14,8 @@ use indicatif::HumanDuration;
 
 use udp_tools::batch::Batch;
 use udp_tools::cli::completions::CompletionArgs;
-use udp_tools::cli::elsewhere;
-use udp_tools::cli::value::{count, duration, rate, speed};
+use udp_tools::cli::usage;
+use udp_tools::cli::value::{duration, rate, repeats, speed};
 use udp_tools::cli::{
     BufferArgs, EncodingArgs, Given, InputFormatArgs, MessageArgs, ReadingArgs, ReportArgs, SendingSocketArgs,
 };
@@ -54,8 +54,8 @@ struct Args {
     /// Wait at least TIME between datagrams
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["rate", "replay"])]
     interval: Option<Duration>,
-    /// Send the whole input N times
-    #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
+    /// Send the whole input N times, or for ever (inf)
+    #[arg(long, value_name = "N", value_parser = repeats, default_value = "1")]
     repeat: u64,
     /// Keep the recorded gaps of json or pcap, SPEED times as fast (2, max)
     #[arg(
@@ -85,15 +85,15 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args: Args = elsewhere::parse().unwrap_or_else(|usage| usage.exit());
-    if let Some(shell) = args.completions.shell {
-        return exit::conclude(TOOL, shell.print_script::<Args>());
-    }
-    args.check().unwrap_or_else(|usage| usage.exit());
-    exit::conclude(TOOL, run(&args))
+    usage::main(TOOL, run)
 }
 
 fn run(args: &Args) -> Result<Verdict> {
+    if let Some(shell) = args.completions.shell {
+        return shell.print_script::<Args>();
+    }
+    args.check()?;
+    args.message.note_endpoint(args.report.voice(TOOL));
     let (socket, to) = open(args)?;
     socket::receive_nothing(&socket);
     args.buffer.apply(&socket, Way::Out, None, args.report.voice(TOOL))?;
@@ -134,7 +134,7 @@ impl Args {
         };
         given.check::<Self>(self.format.format.into())?;
         if self.dest.is_none() && !self.format.format.has_addresses() {
-            let what = "DEST is missing: where to, as in 127.0.0.1:8080";
+            let what = "no DEST; write where to send, as in udp-send 127.0.0.1:7788";
             return Err(Self::command().error(Usage::MissingRequiredArgument, what));
         }
         Ok(())

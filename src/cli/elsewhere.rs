@@ -1,7 +1,16 @@
-//! How a command line is read, and what is said of an option that a user takes to the wrong tool.
+//! Options that a tool does not have: those of the other tools, and those of netcats, socat and curl, by what
+//! serves the same purpose here.
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Error, Parser};
+use std::env;
+use std::net::IpAddr;
+
+use clap::{Arg, Command};
+
+use super::words::Word;
+use crate::encoding::Charset;
+use crate::endpoint;
+use crate::escape;
+use crate::format::Format;
 
 /// Options that not all tools have, and those that have them.
 pub const OPTIONS: [(&str, &str); 32] = [
@@ -39,53 +48,353 @@ pub const OPTIONS: [(&str, &str); 32] = [
     ("--until", "udp-listen"),
 ];
 
+/// Options of other programs that are not needed here, and why.
+const NEEDLESS: [(&[&str], &str); 10] = [
+    (&["-u", "--udp"], "all traffic is UDP"),
+    (&["-k", "--keep-open"], "there is no connection to keep open"),
+    (&["-n", "--nodns", "--numeric"], "addresses are never looked up for names"),
+    (&["-N", "--no-shutdown"], "UDP has no connection to shut down"),
+    (&["-r"], "local ports are random by default"),
+    (&["-D"], "socket debugging is not supported"),
+    (&["--telnet"], "Telnet negotiation is not supported"),
+    (&["--max-conns"], "the number of peers is not limited"),
+    (&["--reuse", "--reuseaddr", "--reuseport"], "a port is bound by one socket at a time"),
+    (&["--line-buffered"], "output is not held back"),
+];
+
+/// Options of other programs that have no counterpart here.
+const MISSING: [(&[&str], &str); 9] = [
+    (
+        &["-x", "-X", "-P", "--proxy", "--proxy-type", "--proxy-auth", "--proxy-dns"],
+        "proxies are not supported",
+    ),
+    (
+        &[
+            "--ssl",
+            "--dtls",
+            "--ssl-cert",
+            "--ssl-key",
+            "--ssl-verify",
+            "--ssl-trustfile",
+            "--ssl-ciphers",
+            "--ssl-servername",
+            "--ssl-alpn",
+        ],
+        "encryption is not supported",
+    ),
+    (&["-S", "-Z", "--sctp", "--tcp", "--vsock"], "only UDP is supported"),
+    (&["-U", "--unixsock"], "unix sockets are not supported yet"),
+    (&["-F"], "passing a descriptor is not supported"),
+    (&["-g", "-G"], "source routing is not supported"),
+    (&["-T", "--tos", "--dscp"], "the TOS cannot be set"),
+    (&["-M", "-m", "--ttl"], "the TTL cannot be set or checked"),
+    (&["--group", "--join", "--multicast"], "joining multicast groups is not supported"),
+];
+
+/// How near two names are, from 0 to 1, for one to be suggested for the other.
+const NEAR: f64 = 0.75;
+/// The beginning of a name that is enough to suggest it, in bytes.
+const BEGINNING: usize = 3;
+
+/// The letters of netcats that take no value.
+const FLAGS: &str = "CDFNSUZbdklnrtuz";
+
 /// The short names of some of them.
 const SHORT: [(&str, &str); 5] =
     [("-b", "--bind"), ("-n", "--count"), ("-p", "--show-peer"), ("-t", "--time"), ("-w", "--timeout")];
 
-/// What a netcat would be told, and what it is here.
-const NETCAT: [(&str, &str); 4] = [
-    ("-k", "udp-listen hears every sender; leave it out"),
-    ("-l", "udp-listen is what listens, as in: udp-listen :7788"),
-    ("-u", "all that is spoken here is UDP; leave it out"),
-    ("-z", "udp-recv tells by its status what a port does, as in: udp-recv 192.0.2.7:4000 ping"),
-];
-
-/// Reads the command line of the tool `A`.
-pub fn parse<A: Parser>() -> Result<A, Error> {
-    let arguments = A::command().mut_args(with_any_value).try_get_matches();
-    arguments.and_then(|arguments| A::from_arg_matches(&arguments)).map_err(explain::<A>)
-}
-
-/// An option that needs a value takes whatever follows, as by getopt(3): also what begins with a hyphen.
-fn with_any_value(arg: Arg) -> Arg {
-    let needs_value = !arg.is_positional() && arg.get_action().takes_values() && !arg.is_require_equals_set();
-    arg.allow_hyphen_values(needs_value)
-}
-
-/// Says whose option it is that this tool does not have, and where a COMMAND stands if there is one.
-fn explain<A: Parser>(mut error: Error) -> Error {
-    let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
-        (error.kind(), error.get(ContextKind::InvalidArg))
-    else {
-        return error;
-    };
-    let of = |table: &[(&'static str, &'static str)], option: &str| {
-        table.iter().find(|(name, _)| *name == option).map(|(_, what)| *what)
-    };
-    let has_command = A::command().get_positionals().any(Arg::is_last_set);
-    let what = if let Some(tools) = of(&OPTIONS, of(&SHORT, argument).unwrap_or(argument)) {
-        format!("{argument} is an option of {tools}")
-    } else if let Some(what) = of(&NETCAT, argument) {
-        format!("there is no {argument}: {what}")
-    } else if has_command && !argument.starts_with('-') {
-        format!("'{argument}' is one argument too many; a COMMAND stands behind --, as in: -- {argument}")
+/// Says what to do about the first option that the tool does not have, if there is one.
+pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String> {
+    let read: Vec<_> = words.iter().take_while(|word| !word.asks_for_help()).collect();
+    let place = read.iter().position(|word| matches!(word, Word::Unknown { .. }))?;
+    let Word::Unknown { name, attached, argument } = read[place] else { return None };
+    let plain: Vec<_> = read.iter().filter_map(|word| word.plain()).collect();
+    let plain_before = read[..place].iter().filter(|word| word.plain().is_some()).count();
+    if plain_before > 1 && command.get_positionals().any(Arg::is_last_set) {
+        // It is an argument of a COMMAND that lacks its --.
+        return None;
+    }
+    let tool = Tool { command, endpoint: endpoint(&plain) };
+    let next = plain.get(plain_before).copied();
+    let (name, hint) = if name.starts_with("--") {
+        (name.clone(), tool.hint(name, attached.as_deref().or(next)))
     } else {
-        if has_command {
-            // It is no value that could be passed behind --: that begins a COMMAND.
-            error.remove(ContextKind::Suggested);
-        }
-        return error;
+        let found = tool.hint_of_cluster(name, attached.as_deref(), next);
+        found.map_or_else(|| (name.clone(), None), |(name, hint)| (name, Some(hint)))
     };
-    A::command().error(ErrorKind::UnknownArgument, what)
+    let shown = escape::quoted(argument.as_bytes());
+    let subject = if name.starts_with("--") || name == *argument {
+        format!("unknown option {}", escape::shortened(&name))
+    } else {
+        format!("unknown option {name} in {shown}")
+    };
+    // Behind the destination stand the messages.
+    let message = (tool.has_messages() && plain_before > 0)
+        .then(|| format!("to send {shown} as a MESSAGE, write -- before it"));
+    let joined = match &plain[..] {
+        [host, port, ..] if matches!(hint, Some(Hint::LeaveOut(_))) => endpoint::join(host, port),
+        _ => None,
+    };
+    let joined = joined.map(|endpoint| format!("write {endpoint}"));
+    let way_out: Vec<_> = [hint.map(Hint::text), joined, message].into_iter().flatten().collect();
+    if way_out.is_empty() {
+        return Some(format!("{subject}: {} --help lists all options", tool.name()));
+    }
+    Some(format!("{subject}: {}", way_out.join("; ")))
+}
+
+/// The endpoint that is meant by a host and a port that stand apart, or by a port alone.
+fn endpoint(plain: &[&str]) -> Option<String> {
+    match plain {
+        [port, ..] if port.parse::<u16>().is_ok() => Some(format!(":{port}")),
+        [host, port, ..] => endpoint::join(host, port),
+        _ => None,
+    }
+}
+
+/// Says how to run the command `value` for each datagram, if it is one.
+pub(super) fn exec(command: &Command, value: &str) -> Option<String> {
+    let program = value.split(' ').next()?;
+    let directories = env::var_os("PATH")?;
+    // A name with a slash is looked for as it is: it takes the place of the whole path.
+    let is_program = !program.is_empty()
+        && env::split_paths(&directories).any(|directory| directory.join(program).is_file());
+    let hint = Tool { command, endpoint: None }.option("--exec", &quoted(value));
+    is_program.then(|| format!("to run it for each datagram, {}", hint.text()))
+}
+
+/// Says how to bind the local address `value`.
+pub(super) fn bind(command: &Command, value: &str) -> String {
+    Tool { command, endpoint: None }.bind(value).text()
+}
+
+/// What to do about an option that a tool does not have.
+enum Hint {
+    /// It is not needed, for this reason.
+    LeaveOut(&'static str),
+    /// Something else serves its purpose, or nothing does.
+    Instead(String),
+}
+
+impl Hint {
+    fn text(self) -> String {
+        match self {
+            Self::LeaveOut(reason) => format!("{reason}; leave it out"),
+            Self::Instead(what) => what,
+        }
+    }
+}
+
+/// A tool, for what it calls things.
+struct Tool<'c> {
+    command: &'c Command,
+    /// Where the arguments say that something is sent or received, as netcats take it.
+    endpoint: Option<String>,
+}
+
+impl Tool<'_> {
+    fn name(&self) -> &str {
+        self.command.get_name()
+    }
+
+    fn has(&self, long: &str) -> bool {
+        self.command
+            .get_arguments()
+            .any(|arg| arg.get_long().is_some_and(|name| long.strip_prefix("--") == Some(name)))
+    }
+
+    fn has_short(&self, letter: char) -> bool {
+        self.command.get_arguments().any(|arg| arg.get_short() == Some(letter))
+    }
+
+    fn has_messages(&self) -> bool {
+        self.command.get_positionals().any(|arg| arg.get_id() == "messages")
+    }
+
+    fn listens(&self) -> bool {
+        self.name() == "udp-listen"
+    }
+
+    /// Among letters that stand together, one that has a counterpart says more than one that is not needed.
+    fn hint_of_cluster(
+        &self,
+        name: &str,
+        attached: Option<&str>,
+        next: Option<&str>,
+    ) -> Option<(String, Hint)> {
+        let letters = format!("{}{}", name.trim_start_matches('-'), attached.unwrap_or_default());
+        let mut first = None;
+        for (place, letter) in letters.char_indices().filter(|(_, letter)| !self.has_short(*letter)) {
+            let name = format!("-{letter}");
+            let rest = &letters[place + letter.len_utf8()..];
+            let value = if rest.is_empty() || FLAGS.contains(letter) { next } else { Some(rest) };
+            match self.hint(&name, value) {
+                None => break,
+                Some(hint @ Hint::Instead(_)) => return Some((name, hint)),
+                Some(hint @ Hint::LeaveOut(_)) => first = first.or(Some((name, hint))),
+            }
+        }
+        first
+    }
+
+    /// What to do about the option `name`, whose value may be `value`.
+    fn hint(&self, name: &str, value: Option<&str>) -> Option<Hint> {
+        let long = SHORT.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| long);
+        self.foreign(name, value)
+            .or_else(|| tools_with(long).map(|tools| Hint::Instead(format!("it is an option of {tools}"))))
+            .or_else(|| self.name_of_a_value(name))
+            .or_else(|| self.near(name))
+    }
+
+    /// What serves the purpose of an option of a netcat, socat or curl.
+    fn foreign(&self, name: &str, value: Option<&str>) -> Option<Hint> {
+        self.counterpart(name, value)
+            .or_else(|| reason(&NEEDLESS, name).map(Hint::LeaveOut))
+            .or_else(|| reason(&MISSING, name).map(instead))
+    }
+
+    fn counterpart(&self, name: &str, value: Option<&str>) -> Option<Hint> {
+        let given = |placeholder: &'static str| escape::shortened(value.unwrap_or(placeholder));
+        let endpoint = self.endpoint.as_deref().unwrap_or(":PORT");
+        let is_number = value.is_some_and(|value| value.parse::<u64>().is_ok());
+        let is_address = value.is_some_and(|value| value.parse::<IpAddr>().is_ok());
+        Some(match name {
+            "-h" => instead("write -h alone to get help"),
+            "-V" => instead("write -V alone to get the version"),
+            "-?" => instead("use --help"),
+            "-l" | "--listen" if self.listens() => Hint::Instead(format!("write udp-listen {endpoint}")),
+            "-l" | "--listen" => Hint::Instead(format!("use udp-listen {endpoint}")),
+            "-k" | "--keep-open" if self.listens() => Hint::LeaveOut("datagrams from all peers are received"),
+            "-z" | "--zero" => {
+                instead("udp-recv shows by its status whether a port answers, as in: udp-recv HOST:PORT ping")
+            }
+            "-w" => Hint::Instead(format!(
+                "udp-send does not wait for replies; use udp-recv -w {}",
+                given("TIME")
+            )),
+            "--broker" | "--chat" => instead("use udp-chat with each PEER"),
+            "--send-only" if !self.prints() => Hint::LeaveOut("udp-send only sends"),
+            "--send-only" => instead("use udp-send"),
+            "--recv-only" if self.listens() => Hint::LeaveOut("udp-listen only receives"),
+            "--recv-only" => instead("use udp-listen"),
+
+            "-p" if !is_number => return None,
+            "-p" | "--source-port" | "--local-port" => self.bind(&format!(":{}", given("PORT"))),
+            "-s" | "-b" if !is_address => self.bind("ADDRESS"),
+            "-s" | "-b" | "--source" => self.bind(&given("ADDRESS")),
+            "--interface" | "--device" => self.bind("ADDRESS_OF_INTERFACE"),
+            "-r" if !self.has_messages() => self.bind(":0"),
+            "--port" | "--host" => {
+                Hint::Instead(format!("write HOST:PORT, as in {} 127.0.0.1:7788", self.name()))
+            }
+
+            "-c" | "--sh-exec" => self.option("--exec", &quoted(&given("COMMAND"))),
+            "--lua-exec" => self.option("--exec", &quoted(&format!("lua {}", given("FILE")))),
+            "--wait" | "--max-time" | "--connect-timeout" => self.option("--timeout", &given("TIME")),
+            "-n" if is_number => self.option("--repeat", &given("N")),
+            "-W" => self.option("-n", &given("N")),
+            "-i" if self.has("--interval") => self.option("--interval", &given("TIME")),
+            "-i" | "--idle-timeout" => self.option("--idle", &given("TIME")),
+            "--delay" => self.option("--interval", &given("TIME")),
+            "--limit-rate" => self.option("--rate", &given("RATE")),
+            "--loop" | "--forever" => self.option("--repeat", "inf"),
+            "-I" | "-O" => self.option("--buffer", &given("SIZE")),
+            "-C" | "--crlf" => self.option("--eol", "crlf"),
+            "-T" if self.has("--idle") => instead("the TOS cannot be set; socat's -T TIME is --idle TIME"),
+            "--allowfile" => self.option("--allow", &format!("@{}", given("FILE"))),
+            "--denyfile" => self.option("--deny", &format!("@{}", given("FILE"))),
+            "--silent" => instead("use --quiet"),
+            "--charset" => self.option("--encoding", &given("LABEL")),
+            "-0" | "--null" | "--print0" => return self.name_of_a_value("--nul"),
+
+            "-d" if self.has_messages() => {
+                instead("stdin is not read if there is a MESSAGE; ncat's -d TIME is --interval TIME")
+            }
+            "-d" if self.listens() => Hint::LeaveOut("stdin is not read"),
+            "-d" => instead("use </dev/null to read no input"),
+            "--data" | "--message" if self.has_messages() => instead("write it as MESSAGE"),
+            "--data" | "--message" => self.option("--reply", &quoted(&given("TEXT"))),
+            "--file" | "--input" if !self.listens() => Hint::Instead(format!("use < {}", given("FILE"))),
+            "-o" | "--output" | "--append-output" | "--hex-dump" | "--hexdump" if !self.prints() => {
+                Hint::LeaveOut("udp-send prints no datagrams")
+            }
+            "-o" | "--output" => Hint::Instead(format!("use > {0}, or | tee {0}", given("FILE"))),
+            "--append-output" => Hint::Instead(format!("use >> {}", given("FILE"))),
+            "--hex-dump" | "--hexdump" => instead("use -f hex, and > FILE to redirect it"),
+            "-x" if self.prints() => {
+                instead("use -f hex to print hexadecimal digits; proxies are not supported")
+            }
+            _ => return None,
+        })
+    }
+
+    /// A format or a charset that stands where its option should, as in `--json` or `--gbk`.
+    fn name_of_a_value(&self, name: &str) -> Option<Hint> {
+        let value = name.strip_prefix("--")?;
+        if Format::ALL.iter().any(|format| format.name() == value) {
+            let format = self.command.get_arguments().find(|arg| arg.get_long() == Some("format"))?;
+            let is_known = format.get_possible_values().iter().any(|known| known.get_name() == value);
+            let other_tools = if is_known { "" } else { " of the other tools" };
+            return Some(Hint::Instead(format!("use -f {value}{other_tools}")));
+        }
+        value.parse::<Charset>().is_ok().then(|| Hint::Instead(format!("use -e {value}")))
+    }
+
+    /// An option of the tools whose name is nearly `name`, or one of which begins as the other does.
+    fn near(&self, name: &str) -> Option<Hint> {
+        let name = name.strip_prefix("--")?;
+        let nearness = |long: &str| {
+            let is_beginning = name.len() >= BEGINNING && long.starts_with(name)
+                || name.strip_prefix(long).is_some_and(|more| more.starts_with('-'));
+            if is_beginning { 1.0 } else { strsim::normalized_damerau_levenshtein(name, long) }
+        };
+        let own = self.command.get_arguments().filter_map(Arg::get_long);
+        let options = own.chain(OPTIONS.iter().map(|(long, _)| &long[2..]));
+        let near = options.map(|long| (nearness(long), long)).filter(|(nearness, _)| *nearness >= NEAR);
+        // Of two that are equally near the tool's own comes first.
+        let (_, long) = near.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+        let long = format!("--{long}");
+        let of_tools = tools_with(&long).filter(|_| !self.has(&long)).map(|tools| format!(" of {tools}"));
+        Some(Hint::Instead(format!("did you mean {long}{}?", of_tools.unwrap_or_default())))
+    }
+
+    /// To use an option of this tool, or of those that have it.
+    fn option(&self, option: &str, value: &str) -> Hint {
+        let long = SHORT.iter().find(|(short, _)| *short == option).map_or(option, |(_, long)| long);
+        Hint::Instead(match tools_with(long) {
+            Some(tools) if !self.has(long) => format!("use {option} {value} of {tools}"),
+            _ => format!("use {option} {value}"),
+        })
+    }
+
+    /// To bind a local address, which a tool that only listens takes by itself.
+    fn bind(&self, address: &str) -> Hint {
+        if !self.listens() {
+            return self.option("--bind", address);
+        }
+        let port = if address.starts_with(':') { "" } else { ":PORT" };
+        Hint::Instead(format!("write udp-listen {address}{port}"))
+    }
+
+    fn prints(&self) -> bool {
+        self.name() != "udp-send"
+    }
+}
+
+fn reason(table: &[(&[&str], &'static str)], name: &str) -> Option<&'static str> {
+    table.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
+}
+
+fn instead(what: &str) -> Hint {
+    Hint::Instead(what.to_owned())
+}
+
+/// The tools that have an option which not all have.
+fn tools_with(long: &str) -> Option<&'static str> {
+    OPTIONS.iter().find(|(name, _)| *name == long).map(|(_, tools)| *tools)
+}
+
+/// A command as a shell takes it for one word; only its beginning if it is long.
+fn quoted(command: &str) -> String {
+    format!("'{}'", escape::shortened(command).replace('\'', r"'\''"))
 }

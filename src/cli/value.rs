@@ -1,4 +1,4 @@
-//! Values as people write them on a command line. What is none says what would be one.
+//! Values as people write them on a command line; a wrong one is refused with a right one.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -16,22 +16,31 @@ const LARGEST: usize = 65_535;
 /// A whole number from 1.
 pub fn count(text: &str) -> Result<u64, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err("it is not a count; write a whole number from 1".to_owned()),
+        Ok(0) | Err(_) => Err("not a whole number from 1".to_owned()),
         Ok(count) => Ok(count),
+    }
+}
+
+/// How often the input is sent: a whole number from 1, or `inf` for ever, which is until a signal comes.
+pub fn repeats(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(times @ 1..) => Ok(times),
+        _ if text == "inf" => Ok(u64::MAX),
+        _ => Err("not a whole number from 1, or inf to send for ever".to_owned()),
     }
 }
 
 /// A command for a shell. One that is empty does nothing and succeeds, as no one would wish.
 pub fn handler(command: OsString) -> Result<OsString, String> {
     if command.is_empty() {
-        return Err("it is empty; write what a shell is to run, as in --exec cat".to_owned());
+        return Err("empty; write a shell command, as in --exec cat".to_owned());
     }
     Ok(command)
 }
 
 /// A whole number from 0.
 pub fn times(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "it is not a number of times; write a whole number from 0".to_owned())
+    text.parse().map_err(|_| "not a whole number from 0".to_owned())
 }
 
 /// `500ms`, `5s`, `1m30s`; a bare number is seconds. No time at all is no wait, and refused.
@@ -43,12 +52,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok())
     };
     match parsed {
-        Some(Duration::ZERO) => Err("it is no time at all; write a longer one, as in 1ms".to_owned()),
+        Some(Duration::ZERO) => Err("must be greater than zero".to_owned()),
         Some(duration) => Ok(duration),
-        None => {
-            Err("it is not a length of time; write one as in 500ms, 5s, 1m30s, 2h, or 5 for seconds"
-                .to_owned())
-        }
+        None => Err("not a time; write 500ms, 5s, 1m30s, 2h, or 5 for seconds".to_owned()),
     }
 }
 
@@ -69,8 +75,8 @@ pub fn size(text: &str) -> Result<usize, String> {
     match number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)) {
         // What the system takes is an int.
         Some(size @ 1..=0x7fff_ffff) => Ok(size),
-        Some(size) if size > 0 => Err("it is too large; the largest is 2047M".to_owned()),
-        _ => Err("it is not a size; write one from 1 byte up, as in 512, 64KiB or 4M".to_owned()),
+        Some(size) if size > 0 => Err("too large; the maximum is 2047M".to_owned()),
+        _ => Err("not a size; write bytes from 1 up, as in 512, 64KiB or 4M".to_owned()),
     }
 }
 
@@ -78,7 +84,7 @@ pub fn size(text: &str) -> Result<usize, String> {
 pub fn block(text: &str) -> Result<usize, String> {
     match size(text)? {
         size if size <= LARGEST_BLOCK => Ok(size),
-        _ => Err(format!("no datagram holds so much; write a size up to {LARGEST_BLOCK} bytes")),
+        _ => Err(format!("larger than a datagram; the maximum is {LARGEST_BLOCK} bytes")),
     }
 }
 
@@ -113,7 +119,7 @@ fn format(name: &str, known: &[Format]) -> Result<Format, String> {
 pub fn descriptor(text: &str) -> Result<RawFd, String> {
     match text.parse() {
         Ok(fd @ 3..) => Ok(fd),
-        _ => Err("it is no descriptor for this; write one from 3 up, and open it, as in 3>FILE".to_owned()),
+        _ => Err("not a descriptor from 3 up; open one, as in --ready-fd 3 3>FILE".to_owned()),
     }
 }
 
@@ -121,7 +127,7 @@ pub fn descriptor(text: &str) -> Result<RawFd, String> {
 pub fn payload_size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(size @ 0..=LARGEST) => Ok(size),
-        _ => Err(format!("it is not the size of a datagram; write a whole number of bytes up to {LARGEST}")),
+        _ => Err(format!("not the size of a datagram; write 0 to {LARGEST} bytes")),
     }
 }
 
@@ -144,7 +150,7 @@ pub fn rate(text: &str) -> Result<Rate, String> {
     };
     let number = number.parse().unwrap_or(f64::NAN);
     Rate::per_second(number * unit / seconds)
-        .ok_or_else(|| "it is not a rate of datagrams; write one as in 1000/s, 500k/s or 10/min".to_owned())
+        .ok_or_else(|| "not a rate; write 1000/s, 500k/s or 10/min".to_owned())
 }
 
 /// `2`, `0.5`, or `max`: how many times as fast.
@@ -152,7 +158,7 @@ pub fn speed(text: &str) -> Result<Speed, String> {
     match text.parse() {
         Ok(times) if f64::is_normal(times) && times > 0.0 => Ok(Speed::Times(times)),
         _ if text == "max" => Ok(Speed::Max),
-        _ => Err("it is not a speed; write how many times as fast, as in 2 or 0.5, or max".to_owned()),
+        _ => Err("not a speed; write a factor, as in 2 or 0.5, or max".to_owned()),
     }
 }
 
@@ -176,7 +182,7 @@ mod tests {
     #[test]
     fn what_is_no_size_is_refused() {
         for text in ["", "0", "0M", "-1", "M", "1.5M", "4 M", "4MiBs", "0x10", "1e3"] {
-            assert!(size(text).unwrap_err().contains("it is not a size"), "{text}");
+            assert!(size(text).unwrap_err().contains("not a size"), "{text}");
         }
         for text in ["2G", "2048M", "17179869184G", "4294967296"] {
             assert!(size(text).is_err(), "{text}");

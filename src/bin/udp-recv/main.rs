@@ -11,8 +11,8 @@ use clap::{CommandFactory, Parser, ValueHint};
 
 use udp_tools::ask::Ports;
 use udp_tools::cli::completions::CompletionArgs;
-use udp_tools::cli::elsewhere;
-use udp_tools::cli::value::{count, duration, times};
+use udp_tools::cli::usage;
+use udp_tools::cli::value::{duration, repeats, times};
 use udp_tools::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReceivingArgs, ReportArgs,
     SendingSocketArgs,
@@ -42,7 +42,7 @@ Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
 struct Args {
     #[arg(
-        value_parser = Endpoint::remote_or_here, required_unless_present = "bind",
+        value_parser = Endpoint::remote_or_here,
         value_hint = ValueHint::Hostname,
         help = "Send requests to HOST:PORT or [IPV6]:PORT; :PORT receives on this machine"
     )]
@@ -62,8 +62,8 @@ struct Args {
     /// Accept replies from any address and port
     #[arg(long)]
     from_anyone: bool,
-    /// Send the whole input N times
-    #[arg(long, value_name = "N", value_parser = count)]
+    /// Send the whole input N times, or for ever (inf)
+    #[arg(long, value_name = "N", value_parser = repeats)]
     repeat: Option<u64>,
     /// Wait at least TIME between requests
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -101,15 +101,15 @@ enum Task<'a> {
 }
 
 fn main() -> ExitCode {
-    let args: Args = elsewhere::parse().unwrap_or_else(|usage| usage.exit());
-    if let Some(shell) = args.completions.shell {
-        return exit::conclude(TOOL, shell.print_script::<Args>());
-    }
-    let task = args.task().unwrap_or_else(|usage| usage.exit());
-    exit::conclude(TOOL, run(&args, &task))
+    usage::main(TOOL, run)
 }
 
-fn run(args: &Args, task: &Task<'_>) -> Result<Verdict> {
+fn run(args: &Args) -> Result<Verdict> {
+    if let Some(shell) = args.completions.shell {
+        return shell.print_script::<Args>();
+    }
+    let task = args.task()?;
+    args.message.note_endpoint(args.voice());
     // To find an address may take long, and is ended by any signal.
     match task {
         Task::Wait(here) => {
@@ -150,18 +150,22 @@ impl Args {
         match (&self.endpoint, &self.bind) {
             (Some(there), _) if !there.is_here() => Ok(Task::Ask(there)),
             (Some(here), Some(_)) => Err(Self::conflict(&format!(
-                "{here} and --bind both say where to wait; leave one of them out, or write localhost{here} to ask"
+                "{here} and --bind both name the local address; leave one out, or write localhost{here} to send requests"
             ))),
             (Some(here), None) if !self.message.is_empty() => Err(Self::conflict(&format!(
-                "{here} waits on this machine and sends no MESSAGE; write localhost{here} to ask it"
+                "{here} only receives and cannot send a MESSAGE; write localhost{here} to send it"
             ))),
             (Some(here), None) | (None, Some(here)) => match self.asking() {
                 Some(option) => Err(Self::conflict(&format!(
-                    "{option} is for requests, and {here} waits on this machine; write localhost:PORT to ask it"
+                    "{option} is for requests, and {here} only receives; write localhost:PORT to send requests"
                 ))),
                 None => Ok(Task::Wait(here)),
             },
-            (None, None) => Err(Self::conflict("there is no ENDPOINT")),
+            (None, None) => Err(Self::command().error(
+                Usage::MissingRequiredArgument,
+                "no ENDPOINT; write HOST:PORT to send requests, as in udp-recv 127.0.0.1:7788 ping, or :PORT to \
+                 receive, as in udp-recv :7788",
+            )),
         }
     }
 
