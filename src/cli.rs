@@ -45,7 +45,7 @@ pub struct MessageArgs {
 /// How each text ends.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct EolArgs {
-    /// Append a line ending to every text
+    /// Append a line ending to every text; with raw input, convert every line ending to it
     #[arg(long, value_name = "END", default_value = "none")]
     pub eol: Eol,
 }
@@ -424,13 +424,14 @@ impl SendingSocketArgs {
 
 impl ValueEnum for Eol {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::None, Self::Lf, Self::Crlf]
+        &[Self::None, Self::Lf, Self::Cr, Self::Crlf]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(PossibleValue::new(match self {
             Self::None => "none",
             Self::Lf => "lf",
+            Self::Cr => "cr",
             Self::Crlf => "crlf",
         }))
     }

@@ -8,12 +8,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result};
+use memchr::{memchr, memchr_iter};
 
 use crate::batch::Batch;
 use crate::encoding::Encoding;
 use crate::format::{Bad, Format, Reader, Reading, Record};
 
 const CANNOT_READ: &str = "cannot read standard input";
+const BINARY: &str = "stdin contains NUL bytes, and each line is a datagram; use --format raw to send binary data, \
+                      or --format nul where a NUL ends each datagram";
 /// What cannot be read twice is kept in memory to be repeated, up to so many bytes.
 const KEPT: usize = 256 * 1024 * 1024;
 
@@ -24,6 +27,8 @@ pub struct Input {
     format: Format,
     encoding: Encoding,
     eol: Eol,
+    /// Whether no datagram has been found yet.
+    is_first: bool,
 }
 
 #[derive(Debug)]
@@ -39,6 +44,8 @@ pub struct Filled {
     pub more: bool,
     /// What was left out of the batch because it is no datagram.
     pub bad: Vec<Bad>,
+    /// What the user may have got wrong, if that shows in the first block of the input.
+    pub hint: Option<&'static str>,
 }
 
 /// A stream that can be read again from where it began.
@@ -63,15 +70,17 @@ enum Again {
     Replayed(Vec<u8>, usize),
 }
 
-/// What is appended to every text.
+/// How texts end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Eol {
-    /// Nothing.
+    /// As they are.
     #[default]
     None,
-    /// A newline.
+    /// In a newline.
     Lf,
-    /// A carriage return and a newline; only the newline where the return is there already.
+    /// In a carriage return.
+    Cr,
+    /// In a carriage return and a newline.
     Crlf,
 }
 
@@ -80,7 +89,7 @@ impl Input {
     #[must_use]
     pub fn messages(messages: Vec<OsString>, reading: &Reading, eol: Eol) -> Self {
         let source = Source::Messages { messages, record: Record::new(reading), are_read: false };
-        Self { source, format: reading.format, encoding: reading.encoding, eol }
+        Self { source, format: reading.format, encoding: reading.encoding, eol, is_first: true }
     }
 
     /// What is read from `file` are datagrams.
@@ -88,7 +97,8 @@ impl Input {
     pub fn stream(file: File, reading: Reading, eol: Eol) -> Self {
         let (format, encoding) = (reading.format, reading.encoding);
         let tape = Tape { file, read: 0, again: Again::Never };
-        Self { source: Source::Stream(Box::new(Reader::new(tape, reading))), format, encoding, eol }
+        let source = Source::Stream(Box::new(Reader::new(tape, reading)));
+        Self { source, format, encoding, eol, is_first: true }
     }
 
     /// From now on what is read is kept, so that [`Input::rewind`] can go back to it.
@@ -198,8 +208,9 @@ impl Input {
             }
             Source::Stream(reader) => reader.fill(batch, &mut bad).context(CANNOT_READ)?,
         };
+        let hint = self.hint(batch);
         if self.format.is_text() {
-            self.eol.append(batch);
+            self.eol.apply(self.format, batch);
             let unencodable = self.encoding.encode(batch).into_iter();
             bad.extend(unencodable.map(|bad| Bad {
                 ordinal: bad.ordinal,
@@ -207,7 +218,16 @@ impl Input {
                 is_the_end: false,
             }));
         }
-        Ok(Filled { more, bad })
+        Ok(Filled { more, bad, hint })
+    }
+
+    /// Returns what the first datagrams show to be a mistake: lines of text contain no NUL.
+    fn hint(&mut self, batch: &Batch) -> Option<&'static str> {
+        let is_first = self.is_first && !batch.is_empty();
+        self.is_first &= batch.is_empty();
+        let is_text = self.format == Format::Text && matches!(self.source, Source::Stream(_));
+        let is_binary = || batch.iter().any(|line| memchr(0, line.payload).is_some());
+        (is_first && is_text && is_binary()).then_some(BINARY)
     }
 }
 
@@ -269,18 +289,78 @@ impl Tape {
 }
 
 impl Eol {
-    /// Appends this end to every text of a batch.
-    pub fn append(self, batch: &mut Batch) {
-        if self == Self::None {
-            return;
-        }
+    /// Ends every text of a batch so: a block of raw input has lines of its own, whose ends are replaced; to any
+    /// other text the end is appended, as far as it is missing.
+    pub fn apply(self, format: Format, batch: &mut Batch) {
+        let end: &[u8] = match self {
+            Self::None => return,
+            Self::Lf => b"\n",
+            Self::Cr => b"\r",
+            Self::Crlf => b"\r\n",
+        };
         batch.rewrite(|datagram, out| {
-            out.extend(datagram.payload);
-            if self == Self::Crlf && !datagram.payload.ends_with(b"\r") {
-                out.push(b'\r');
+            let text = datagram.payload;
+            if format == Format::Raw {
+                replace_ends(text, end, out);
+                return true;
             }
-            out.push(b'\n');
+            let text = if self == Self::Lf { text } else { text.strip_suffix(b"\r").unwrap_or(text) };
+            out.extend(text);
+            out.extend(end);
             true
         });
+    }
+}
+
+/// Appends `text` to `out` with `end` in the place of every newline and of the carriage return before it.
+fn replace_ends(text: &[u8], end: &[u8], out: &mut Vec<u8>) {
+    let mut begin = 0;
+    for newline in memchr_iter(b'\n', text) {
+        let line = &text[begin..newline];
+        out.extend(line.strip_suffix(b"\r").unwrap_or(line));
+        out.extend(end);
+        begin = newline + 1;
+    }
+    out.extend(&text[begin..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(eol: Eol, format: Format, text: &[u8]) -> Vec<u8> {
+        let mut batch = Batch::new();
+        batch.push(text);
+        eol.apply(format, &mut batch);
+        batch.iter().next().unwrap().payload.to_vec()
+    }
+
+    #[test]
+    fn an_end_is_appended_to_a_line_as_far_as_it_is_missing() {
+        for (eol, of_plain, of_returned) in [
+            (Eol::None, &b"a"[..], &b"a\r"[..]),
+            (Eol::Lf, b"a\n", b"a\r\n"),
+            (Eol::Cr, b"a\r", b"a\r"),
+            (Eol::Crlf, b"a\r\n", b"a\r\n"),
+        ] {
+            for format in [Format::Text, Format::Nul, Format::Escaped] {
+                assert_eq!(ended(eol, format, b"a"), of_plain, "{eol:?} {format}");
+                assert_eq!(ended(eol, format, b"a\r"), of_returned, "{eol:?} {format}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_of_all_lines_of_a_block_are_replaced_and_none_is_appended() {
+        let block = b"\na\r\n\r\r\n\nb\rc";
+        for (eol, expected) in [
+            (Eol::None, &block[..]),
+            (Eol::Lf, b"\na\n\r\n\nb\rc"),
+            (Eol::Cr, b"\ra\r\r\r\rb\rc"),
+            (Eol::Crlf, b"\r\na\r\n\r\r\n\r\nb\rc"),
+        ] {
+            assert_eq!(ended(eol, Format::Raw, block), expected, "{eol:?}");
+        }
+        assert_eq!(ended(Eol::Crlf, Format::Raw, b""), b"");
     }
 }

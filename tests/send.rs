@@ -60,12 +60,57 @@ fn what_has_been_read_is_sent_at_once() {
 #[test]
 fn an_end_of_line_is_appended_where_it_is_asked_for() {
     let peer = socket();
-    for (eol, expected) in [("none", &b"a\r"[..]), ("lf", b"a\r\n"), ("crlf", b"a\r\n")] {
+    for (eol, expected) in [("none", &b"a\r"[..]), ("lf", b"a\r\n"), ("cr", b"a\r"), ("crlf", b"a\r\n")] {
         tool("udp-send").args([&at(&peer), "--eol", eol]).write_stdin("a\r\n").assert().success();
         assert_eq!(receive(&peer).0, expected, "{eol}");
     }
     tool("udp-send").args([&at(&peer), "--eol=crlf", "-e", "utf-16-le", "a"]).assert().success();
     assert_eq!(receive(&peer).0, b"a\0\r\0\n\0");
+    tool("udp-send").args([&at(&peer), "--eol=cr", "-f", "escaped", r"a\0", ""]).assert().success();
+    assert_eq!([receive(&peer).0, receive(&peer).0], [b"a\0\r".to_vec(), b"\r".to_vec()]);
+}
+
+#[test]
+fn the_line_endings_of_a_raw_input_are_converted() {
+    let peer = socket();
+    let request = "OPTIONS sip:a@b SIP/2.0\nMax-Forwards: 70\r\n\n";
+    let raw = |eol, input: &[&str]| {
+        let mut send = tool("udp-send");
+        send.args([&at(&peer), "-f", "raw", "--eol", eol]).args(input).write_stdin(request);
+        send.assert().success();
+        receive(&peer).0
+    };
+    assert_eq!(raw("crlf", &[]), b"OPTIONS sip:a@b SIP/2.0\r\nMax-Forwards: 70\r\n\r\n");
+    assert_eq!(raw("cr", &[]), b"OPTIONS sip:a@b SIP/2.0\rMax-Forwards: 70\r\r");
+    assert_eq!(raw("lf", &[]), request.replace('\r', "").as_bytes());
+    assert_eq!(raw("none", &[]), request.as_bytes());
+    assert_eq!(raw("crlf", &["a\nb"]), b"a\r\nb");
+    assert_eq!(raw("crlf", &["--block", "24", "-e", "utf-16-be"])[46..], *b"\0\r\0\n");
+}
+
+#[test]
+fn a_binary_input_that_is_read_as_text_gets_one_note() {
+    let peer = socket();
+    let input = b"\x7fELF\0\n\0\n".as_slice();
+    let note = "stdin contains NUL bytes, and each line is a datagram; use --format raw to send binary data";
+    for (arguments, input, notes) in [
+        (&[][..], input, 1),
+        (&["--repeat", "3"], input, 1),
+        (&["-e", "utf-16-le"], b"\0", 1),
+        (&["-q"], input, 0),
+        (&["-f", "raw"], input, 0),
+        (&["-f", "nul"], input, 0),
+        (&["a"], input, 0),
+        (&[], b"text\n\xff\n", 0),
+    ] {
+        let done = tool("udp-send").arg(at(&peer)).args(arguments).write_stdin(input).assert().success();
+        let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+        assert_eq!(said.matches(note).count(), notes, "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), notes, "{arguments:?}: {said}");
+    }
+    let mut recv = Running::start(path("udp-recv"), &["-w", "10ms", &at(&peer)]);
+    recv.type_bytes(b"\0\n\0\n");
+    assert_eq!(recv.finish().err.matches(note).count(), 1);
 }
 
 #[test]

@@ -316,7 +316,7 @@ impl<'c> Chat<'c> {
             None => outgoing.push(text),
         }
         if self.args.format.formats.input.is_text() {
-            self.args.eol.eol.append(outgoing);
+            self.args.eol.eol.apply(self.args.format.formats.input, outgoing);
             if let Some(unencodable) = self.args.encoding.encoding().encode(outgoing).pop() {
                 bail!(unencodable.what);
             }

@@ -218,6 +218,9 @@ impl<'o> Outbox<'o> {
             let before = input.read();
             let filled = input.fill(&mut batch)?;
             more = filled.more;
+            if let Some(hint) = filled.hint.filter(|_| self.args.report.is_chatty()) {
+                self.say(hint);
+            }
             let is_skipping = self.args.reading.skip_bad;
             let mut skip = |bad: &Bad| self.skip(&anyhow!("{}", bad.what), input, bad.ordinal);
             let end = filled.end(&mut batch, is_skipping.then_some(&mut skip));

@@ -77,6 +77,9 @@ impl<'a, 'i> Asker<'a, 'i> {
             self.inbox.wait_for_input(input)?;
             let filled = input.fill(&mut requests)?;
             more = filled.more;
+            if let Some(hint) = filled.hint {
+                args.voice().note(&hint);
+            }
             let name = |ordinal| format!("{} {ordinal}{of_round}", input.noun());
             let mut skip = |bad: &Bad| self.skip(&name(bad.ordinal), &bad.what);
             let end = filled.end(&mut requests, args.reading.skip_bad.then_some(&mut skip));
