@@ -17,6 +17,7 @@ mod icmp;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod portable;
+pub(crate) mod sys;
 
 pub use icmp::{IcmpErrors, is_icmp, is_too_long};
 #[cfg(all(target_os = "linux", not(feature = "portable")))]

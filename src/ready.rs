@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use listenfd::ListenFd;
-use nix::libc::{EBADF, ENOENT};
+use nix::libc::EBADF;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::exit::Voice;
+use crate::net::sys::take_descriptor;
 use crate::stdio::takes_bytes;
 use crate::tally::plain;
 
@@ -105,8 +106,8 @@ fn cannot_write(fd: RawFd) -> String {
 
 /// What whoever started us has left open for us to write to.
 fn inherited(fd: RawFd) -> Result<File> {
-    let file = take(fd).map_err(|error| match error.raw_os_error() {
-        Some(EBADF | ENOENT) => anyhow!("nothing is open there; a shell opens it by {fd}>FILE"),
+    let file = take_descriptor(fd).map(File::from).map_err(|error| match error.raw_os_error() {
+        Some(EBADF) => anyhow!("nothing is open there; a shell opens it by {fd}>FILE"),
         _ => error.into(),
     })?;
     // What may only be read refuses even nothing.
@@ -114,19 +115,6 @@ fn inherited(fd: RawFd) -> Result<File> {
         (&file).write(&[]).map_err(|error| error.raw_os_error()) != Err(Some(EBADF)),
         "what is open there can only be read; a shell opens it by {fd}>FILE"
     );
-    Ok(file)
-}
-
-/// To open a descriptor once more asks for rights on Linux that its owner may have given up since.
-#[cfg(target_os = "linux")]
-fn take(fd: RawFd) -> io::Result<File> {
-    crate::net::linux::take_descriptor(fd).map(File::from)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn take(fd: RawFd) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).open(format!("/dev/fd/{fd}"))?;
-    nix::unistd::close(fd)?;
     Ok(file)
 }
 

@@ -1,7 +1,7 @@
 //! Waiting for whatever comes first: input, a datagram, a reader that goes away, a signal, the time.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -96,12 +96,27 @@ impl Patience {
 
 /// Waits until one of `sources` is ready or the time `until` has come; for ever if there is none.
 pub fn wait(sources: Sources<'_>, until: Option<Instant>) -> io::Result<Ready> {
-    let Some(signals) = sources.signals else { return wait_with(sources, None, until) };
-    let ready = signals.with_fd(|fd| wait_with(sources, Some(fd), until))?;
-    if ready.signals {
+    let (readable, broken) = (PollFlags::POLLIN, PollFlags::empty());
+    let others = sources.others;
+    let signals = sources.signals;
+    let sources = [
+        (sources.input, readable),
+        (sources.socket, readable),
+        (sources.socket_error, broken),
+        (sources.output, broken),
+        (signals.map(AsFd::as_fd), readable),
+    ];
+    let mut watched = Vec::with_capacity(sources.len() + others.len());
+    watched.extend(sources.iter().filter_map(|(fd, events)| Some(PollFd::new((*fd)?, *events))));
+    watched.extend(others.iter().map(|(fd, events)| PollFd::new(*fd, *events)));
+    poll_until(&mut watched, until)?;
+    let mut states = watched.iter().map(is_ready);
+    let [input, socket, socket_error, reader_gone, has_signal] =
+        sources.map(|(fd, _)| fd.is_some() && states.next() == Some(true));
+    if let Some(signals) = signals.filter(|_| has_signal) {
         signals.collect();
     }
-    Ok(ready)
+    Ok(Ready { input, socket, socket_error, reader_gone, signals: has_signal })
 }
 
 /// Waits until `fd` takes bytes, a signal has come or it is time. Says whether it takes bytes.
@@ -110,42 +125,13 @@ pub(crate) fn wait_to_write(
     signals: Option<&Signals>,
     until: Option<Instant>,
 ) -> io::Result<bool> {
-    let writable = |signal: Option<BorrowedFd<'_>>| {
-        let mut watched = vec![PollFd::new(fd, PollFlags::POLLOUT)];
-        watched.extend(signal.map(|signal| PollFd::new(signal, PollFlags::POLLIN)));
-        poll_until(&mut watched, until)?;
-        io::Result::Ok((is_ready(&watched[0]), watched.get(1).is_some_and(is_ready)))
-    };
-    let Some(signals) = signals else { return Ok(writable(None)?.0) };
-    let (is_writable, has_signal) = signals.with_fd(|signal| writable(Some(signal)))?;
-    if has_signal {
+    let mut watched = vec![PollFd::new(fd, PollFlags::POLLOUT)];
+    watched.extend(signals.map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
+    poll_until(&mut watched, until)?;
+    if let Some(signals) = signals.filter(|_| watched.get(1).is_some_and(is_ready)) {
         signals.collect();
     }
-    Ok(is_writable)
-}
-
-fn wait_with(
-    sources: Sources<'_>,
-    signals: Option<BorrowedFd<'_>>,
-    until: Option<Instant>,
-) -> io::Result<Ready> {
-    let (readable, broken) = (PollFlags::POLLIN, PollFlags::empty());
-    let others = sources.others;
-    let sources = [
-        (sources.input, readable),
-        (sources.socket, readable),
-        (sources.socket_error, broken),
-        (sources.output, broken),
-        (signals, readable),
-    ];
-    let mut watched = Vec::with_capacity(sources.len() + others.len());
-    watched.extend(sources.iter().filter_map(|(fd, events)| Some(PollFd::new((*fd)?, *events))));
-    watched.extend(others.iter().map(|(fd, events)| PollFd::new(*fd, *events)));
-    poll_until(&mut watched, until)?;
-    let mut states = watched.iter().map(is_ready);
-    let [input, socket, socket_error, reader_gone, signals] =
-        sources.map(|(fd, _)| fd.is_some() && states.next() == Some(true));
-    Ok(Ready { input, socket, socket_error, reader_gone, signals })
+    Ok(is_ready(&watched[0]))
 }
 
 fn is_ready(fd: &PollFd<'_>) -> bool {

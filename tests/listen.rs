@@ -7,7 +7,7 @@ mod common;
 use std::io::{Read, pipe};
 use std::process::Command;
 
-use common::{Running, directory, path, path_with_tools, socket, tool};
+use common::{Running, at, directory, path, path_with_tools, socket, tool};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 
@@ -182,6 +182,115 @@ fn signals_that_come_together_are_one_and_the_end_is_orderly() {
     let finished = listen.ended_by(Signal::SIGCONT);
     assert!(finished.signal().is_some());
     assert_eq!((finished.text(), file.exists()), ("hi\n", false));
+}
+
+/// Every signal that ends a process by default and does not tell of a fault in it; the first and the last of the
+/// real-time ones.
+#[cfg(target_os = "linux")]
+const ENDING: [i32; 15] = [1, 2, 3, 12, 14, 15, 16, 24, 26, 27, 29, 30, 34, 35, 64];
+
+/// Signals `running` by a number: some signals have no name.
+#[cfg(target_os = "linux")]
+fn ended_by_number(running: Running, signal: i32) -> common::Finished {
+    let kill = format!("kill -{signal} {}", running.pid());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    running.ended()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn every_signal_that_ends_a_process_ends_the_listener_and_its_children_in_order() {
+    let directory = directory("every-signal");
+    let file = directory.path().join("address");
+    for signal in ENDING {
+        let arguments = ["127.0.0.1:0", "--ready-file", file.to_str().unwrap(), "--exec"];
+        let endless = "echo up >&2; tail -f /dev/null";
+        let listen = [&arguments[..], &[endless, "--", "sh", "-c", endless]].concat();
+        let (mut listen, address) = Running::listening("udp-listen", &listen);
+        listen.err_line_with("up");
+        socket().send_to(b"hi", address).unwrap();
+        listen.err_line_with("up");
+        // Both children hold the pipe of stderr: this waits for their end as well.
+        let finished = ended_by_number(listen, signal);
+        assert_eq!((finished.signal(), finished.text()), (Some(signal), "hi\n"));
+        assert!(finished.err.ends_with("1 that the end came before\n"), "{}", finished.err);
+        assert!(!file.exists(), "{signal}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn every_signal_that_ends_a_process_lets_each_tool_print_its_statistics() {
+    let peer = socket();
+    let there = at(&peer);
+    for signal in ENDING {
+        for arguments in [
+            &["udp-send", &there, "--stats", "--linger", "1h", "hi"][..],
+            &["udp-recv", &there, "--stats", "-w", "1h", "hi"],
+            &["udp-chat", &there, "--stats", "-b", ":0"],
+        ] {
+            let mut running = Running::start(path(arguments[0]), &arguments[1..]);
+            if arguments[0] == "udp-chat" {
+                running.type_line("hi");
+            }
+            assert_eq!(common::receive(&peer).0, b"hi");
+            let finished = ended_by_number(running, signal);
+            assert_eq!(finished.signal(), Some(signal), "{arguments:?}");
+            assert!(finished.err.contains("sent 1 (2 bytes)"), "{signal} {arguments:?}: {}", finished.err);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_reported_and_the_end_is_orderly() {
+    let directory = directory("file-size");
+    // 512 or 1024 bytes.
+    let script = "ulimit -f 1; exec udp-listen 127.0.0.1:0 --ready-file address > out";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).env("PATH", path_with_tools()).current_dir(directory.path());
+    let mut listen = Running::spawn(&mut shell);
+    let address = listen.await_listening();
+    socket().send_to(&[b'x'; 4096], address).unwrap();
+    let finished = listen.finish();
+    assert_eq!(finished.code(), Some(1));
+    assert!(finished.err.contains(": file too large"), "{}", finished.err);
+    assert!(!directory.path().join("address").exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_child_inherits_no_ignored_and_no_blocked_signal() {
+    let script = "grep -E 'Sig(Blk|Ign)' /proc/self/status";
+    for arguments in [&["-w", "1h", "-n", "1", "--exec", script][..], &["--", "sh", "-c", script]] {
+        let arguments = [&["127.0.0.1:0"], arguments].concat();
+        let (mut listen, address) = Running::listening("udp-listen", &arguments);
+        let printed = if arguments.contains(&"--exec") {
+            let peer = socket();
+            peer.send_to(b"", address).unwrap();
+            String::from_utf8(common::receive(&peer).0).unwrap()
+        } else {
+            ["SigBlk", "SigIgn"].map(|name| listen.err_line_with(name) + "\n").concat()
+        };
+        let masks: Vec<_> = printed.lines().map(|line| line.split_once('\t').unwrap().1).collect();
+        let [blocked, ignored] = masks[..] else { panic!("{printed}") };
+        // Those of number 32 and 33 are glibc's own.
+        let ignored = u64::from_str_radix(ignored, 16).unwrap() & !(0b11 << 31);
+        assert_eq!((blocked, ignored), ("0000000000000000", 0), "{arguments:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and unshare"]
+fn a_signal_that_was_ignored_stays_ignored_without_proc() {
+    let script = "umount -l /proc && test ! -e /proc/self && exec nohup udp-listen 127.0.0.1:0 -n 1";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "sh", "-c", script]).env("PATH", path_with_tools());
+    let mut listen = Running::spawn(&mut unshare);
+    let address = listen.await_listening();
+    listen.signal(Signal::SIGHUP);
+    socket().send_to(b"alive", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "alive\n"));
 }
 
 #[test]

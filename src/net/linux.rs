@@ -17,7 +17,7 @@ use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::ptr;
 use std::time::Duration;
 
@@ -575,17 +575,6 @@ pub(super) fn let_routers_fragment(socket: &UdpSocket) -> io::Result<()> {
     };
     Errno::result(told)?;
     Ok(())
-}
-
-/// Takes over a descriptor that whoever started this process has left open: it is closed in the place where
-/// it was. To be called before anything else is opened, lest that be taken.
-pub fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: a copy is made of whatever is open there, and nothing is changed.
-    let copy = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
-    // SAFETY: the copy has just been made, and is nobody else's.
-    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
-    nix::unistd::close(number)?;
-    Ok(copy)
 }
 
 /// How many datagrams the kernel has dropped at `socket` since it was opened, because it had no room

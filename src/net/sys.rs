@@ -1,0 +1,179 @@
+//! System calls of all Unix systems that neither std nor nix makes without `unsafe`.
+//!
+//! Signals are numbers here: nix knows them by name, and real-time signals have none. What a signal means to
+//! a tool is decided in [`crate::signals`].
+
+#![expect(unsafe_code, reason = "signal handlers and inherited descriptors have no safe wrapper")]
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc::{self, SA_RESTART, SIG_DFL, SIG_IGN, SIG_UNBLOCK, c_int, sigaction};
+
+/// A signal that ends the tool and follows the first one this soon means the same: timeout(1) signals its child
+/// and then the group.
+const SAME: Duration = Duration::from_millis(300);
+
+static CAUGHT: OnceLock<Caught> = OnceLock::new();
+
+/// The signals that the handler has caught. The handler may interrupt any thread anywhere, so it neither locks
+/// nor allocates (signal-safety(7)).
+#[derive(Debug)]
+pub(crate) struct Caught {
+    /// The signals that end the tool: bit 0 is signal 1.
+    ending: AtomicU64,
+    /// Those that came and were not taken.
+    came: AtomicU64,
+    /// The first that ends the tool, or 0.
+    stopped: AtomicI32,
+    /// When that came, in milliseconds after `start`.
+    since: AtomicU64,
+    start: Instant,
+    /// A byte for each signal that came and is to be noticed.
+    woken: UnixStream,
+    wake: UnixStream,
+}
+
+impl Caught {
+    /// Returns the one of this process.
+    pub(crate) fn of_process() -> io::Result<&'static Self> {
+        if let Some(caught) = CAUGHT.get() {
+            return Ok(caught);
+        }
+        let (woken, wake) = UnixStream::pair()?;
+        woken.set_nonblocking(true)?;
+        wake.set_nonblocking(true)?;
+        Ok(CAUGHT.get_or_init(|| Self {
+            ending: AtomicU64::new(0),
+            came: AtomicU64::new(0),
+            stopped: AtomicI32::new(0),
+            since: AtomicU64::new(u64::MAX),
+            start: Instant::now(),
+            woken,
+            wake,
+        }))
+    }
+
+    /// Returns the first signal that came and ends the tool.
+    pub(crate) fn stopped() -> Option<c_int> {
+        let stopped = CAUGHT.get()?.stopped.load(Ordering::Relaxed);
+        (stopped != 0).then_some(stopped)
+    }
+
+    /// Catches `signal` from now on, with a handler that exec(2) resets. The first signal that `ends` the tool is
+    /// noted; one that comes 300 ms later or more ends it at once.
+    pub(crate) fn catch(&self, signal: c_int, ends: bool) -> io::Result<()> {
+        if ends {
+            self.ending.fetch_or(bit(signal), Ordering::Relaxed);
+        }
+        set_action(signal, note as extern "C" fn(c_int) as libc::sighandler_t)
+    }
+
+    /// Returns whether `signal` came since this was last asked.
+    pub(crate) fn take(&self, signal: c_int) -> bool {
+        self.came.fetch_and(!bit(signal), Ordering::Relaxed) & bit(signal) != 0
+    }
+
+    /// Empties the pipe that [`Caught::as_fd`] reads from.
+    pub(crate) fn drain(&self) {
+        let mut bytes = [0; 64];
+        while nix::unistd::read(&self.woken, &mut bytes) == Ok(bytes.len()) {}
+    }
+
+    fn note(&self, signal: c_int) {
+        self.came.fetch_or(bit(signal), Ordering::Relaxed);
+        if self.ending.load(Ordering::Relaxed) & bit(signal) != 0 {
+            let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            if self.stopped.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                self.since.store(now, Ordering::Relaxed);
+            } else if Duration::from_millis(now.saturating_sub(self.since.load(Ordering::Relaxed))) >= SAME {
+                raise(signal);
+                // SAFETY: _exit(2) may be called anywhere, and does not return.
+                unsafe { libc::_exit(128 + signal) };
+            }
+        }
+        // Where the pipe is full, the wait ends anyway.
+        let _ = nix::unistd::write(&self.wake, &[0]);
+    }
+}
+
+impl AsFd for Caught {
+    /// Readable when a signal has come.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.woken.as_fd()
+    }
+}
+
+/// The handler of every signal that is caught.
+extern "C" fn note(signal: c_int) {
+    let errno = Errno::last_raw();
+    if let Some(caught) = CAUGHT.get() {
+        caught.note(signal);
+    }
+    Errno::set_raw(errno);
+}
+
+fn bit(signal: c_int) -> u64 {
+    1 << (signal - 1)
+}
+
+/// Returns whether this process ignores `signal`.
+pub(crate) fn is_ignored(signal: c_int) -> io::Result<bool> {
+    // SAFETY: all zeros are a valid sigaction, which is made of integers and null pointers.
+    let mut action: sigaction = unsafe { mem::zeroed() };
+    // SAFETY: no action is set, and the one in force is written to where there is room for it.
+    Errno::result(unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) })?;
+    Ok(action.sa_sigaction == SIG_IGN)
+}
+
+/// Ignores `signal` from now on. What this process executes ignores it as well.
+pub(crate) fn ignore(signal: c_int) -> io::Result<()> {
+    set_action(signal, SIG_IGN)
+}
+
+/// Ends this process as `signal` does by default. Returns if the system ignores that: the first process of a
+/// container does not die of a signal.
+pub(crate) fn raise(signal: c_int) {
+    // It only fails for signals that cannot be caught, and those never come here.
+    let _ = set_action(signal, SIG_DFL);
+    // SAFETY: all zeros are a valid sigset_t, an empty one once sigemptyset(3) has seen it. All of these calls
+    // may be made in a signal handler.
+    unsafe {
+        let mut set = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::pthread_sigmask(SIG_UNBLOCK, &raw const set, ptr::null_mut());
+        libc::raise(signal);
+    }
+}
+
+fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<()> {
+    // SAFETY: all zeros are a valid sigaction. The handler is a constant of the system or `note`, which does
+    // only what signal-safety(7) allows, and takes what a handler without SA_SIGINFO is given.
+    unsafe {
+        let mut action: sigaction = mem::zeroed();
+        action.sa_sigaction = handler;
+        action.sa_flags = SA_RESTART;
+        libc::sigfillset(&raw mut action.sa_mask);
+        Errno::result(libc::sigaction(signal, &raw const action, ptr::null_mut()))?;
+    }
+    Ok(())
+}
+
+/// Takes over descriptor `number`, which whoever started this process has left open: it is closed where it was.
+/// To be called before anything else is opened, or that is taken.
+pub(crate) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: a copy is made of whatever is open there, and nothing is changed.
+    let copy = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the copy has just been made, and is nobody else's.
+    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+    nix::unistd::close(number)?;
+    Ok(copy)
+}
