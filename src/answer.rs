@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::poll::PollFlags;
+use nix::unistd::Pid;
 
 use crate::batch::{Batch, Envelope, LARGEST_V6};
 use crate::encoding::Encoding;
@@ -65,8 +66,10 @@ pub struct Fate {
     unsent: u64,
     /// Handlers that had nothing to say.
     without: u64,
-    /// Handlers that failed.
+    /// Handlers that failed without a reply.
     failed: u64,
+    /// Handlers that failed after they had printed a reply.
+    failed_after_reply: u64,
     /// Requests that a strict charset cannot read.
     unreadable: u64,
     /// Requests that there was no room for while all handlers were busy.
@@ -180,6 +183,12 @@ impl<'a> Answers<'a> {
         self.send_replies()
     }
 
+    /// Returns whether `child` is a handler of ours.
+    #[must_use]
+    pub fn is_child(&self, child: Pid) -> bool {
+        if let Some(Answer::Exec(jobs)) = &self.answer { jobs.is_child(child) } else { false }
+    }
+
     /// How many requests are still to be answered.
     #[must_use]
     pub fn pending(&self) -> usize {
@@ -206,7 +215,9 @@ impl<'a> Answers<'a> {
         jobs.go_on(&mut self.replies, |handled| match handled {
             Handled::Reply => {}
             Handled::Nothing => fate.without += 1,
-            Handled::Failed(envelope, failure) => fate.fail(&envelope, &failure, voice),
+            Handled::Failed { envelope, failure, has_reply } => {
+                fate.fail(&envelope, &failure, has_reply, voice);
+            }
         });
         for unencodable in self.encoding.encode(&mut self.replies) {
             self.fate.cannot_send(&unencodable.what, self.voice);
@@ -293,25 +304,29 @@ impl Fate {
     /// Whether all was answered that a reply was there for.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.unsent + self.failed + self.unreadable + self.unserved + self.given_up == 0
+        self.unsent + self.failed + self.failed_after_reply + self.unreadable + self.unserved + self.given_up
+            == 0
     }
 
     /// In numbers.
     #[must_use]
     pub fn told(&self) -> String {
-        let Self { sent, unsent, without, failed, unreadable, unserved, given_up, declined } = self;
+        let Self { sent, unsent, without, failed, failed_after_reply, .. } = self;
+        let Self { unreadable, unserved, given_up, declined, .. } = self;
         format!(
-            "answered {} ({} bytes), without a reply {without}, failed {failed}, unreadable {unreadable}, \
-             not served {unserved}, given up {given_up}, declined {declined}, not sent {unsent}, came back {}",
+            "answered {} ({} bytes), without a reply {without}, failed {failed}, failed after a reply \
+             {failed_after_reply}, unreadable {unreadable}, not served {unserved}, given up {given_up}, \
+             declined {declined}, not sent {unsent}, came back {}",
             sent.datagrams,
             sent.bytes,
             sent.refused + sent.unreachable
         )
     }
 
-    /// What was lost of it, as a sentence, and what came back, as another; if anything was.
+    /// Says what was lost, which replies came from handlers that failed, and what came back: a sentence each, if
+    /// anything did.
     #[must_use]
-    pub fn lost(&self) -> [Option<String>; 2] {
+    pub fn lost(&self) -> [Option<String>; 3] {
         let losses = [
             counted(self.failed, "whose handler failed"),
             counted(self.unreadable, "that are not in the charset"),
@@ -329,15 +344,24 @@ impl Fate {
             1 => Some("1 reply or more came back: its receiver was gone".to_owned()),
             back => Some(format!("{back} replies or more came back: their receivers were gone")),
         };
-        [in_one_sentence("requests not answered", losses), back]
+        let failed = match self.failed_after_reply {
+            0 => None,
+            1 => Some("1 handler failed after its reply".to_owned()),
+            failed => Some(format!("{failed} handlers failed after their reply")),
+        };
+        [in_one_sentence("requests not answered", losses), failed, back]
     }
 
-    /// Counts a handler that failed, and says the first.
-    fn fail(&mut self, envelope: &Envelope, failure: &Failure, voice: Voice) {
-        self.failed += 1;
-        if self.failed == 1 {
+    /// Counts a handler that failed, and reports the first.
+    fn fail(&mut self, envelope: &Envelope, failure: &Failure, has_reply: bool, voice: Voice) {
+        if self.failed + self.failed_after_reply == 0 {
             let peer = envelope.peer.map(|peer| format!(" for {peer}")).unwrap_or_default();
             voice.note(&format!("the handler{peer} {failure}"));
+        }
+        if has_reply {
+            self.failed_after_reply += 1;
+        } else {
+            self.failed += 1;
         }
     }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
+use nix::unistd::Pid;
 
 use crate::endpoint::host;
 use crate::process::{End, Group};
@@ -49,9 +50,17 @@ impl<'s> Command<'s> {
         }
     }
 
-    /// How it ended, if it has.
+    /// Returns how it ended, if it has. To be called whenever a child has ended.
     pub fn ended(&mut self) -> Result<Option<End>> {
-        Ok(self.group.ended()?)
+        let end = self.group.ended()?;
+        self.group.release();
+        Ok(end)
+    }
+
+    /// Returns whether it is the child of this number.
+    #[must_use]
+    pub fn is_child(&self, child: Pid) -> bool {
+        self.group.id() == child
     }
 
     /// That it waits for the terminal, in words, if it has begun to since this was last asked.

@@ -17,14 +17,12 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM};
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::batch::{Batch, Envelope};
 use crate::endpoint::host;
-use crate::process::{GRACE, Group, LOOK};
+use crate::process::{GRACE, Group, is_soon};
 use crate::tally::plain;
-use crate::wait::pause;
 
 /// Where a clock cannot count to the end of a time.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -54,9 +52,8 @@ pub struct Jobs {
     running: Vec<Job>,
     /// How many can run: fewer than are wanted where the system has no room for more.
     most: usize,
-    /// The groups of handlers that have ended and may have left children to us, if we are who orphans go to:
-    /// the first process of a container.
-    left: Vec<Pid>,
+    /// Handlers that were killed and have not ended yet.
+    killed: Vec<Group>,
 }
 
 /// What came, and from whom to where.
@@ -101,8 +98,15 @@ pub enum Handled {
     Reply,
     /// The handler had nothing to say.
     Nothing,
-    /// The handler failed, for the request of this envelope.
-    Failed(Envelope, Failure),
+    /// The handler failed.
+    Failed {
+        /// Where the request came from.
+        envelope: Envelope,
+        /// Why.
+        failure: Failure,
+        /// Whether there is a reply all the same.
+        has_reply: bool,
+    },
 }
 
 impl Jobs {
@@ -110,18 +114,29 @@ impl Jobs {
     #[must_use]
     pub fn new(handling: Handling) -> Self {
         let most = handling.jobs;
-        Self { handling, waiting: VecDeque::new(), held: 0, running: Vec::new(), most, left: Vec::new() }
+        Self { handling, waiting: VecDeque::new(), held: 0, running: Vec::new(), most, killed: Vec::new() }
     }
 
-    /// Takes a request, if there is room for it. Says whether there is.
+    /// Takes a request. Returns whether there is a free handler for it, or memory to wait in.
     pub fn request(&mut self, payload: Vec<u8>, envelope: Envelope) -> bool {
         let request = Request { payload, envelope };
-        let has_room = self.waiting.is_empty() || self.held + request.size() <= self.handling.capacity;
+        let free = self.most.saturating_sub(self.running.len());
+        let has_room = self.waiting.len() < free || {
+            // Those that a handler is free for are about to start, and wait for none.
+            let starting: usize = self.waiting.iter().take(free).map(Request::size).sum();
+            self.held - starting + request.size() <= self.handling.capacity
+        };
         if has_room {
             self.held += request.size();
             self.waiting.push_back(request);
         }
         has_room
+    }
+
+    /// Returns whether `child` is a handler that has not been taken out of the table of processes.
+    #[must_use]
+    pub fn is_child(&self, child: Pid) -> bool {
+        self.running.iter().map(|job| &job.group).chain(&self.killed).any(|group| group.id() == child)
     }
 
     /// How many requests wait or are being handled.
@@ -156,21 +171,37 @@ impl Jobs {
     /// to `replies`, and `tell` is told what has become of each request.
     pub fn go_on(&mut self, replies: &mut Batch, mut tell: impl FnMut(Handled)) {
         let now = Instant::now();
-        self.running.retain_mut(|job| match job.go_on(now, &self.handling) {
-            None => true,
-            Some(handled) => {
-                if matches!(handled, Handled::Reply) {
-                    replies.address(job.envelope);
-                    replies.push(&job.reply);
-                }
-                tell(handled);
-                self.left.push(job.group.id());
-                self.most = self.handling.jobs;
-                false
+        self.killed.retain_mut(|group| !group.reap());
+        let mut place = 0;
+        while let Some(job) = self.running.get_mut(place) {
+            let Some(outcome) = job.go_on(now, &self.handling) else {
+                place += 1;
+                continue;
+            };
+            let job = self.running.remove(place);
+            let has_reply = !job.reply.is_empty();
+            if has_reply {
+                replies.address(job.envelope);
+                replies.push(&job.reply);
             }
-        });
-        self.left.retain(|group| has_children(*group));
+            tell(match outcome {
+                Err(failure) => Handled::Failed { envelope: job.envelope, failure, has_reply },
+                Ok(()) if has_reply => Handled::Reply,
+                Ok(()) => Handled::Nothing,
+            });
+            self.kill(job.group);
+            self.most = self.handling.jobs;
+        }
         self.start_another(now, tell);
+    }
+
+    /// Ends whatever a handler has left running, and that itself. Nothing is waited for: one that became another
+    /// user cannot be killed.
+    fn kill(&mut self, mut group: Group) {
+        group.kill();
+        if !group.reap() {
+            self.killed.push(group);
+        }
     }
 
     /// One at a time: to start a handler takes longer than to receive many a datagram.
@@ -186,7 +217,9 @@ impl Jobs {
                 self.most = self.running.len();
                 return;
             }
-            Err(error) => tell(Handled::Failed(envelope, Failure::Os(error))),
+            Err(error) => {
+                tell(Handled::Failed { envelope, failure: Failure::Os(error), has_reply: false });
+            }
             Ok(job) => self.running.push(job),
         }
         self.held -= size;
@@ -199,13 +232,14 @@ impl Jobs {
         self.waiting.clear();
         self.held = 0;
         self.running.iter().for_each(|job| job.group.signal(Signal::SIGTERM));
-        let until = Instant::now() + GRACE;
-        while Instant::now() < until
-            && self.running.iter_mut().any(|job| !matches!(job.group.ended(), Ok(Some(_))))
-        {
-            pause(LOOK);
-        }
-        self.running.drain(..).for_each(|mut job| job.group.kill());
+        let mut groups: Vec<_> = self.running.drain(..).map(|job| job.group).collect();
+        is_soon(|| groups.iter_mut().all(|group| matches!(group.ended(), Ok(Some(_)))));
+        groups.iter().for_each(Group::kill);
+        groups.append(&mut self.killed);
+        is_soon(|| {
+            groups.retain_mut(|group| !group.reap());
+            groups.is_empty()
+        });
         left
     }
 }
@@ -241,13 +275,8 @@ impl Job {
         let mut group = Group::start(&mut command)?;
         let (stdin, stdout) = group.pipes();
         let pipes = stdin.as_ref().map(AsFd::as_fd).into_iter().chain(stdout.as_ref().map(AsFd::as_fd));
-        for pipe in pipes {
-            if let Err(error) = fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
-                group.kill();
-                return Err(error.into());
-            }
-        }
-        Ok(Self {
+        let set = pipes.map(|pipe| fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))).find_map(Result::err);
+        let mut job = Self {
             group,
             envelope,
             stdin: stdin.map(|stdin| (stdin, mem::take(&mut request.payload), 0)),
@@ -255,44 +284,43 @@ impl Job {
             reply: Vec::new(),
             until: now.checked_add(handling.timeout).unwrap_or(now + FAR),
             failure: None,
-        })
+        };
+        if let Some(error) = set {
+            job.fail(Failure::Os(error.into()));
+        }
+        Ok(job)
     }
 
-    /// Does what can be done now. Says what has become of the request, if that is known.
-    fn go_on(&mut self, now: Instant, handling: &Handling) -> Option<Handled> {
+    /// Does what can be done now. Returns how the handler ended, if it has or cannot be waited for any longer.
+    fn go_on(&mut self, now: Instant, handling: &Handling) -> Option<Result<(), Failure>> {
         self.write();
         self.read(handling.longest_reply);
         match self.group.ended() {
             Ok(None) => {}
             Ok(Some(end)) => {
-                // What it had printed by then is there; whatever else it has started ends with it.
+                // What it had printed by then is there.
                 self.read(handling.longest_reply);
-                self.group.kill();
                 let failure = self.failure.take().or_else(|| end.failure().map(Failure::Status));
-                return Some(match failure {
-                    Some(failure) => Handled::Failed(self.envelope, failure),
-                    None if self.reply.is_empty() => Handled::Nothing,
-                    None => Handled::Reply,
-                });
+                return Some(failure.map_or(Ok(()), Err));
             }
             Err(error) => {
-                self.group.kill();
-                return Some(Handled::Failed(self.envelope, Failure::Os(error)));
+                self.reply.clear();
+                return Some(Err(Failure::Os(error)));
             }
         }
         if now >= self.until {
-            if self.failure.is_some() {
-                self.group.kill();
-                return self.failure.take().map(|failure| Handled::Failed(self.envelope, failure));
+            if let Some(failure) = self.failure.take() {
+                return Some(Err(failure));
             }
             self.fail(Failure::Hung(handling.timeout));
         }
         None
     }
 
-    /// It is told to end, and nothing of what it says counts any more.
+    /// Tells it to end. Nothing of what it has printed is a reply.
     fn fail(&mut self, failure: Failure) {
         (self.stdin, self.stdout) = (None, None);
+        self.reply.clear();
         self.failure = Some(failure);
         self.until = Instant::now() + GRACE;
         self.group.signal(Signal::SIGTERM);
@@ -333,18 +361,6 @@ impl Job {
 /// Whether the system has no room for another process or pipe now.
 fn is_want(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE | EAGAIN | ENOMEM))
-}
-
-/// Whether children of ours are left in `group`. Those that have ended are taken out of the table.
-fn has_children(group: Pid) -> bool {
-    let group = Pid::from_raw(-group.as_raw());
-    loop {
-        match waitpid(group, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => return true,
-            Ok(_) => {}
-            Err(_) => return false,
-        }
-    }
 }
 
 impl fmt::Display for Failure {

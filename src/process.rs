@@ -2,19 +2,23 @@
 
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStdin, ChildStdout, Command};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+use crate::net::sys::peek_child;
 use crate::signals::Signals;
 use crate::wait::{Sources, pause, wait};
 
 /// How long processes are given to end by themselves, and then to end when they are told to.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);
 /// How often it is looked whether processes have ended that are not our own children: nobody tells.
-pub(crate) const LOOK: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_millis(2);
 /// What systemd tells its child is not for the children of that.
 const SYSTEMD: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET"];
 
@@ -25,6 +29,8 @@ pub struct Group {
     /// The number of the child and of its group.
     id: Pid,
     ended: Option<End>,
+    /// Whether its number may be another's.
+    is_gone: bool,
 }
 
 /// How a child ended.
@@ -44,7 +50,7 @@ impl Group {
         }
         let child = command.process_group(0).spawn()?;
         let id = Pid::from_raw(child.id().cast_signed());
-        Ok(Self { child, id, ended: None })
+        Ok(Self { child, id, ended: None, is_gone: false })
     }
 
     /// The number of the group.
@@ -58,7 +64,7 @@ impl Group {
         (self.child.stdin.take(), self.child.stdout.take())
     }
 
-    /// How the child ended, if it has.
+    /// Returns how the child ended, if it has.
     pub fn ended(&mut self) -> io::Result<Option<End>> {
         if self.ended.is_none() {
             self.ended = self.look()?;
@@ -68,27 +74,14 @@ impl Group {
 
     /// It is only looked at: its number must stay its own until the group has been ended.
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-    fn look(&mut self) -> io::Result<Option<End>> {
-        use nix::errno::Errno;
-        use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        match waitid(Id::Pid(self.id), flags) {
-            Ok(WaitStatus::Exited(_, status)) => Ok(Some(End::of(Some(status), None))),
-            Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(End::of(None, Some(signal as i32)))),
-            Ok(_) => Ok(None),
-            // It died of a signal that has no name, such as a real-time one.
-            Err(Errno::EINVAL) => {
-                self.child.wait().map(|status| Some(End::of(status.code(), status.signal())))
-            }
-            Err(error) => Err(error.into()),
-        }
+    fn look(&self) -> io::Result<Option<End>> {
+        Ok(peek_child(Some(self.id))?.map(|(_, status)| End::of(status)))
     }
 
     /// It cannot be looked at only: its number may be another's before the group has been ended.
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
     fn look(&mut self) -> io::Result<Option<End>> {
-        Ok(self.child.try_wait()?.map(|status| End::of(status.code(), status.signal())))
+        Ok(self.child.try_wait()?.map(End::of))
     }
 
     /// Whether the child has been stopped because it wants the terminal, since this was last asked: by which
@@ -113,18 +106,31 @@ impl Group {
 
     /// Sends a signal to the child and all that it has started, and wakes those of them that are stopped.
     pub fn signal(&self, signal: Signal) {
+        if self.is_gone {
+            return;
+        }
         // Where there is no group any more, there is nothing to tell.
         let _ = killpg(self.id, signal);
         let _ = killpg(self.id, Signal::SIGCONT);
     }
 
-    /// Kills whatever still runs, and takes the child out of the table of processes. A child that has another
-    /// user's rights by now cannot be killed, and is not waited for.
-    pub fn kill(&mut self) {
-        let _ = killpg(self.id, Signal::SIGKILL);
-        let until = Instant::now() + GRACE;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
-            pause(LOOK);
+    /// Kills whatever still runs. It is not waited for: [`Group::reap`] says when the child is gone.
+    pub fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Takes the child out of the table of processes if it has ended. Returns whether it is out of it. A child
+    /// that became another user cannot be killed, and ends when it likes.
+    pub fn reap(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Takes a child that has ended out of the table of processes where it would hide orphans from
+    /// [`reap_orphans`]. The system gives its number to no other as long as its group has members: to be called
+    /// whenever a child has ended, so that no other group of that number is signalled.
+    pub fn release(&mut self) {
+        if inherits_orphans() && self.ended.is_some() && self.reap() {
+            self.is_gone |= killpg(self.id, None) == Err(Errno::ESRCH);
         }
     }
 
@@ -151,23 +157,65 @@ impl Group {
             }
         }
         self.kill();
+        is_soon(|| self.reap());
     }
 
     /// Waits for the end of the child, and then of what it has started.
     fn is_gone_soon(&mut self, signals: &Signals) -> bool {
-        let until = Instant::now() + GRACE;
-        if !matches!(self.end_soon(signals), Ok(Some(_))) || self.child.wait().is_err() {
+        if !matches!(self.end_soon(signals), Ok(Some(_))) || !self.reap() {
             return false;
         }
-        while killpg(self.id, None).is_ok() {
-            if Instant::now() >= until {
-                return false;
-            }
-            pause(LOOK);
-        }
-        true
+        is_soon(|| {
+            // Those of them that this process has inherited.
+            while reap_one_of(self.id) {}
+            self.is_gone || killpg(self.id, None).is_err()
+        })
     }
 }
+
+/// Takes a child of ours in `group` that has ended out of the table of processes. Returns whether there was one.
+fn reap_one_of(group: Pid) -> bool {
+    // One that died of a signal without a name is taken out, and an error all the same.
+    let ended = waitpid(Pid::from_raw(-group.as_raw()), Some(WaitPidFlag::WNOHANG));
+    !matches!(ended, Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD | Errno::EINTR))
+}
+
+/// Waits until something `is_done` that no signal tells. Returns whether it is done before the grace is over.
+pub(crate) fn is_soon(mut is_done: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + GRACE;
+    loop {
+        if is_done() {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        pause(LOOK);
+    }
+}
+
+/// Returns whether children come to this process that it did not start: as the first process of a container.
+fn inherits_orphans() -> bool {
+    std::process::id() == 1
+}
+
+/// Takes orphans that have ended out of the table of processes. A child that `is_ours` is left there for whoever
+/// started it.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+pub fn reap_orphans(is_ours: impl Fn(Pid) -> bool) {
+    // Behind a child of ours there may be orphans: it has ended just now, and its SIGCHLD is on its way.
+    while inherits_orphans()
+        && let Ok(Some((orphan, _))) = peek_child(None)
+        && !is_ours(orphan)
+    {
+        // It is there, and so it is taken out; how it ended is of no interest.
+        let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
+    }
+}
+
+/// Elsewhere a child cannot be looked at before it is taken out.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+pub fn reap_orphans(_: impl Fn(Pid) -> bool) {}
 
 impl End {
     /// The status of a failure.
@@ -179,8 +227,8 @@ impl End {
         }
     }
 
-    fn of(code: Option<i32>, signal: Option<i32>) -> Self {
-        match (code, signal) {
+    fn of(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
             (Some(0), _) => Self::Success,
             // A status has eight bits, and 128 and a signal's number have no more.
             (Some(code), _) => Self::Failure(code.to_le_bytes()[0]),
@@ -195,8 +243,7 @@ mod tests {
 
     #[test]
     fn the_death_of_a_child_has_the_status_a_shell_gives() {
-        assert_eq!(End::of(Some(0), None), End::Success);
-        assert_eq!(End::of(Some(7), None), End::Failure(7));
-        assert_eq!(End::of(None, Some(9)), End::Failure(137));
+        let of = |raw| End::of(ExitStatus::from_raw(raw));
+        assert_eq!([of(0), of(7 << 8), of(9)], [End::Success, End::Failure(7), End::Failure(137)]);
     }
 }

@@ -10,14 +10,15 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{
     DEADLINE, Directory, Running, children, directory, number_after, path, path_with_tools, receive, socket,
     tool,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// A listener that has been told how to answer, on a port of `127.0.0.1`.
 fn answering(arguments: &[&str]) -> (Running, SocketAddr) {
@@ -182,8 +183,8 @@ fn a_handler_that_prints_nothing_gives_no_reply() {
 #[test]
 fn a_handler_that_fails_is_said_and_counted_and_the_listener_lives() {
     for (handler, arguments, words) in [
-        ("echo half; exit 3", &[][..], "failed with status 3"),
-        ("echo half; kill -9 $$", &[], "failed with status 137"),
+        ("exit 3", &[][..], "failed with status 3"),
+        ("kill -9 $$", &[], "failed with status 137"),
         ("no-such-program", &[], "failed with status 127: the shell does not find it"),
         ("echo half; tail -f /dev/null", &["--exec-timeout", "1s"], "did not end within 1s and was ended"),
         (
@@ -208,6 +209,36 @@ fn a_handler_that_fails_is_said_and_counted_and_the_listener_lives() {
         let (failed, given_up) =
             (number_after(&finished.err, ", failed "), number_after(&finished.err, ", given up "));
         assert_eq!(failed + given_up, 2, "{}", finished.err);
+        // What a handler had printed when it was ended is not sent: the next datagram is this one.
+        other.send_to(b"nothing else", peer.local_addr().unwrap()).unwrap();
+        assert_eq!(receive(&peer).0, b"nothing else");
+    }
+}
+
+#[test]
+fn what_a_handler_prints_before_it_fails_is_sent_and_the_failure_is_counted() {
+    for (handler, status) in [
+        ("[ \"$(cat)\" = ping ] && printf pong; false", "failed with status 1"),
+        ("printf pong; exit 3", "failed with status 3"),
+        ("printf pong; kill -9 $$", "failed with status 137"),
+    ] {
+        let (listen, address) = answering(&["-n", "2", "--stats", "--exec", handler]);
+        let peer = socket();
+        for _ in 0..2 {
+            assert_eq!(ask(&peer, address, b"ping"), b"pong");
+        }
+        let finished = listen.finish();
+        assert_eq!(finished.code(), Some(1), "{handler}");
+        let expected = format!("udp-listen: the handler for {} {status}\n", common::at(&peer));
+        assert!(finished.err.contains(&expected), "{}", finished.err);
+        assert!(
+            finished.err.contains("udp-listen: 2 handlers failed after their reply\n"),
+            "{}",
+            finished.err
+        );
+        assert!(!finished.err.contains("requests not answered"), "{}", finished.err);
+        assert!(finished.err.contains("answered 2 (8 bytes), "), "{}", finished.err);
+        assert!(finished.err.contains(", failed 0, failed after a reply 2, "), "{}", finished.err);
     }
 }
 
@@ -562,6 +593,127 @@ fn the_first_process_of_a_container_takes_what_handlers_leave_out_of_the_table()
     let until = Instant::now() + DEADLINE;
     while !children(first).is_empty() {
         assert!(Instant::now() < until, "{:?}", children(first));
+    }
+}
+
+#[test]
+fn a_request_that_a_handler_is_free_for_needs_no_room_in_the_queue() {
+    let (listen, address) = answering(&["-n", "16", "--exec", "cat", "--queue", "1"]);
+    let peer = socket();
+    // All are taken at once, before any is handled.
+    listen.stop();
+    for _ in 0..16 {
+        peer.send_to(b"ask", address).unwrap();
+    }
+    let finished = listen.ended_by(Signal::SIGCONT);
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+    for _ in 0..16 {
+        assert_eq!(receive(&peer).0, b"ask");
+    }
+}
+
+#[test]
+#[ignore = "needs root, setpriv and unshare"]
+fn a_handler_that_cannot_be_killed_holds_up_no_other() {
+    // The listener is nobody, and may become anybody: what it starts becomes another, whom it may not kill.
+    let listener = ["--reuid=65534", "--clear-groups", "--inh-caps=-all,+setuid", "--ambient-caps=+setuid"];
+    let handler = "[ \"$(cat)\" = bad ] || exec echo good; exec setpriv --reuid=65533 tail -f /dev/null";
+    let arguments = ["127.0.0.1:0", "--jobs", "64", "--exec-timeout", "1s", "--exec", handler];
+    // Where nobody may run it.
+    let directory = directory("unkillable");
+    let copy = directory.path().join("udp-listen");
+    fs::copy(path("udp-listen"), &copy).unwrap();
+    let unshare = ["--pid", "--fork", "--kill-child", "setpriv"];
+    let words = [&unshare[..], &listener, &[copy.to_str().unwrap()], &arguments].concat();
+    let mut listen = Running::start("unshare", &words);
+    let (address, peer) = (listen.await_listening(), socket());
+    for _ in 0..64 {
+        peer.send_to(b"bad", address).unwrap();
+    }
+    // The first is given up, and the others are due.
+    listen.err_line_with("did not end within 1s and was ended");
+    // To wait 200 ms for each takes 12 seconds.
+    peer.set_read_timeout(Some(Duration::from_secs(6))).unwrap();
+    assert_eq!(ask(&peer, address, b"good"), b"good\n");
+    let first = listen.child_pid();
+    let since = Instant::now();
+    kill(first, Signal::SIGTERM).unwrap();
+    let finished = listen.finish();
+    assert!(since.elapsed() < Duration::from_secs(6));
+    assert_eq!(finished.code(), Some(128 + Signal::SIGTERM as i32));
+    assert!(finished.err.contains("requests not answered: "), "{}", finished.err);
+}
+
+/// Waits until the children of `parent` are so many.
+fn await_children(parent: Pid, number: usize) {
+    let until = Instant::now() + DEADLINE;
+    while children(parent).len() != number {
+        assert!(Instant::now() < until, "{:?}, and not {number}", children(parent));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+#[ignore = "needs root, unshare and setsid"]
+fn the_first_process_of_a_container_leaves_no_zombies_of_its_descendants() {
+    for (command, handler, left) in [
+        ("wait", "", 0),
+        ("exec tail -f /dev/null", "", 1),
+        ("", "wait", 0),
+        ("exec tail -f /dev/null", "wait", 1),
+    ] {
+        let directory = directory("zombies");
+        let gate = gate(&directory);
+        // It is an orphan while it waits, in a session of its own; what starts it does not end before that.
+        let orphan = format!("echo up; exec > /dev/null; read go < {}; kill -34 $$", gate.display());
+        let orphan = format!("(setsid sh -c '{orphan}' &) | head -n 1 >&2");
+        let [command, handler] = [command, handler]
+            .map(|then| if then.is_empty() { String::new() } else { format!("{orphan}; {then}") });
+        let mut words =
+            vec!["--pid", "--fork", "--kill-child", path("udp-listen"), "127.0.0.1:0", "-w", "1h"];
+        let mut orphans = 0;
+        if !handler.is_empty() {
+            words.extend(["--exec", &handler]);
+            orphans += 3;
+        }
+        if !command.is_empty() {
+            words.extend(["--", "sh", "-c", &command]);
+            orphans += 1;
+        }
+        let mut unshare = Running::start("unshare", &words);
+        let (address, first) = (unshare.await_listening(), unshare.child_pid());
+        if !handler.is_empty() {
+            for _ in 0..3 {
+                socket().send_to(b"ask", address).unwrap();
+            }
+        }
+        (0..orphans).for_each(|_| drop(unshare.err_line_with("up")));
+        await_children(first, left + orphans);
+        // It stays open, and is never waited for.
+        let mut go = fs::File::options().read(true).write(true).open(&gate).unwrap();
+        go.write_all(&b"\n".repeat(orphans)).unwrap();
+        await_children(first, left);
+    }
+}
+
+#[test]
+#[ignore = "needs root, unshare and nsenter"]
+fn the_first_process_of_a_container_leaves_no_zombies_of_strangers() {
+    let directory = directory("strangers");
+    let gate = gate(&directory);
+    for words in [&["udp-listen", ":0"][..], &["udp-chat", "-b", ":0"]] {
+        let arguments = [&["--pid", "--fork", "--kill-child", path(words[0])], &words[1..]].concat();
+        let mut unshare = Running::start("unshare", &arguments);
+        unshare.await_listening();
+        let first = unshare.child_pid();
+        let orphan = format!("setsid sh -c 'read go < {}' & :", gate.display());
+        let target = first.to_string();
+        let status =
+            Command::new("nsenter").args(["--target", &target, "--pid", "sh", "-c", &orphan]).status();
+        assert!(status.unwrap().success());
+        await_children(first, 1);
+        fs::write(&gate, "go\n").unwrap();
+        await_children(first, 0);
     }
 }
 

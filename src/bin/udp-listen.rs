@@ -29,7 +29,7 @@ use udp_tools::jobs::{Handling, Jobs};
 use udp_tools::matcher::{Matcher, Pattern};
 use udp_tools::net::{Detail, Receiver, is_full, is_icmp};
 use udp_tools::print::Printer;
-use udp_tools::process::End;
+use udp_tools::process::{End, reap_orphans};
 use udp_tools::queue::Queue;
 use udp_tools::ready::{Ready, passed_socket};
 use udp_tools::signals::Signals;
@@ -287,6 +287,7 @@ impl<'l> Listener<'l> {
     fn listen(&mut self, mut command: Option<Command<'_>>) -> Result<Ended> {
         let bounds = self.args.bounds;
         let mut patience = Patience::new(bounds.timeout, bounds.idle);
+        let mut has_succeeded = false;
         loop {
             if let Some(stopped) = self.signals.stopped() {
                 self.take_the_rest(AFTER_A_SIGNAL)?;
@@ -311,9 +312,13 @@ impl<'l> Listener<'l> {
                     self.take_the_rest(AFTER_A_SIGNAL)?;
                     return Ok(Ended::Failed(status));
                 }
-                if end.is_some() && bounds.has_no_time() {
+                if end.is_some() && !has_succeeded && bounds.has_no_time() {
                     patience.end_after(QUIET);
                 }
+                has_succeeded |= end.is_some();
+                reap_orphans(|child| {
+                    self.answers.is_child(child) || command.as_ref().is_some_and(|it| it.is_child(child))
+                });
             }
             if patience.is_over() {
                 self.take_the_rest(AT_THE_END)?;

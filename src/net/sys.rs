@@ -3,7 +3,10 @@
 //! Signals are numbers here: nix knows them by name, and real-time signals have none. What a signal means to
 //! a tool is decided in [`crate::signals`].
 
-#![expect(unsafe_code, reason = "signal handlers and inherited descriptors have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "signals, the status of any child and inherited descriptors have no safe wrapper"
+)]
 
 use std::io;
 use std::mem;
@@ -16,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc::{self, SA_RESTART, SIG_DFL, SIG_IGN, SIG_UNBLOCK, c_int, sigaction};
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+use {nix::unistd::Pid, std::os::unix::process::ExitStatusExt, std::process::ExitStatus};
 
 /// A signal that ends the tool and follows the first one this soon means the same: timeout(1) signals its child
 /// and then the group.
@@ -165,6 +170,23 @@ fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<()> {
         Errno::result(libc::sigaction(signal, &raw const action, ptr::null_mut()))?;
     }
     Ok(())
+}
+
+/// Returns a child that has ended, that of number `pid` or any, and leaves it in the table of processes.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+pub(crate) fn peek_child(pid: Option<Pid>) -> io::Result<Option<(Pid, ExitStatus)>> {
+    let (kind, number) = pid.map_or((libc::P_ALL, 0), |pid| (libc::P_PID, pid.as_raw().cast_unsigned()));
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: all zeros are a valid siginfo_t, and say that there is no child where the system leaves it so. Of
+    // a child that has ended it has the number and the status.
+    let (pid, code, status) = unsafe {
+        let mut info: libc::siginfo_t = mem::zeroed();
+        Errno::result(libc::waitid(kind, number as _, &raw mut info, flags))?;
+        (info.si_pid(), info.si_code, info.si_status())
+    };
+    // As wait(2) gives it.
+    let status = if code == libc::CLD_EXITED { (status & 0xff) << 8 } else { status };
+    Ok((pid != 0).then(|| (Pid::from_raw(pid), ExitStatus::from_raw(status))))
 }
 
 /// Takes over descriptor `number`, which whoever started this process has left open: it is closed where it was.
