@@ -681,12 +681,12 @@ fn a_record_is_not_replayed_faster_than_it_was_recorded() {
     let record = |time: &str, text: &str| format!("{{\"time\":\"2026-11-25T{time}\",\"text\":\"{text}\"}}\n");
     let records = [
         record("12:00:00.000Z", "a"),
-        record("12:00:00.300Z", "b"),
+        record("13:00:00.3+01:00", "b"),
         // Out of order and without a time: with the one before.
         record("12:00:00.100Z", "c"),
         "{\"text\":\"d\"}\n".to_owned(),
         // The same moment as 12:00:00.5.
-        record("13:00:00.5+01:00", "e"),
+        "{\"time\":1795608000.500,\"text\":\"e\"}\n".to_owned(),
     ]
     .concat();
     for (option, least) in [("--replay", 500), ("--replay=2", 250), ("--replay=max", 0)] {

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
+use serde_json::value::RawValue;
 
 use super::columns::Clock;
 use super::to::{Names, To};
@@ -24,8 +25,9 @@ use crate::escape;
 /// What is read of an object. Other keys mean nothing here.
 #[derive(Deserialize)]
 struct Object<'l> {
+    /// A number is kept as it is written: a float has no room for the nanoseconds of today.
     #[serde(borrow)]
-    time: Option<Cow<'l, str>>,
+    time: Option<&'l RawValue>,
     #[serde(borrow)]
     from: Option<Cow<'l, str>>,
     #[serde(borrow)]
@@ -70,7 +72,7 @@ impl Objects {
             }
         }
         let object: Object<'_> = serde_json::from_slice(line).map_err(|error| explain(&error))?;
-        let time = object.time.as_deref().map(time).transpose()?;
+        let time = object.time.map(time).transpose()?;
         let own = object.to.as_deref().map(|to| |family| self.names.resolve(to, family));
         let to = self.to.choose(own, object.from.is_some())?;
         let from = object.from.as_deref().and_then(|from| from.parse().ok());
@@ -109,14 +111,42 @@ fn explain(error: &serde_json::Error) -> String {
     format!("it is no JSON object of a datagram: {what} in column {column}")
 }
 
-fn time(text: &str) -> Result<SystemTime, String> {
-    let time = text.parse::<Timestamp>().ok().and_then(|time| time.try_into().ok());
-    time.ok_or_else(|| {
-        let text = escape::shortened(text);
+/// Returns the time that `value` means: a string in the manner of RFC 3339, or a number of seconds since 1970.
+fn time(value: &RawValue) -> Result<SystemTime, String> {
+    let text = value.get();
+    let time = match serde_json::from_str(text) {
+        Ok(Text(text)) => text.parse().ok(),
+        Err(_) => seconds(text),
+    };
+    time.and_then(|time: Timestamp| time.try_into().ok()).ok_or_else(|| {
         format!(
-            "its \"time\" is '{text}'; write one as in 2026-11-25T12:00:00.5Z (RFC 3339), up to the year 9998"
+            "\"time\" is {}; write a string as in 2026-11-25T12:00:00.5Z (RFC 3339) or a number of seconds since \
+             1970, up to the year 9998",
+            escape::quoted(text.trim_matches('"').as_bytes())
         )
     })
+}
+
+/// A string of JSON.
+#[derive(Deserialize)]
+struct Text<'l>(#[serde(borrow)] Cow<'l, str>);
+
+/// Returns the time of a JSON number of seconds since 1970, to the nanosecond.
+fn seconds(number: &str) -> Option<Timestamp> {
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let (sign, whole) = whole.strip_prefix('-').map_or((1, whole), |whole| (-1, whole));
+    let point = i64::try_from(whole.len()).ok()?.checked_add(exponent.parse().ok()?)?;
+    // No time of these has more digits, and a word has none.
+    if point > 20 || !whole.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let mut digits = whole.chars().chain(fraction.chars()).map(|digit| digit.to_digit(10));
+    let mut nanoseconds = 0;
+    for _ in 0..point + 9 {
+        nanoseconds = nanoseconds * 10 + i128::from(digits.next().unwrap_or(Some(0))?);
+    }
+    Timestamp::from_nanosecond(sign * nanoseconds).ok()
 }
 
 /// Writes objects.
@@ -219,6 +249,8 @@ impl Formatter for Safe {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::super::Format;
     use super::super::tests::{payloads, read, written};
 
@@ -241,6 +273,40 @@ mod tests {
     }
 
     #[test]
+    fn a_time_is_a_string_or_a_number_of_seconds() {
+        let time = |value: &str| {
+            let found = read(Format::Json, format!("{{\"time\":{value},\"text\":\"\"}}").as_bytes());
+            assert_eq!(found.bad, [], "{value}");
+            found.envelopes[0].time
+        };
+        let (epoch, at) = (SystemTime::UNIX_EPOCH, Duration::new(1_732_600_000, 123_456_789));
+        for (value, expected) in [
+            ("1732600000.123456789", epoch + at),
+            ("1732600000.1234567899", epoch + at),
+            ("1.732600000123456789e9", epoch + at),
+            ("17326000001234567890E-10", epoch + at),
+            ("0.01732600000123456789e+11", epoch + at),
+            ("\"2024-11-26T05:46:40.123456789Z\"", epoch + at),
+            ("\"2024-11-26T05:46:40.123456789\\u005a\"", epoch + at),
+            ("1732600000", epoch + Duration::from_secs(1_732_600_000)),
+            ("1732600000.5", epoch + Duration::from_millis(1_732_600_000_500)),
+            ("0", epoch),
+            ("1e-99", epoch),
+            ("-0.25", epoch - Duration::from_millis(250)),
+            ("253402000000", epoch + Duration::from_secs(253_402_000_000)),
+        ] {
+            assert_eq!(time(value), Some(expected), "{value}");
+        }
+        assert_eq!(time("null"), None);
+        // Milliseconds and nanoseconds are far beyond the last year.
+        for value in ["1732600000123", "1732600000123456789", "1e21", "1e99999999999", "true", "[1]", "\"1\""]
+        {
+            let found = read(Format::Json, format!("{{\"time\":{value},\"text\":\"\"}}").as_bytes());
+            assert!(found.bad[0].what.contains("or a number of seconds since 1970"), "{:?}", found.bad);
+        }
+    }
+
+    #[test]
     fn what_is_no_object_of_a_datagram_says_why() {
         for (line, words) in [
             ("[]", "it is no JSON object: it begins with '['"),
@@ -251,7 +317,7 @@ mod tests {
             ("{\"hex\":\"0\"}", "in its \"hex\", odd number of hex digits at column 1"),
             (
                 "{\"text\":\"\",\"time\":\"noon\"}",
-                "its \"time\" is 'noon'; write one as in 2026-11-25T12:00:00.5Z",
+                "\"time\" is 'noon'; write a string as in 2026-11-25T12:00:00.5Z",
             ),
             ("{\"text\":\"\",\"to\":\"192.0.2.1:5\"}", "it has a \"to\" of its own"),
         ] {
