@@ -49,13 +49,15 @@ pub struct Ear<'p> {
     icmp: Option<IcmpErrors<'p>>,
 }
 
-/// What a datagram is to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What has come for a request.
+#[derive(Debug)]
 pub enum Heard {
     /// There is none, or it is late.
     Nothing,
     /// Its reply.
     Reply,
+    /// An ICMP error, such as a refusal.
+    Back(io::Error),
     /// It is from somebody who was not asked.
     Stranger(SocketAddr),
 }
@@ -166,9 +168,11 @@ impl Ports {
 
 impl Ear<'_> {
     /// Takes the next datagram that has come, if one has, into `batch`, and says what it is to a request that
-    /// was `asked`. What is no reply is left out and counted. Fails with what has come back.
-    pub fn hear(&mut self, batch: &mut Batch, asked: Asked, tally: &mut Tally) -> io::Result<Heard> {
-        self.receive(batch, &mut tally.received)?;
+    /// was `asked`. What is no reply is left out and counted. Fails where the system cannot receive.
+    pub fn hear(&mut self, batch: &mut Batch, asked: Asked, tally: &mut Tally) -> Result<Heard> {
+        if let Some(error) = self.receive(batch, &mut tally.received)? {
+            return Ok(Heard::Back(error));
+        }
         let Some(datagram) = batch.iter().next() else { return Ok(Heard::Nothing) };
         let Envelope { peer, time, .. } = *datagram.envelope;
         let is_late = self.has_one && asked.is_after(time);
@@ -186,25 +190,25 @@ impl Ear<'_> {
     }
 
     /// Takes all that has come, which answers nothing that will be asked, and counts it. Says it in words.
-    /// A peer that floods us is not waited for.
-    pub fn empty(&mut self, batch: &mut Batch, tally: &mut Tally) -> Vec<String> {
+    /// A peer that floods us is not waited for. Fails where the system cannot receive.
+    pub fn empty(&mut self, batch: &mut Batch, tally: &mut Tally) -> Result<Vec<String>> {
         let (mut late, mut strange, mut back) = (LeftOut::default(), LeftOut::default(), 0_u64);
         let mut reason = String::new();
         for _ in 0..MOST_LATE {
             let mut uncounted = Received::default();
-            let received = self.receive(batch, &mut uncounted);
+            let came_back = self.receive(batch, &mut uncounted)?;
             tally.received.denied += uncounted.denied;
             tally.received.forged += uncounted.forged;
             for peer in batch.iter().map(|datagram| datagram.envelope.peer) {
                 if self.may_answer(peer) { &mut late } else { &mut strange }.count(peer);
             }
-            match received {
-                Ok(()) if batch.is_empty() => break,
-                Ok(()) => batch.clear(),
-                Err(error) => {
+            match came_back {
+                Some(error) => {
                     tally.sent.came_back(&error);
                     (back, reason) = (back + 1, plain(&error));
                 }
+                None if batch.is_empty() => break,
+                None => batch.clear(),
             }
         }
         tally.requests.late += late.number;
@@ -222,7 +226,7 @@ impl Ear<'_> {
             1 => Some(format!("an earlier request came back ({reason})")),
             _ => Some(format!("{back} earlier requests came back ({reason})")),
         };
-        late.into_iter().chain(strange).chain(back).collect()
+        Ok(late.into_iter().chain(strange).chain(back).collect())
     }
 
     /// Counts what the kernel has dropped here.
@@ -230,17 +234,17 @@ impl Ear<'_> {
         self.receiver.count_drops(tally);
     }
 
-    fn receive(&mut self, batch: &mut Batch, tally: &mut Received) -> io::Result<()> {
-        let received = self.receiver.receive(batch, 1, tally);
-        if !batch.is_empty() {
-            return received;
+    /// Receives a datagram into `batch` or returns an ICMP error, if there is one of them.
+    fn receive(&mut self, batch: &mut Batch, tally: &mut Received) -> Result<Option<io::Error>> {
+        let received = match self.receiver.receive(batch, 1, tally) {
+            Err(error) if is_icmp(&error) => Some(error),
+            other => other.map(|()| None).context("cannot receive")?,
+        };
+        let Some(icmp) = self.icmp.as_mut().filter(|_| batch.is_empty()) else { return Ok(received) };
+        if let Some(error) = received {
+            icmp.note(error);
         }
-        let Some(icmp) = &mut self.icmp else { return received };
-        match received {
-            Err(error) if is_icmp(&error) => icmp.note(error),
-            other => other?,
-        }
-        icmp.take()?.map_or(Ok(()), |(_, error)| Err(error))
+        Ok(icmp.take().context("cannot take an ICMP error")?.map(|(_, error)| error))
     }
 
     /// Whether a datagram may be a reply, by who has sent it.

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -130,6 +130,17 @@ fn notify(name: &OsStr, state: &str) -> io::Result<()> {
     socket.send_to(state.as_bytes(), &SockAddr::unix(OsStr::from_bytes(&path))?).map(|_| ())
 }
 
+/// Returns whether a socket of this machine has joined `group`: what is sent there then reaches all that are bound to
+/// it (ip(7), `IP_MULTICAST_ALL`). Where the system does not list the groups, it may have been joined.
+fn is_joined(group: IpAddr) -> bool {
+    let (table, name) = match group {
+        // The four bytes as the machine reads them from memory.
+        IpAddr::V4(ip) => ("/proc/net/igmp", format!("{:08X}", u32::from_ne_bytes(ip.octets()))),
+        IpAddr::V6(ip) => ("/proc/net/igmp6", format!("{:032x}", ip.to_bits())),
+    };
+    fs::read_to_string(table).map_or(true, |joined| joined.split_whitespace().any(|word| word == name))
+}
+
 /// The socket that systemd has opened and bound for us, if it has (`sd_listen_fds(3)`).
 pub fn passed_socket() -> Result<Option<UdpSocket>> {
     let mut passed = ListenFd::from_env();
@@ -149,9 +160,16 @@ pub fn passed_socket() -> Result<Option<UdpSocket>> {
     };
     // Our own copy is closed where another program begins; that one was made not to be.
     let socket = socket.try_clone().context("cannot take the socket that systemd has passed")?;
+    let bound = SockRef::from(&socket).local_addr().ok().and_then(|address| address.as_socket());
+    let bound = bound.context("cannot listen on what systemd has passed: it is no socket of IP")?;
     ensure!(
-        SockRef::from(&socket).local_addr().is_ok_and(|address| address.as_socket().is_some()),
-        "cannot listen on what systemd has passed: it is no socket of IP"
+        bound.port() != 0,
+        "cannot listen on what systemd has passed: it is a socket that is not bound to a port"
+    );
+    ensure!(
+        !bound.ip().is_multicast() || is_joined(bound.ip()),
+        "cannot listen on what systemd has passed: it is bound to the multicast group {}, which nobody has joined",
+        bound.ip()
     );
     socket.set_nonblocking(true).context("cannot take the socket that systemd has passed")?;
     Ok(Some(socket))

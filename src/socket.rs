@@ -4,14 +4,18 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use anyhow::{Context, Result, anyhow};
-use nix::libc::{EACCES, EAFNOSUPPORT, EINVAL, ENOBUFS, EPERM};
+use anyhow::{Context, Result, anyhow, bail};
+use nix::libc::{EACCES, EAFNOSUPPORT, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::endpoint::{Endpoint, Family, canonical, is_of_a_zone};
+use crate::tally::plain;
 
 /// How much the system is asked to hold of what arrives at a tool that listens, in bytes.
 pub const ROOM: usize = 4 * 1024 * 1024;
+
+/// The first port that needs no privilege, unless `sysctl net.ipv4.ip_unprivileged_port_start` says otherwise.
+const FIRST_FREE_PORT: u16 = 1024;
 
 /// What holds for every socket of a tool.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,20 +28,26 @@ pub struct Options {
 
 /// A socket that receives what is sent to `here`, and sends from it. It does not block.
 pub fn bind(here: &Endpoint, options: Options) -> Result<UdpSocket> {
-    let mut failure = anyhow!("it has no address");
+    let mut failure = None;
     for address in here.addresses_here(options.family)? {
+        if address.ip().to_canonical().is_multicast() {
+            bail!(
+                "cannot bind {here}: multicast groups cannot be joined yet; bind :{} or an address of this machine",
+                address.port()
+            );
+        }
         match try_open(address, options) {
             Ok(socket) => return Ok(socket.into()),
             Err(error) => {
-                let is_missing = is_missing(&error);
-                failure = explain_bind(error, address);
-                if !is_missing {
+                let is_last = !error.is_missing();
+                failure = Some(error.explain(here, address));
+                if is_last {
                     break;
                 }
             }
         }
     }
-    Err(failure.context(format!("cannot bind {here}")))
+    Err(failure.unwrap_or_else(|| anyhow!("cannot bind {here}: it has no address")))
 }
 
 /// A socket with the one peer `there`, which sends from `here` where that is given. It does not
@@ -50,21 +60,23 @@ pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> R
     let mut failure = None;
     for peer in there.addresses_there(options.family)? {
         let Some(source) = sources.iter().find(|source| source.is_ipv4() == peer.is_ipv4()) else { continue };
+        if let Some(here) = here.filter(|_| source.ip().to_canonical().is_multicast()) {
+            bail!("cannot send from {here}: it is a multicast group; send from an address of this machine");
+        }
         // Without a source, connect(2) chooses one.
         let opened = if here.is_some() { try_open(*source, options) } else { create(*source, options) };
-        match opened.map_err(|error| explain_bind(error, *source)) {
-            Err(error) => {
-                let what = here.map_or("a socket".to_owned(), ToString::to_string);
-                failure.get_or_insert(error.context(format!("cannot bind {what}")));
-            }
+        let error = match opened {
+            Err(error) => error.explain(here.unwrap_or(there), *source),
             Ok(socket) => match socket.connect(&SockAddr::from(peer)) {
                 Ok(()) => return Ok(socket.into()),
                 Err(error) => {
-                    let why = explain_connect(error, *source, peer);
-                    failure.get_or_insert(why.context(format!("cannot send to {there}")));
+                    let is_broadcast = !options.broadcast && is_broadcast(&socket, peer);
+                    explain_connect(error, *source, peer, is_broadcast)
+                        .context(format!("cannot send to {there}"))
                 }
             },
-        }
+        };
+        failure.get_or_insert(error);
     }
     Err(failure.unwrap_or_else(|| {
         let here = here.map(ToString::to_string).unwrap_or_default();
@@ -74,8 +86,7 @@ pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> R
 
 /// A socket bound to `address`. It does not block.
 pub fn open(address: SocketAddr, options: Options) -> Result<UdpSocket> {
-    let opened = try_open(address, options).map_err(|error| explain_bind(error, address));
-    Ok(opened.with_context(|| format!("cannot bind {address}"))?.into())
+    Ok(try_open(address, options).map_err(|error| error.explain(&address, address))?.into())
 }
 
 /// From now on the kernel drops whatever arrives at `socket`, where it can. What nobody reads would fill the receive
@@ -191,29 +202,68 @@ impl fmt::Display for Room {
     }
 }
 
-/// Whether the machine lacks this address or this version of IP, so that another may do.
-fn is_missing(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == ErrorKind::AddrNotAvailable
+/// Why a socket could not be opened.
+#[derive(Debug)]
+enum OpenError {
+    /// socket(2) has failed.
+    Create(io::Error),
+    /// setsockopt(2) has failed.
+    Configure(io::Error),
+    /// bind(2) has failed.
+    Bind(io::Error),
 }
 
-/// A socket bound to `address`.
-fn try_open(address: SocketAddr, options: Options) -> io::Result<Socket> {
+/// Opens a socket bound to `address`.
+fn try_open(address: SocketAddr, options: Options) -> Result<Socket, OpenError> {
     let socket = create(address, options)?;
-    socket.bind(&SockAddr::from(address))?;
+    socket.bind(&SockAddr::from(address)).map_err(OpenError::Bind)?;
     Ok(socket)
 }
 
-/// A socket for addresses such as `address`.
-fn create(address: SocketAddr, options: Options) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+/// Opens a socket for addresses such as `address`.
+fn create(address: SocketAddr, options: Options) -> Result<Socket, OpenError> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(OpenError::Create)?;
+    configure(&socket, address, options).map_err(OpenError::Configure)?;
+    Ok(socket)
+}
+
+fn configure(socket: &Socket, address: SocketAddr, options: Options) -> io::Result<()> {
     if address.is_ipv6() {
         socket.set_only_v6(options.family == Family::V6)?;
     }
     if options.broadcast {
         socket.set_broadcast(true)?;
     }
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    socket.set_nonblocking(true)
+}
+
+impl OpenError {
+    /// Returns whether the machine lacks this address or this version of IP, so that another may do.
+    fn is_missing(&self) -> bool {
+        match self {
+            Self::Create(error) | Self::Configure(error) | Self::Bind(error) => {
+                error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == ErrorKind::AddrNotAvailable
+            }
+        }
+    }
+
+    /// Says what has failed and why, with the way out where there is one. `address` was given as `text`.
+    fn explain(self, text: &dyn fmt::Display, address: SocketAddr) -> anyhow::Error {
+        match self {
+            Self::Create(error) if is_forbidden(&error) => {
+                let why = plain(&error);
+                anyhow!("cannot create a UDP socket: {why}; a sandbox or a security policy forbids it")
+            }
+            Self::Create(error) => anyhow!(error).context("cannot create a UDP socket"),
+            Self::Configure(error) => anyhow!(error).context("cannot set an option of a socket"),
+            Self::Bind(error) => explain_bind(error, address).context(format!("cannot bind {text}")),
+        }
+    }
+}
+
+fn is_forbidden(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::PermissionDenied
 }
 
 fn explain_bind(error: io::Error, address: SocketAddr) -> anyhow::Error {
@@ -224,10 +274,11 @@ fn explain_bind(error: io::Error, address: SocketAddr) -> anyhow::Error {
             "port {port} is in use by another socket; `ss -ulpn sport = :{port}` shows whose; \
              choose another port, or 0 for any free one"
         ),
-        ErrorKind::PermissionDenied => anyhow!(
-            "permission denied: low ports are for root and for programs with CAP_NET_BIND_SERVICE; \
-             choose a port from 1024 up"
+        _ if is_forbidden(&error) && (1..FIRST_FREE_PORT).contains(&port) => anyhow!(
+            "permission denied; ports below {FIRST_FREE_PORT} need root or CAP_NET_BIND_SERVICE; \
+             choose a port from {FIRST_FREE_PORT} up"
         ),
+        _ if is_forbidden(&error) => anyhow!("{}; a security policy forbids it", plain(&error)),
         ErrorKind::AddrNotAvailable => {
             anyhow!("{} is not an address of this machine; `ip address` lists those it has", address.ip())
         }
@@ -236,18 +287,41 @@ fn explain_bind(error: io::Error, address: SocketAddr) -> anyhow::Error {
     }
 }
 
-/// Why `peer` cannot be sent to from `source`, with the way out where there is one.
-fn explain_connect(error: io::Error, source: SocketAddr, peer: SocketAddr) -> anyhow::Error {
-    if lacks_zone(&error, peer) {
-        return zone_is_missing(peer);
-    }
-    if error.kind() == ErrorKind::WouldBlock {
-        return anyhow!("no port of this machine is free to send from");
-    }
-    if error.raw_os_error() == Some(EINVAL) && source.ip().is_loopback() {
-        return anyhow!("from {} nobody is reached but this machine; `ip address` lists others", source.ip());
-    }
-    explain_send(error)
+/// Returns whether `peer`, to which `socket` cannot be connected, is a broadcast address: then it can be once that is
+/// allowed (udp(7), `EACCES`).
+fn is_broadcast(socket: &Socket, peer: SocketAddr) -> bool {
+    socket.set_broadcast(true).is_ok() && socket.connect(&SockAddr::from(peer)).is_ok()
+}
+
+/// Says why `peer` cannot be sent to from `source`, with the way out where there is one.
+fn explain_connect(
+    error: io::Error,
+    source: SocketAddr,
+    peer: SocketAddr,
+    is_broadcast: bool,
+) -> anyhow::Error {
+    // What connect(2) fails with where a route is of one of these types (ip-route(8)).
+    let route = match error.raw_os_error() {
+        _ if lacks_zone(&error, peer) => return zone_is_missing(peer),
+        _ if error.kind() == ErrorKind::WouldBlock => {
+            return anyhow!("no port of this machine is free to send from");
+        }
+        Some(EINVAL) if source.ip().is_loopback() => {
+            return anyhow!(
+                "from {} nobody is reached but this machine; `ip address` lists others",
+                source.ip()
+            );
+        }
+        Some(EACCES) if is_broadcast => {
+            return anyhow!("permission denied; a broadcast address needs --broadcast");
+        }
+        Some(EINVAL) => "a blackhole",
+        Some(EACCES) => "a prohibit",
+        Some(EHOSTUNREACH) => "an unreachable",
+        _ => return explain_send(error),
+    };
+    let (why, version, ip) = (plain(&error), if peer.is_ipv6() { "-6 " } else { "" }, peer.ip());
+    anyhow!("{why}; {route} route does that: `ip {version}route show match {ip}`")
 }
 
 /// Whether that may be wrong with `address` that it is on every network, and does not say on which.
@@ -267,6 +341,9 @@ pub(crate) fn explain_send(error: io::Error) -> anyhow::Error {
         Some(EACCES) => {
             anyhow!("permission denied; a broadcast address needs --broadcast, and a route may forbid it")
         }
+        Some(EINVAL) => {
+            anyhow!("invalid argument; the address lacks its zone, or a blackhole route leads there")
+        }
         Some(ENOBUFS) => anyhow!("the system has no room for it; --buffer asks for more"),
         Some(EPERM) => anyhow!("operation not permitted; a firewall of this machine forbids it"),
         _ => error.into(),
@@ -281,14 +358,14 @@ mod tests {
     fn an_argument_that_is_invalid_is_named() {
         let explained = |source: &str, peer: &str| {
             let error = io::Error::from_raw_os_error(EINVAL);
-            explain_connect(error, source.parse().unwrap(), peer.parse().unwrap()).to_string()
+            explain_connect(error, source.parse().unwrap(), peer.parse().unwrap(), false).to_string()
         };
         for (peer, words) in [("[fe80::1]:9", "[fe80::1%eth0]:9"), ("[ff12::2]:9", "[ff12::2%eth0]:9")] {
             assert!(explained("[::]:0", peer).contains(words), "{peer}");
         }
         assert!(explained("127.0.0.1:0", "192.0.2.1:9").starts_with("from 127.0.0.1 nobody is reached"));
         for peer in ["[fe80::1%2]:9", "[2001:db8::1]:9", "[ff05::2]:9"] {
-            assert!(explained("[::]:0", peer).starts_with("Invalid argument"), "{peer}");
+            assert!(explained("[::]:0", peer).contains("blackhole route"), "{peer}");
         }
     }
 }

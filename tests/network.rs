@@ -580,3 +580,34 @@ fn a_listener_answers_neither_itself_nor_a_service_that_answers_everything() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_route_that_leads_nowhere_is_explained() {
+    let Cable { near, .. } = &Cable::new("routes");
+    ip(&format!("-n {near} address add 2001:db8::1/64 dev cable0 nodad"));
+    for (version, destination) in [("", "203.0.113.1"), ("-6 ", "2001:db8:1::1")] {
+        let there =
+            if version.is_empty() { format!("{destination}:9") } else { format!("[{destination}]:9") };
+        for (route, why) in [
+            ("a blackhole", "invalid argument"),
+            ("a prohibit", "permission denied"),
+            ("an unreachable", "no route to host"),
+        ] {
+            let change = |how: &str| {
+                let kind = route.rsplit(' ').next().unwrap();
+                ip(&format!("-n {near} {version}route {how} {kind} {destination}"));
+            };
+            change("add");
+            for tool in ["udp-send", "udp-recv"] {
+                let finished = Cable::run(near, tool, &[&there, "hi"]);
+                let said = format!(
+                    "{tool}: cannot send to {there}: {why}; {route} route does that: \
+                     `ip {version}route show match {destination}`\n"
+                );
+                assert_eq!((finished.code(), finished.err), (Some(1), said));
+            }
+            change("delete");
+        }
+    }
+}

@@ -17,6 +17,7 @@ use std::time::Instant;
 use common::{DEADLINE, Running, at, directory, path, path_with_tools, receive, socket, tool};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
+use socket2::{Domain, Socket, Type};
 
 /// A shell that finds our tools.
 fn shell(script: &str) -> Command {
@@ -243,7 +244,14 @@ fn what_is_no_one_socket_of_udp_is_refused() {
     let stream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let local = UnixDatagram::bind(directory.path().join("socket")).unwrap();
     let listen = [path("udp-listen")];
+    let unbound = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    let group = std::net::UdpSocket::bind("239.255.77.88:0").unwrap();
     for (listen, words) in [
+        (passing(&unbound, "1", &listen), "it is a socket that is not bound to a port"),
+        (
+            passing(&group, "1", &listen),
+            "bound to the multicast group 239.255.77.88, which nobody has joined",
+        ),
         (passing(&bound, "2", &listen), "cannot listen on 2 sockets: systemd has passed so many"),
         (passing(&stream, "1", &listen), "cannot listen on what systemd has passed: it is no UDP socket"),
         (passing(&local, "1", &listen), "cannot listen on what systemd has passed: it is no UDP socket"),
@@ -253,6 +261,9 @@ fn what_is_no_one_socket_of_udp_is_refused() {
         assert_eq!(finished.code(), Some(1));
         assert!(finished.err.contains(words), "{}", finished.err);
     }
+    // A group that somebody has joined is heard.
+    group.join_multicast_v4(&"239.255.77.88".parse().unwrap(), &"127.0.0.1".parse().unwrap()).unwrap();
+    passing(&group, "1", &listen).err_line_with("listening on 239.255.77.88:");
     let mut other = Command::new(path("udp-listen"));
     let finished = Running::spawn(other.env("LISTEN_FDS", "1").env("LISTEN_PID", "1")).finish();
     assert_eq!(finished.code(), Some(1));

@@ -117,7 +117,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         let args = self.inbox.args;
         let socket = self.open()?;
         let last = self.ports.last().unwrap_or(&socket);
-        self.inbox.leave_out_late(&mut self.ports.ear(last, self.inbox.receiver(last, false)?));
+        self.inbox.leave_out_late(&mut self.ports.ear(last, self.inbox.receiver(last, false)?))?;
         let mut sender = Sender::new(&socket, self.inbox.signals)?;
         let mut ear = self.ports.ear(&socket, self.inbox.receiver(&socket, self.ports.has_one())?);
         let (envelope, asked) = (self.ports.envelope(), Asked::now());
@@ -221,22 +221,22 @@ impl<'a, 'i> Asker<'a, 'i> {
             } else if !ready.socket {
                 continue;
             }
-            match ear.hear(&mut self.inbox.batch, asked, &mut self.inbox.tally) {
+            match ear.hear(&mut self.inbox.batch, asked, &mut self.inbox.tally)? {
                 // What the system announced was damaged on the way, denied or late: the wait goes on.
-                Ok(Heard::Nothing) => continue,
-                Ok(Heard::Stranger(peer)) => {
+                Heard::Nothing => continue,
+                Heard::Stranger(peer) => {
                     self.ports.hear_no_other(socket);
                     stranger.get_or_insert(peer);
                     continue;
                 }
-                Ok(Heard::Reply) => {
+                Heard::Reply => {
                     self.inbox.print_reply(asked)?;
                     if let Came::Error(error) = std::mem::replace(&mut came, Came::Reply) {
                         self.note_another(&error);
                     }
                 }
-                Err(error) if matches!(came, Came::Nothing) => came = Came::Error(error),
-                Err(error) => self.note_another(&error),
+                Heard::Back(error) if matches!(came, Came::Nothing) => came = Came::Error(error),
+                Heard::Back(error) => self.note_another(&error),
             }
             let is_over = match &came {
                 Came::Reply => true,
@@ -273,7 +273,7 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// Looks at what has come to a port that is not asked from any more.
     fn see_off(&mut self, socket: &UdpSocket) -> Result<()> {
         let mut ear = self.ports.ear(socket, self.inbox.receiver(socket, false)?);
-        self.inbox.leave_out_late(&mut ear);
+        self.inbox.leave_out_late(&mut ear)?;
         ear.count_drops(&mut self.inbox.tally.received);
         Ok(())
     }

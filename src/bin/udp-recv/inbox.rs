@@ -77,10 +77,11 @@ impl<'i> Inbox<'i> {
 
     /// What has come to a port before anything is asked from it, or after, answers nothing that will be
     /// asked.
-    pub(super) fn leave_out_late(&mut self, ear: &mut Ear<'_>) {
-        for told in ear.empty(&mut self.batch, &mut self.tally) {
+    pub(super) fn leave_out_late(&mut self, ear: &mut Ear<'_>) -> Result<()> {
+        for told in ear.empty(&mut self.batch, &mut self.tally)? {
             self.args.voice().note(&told);
         }
+        Ok(())
     }
 
     /// Waits for more to ask.
