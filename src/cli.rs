@@ -200,8 +200,11 @@ impl MessageArgs {
         self.messages.is_empty()
     }
 
-    /// Warns of a MESSAGE that looks like a second destination.
-    pub fn note_endpoint(&self, voice: Voice) {
+    /// Warns of a MESSAGE that looks like a second destination, where messages are texts.
+    pub fn note_endpoint(&self, format: Format, voice: Voice) {
+        if format != Format::Text {
+            return;
+        }
         let Some(first) = self.messages.first().and_then(|message| message.to_str()) else { return };
         let is_endpoint = |endpoint: &Endpoint| {
             endpoint.is_unmistakable() || self.messages.len() > 1 && endpoint.is_explicit()

@@ -162,7 +162,7 @@ impl FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Err("it is empty, and every datagram matches that; write . for any text".to_owned());
+            return Err("empty, which matches every datagram; write . for any text".to_owned());
         }
         // A datagram may have several lines, and end as one.
         let built = RegexBuilder::new(text).multi_line(true).crlf(true).build();
@@ -172,10 +172,10 @@ impl FromStr for Pattern {
             let what = whole.lines().last().unwrap_or_default();
             let what = what.strip_prefix("error: ").unwrap_or(what).trim_end_matches('.');
             match error {
-                regex::Error::CompiledTooBig(_) => format!("it is too large a regular expression: {what}"),
-                _ => format!(
-                    "it is no regular expression: {what}; a backslash makes a character stand for itself"
-                ),
+                regex::Error::CompiledTooBig(_) => format!("regular expression too large: {what}"),
+                _ => {
+                    format!("not a regular expression: {what}; write a backslash before a special character")
+                }
             }
         })
     }
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn what_is_no_pattern_says_why() {
         let complaint = "(ab".parse::<Pattern>().unwrap_err();
-        assert!(complaint.starts_with("it is no regular expression: unclosed group; "), "{complaint}");
-        assert!("".parse::<Pattern>().unwrap_err().contains("every datagram matches that"));
+        assert!(complaint.starts_with("not a regular expression: unclosed group; "), "{complaint}");
+        assert!("".parse::<Pattern>().unwrap_err().contains("matches every datagram"));
     }
 }

@@ -40,7 +40,7 @@ impl Ready {
         {
             ensure!(
                 there.is_file(),
-                "cannot write the address to {}: it is there and no regular file; --ready-fd writes to what is open",
+                "cannot write the address to {}: not a regular file; use --ready-fd to write to it",
                 file.display()
             );
         }
@@ -107,13 +107,13 @@ fn cannot_write(fd: RawFd) -> String {
 /// What whoever started us has left open for us to write to.
 fn inherited(fd: RawFd) -> Result<File> {
     let file = take_descriptor(fd).map(File::from).map_err(|error| match error.raw_os_error() {
-        Some(EBADF) => anyhow!("nothing is open there; a shell opens it by {fd}>FILE"),
+        Some(EBADF) => anyhow!("not open; open it in the shell with {fd}>FILE"),
         _ => error.into(),
     })?;
     // What may only be read refuses even nothing.
     ensure!(
         (&file).write(&[]).map_err(|error| error.raw_os_error()) != Err(Some(EBADF)),
-        "what is open there can only be read; a shell opens it by {fd}>FILE"
+        "open for reading only; open it in the shell with {fd}>FILE"
     );
     Ok(file)
 }

@@ -80,8 +80,8 @@ fn a_reply_is_read_in_the_format_and_put_into_the_charset() {
 #[test]
 fn a_reply_that_cannot_be_read_is_a_usage_error() {
     for (arguments, words) in [
-        (&["--reply", "0", "-f", "hex"][..], "--reply '0' is no hex: odd number of hex digits at column 1"),
-        (&["--reply", "x", "-f", "json"], "--reply 'x' is no json: it is no JSON object"),
+        (&["--reply", "0", "-f", "hex"][..], "--reply '0' is not hex: odd number of hex digits at column 1"),
+        (&["--reply", "x", "-f", "json"], "--reply 'x' is not json: it is no JSON object"),
         (
             &["--reply", "你", "-e", "latin-1"],
             "--reply '你' cannot be sent: character 1, 你 (U+4F60), cannot be said in latin-1",

@@ -400,6 +400,7 @@ const NC: &[(&str, &str, &str)] = &[
     ),
     ("udp-send", "-s 192.0.2.1", "unknown option -s: use --bind 192.0.2.1"),
     ("udp-listen", "-s 192.0.2.1", "unknown option -s: write udp-listen 192.0.2.1:PORT"),
+    ("udp-chat", "-l 7788", "unknown option -l: use --bind :7788"),
     ("udp-listen", "-l 7788", "unknown option -l: write udp-listen :7788"),
     ("udp-listen", "-lup 7788", "unknown option -l in '-lup': write udp-listen :7788"),
     ("udp-listen", "-l 0.0.0.0 7788", "unknown option -l: write udp-listen 0.0.0.0:7788"),
@@ -564,9 +565,28 @@ fn a_message_that_begins_with_a_hyphen_is_never_taken_for_a_request_for_help() {
         let words = format!("unknown option {name}: to send '{message}' as a MESSAGE, write -- before it");
         assert_eq!(said, format!("udp-send: {words}\n"));
     }
+    // What begins with a letter that takes a value.
+    for (message, value, option) in
+        [("-error", "rror", "encoding"), ("-bad", "ad", "bind"), ("-fine", "ine", "format")]
+    {
+        let said = complaint("udp-recv", &["127.0.0.1:9", message], 2);
+        assert!(said.starts_with(&format!("udp-recv: invalid value '{value}' for '--{option} ")), "{said}");
+        assert!(
+            said.ends_with(&format!("; to send '{message}' as a MESSAGE, write -- before it\n")),
+            "{said}"
+        );
+    }
     let peer = socket();
     tool("udp-send").args([&at(&peer), "--", "-hello"]).assert().success();
     assert_eq!(receive(&peer).0, b"-hello");
+}
+
+#[test]
+fn a_flag_may_be_repeated() {
+    let peer = socket();
+    tool("udp-send").args([&at(&peer), "hi", "-vv", "--verbose", "-44"]).assert().success();
+    let said = complaint("udp-send", &[":9", "-qq", "-v"], 2);
+    assert_eq!(said, "udp-send: the argument '--quiet' cannot be used with '--verbose'\n");
 }
 
 #[test]
@@ -628,6 +648,7 @@ fn an_endpoint_that_is_written_as_elsewhere_is_answered_with_a_right_one() {
     for (name, arguments, words) in [
         ("udp-recv", &["localhost", "6301", "hi"][..], "no port; did you mean localhost:6301?\n"),
         ("udp-chat", &["localhost", "6301"], "no port; did you mean localhost:6301?\n"),
+        ("udp-chat", &["a:1,b:1"], "more than one endpoint; separate them by spaces\n"),
         ("udp-listen", &["0.0.0.0", "7788"], "did you mean 0.0.0.0:7788?\n"),
         (
             "udp-listen",

@@ -144,9 +144,8 @@ fn a_pattern_that_is_none_is_a_usage_error() {
     for option in ["--until", "--reject"] {
         let assert = tool("udp-listen").args([":0", option, "a("]).assert().code(2);
         let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-        let words = format!(
-            "invalid value 'a(' for '{option} <PATTERN>': it is no regular expression: unclosed group"
-        );
+        let words =
+            format!("invalid value 'a(' for '{option} <PATTERN>': not a regular expression: unclosed group");
         assert!(said.contains(&words), "{said}");
     }
 }

@@ -107,11 +107,15 @@ fn a_descriptor_may_be_a_socket() {
 #[test]
 fn what_cannot_be_told_is_an_error_before_anything_is_bound() {
     for (arguments, words, status) in [
-        (&["--ready-fd", "999"][..], "cannot write the address to descriptor 999: nothing is open there", 1),
+        (
+            &["--ready-fd", "999"][..],
+            "cannot write the address to descriptor 999: not open; open it in the shell with 999>FILE",
+            1,
+        ),
         (&["--ready-fd", "1"], "not a descriptor from 3 up", 2),
         (&["--ready-fd", "x"], "not a descriptor from 3 up", 2),
-        (&["--ready-file", "/"], "cannot write the address to /: it is there and no regular file", 1),
-        (&["--ready-file", "/dev/null"], "it is there and no regular file; --ready-fd writes", 1),
+        (&["--ready-file", "/"], "cannot write the address to /: not a regular file", 1),
+        (&["--ready-file", "/dev/null"], "not a regular file; use --ready-fd to write to it", 1),
         (&["--ready-file", "/no/such"], "cannot write the address to /no/such: no such file", 1),
         (&["--ready-file", ""], "a value is required", 2),
     ] {
@@ -548,7 +552,7 @@ fn a_signal_ends_what_waits_for_somebody_who_does_not_read_what_is_said() {
 fn a_descriptor_that_can_only_be_read_is_no_place_for_the_address() {
     let readable = fs::File::open("/dev/null").unwrap();
     let finished = at_3(&readable, &[path("udp-listen"), ":0", "--ready-fd", "3"]).finish();
-    let said = "descriptor 3: what is open there can only be read; a shell opens it by 3>FILE";
+    let said = "descriptor 3: open for reading only; open it in the shell with 3>FILE";
     assert_eq!(finished.err, format!("udp-listen: cannot write the address to {said}\n"));
 }
 

@@ -191,7 +191,7 @@ impl Args {
         let reading = Reading { format, encoding, to: To::OnePeer, block: None };
         Answer::text(text, &reading).map_err(|what| {
             let fault =
-                if format.is_text() { "cannot be sent".to_owned() } else { format!("is no {format}") };
+                if format.is_text() { "cannot be sent".to_owned() } else { format!("is not {format}") };
             let what = format!("--reply '{}' {fault}: {what}", text.to_string_lossy());
             Self::command().error(Usage::ValueValidation, what)
         })

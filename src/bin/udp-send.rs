@@ -15,7 +15,7 @@ use indicatif::HumanDuration;
 use udp_tools::batch::Batch;
 use udp_tools::cli::completions::CompletionArgs;
 use udp_tools::cli::usage;
-use udp_tools::cli::value::{duration, rate, repeats, speed};
+use udp_tools::cli::value::{FOR_EVER, duration, rate, repeats, speed};
 use udp_tools::cli::{
     BufferArgs, EncodingArgs, Given, InputFormatArgs, MessageArgs, ReadingArgs, ReportArgs, SendingSocketArgs,
 };
@@ -93,7 +93,7 @@ fn run(args: &Args) -> Result<Verdict> {
         return shell.print_script::<Args>();
     }
     args.check()?;
-    args.message.note_endpoint(args.report.voice(TOOL));
+    args.message.note_endpoint(args.format.format, args.report.voice(TOOL));
     let (socket, to) = open(args)?;
     socket::receive_nothing(&socket);
     args.buffer.apply(&socket, Way::Out, None, args.report.voice(TOOL))?;
@@ -179,8 +179,9 @@ impl<'o> Outbox<'o> {
             (None, None, Some(Speed::Max) | None) => Schedule::None,
         };
         let is_watched = args.report.is_chatty() && !input.is_terminal();
-        // How long a record takes is not to be seen from how far it has been read.
-        let size = input.size().filter(|_| !matches!(schedule, Schedule::Record(_)));
+        // How long a record takes is not to be seen from how far it has been read, and some inputs have no end.
+        let has_end = !matches!(schedule, Schedule::Record(_)) && args.repeat != FOR_EVER;
+        let size = input.size().filter(|_| has_end);
         let all = size.map(|size| size.saturating_mul(args.repeat));
         Ok(Self {
             args,

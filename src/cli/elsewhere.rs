@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use clap::{Arg, Command};
 
-use super::words::Word;
+use super::words::{Kind, Word};
 use crate::encoding::Charset;
 use crate::endpoint;
 use crate::escape;
@@ -106,8 +106,8 @@ const SHORT: [(&str, &str); 5] =
 /// Says what to do about the first option that the tool does not have, if there is one.
 pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String> {
     let read: Vec<_> = words.iter().take_while(|word| !word.asks_for_help()).collect();
-    let place = read.iter().position(|word| matches!(word, Word::Unknown { .. }))?;
-    let Word::Unknown { name, attached, argument } = read[place] else { return None };
+    let place = read.iter().position(|word| matches!(word.kind, Kind::Unknown { .. }))?;
+    let Word { kind: Kind::Unknown { name, attached }, argument } = read[place] else { return None };
     let plain: Vec<_> = read.iter().filter_map(|word| word.plain()).collect();
     let plain_before = read[..place].iter().filter(|word| word.plain().is_some()).count();
     if plain_before > 1 && command.get_positionals().any(Arg::is_last_set) {
@@ -128,9 +128,7 @@ pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String
     } else {
         format!("unknown option {name} in {shown}")
     };
-    // Behind the destination stand the messages.
-    let message = (tool.has_messages() && plain_before > 0)
-        .then(|| format!("to send {shown} as a MESSAGE, write -- before it"));
+    let message = message(command, plain_before, argument);
     let joined = match &plain[..] {
         [host, port, ..] if matches!(hint, Some(Hint::LeaveOut(_))) => endpoint::join(host, port),
         _ => None,
@@ -150,6 +148,14 @@ fn endpoint(plain: &[&str]) -> Option<String> {
         [host, port, ..] => endpoint::join(host, port),
         _ => None,
     }
+}
+
+/// Says how to send `argument` as a MESSAGE, if there are `plain_before` words before it and a tool that may
+/// send one after the first.
+pub(super) fn message(command: &Command, plain_before: usize, argument: &str) -> Option<String> {
+    let may_be_message = plain_before > 0 && Tool { command, endpoint: None }.has_messages();
+    let shown = escape::quoted(argument.as_bytes());
+    may_be_message.then(|| format!("to send {shown} as a MESSAGE, write -- before it"))
 }
 
 /// Says how to run the command `value` for each datagram, if it is one.
@@ -263,6 +269,7 @@ impl Tool<'_> {
             "-V" => instead("write -V alone to get the version"),
             "-?" => instead("use --help"),
             "-l" | "--listen" if self.listens() => Hint::Instead(format!("write udp-listen {endpoint}")),
+            "-l" | "--listen" if self.name() == "udp-chat" => self.bind(endpoint),
             "-l" | "--listen" => Hint::Instead(format!("use udp-listen {endpoint}")),
             "-k" | "--keep-open" if self.listens() => Hint::LeaveOut("datagrams from all peers are received"),
             "-z" | "--zero" => {

@@ -3,6 +3,7 @@
 //! clap parses; here its errors and its help become what a tool writes and its exit status.
 
 use std::env;
+use std::error::Error as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -10,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{Arg, Command, Parser};
 
 use super::elsewhere;
-use super::words::{self, Word};
+use super::words::{self, Kind, Word};
 use crate::endpoint::{self, Endpoint};
 use crate::escape;
 use crate::exit::{self, Verdict, Voice};
@@ -35,7 +36,7 @@ fn settle(tool: &'static str, error: anyhow::Error) -> Result<Verdict> {
 }
 
 fn parse<A: Parser>() -> Result<A, Error> {
-    let mut command = A::command().mut_args(with_any_value);
+    let mut command = A::command().mut_args(as_by_getopt);
     let words = words::read(&command, env::args_os().skip(1));
     if let Some(what) = elsewhere::unknown_option(&command, &words) {
         return Err(command.error(ErrorKind::UnknownArgument, what));
@@ -46,67 +47,76 @@ fn parse<A: Parser>() -> Result<A, Error> {
         .map_err(|error| explain(&mut command, &words, error))
 }
 
-/// An option that needs a value takes whatever follows, as by getopt(3): also what begins with a hyphen.
-fn with_any_value(arg: Arg) -> Arg {
-    let needs_value = words::needs_value(&arg);
-    arg.allow_hyphen_values(needs_value)
+/// An option that needs a value takes whatever follows, as by getopt(3): also what begins with a hyphen. One
+/// without a value may stand there twice, as in `-vv`.
+fn as_by_getopt(arg: Arg) -> Arg {
+    if arg.get_action().takes_values() {
+        let needs_value = words::needs_value(&arg);
+        return arg.allow_hyphen_values(needs_value);
+    }
+    let itself = arg.get_id().clone();
+    arg.overrides_with(itself)
 }
 
 /// Names the way out where the words next to a wrong one show what was meant.
 fn explain(command: &mut Command, words: &[Word], error: Error) -> Error {
-    let (Some(argument), value) =
-        (text(&error, ContextKind::InvalidArg), text(&error, ContextKind::InvalidValue))
-    else {
-        return error;
-    };
-    let what = match error.kind() {
-        ErrorKind::ValueValidation => {
-            let value = value.unwrap_or_default();
-            let Some(reason) = reason(command, words, argument, value, &error) else { return error };
-            invalid_value(argument, value, &reason)
+    let Some(argument) = text(&error, ContextKind::InvalidArg) else { return error };
+    let what = match (error.kind(), text(&error, ContextKind::InvalidValue), error.source()) {
+        (ErrorKind::ValueValidation, Some(value), Some(reason)) => {
+            let reason = reason.to_string();
+            let shown = escape::quoted(value.as_bytes());
+            let what = if argument.starts_with('[') {
+                endpoint_reason(command, words, argument, value).unwrap_or(reason)
+            } else {
+                value_reason(command, words, value, reason)
+            };
+            format!("invalid value {shown} for '{argument}': {what}")
         }
         // What is not an option: there is one too many.
-        ErrorKind::UnknownArgument => one_too_many(words, argument),
+        (ErrorKind::UnknownArgument, ..) => one_too_many(words, argument),
         _ => return error,
     };
     command.error(error.kind(), what)
 }
 
-/// Says why the `value` of an `argument` is wrong, if the words next to it tell more than the value itself.
-fn reason(command: &Command, words: &[Word], argument: &str, value: &str, error: &Error) -> Option<String> {
-    let own_reason = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    if argument.starts_with('[') {
-        return endpoint_reason(command, words, value);
-    }
-    let is_short = |short: &str| {
-        words.iter().any(|word| {
-            matches!(word, Word::Known { name, value: Some(given) } if name == short && given.ends_with(value))
-        })
-    };
-    match argument.split(' ').next()? {
-        "--encoding" if is_short("-e") => {
-            elsewhere::exec(command, value).map(|exec| format!("not a charset; {exec}"))
+/// Says why the `value` of an option is wrong: the `reason`, and what the same letter is to a netcat.
+fn value_reason(command: &Command, words: &[Word], value: &str, reason: String) -> String {
+    let given = words.iter().position(
+        |word| matches!(&word.kind, Kind::Known { value: Some(given), .. } if given.trim_start_matches('=') == value),
+    );
+    let Some(place) = given else { return reason };
+    let Word { kind: Kind::Known { name, .. }, argument } = &words[place] else { return reason };
+    let more = match name.as_str() {
+        "-e" => match elsewhere::exec(command, value) {
+            Some(exec) => return format!("not a charset; {exec}"),
+            None => None,
+        },
+        "-n" if value.parse::<f64>().is_err() => {
+            Some("addresses are never looked up for names, so leave out nc's -n".to_owned())
         }
-        "--count" if is_short("-n") && value.parse::<f64>().is_err() => {
-            Some(format!("{own_reason}; addresses are never looked up for names, so leave out nc's -n"))
-        }
-        "--bind" if is_short("-b") && (value.contains("255") || value.starts_with('-')) => {
-            Some(format!("{own_reason}; -b is --bind, and nc's -b is --broadcast"))
+        "-b" if value.contains("255") || value.starts_with('-') => {
+            Some("-b is --bind, and nc's -b is --broadcast".to_owned())
         }
         _ => None,
-    }
+    };
+    let is_attached = !argument.starts_with("--") && argument.len() > 2;
+    let plain_before = words[..place].iter().filter_map(Word::plain).count();
+    let message = elsewhere::message(command, plain_before, argument).filter(|_| is_attached);
+    [Some(reason), more, message].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-/// Says why an endpoint is wrong: a port that stands apart, as netcats take it, belongs to its host.
-fn endpoint_reason(command: &Command, words: &[Word], value: &str) -> Option<String> {
+/// Says why an endpoint is wrong, if the words next to it show that: a port that stands apart, as netcats
+/// take it, or an option that takes a value elsewhere.
+fn endpoint_reason(command: &Command, words: &[Word], argument: &str, value: &str) -> Option<String> {
+    if argument.ends_with("...") && value.contains(',') {
+        return Some("more than one endpoint; separate them by spaces".to_owned());
+    }
     let place = words.iter().position(|word| word.plain() == Some(value))?;
     let next = words.get(place + 1).and_then(Word::plain);
     if let Some(joined) = next.and_then(|port| endpoint::join(value, port)) {
         return Some(format!("no port; did you mean {joined}?"));
     }
-    let Some(Word::Known { name, value: given }) = place.checked_sub(1).map(|before| &words[before]) else {
-        return None;
-    };
+    let Kind::Known { name, value: given } = &words[place.checked_sub(1)?].kind else { return None };
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
     let long = command.get_arguments().find(|arg| arg.get_short() == name.chars().nth(1))?.get_long()?;
     match (name.as_str(), given) {
@@ -145,16 +155,16 @@ fn one_too_many(words: &[Word], argument: &str) -> String {
 fn sentence(mut error: Error) -> String {
     let argument = text(&error, ContextKind::InvalidArg).unwrap_or_default();
     let value = text(&error, ContextKind::InvalidValue).unwrap_or_default();
-    match (error.kind(), std::error::Error::source(&error)) {
-        (ErrorKind::ValueValidation, Some(reason)) => {
-            return invalid_value(argument, value, &reason.to_string());
+    match error.kind() {
+        ErrorKind::InvalidValue if value.is_empty() => {
+            return format!("a value is required for '{argument}'");
         }
-        (ErrorKind::InvalidValue, _) if !value.is_empty() => {
-            let known = texts(&error, ContextKind::ValidValue).join(", ");
-            return invalid_value(argument, value, &format!("not one of {known}"));
+        ErrorKind::InvalidValue => {
+            let (value, known) =
+                (escape::quoted(value.as_bytes()), texts(&error, ContextKind::ValidValue).join(", "));
+            return format!("invalid value {value} for '{argument}': not one of {known}");
         }
-        (ErrorKind::InvalidValue, _) => return format!("a value is required for '{argument}'"),
-        (ErrorKind::MissingRequiredArgument, _) if error.get(ContextKind::InvalidArg).is_some() => {
+        ErrorKind::MissingRequiredArgument if error.get(ContextKind::InvalidArg).is_some() => {
             let missing = texts(&error, ContextKind::InvalidArg).join(", ");
             return format!("missing {missing}: another option requires it");
         }
@@ -168,10 +178,6 @@ fn sentence(mut error: Error) -> String {
     let text = text.rsplit_once("\n\nFor more information").map_or(text.as_str(), |(text, _)| text);
     let text = text.rsplit_once("\n\nUsage: ").map_or(text, |(text, _)| text);
     text.strip_prefix("error: ").unwrap_or(text).to_owned()
-}
-
-fn invalid_value(argument: &str, value: &str, reason: &str) -> String {
-    format!("invalid value {} for '{argument}': {reason}", escape::quoted(value.as_bytes()))
 }
 
 fn text(error: &Error, kind: ContextKind) -> Option<&str> {

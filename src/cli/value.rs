@@ -21,11 +21,14 @@ pub fn count(text: &str) -> Result<u64, String> {
     }
 }
 
-/// How often the input is sent: a whole number from 1, or `inf` for ever, which is until a signal comes.
+/// How often an input is sent that `--repeat inf` sends until a signal comes.
+pub const FOR_EVER: u64 = u64::MAX;
+
+/// How often the input is sent: a whole number from 1, or `inf`.
 pub fn repeats(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(times @ 1..) => Ok(times),
-        _ if text == "inf" => Ok(u64::MAX),
+        _ if text == "inf" => Ok(FOR_EVER),
         _ => Err("not a whole number from 1, or inf to send for ever".to_owned()),
     }
 }

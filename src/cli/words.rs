@@ -1,31 +1,39 @@
 //! The words of a command line as getopt(3) reads them: options with their values, and what stands alone.
 //!
-//! clap reads the arguments; this tells which word stands next to which when they turn out to be wrong.
+//! clap reads the arguments; this tells which word stands next to which when one of them is wrong.
 
 use std::ffi::OsString;
 
 use clap::{Arg, Command};
 
-/// A word of a command line, with the value that belongs to it.
+/// A word of a command line, and the argument it stands in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(super) struct Word {
+    pub(super) kind: Kind,
+    pub(super) argument: String,
+}
+
+/// What a word is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
     /// An option of this tool, by the name it was given.
     Known { name: String, value: Option<String> },
-    /// One that this tool does not have, what is attached to it, and the argument it stands in.
-    Unknown { name: String, attached: Option<String>, argument: String },
+    /// One that this tool does not have, and what is attached to it.
+    Unknown { name: String, attached: Option<String> },
     /// What is not an option.
-    Plain(String),
+    Plain,
 }
 
 impl Word {
     /// Whether clap prints help or the version when it meets this.
     pub(super) fn asks_for_help(&self) -> bool {
-        matches!(self, Self::Known { name, .. } if ["-h", "--help", "-V", "--version"].contains(&name.as_str()))
+        ["-h", "--help", "-V", "--version"].contains(&self.argument.as_str())
+            && matches!(self.kind, Kind::Known { .. })
     }
 
     /// The text of a word that is not an option.
     pub(super) fn plain(&self) -> Option<&str> {
-        if let Self::Plain(text) = self { Some(text) } else { None }
+        (self.kind == Kind::Plain).then_some(&self.argument)
     }
 }
 
@@ -35,55 +43,102 @@ pub(super) fn read(command: &Command, arguments: impl Iterator<Item = OsString>)
     let mut words = Vec::new();
     while let Some(argument) = arguments.next().filter(|argument| argument != "--") {
         if let Some(long) = argument.strip_prefix("--") {
-            let (name, value) =
-                long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
-            let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));
-            let (name, value) = (format!("--{name}"), value.map(str::to_owned));
-            words.push(match arg {
-                Some(arg) if needs_value(arg) => {
-                    Word::Known { name, value: value.or_else(|| arguments.next()) }
-                }
-                Some(_) => Word::Known { name, value },
-                None if name == "--help" || name == "--version" => Word::Known { name, value },
-                None => Word::Unknown { name, attached: value, argument },
-            });
+            let kind = long_option(command, long, &mut arguments);
+            words.push(Word { kind, argument });
         } else if argument.len() > 1 && argument.starts_with('-') {
-            cluster(command, &argument, &mut arguments, &mut words);
+            let kinds = short_options(command, &argument, &mut arguments);
+            words.extend(kinds.into_iter().map(|kind| Word { kind, argument: argument.clone() }));
         } else {
-            words.push(Word::Plain(argument));
+            words.push(Word { kind: Kind::Plain, argument });
         }
     }
     words
 }
 
-/// Reads short options that stand together, as in `-qw5`.
-fn cluster(
-    command: &Command,
-    argument: &str,
-    more: &mut impl Iterator<Item = String>,
-    words: &mut Vec<Word>,
-) {
+/// Reads `name` or `name=value`; a value that is not attached is taken from `more`.
+fn long_option(command: &Command, long: &str, more: &mut impl Iterator<Item = String>) -> Kind {
+    let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
+    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));
+    let is_known = arg.is_some() || ["help", "version"].contains(&name);
+    let (name, value) = (format!("--{name}"), value.map(str::to_owned));
+    if !is_known {
+        return Kind::Unknown { name, attached: value };
+    }
+    let takes_next = value.is_none() && arg.is_some_and(needs_value);
+    Kind::Known { name, value: if takes_next { more.next() } else { value } }
+}
+
+/// Reads options that stand together, as in `-qw5`, up to one that is unknown or has a value.
+fn short_options(command: &Command, argument: &str, more: &mut impl Iterator<Item = String>) -> Vec<Kind> {
+    let mut kinds = Vec::new();
     for (place, letter) in argument.char_indices().skip(1) {
         let name = format!("-{letter}");
         let rest = &argument[place + letter.len_utf8()..];
         let attached = (!rest.is_empty()).then(|| rest.to_owned());
-        match command.get_arguments().find(|arg| arg.get_short() == Some(letter)) {
-            Some(arg) if needs_value(arg) => {
-                words.push(Word::Known { name, value: attached.or_else(|| more.next()) });
-                return;
-            }
-            Some(_) => words.push(Word::Known { name, value: None }),
-            // Within a cluster they are a slip, as in a MESSAGE that begins with -h: help is not an answer to it.
-            None if ["-h", "-V"].contains(&argument) => words.push(Word::Known { name, value: None }),
-            None => {
-                words.push(Word::Unknown { name, attached, argument: argument.to_owned() });
-                return;
-            }
+        let arg = command.get_arguments().find(|arg| arg.get_short() == Some(letter));
+        // -h and -V stand alone: a MESSAGE such as -hello is not to be answered with help and status 0.
+        let is_known = arg.is_some() || ["-h", "-V"].contains(&argument);
+        if !is_known {
+            kinds.push(Kind::Unknown { name, attached });
+            break;
         }
+        if arg.is_some_and(needs_value) {
+            kinds.push(Kind::Known { name, value: attached.or_else(|| more.next()) });
+            break;
+        }
+        kinds.push(Kind::Known { name, value: None });
     }
+    kinds
 }
 
-/// Whether an option takes the next argument for its value.
+/// Whether an option takes the next argument for its value, if none is attached.
 pub(super) fn needs_value(arg: &Arg) -> bool {
     !arg.is_positional() && arg.get_action().takes_values() && !arg.is_require_equals_set()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ArgAction;
+
+    use super::*;
+
+    fn kinds(line: &str) -> Vec<Kind> {
+        let command = Command::new("tool")
+            .arg(Arg::new("quiet").short('q').long("quiet").action(ArgAction::SetTrue))
+            .arg(Arg::new("bind").short('b').long("bind"))
+            .arg(Arg::new("replay").long("replay").num_args(0..=1).require_equals(true))
+            .arg(Arg::new("message"));
+        let words = read(&command, line.split(' ').map(OsString::from));
+        words.into_iter().map(|word| word.kind).collect()
+    }
+
+    fn known(name: &str, value: Option<&str>) -> Kind {
+        Kind::Known { name: name.to_owned(), value: value.map(str::to_owned) }
+    }
+
+    fn unknown(name: &str, attached: Option<&str>) -> Kind {
+        Kind::Unknown { name: name.to_owned(), attached: attached.map(str::to_owned) }
+    }
+
+    #[test]
+    fn an_option_has_the_value_that_getopt_gives_it() {
+        for line in ["-b -q", "-b-q", "--bind -q", "--bind=-q"] {
+            let name = if line.starts_with("--") { "--bind" } else { "-b" };
+            assert_eq!(kinds(line), [known(name, Some("-q"))], "{line}");
+        }
+        assert_eq!(kinds("-qb --"), [known("-q", None), known("-b", Some("--"))]);
+        assert_eq!(kinds("--replay 2"), [known("--replay", None), Kind::Plain]);
+        assert_eq!(kinds("- -q -- -x"), [Kind::Plain, known("-q", None)]);
+    }
+
+    #[test]
+    fn help_stands_alone_and_what_is_attached_to_an_unknown_option_is_kept() {
+        assert_eq!(kinds("-h --version"), [known("-h", None), known("--version", None)]);
+        assert_eq!(kinds("-hello"), [unknown("-h", Some("ello"))]);
+        assert_eq!(kinds("-qV"), [known("-q", None), unknown("-V", None)]);
+        assert_eq!(
+            kinds("-lup --sh-exec=cat"),
+            [unknown("-l", Some("up")), unknown("--sh-exec", Some("cat"))]
+        );
+    }
 }

@@ -109,7 +109,7 @@ fn run(args: &Args) -> Result<Verdict> {
         return shell.print_script::<Args>();
     }
     let task = args.task()?;
-    args.message.note_endpoint(args.voice());
+    args.message.note_endpoint(args.format.formats.input, args.voice());
     // To find an address may take long, and is ended by any signal.
     match task {
         Task::Wait(here) => {
