@@ -53,7 +53,7 @@ pub struct EolArgs {
 /// The formats of a tool that reads and writes.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct FormatArgs {
-    /// Input/output format; IN:OUT names one for each side, as in text:json
+    /// Input/output format, or both as IN:OUT (text:json)
     #[arg(short, long = "format", value_name = "FORMAT", default_value = "text")]
     #[arg(value_parser = FormatParser::of_both(&Format::ALL))]
     pub formats: Formats,
@@ -71,7 +71,7 @@ pub struct InputFormatArgs {
 /// The formats of a conversation.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ConversationArgs {
-    /// Input/output format; IN:OUT names one for each side, as in text:json
+    /// Input/output format, or both as IN:OUT (text:json)
     #[arg(short, long = "format", value_name = "FORMAT", default_value = "text")]
     #[arg(value_parser = FormatParser::of_both(&CONVERSATION))]
     pub formats: Formats,

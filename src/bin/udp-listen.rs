@@ -70,10 +70,10 @@ struct Args {
     /// Print the time of receipt and a tab before each datagram
     #[arg(short, long)]
     time: bool,
-    /// Exit with status 0 when this regular expression has matched; if given several times, all of them
+    /// Exit with status 0 when all regular expressions have matched; repeatable
     #[arg(long, value_name = "PATTERN")]
     until: Vec<Pattern>,
-    /// Exit with status 1 when a datagram matches this regular expression; may be given several times
+    /// Exit with status 1 when a regular expression matches; repeatable
     #[arg(long, value_name = "PATTERN")]
     reject: Vec<Pattern>,
     /// Send every datagram back to its sender
