@@ -63,7 +63,8 @@ pub enum Heard {
 }
 
 impl Ports {
-    /// Ports to ask `there` from, at `here` if it is given. Replies from others are wanted if `from_anyone`.
+    /// Ports to ask `there` from, at `here` if it is given. Replies from others are wanted if `from_anyone`, and
+    /// where `there` is no single host: nobody could answer from its address.
     pub fn new(
         there: &Endpoint,
         here: Option<&Endpoint>,
@@ -73,6 +74,7 @@ impl Ports {
         // It chooses the address that can be reached, if there are several.
         let chosen = socket::connect(there, here, options)?;
         let peer = chosen.peer_addr().context("cannot ask a socket for its peer")?;
+        let from_anyone = from_anyone || socket::reaches_many(&chosen, peer, options);
         let sources = here.map(|here| here.addresses_here(options.family)).transpose()?.unwrap_or_default();
         let source = sources.into_iter().find(|source| source.is_ipv4() == peer.is_ipv4());
         let source = source.unwrap_or_else(|| match peer {

@@ -84,6 +84,14 @@ pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> R
     }))
 }
 
+/// Returns whether more than one host may receive what is sent to `peer`, to which `socket` is connected: it is a
+/// multicast group or, where `options` allow that, a broadcast address.
+#[must_use]
+pub fn reaches_many(socket: &UdpSocket, peer: SocketAddr, options: Options) -> bool {
+    let is_multicast = peer.ip().to_canonical().is_multicast();
+    is_multicast || options.broadcast && is_broadcast(&SockRef::from(socket), peer)
+}
+
 /// A socket bound to `address`. It does not block.
 pub fn open(address: SocketAddr, options: Options) -> Result<UdpSocket> {
     Ok(try_open(address, options).map_err(|error| error.explain(&address, address))?.into())
@@ -287,10 +295,13 @@ fn explain_bind(error: io::Error, address: SocketAddr) -> anyhow::Error {
     }
 }
 
-/// Returns whether `peer`, to which `socket` cannot be connected, is a broadcast address: then it can be once that is
-/// allowed (udp(7), `EACCES`).
+/// Returns whether `peer` is a broadcast address of a network here: then `socket` can be connected to it only where
+/// that is allowed (udp(7), `EACCES`).
 fn is_broadcast(socket: &Socket, peer: SocketAddr) -> bool {
-    socket.set_broadcast(true).is_ok() && socket.connect(&SockAddr::from(peer)).is_ok()
+    let connects = |is_allowed| {
+        socket.set_broadcast(is_allowed).is_ok() && socket.connect(&SockAddr::from(peer)).is_ok()
+    };
+    !connects(false) && connects(true)
 }
 
 /// Says why `peer` cannot be sent to from `source`, with the way out where there is one.
