@@ -24,6 +24,8 @@ pub struct Batch {
     /// All of it is initialised; only the first `filled` bytes mean something.
     arena: Vec<u8>,
     filled: usize,
+    /// Payloads that stand nowhere in the arena.
+    aside: Vec<u8>,
     entries: Vec<Entry>,
     /// What stands on the datagrams. What comes twice in a row stands here once.
     envelopes: Vec<Envelope>,
@@ -34,9 +36,11 @@ pub struct Batch {
 }
 
 /// Where a datagram lies in the arena, and what is known of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     start: usize,
+    /// It lies aside, and not in the arena.
+    is_aside: bool,
     len: u32,
     size: u32,
     ordinal: u64,
@@ -91,6 +95,7 @@ impl Batch {
     /// Forgets the datagrams and keeps the memory.
     pub fn clear(&mut self) {
         self.filled = 0;
+        self.aside.clear();
         self.entries.clear();
         self.envelopes.clear();
     }
@@ -139,7 +144,7 @@ impl Batch {
     /// How much memory is in use, in bytes.
     #[must_use]
     pub fn footprint(&self) -> usize {
-        self.filled + size_of_val(&self.entries[..]) + size_of_val(&self.envelopes[..])
+        self.filled + self.aside.len() + size_of_val(&self.entries[..]) + size_of_val(&self.envelopes[..])
     }
 
     /// The datagrams, in order.
@@ -151,7 +156,7 @@ impl Batch {
     /// Those of the datagrams whose places, from 0, lie in `places`.
     #[must_use]
     pub fn part(&self, places: Range<usize>) -> impl ExactSizeIterator<Item = Datagram<'_>> {
-        self.entries[places].iter().map(|entry| entry.datagram(&self.arena, &self.envelopes))
+        self.entries[places].iter().map(|entry| entry.datagram([&self.arena, &self.aside], &self.envelopes))
     }
 
     /// At least `least` bytes behind those in use, for the next bytes to be written to.
@@ -172,14 +177,15 @@ impl Batch {
 
     /// Makes a datagram of the next `size` bytes of [`Batch::spare`], and keeps only the first `len`.
     pub fn take_cut(&mut self, size: usize, len: usize) {
-        self.enter(self.filled, size, len);
+        let entry = Entry { start: self.filled, len: count(len), size: count(size), ..Entry::default() };
+        self.enter(entry);
         self.filled += size;
     }
 
-    fn enter(&mut self, start: usize, size: usize, len: usize) {
+    /// Appends a datagram that lies there, as the next one and with the envelope in force.
+    fn enter(&mut self, entry: Entry) {
         self.last += 1;
-        let envelope = count(self.envelopes.len());
-        self.entries.push(Entry { start, len: count(len), size: count(size), ordinal: self.last, envelope });
+        self.entries.push(Entry { ordinal: self.last, envelope: count(self.envelopes.len()), ..entry });
     }
 
     /// Makes a datagram of every run of bytes that an `end` ends, among the next `len` bytes of
@@ -191,7 +197,14 @@ impl Batch {
         for at in memchr_iter(end, &self.arena[begin..begin + len]) {
             self.last += 1;
             let size = count(begin + at - start);
-            self.entries.push(Entry { start, len: size, size, ordinal: self.last, envelope });
+            self.entries.push(Entry {
+                start,
+                is_aside: false,
+                len: size,
+                size,
+                ordinal: self.last,
+                envelope,
+            });
             start = begin + at + 1;
         }
         self.filled = start;
@@ -209,23 +222,32 @@ impl Batch {
         self.take(payload.len());
     }
 
+    /// Appends a copy of `payload` as a datagram, and leaves the bytes of [`Batch::spare`] as they are.
+    pub fn push_aside(&mut self, payload: &[u8]) {
+        let (start, len) = (self.aside.len(), count(payload.len()));
+        self.aside.extend(payload);
+        self.enter(Entry { start, is_aside: true, len, size: len, ..Entry::default() });
+    }
+
     /// Makes a datagram of the bytes of the last one once more: they lie in the arena once.
     pub fn push_again(&mut self) {
-        if let Some(&Entry { start, len, size, .. }) = self.entries.last() {
-            self.enter(start, size as usize, len as usize);
+        if let Some(&last) = self.entries.last() {
+            self.enter(last);
         }
     }
 
     /// Puts other bytes in the place of every payload: `rewrite` appends them to its second argument.
     /// A datagram for which it returns `false` is left out.
     pub fn rewrite(&mut self, mut rewrite: impl FnMut(Datagram<'_>, &mut Vec<u8>) -> bool) {
-        let (arena, envelopes, rewritten) = (&self.arena, &self.envelopes, &mut self.rewritten);
+        let (memory, envelopes, rewritten) =
+            ([&self.arena[..], &self.aside], &self.envelopes, &mut self.rewritten);
         rewritten.clear();
         self.entries.retain_mut(|entry| {
             let start = rewritten.len();
-            let is_kept = rewrite(entry.datagram(arena, envelopes), rewritten);
+            let is_kept = rewrite(entry.datagram(memory, envelopes), rewritten);
             if is_kept {
                 (entry.start, entry.len) = (start, count(rewritten.len() - start));
+                entry.is_aside = false;
             } else {
                 rewritten.truncate(start);
             }
@@ -237,10 +259,11 @@ impl Batch {
 }
 
 impl Entry {
-    fn datagram<'b>(&self, arena: &'b [u8], envelopes: &'b [Envelope]) -> Datagram<'b> {
+    fn datagram<'b>(&self, [arena, aside]: [&'b [u8]; 2], envelopes: &'b [Envelope]) -> Datagram<'b> {
         let last = (self.envelope as usize).checked_sub(1);
+        let memory = if self.is_aside { aside } else { arena };
         Datagram {
-            payload: &arena[self.start..self.start + self.len as usize],
+            payload: &memory[self.start..self.start + self.len as usize],
             size: self.size as usize,
             envelope: last.map_or(&NOTHING_KNOWN, |last| &envelopes[last]),
             ordinal: self.ordinal,
@@ -284,6 +307,26 @@ mod tests {
         batch.skip(1);
         batch.take(3);
         assert_eq!(payloads(&batch), [b"one", b"two"]);
+    }
+
+    #[test]
+    fn what_lies_aside_is_in_its_place_and_leaves_the_spare_bytes_alone() {
+        let mut batch = Batch::new();
+        batch.spare(6)[..6].copy_from_slice(b"onetwo");
+        batch.take(3);
+        batch.push_aside(b"between");
+        batch.push_again();
+        batch.take(3);
+        assert_eq!(payloads(&batch), [b"one".as_slice(), b"between", b"between", b"two"]);
+        assert_eq!(batch.iter().map(|datagram| datagram.ordinal).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        batch.rewrite(|datagram, out| {
+            out.extend(datagram.payload.to_ascii_uppercase());
+            true
+        });
+        assert_eq!(payloads(&batch), [b"ONE".as_slice(), b"BETWEEN", b"BETWEEN", b"TWO"]);
+        batch.clear();
+        batch.push_aside(b"new");
+        assert_eq!(payloads(&batch), [b"new"]);
     }
 
     #[test]
