@@ -220,8 +220,13 @@ trait Divide: fmt::Debug {
     /// these are the last. Appends what is none to `bad`. Says how many bytes it has taken or stepped over.
     fn divide(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize;
 
-    /// What it has passed over that is nothing to be sent, in words.
+    /// How many packets it has left out that are nothing to be sent, and why, in words.
     fn passed_over(&self) -> Option<String> {
+        None
+    }
+
+    /// Why there is nothing to be sent, in words, where an input without datagrams is a mistake.
+    fn nothing_found(&self) -> Option<String> {
         None
     }
 }
@@ -270,9 +275,14 @@ impl<R: Read> Reader<R> {
         Ok(more && !bad.iter().any(|bad| bad.is_the_end))
     }
 
-    /// What stands in a capture beside datagrams and was passed over, in words.
+    /// How many packets of a capture were left out, and why, in words.
     pub fn passed_over(&self) -> Option<String> {
         self.divide.passed_over()
+    }
+
+    /// Why there was nothing to be sent, in words, where an input without datagrams is a mistake.
+    pub fn nothing_found(&self) -> Option<String> {
+        self.divide.nothing_found()
     }
 }
 

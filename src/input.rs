@@ -170,7 +170,16 @@ impl Input {
         }
     }
 
-    /// What of a stream was passed over because it is nothing to be sent, in words.
+    /// Why there was nothing to send, in words, where a stream without datagrams is a mistake.
+    #[must_use]
+    pub fn nothing_found(&self) -> Option<String> {
+        match &self.source {
+            Source::Messages { .. } => None,
+            Source::Stream(reader) => reader.nothing_found(),
+        }
+    }
+
+    /// How many packets of a capture were left out because they cannot be sent, and why, in words.
     #[must_use]
     pub fn passed_over(&self) -> Option<String> {
         match &self.source {

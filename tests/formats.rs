@@ -479,7 +479,7 @@ fn a_malformed_record_ends_the_run_after_what_was_good() {
             "frame 2 to PEER: the input ends in the middle of it, which begins at byte 3",
         ),
         ("json", b"{\"hex\":\"00\"}\n{\"hex\":00}\n", "line 2: it is no JSON object of a datagram: "),
-        ("pcap", b"no capture at all!!!!!!!!!!", "packet 1: it is no capture: neither pcap nor pcapng"),
+        ("pcap", b"no capture at all!!!!!!!!!!", "packet 1: not a pcap or pcapng file (bad magic number)"),
         ("raw", &too_much, "block 1 to PEER: it has more than 262108 bytes"),
     ] {
         let peer = socket();

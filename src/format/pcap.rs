@@ -1,29 +1,33 @@
 //! `pcap`: a capture, as tcpdump(1) and Wireshark write and read it.
 //!
 //! It is written in the classic format, in nanoseconds, with packets of raw IP: real IP and UDP headers and
-//! checksums stand before each payload. It is read in that format and in pcapng, from Ethernet, Linux cooked,
-//! raw IP and loopback links. What is no whole UDP datagram is counted and passed over.
+//! checksums stand before each payload. It is read in that format and in pcapng. `link` finds IP in a packet, `ip`
+//! the datagram or a fragment, and `reassembly` puts fragments together. Packets that hold no whole UDP datagram
+//! are counted in `ignored`.
 
 mod classic;
+mod ignored;
+mod ip;
 mod link;
 mod ng;
+mod reassembly;
 mod write;
 
 use std::ops::Range;
 use std::time::SystemTime;
 
-use pcap_parser::{Linktype, PcapHeader, parse_pcap_header};
-
 pub(super) use self::write::{BEGINNING, write};
 
-use self::classic::next_packet;
-use self::link::{Other, datagram};
-use self::ng::{Interface, SECTION, next_block};
+use self::classic::Classic;
+use self::ignored::{Ignored, packets};
+use self::ip::{Content, Udp};
+use self::ng::{SECTION, Section};
+use self::reassembly::{Added, Reassembly};
 use super::{Bad, Divide, To, recorded};
 use crate::batch::{Batch, Envelope};
 use crate::endpoint::Family;
 
-/// No block and no packet is longer, in bytes: what says so is damaged.
+/// A longer block or packet is damaged, in bytes.
 const LONGEST: usize = 16 * 1024 * 1024;
 
 /// Finds datagrams in a capture.
@@ -34,34 +38,30 @@ pub(super) struct Packets {
     /// How many packets there were, and how many bytes.
     count: u64,
     offset: u64,
-    passed: Passed,
+    ignored: Ignored,
+    reassembly: Reassembly,
 }
 
-/// What kind of capture it is.
+/// The kind of a capture.
 #[derive(Debug)]
 enum File {
-    Classic(PcapHeader),
-    /// What holds for the section that is being read.
-    Ng {
-        is_big: bool,
-        interfaces: Vec<Interface>,
-    },
+    Classic(Classic),
+    Ng(Section),
 }
 
-/// How many packets are none that can be sent.
-#[derive(Debug, Default)]
-struct Passed {
-    links: u64,
-    not_udp: u64,
-    fragments: u64,
-    /// Of which the capture does not hold all.
-    cut: u64,
-    damaged: u64,
+/// The order of the bytes of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Big,
+    Little,
 }
 
 /// A packet among the bytes that are being read.
 struct Packet {
-    link: Linktype,
+    link: u16,
+    /// The byte order of the file.
+    order: Order,
+    interface: u32,
     time: Option<SystemTime>,
     /// Where it lies.
     place: Range<usize>,
@@ -78,91 +78,142 @@ enum Step {
     Packet(usize, Packet),
 }
 
+/// A datagram to be sent.
+struct Found {
+    envelope: Envelope,
+    /// Where its payload lies among the bytes that are being read, or in those that fragments held.
+    payload: Range<usize>,
+    reassembled: Option<Vec<u8>>,
+}
+
 impl Packets {
     /// The packets of a capture, which go there.
     pub(super) fn to(to: To) -> Self {
-        Self { to, file: None, count: 0, offset: 0, passed: Passed::default() }
+        Self {
+            to,
+            file: None,
+            count: 0,
+            offset: 0,
+            ignored: Ignored::default(),
+            reassembly: Reassembly::default(),
+        }
     }
 
-    /// Where the payload of a packet lies, and what stands on it, if it is one to be sent.
-    fn look_into(
-        &mut self,
-        packet: &Packet,
-        bytes: &[u8],
-        bad: &mut Vec<Bad>,
-    ) -> Option<(Range<usize>, Envelope)> {
+    /// Looks for a datagram in a packet, and counts the packet if it holds none that can be sent.
+    fn look_into(&mut self, packet: &Packet, bytes: &[u8], bad: &mut Vec<Bad>) -> Option<Found> {
         self.count += 1;
-        let found = match datagram(packet.link, &bytes[packet.place.clone()]) {
-            Ok(found) => found,
-            Err(other) => {
-                *match other {
-                    Other::Link => &mut self.passed.links,
-                    Other::NotUdp => &mut self.passed.not_udp,
-                    Other::Fragment => &mut self.passed.fragments,
-                    Other::Damaged if packet.is_cut => &mut self.passed.cut,
-                    Other::Damaged => &mut self.passed.damaged,
-                } += 1;
+        let frame = &bytes[packet.place.clone()];
+        let content = link::find_ip(packet.link, frame, packet.order)
+            .and_then(|found| ip::content(found, packet.interface));
+        let fragment = match content {
+            Ok(Content::Datagram(udp)) => {
+                let envelope = self.address(&udp, packet.time, bad)?;
+                return Some(Found { envelope, payload: place_in(bytes, udp.payload), reassembled: None });
+            }
+            Ok(Content::Fragment(fragment)) => fragment,
+            Err(reason) => {
+                self.ignored.count(reason, 1, packet.is_cut);
                 return None;
             }
         };
-        let own = |family: Family| match found.to.port() {
-            0 => Err("it was sent to port 0".to_owned()),
-            _ if !family.allows(found.to.ip()) => {
-                Err(format!("it was sent to {}, and only {family} is spoken here", found.to))
+        let whole = match self.reassembly.add(&fragment, packet.time) {
+            Added::Incomplete => return None,
+            Added::Contradicting(fragments) => {
+                self.ignored.contradicting += fragments;
+                return None;
             }
-            _ => Ok(found.to),
+            Added::Complete(whole) => whole,
         };
-        let to = match self.to.choose(Some(own), true) {
-            Ok(to) => to,
+        match ip::datagram(whole.id.from, whole.id.to, whole.protocol, &whole.bytes) {
+            Ok(udp) => {
+                let envelope = self.address(&udp, packet.time, bad)?;
+                let payload = place_in(&whole.bytes, udp.payload);
+                Some(Found { envelope, payload, reassembled: Some(whole.bytes) })
+            }
+            Err(reason) => {
+                self.ignored.count(reason, whole.fragments, false);
+                None
+            }
+        }
+    }
+
+    /// Returns the envelope of a datagram, if it can be sent where it goes.
+    fn address(&self, udp: &Udp<'_>, time: Option<SystemTime>, bad: &mut Vec<Bad>) -> Option<Envelope> {
+        let own = |family: Family| match udp.to.port() {
+            0 => Err("its destination is port 0".to_owned()),
+            _ if !family.allows(udp.to.ip()) => {
+                Err(format!("its destination {} is not an {family} address", udp.to))
+            }
+            _ => Ok(udp.to),
+        };
+        match self.to.choose(Some(own), true) {
+            Ok(to) => Some(recorded(Some(udp.from), to, time)),
             Err(what) => {
                 bad.push(Bad::new(self.count, what));
-                return None;
+                None
             }
-        };
-        let start = packet.place.start;
-        let payload = start + found.payload.start..start + found.payload.end;
-        Some((payload, recorded(Some(found.from), to, packet.time)))
+        }
     }
 
-    /// What comes next.
+    /// Reads what comes next.
     fn step(&mut self, bytes: &[u8]) -> Result<Step, String> {
         match &mut self.file {
             None => self.begin(bytes),
-            Some(File::Classic(header)) => next_packet(header, bytes),
-            Some(File::Ng { is_big, interfaces }) => next_block(is_big, interfaces, bytes),
+            Some(File::Classic(classic)) => classic.step(bytes),
+            Some(File::Ng(section)) => section.step(bytes),
         }
     }
 
     /// Looks at what kind of capture it is.
     fn begin(&mut self, bytes: &[u8]) -> Result<Step, String> {
-        let Some(magic) = bytes.first_chunk() else { return Ok(Step::Incomplete) };
-        if u32::from_be_bytes(*magic) == SECTION {
-            self.file = Some(File::Ng { is_big: false, interfaces: Vec::new() });
+        let Some(&magic) = bytes.first_chunk() else { return Ok(Step::Incomplete) };
+        self.file = if magic == SECTION {
+            Some(File::Ng(Section::default()))
+        } else {
+            Classic::new(magic).map(File::Classic)
+        };
+        if self.file.is_some() {
             return Ok(Step::Skip(0));
         }
-        match parse_pcap_header(bytes) {
-            Ok((_, header)) => {
-                self.file = Some(File::Classic(header));
-                Ok(Step::Skip(BEGINNING.len()))
-            }
-            Err(error) if error.is_incomplete() => Ok(Step::Incomplete),
-            Err(_) => Err("it is no capture: neither pcap nor pcapng begins as it does".to_owned()),
-        }
+        Err(match compression(magic) {
+            Some((name, program)) => format!(
+                "the capture is compressed with {name}; decompress it: \
+                 {program} FILE | udp-send -f pcap"
+            ),
+            None => "not a pcap or pcapng file (bad magic number)".to_owned(),
+        })
+    }
+}
+
+/// Returns where `part` lies in the bytes that it is a part of.
+fn place_in(bytes: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr() - bytes.as_ptr().addr();
+    start..start + part.len()
+}
+
+/// Returns the compression that a file begins with, and the program that decompresses it.
+fn compression(magic: [u8; 4]) -> Option<(&'static str, &'static str)> {
+    match magic {
+        [0x1f, 0x8b, ..] => Some(("gzip", "zcat")),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some(("zstd", "zstdcat")),
+        [0x04, 0x22, 0x4d, 0x18] => Some(("lz4", "lz4cat")),
+        [0xfd, b'7', b'z', b'X'] => Some(("xz", "xzcat")),
+        [b'B', b'Z', b'h', b'1'..=b'9'] => Some(("bzip2", "bzcat")),
+        _ => None,
     }
 }
 
 impl Divide for Packets {
     fn divide(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
         if is_last && len == 0 && self.file.is_none() {
-            bad.push(Bad::the_end(1, "it is no capture: it is empty".to_owned()));
+            bad.push(Bad::the_end(1, "not a capture: the input is empty".to_owned()));
         }
         let mut used = 0;
         while used < len {
             let bytes = &batch.spare(len - used)[..len - used];
             let (size, packet) = match self.step(bytes) {
                 Ok(Step::Incomplete) if is_last => {
-                    let what =
-                        format!("the capture ends in the middle of it, which begins at byte {}", self.offset);
+                    let what = format!("the capture ends inside the packet or block at byte {}", self.offset);
                     bad.push(Bad::new(self.count + 1, what));
                     return len;
                 }
@@ -170,19 +221,26 @@ impl Divide for Packets {
                 Ok(Step::Skip(size)) => (size, None),
                 Ok(Step::Packet(size, packet)) => (size, Some(packet)),
                 Err(what) => {
-                    let what = format!("{what} at byte {}", self.offset);
-                    bad.push(Bad::the_end(self.count + 1, what));
+                    let place =
+                        if self.offset > 0 { format!(" at byte {}", self.offset) } else { String::new() };
+                    bad.push(Bad::the_end(self.count + 1, what + &place));
                     return len;
                 }
             };
-            let taken = packet.and_then(|packet| self.look_into(&packet, bytes, bad));
-            match taken {
-                Some((payload, envelope)) => {
-                    batch.number_after(self.count - 1);
-                    batch.address(envelope);
+            let found = packet.and_then(|packet| self.look_into(&packet, bytes, bad));
+            if let Some(Found { envelope, .. }) = &found {
+                batch.number_after(self.count - 1);
+                batch.address(*envelope);
+            }
+            match found {
+                Some(Found { payload, reassembled: None, .. }) => {
                     batch.skip(payload.start);
                     batch.take(payload.len());
                     batch.skip(size - payload.end);
+                }
+                Some(Found { payload, reassembled: Some(bytes), .. }) => {
+                    batch.push_aside(&bytes[payload]);
+                    batch.skip(size);
                 }
                 None => batch.skip(size),
             }
@@ -193,25 +251,42 @@ impl Divide for Packets {
     }
 
     fn passed_over(&self) -> Option<String> {
-        let Passed { links, not_udp, fragments, cut, damaged } = self.passed;
-        let kinds = [
-            (links, "from links that are not read here"),
-            (not_udp, "not UDP"),
-            (fragments, "fragments"),
-            (cut, "cut short by the capture"),
-            (damaged, "with headers that make no sense"),
-        ];
-        let kinds: Vec<_> = kinds
-            .iter()
-            .filter(|(number, _)| *number > 0)
-            .map(|(number, kind)| format!("{number} {kind}"))
-            .collect();
-        (!kinds.is_empty()).then(|| format!("packets passed over: {}", kinds.join(", ")))
+        self.ignored.summary(self.reassembly.incomplete())
+    }
+
+    fn nothing_found(&self) -> Option<String> {
+        Some(match (self.count, self.passed_over()) {
+            (0, _) => "the capture has no packets".to_owned(),
+            (_, Some(ignored)) => format!("no UDP datagram in {ignored}"),
+            (count, None) => format!("none of {count} {} can be sent", packets(count)),
+        })
     }
 }
 
-fn number(bytes: [u8; 4], is_big: bool) -> u32 {
-    if is_big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+impl Order {
+    fn u16_at(self, bytes: &[u8], at: usize) -> Option<u16> {
+        let &field = bytes.get(at..)?.first_chunk()?;
+        Some(match self {
+            Self::Big => u16::from_be_bytes(field),
+            Self::Little => u16::from_le_bytes(field),
+        })
+    }
+
+    fn u32_at(self, bytes: &[u8], at: usize) -> Option<u32> {
+        let &field = bytes.get(at..)?.first_chunk()?;
+        Some(match self {
+            Self::Big => u32::from_be_bytes(field),
+            Self::Little => u32::from_le_bytes(field),
+        })
+    }
+
+    fn i64_at(self, bytes: &[u8]) -> Option<i64> {
+        let &field = bytes.first_chunk()?;
+        Some(match self {
+            Self::Big => i64::from_be_bytes(field),
+            Self::Little => i64::from_le_bytes(field),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -226,10 +301,14 @@ mod tests {
 
     /// A packet of raw IP with the payload `hi`, from 192.0.2.1:1000 to 192.0.2.2:2000.
     fn packet() -> Vec<u8> {
+        packet_with(b"hi")
+    }
+
+    fn packet_with(payload: &[u8]) -> Vec<u8> {
         let (mut batch, mut out) = (Batch::new(), Vec::new());
         let [peer, local] = ["192.0.2.1:1000", "192.0.2.2:2000"].map(|at| Some(at.parse().unwrap()));
         batch.address(Envelope { peer, local, ..Envelope::default() });
-        batch.push(b"hi");
+        batch.push(payload);
         let mut writer = Writer::new(Writing { format: Format::Pcap, ..Writing::default() });
         batch.iter().for_each(|datagram| writer.write(&datagram, &mut out));
         out.split_off(16)
@@ -319,53 +398,281 @@ mod tests {
         assert_eq!(payloads(&read(&file)), [b"hi", b"hi"]);
     }
 
+    /// A datagram from 192.0.2.1:1000 to 192.0.2.2:2000 as packets of raw IPv4, each with so many bytes of it.
+    fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
+        let whole = packet_with(payload);
+        let (header, content) = whole.split_at(20);
+        let count = content.len().div_ceil(size);
+        let pieces = content.chunks(size).enumerate();
+        pieces
+            .map(|(place, piece)| {
+                let more = if place + 1 < count { 0x2000 } else { 0 };
+                let [total, flags] = [20 + piece.len(), more | place * size / 8];
+                let mut packet = [header, piece].concat();
+                packet[2..4].copy_from_slice(&u16::try_from(total).unwrap().to_be_bytes());
+                packet[6..8].copy_from_slice(&u16::try_from(flags).unwrap().to_be_bytes());
+                packet
+            })
+            .collect()
+    }
+
+    /// The same over IPv6.
+    fn fragments_v6(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
+        let is_last = |place, count| u8::from(place + 1 < count);
+        let length = u16::try_from(8 + payload.len()).unwrap().to_be_bytes();
+        let content = [&[3, 0xe8, 7, 0xd0, length[0], length[1], 0, 0], payload].concat();
+        let count = content.len().div_ceil(size);
+        let pieces = content.chunks(size).enumerate();
+        pieces
+            .map(|(place, piece)| {
+                let length = u16::try_from(8 + piece.len()).unwrap().to_be_bytes();
+                let mut packet = vec![0x60, 0, 0, 0, length[0], length[1], 44, 64];
+                packet.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+                packet.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+                packet.extend([17, 0]);
+                packet.extend(u16::try_from(place * size).unwrap().to_be_bytes());
+                *packet.last_mut().unwrap() |= is_last(place, count);
+                packet.extend([0, 0, 0, 7]);
+                [&packet, piece].concat()
+            })
+            .collect()
+    }
+
+    fn read_packets(packets: &[Vec<u8>]) -> Found {
+        let packets: Vec<_> = packets.iter().map(Vec::as_slice).collect();
+        read(&classic(NANOSECONDS, false, 101, &packets))
+    }
+
+    #[test]
+    fn fragments_are_reassembled_in_whatever_order_they_were_captured() {
+        let payload: Vec<u8> = (0..3000_u32).map(|n| (n % 251) as u8).collect();
+        for fragments in [fragments(&payload, 1480), fragments_v6(&payload, 1440)] {
+            let [a, b, c] = &fragments[..] else { panic!("{} fragments", fragments.len()) };
+            for order in [[a, b, c], [c, b, a], [b, c, a]] {
+                let packets: Vec<_> = order.into_iter().cloned().chain([packet()]).collect();
+                let found = read_packets(&packets);
+                // It is the packet that completes it, and those around it stay where they are.
+                assert_eq!(found.datagrams, [(3, payload.clone()), (4, b"hi".to_vec())]);
+                assert_eq!((found.bad, found.passed_over), (vec![], None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_reassembled_datagram_has_the_addresses_of_its_fragments_and_the_time_of_the_last() {
+        let packets = fragments(&[7; 100], 64);
+        let mut file = classic(NANOSECONDS, false, 101, &[&packets[0], &packets[1]]);
+        let second = 24 + 16 + packets[0].len();
+        file[second] = 9;
+        let [from, to] = ["192.0.2.1:1000", "192.0.2.2:2000"].map(|at| Some(at.parse().unwrap()));
+        let time = SystemTime::UNIX_EPOCH + Duration::new(9, 3);
+        assert_eq!(read(&file).envelopes, [recorded(from, to, Some(time))]);
+    }
+
+    #[test]
+    fn a_fragment_that_comes_again_or_overlaps_with_the_same_bytes_changes_nothing() {
+        let payload: Vec<u8> = (0..200).collect();
+        let (whole, halves) = (fragments(&payload, 64), fragments(&payload, 128));
+        let packets = [&whole[1..2], &whole[1..2], &halves[0..1], &whole[2..4]].concat();
+        assert_eq!(payloads(&read_packets(&packets)), [&payload]);
+    }
+
+    #[test]
+    fn fragments_that_contradict_each_other_are_given_up_together() {
+        let (mut ones, twos) = (fragments(&[1; 200], 64), fragments(&[2; 200], 128));
+        ones.insert(1, twos[0].clone());
+        let found = read_packets(&ones);
+        let said = "5 packets: 3 fragments of incomplete datagrams, 2 contradicting fragments";
+        assert_eq!((payloads(&found), found.passed_over.as_deref()), (vec![], Some(said)));
+        // Two ends.
+        let mut ends = fragments(&[1; 200], 64);
+        ends[0] = fragments(&[1; 128], 64)[2].clone();
+        ends.swap(1, 3);
+        assert!(read_packets(&ends[..2]).passed_over.unwrap().contains("2 contradicting fragments"));
+    }
+
+    #[test]
+    fn fragments_of_different_datagrams_do_not_mix() {
+        let (ones, mut twos) = (fragments(&[1; 100], 64), fragments(&[2; 100], 64));
+        twos.iter_mut().for_each(|packet| packet[5] = 1);
+        let found = read_packets(&[&ones[..1], &twos[..], &ones[1..]].concat());
+        assert_eq!(payloads(&found), [[2; 100], [1; 100]]);
+        // The same identification in another VLAN.
+        let tagged = |vlan: u8, packet: &[u8]| [&[0; 12], &[0x81, 0, 0, vlan, 8, 0][..], packet].concat();
+        let frames = [tagged(1, &ones[0]), tagged(2, &ones[1]), tagged(1, &ones[1])];
+        let found = read(&classic(NANOSECONDS, false, 1, &frames.each_ref().map(Vec::as_slice)));
+        assert_eq!(found.datagrams, [(3, vec![1; 100])]);
+        assert_eq!(found.passed_over.as_deref(), Some("1 packet: 1 fragments of incomplete datagrams"));
+    }
+
+    #[test]
+    fn fragments_wait_for_thirty_seconds_of_the_capture() {
+        let packets = fragments(&[1; 100], 64);
+        for (seconds, is_whole) in [(32, true), (33, false)] {
+            let mut file = classic(NANOSECONDS, false, 101, &[&packets[0], &packets[1]]);
+            file[24 + 16 + packets[0].len()] = seconds;
+            assert_eq!(!read(&file).datagrams.is_empty(), is_whole, "{seconds}");
+        }
+    }
+
     #[test]
     fn packets_are_found_behind_the_headers_of_every_link() {
         let ethernet = [0; 12];
+        let wlan = [8, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0];
+        // Quality of service, which makes the header one that is padded to 28 bytes.
+        let wlan_padded = [&[0x88, 1][..], &wlan[2..], &[0; 2], &[0; 2]].concat();
+        let snap = [0xaa, 0xaa, 3, 0, 0, 0, 8, 0];
+        let label = |is_last: bool| [0, 1, u8::from(is_last), 64];
         for (link, header) in [
             (1, [&ethernet[..], &[8, 0]].concat()),
             (1, [&ethernet[..], &[0x81, 0, 0, 1, 8, 0]].concat()),
+            (1, [&ethernet[..], &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 8, 0]].concat()),
+            (1, [&ethernet[..], &[0x91, 0, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3, 8, 0]].concat()),
+            (1, [&ethernet[..], &[0x88, 0x47], &label(true)].concat()),
+            (1, [&ethernet[..], &[0x88, 0x48], &label(false), &label(false), &label(true)].concat()),
+            (1, [&ethernet[..], &[0x88, 0x64, 0x11, 0, 0, 1, 0, 32, 0, 0x21]].concat()),
+            (1, [&ethernet[..], &[0x88, 0x64, 0x11, 0, 0, 1, 0, 31, 0x21]].concat()),
+            (1, [&ethernet[..], &[0, 38], &snap].concat()),
+            (1, [&ethernet[..], &[0x81, 0, 0, 1, 0, 38], &snap].concat()),
             (113, [&[0, 0, 3, 4, 0, 6][..], &[0; 8], &[8, 0]].concat()),
+            (113, [&[0, 0, 3, 4, 0, 6][..], &[0; 8], &[0, 4], &snap].concat()),
             (276, [&[8, 0][..], &[0; 18]].concat()),
             (0, vec![2, 0, 0, 0]),
+            (0, vec![0, 0, 0, 2]),
             (108, vec![0, 0, 0, 2]),
             (101, vec![]),
             // With checksums behind each frame.
             (0x5400_0065, vec![]),
             (12, vec![]),
             (228, vec![]),
+            (9, vec![0xff, 3, 0, 0x21]),
+            (9, vec![0, 0x21]),
+            (9, vec![0x21]),
+            (9, [&[0xff, 3, 2, 0x81][..], &label(true)].concat()),
+            (50, vec![0xff, 3, 0, 0x21]),
+            (50, vec![0x0f, 0, 8, 0]),
+            (51, vec![0x11, 0, 0, 1, 0, 32, 0, 0x21]),
+            (104, vec![0x8f, 0, 8, 0]),
+            (204, vec![1, 0xff, 3, 0, 0x21]),
+            (105, [&wlan[..], &snap].concat()),
+            // From one access point to another.
+            (105, [&[8, 3][..], &wlan[2..], &[0; 6], &snap].concat()),
+            (127, [&[0, 0, 8, 0, 0, 0, 0, 0][..], &wlan, &snap].concat()),
+            (127, [&[0, 0, 9, 0, 2, 0, 0, 0, 0x20], &wlan_padded[..], &snap].concat()),
+            // A clock, which is aligned, stands before the flags, and another word of what is present.
+            (
+                127,
+                [&[0, 0, 25, 0, 3, 0, 0, 0x80, 0, 0, 0, 0][..], &[0; 12], &[0x20], &wlan_padded, &snap]
+                    .concat(),
+            ),
+            (192, [&[0, 0, 12, 0, 105, 0, 0, 0, 1, 0, 0, 0][..], &wlan, &snap].concat()),
+            (219, label(true).to_vec()),
+            (239, vec![2, 0, 0, 0, 6, 0, 1, 0, 8, 0, 0, 0, 34, 0, 9, 0]),
         ] {
-            let mut frame = [header, packet()].concat();
+            let mut frame = [header.clone(), packet()].concat();
             // A short frame is filled up.
             if link == 1 {
-                frame.resize(60, 0xee);
+                frame.resize(72, 0xee);
             }
             let found = read(&classic(NANOSECONDS, false, link, &[&frame]));
-            assert!(is_the_packet(&found, 2_000_000_003), "{link}: {found:?}");
+            assert!(is_the_packet(&found, 2_000_000_003), "{link} {header:?}: {found:?}");
+        }
+        // What stands in the byte order of the machine that has captured.
+        let header = [2, 0, 0, 0, 0, 6, 0, 1, 8, 0, 0, 0, 0, 34, 0, 9];
+        let found = read(&classic(NANOSECONDS, true, 239, &[&[&header[..], &packet()].concat()]));
+        assert!(is_the_packet(&found, 2_000_000_003), "{found:?}");
+    }
+
+    #[test]
+    fn ipv6_is_found_behind_the_numbers_that_systems_call_it_by() {
+        // Behind options to each router and to the destination, and in a fragment that is all of it.
+        let mut packet = fragments_v6(b"hi", 1000).swap_remove(0);
+        packet.splice(40..40, [60, 0, 1, 4, 0, 0, 0, 0, 44, 0, 1, 4, 0, 0, 0, 0]);
+        (packet[5], packet[6]) = (packet[5] + 16, 0);
+        for (link, header) in [
+            (0, vec![10, 0, 0, 0]),
+            (0, vec![23, 0, 0, 0]),
+            (0, vec![24, 0, 0, 0]),
+            (0, vec![0, 0, 0, 28]),
+            (108, vec![0, 0, 0, 30]),
+            (9, vec![0, 0x57]),
+            (229, vec![]),
+        ] {
+            let found = read(&classic(NANOSECONDS, false, link, &[&[&header, &packet[..]].concat()]));
+            assert_eq!(payloads(&found), [b"hi"], "{link} {header:?}: {found:?}");
         }
     }
 
     #[test]
-    fn what_is_no_whole_datagram_is_passed_over_and_counted() {
-        let mut fragment = packet();
-        // More fragments follow.
-        fragment[6] = 0x20;
-        let mut tcp = packet();
-        tcp[9] = 6;
-        let mut nonsense = packet();
-        nonsense[0] = 0x4f;
-        let file = classic(NANOSECONDS, false, 101, &[&fragment, &packet(), &tcp, &nonsense, &packet()]);
-        let found = read(&file);
-        assert_eq!(found.datagrams, [(2, b"hi".to_vec()), (5, b"hi".to_vec())]);
-        // Of a TCP header there are eight bytes.
-        let said = "packets passed over: 1 fragments, 2 with headers that make no sense";
-        assert_eq!((found.bad, found.passed_over.as_deref()), (vec![], Some(said)));
-        // 802.11 is none of the links that are read.
-        let found = read(&classic(NANOSECONDS, false, 105, &[&packet()]));
-        assert_eq!(
-            found.passed_over.as_deref(),
-            Some("packets passed over: 1 from links that are not read here")
-        );
+    fn packets_that_are_not_sent_are_called_by_the_header_that_was_met() {
+        let named = |link: u32, frame: &[u8]| {
+            let found = read(&classic(NANOSECONDS, false, link, &[frame]));
+            assert_eq!((payloads(&found).len(), found.bad), (0, vec![]));
+            found.passed_over.unwrap()
+        };
+        let ethernet = |rest: &[u8]| named(1, &[&[0; 12], rest].concat());
+        let ip = |protocol: u8| {
+            let mut packet = packet();
+            packet[9] = protocol;
+            named(101, &packet)
+        };
+        assert_eq!(ip(6), "1 packet: 1 TCP");
+        assert_eq!(ip(41), "1 packet: 1 IPv6 in IP");
+        assert_eq!(ip(200), "1 packet: 1 of IP protocol 200");
+        assert_eq!(ethernet(&[8, 6]), "1 packet: 1 ARP");
+        assert_eq!(ethernet(&[0x88, 0xb5]), "1 packet: 1 of EtherType 0x88b5");
+        assert_eq!(ethernet(&[0, 3, 0x42, 0x42, 3]), "1 packet: 1 STP");
+        assert_eq!(ethernet(&[0x88, 0x47, 0, 1, 1, 64, 0]), "1 packet: 1 MPLS without IP");
+        assert_eq!(named(9, &[0xc0, 0x21]), "1 packet: 1 PPP LCP");
+        assert_eq!(named(0, &[7, 0, 0, 0]), "1 packet: 1 of address family 7");
+        assert_eq!(named(105, &[&[8, 0x41][..], &[0; 22]].concat()), "1 packet: 1 802.11 encrypted");
+        assert_eq!(named(189, b"?"), "1 packet: 1 of link type 189 (USB_LINUX)");
+        assert_eq!(named(999, b"?"), "1 packet: 1 of link type 999");
+    }
+
+    #[test]
+    fn the_sentence_about_packets_does_not_grow_with_their_kinds() {
+        let kinds: Vec<_> = (0..100).map(|kind| [&[0; 12], &[0x99, kind][..]].concat()).collect();
+        let frames: Vec<_> = kinds.iter().chain(&kinds[..1]).map(Vec::as_slice).collect();
+        let said = read(&classic(NANOSECONDS, false, 1, &frames)).passed_over.unwrap();
+        assert!(said.starts_with("101 packets: 2 of EtherType 0x9900, 1 of EtherType 0x9901, "), "{said}");
+        assert!(said.ends_with(", 92 of other kinds"), "{said}");
+    }
+
+    #[test]
+    fn a_length_of_udp_that_cannot_be_is_malformed() {
+        for length in [0, 1, 7, 11, u8::MAX] {
+            let mut packet = packet();
+            packet[25] = length;
+            let found = read(&classic(NANOSECONDS, false, 101, &[&packet]));
+            assert_eq!(payloads(&found), [b""; 0], "{length}");
+            assert_eq!(found.passed_over.as_deref(), Some("1 packet: 1 malformed"), "{length}");
+        }
+        // What it leaves out is not payload.
+        let mut packet = packet();
+        packet[25] = 9;
+        assert_eq!(payloads(&read(&classic(NANOSECONDS, false, 101, &[&packet]))), [b"h"]);
+    }
+
+    #[test]
+    fn what_the_capture_does_not_hold_is_not_called_malformed() {
+        let mut file = classic(NANOSECONDS, false, 101, &[&packet()[..29]]);
+        file[24 + 12] = 30;
+        assert_eq!(read(&file).passed_over.as_deref(), Some("1 packet: 1 truncated by the capture"));
+    }
+
+    #[test]
+    fn a_compressed_capture_is_named_with_the_way_out() {
+        for (magic, words) in [
+            (&b"\x1f\x8b\x08\0"[..], "gzip; decompress it: zcat FILE | udp-send -f pcap"),
+            (b"\x28\xb5\x2f\xfd", "zstd; decompress it: zstdcat FILE | "),
+            (b"\x04\x22\x4d\x18", "lz4; decompress it: lz4cat FILE | "),
+            (b"\xfd7zXZ\0", "xz; decompress it: xzcat FILE | "),
+            (b"BZh91AY", "bzip2; decompress it: bzcat FILE | "),
+        ] {
+            let what = read(magic).bad[0].what.clone();
+            assert!(what.starts_with(&format!("the capture is compressed with {words}")), "{what}");
+        }
     }
 
     #[test]
@@ -387,7 +694,7 @@ mod tests {
     fn a_packet_of_a_version_of_ip_that_is_not_spoken_is_bad_and_may_be_skipped() {
         let reading = Reading { to: To::Each(None, Family::V6), ..reading(Format::Pcap) };
         let found = reading_in_steps(reading, &classic(NANOSECONDS, false, 101, &[&packet()]), usize::MAX);
-        assert_eq!(found.bad[0].what, "it was sent to 192.0.2.2:2000, and only IPv6 is spoken here");
+        assert_eq!(found.bad[0].what, "its destination 192.0.2.2:2000 is not an IPv6 address");
         assert!(!found.bad[0].is_the_end);
     }
 
@@ -401,12 +708,12 @@ mod tests {
             (
                 [&good[..], &[0; 8], &[0xff; 8]].concat(),
                 good.len(),
-                "a packet says that it has 4294967295 bytes",
+                "a packet has a length of 4294967295 bytes",
             ),
-            ([&good[..], &[0; 5]].concat(), good.len(), "the capture ends in the middle of it"),
-            ([&next[..], &bytes(&[6, 3], false)].concat(), next.len(), "a block says that it has 3 bytes"),
-            ([&next[..], &no_interface].concat(), next.len(), "interface 9, which was not described"),
-            ([&next[..], &lying].concat(), next.len(), "a block is too short for what it holds"),
+            ([&good[..], &[0; 5]].concat(), good.len(), "the capture ends inside the packet or block"),
+            ([&next[..], &bytes(&[6, 3], false)].concat(), next.len(), "a block has a length of 3 bytes"),
+            ([&next[..], &no_interface].concat(), next.len(), "interface 9 is not described"),
+            ([&next[..], &lying].concat(), next.len(), "a block is too short for its content"),
         ] {
             let found = read(&file);
             assert_eq!(payloads(&found), [b"hi"]);
@@ -414,11 +721,8 @@ mod tests {
             assert!(bad.ordinal == 2 && bad.what.contains(words), "{bad:?}");
             assert!(bad.what.ends_with(&format!("at byte {begun}")), "{bad:?}");
         }
-        assert_eq!(read(b"").bad[0].what, "it is no capture: it is empty");
+        assert_eq!(read(b"").bad[0].what, "not a capture: the input is empty");
         let found = read_in_steps(Format::Pcap, b"GET / HTTP/1.0\r\n", 3);
-        assert_eq!(
-            found.bad[0].what,
-            "it is no capture: neither pcap nor pcapng begins as it does at byte 0"
-        );
+        assert_eq!(found.bad[0].what, "not a pcap or pcapng file (bad magic number)");
     }
 }

@@ -1,42 +1,66 @@
-//! The classic format of a capture: a header, and a packet after another.
+//! The classic format of a capture (draft-ietf-opsawg-pcap): a file header, then packet records.
 
 use std::time::{Duration, SystemTime};
 
-use pcap_parser::{
-    LegacyPcapBlock, Linktype, PcapHeader, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified,
-};
+use super::{BEGINNING, LONGEST, Order, Packet, Step};
 
-use super::{LONGEST, Packet, Step, number};
+/// What holds for all packets of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Classic {
+    order: Order,
+    /// The unit of the fraction of a second, in nanoseconds.
+    unit: u32,
+    /// The length of the header before each packet, in bytes.
+    record: usize,
+    /// The link type, once the file header is read.
+    link: Option<u16>,
+}
 
-/// The next packet of a classic capture.
-pub(super) fn next_packet(header: &PcapHeader, bytes: &[u8]) -> Result<Step, String> {
-    let is_big = header.is_bigendian();
-    let Some(length) = bytes.get(8..12).and_then(|length| length.first_chunk()) else {
-        return Ok(Step::Incomplete);
-    };
-    let length = number(*length, is_big) as usize;
-    if length > LONGEST {
-        return Err(format!("the capture is damaged: a packet says that it has {length} bytes"));
+impl Classic {
+    /// Returns what the first four bytes of a file tell, if they are those of this format.
+    pub(super) fn new(magic: [u8; 4]) -> Option<Self> {
+        let (order, unit, record) = match magic {
+            [0xa1, 0xb2, 0xc3, 0xd4] => (Order::Big, 1000, 16),
+            [0xd4, 0xc3, 0xb2, 0xa1] => (Order::Little, 1000, 16),
+            [0xa1, 0xb2, 0x3c, 0x4d] => (Order::Big, 1, 16),
+            [0x4d, 0x3c, 0xb2, 0xa1] => (Order::Little, 1, 16),
+            // A variant of tcpdump from 1998 tells the interface and the protocol of each packet too.
+            [0xa1, 0xb2, 0xcd, 0x34] => (Order::Big, 1000, 24),
+            [0x34, 0xcd, 0xb2, 0xa1] => (Order::Little, 1000, 24),
+            _ => return None,
+        };
+        Some(Self { order, unit, record, link: None })
     }
-    let parsed = if is_big {
-        parse_pcap_frame_be(bytes)
-    } else if header.is_modified_format() {
-        parse_pcap_frame_modified(bytes)
-    } else {
-        parse_pcap_frame(bytes)
-    };
-    let Ok((rest, LegacyPcapBlock { ts_sec, ts_usec, caplen, origlen, data })) = parsed else {
-        return Ok(Step::Incomplete);
-    };
-    let size = bytes.len() - rest.len();
-    let fraction = u64::from(ts_usec) * if header.is_nanosecond_precision() { 1 } else { 1000 };
-    let since = Duration::from_secs(ts_sec.into()) + Duration::from_nanos(fraction);
-    let packet = Packet {
-        // The higher bits tell of checksums behind each frame.
-        link: Linktype(header.network.0 & 0xffff),
-        time: Some(SystemTime::UNIX_EPOCH + since),
-        place: size - data.len()..size,
-        is_cut: caplen < origlen,
-    };
-    Ok(Step::Packet(size, packet))
+
+    /// Reads the file header or the next packet.
+    pub(super) fn step(&mut self, bytes: &[u8]) -> Result<Step, String> {
+        let Some(link) = self.link else {
+            // The upper half of the field tells of checksums behind the frames.
+            self.link = self.order.u32_at(bytes, BEGINNING.len() - 4).map(|link| (link & 0xffff) as u16);
+            return Ok(self.link.map_or(Step::Incomplete, |_| Step::Skip(BEGINNING.len())));
+        };
+        let field = |at| self.order.u32_at(bytes, at);
+        let Some(length) = field(8) else { return Ok(Step::Incomplete) };
+        if length as usize > LONGEST {
+            return Err(format!("the capture is damaged: a packet has a length of {length} bytes"));
+        }
+        let place = self.record..self.record + length as usize;
+        let (Some(seconds), Some(fraction), Some(whole)) = (field(0), field(4), field(12)) else {
+            return Ok(Step::Incomplete);
+        };
+        if bytes.len() < place.end {
+            return Ok(Step::Incomplete);
+        }
+        let fraction = u64::from(fraction) * u64::from(self.unit);
+        let since = Duration::from_secs(seconds.into()) + Duration::from_nanos(fraction);
+        let packet = Packet {
+            link,
+            order: self.order,
+            interface: 0,
+            time: Some(SystemTime::UNIX_EPOCH + since),
+            is_cut: length < whole,
+            place,
+        };
+        Ok(Step::Packet(packet.place.end, packet))
+    }
 }
