@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser, ValueHint};
 use indicatif::HumanDuration;
@@ -108,6 +108,11 @@ fn run(args: &Args) -> Result<Verdict> {
     outbox.finish(&input)?;
     sent?;
     signals.check()?;
+    if outbox.tally.sent.datagrams == 0
+        && let Some(why) = input.nothing_found()
+    {
+        bail!("nothing to send: {why}");
+    }
     Ok(Verdict::of(&outbox.tally, false))
 }
 
@@ -372,8 +377,9 @@ impl<'o> Outbox<'o> {
             if self.tally.skipped > 1 {
                 self.say(&format!("skipped {} {}s in all", self.tally.skipped, input.noun()));
             }
-            if let Some(passed_over) = input.passed_over() {
-                self.say(&passed_over);
+            // Where nothing was sent, that is an error, which says the same.
+            if let Some(packets) = input.passed_over().filter(|_| self.tally.sent.datagrams > 0) {
+                self.say(&format!("ignored {packets}"));
             }
         }
         if self.args.report.stats {

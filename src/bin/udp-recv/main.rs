@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser, ValueHint};
 
@@ -231,6 +231,11 @@ fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint, ports: Ports) -> Result<()> 
     let asked = requests.ask_again(&mut input, repeat);
     requests.finish(&input)?;
     asked?;
+    if inbox.tally.requests.asked == 0
+        && let Some(why) = input.nothing_found()
+    {
+        bail!("nothing to send: {why}");
+    }
     // Whoever asks nothing by mistake is not to be told that there was an answer, or that there was none.
     ensure!(
         inbox.tally.requests.asked + inbox.tally.skipped > 0,
