@@ -430,6 +430,13 @@ const NC: &[(&str, &str, &str)] = &[
     ("udp-send", "-o out.bin", "unknown option -o: udp-send prints no datagrams; leave it out"),
     ("udp-recv", "-N", "unknown option -N: UDP has no connection to shut down; leave it out"),
     ("udp-recv", "-q 1", "invalid value '1' for '[ENDPOINT]': -q is --quiet and takes no value; leave out 1"),
+    ("udp-recv", "-q1", "invalid option '-q1': -q is --quiet and takes no value; leave out 1"),
+    (
+        "udp-listen",
+        "-p7788",
+        "invalid option '-p7788': -p is --show-peer and takes no value; to name the local port, write udp-listen \
+         :7788",
+    ),
     ("udp-send", "-T 16", "unknown option -T: the TOS cannot be set"),
     ("udp-listen", "-T 5", "unknown option -T: the TOS cannot be set; socat's -T TIME is --idle TIME"),
     ("udp-send", "-C", "unknown option -C: use --eol crlf"),
@@ -524,14 +531,14 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("udp-send", "--interface eth0", "unknown option --interface: use --bind ADDRESS_OF_INTERFACE"),
     ("udp-recv", "--rate 10", "unknown option --rate: it is an option of udp-send"),
     ("udp-send", "--forever", "unknown option --forever: use --repeat inf"),
-    ("udp-recv", "--timeot 3", "unknown option --timeot: did you mean --timeout?"),
+    ("udp-recv", "--timeot 3", "unknown option --timeot: the nearest option is --timeout"),
     (
         "udp-send",
         "--timeot 3",
-        "unknown option --timeot: did you mean --timeout of udp-recv, udp-listen and udp-chat?",
+        "unknown option --timeot: the nearest option is --timeout of udp-recv, udp-listen and udp-chat",
     ),
-    ("udp-send", "--enc gbk", "unknown option --enc: did you mean --encoding?"),
-    ("udp-send", "--buffer-size 3", "unknown option --buffer-size: did you mean --buffer?"),
+    ("udp-send", "--enc gbk", "unknown option --enc: the nearest option is --encoding"),
+    ("udp-send", "--buffer-size 3", "unknown option --buffer-size: the nearest option is --buffer"),
     ("udp-send", "--frobnicate", "unknown option --frobnicate: udp-send --help lists all options"),
 ];
 

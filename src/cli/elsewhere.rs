@@ -114,6 +114,15 @@ pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String
         // It is an argument of a COMMAND that lacks its --.
         return None;
     }
+    let message = message(command, plain_before, argument);
+    if let Some(what) = number_in_cluster(command, argument) {
+        let way_out: Vec<_> = [Some(what), message].into_iter().flatten().collect();
+        return Some(format!(
+            "invalid option {}: {}",
+            escape::quoted(argument.as_bytes()),
+            way_out.join("; ")
+        ));
+    }
     let tool = Tool { command, endpoint: endpoint(&plain) };
     let next = plain.get(plain_before).copied();
     let (name, hint) = if name.starts_with("--") {
@@ -128,7 +137,6 @@ pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String
     } else {
         format!("unknown option {name} in {shown}")
     };
-    let message = message(command, plain_before, argument);
     let joined = match &plain[..] {
         [host, port, ..] if matches!(hint, Some(Hint::LeaveOut(_))) => endpoint::join(host, port),
         _ => None,
@@ -169,9 +177,27 @@ pub(super) fn exec(command: &Command, value: &str) -> Option<String> {
     is_program.then(|| format!("to run it for each datagram, {}", hint.text()))
 }
 
-/// Says how to bind the local address `value`.
-pub(super) fn bind(command: &Command, value: &str) -> String {
-    Tool { command, endpoint: None }.bind(value).text()
+/// Says what is wrong with `-q1` or `-vp4000`: a flag with a number.
+fn number_in_cluster(command: &Command, argument: &str) -> Option<String> {
+    let letters = argument.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    let number = &argument[letters.len()..];
+    let is_cluster = !argument.starts_with("--") && !number.is_empty();
+    let flag = letters.chars().next_back().filter(|_| is_cluster)?;
+    flag_with_number(command, &format!("-{flag}"), number)
+}
+
+/// Says what to do with the number that follows a flag, as it does in netcats.
+pub(super) fn flag_with_number(command: &Command, flag: &str, number: &str) -> Option<String> {
+    let arg = command.get_arguments().find(|arg| arg.get_short() == flag.chars().nth(1))?;
+    let long = arg.get_long().filter(|_| !arg.get_action().takes_values())?;
+    let way_out = match flag {
+        "-p" => {
+            let bind = Tool { command, endpoint: None }.bind(&format!(":{number}")).text();
+            format!("to name the local port, {bind}")
+        }
+        _ => format!("leave out {number}"),
+    };
+    Some(format!("{flag} is --{long} and takes no value; {way_out}"))
 }
 
 /// What to do about an option that a tool does not have.
@@ -362,7 +388,7 @@ impl Tool<'_> {
         let (_, long) = near.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
         let long = format!("--{long}");
         let of_tools = tools_with(&long).filter(|_| !self.has(&long)).map(|tools| format!(" of {tools}"));
-        Some(Hint::Instead(format!("did you mean {long}{}?", of_tools.unwrap_or_default())))
+        Some(Hint::Instead(format!("the nearest option is {long}{}", of_tools.unwrap_or_default())))
     }
 
     /// To use an option of this tool, or of those that have it.

@@ -118,15 +118,8 @@ fn endpoint_reason(command: &Command, words: &[Word], argument: &str, value: &st
     }
     let Kind::Known { name, value: given } = &words[place.checked_sub(1)?].kind else { return None };
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
-    let long = command.get_arguments().find(|arg| arg.get_short() == name.chars().nth(1))?.get_long()?;
     match (name.as_str(), given) {
-        ("-p", None) if is_number => {
-            let bind = elsewhere::bind(command, &format!(":{value}"));
-            Some(format!("-p is --{long} and takes no value; to name the local port, {bind}"))
-        }
-        ("-q" | "-t", None) if is_number => {
-            Some(format!("{name} is --{long} and takes no value; leave out {value}"))
-        }
+        ("-p" | "-q" | "-t", None) if is_number => elsewhere::flag_with_number(command, name, value),
         ("-b", Some(given)) if given.contains("255") => {
             let there = endpoint::join(given, value).unwrap_or_else(|| given.clone());
             Some(format!("-b is --bind and takes a local address; did you mean --broadcast {there}?"))
