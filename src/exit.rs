@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::escape;
 use crate::signals::{self, Stopped};
-use crate::stdio;
+use crate::stdio::{self, ReaderGone};
 use crate::tally::{Tally, plain};
 
 const STATUSES: &str = "\
@@ -73,7 +73,16 @@ pub fn after_help(details: &str) -> String {
 /// Ends a tool: says what went wrong, and turns the verdict into an exit status.
 #[must_use]
 pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCode {
-    let verdict = outcome.unwrap_or_else(|error| {
+    let verdict = verdict(tool, outcome);
+    stdio::finish_saying();
+    if let Verdict::Signal(signal) = verdict {
+        signals::die_of(signal);
+    }
+    ExitCode::from(verdict.status())
+}
+
+fn verdict(tool: &'static str, outcome: anyhow::Result<Verdict>) -> Verdict {
+    outcome.unwrap_or_else(|error| {
         if let Some(Stopped(signal)) = error.downcast_ref() {
             // On its way here it may have met with a loss.
             if error.chain().len() > 1 {
@@ -81,16 +90,21 @@ pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCod
             }
             return Verdict::Signal(*signal);
         }
-        if reader_is_gone(&error) {
+        if error.is::<ReaderGone>() {
             return Verdict::Done;
         }
         Voice::new(tool, false, false).error(&error);
         Verdict::Trouble
-    });
-    if let Verdict::Signal(signal) = verdict {
-        signals::die_of(signal);
+    })
+}
+
+/// Joins how a run came out with how its output did. What ended the run counts first, but a signal and a
+/// reader that is gone say less than what was lost.
+pub fn join<T>(run: anyhow::Result<T>, printed: anyhow::Result<()>) -> anyhow::Result<T> {
+    match run {
+        Err(error) if !error.is::<Stopped>() && !error.is::<ReaderGone>() => Err(error),
+        run => printed.and(run),
     }
-    ExitCode::from(verdict.status())
 }
 
 /// How a tool speaks to people: a line on stderr, under its name. What strangers sent is safe in it.
@@ -127,23 +141,13 @@ impl Voice {
         let mut line = format!("{}: ", self.tool).into_bytes();
         escape::line(what.to_string().as_bytes(), &mut line);
         line.push(b'\n');
-        stdio::say(&line);
+        stdio::say(self.tool, &line);
     }
 
     /// Says an error and its causes, as one sentence.
     pub fn error(self, error: &anyhow::Error) {
         self.say(&Chain(error));
     }
-}
-
-/// The error that ends a tool whose output nobody reads any more: a quiet end.
-#[must_use]
-pub fn reader_gone() -> anyhow::Error {
-    io::Error::from(io::ErrorKind::BrokenPipe).into()
-}
-
-fn reader_is_gone(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// An error and its causes as one sentence.
@@ -175,6 +179,25 @@ mod tests {
         let error =
             Err::<(), _>(io::Error::from_raw_os_error(13)).context("cannot bind 127.0.0.1:53").unwrap_err();
         assert_eq!(Chain(&error).to_string(), "cannot bind 127.0.0.1:53: permission denied");
+    }
+
+    #[test]
+    fn only_a_reader_of_stdout_that_is_gone_ends_quietly() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(verdict("tool", Err(stdio::cannot_write(&broken(), 3))), Verdict::Done);
+        assert_eq!(verdict("tool", Err(broken().into())), Verdict::Trouble);
+        assert_eq!(verdict("tool", Err(broken()).context("cannot send line 1")), Verdict::Trouble);
+    }
+
+    #[test]
+    fn a_loss_of_output_outweighs_a_signal_and_no_other_error() {
+        let lost = || Err(anyhow::anyhow!("lost"));
+        let joined = |run, printed| join::<Verdict>(run, printed).map_err(|error| error.to_string());
+        assert_eq!(joined(Ok(Verdict::Done), lost()), Err("lost".to_owned()));
+        assert_eq!(joined(Err(Stopped(15).into()), lost()), Err("lost".to_owned()));
+        assert_eq!(joined(Err(ReaderGone.into()), lost()), Err("lost".to_owned()));
+        assert_eq!(joined(Err(anyhow::anyhow!("worse")), lost()), Err("worse".to_owned()));
+        assert_eq!(joined(Ok(Verdict::Silence), Ok(())), Ok(Verdict::Silence));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::batch::Batch;
 use crate::encoding::Encoding;
 use crate::format::{Bad, Format, Reader, Reading, Record};
 
-const CANNOT_READ: &str = "cannot read standard input";
+const CANNOT_READ: &str = "cannot read stdin";
 const BINARY: &str = "stdin contains NUL bytes, and each line is a datagram; use --format raw to send binary data, \
                       or --format nul where a NUL ends each datagram";
 /// What cannot be read twice is kept in memory to be repeated, up to so many bytes.

@@ -1,46 +1,89 @@
-//! The last leg of a datagram: from a batch that was received to the text that is printed.
+//! The last leg of a datagram: from a batch that was received to the text that is printed, and how much of
+//! that has been written.
 
 use crate::batch::Batch;
 use crate::encoding::Encoding;
 use crate::exit::Voice;
 use crate::format::{Writer, Writing};
 
-/// Turns batches into text, and says what it has to leave out.
+/// Turns batches into text, and counts what of it is written. What it has to leave out, it says.
 #[derive(Debug)]
 pub struct Printer {
     encoding: Encoding,
     writer: Writer,
     voice: Voice,
     text: Vec<u8>,
+    /// Where each datagram ends in the text.
+    ends: Vec<usize>,
+    /// How many bytes of the text have been written.
+    written: usize,
 }
 
 impl Printer {
-    /// A printer that writes as it is told to.
+    /// A printer that writes as it is told to. Its first text is what comes before the first datagram.
     #[must_use]
     pub fn new(writing: Writing, voice: Voice) -> Self {
-        Self { encoding: writing.encoding, writer: Writer::new(writing), voice, text: Vec::new() }
+        let writer = Writer::new(writing);
+        let text = writer.beginning().to_vec();
+        Self { encoding: writing.encoding, writer, voice, text, ends: Vec::new(), written: 0 }
     }
 
-    /// What is to be written before the first datagram.
-    #[must_use]
-    pub fn beginning(&self) -> &'static [u8] {
-        self.writer.beginning()
-    }
-
-    /// The text of the datagrams of `batch`. What cannot be decoded is left out: `count` is told how
-    /// many datagrams those are, and then each is said.
-    pub fn text(&mut self, batch: &mut Batch, count: impl FnOnce(u64)) -> &[u8] {
+    /// Makes the text of the datagrams of `batch`, in place of the one before. Leaves out what cannot be
+    /// decoded, and returns how many datagrams those are.
+    pub fn load(&mut self, batch: &mut Batch) -> u64 {
+        let mut undecodable = 0;
         if self.writer.format().is_text() {
-            let undecodable = self.encoding.decode(batch);
-            count(undecodable.len() as u64);
-            for datagram in undecodable {
+            for datagram in self.encoding.decode(batch) {
+                undecodable += 1;
                 self.voice.note(&datagram);
             }
         }
         self.text.clear();
+        self.ends.clear();
+        self.written = 0;
         for datagram in batch.iter() {
             self.writer.write(&datagram, &mut self.text);
+            self.ends.push(self.text.len());
         }
-        &self.text
+        undecodable
+    }
+
+    /// Returns the text that has not been written yet.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.text[self.written..]
+    }
+
+    /// Notes that so many bytes of the rest have been written.
+    pub fn note_written(&mut self, bytes: usize) {
+        self.written += bytes;
+    }
+
+    /// Returns how many datagrams have not been written to their last byte.
+    #[must_use]
+    pub fn unwritten(&self) -> usize {
+        self.ends.len() - self.ends.partition_point(|end| *end <= self.written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_is_written_when_its_last_byte_is() {
+        let mut batch = Batch::new();
+        for payload in [&b"one"[..], b"", b"three"] {
+            batch.push(payload);
+        }
+        let mut printer = Printer::new(Writing::default(), Voice::new("tool", true, false));
+        assert_eq!((printer.rest(), printer.unwritten()), (&b""[..], 0));
+        assert_eq!(printer.load(&mut batch), 0);
+        assert_eq!(printer.rest(), b"one\n\nthree\n");
+        for (written, unwritten) in [(3, 3), (1, 2), (1, 1), (5, 1), (1, 0)] {
+            printer.note_written(written);
+            assert_eq!(printer.unwritten(), unwritten);
+        }
+        assert_eq!(printer.rest(), b"");
     }
 }

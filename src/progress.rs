@@ -4,7 +4,9 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
+use indicatif::{FormattedDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::stdio::can_say;
 
 /// Work that is done sooner shows nothing, and what waits is looked at as often.
 const WHILE: Duration = Duration::from_secs(1);
@@ -32,7 +34,8 @@ impl Progress {
     #[expect(clippy::cast_precision_loss, reason = "it is shown to the second")]
     pub fn note(&mut self, done: u64, sent: u64) {
         let time = self.began.elapsed();
-        if !self.is_watched || time < WHILE {
+        // A terminal that was stopped does not stop us.
+        if !self.is_watched || time < WHILE || !can_say() {
             return;
         }
         // Short enough for any terminal: a line that is wrapped cannot be taken back.
@@ -62,8 +65,8 @@ impl Progress {
     /// Says something, above the line.
     pub fn aside(&self, say: impl FnOnce()) {
         match &self.bar {
-            Some(bar) => bar.suspend(say),
-            None => say(),
+            Some(bar) if can_say() => bar.suspend(say),
+            _ => say(),
         }
     }
 }
@@ -71,6 +74,9 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
+            if !can_say() {
+                bar.set_draw_target(ProgressDrawTarget::hidden());
+            }
             bar.finish_and_clear();
         }
     }

@@ -1,52 +1,57 @@
-//! Printing beside receiving: a thread of its own prints, so that a reader who is slow, or stops for
-//! a while, does not keep the tool from emptying its socket.
+//! Printing beside receiving: a reader who is slow, or stops for a while, does not keep a tool from emptying
+//! its socket, nor from ending.
 //!
-//! Batches wait in between, up to so many bytes. They are reused, and one that the printing has not
-//! come to is filled further. The thread is started with the first batch.
+//! A thread prints. Batches wait for it, up to so many bytes. They are reused, and one that the printing has
+//! not come to is filled further. A tool that prints little does so itself, and starts the thread when its
+//! reader is behind.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 
 use crate::batch::Batch;
 use crate::net::is_full;
 use crate::print::Printer;
 use crate::signals::Signals;
-use crate::stdio::{self, GRACE};
+use crate::stdio::{Sink, cannot_write, cannot_write_because, last_moment};
+use crate::tally::plain;
 use crate::wait::{Sources, wait};
 
+/// How many bytes may wait where no option says it.
+pub const CAPACITY: usize = 64 * 1024 * 1024;
+/// A wait for the thread looks this often whether it has ended: to wake the tool may have failed.
+pub const LOOK: Duration = Duration::from_millis(100);
 /// How many empty batches are kept for later.
 const SPARE: usize = 4;
+const NOT_READ: &str = "nobody reads it";
 
-/// The way from a tool to its thread that prints.
+/// The way from a tool to stdout.
 #[derive(Debug)]
 pub struct Queue<'q> {
     signals: &'q Signals,
     /// How many bytes may wait.
     capacity: usize,
-    output: File,
+    sink: Arc<Sink>,
     /// Goes to the thread when that is started.
     printer: Option<Printer>,
     shared: Arc<Shared>,
     /// Readable when the thread has something to tell.
-    told: UnixStream,
-    /// When the end no longer waits for the reader.
-    give_up: Option<Instant>,
+    told: Option<UnixStream>,
+    /// How often the reader had taken something when the end last looked, and since when.
+    seen: Option<(u64, Instant)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
     /// There is a batch to print, or there will be none any more.
     work: Condvar,
-    tell: UnixStream,
 }
 
 #[derive(Debug, Default)]
@@ -57,47 +62,40 @@ struct State {
     held: usize,
     /// How many datagrams are being printed.
     printing: usize,
+    /// How often the reader has taken something.
+    taken: u64,
     /// The tool waits for room.
     is_awaited: bool,
     /// No batch will come any more.
     is_closed: bool,
     /// How the printing ended.
-    ended: Option<Result<()>>,
+    ended: Option<io::Result<()>>,
     undecodable: u64,
 }
 
 impl<'q> Queue<'q> {
-    /// A queue to `output` that holds `capacity` bytes.
-    pub fn new(output: File, printer: Printer, capacity: usize, signals: &'q Signals) -> Result<Self> {
-        stdio::write(&output, printer.beginning())?;
-        let (told, tell) = UnixStream::pair().context("cannot make a pipe")?;
-        told.set_nonblocking(true)?;
-        tell.set_nonblocking(true)?;
-        let shared = Shared { state: Mutex::default(), work: Condvar::new(), tell };
-        Ok(Self {
-            signals,
-            capacity,
-            output,
-            printer: Some(printer),
-            shared: Arc::new(shared),
-            told,
-            give_up: None,
-        })
+    /// A queue to `sink` that holds `capacity` bytes.
+    pub fn new(sink: Sink, printer: Printer, capacity: usize, signals: &'q Signals) -> Result<Self> {
+        let (sink, shared) = (Arc::new(sink), Arc::default());
+        let mut queue = Self { signals, capacity, sink, printer: None, shared, told: None, seen: None };
+        queue.write_now(printer)?;
+        Ok(queue)
     }
 
     /// Where it is printed: its reader's going away is to be waited for.
     #[must_use]
     pub fn output(&self) -> BorrowedFd<'_> {
-        self.output.as_fd()
+        self.sink.as_fd()
     }
 
     /// Readable when there is room again, or the printing has ended.
     #[must_use]
-    pub fn told(&self) -> BorrowedFd<'_> {
-        self.told.as_fd()
+    pub fn told(&self) -> Option<BorrowedFd<'_>> {
+        self.told.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether another batch may come. If not, [`Queue::told`] says when it may.
+    /// Whether another batch may come. If not, [`Queue::told`] says when it may; but to say so may fail, and
+    /// a wait for it ends after [`LOOK`].
     #[must_use]
     pub fn has_room(&self) -> bool {
         let mut state = self.shared.lock();
@@ -118,7 +116,7 @@ impl<'q> Queue<'q> {
         batch
     }
 
-    /// Passes a batch on to be printed.
+    /// Passes a batch on to be printed by the thread.
     pub fn put(&mut self, batch: Batch) -> Result<()> {
         let mut state = self.shared.lock();
         if batch.is_empty() {
@@ -130,26 +128,70 @@ impl<'q> Queue<'q> {
         drop(state);
         self.shared.work.notify_one();
         match self.printer.take() {
-            // Without the thread there is nothing to wait for.
-            Some(printer) => self.start(printer).inspect_err(|_| self.shared.lock().ended = Some(Ok(()))),
+            Some(printer) => self.start(printer),
             None => Ok(()),
         }
     }
 
-    fn start(&self, printer: Printer) -> Result<()> {
-        let output = self.output.try_clone().context("cannot write standard output")?;
-        let shared = Arc::clone(&self.shared);
-        let print = move || shared.end(shared.print(printer, &output));
-        thread::Builder::new().name("print".to_owned()).spawn(print).context("cannot start a thread")?;
+    /// Prints what is in `batch`, as far as the reader takes it now. The thread prints the rest. `batch` is
+    /// empty then.
+    pub fn print(&mut self, batch: &mut Batch) -> Result<()> {
+        let Some(mut printer) = self.printer.take() else { return self.put(std::mem::take(batch)) };
+        let undecodable = printer.load(batch);
+        self.shared.lock().undecodable += undecodable;
+        batch.clear();
+        self.write_now(printer)
+    }
+
+    /// Writes what `printer` holds, as far as the reader takes it now.
+    fn write_now(&mut self, mut printer: Printer) -> Result<()> {
+        while !printer.rest().is_empty() {
+            match self.sink.write_now(printer.rest()) {
+                Ok(0) => return self.start(printer),
+                Ok(written) => printer.note_written(written),
+                Err(error) => return Err(cannot_write(&error, printer.unwritten())),
+            }
+        }
+        self.printer = Some(printer);
         Ok(())
     }
 
-    /// Reads what the thread had to tell: fails if it cannot print.
+    /// Starts the thread with what `printer` still has to write.
+    fn start(&mut self, printer: Printer) -> Result<()> {
+        self.shared.lock().printing = printer.unwritten();
+        self.try_start(printer).map_err(|error| {
+            let mut state = self.shared.lock();
+            state.ended = Some(Ok(()));
+            anyhow!(cannot_write_because(&format!("cannot start a thread: {}", plain(&error)), state.left()))
+        })
+    }
+
+    fn try_start(&mut self, mut printer: Printer) -> io::Result<()> {
+        let (told, tell) = UnixStream::pair()?;
+        told.set_nonblocking(true)?;
+        tell.set_nonblocking(true)?;
+        let (shared, sink) = (Arc::clone(&self.shared), Arc::clone(&self.sink));
+        let print = move || {
+            let ended = shared.print(&mut printer, &sink, &tell);
+            shared.lock().ended = Some(ended);
+            // That the other end is closed tells the tool, whatever becomes of what is sent.
+            drop(tell);
+        };
+        self.told = Some(told);
+        thread::Builder::new().name("print".to_owned()).spawn(print).map(drop)
+    }
+
+    /// Reads what the thread had to tell. Fails if it cannot print.
     pub fn check(&self) -> Result<()> {
+        let Some(mut told) = self.told.as_ref() else { return Ok(()) };
         let mut bytes = [0; 64];
-        while (&self.told).read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
-        match &mut self.shared.lock().ended {
-            Some(ended @ Err(_)) => std::mem::replace(ended, Ok(())),
+        while told.read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
+        let mut state = self.shared.lock();
+        if !matches!(state.ended, Some(Err(_))) {
+            return Ok(());
+        }
+        match state.ended.replace(Ok(())) {
+            Some(Err(error)) => Err(cannot_write(&error, state.left())),
             _ => Ok(()),
         }
     }
@@ -160,24 +202,51 @@ impl<'q> Queue<'q> {
         self.shared.lock().undecodable
     }
 
-    /// Waits until all is printed, or for a signal. Says whether all is printed. Once the tool has been
-    /// told to stop, the reader has a moment for what is left.
-    pub fn finish(&mut self) -> Result<bool> {
+    /// Waits until something is printed, or for a signal, and returns whether all is printed. Fails when
+    /// the reader takes nothing for as long as `patience`, or has not taken all a moment after a signal.
+    pub fn finish(&mut self, patience: Option<Duration>) -> Result<bool> {
         self.shared.lock().is_closed = true;
         self.shared.work.notify_one();
         self.check()?;
-        let Some(left) = self.shared.left().filter(|_| self.printer.is_none()) else { return Ok(true) };
-        if let Some(stopped) = self.signals.stopped() {
-            let until = *self.give_up.get_or_insert_with(|| Instant::now() + GRACE);
-            if Instant::now() >= until {
-                return Err(stopped).with_context(|| {
-                    format!("nobody reads standard output: up to {left} datagrams that were to be written are lost")
-                });
-            }
+        let (taken, has_ended) = {
+            let state = self.shared.lock();
+            (state.taken, state.ended.is_some())
+        };
+        if self.told.is_none() || has_ended {
+            return Ok(true);
         }
-        let (input, signals) = (Some(self.told()), Some(self.signals));
-        wait(Sources { input, signals, ..Sources::default() }, self.give_up)?;
+        let now = Instant::now();
+        let since = self.seen.filter(|seen| seen.0 == taken).map_or(now, |seen| seen.1);
+        self.seen = Some((taken, since));
+        let stopped = self.signals.stopped();
+        let give_up = match stopped {
+            Some(_) => Some(last_moment()),
+            None => patience.map(|patience| since + patience),
+        };
+        if give_up.is_some_and(|give_up| now >= give_up) {
+            let lost = self.not_read();
+            return Err(match stopped {
+                Some(stopped) => anyhow!(stopped).context(lost),
+                None => anyhow!(lost),
+            });
+        }
+        let signals = Some(self.signals);
+        let until = give_up.unwrap_or(now + LOOK).min(now + LOOK);
+        wait(Sources { input: self.told(), signals, ..Sources::default() }, Some(until))?;
         Ok(false)
+    }
+
+    /// The message for a reader that does not read.
+    #[must_use]
+    pub fn not_read(&self) -> String {
+        cannot_write_because(NOT_READ, self.shared.lock().left())
+    }
+}
+
+impl State {
+    /// How many datagrams have not been printed to their last byte.
+    fn left(&self) -> usize {
+        self.printing + self.waiting.iter().map(Batch::len).sum::<usize>()
     }
 }
 
@@ -187,24 +256,39 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Prints what comes until there is no more.
-    fn print(&self, mut printer: Printer, output: &File) -> Result<()> {
+    /// Prints what was begun and what comes, until there is no more.
+    fn print(&self, printer: &mut Printer, sink: &Sink, tell: &UnixStream) -> io::Result<()> {
+        self.write(printer, sink)?;
         while let Some(mut batch) = self.next() {
             let footprint = batch.footprint();
-            let text = printer.text(&mut batch, |undecodable| self.lock().undecodable += undecodable);
-            stdio::write(output, text)?;
+            let undecodable = printer.load(&mut batch);
+            let mut state = self.lock();
+            state.undecodable += undecodable;
+            state.printing = printer.unwritten();
+            drop(state);
+            self.write(printer, sink)?;
             let mut state = self.lock();
             state.held -= footprint;
-            state.printing = 0;
             batch.clear();
             if state.spare.len() < SPARE {
                 state.spare.push(batch);
             }
-            if state.is_awaited {
-                state.is_awaited = false;
+            if std::mem::take(&mut state.is_awaited) {
                 drop(state);
-                self.tell();
+                // Where it fails the tool looks by itself.
+                let _ = (&*tell).write(&[0]);
             }
+        }
+        Ok(())
+    }
+
+    fn write(&self, printer: &mut Printer, sink: &Sink) -> io::Result<()> {
+        while !printer.rest().is_empty() {
+            let written = sink.write_some(printer.rest())?;
+            printer.note_written(written);
+            let mut state = self.lock();
+            state.printing = printer.unwritten();
+            state.taken += 1;
         }
         Ok(())
     }
@@ -217,22 +301,5 @@ impl Shared {
         let next = state.waiting.pop_front();
         state.printing = next.as_ref().map_or(0, Batch::len);
         next
-    }
-
-    /// How many datagrams are not known to be printed, if the printing has not ended.
-    fn left(&self) -> Option<usize> {
-        let state = self.lock();
-        let left = state.printing + state.waiting.iter().map(Batch::len).sum::<usize>();
-        state.ended.is_none().then_some(left)
-    }
-
-    fn end(&self, how: Result<()>) {
-        self.lock().ended = Some(how);
-        self.tell();
-    }
-
-    fn tell(&self) {
-        // Where it is full, enough has been told.
-        let _ = (&self.tell).write(&[0]);
     }
 }

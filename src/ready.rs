@@ -5,11 +5,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -19,7 +20,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::exit::Voice;
 use crate::net::sys::take_descriptor;
-use crate::stdio::takes_bytes;
+use crate::stdio::Sink;
 use crate::tally::plain;
 
 /// Those whom it is told, beside a person.
@@ -55,14 +56,8 @@ impl Ready {
             self.made =
                 Some(made.with_context(|| format!("cannot write the address to {}", file.display()))?);
         }
-        if let Some((fd, mut file)) = self.fd.take()
-            && takes_bytes(file.as_fd())
-        {
-            match file.write_all(line.as_bytes()) {
-                // Nobody waits for it any more.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-                written => written.with_context(|| cannot_write(fd))?,
-            }
+        if let Some((fd, file)) = self.fd.take() {
+            write_or_leave(Sink::new(file), line.into_bytes()).with_context(|| cannot_write(fd))?;
         }
         if let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
             && let Err(error) = notify(&name, &format!("READY=1\nSTATUS=listening on {address}\n"))
@@ -98,6 +93,20 @@ fn make(path: &Path, line: &str) -> io::Result<File> {
     let written = file.write_all(line.as_bytes()).and_then(|()| fs::rename(&unfinished, path));
     written.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
     Ok(file)
+}
+
+/// Writes `line`. If the reader does not read, a thread writes it when there is room.
+fn write_or_leave(sink: Sink, mut line: Vec<u8>) -> io::Result<()> {
+    match sink.write_now(&line) {
+        // Nobody waits for it any more.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+        written => drop(line.drain(..written?)),
+    }
+    if !line.is_empty() {
+        // If it fails then, nobody waits for it.
+        thread::Builder::new().spawn(move || drop(sink.write_all(&line)))?;
+    }
+    Ok(())
 }
 
 fn cannot_write(fd: RawFd) -> String {

@@ -147,11 +147,6 @@ fn ending() -> impl Iterator<Item = i32> {
     (1..32).filter(|signal| ![REPORT, SIGIO, SIGEMT, SIGINFO].contains(signal) && !OTHERS.contains(signal))
 }
 
-/// Whether a signal has come that ends the tool.
-pub(crate) fn is_told_to_stop() -> bool {
-    Caught::stopped().is_some()
-}
-
 /// Ends this process as `signal` would have ended it. Returns where no signal does: in the first process of a
 /// container.
 pub(crate) fn die_of(signal: i32) {

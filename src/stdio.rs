@@ -1,28 +1,33 @@
-//! The standard streams: whether they were open, what they are, and writing that can be stopped.
+//! The standard streams: whether they were open, what they are, and writing that does not block.
 
-use std::fs::File;
+use std::error::Error;
+use std::fmt;
+use std::fs::{File, FileType};
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::libc::EBADF;
+use nix::sys::socket::{MsgFlags, send};
 
-use crate::signals::{self, Signals};
+use crate::tally::plain;
 use crate::wait::wait_to_write;
 
 /// A pipe that poll(2) calls writable takes this much without blocking: `PIPE_BUF`, 4096 on Linux
-/// and 512 at least anywhere (POSIX). A terminal promises less: one that was stopped can hold up the
-/// first signal, and never the second.
-const CERTAIN: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
-const CANNOT_WRITE: &str = "cannot write standard output";
-/// How long a reader that does not read may hold up the end of a tool that was told to stop.
-pub(crate) const GRACE: Duration = Duration::from_secs(1);
-
-/// How often a wait looks whether the tool has been told to stop, where no signal wakes it.
-const LOOK: Duration = Duration::from_millis(100);
+/// and 512 at least anywhere (POSIX).
+const PIPE_BUF: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
+/// A terminal promises nothing. Linux has room for 256 bytes in one that poll(2) calls writable, and a
+/// newline becomes two.
+const TERMINAL_BUF: usize = 128;
+/// How long a reader that does not read may hold up the end of a tool.
+pub const GRACE: Duration = Duration::from_secs(1);
+/// How many bytes of messages wait for a reader of stderr that does not read.
+const BACKLOG: usize = 256 * 1024;
 
 /// Which of stdin and stdout were closed when the process began. The runtime puts /dev/null in the
 /// place of a closed one before `main`: without this a tool would lose its output and say nothing.
@@ -39,21 +44,19 @@ fn note_closed_streams() {
     CLOSED[1].store(closed(io::stdout().as_fd()), Ordering::Relaxed);
 }
 
-/// Standard input, without a buffer of its own.
+/// Returns stdin, without a buffer of its own.
 pub fn input() -> Result<File> {
-    open(&CLOSED[0], io::stdin().as_fd()).context("cannot read standard input")
+    open(&CLOSED[0], io::stdin().as_fd()).context("cannot read stdin")
 }
 
-/// Standard output, without a buffer of its own, for [`write()`] in a thread that may wait.
-pub fn plain_output() -> Result<File> {
-    open(&CLOSED[1], io::stdout().as_fd()).context(CANNOT_WRITE)
+/// Returns stdout, without a buffer of its own.
+pub fn output() -> Result<Sink> {
+    open(&CLOSED[1], io::stdout().as_fd()).map(Sink::new).context("cannot write to stdout")
 }
 
-/// Standard output for a tool that also waits for signals.
-pub fn output(signals: &Signals) -> Result<Output<'_>> {
-    let file = plain_output()?;
-    let chunk = if file.metadata().is_ok_and(|data| data.is_file()) { usize::MAX } else { CERTAIN };
-    Ok(Output { file, signals, chunk, give_up: None })
+/// Writes `text` to stdout, for a tool that does nothing else.
+pub fn print(text: &str) -> Result<()> {
+    output()?.write_all(text.as_bytes()).map_err(|error| cannot_write(&error, 0))
 }
 
 fn open(closed: &AtomicBool, stream: BorrowedFd<'_>) -> Result<File> {
@@ -61,97 +64,270 @@ fn open(closed: &AtomicBool, stream: BorrowedFd<'_>) -> Result<File> {
     Ok(File::from(stream.try_clone_to_owned()?))
 }
 
-/// Writes all of `bytes`, however long the reader takes.
-pub fn write(mut file: &File, mut bytes: &[u8]) -> Result<()> {
-    while !bytes.is_empty() {
-        match file.write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Whoever else has this file open may have made it so that it does not block.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                wait_to_write(file.as_fd(), None, None)?;
-            }
-            Err(error) => return Err(error).context(CANNOT_WRITE),
-        }
-    }
-    Ok(())
-}
+/// The reader of stdout has gone away. This ends a tool quietly, with status 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReaderGone;
 
-/// Writes a line to standard error. Where nobody can be told, nobody is told: it may be closed, and once the
-/// tool has been told to stop, a reader who does not read is not waited for.
-pub fn say(line: &[u8]) {
-    let mut stderr = io::stderr();
-    if takes_bytes(stderr.as_fd()) {
-        let _ = stderr.write_all(line);
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reader of stdout is gone")
     }
 }
 
-/// Waits until some bytes can be written to `fd` without blocking. Once the tool has been told to stop, all
-/// readers together have a moment: says whether this one has made room.
-pub(crate) fn takes_bytes(fd: BorrowedFd<'_>) -> bool {
-    static GIVE_UP: OnceLock<Instant> = OnceLock::new();
-    loop {
-        let look = Instant::now() + LOOK;
-        let give_up = signals::is_told_to_stop().then(|| *GIVE_UP.get_or_init(|| Instant::now() + GRACE));
-        match wait_to_write(fd, None, Some(give_up.map_or(look, |give_up| look.min(give_up)))) {
-            Ok(false) if give_up.is_some_and(|give_up| Instant::now() >= give_up) => return false,
-            Ok(false) => {}
-            // What is wrong with it is for the write to say.
-            Ok(true) | Err(_) => return true,
-        }
+impl Error for ReaderGone {}
+
+/// Returns the error that ends a tool which cannot write to stdout. The message counts the `unwritten`
+/// datagrams.
+pub(crate) fn cannot_write(error: &io::Error, unwritten: usize) -> anyhow::Error {
+    if error.kind() == ErrorKind::BrokenPipe {
+        return ReaderGone.into();
     }
+    anyhow!(cannot_write_because(&plain(error), unwritten))
 }
 
-/// Standard output. A signal ends a write that waits for a reader who does not read.
+/// Returns the message for `unwritten` datagrams that did not reach stdout.
+pub(crate) fn cannot_write_because(why: &str, unwritten: usize) -> String {
+    let loss = match unwritten {
+        0 => String::new(),
+        1 => "; 1 received datagram was not written".to_owned(),
+        unwritten => format!("; {unwritten} received datagrams were not written"),
+    };
+    format!("cannot write to stdout: {why}{loss}")
+}
+
+/// A file, pipe, terminal or socket that is written to without blocking.
 #[derive(Debug)]
-pub struct Output<'s> {
+pub struct Sink {
     file: File,
-    signals: &'s Signals,
-    /// How much may be written at once without blocking.
-    chunk: usize,
-    /// When the end no longer waits for the reader.
-    give_up: Option<Instant>,
+    mode: Mode,
 }
 
-impl Output<'_> {
-    /// Whether a person looks at it.
+/// How a write does not block.
+#[derive(Clone, Copy, Debug)]
+enum Mode {
+    /// A file or device that takes everything, or a pipe or terminal with `O_NONBLOCK`.
+    Direct,
+    /// A socket: with `MSG_DONTWAIT`.
+    Socket,
+    /// So many bytes fit whenever poll(2) reports room.
+    Polled(usize),
+}
+
+impl Sink {
+    /// Writes to `file`, or to the same pipe or terminal through another description.
+    #[must_use]
+    pub fn new(file: File) -> Self {
+        let kind = file.metadata().map(|data| data.file_type());
+        let is = |what: fn(&FileType) -> bool| kind.as_ref().is_ok_and(what);
+        if is(FileTypeExt::is_socket) {
+            return Self { file, mode: Mode::Socket };
+        }
+        let is_terminal = is(FileTypeExt::is_char_device) && file.is_terminal();
+        if !is_terminal && !is(FileTypeExt::is_fifo) {
+            return Self { file, mode: Mode::Direct };
+        }
+        if let Some(own) = reopen(&file) {
+            return Self { file: own, mode: Mode::Direct };
+        }
+        let room = if is_terminal { TERMINAL_BUF } else { PIPE_BUF };
+        Self { file, mode: Mode::Polled(room) }
+    }
+
+    /// Returns whether a person looks at it.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         self.file.is_terminal()
     }
 
-    /// Writes all of `bytes`, or says why it cannot.
-    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        for chunk in bytes.chunks(self.chunk) {
-            self.wait_for_reader()?;
-            write(&self.file, chunk)?;
+    /// Writes as many of `bytes` as possible without blocking, and returns how many. An error behind the
+    /// first byte is left to the next call.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.write_once(&bytes[written..]) {
+                Ok(Some(more)) => written += more,
+                Err(error) if written == 0 => return Err(error),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Ok(written)
+    }
+
+    /// Writes some of `bytes`, which are not empty. Waits until there is room, and returns how many.
+    pub fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            if let Some(written) = self.write_once(bytes)? {
+                return Ok(written);
+            }
+            wait_to_write(self.file.as_fd(), None, None)?;
+        }
+    }
+
+    /// Writes all of `bytes`, however long the reader takes.
+    pub fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            bytes = &bytes[self.write_some(bytes)?..];
         }
         Ok(())
     }
 
-    /// Waits until some bytes can be written without blocking. Once the tool has been told to stop,
-    /// the reader has a moment for all that is left.
-    fn wait_for_reader(&mut self) -> Result<()> {
-        let stdout = self.file.as_fd();
-        while self.chunk != usize::MAX {
-            let Some(stopped) = self.signals.stopped() else {
-                if wait_to_write(stdout, Some(self.signals), None)? {
-                    break;
-                }
-                continue;
-            };
-            let until = *self.give_up.get_or_insert_with(|| Instant::now() + GRACE);
-            if wait_to_write(stdout, None, Some(until))? {
-                break;
+    /// Returns how many bytes were written, or `None` if there is no room.
+    fn write_once(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        let mut len = bytes.len();
+        if let Mode::Polled(room) = self.mode {
+            if !wait_to_write(self.file.as_fd(), None, Some(Instant::now()))? {
+                return Ok(None);
             }
-            return Err(stopped).context("nobody reads standard output: what was left to write is lost");
+            len = len.min(room);
         }
-        Ok(())
+        loop {
+            let written = match self.mode {
+                Mode::Socket => {
+                    send(self.file.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT).map_err(io::Error::from)
+                }
+                Mode::Direct | Mode::Polled(_) => (&self.file).write(&bytes[..len]),
+            };
+            return match written {
+                Ok(0) => Err(io::Error::new(ErrorKind::WriteZero, "the system wrote nothing")),
+                Ok(written) => Ok(Some(written)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
     }
 }
 
-impl AsFd for Output<'_> {
+impl AsFd for Sink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+/// Opens the pipe or terminal behind `file` again, so that `O_NONBLOCK` is set for us alone: those who
+/// share the description of `file` do not expect it. Whoever gave up the right to open it gets `None`.
+#[cfg(target_os = "linux")]
+fn reopen(file: &File) -> Option<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use nix::libc::{O_NOCTTY, O_NONBLOCK};
+
+    let mut options = File::options();
+    options.write(true).custom_flags(O_NONBLOCK | O_NOCTTY);
+    options.open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+}
+
+/// Elsewhere /dev/fd gives the same description again.
+#[cfg(not(target_os = "linux"))]
+fn reopen(_: &File) -> Option<File> {
+    None
+}
+
+/// What is written to stderr. It never blocks: when the reader does not read, messages wait here and a
+/// thread writes them.
+struct Messages {
+    state: Mutex<Backlog>,
+    /// The thread has caught up.
+    caught_up: Condvar,
+    sink: OnceLock<Option<Sink>>,
+}
+
+#[derive(Default)]
+struct Backlog {
+    waiting: Vec<u8>,
+    /// Whether a thread is writing what was left.
+    is_behind: bool,
+    /// Messages for which there was no room.
+    dropped: u64,
+}
+
+static MESSAGES: Messages = Messages {
+    state: Mutex::new(Backlog { waiting: Vec::new(), is_behind: false, dropped: 0 }),
+    caught_up: Condvar::new(),
+    sink: OnceLock::new(),
+};
+
+/// Writes a line of `tool` to stderr, or leaves it to a thread if that would block.
+pub fn say(tool: &'static str, line: &[u8]) {
+    MESSAGES.say(tool, line);
+}
+
+/// Returns whether a line can be written to stderr now without blocking.
+pub(crate) fn can_say() -> bool {
+    !MESSAGES.lock().is_behind
+        && wait_to_write(io::stderr().as_fd(), None, Some(Instant::now())).is_ok_and(|can| can)
+}
+
+/// Waits until stderr has taken all messages, up to the [`last_moment()`].
+pub(crate) fn finish_saying() {
+    let mut state = MESSAGES.lock();
+    while state.is_behind {
+        let left = last_moment().saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        state = MESSAGES.caught_up.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+/// Returns when the end stops waiting for readers that do not read: all of them together have [`GRACE`]
+/// from the first call.
+pub(crate) fn last_moment() -> Instant {
+    static LAST: OnceLock<Instant> = OnceLock::new();
+    *LAST.get_or_init(|| Instant::now() + GRACE)
+}
+
+impl Messages {
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sink(&self) -> Option<&Sink> {
+        let open = || io::stderr().as_fd().try_clone_to_owned().ok().map(|fd| Sink::new(fd.into()));
+        self.sink.get_or_init(open).as_ref()
+    }
+
+    fn say(&'static self, tool: &'static str, line: &[u8]) {
+        // If stderr cannot be written, nobody can be told.
+        let Some(sink) = self.sink() else { return };
+        let mut state = self.lock();
+        if state.is_behind {
+            if state.waiting.len() + line.len() <= BACKLOG {
+                state.waiting.extend(line);
+            } else {
+                state.dropped += 1;
+            }
+            return;
+        }
+        let Ok(written) = sink.write_now(line) else { return };
+        if written < line.len() {
+            state.waiting.extend(&line[written..]);
+            let catch_up = move || self.catch_up(tool, sink);
+            state.is_behind = thread::Builder::new().name("stderr".to_owned()).spawn(catch_up).is_ok();
+            if !state.is_behind {
+                state.waiting.clear();
+                state.dropped += 1;
+            }
+        }
+    }
+
+    fn catch_up(&self, tool: &str, sink: &Sink) {
+        loop {
+            let mut state = self.lock();
+            if state.waiting.is_empty() && state.dropped > 0 {
+                let dropped = std::mem::take(&mut state.dropped);
+                let told = format!("{tool}: {dropped} messages dropped: stderr was not read in time\n");
+                state.waiting.extend(told.as_bytes());
+            }
+            let waiting = std::mem::take(&mut state.waiting);
+            if waiting.is_empty() {
+                state.is_behind = false;
+                self.caught_up.notify_all();
+                return;
+            }
+            drop(state);
+            // If it fails, so does what follows.
+            let _ = sink.write_all(&waiting);
+        }
     }
 }

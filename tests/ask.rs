@@ -95,7 +95,7 @@ fn a_refusal_of_the_last_attempt_is_the_verdict_and_all_are_counted() {
 fn who_asks_nothing_is_told_so() {
     for arguments in [&["127.0.0.1:9"][..], &["127.0.0.1:9", "-f", "json"]] {
         let assert = tool("udp-recv").args(arguments).write_stdin("").assert().code(1);
-        let said = "udp-recv: nothing was asked: there is no MESSAGE, and the standard input is empty\n";
+        let said = "udp-recv: nothing to send: no MESSAGE and stdin is empty\n";
         assert.stderr(said);
     }
     // What was skipped was asked for.

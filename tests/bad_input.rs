@@ -269,12 +269,12 @@ fn closed_standard_streams_are_trouble() {
     for (tool, arguments) in
         [("udp-send", &address[..]), ("udp-recv", &address), ("udp-chat", "-b 127.0.0.1:0")]
     {
-        let stdin = format!("{tool}: cannot read standard input: it is closed\n");
+        let stdin = format!("{tool}: cannot read stdin: it is closed\n");
         assert_eq!(shell(&format!("{tool} {arguments} <&-")), (Some(1), stdin));
     }
     for arguments in ["udp-listen :0", "udp-recv :0", "udp-chat -b 127.0.0.1:0"] {
         let tool = arguments.split(' ').next().unwrap();
-        let stdout = format!("{tool}: cannot write standard output: it is closed\n");
+        let stdout = format!("{tool}: cannot write to stdout: it is closed\n");
         assert_eq!(shell(&format!("{arguments} >&-")), (Some(1), stdout));
         // Where nobody can be told, the status still tells.
         assert_eq!(shell(&format!("{arguments} >&- 2>&-")), (Some(1), String::new()));
@@ -284,7 +284,7 @@ fn closed_standard_streams_are_trouble() {
 #[test]
 fn input_that_cannot_be_read_is_trouble() {
     let finished = shell("udp-send 127.0.0.1:9 </");
-    assert_eq!(finished, (Some(1), "udp-send: cannot read standard input: is a directory\n".to_owned()));
+    assert_eq!(finished, (Some(1), "udp-send: cannot read stdin: is a directory\n".to_owned()));
 }
 
 /// The tools that print, each on a free port of the loopback.
@@ -301,8 +301,7 @@ fn output_that_cannot_be_written_is_trouble() {
         let mut running = Running::spawn_into(Command::new(path(command[0])).args(&command[1..]), full);
         let address = running.await_listening();
         socket().send_to(b"hi", address).unwrap();
-        running
-            .err_line_with(&format!("{}: cannot write standard output: no space left on device", command[0]));
+        running.err_line_with(&format!("{}: cannot write to stdout: no space left on device", command[0]));
         assert_eq!(running.finish().code(), Some(1));
     }
 }
@@ -612,9 +611,9 @@ fn help_and_the_version_stand_alone_and_go_to_stdout() {
 fn help_that_cannot_be_written_is_trouble_and_a_reader_that_is_gone_is_not() {
     for name in TOOLS {
         for argument in ["-h", "--help", "-V", "--version", "--completions=bash"] {
-            let full = format!("{name}: cannot write standard output: no space left on device\n");
+            let full = format!("{name}: cannot write to stdout: no space left on device\n");
             assert_eq!(shell(&format!("{name} {argument} >/dev/full")), (Some(1), full));
-            let closed = format!("{name}: cannot write standard output: it is closed\n");
+            let closed = format!("{name}: cannot write to stdout: it is closed\n");
             assert_eq!(shell(&format!("{name} {argument} >&-")), (Some(1), closed));
             let (reader, writer) = pipe().unwrap();
             drop(reader);

@@ -158,7 +158,7 @@ fn a_script_that_cannot_be_printed_is_trouble() {
             let mut shell = Command::new("sh");
             let finished =
                 Running::spawn(shell.args(["-c", &script]).env("PATH", path_with_tools())).finish();
-            let said = format!("{name}: cannot write standard output: {why}\n");
+            let said = format!("{name}: cannot write to stdout: {why}\n");
             assert_eq!((finished.code(), finished.err), (Some(1), said));
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, ValueHint};
+use nix::poll::PollFlags;
 
 use udp_tools::batch::{Batch, Datagram, Envelope};
 use udp_tools::chat::Company;
@@ -23,9 +24,10 @@ use udp_tools::format::{Bad, Columns, Format, Formats, Reading, Record, To};
 use udp_tools::input::{Eol, Input};
 use udp_tools::net::{Detail, IcmpErrors, Receiver, Sender, is_icmp};
 use udp_tools::print::Printer;
+use udp_tools::queue::{CAPACITY, LOOK, Queue};
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
-use udp_tools::stdio::{self, Output};
+use udp_tools::stdio::{self, ReaderGone};
 use udp_tools::tally::{Sent, Tally, came_back};
 use udp_tools::wait::{Patience, Ready, Sources, wait};
 
@@ -108,8 +110,7 @@ fn run(args: &Args) -> Result<Verdict> {
     let mut chat = Chat::new(args, &socket, &signals, company)?;
     args.voice().note(&format!("listening on {address}"));
     let talked = chat.talk(input);
-    chat.conclude();
-    talked?;
+    exit::join(talked, chat.conclude())?;
     signals.check()?;
     Ok(chat.verdict())
 }
@@ -124,8 +125,7 @@ struct Chat<'c> {
     receiver: Receiver<'c>,
     record: Option<Record>,
     icmp: Option<IcmpErrors<'c>>,
-    printer: Printer,
-    output: Output<'c>,
+    queue: Queue<'c>,
     /// What is received, the lines that are typed, and one of them on its way out.
     batch: Batch,
     lines: Batch,
@@ -135,10 +135,11 @@ struct Chat<'c> {
 
 impl<'c> Chat<'c> {
     fn new(args: &'c Args, socket: &'c UdpSocket, signals: &'c Signals, company: Company) -> Result<Self> {
-        let output = stdio::output(signals)?;
+        let output = stdio::output()?;
         let (Formats { input, output: format }, encoding) = (args.format.formats, args.encoding.encoding());
         let columns = Columns { time: args.time, peer: true };
         let writing = writing(format, encoding, columns, output.is_terminal())?;
+        let printer = Printer::new(writing, args.voice());
         let to = To::Company(company.family());
         let detail = if format.has_addresses() || args.time { Detail::Arrival } else { Detail::Peer };
         Ok(Self {
@@ -150,8 +151,7 @@ impl<'c> Chat<'c> {
             receiver: args.receiving.receiver(socket, detail)?,
             record: Record::new(&Reading { format: input, encoding, to, ..Reading::default() }),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
-            printer: Printer::new(writing, args.voice()),
-            output,
+            queue: Queue::new(output, printer, CAPACITY, signals)?,
             batch: Batch::new(),
             lines: Batch::new(),
             outgoing: Batch::new(),
@@ -170,20 +170,8 @@ impl<'c> Chat<'c> {
                 self.hear_the_rest()?;
                 return Err(stopped.into());
             }
-            let ready = wait(
-                Sources {
-                    input: input.as_ref().and_then(Input::fd),
-                    socket: Some(self.socket.as_fd()),
-                    output: Some(self.output.as_fd()),
-                    signals: Some(self.signals),
-                    ..Sources::default()
-                },
-                patience.until(),
-            )?;
-            if ready.reader_gone {
-                return Err(exit::reader_gone());
-            }
-            if patience.is_over() || ready == Ready::default() {
+            let ready = self.wait(input.as_ref(), &patience)?;
+            if patience.is_over() {
                 return self.hear_the_rest();
             }
             let before = self.tally.received.datagrams;
@@ -210,6 +198,29 @@ impl<'c> Chat<'c> {
         Ok(())
     }
 
+    /// Waits until something comes or it is time. While the reader of stdout is behind, nothing is heard.
+    fn wait(&self, input: Option<&Input>, patience: &Patience) -> Result<Ready> {
+        let has_room = self.queue.has_room();
+        let look = (!has_room).then(|| Instant::now() + LOOK);
+        let told = self.queue.told().map(|told| (told, PollFlags::POLLIN));
+        let ready = wait(
+            Sources {
+                input: input.and_then(Input::fd),
+                socket: has_room.then_some(self.socket.as_fd()),
+                output: Some(self.queue.output()),
+                signals: Some(self.signals),
+                others: told.as_slice(),
+                ..Sources::default()
+            },
+            [patience.until(), look].into_iter().flatten().min(),
+        )?;
+        self.queue.check()?;
+        if ready.reader_gone {
+            return Err(ReaderGone.into());
+        }
+        Ok(ready)
+    }
+
     fn is_enough(&self) -> bool {
         self.args.bounds.count.is_some_and(|count| self.tally.received.datagrams >= count)
     }
@@ -227,9 +238,7 @@ impl<'c> Chat<'c> {
         {
             self.args.voice().note(&format!("talking to {peer}"));
         }
-        let text = self.printer.text(&mut self.batch, |left_out| self.tally.received.undecodable += left_out);
-        self.output.put(text)?;
-        self.batch.clear();
+        self.queue.print(&mut self.batch)?;
         self.tell_what_came_back()
     }
 
@@ -367,15 +376,27 @@ impl<'c> Chat<'c> {
 
     fn report_if_asked(&mut self) {
         if self.signals.report_asked() {
-            self.receiver.count_drops(&mut self.tally.received);
+            self.count();
             self.args.voice().say(&self.tally.all());
         }
     }
 
-    /// Says what is to be said at the end.
-    fn conclude(&mut self) {
+    /// Counts what others have counted.
+    fn count(&mut self) {
         self.receiver.count_drops(&mut self.tally.received);
+        self.tally.received.undecodable = self.queue.undecodable();
+    }
+
+    /// Waits until all is printed, and says what is to be said at the end.
+    fn conclude(&mut self) -> Result<()> {
+        let mut printed = Ok(false);
+        while matches!(printed, Ok(false)) {
+            self.report_if_asked();
+            printed = self.queue.finish(Some(stdio::GRACE));
+        }
+        self.count();
         self.args.report.conclude(TOOL, &self.tally, &Tally::all);
+        printed.map(drop)
     }
 
     fn verdict(&self) -> Verdict {

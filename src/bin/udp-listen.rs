@@ -1,7 +1,6 @@
 //! `udp-listen`: binds a port and prints every datagram that arrives.
 
 use std::ffi::{OsStr, OsString};
-use std::io::IsTerminal;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, RawFd};
 use std::path::PathBuf;
@@ -30,11 +29,11 @@ use udp_tools::matcher::{Matcher, Pattern};
 use udp_tools::net::{Detail, Receiver, is_full, is_icmp};
 use udp_tools::print::Printer;
 use udp_tools::process::{End, reap_orphans};
-use udp_tools::queue::Queue;
+use udp_tools::queue::{LOOK, Queue};
 use udp_tools::ready::{Ready, passed_socket};
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
-use udp_tools::stdio;
+use udp_tools::stdio::{self, ReaderGone};
 use udp_tools::tally::Tally;
 use udp_tools::wait::{AT_THE_END, Patience, Sources, nap, wait};
 
@@ -51,6 +50,8 @@ const NAP: Duration = Duration::from_micros(30);
 /// What the kernel keeps with each datagram that waits, at the least, in bytes: as many as 128 that came as
 /// one bundle share what it keeps with that.
 const LEAST_ROOM: u64 = 4;
+/// A run with a time limit waits so long at its end for a reader that takes nothing.
+const SLOW_READER: Duration = Duration::from_secs(10);
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Print every UDP datagram that arrives on a port, one a line; answer it if asked to.
@@ -145,8 +146,8 @@ fn run(args: &Args) -> Result<Verdict> {
         Err(error) => return not_run(args, error),
     };
     let ended = listener.listen(command);
-    listener.finish()?;
-    let verdict = listener.verdict(ended?, address);
+    let ended = exit::join(ended, listener.finish())?;
+    let verdict = listener.verdict(ended, address);
     signals.check()?;
     Ok(verdict)
 }
@@ -256,7 +257,7 @@ impl<'l> Listener<'l> {
         socket: &'l UdpSocket,
         signals: &'l Signals,
     ) -> Result<Self> {
-        let output = stdio::plain_output()?;
+        let output = stdio::output()?;
         let encoding = args.encoding.encoding();
         let format = args.format.formats.output;
         let writing = writing(format, encoding, args.columns(), output.is_terminal())?;
@@ -331,24 +332,23 @@ impl<'l> Listener<'l> {
     /// room, nothing more is heard.
     fn wait(&mut self, patience: &mut Patience) -> Result<()> {
         let has_room = self.queue.has_room() && !self.is_enough();
+        let look = (!has_room).then(|| Instant::now() + LOOK);
         let until = if has_room { patience.until() } else { patience.deadline() };
         let ready = wait(
             Sources {
-                input: Some(self.queue.told()),
+                input: self.queue.told(),
                 socket: has_room.then_some(self.socket.as_fd()),
                 output: Some(self.queue.output()),
                 signals: Some(self.signals),
                 others: &self.answers.watched(),
                 ..Sources::default()
             },
-            [until, self.answers.next()].into_iter().flatten().min(),
+            [until, look, self.answers.next()].into_iter().flatten().min(),
         )?;
         if ready.reader_gone {
-            return Err(exit::reader_gone());
+            return Err(ReaderGone.into());
         }
-        if ready.input {
-            self.queue.check()?;
-        }
+        self.queue.check()?;
         if !has_room || self.answers.pending() > 0 {
             // What comes now waits in the kernel, or an answer is on its way: it is not quiet.
             patience.renew();
@@ -444,12 +444,13 @@ impl<'l> Listener<'l> {
     fn finish(&mut self) -> Result<()> {
         self.answers.give_up();
         self.answers.collect()?;
+        let patience = (!self.args.bounds.has_no_time()).then_some(SLOW_READER);
         let mut printed = Ok(false);
         while matches!(printed, Ok(false)) {
             if self.signals.report_asked() {
                 self.report();
             }
-            printed = self.queue.finish();
+            printed = self.queue.finish(patience);
         }
         self.count();
         for lost in self.answers.fate().map(Fate::lost).into_iter().flatten().flatten() {

@@ -41,7 +41,7 @@ pub enum Shell {
 impl Shell {
     /// Prints the script for the tool `A`.
     pub fn print_script<A: CommandFactory>(self) -> Result<Verdict> {
-        stdio::write(&stdio::plain_output()?, self.script::<A>().as_bytes())?;
+        stdio::print(&self.script::<A>())?;
         Ok(Verdict::Done)
     }
 

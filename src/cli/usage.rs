@@ -31,7 +31,7 @@ fn settle(tool: &'static str, error: anyhow::Error) -> Result<Verdict> {
         Voice::new(tool, false, false).say(&sentence(error));
         return Ok(Verdict::Usage);
     }
-    stdio::write(&stdio::plain_output()?, error.to_string().as_bytes())?;
+    stdio::print(&error.to_string())?;
     Ok(Verdict::Done)
 }
 

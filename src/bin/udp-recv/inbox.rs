@@ -2,23 +2,24 @@
 
 use std::io::{self, IsTerminal};
 use std::net::UdpSocket;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use nix::poll::PollFlags;
 
 use udp_tools::ask::Ear;
 use udp_tools::batch::Batch;
 use udp_tools::cli::writing;
-use udp_tools::exit;
 use udp_tools::input::Input;
 use udp_tools::net::{Detail, Receiver};
 use udp_tools::print::Printer;
+use udp_tools::queue::{CAPACITY, LOOK, Queue};
 use udp_tools::round_trips::{Asked, RoundTrips};
 use udp_tools::signals::Signals;
-use udp_tools::stdio::{self, Output};
+use udp_tools::stdio::{self, ReaderGone};
 use udp_tools::tally::Tally;
-use udp_tools::wait::{Ready, Sources, wait};
+use udp_tools::wait::{Patience, Ready, Sources, wait};
 
 use super::{Args, TOOL};
 
@@ -26,8 +27,7 @@ use super::{Args, TOOL};
 pub(super) struct Inbox<'i> {
     pub(super) args: &'i Args,
     pub(super) signals: &'i Signals,
-    printer: Printer,
-    output: Output<'i>,
+    queue: Queue<'i>,
     pub(super) batch: Batch,
     pub(super) tally: Tally,
     round_trips: RoundTrips,
@@ -36,14 +36,14 @@ pub(super) struct Inbox<'i> {
 
 impl<'i> Inbox<'i> {
     pub(super) fn new(args: &'i Args, is_asking: bool, signals: &'i Signals) -> Result<Self> {
-        let mut output = stdio::output(signals)?;
+        let output = stdio::output()?;
         let encoding = args.encoding.encoding();
         let format = args.format.formats.output;
         let writing = writing(format, encoding, args.columns(), output.is_terminal())?;
         let printer = Printer::new(writing, args.voice());
-        output.put(printer.beginning())?;
+        let queue = Queue::new(output, printer, CAPACITY, signals)?;
         let (batch, tally, round_trips) = (Batch::new(), Tally::default(), RoundTrips::default());
-        Ok(Self { args, signals, printer, output, batch, tally, round_trips, is_asking })
+        Ok(Self { args, signals, queue, batch, tally, round_trips, is_asking })
     }
 
     /// A receiver that tells as much of each datagram as is wanted, and in any case when it came if that
@@ -58,11 +58,19 @@ impl<'i> Inbox<'i> {
     /// Prints what has come. Says whether anything had.
     pub(super) fn print(&mut self) -> Result<bool> {
         let is_any = !self.batch.is_empty();
-        let undecodable = &mut self.tally.received.undecodable;
-        let text = self.printer.text(&mut self.batch, |left_out| *undecodable += left_out);
-        self.output.put(text)?;
-        self.batch.clear();
+        self.queue.print(&mut self.batch)?;
+        self.wait_for_room()?;
         Ok(is_any)
+    }
+
+    /// Waits until the reader of stdout has made room, for no longer than for a datagram.
+    fn wait_for_room(&mut self) -> Result<()> {
+        let patience = Patience::new(Some(self.args.timeout), None);
+        while !self.queue.has_room() {
+            ensure!(!patience.is_over(), self.queue.not_read());
+            self.wait(None, None, Some(Instant::now() + LOOK))?;
+        }
+        Ok(())
     }
 
     /// Prints a reply to what was asked then.
@@ -104,11 +112,14 @@ impl<'i> Inbox<'i> {
     ) -> Result<Ready> {
         self.signals.check()?;
         self.report_if_asked();
-        let (output, signals) = (Some(self.output.as_fd()), Some(self.signals));
-        let ready = wait(Sources { input, socket, output, signals, ..Sources::default() }, until)?;
+        let (output, signals) = (Some(self.queue.output()), Some(self.signals));
+        let told = self.queue.told().map(|told| (told, PollFlags::POLLIN));
+        let others = told.as_slice();
+        let ready = wait(Sources { input, socket, output, signals, others, ..Sources::default() }, until)?;
+        self.queue.check()?;
         self.report_if_asked();
         if ready.reader_gone && !ready.socket {
-            return Err(exit::reader_gone());
+            return Err(ReaderGone.into());
         }
         Ok(ready)
     }
@@ -126,7 +137,8 @@ impl<'i> Inbox<'i> {
     }
 
     /// Says the numbers.
-    fn report(&self) {
+    fn report(&mut self) {
+        self.count();
         let voice = self.args.voice();
         voice.say(&if self.is_asking { self.tally.asking() } else { self.tally.receiving() });
         if let Some(told) = self.round_trips.told() {
@@ -137,11 +149,23 @@ impl<'i> Inbox<'i> {
         }
     }
 
-    /// Says what is to be said at the end.
-    pub(super) fn conclude(&self) {
+    /// Counts what others have counted.
+    fn count(&mut self) {
+        self.tally.received.undecodable = self.queue.undecodable();
+    }
+
+    /// Waits until all is printed, and says what is to be said at the end.
+    pub(super) fn conclude(&mut self) -> Result<()> {
+        let mut printed = Ok(false);
+        while matches!(printed, Ok(false)) {
+            self.report_if_asked();
+            printed = self.queue.finish(Some(stdio::GRACE));
+        }
+        self.count();
         self.args.report.tell_losses(TOOL, &self.tally);
         if self.args.report.stats {
             self.report();
         }
+        printed.map(drop)
     }
 }

@@ -129,8 +129,7 @@ fn receive(args: &Args, is_asking: bool, work: impl FnOnce(&mut Inbox<'_>) -> Re
     let signals = Signals::catch()?;
     let mut inbox = Inbox::new(args, is_asking, &signals)?;
     let done = work(&mut inbox);
-    inbox.conclude();
-    done?;
+    exit::join(done, inbox.conclude())?;
     signals.check()?;
     Ok(Verdict::of(&inbox.tally, args.receiving.strict))
 }
@@ -239,7 +238,7 @@ fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint, ports: Ports) -> Result<()> 
     // Whoever asks nothing by mistake is not to be told that there was an answer, or that there was none.
     ensure!(
         inbox.tally.requests.asked + inbox.tally.skipped > 0,
-        "nothing was asked: there is no MESSAGE, and the standard input is empty"
+        "nothing to send: no MESSAGE and stdin is empty"
     );
     Ok(())
 }

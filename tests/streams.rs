@@ -1,0 +1,360 @@
+//! What the tools do when a standard stream stops, fails, fills up or is shared.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
+
+use common::{Finished, Running, at, deserted, directory, path, receive, socket};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::pty::{OpenptyResult, openpty};
+use nix::sys::signal::Signal;
+use nix::sys::termios::{FlowArg, tcflow};
+
+const NOT_WRITTEN: &str = "cannot write to stdout: nobody reads it; 1 received datagram was not written\n";
+
+/// A terminal on which somebody has typed Ctrl-S.
+fn stopped_terminal() -> OpenptyResult {
+    let terminal = openpty(None, None).unwrap();
+    tcflow(&terminal.slave, FlowArg::TCOOFF).unwrap();
+    terminal
+}
+
+/// A pipe that has no room, and how many bytes it holds.
+fn full_pipe() -> (PipeReader, PipeWriter, usize) {
+    let (reader, mut writer) = pipe().unwrap();
+    make_nonblocking(&writer);
+    let mut held = 0;
+    loop {
+        match writer.write(&[b'.'; 4096]) {
+            Ok(written) => held += written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    (reader, writer, held)
+}
+
+fn make_nonblocking(fd: &impl AsFd) {
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+}
+
+fn copy(fd: &impl AsFd) -> OwnedFd {
+    fd.as_fd().try_clone_to_owned().unwrap()
+}
+
+/// Runs a tool with this stdout.
+fn with_stdout(stdout: &impl AsFd, tool: &str, arguments: &[&str]) -> Running {
+    Running::spawn_into(Command::new(path(tool)).args(arguments), copy(stdout))
+}
+
+/// Runs a tool with this stderr, and a stdout that nobody looks at.
+fn with_stderr(stderr: &impl AsFd, tool: &str, arguments: &[&str]) -> Running {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>&1 >/dev/null", "sh", path(tool)]).args(arguments);
+    Running::spawn_into(&mut command, copy(stderr))
+}
+
+/// Runs a chat with this stdout, in which a datagram has come in and a line has gone out since.
+fn chat_that_received(stdout: &impl AsFd, arguments: &[&str]) -> (Running, UdpSocket) {
+    let peer = socket();
+    let there = at(&peer);
+    let mut chat = with_stdout(stdout, "udp-chat", &[&["-b", "127.0.0.1:0", &there], arguments].concat());
+    let address = chat.await_listening();
+    peer.send_to(b"hi", address).unwrap();
+    chat.type_line("typed");
+    assert_eq!(receive(&peer), (b"typed".to_vec(), address));
+    (chat, peer)
+}
+
+/// Replies to the next request.
+fn reply(server: &UdpSocket) -> SocketAddr {
+    let (_, asker) = receive(server);
+    server.send_to(b"pong", asker).unwrap();
+    asker
+}
+
+#[test]
+fn a_stopped_terminal_does_not_keep_a_tool_beyond_its_time() {
+    for bound in ["-w", "--idle"] {
+        let terminal = stopped_terminal();
+        let (chat, _) = chat_that_received(&terminal.slave, &[bound, "500ms"]);
+        let finished = chat.ended();
+        assert_eq!((finished.code(), finished.err), (Some(1), format!("udp-chat: {NOT_WRITTEN}")), "{bound}");
+    }
+    let (terminal, server) = (stopped_terminal(), socket());
+    let recv = with_stdout(&terminal.slave, "udp-recv", &[&at(&server), "ping"]);
+    reply(&server);
+    let finished = recv.ended();
+    assert_eq!((finished.code(), finished.err), (Some(1), format!("udp-recv: {NOT_WRITTEN}")));
+}
+
+#[test]
+fn a_stopped_terminal_does_not_keep_a_listener_beyond_its_time() {
+    let terminal = stopped_terminal();
+    let mut listen = with_stdout(&terminal.slave, "udp-listen", &[":0", "--idle", "100ms"]);
+    let address = listen.await_listening();
+    socket().send_to(b"hi", address).unwrap();
+    let finished = listen.ended();
+    assert_eq!((finished.code(), finished.err), (Some(1), format!("udp-listen: {NOT_WRITTEN}")));
+}
+
+#[test]
+fn a_signal_ends_a_tool_whose_terminal_is_stopped() {
+    let terminal = stopped_terminal();
+    let (chat, _) = chat_that_received(&terminal.slave, &[]);
+    let finished = chat.ended_by(Signal::SIGTERM);
+    assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
+    assert_eq!(finished.err, format!("udp-chat: {NOT_WRITTEN}"));
+
+    let (terminal, server) = (stopped_terminal(), socket());
+    let recv = with_stdout(&terminal.slave, "udp-recv", &[&at(&server), "-w", "1h", "ping", "ping"]);
+    reply(&server);
+    // It goes on to ask.
+    receive(&server);
+    let finished = recv.ended_by(Signal::SIGTERM);
+    assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
+    assert_eq!(finished.err, format!("udp-recv: {NOT_WRITTEN}"));
+}
+
+#[test]
+fn a_terminal_that_goes_on_shows_all_that_has_come_meanwhile() {
+    let terminal = stopped_terminal();
+    let (mut chat, peer) = chat_that_received(&terminal.slave, &["-n", "3"]);
+    for text in ["more", "last"] {
+        peer.send_to(text.as_bytes(), receive_from(&mut chat, &peer)).unwrap();
+    }
+    tcflow(&terminal.slave, FlowArg::TCOON).unwrap();
+    let finished = chat.ended();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+    drop(terminal.slave);
+    let shown = ["hi", "more", "last"].map(|text| format!("{}\t{text}\r\n", at(&peer))).concat();
+    let mut screen = vec![0; shown.len()];
+    File::from(terminal.master).read_exact(&mut screen).unwrap();
+    assert_eq!(String::from_utf8(screen).unwrap(), shown);
+}
+
+/// Where a chat is, by a line of it.
+fn receive_from(chat: &mut Running, peer: &UdpSocket) -> SocketAddr {
+    chat.type_line("typed");
+    receive(peer).1
+}
+
+/// What ends while nobody reads its stderr, and with which status.
+fn end_with_stderr(stderr: &impl AsFd) {
+    let silent = socket();
+    for (tool, arguments, status) in [
+        ("udp-send", &[&deserted()[..], "--linger", "1h", "hi"][..], 4),
+        ("udp-recv", &[&at(&silent), "-w", "100ms", "hi"], 3),
+        ("udp-recv", &[":0", "-w", "100ms"], 3),
+        ("udp-listen", &[":0", "-w", "100ms", "-v"], 3),
+        ("udp-chat", &["-b", "127.0.0.1:0", "-w", "100ms", "-n", "1"], 3),
+    ] {
+        let finished = with_stderr(stderr, tool, arguments).ended();
+        assert_eq!(finished.code(), Some(status), "{tool}");
+    }
+    // An error as well.
+    assert_eq!(with_stderr(stderr, "udp-send", &[&at(&silent), "-f", "hex", "xyz"]).ended().code(), Some(1));
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_does_not_keep_a_tool_beyond_its_time() {
+    let (_unread, full, _) = full_pipe();
+    end_with_stderr(&full);
+    end_with_stderr(&stopped_terminal().slave);
+}
+
+#[test]
+fn a_signal_ends_a_tool_whose_stderr_nobody_reads() {
+    let (_unread, full, _) = full_pipe();
+    let terminal = stopped_terminal();
+    for stderr in [full.as_fd(), terminal.slave.as_fd()] {
+        let peer = socket();
+        let recv = with_stderr(&stderr, "udp-recv", &[&at(&peer), "-w", "1h", "-v", "--buffer", "1G", "hi"]);
+        receive(&peer);
+        assert_eq!(recv.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
+
+        let mut chat = with_stderr(&stderr, "udp-chat", &["-b", "127.0.0.1:0", &at(&peer), "--stats"]);
+        receive_from(&mut chat, &peer);
+        assert_eq!(chat.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
+    }
+}
+
+#[test]
+fn what_is_said_while_nobody_reads_it_is_told_later() {
+    let (mut unread, full, held) = full_pipe();
+    let peer = socket();
+    let arguments = [&at(&peer), "-w", "100ms", "one", "two", "three"];
+    let recv = with_stderr(&full, "udp-recv", &arguments);
+    drop(full);
+    for _ in 0..3 {
+        receive(&peer);
+    }
+    let mut said = Vec::new();
+    unread.read_to_end(&mut said).unwrap();
+    assert_eq!(recv.ended().code(), Some(3));
+    let said = String::from_utf8(said.split_off(held)).unwrap();
+    let messages: Vec<_> = said.lines().collect();
+    assert_eq!(messages.len(), 3, "{said}");
+    for (number, message) in (1..).zip(messages) {
+        assert!(message.contains(&format!("message {number} ")), "{message}");
+    }
+}
+
+#[test]
+fn messages_that_do_not_fit_in_memory_are_counted() {
+    let (mut unread, full, held) = full_pipe();
+    let peer = socket();
+    let mut chat = with_stderr(&full, "udp-chat", &["-b", "127.0.0.1:0", &at(&peer)]);
+    drop(full);
+    // Each complaint quotes what it does not understand.
+    let line = format!("@{}", "x".repeat(4_000));
+    for _ in 0..200 {
+        chat.type_line(&line);
+    }
+    receive_from(&mut chat, &peer);
+    chat.close_stdin();
+    let mut said = Vec::new();
+    unread.read_to_end(&mut said).unwrap();
+    assert_eq!(chat.ended().code(), Some(1));
+    let said = String::from_utf8(said.split_off(held)).unwrap();
+    let (told, dropped): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.contains("cannot understand"));
+    let dropped = dropped.last().unwrap();
+    assert!(dropped.ends_with("messages dropped: stderr was not read in time"), "{dropped}");
+    let dropped = usize::try_from(common::number_after(dropped, "udp-chat:")).unwrap();
+    // One of the messages is where it listens.
+    assert!(dropped > 0 && (200..=201).contains(&(told.len() + dropped)), "{} {dropped}", told.len());
+}
+
+/// Runs `words` with `file` as descriptor 3.
+fn at_3(file: &impl AsFd, words: &[&str]) -> Running {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec 3<&0 < /dev/null; exec \"$@\"", "sh"]).args(words);
+    Running::spawn_with(&mut command, copy(file), Stdio::piped())
+}
+
+#[test]
+fn a_ready_fd_that_nobody_reads_holds_up_nothing_and_is_told_when_it_is_read() {
+    let (_unread, full, _) = full_pipe();
+    let words = [path("udp-listen"), "127.0.0.1:0", "-w", "100ms", "--ready-fd", "3"];
+    assert_eq!(at_3(&full, &words).ended().code(), Some(3));
+    let (_unread, full, _) = full_pipe();
+    let words = [path("udp-listen"), "127.0.0.1:0", "--ready-fd", "3"];
+    let mut listen = at_3(&full, &words);
+    listen.await_listening();
+    assert_eq!(listen.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
+
+    let (mut unread, full, held) = full_pipe();
+    let mut listen = at_3(&full, &words);
+    drop(full);
+    let address = listen.await_listening();
+    let mut told = Vec::new();
+    unread.read_to_end(&mut told).unwrap();
+    assert_eq!(String::from_utf8(told.split_off(held)).unwrap(), format!("{address}\n"));
+}
+
+/// Lets a tool receive `number` datagrams of 99 bytes at once, and returns how it ends.
+fn ends_after(mut tool: Running, number: usize) -> Finished {
+    let address = tool.await_listening();
+    tool.stop();
+    let sender = socket();
+    for _ in 0..number {
+        sender.send_to(&[b'x'; 99], address).unwrap();
+    }
+    tool.signal(Signal::SIGCONT);
+    tool.ended()
+}
+
+#[test]
+fn the_datagrams_that_a_full_disk_does_not_take_are_counted() {
+    for (tool, arguments) in [("udp-listen", &["127.0.0.1:0"][..]), ("udp-chat", &["-b", "127.0.0.1:0"])] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let finished = ends_after(with_stdout(&full, tool, arguments), 12);
+        let loss = "no space left on device; 12 received datagrams were not written";
+        let said = format!("{tool}: cannot write to stdout: {loss}\n");
+        assert!(finished.err.ends_with(&said), "{}", finished.err);
+        assert_eq!(finished.code(), Some(1));
+    }
+    let (full, server) = (File::options().write(true).open("/dev/full").unwrap(), socket());
+    let recv = with_stdout(&full, "udp-recv", &[&at(&server), "hi"]);
+    reply(&server);
+    let loss = "no space left on device; 1 received datagram was not written";
+    assert_eq!(recv.ended().err, format!("udp-recv: cannot write to stdout: {loss}\n"));
+}
+
+#[test]
+fn a_datagram_is_written_only_if_all_its_bytes_are() {
+    let directory = directory("streams-partial");
+    for (tool, arguments) in
+        [("udp-listen", &["127.0.0.1:0"][..]), ("udp-chat", &["-b", "127.0.0.1:0", "-f", "hex"])]
+    {
+        let file = directory.path().join(tool);
+        let stdout = File::create(&file).unwrap();
+        // A file of 1 KiB at most.
+        let script = "trap '' XFSZ; ulimit -f 1; exec \"$@\"";
+        let mut bash = Command::new("bash");
+        bash.args(["-c", script, "bash", path(tool)]).args(arguments);
+        let finished = ends_after(Running::spawn_into(&mut bash, stdout), 24);
+        let written = fs::read(&file).unwrap();
+        assert_eq!(written.len(), 1024);
+        let whole = String::from_utf8(written).unwrap().matches('\n').count();
+        let loss = format!("file too large; {} received datagrams were not written", 24 - whole);
+        let said = format!("{tool}: cannot write to stdout: {loss}\n");
+        assert!(finished.err.ends_with(&said), "{}", finished.err);
+        assert_eq!(finished.code(), Some(1));
+    }
+}
+
+/// Runs a tool with a fault injected into one system call.
+fn with_fault(fault: &str, on: &[&str], tool: &str, arguments: &[&str], stdout: impl Into<Stdio>) -> Running {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={fault}")]).args(on);
+    Running::spawn_into(strace.arg(path(tool)).args(arguments), stdout)
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_broken_pipe_that_is_not_stdout_is_not_a_quiet_end() {
+    let peer = socket();
+    let fault = "sendmmsg,sendmsg,sendto:error=EPIPE";
+    let finished = with_fault(fault, &[], "udp-send", &[&at(&peer), "hi"], Stdio::piped()).finish();
+    let said = format!("udp-send: cannot send message 1 to {}: broken pipe\n", at(&peer));
+    assert_eq!((finished.code(), finished.err), (Some(1), said));
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_wake_up_that_is_lost_does_not_hang_the_end() {
+    for error in ["EAGAIN", "ENOBUFS", "ENOMEM", "EINTR"] {
+        let fault = format!("sendto:error={error}");
+        let mut listen = with_fault(&fault, &[], "udp-listen", &["127.0.0.1:0", "-n", "1"], Stdio::piped());
+        let address = listen.await_listening();
+        socket().send_to(b"hi", address).unwrap();
+        let finished = listen.finish();
+        assert_eq!((finished.code(), finished.text()), (Some(0), "hi\n"), "{error}");
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_write_that_writes_nothing_is_an_error() {
+    let directory = directory("streams-zero");
+    let file = directory.path().join("out");
+    for (tool, arguments) in [("udp-listen", &["127.0.0.1:0"][..]), ("udp-chat", &["-b", "127.0.0.1:0"])] {
+        let on = ["-P", file.to_str().unwrap()];
+        let stdout = File::create(&file).unwrap();
+        let mut running = with_fault("write:retval=0", &on, tool, arguments, stdout);
+        let address = running.await_listening();
+        socket().send_to(b"hi", address).unwrap();
+        running.err_line_with(&format!(
+            "{tool}: cannot write to stdout: the system wrote nothing; 1 received datagram was not written"
+        ));
+        assert_eq!(running.ended().code(), Some(1));
+    }
+}
