@@ -311,6 +311,32 @@ fn a_datagram_is_written_only_if_all_its_bytes_are() {
     }
 }
 
+#[test]
+fn a_stdin_that_others_made_non_blocking_and_read_from_is_waited_for() {
+    for (tool, more) in [("udp-send", &[][..]), ("udp-recv", &["-w", "1h"])] {
+        let (peer, (reader, mut writer)) = (socket(), pipe().unwrap());
+        make_nonblocking(&reader);
+        let there = at(&peer);
+        let arguments = [&[&there[..]], more].concat();
+        let run =
+            || Running::spawn_with(Command::new(path(tool)).args(&arguments), copy(&reader), Stdio::null());
+        let both = [run(), run()];
+        drop(reader);
+        for number in 0..300 {
+            // Both are woken, and one finds nothing.
+            writer.write_all(format!("{number}\n").as_bytes()).unwrap();
+            let (line, asker) = receive(&peer);
+            assert_eq!(line, number.to_string().as_bytes());
+            peer.send_to(b"pong", asker).unwrap();
+        }
+        drop(writer);
+        for finished in both.map(Running::ended) {
+            let asked_nothing = finished.err.starts_with("udp-recv: nothing to send");
+            assert!(finished.code() == Some(0) || asked_nothing, "{tool}: {}", finished.err);
+        }
+    }
+}
+
 /// Runs a tool with a fault injected into one system call.
 fn with_fault(fault: &str, on: &[&str], tool: &str, arguments: &[&str], stdout: impl Into<Stdio>) -> Running {
     let mut strace = Command::new("strace");

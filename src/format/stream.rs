@@ -1,6 +1,6 @@
 //! A stream in pieces: what one read gives, behind what was left of the one before.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 
 use crate::batch::Batch;
 
@@ -34,7 +34,8 @@ impl<R: Read> Stream<R> {
 
     /// Reads once into the empty `batch`, and has its datagrams found by `divide`: that is told how many
     /// bytes there are in [`Batch::spare`], and whether they are the last; and says how many of them it
-    /// has taken or stepped over. Says whether there may be more.
+    /// has taken or stepped over. Says whether there may be more. Whoever shares the input may have made it
+    /// non-blocking, and have read what was announced: then there is nothing yet.
     pub(super) fn fill(
         &mut self,
         batch: &mut Batch,
@@ -44,7 +45,7 @@ impl<R: Read> Stream<R> {
         let begun = self.begun.len();
         let spare = batch.spare(begun + CHUNK);
         spare[..begun].copy_from_slice(&self.begun);
-        let read = self.read(&mut spare[begun..])?;
+        let Some(read) = self.read(&mut spare[begun..])? else { return Ok(true) };
         let (len, is_last) = (begun + read, read == 0);
         let rest = len - divide(batch, len, is_last);
         self.begun.clear();
@@ -52,11 +53,13 @@ impl<R: Read> Stream<R> {
         Ok(!is_last)
     }
 
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+    /// Returns how many bytes were read, or `None` if there are none yet.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
             match self.input.read(into) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                result => return result.map(Some),
             }
         }
     }
