@@ -384,3 +384,55 @@ fn a_write_that_writes_nothing_is_an_error() {
         assert_eq!(running.ended().code(), Some(1));
     }
 }
+
+/// The lines that a terminal shows until it is closed.
+fn screen(terminal: OpenptyResult, running: Running) -> Vec<String> {
+    drop(terminal.slave);
+    running.ended();
+    let mut shown = Vec::new();
+    // The end of a terminal is an error.
+    let _ = File::from(terminal.master).read_to_end(&mut shown);
+    String::from_utf8(shown).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn somebody_who_looks_on_is_told_what_is_waited_for() {
+    let silent = socket();
+    let there = at(&silent);
+    let waiting = format!("udp-recv: waiting for a reply from {there} (600ms)...");
+    let for_all = "udp-recv: waiting for replies (600ms)...";
+    let shown = |arguments: &[&str]| {
+        let terminal = openpty(None, None).unwrap();
+        let recv = with_stderr(&terminal.slave, "udp-recv", &[&[&there[..]], arguments].concat());
+        screen(terminal, recv)
+    };
+    let lines = shown(&["-w", "600ms", "--retry", "1", "one", "two"]);
+    assert_eq!(lines[0], waiting);
+    // Once is enough.
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(shown(&["--collect", "600ms", "one"])[0], for_all);
+    assert_eq!(shown(&["-w", "600ms", "-q", "one"]), [""; 0]);
+    assert_eq!(shown(&["-w", "100ms", "one"]).len(), 1);
+    let mut recv = Running::start(path("udp-recv"), &[&there, "-w", "600ms", "one"]);
+    assert!(!recv.err_line_with("").contains("waiting"));
+    assert_eq!(recv.finish().code(), Some(3));
+}
+
+#[test]
+fn whoever_types_a_request_is_told_each_time() {
+    let (silent, terminal, typed) = (socket(), openpty(None, None).unwrap(), openpty(None, None).unwrap());
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>&1 >/dev/null", "sh", path("udp-recv"), &at(&silent), "-w", "600ms"]);
+    let recv = Running::spawn_with(&mut command, typed.slave, copy(&terminal.slave));
+    // It holds the terminals open.
+    drop(command);
+    let mut person = File::from(typed.master);
+    // By accident, and on purpose.
+    person.write_all(b"\nping\n").unwrap();
+    assert_eq!(receive(&silent).0, b"");
+    assert_eq!(receive(&silent).0, b"ping");
+    person.write_all(b"\x04").unwrap();
+    let waiting = format!("udp-recv: waiting for a reply from {} (600ms)...", at(&silent));
+    let lines = screen(terminal, recv);
+    assert_eq!(lines.iter().filter(|line| **line == waiting).count(), 2, "{lines:?}");
+}

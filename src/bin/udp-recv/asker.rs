@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
@@ -30,11 +30,16 @@ pub(super) struct Asker<'a, 'i> {
     there: &'a Endpoint,
     ports: Ports,
     interval: Option<Interval>,
+    /// Whether somebody who looks on has been told what is waited for.
+    has_told: bool,
 }
 
 /// A request that is too long for its path is sent again at once, so many times: a path may become narrower
 /// as often before it reaches the other side, and tells of one place at a time (RFC 1191, section 3).
 const NARROWS: u32 = 4;
+
+/// Somebody who looks on is told after so long what is waited for.
+const WITHOUT_A_WORD: Duration = Duration::from_millis(500);
 
 /// What a wait for replies came to.
 enum Came {
@@ -50,7 +55,8 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// Asks `there` from `ports`.
     pub(super) fn new(inbox: &'a mut Inbox<'i>, there: &'a Endpoint, ports: Ports) -> Self {
         let interval = inbox.args.interval.map(Interval::new);
-        Self { inbox, there, ports, interval }
+        let has_told = !inbox.is_watched;
+        Self { inbox, there, ports, interval, has_told }
     }
 
     /// Asks the requests of the input, so many times.
@@ -89,6 +95,8 @@ impl<'a, 'i> Asker<'a, 'i> {
                 if args.reading.skip_bad && size > largest {
                     self.skip(&name, &Why::TooLong { size, largest }.cause());
                 } else {
+                    // Whoever types a request is told each time.
+                    self.has_told &= !(self.inbox.is_watched && input.is_terminal());
                     self.ask(request, &name)?;
                 }
             }
@@ -210,9 +218,14 @@ impl<'a, 'i> Asker<'a, 'i> {
         let args = self.inbox.args;
         let mut came = Came::Nothing;
         let patience = Patience::new(Some(args.collect.unwrap_or(args.timeout)), None);
+        let tell = Instant::now() + WITHOUT_A_WORD;
         let mut end = None;
         loop {
-            let ready = self.inbox.wait(None, Some(socket.as_fd()), patience.until())?;
+            let next = patience.until().filter(|until| self.has_told || *until < tell).unwrap_or(tell);
+            let ready = self.inbox.wait(None, Some(socket.as_fd()), Some(next))?;
+            if !self.has_told && Instant::now() >= tell {
+                self.tell_what_is_waited_for();
+            }
             if patience.is_over() {
                 let end = *end.get_or_insert_with(|| Instant::now() + AT_THE_END);
                 if !ready.socket || Instant::now() >= end {
@@ -248,6 +261,16 @@ impl<'a, 'i> Asker<'a, 'i> {
             }
         }
         Ok(came)
+    }
+
+    /// Tells somebody who looks on that a reply is waited for, once.
+    fn tell_what_is_waited_for(&mut self) {
+        self.has_told = true;
+        let args = self.inbox.args;
+        args.voice().note(&match args.collect {
+            Some(time) => format!("waiting for replies ({time:?})..."),
+            None => format!("waiting for a reply from {} ({:?})...", self.there, args.timeout),
+        });
     }
 
     /// Where there is a reply, or the verdict is known, what else comes back is only counted and said.

@@ -32,6 +32,8 @@ pub(super) struct Inbox<'i> {
     pub(super) tally: Tally,
     round_trips: RoundTrips,
     is_asking: bool,
+    /// Whether somebody looks at stderr who wants to know how things go.
+    pub(super) is_watched: bool,
 }
 
 impl<'i> Inbox<'i> {
@@ -42,8 +44,9 @@ impl<'i> Inbox<'i> {
         let writing = writing(format, encoding, args.columns(), output.is_terminal())?;
         let printer = Printer::new(writing, args.voice());
         let queue = Queue::new(output, printer, CAPACITY, signals)?;
+        let is_watched = args.report.is_chatty() && io::stderr().is_terminal();
         let (batch, tally, round_trips) = (Batch::new(), Tally::default(), RoundTrips::default());
-        Ok(Self { args, signals, queue, batch, tally, round_trips, is_asking })
+        Ok(Self { args, signals, queue, batch, tally, round_trips, is_asking, is_watched })
     }
 
     /// A receiver that tells as much of each datagram as is wanted, and in any case when it came if that
