@@ -19,10 +19,10 @@ use crate::exit::Voice;
 use crate::format::Reading;
 use crate::input::{Eol, Input};
 use crate::jobs::{Failure, Handled, Jobs};
-use crate::net::{Sender, Unsent, Why};
+use crate::net::{Sender, Unsent};
 use crate::signals::Signals;
 use crate::socket;
-use crate::tally::{Sent, counted, in_one_sentence, plain};
+use crate::tally::{Sent, counted, in_one_sentence};
 
 /// How long replies wait for a device that is slow. Meanwhile nothing is heard.
 const ROOM: Duration = Duration::from_millis(200);
@@ -273,12 +273,12 @@ impl<'a> Answers<'a> {
                         break;
                     }
                 }
-                Err(Unsent { why, .. }) => {
+                Err(unsent) => {
                     let sent = usize::try_from(self.fate.sent.datagrams - before)?;
-                    next += sent;
-                    let peer = replies.part(next..next + 1).next().and_then(|reply| reply.envelope.peer);
-                    self.fate.cannot_send(&in_words(peer, why), self.voice);
-                    next += 1;
+                    let datagrams = unsent.datagrams;
+                    self.fate.cannot_send(&in_words(unsent), self.voice);
+                    self.fate.unsent += datagrams as u64 - 1;
+                    next += sent + datagrams;
                 }
             }
         }
@@ -294,10 +294,9 @@ fn may_be_answered(peer: SocketAddr) -> bool {
     is_one_host && !NEVER_ANSWERED.contains(&peer.port())
 }
 
-fn in_words(peer: Option<SocketAddr>, why: Why) -> String {
-    let cause = why.cause();
-    let cause = cause.downcast_ref().map_or_else(|| cause.to_string(), plain);
-    peer.map_or_else(|| cause.clone(), |peer| format!("to {peer}: {cause}"))
+fn in_words(unsent: Unsent) -> String {
+    let peer = unsent.peer.map_or_else(String::new, |peer| format!("to {peer}: "));
+    format!("{peer}{}", unsent.cause())
 }
 
 impl Fate {

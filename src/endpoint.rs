@@ -450,6 +450,18 @@ fn bare_address(text: &str) -> Option<Host> {
     parse_host(inner).ok()?
 }
 
+/// No name server has answered, which may pass.
+#[derive(Debug)]
+pub struct NoNameServer;
+
+impl fmt::Display for NoNameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no answer from the name server; try again, or write the address")
+    }
+}
+
+impl std::error::Error for NoNameServer {}
+
 fn look_up(name: &str, family: Family, port: u16) -> Result<Vec<SocketAddr>> {
     let hints = AddrInfoHints {
         socktype: SOCK_DGRAM,
@@ -481,9 +493,7 @@ fn explain(error: &LookupError, name: &str, family: Family) -> anyhow::Error {
             Family::Any => anyhow::anyhow!("host not found"),
             only => anyhow::anyhow!("host not found, or it has no {only} address"),
         },
-        LookupErrorKind::Again => {
-            anyhow::anyhow!("no answer from the name server; try again, or write the address")
-        }
+        LookupErrorKind::Again => NoNameServer.into(),
         _ => anyhow::anyhow!("{error}"),
     }
 }

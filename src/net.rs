@@ -5,8 +5,9 @@
 //! [`linux`], which moves many datagrams with each call, and [`portable`], which moves one. The
 //! feature `portable` chooses the latter on Linux too.
 
+use std::fmt::{self, Display, Formatter};
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::anyhow;
 
@@ -25,9 +26,9 @@ pub use linux::{Receiver, Sender};
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub use portable::{Receiver, Sender};
 
-use crate::batch::{Batch, LARGEST_V4};
+use crate::batch::{Batch, Datagram, LARGEST_V4};
 use crate::socket::explain_send;
-use crate::tally::Received;
+use crate::tally::{Received, plain};
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
@@ -57,11 +58,15 @@ pub enum Detail {
     Arrival,
 }
 
-/// A datagram that was not sent. All before it were.
+/// Datagrams that were not sent, for one reason. All before them were.
 #[derive(Debug)]
 pub struct Unsent {
-    /// Which one of the input it is, from 1.
+    /// Which one of the input the first is, from 1.
     pub ordinal: u64,
+    /// Where the first was to go, where each datagram has its own destination.
+    pub peer: Option<SocketAddr>,
+    /// How many there are: those that would have been the segments of one message share its fate.
+    pub datagrams: usize,
     /// Why.
     pub why: Why,
 }
@@ -80,24 +85,63 @@ pub enum Why {
     Os(io::Error),
 }
 
-/// The datagram of `batch` at `place` could not be sent.
-fn unsent(batch: &Batch, place: usize, error: io::Error) -> Unsent {
-    let ordinal = batch.part(place..place + 1).next().map_or(0, |datagram| datagram.ordinal);
-    Unsent { ordinal, why: Why::Os(error) }
-}
+impl Unsent {
+    /// One datagram that was not sent.
+    fn one(datagram: &Datagram<'_>, why: Why) -> Self {
+        Self { ordinal: datagram.ordinal, peer: datagram.envelope.peer, datagrams: 1, why }
+    }
 
-impl Why {
-    /// The reason as an error that the bins can put into words.
-    #[must_use]
-    pub fn cause(self) -> anyhow::Error {
-        match self {
-            Self::TooLong { size, largest } => {
-                let version = if largest == LARGEST_V4 { "IPv4" } else { "IPv6" };
-                anyhow!("it is {size} bytes, and the largest datagram over {version} is {largest} bytes")
-            }
-            Self::Os(error) => explain_send(error),
+    /// The datagram of `batch` at `place`.
+    fn at(batch: &Batch, place: usize, error: io::Error) -> Self {
+        let why = Why::Os(error);
+        match batch.part(place..place + 1).next() {
+            Some(datagram) => Self::one(&datagram, why),
+            None => Self { ordinal: 0, peer: None, datagrams: 1, why },
         }
     }
+
+    /// Returns whether that is the state of the network, in which the same datagram may be sent a moment later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(&self.why, Why::Os(error) if may_pass(error))
+    }
+
+    /// Returns the reason as an error that the bins can put into words.
+    #[must_use]
+    pub fn cause(self) -> anyhow::Error {
+        match self.why {
+            Why::Os(error) => {
+                let why = explain_send(error, self.peer);
+                why.downcast_ref().map(plain).map_or(why, |words| anyhow!(words))
+            }
+            too_long @ Why::TooLong { .. } => anyhow!("{too_long}"),
+        }
+    }
+}
+
+impl Display for Why {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { size, largest } => {
+                let version = if *largest == LARGEST_V4 { "IPv4" } else { "IPv6" };
+                write!(f, "it is {size} bytes, and the largest datagram over {version} is {largest} bytes")
+            }
+            Self::Os(error) => f.write_str(&plain(error)),
+        }
+    }
+}
+
+/// Returns whether an error of connect(2) or send(2) tells of the state of the network: a link that is down, a route
+/// or a source address that is missing (`EINVAL` for the address of a connected socket, and for a blackhole, in
+/// ip-route(8)), a queue that stays full, a firewall that drops what leaves.
+#[must_use]
+pub fn may_pass(error: &io::Error) -> bool {
+    use nix::libc::{
+        EADDRNOTAVAIL, EHOSTDOWN, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENOBUFS, ENODEV, EPERM,
+    };
+    const ERRORS: [i32; 9] =
+        [ENETUNREACH, EHOSTUNREACH, ENETDOWN, EHOSTDOWN, EADDRNOTAVAIL, EINVAL, ENODEV, ENOBUFS, EPERM];
+    error.raw_os_error().is_some_and(|number| ERRORS.contains(&number))
 }
 
 /// What the kernel has dropped of what arrived at a socket, because there was no room for it.

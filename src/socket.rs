@@ -70,9 +70,7 @@ pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> R
             Ok(socket) => match socket.connect(&SockAddr::from(peer)) {
                 Ok(()) => return Ok(socket.into()),
                 Err(error) => {
-                    let is_broadcast = !options.broadcast && is_broadcast(&socket, peer);
-                    explain_connect(error, *source, peer, is_broadcast)
-                        .context(format!("cannot send to {there}"))
+                    explain_connect(error, *source, peer).context(format!("cannot send to {there}"))
                 }
             },
         };
@@ -304,13 +302,14 @@ fn is_broadcast(socket: &Socket, peer: SocketAddr) -> bool {
     !connects(false) && connects(true)
 }
 
+/// Returns whether nothing can be sent to `peer`, as the system says, because that is a broadcast address.
+fn needs_broadcast(peer: SocketAddr) -> bool {
+    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+    peer.is_ipv4() && create(any, Options::default()).is_ok_and(|socket| is_broadcast(&socket, peer))
+}
+
 /// Says why `peer` cannot be sent to from `source`, with the way out where there is one.
-fn explain_connect(
-    error: io::Error,
-    source: SocketAddr,
-    peer: SocketAddr,
-    is_broadcast: bool,
-) -> anyhow::Error {
+fn explain_connect(error: io::Error, source: SocketAddr, peer: SocketAddr) -> anyhow::Error {
     // What connect(2) fails with where a route is of one of these types (ip-route(8)).
     let route = match error.raw_os_error() {
         _ if lacks_zone(&error, peer) => return zone_is_missing(peer),
@@ -323,13 +322,10 @@ fn explain_connect(
                 source.ip()
             );
         }
-        Some(EACCES) if is_broadcast => {
-            return anyhow!("permission denied; a broadcast address needs --broadcast");
-        }
         Some(EINVAL) => "a blackhole",
-        Some(EACCES) => "a prohibit",
+        Some(EACCES) if !needs_broadcast(peer) => "a prohibit",
         Some(EHOSTUNREACH) => "an unreachable",
-        _ => return explain_send(error),
+        _ => return explain_send(error, Some(peer)),
     };
     let (why, version, ip) = (plain(&error), if peer.is_ipv6() { "-6 " } else { "" }, peer.ip());
     anyhow!("{why}; {route} route does that: `ip {version}route show match {ip}`")
@@ -346,17 +342,16 @@ fn zone_is_missing(address: SocketAddr) -> anyhow::Error {
     anyhow!("it needs its zone, which is a network interface, as in [{ip}%eth0]:{port}; `ip link` lists them")
 }
 
-/// Why something cannot be sent, with the way out where there is one.
-pub(crate) fn explain_send(error: io::Error) -> anyhow::Error {
+/// Explains why nothing can be sent to `peer`, with the way out where there is one.
+pub(crate) fn explain_send(error: io::Error, peer: Option<SocketAddr>) -> anyhow::Error {
     match error.raw_os_error() {
-        Some(EACCES) => {
-            anyhow!("permission denied; a broadcast address needs --broadcast, and a route may forbid it")
-        }
+        Some(EACCES) if peer.is_some_and(needs_broadcast) => anyhow!("permission denied; add --broadcast"),
+        Some(EACCES) => anyhow!("permission denied by a route or a security policy on this machine"),
         Some(EINVAL) => {
             anyhow!("invalid argument; the address lacks its zone, or a blackhole route leads there")
         }
-        Some(ENOBUFS) => anyhow!("the system has no room for it; --buffer asks for more"),
-        Some(EPERM) => anyhow!("operation not permitted; a firewall of this machine forbids it"),
+        Some(ENOBUFS) => anyhow!("send buffer full; raise it with --buffer"),
+        Some(EPERM) => anyhow!("operation not permitted; a firewall on this machine blocks it"),
         _ => error.into(),
     }
 }
@@ -369,7 +364,7 @@ mod tests {
     fn an_argument_that_is_invalid_is_named() {
         let explained = |source: &str, peer: &str| {
             let error = io::Error::from_raw_os_error(EINVAL);
-            explain_connect(error, source.parse().unwrap(), peer.parse().unwrap(), false).to_string()
+            explain_connect(error, source.parse().unwrap(), peer.parse().unwrap()).to_string()
         };
         for (peer, words) in [("[fe80::1]:9", "[fe80::1%eth0]:9"), ("[ff12::2]:9", "[ff12::2%eth0]:9")] {
             assert!(explained("[::]:0", peer).contains(words), "{peer}");

@@ -17,8 +17,10 @@ pub struct Tally {
     pub requests: Requests,
     /// What was read and is no datagram, and was passed over because that was asked for.
     pub skipped: u64,
-    /// Lines that could not be understood or sent, and were passed over.
+    /// Datagrams that could not be sent, or lines that could not be understood, and were passed over.
     pub unsent: u64,
+    /// Likewise not sent, but it was not the end of a request: it was asked again, or answered all the same.
+    pub unsent_midway: u64,
     /// How often nothing, or too little, came in time.
     pub silent: u64,
 }
@@ -91,8 +93,10 @@ impl Tally {
         let refused = self.sent.refused + self.sent.refused_midway;
         let unreachable = self.sent.unreachable + self.sent.unreachable_midway;
         format!(
-            "sent {datagrams} ({bytes} bytes), refused {refused}, out of reach {unreachable}, skipped {}",
-            self.skipped
+            "sent {datagrams} ({bytes} bytes), refused {refused}, out of reach {unreachable}, skipped {}, \
+             not sent {}",
+            self.skipped,
+            self.unsent + self.unsent_midway
         )
     }
 

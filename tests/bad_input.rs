@@ -199,7 +199,7 @@ fn an_address_of_another_machine_cannot_be_bound() {
 fn a_broadcast_address_is_sent_to_only_where_that_is_allowed() {
     assert_eq!(
         complaint("udp-send", &["255.255.255.255:9"], 1),
-        "udp-send: cannot send to 255.255.255.255:9: permission denied; a broadcast address needs --broadcast\n"
+        "udp-send: cannot send to 255.255.255.255:9: permission denied; add --broadcast\n"
     );
 }
 

@@ -161,11 +161,11 @@ fn the_numbers_are_told_at_the_end() {
     let said =
         |assert: assert_cmd::assert::Assert| String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     let send = tool("udp-send").args([&at(&peer), "--stats", "-q", "one", "three"]).assert().success();
-    assert_eq!(said(send), "udp-send: sent 2 (8 bytes), refused 0, out of reach 0, skipped 0\n");
+    assert_eq!(said(send), "udp-send: sent 2 (8 bytes), refused 0, out of reach 0, skipped 0, not sent 0\n");
     let recv = tool("udp-recv").args([&deserted(), "--stats", "-q", "ask"]).assert().code(4);
     assert_eq!(
         said(recv),
-        "udp-recv: asked 1, answered 0, lost 1 (100.0 %); sent 1 (3 bytes), refused 1, out of reach 0, skipped 0; \
+        "udp-recv: asked 1, answered 0, lost 1 (100.0 %); sent 1 (3 bytes), refused 1, out of reach 0, skipped 0, not sent 0; \
          received 0 (0 bytes), dropped by the kernel 0, truncated 0, undecodable 0, denied 0, forged 0, late 0, \
          from others 0\n"
     );
@@ -174,7 +174,7 @@ fn the_numbers_are_told_at_the_end() {
         .write_stdin("hi\n")
         .assert();
     assert!(said(chat.success()).starts_with(
-        "udp-chat: sent 1 (2 bytes), refused 0, out of reach 0, skipped 0; received 0 (0 bytes)"
+        "udp-chat: sent 1 (2 bytes), refused 0, out of reach 0, skipped 0, not sent 0; received 0 (0 bytes)"
     ));
 }
 
@@ -212,7 +212,7 @@ fn every_tool_tells_the_numbers_when_it_is_asked() {
     let (_, asker) = receive(&peer);
     recv.signal(Signal::SIGUSR1);
     recv.err_line_with(
-        "lost 0 (0.0 %); sent 1 (3 bytes), refused 0, out of reach 0, skipped 0; received 0 (0 bytes)",
+        "lost 0 (0.0 %); sent 1 (3 bytes), refused 0, out of reach 0, skipped 0, not sent 0; received 0 (0 bytes)",
     );
     peer.send_to(b"reply", asker).unwrap();
     assert_eq!(recv.finish().text(), "reply\n");
@@ -222,7 +222,7 @@ fn every_tool_tells_the_numbers_when_it_is_asked() {
     chat.line();
     chat.signal(Signal::SIGUSR1);
     chat.err_line_with(
-        "udp-chat: sent 0 (0 bytes), refused 0, out of reach 0, skipped 0; received 1 (2 bytes)",
+        "udp-chat: sent 0 (0 bytes), refused 0, out of reach 0, skipped 0, not sent 0; received 1 (2 bytes)",
     );
 }
 

@@ -9,6 +9,7 @@ mod common;
 use std::fmt::{self, Display, Formatter};
 use std::ops::Deref;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Finished, Running, number_after, path};
 use nix::sys::signal::Signal;
@@ -124,7 +125,10 @@ impl Cable {
 
 impl Host {
     fn new(name: &str) -> Self {
-        let host = Self(format!("udp-{name}"));
+        static HOSTS: AtomicUsize = AtomicUsize::new(0);
+        // Another run of these tests may be under way on this machine.
+        let host =
+            Self(format!("udp-{name}-{}-{}", std::process::id(), HOSTS.fetch_add(1, Ordering::Relaxed)));
         ip(&format!("netns add {host}"));
         host
     }
@@ -336,8 +340,7 @@ fn a_datagram_that_there_is_never_room_for_is_an_error() {
     let finished =
         Cable::run(&cable.near, "udp-send", &["192.0.2.2:9", "--buffer", "1", &"x".repeat(40_000)]);
     assert_eq!(finished.code(), Some(1));
-    let said =
-        "cannot send message 1 to 192.0.2.2:9: the system has no room for it; --buffer asks for more\n";
+    let said = "cannot send message 1 to 192.0.2.2:9: send buffer full; raise it with --buffer\n";
     assert!(finished.err.ends_with(said), "{}", finished.err);
 }
 
@@ -624,6 +627,106 @@ fn a_listener_answers_neither_itself_nor_a_service_that_answers_everything() {
 
 #[test]
 #[ignore = "needs root and ip"]
+fn while_there_is_no_route_datagrams_are_counted_and_later_ones_are_sent() {
+    let cable = Cable::new("down");
+    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0"]);
+    let there = listen.await_listening().to_string();
+    let mut send = Cable::start(&cable.near, "udp-send", &[&there, "--stats"]);
+    send.type_line("first");
+    assert_eq!(listen.line(), "first");
+    // That is what a link takes with it when it goes down.
+    let route = format!("-n {} route add 192.0.2.0/24 dev cable0", cable.near);
+    ip(&route.replace("add", "delete"));
+    send.type_line("second");
+    let why = "network is unreachable";
+    send.err_line_with(&format!("udp-send: cannot send line 2 to {there}: {why}"));
+    // Some of one length, which would be the segments of one message, and some of any.
+    let lines: String =
+        (3..100_000).map(|n| format!("{n:0>0$}\n", if n < 90_000 { 9 } else { n % 90 })).collect();
+    send.type_bytes(lines.as_bytes());
+    ip(&route);
+    // How much of that has been read by then is not known.
+    send.type_line("last");
+    let finished = send.finish();
+    assert_eq!(finished.code(), Some(1));
+    let unsent = number_after(&finished.err, "not sent ");
+    assert_eq!(number_after(&finished.err, "sent ") + unsent, 100_000, "{}", finished.err);
+    let said = format!("udp-send: in all, cannot send {unsent} lines, first line 2 to {there}: {why}\n");
+    assert!(finished.err.starts_with(&said) && finished.err.lines().count() == 2, "{}", finished.err);
+    while listen.line() != "last" {}
+    assert_eq!(listen.ended_by(Signal::SIGTERM).text(), "");
+}
+
+#[test]
+#[ignore = "needs root, ip and nft"]
+fn what_a_firewall_of_this_machine_drops_is_counted_and_the_rest_is_sent() {
+    let cable = Cable::new("firewall");
+    // Neither the shorter lines nor what is sent as segments of one: those are one packet to it.
+    let rules = "table ip t { chain c { type filter hook output priority 0; meta length 400-65535 drop; }; }";
+    let mut nft = Command::new("ip");
+    assert!(nft.args(["netns", "exec", &cable.near, "nft", rules]).status().unwrap().success());
+    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0"]);
+    let there = listen.await_listening().to_string();
+    let mut send = Cable::start(&cable.near, "udp-send", &[&there, "--stats"]);
+    let lines: String = (0..900).map(|n| format!("{n:0>0$}\n", if n < 300 { 500 } else { 100 })).collect();
+    send.type_bytes(lines.as_bytes());
+    let finished = send.finish();
+    let why = "operation not permitted; a firewall on this machine blocks it";
+    let said = format!(
+        "cannot send 300 lines, first line 1 to {there}: {why}\n\
+         udp-send: sent 600 (60000 bytes), refused 0, out of reach 0, skipped 0, not sent 300\n"
+    );
+    assert_eq!(finished.code(), Some(1));
+    assert!(finished.err.ends_with(&said), "{}", finished.err);
+    assert!((0..600).all(|_| listen.line().len() == 100));
+}
+
+/// A text as a record that says where it goes.
+fn record(to: &str, text: &str) -> String {
+    format!("{{\"to\":\"{to}\",\"text\":\"{text}\"}}\n")
+}
+
+fn send_records(host: &str, arguments: &[&str], records: &str) -> Finished {
+    let mut send = Cable::start(host, "udp-send", &[&["-f", "json"], arguments].concat());
+    send.type_bytes(records.as_bytes());
+    send.finish()
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_record_that_no_route_leads_to_keeps_no_other_from_being_sent() {
+    let cable = Cable::new("records");
+    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0"]);
+    let there = listen.await_listening().to_string();
+    let nowhere = record("203.0.113.9:9", "no route");
+    let records = [record(&there, "one"), nowhere.clone(), nowhere, record(&there, "two")].concat();
+    let finished = send_records(&cable.near, &[], &records);
+    let said = "udp-send: cannot send 2 lines, first line 2 to 203.0.113.9:9: network is unreachable\n";
+    assert_eq!((finished.code(), &finished.err[..]), (Some(1), said));
+    assert_eq!([listen.line(), listen.line()], ["one", "two"]);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_broadcast_that_is_not_allowed_is_named_and_can_be_skipped() {
+    let cable = Cable::new("forbidden");
+    ip(&format!("-n {} route add 255.255.255.255 dev cable0", cable.near));
+    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0"]);
+    let there = listen.await_listening().to_string();
+    for everyone in ["255.255.255.255:9", "192.0.2.255:9"] {
+        let records = [record(&there, "one"), record(everyone, "all"), record(&there, "two")].concat();
+        let said = format!("line 2 to {everyone}: permission denied; add --broadcast\n");
+        let finished = send_records(&cable.near, &[], &records);
+        assert_eq!((finished.code(), finished.err), (Some(1), format!("udp-send: cannot send {said}")));
+        assert_eq!(listen.line(), "one");
+        let finished = send_records(&cable.near, &["--skip-bad"], &records);
+        assert_eq!((finished.code(), finished.err), (Some(0), format!("udp-send: skipped {said}")));
+        assert_eq!([listen.line(), listen.line()], ["one", "two"]);
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
 fn a_route_that_leads_nowhere_is_explained() {
     let Cable { near, .. } = &Cable::new("routes");
     ip(&format!("-n {near} address add 2001:db8::1/64 dev cable0 nodad"));
@@ -651,4 +754,57 @@ fn a_route_that_leads_nowhere_is_explained() {
             change("delete");
         }
     }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_request_is_sent_again_until_there_is_a_route() {
+    let cable = Cable::new("route");
+    ip(&format!("-n {} address add 203.0.113.2/24 dev cable0", cable.far));
+    let mut listen = Cable::start(&cable.far, "udp-listen", &[":0", "--echo"]);
+    let there = format!("203.0.113.2:{}", listen.await_listening().port());
+    // It has no route when it starts, and none again before its second request.
+    let arguments = [&there, "-v", "-w", "100ms", "--retry", "100000", "--stats"];
+    let mut recv = Cable::start(&cable.near, "udp-recv", &arguments);
+    for _ in 0..2 {
+        recv.err_line_with(&format!("cannot send to {there} yet (network is unreachable); trying again"));
+    }
+    let up = format!("-n {} route add 203.0.113.0/24 dev cable0", cable.near);
+    ip(&up);
+    recv.type_line("one");
+    assert_eq!(recv.line(), "one");
+    ip(&up.replace("add", "delete"));
+    recv.type_line("two");
+    for _ in 0..2 {
+        recv.err_line_with(&format!("cannot send line 2 to {there} (network is unreachable); trying again"));
+    }
+    ip(&up);
+    assert_eq!(recv.line(), "two");
+    let finished = recv.finish();
+    assert_eq!(finished.code(), Some(0), "{}", finished.err);
+    assert!(finished.err.contains("asked 2, answered 2, lost 0"), "{}", finished.err);
+    assert!(number_after(&finished.err, "not sent ") >= 4, "{}", finished.err);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_request_that_no_route_leads_to_is_trouble_when_its_attempts_are_used_up() {
+    let cable = Cable::new("noroute");
+    let said = "udp-recv: cannot send to 203.0.113.2:9: network is unreachable\n";
+    for retry in [&[][..], &["-w", "20ms", "--retry", "2"]] {
+        let arguments = [&["203.0.113.2:9", "one", "two"], retry].concat();
+        let finished = Cable::run(&cable.near, "udp-recv", &arguments);
+        assert_eq!((finished.code(), &finished.err[..]), (Some(1), said));
+    }
+    // Once it has had a route, the next request has its turn as well.
+    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0", "--echo"]);
+    let there = listen.await_listening().to_string();
+    let mut recv = Cable::start(&cable.near, "udp-recv", &[&there]);
+    recv.type_line("one");
+    assert_eq!(recv.line(), "one");
+    ip(&format!("-n {} link set cable0 down", cable.near));
+    recv.type_bytes(b"two\nthree\n");
+    let said = |line| format!("udp-recv: cannot send line {line} to {there}: network is unreachable\n");
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.err), (Some(1), said(2) + &said(3)));
 }

@@ -115,7 +115,7 @@ fn what_is_skipped_takes_no_interval() {
 fn the_input_is_sent_as_often_as_it_is_asked_for() {
     let peer = socket();
     let arguments = [&at(&peer), "--repeat", "3", "--stats"];
-    let said = "udp-send: sent 6 (9 bytes), refused 0, out of reach 0, skipped 0\n";
+    let said = "udp-send: sent 6 (9 bytes), refused 0, out of reach 0, skipped 0, not sent 0\n";
     let messages = || Running::start(path("udp-send"), &[&arguments[..], &["a", "bb"]].concat()).finish();
     let pipe = || {
         let mut send = Running::start(path("udp-send"), &arguments);

@@ -358,7 +358,7 @@ impl<'c> Chat<'c> {
                 Ok(true) => break Ok(()),
                 Ok(false) if self.signals.stopped().is_some() => break Err(anyhow!("it was told to stop")),
                 Ok(false) => self.report_if_asked(),
-                Err(unsent) => break Err(unsent.why.cause()),
+                Err(unsent) => break Err(unsent.cause()),
             }
         };
         self.tally.sent.datagrams += uncounted.datagrams;

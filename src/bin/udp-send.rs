@@ -1,7 +1,8 @@
 //! `udp-send`: sends each line of stdin, or each MESSAGE, as one datagram; and what stands there in another
 //! format.
 
-use std::net::UdpSocket;
+use std::fmt::Display;
+use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ use udp_tools::endpoint::Endpoint;
 use udp_tools::exit::{self, Verdict};
 use udp_tools::format::{Bad, To};
 use udp_tools::input::Input;
-use udp_tools::net::{Sender, Unsent, Why};
+use udp_tools::net::{Sender, Unsent};
 use udp_tools::pace::{Interval, Pace, Rate, Replay, Speed};
 use udp_tools::progress::Progress;
 use udp_tools::signals::Signals;
@@ -171,7 +172,9 @@ struct Outbox<'o> {
     /// How many bytes of the input have been sent.
     done: u64,
     tally: Tally,
-    /// How many of those that came back have been spoken of.
+    /// The first that was not sent, and why.
+    first_unsent: Option<String>,
+    /// How many of those that came back or were not sent have been spoken of.
     said: u64,
 }
 
@@ -197,6 +200,7 @@ impl<'o> Outbox<'o> {
             progress: Progress::new(all, is_watched),
             done: 0,
             tally: Tally::default(),
+            first_unsent: None,
             said: 0,
         })
     }
@@ -205,7 +209,7 @@ impl<'o> Outbox<'o> {
     fn send_all(&mut self, input: &mut Input) -> Result<()> {
         for _ in 1..self.args.repeat {
             self.send_once(input)?;
-            if self.tally.sent.datagrams == 0 {
+            if self.tally.sent.datagrams + self.tally.unsent == 0 {
                 return Ok(());
             }
             input.rewind()?;
@@ -228,11 +232,12 @@ impl<'o> Outbox<'o> {
                 self.say(hint);
             }
             let is_skipping = self.args.reading.skip_bad;
-            let mut skip = |bad: &Bad| self.skip(&anyhow!("{}", bad.what), input, bad.ordinal);
+            let mut skip = |bad: &Bad| self.skip(&format!("{} {}", input.noun(), bad.ordinal), &bad.what);
             let end = filled.end(&mut batch, is_skipping.then_some(&mut skip));
             self.send(&batch, input, &(before..input.read()))?;
             if let Some(bad) = end {
-                return Err(self.cannot_send(anyhow!(bad.what), input, bad.ordinal));
+                let name = self.name(input, bad.ordinal, None);
+                return Err(anyhow!(bad.what).context(format!("cannot send {name}")));
             }
         }
         Ok(())
@@ -243,21 +248,20 @@ impl<'o> Outbox<'o> {
         let mut next = 0;
         while next < batch.len() {
             let burst = self.wait_for_turn(batch, next, input)?;
-            let before = self.tally.sent.datagrams;
+            let (before, skipped) = (self.tally.sent.datagrams, self.tally.skipped);
             let mut done = match self.sender.send(batch, next..next + burst, &mut self.tally.sent) {
                 Ok(sent) => sent,
-                Err(Unsent { ordinal, why: why @ Why::TooLong { .. } }) if self.args.reading.skip_bad => {
-                    self.skip(&why.cause(), input, ordinal);
-                    // It, and what has gone before it.
-                    1 + usize::try_from(self.tally.sent.datagrams - before)?
+                Err(unsent) => {
+                    let sent = usize::try_from(self.tally.sent.datagrams - before)?;
+                    sent + self.leave_out(unsent, input)?
                 }
-                Err(unsent) => return Err(self.cannot_send(unsent.why.cause(), input, unsent.ordinal)),
             };
             done = done.min(burst);
             match &mut self.schedule {
                 Schedule::Rate(pace) => pace.note(done),
-                // What is skipped takes no time. The clock is read anew: there may have been a wait for room.
-                Schedule::Interval(interval) if self.tally.sent.datagrams > before => {
+                // What is skipped takes no time, but what could not be sent does: a later one may be. The clock is
+                // read anew: there may have been a wait for room.
+                Schedule::Interval(interval) if done > 0 && self.tally.skipped == skipped => {
                     interval.note(Instant::now());
                 }
                 _ => {}
@@ -272,16 +276,34 @@ impl<'o> Outbox<'o> {
         Ok(())
     }
 
-    fn cannot_send(&self, why: anyhow::Error, input: &Input, ordinal: u64) -> anyhow::Error {
-        let there = self.args.only_dest().map(|dest| format!(" to {dest}")).unwrap_or_default();
-        why.context(format!("cannot send {} {ordinal}{there}", input.noun()))
+    /// Counts datagrams that were not sent, and says how many. Fails where the run cannot go on without them.
+    fn leave_out(&mut self, unsent: Unsent, input: &Input) -> Result<usize> {
+        let (datagrams, may_pass) = (unsent.datagrams, unsent.may_pass());
+        let name = self.name(input, unsent.ordinal, unsent.peer);
+        let why = unsent.cause();
+        if may_pass {
+            self.tally.unsent += datagrams as u64;
+            self.first_unsent.get_or_insert_with(|| format!("{name}: {why}"));
+        } else if self.args.reading.skip_bad {
+            self.skip(&name, &why);
+        } else {
+            return Err(why.context(format!("cannot send {name}")));
+        }
+        Ok(datagrams)
     }
 
-    /// Counts what cannot be sent, and says the first.
-    fn skip(&mut self, why: &anyhow::Error, input: &Input, ordinal: u64) {
+    /// What one datagram of the input is called, with where it goes.
+    fn name(&self, input: &Input, ordinal: u64, peer: Option<SocketAddr>) -> String {
+        let there = self.args.only_dest().map(ToString::to_string).or(peer.map(|peer| peer.to_string()));
+        let to = there.map(|there| format!(" to {there}")).unwrap_or_default();
+        format!("{} {ordinal}{to}", input.noun())
+    }
+
+    /// Counts what cannot be sent and is called `name`, and says the first.
+    fn skip(&mut self, name: &str, why: &dyn Display) {
         self.tally.skipped += 1;
         if self.tally.skipped == 1 && self.args.report.is_chatty() {
-            self.say(&format!("skipped {} {ordinal}: {why}", input.noun()));
+            self.say(&format!("skipped {name}: {why}"));
         }
     }
 
@@ -319,13 +341,17 @@ impl<'o> Outbox<'o> {
         }
     }
 
-    /// Waits for more to send. What has come back is said before a wait, and not while there is more.
+    /// Waits for more to send. What is lost is said before a wait, and not while there is more.
     fn wait_for_input(&mut self, input: &Input) -> Result<()> {
         while let Some(fd) = input.fd() {
-            if self.wait(Some(fd), None)?.input {
+            let is_to_be_said = self.said == 0 && self.lost() > 0;
+            if self.wait(Some(fd), is_to_be_said.then(Instant::now))?.input {
                 return Ok(());
             }
-            self.say_first_losses();
+            // While there is more to come, one sentence will do.
+            if self.said == 0 {
+                self.say_losses(input);
+            }
         }
         self.look_up()
     }
@@ -372,7 +398,7 @@ impl<'o> Outbox<'o> {
     /// Says what is to be said at the end.
     fn finish(&mut self, input: &Input) -> Result<()> {
         self.collect()?;
-        self.say_losses();
+        self.say_losses(input);
         if self.args.report.is_chatty() {
             if self.tally.skipped > 1 {
                 self.say(&format!("skipped {} {}s in all", self.tally.skipped, input.noun()));
@@ -398,19 +424,27 @@ impl<'o> Outbox<'o> {
         self.tally.sent.refused + self.tally.sent.unreachable
     }
 
-    /// While there is more to come, one sentence will do.
-    fn say_first_losses(&mut self) {
-        if self.said == 0 {
-            self.say_losses();
-        }
+    /// How many are known to be lost.
+    fn lost(&self) -> u64 {
+        self.came_back() + self.tally.unsent
     }
 
-    fn say_losses(&mut self) {
-        let lost = self.came_back();
-        if self.said < lost && self.args.report.is_chatty() {
+    fn say_losses(&mut self, input: &Input) {
+        let lost = self.lost();
+        if self.said == lost {
+            return;
+        }
+        let in_all = if self.said > 0 { "in all, " } else { "" };
+        if let Some(first) = &self.first_unsent {
+            let several = match self.tally.unsent {
+                1 => String::new(),
+                unsent => format!("{unsent} {}s, first ", input.noun()),
+            };
+            self.say(&format!("{in_all}cannot send {several}{first}"));
+        }
+        if self.args.report.is_chatty() {
             let peer =
                 self.args.only_dest().map_or_else(|| self.tally.sent.whose_came_back(), ToString::to_string);
-            let in_all = if self.said > 0 { "in all, " } else { "" };
             self.tally.sent.losses(&peer).for_each(|loss| self.say(&format!("{in_all}{loss}")));
         }
         self.said = lost;

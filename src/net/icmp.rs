@@ -26,6 +26,14 @@ pub fn is_icmp(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| ERRORS.contains(&number))
 }
 
+/// Whether a send that fails with `error` tells of an earlier datagram. Others of [`is_icmp`] may as well be its own,
+/// where a route is missing or a packet too long.
+#[must_use]
+pub(super) fn is_of_an_earlier(error: &io::Error) -> bool {
+    use nix::libc::{ECONNREFUSED, ENOPROTOOPT, EPROTO};
+    error.raw_os_error().is_some_and(|number| [ECONNREFUSED, ENOPROTOOPT, EPROTO].contains(&number))
+}
+
 /// Whether a datagram has come back because it was longer than its path takes in one piece. The system has
 /// noted what the path takes, and sends the next one in fragments (ip(7), `IP_MTU_DISCOVER`).
 #[must_use]

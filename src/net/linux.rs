@@ -31,7 +31,7 @@ use socket2::SockAddr;
 
 use super::ancillary::Ancillary;
 use super::cmsg::{ControlMessages, RECEIVED, Room, address, no_name};
-use super::{Detail, LEFT_OUT_AT_ONCE, SLOT, Unsent, is_full, is_icmp, portable, unsent};
+use super::{Detail, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp, portable};
 use crate::access::Access;
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::signals::Signals;
@@ -141,17 +141,18 @@ impl<'s> Sender<'s> {
     /// in a wait for room, or that has been too long. Says how many went out.
     pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Sent) -> Result<usize, Unsent> {
         let mut next = places.start;
-        self.one_by_one.begin().map_err(|error| unsent(batch, next, error))?;
+        self.one_by_one.begin().map_err(|error| Unsent::at(batch, next, error))?;
         while next < places.end {
             self.plan(batch, next..places.end);
             let first = next;
             let sent = self.send_planned(batch, &mut next, tally);
-            let mut has_room = sent.map_err(|error| unsent(batch, next, error))?;
+            let mut has_room = sent.map_err(|error| Unsent::at(batch, next, error))?;
             if next == first && has_room {
                 // The first datagram is too long, or the kernel says no to it. It goes by itself, within the time
                 // that all of them have: a `send` would begin that anew.
                 if let Some(datagram) = batch.part(next..next + 1).next() {
-                    has_room = self.one_by_one.send_one(datagram, tally)?;
+                    let sent = self.one_by_one.send_one(datagram, tally);
+                    has_room = sent.map_err(|unsent| self.share_fate(unsent))?;
                 }
                 next += usize::from(has_room);
             }
@@ -167,7 +168,7 @@ impl<'s> Sender<'s> {
         self.one_by_one.collect(tally)
     }
 
-    /// Counts an earlier datagram that has come back, as a call on the socket has told with `error`, and what
+    /// Counts an earlier datagram that has come back, as a receive on the socket has told with `error`, and what
     /// else is known to have.
     pub fn came_back(&mut self, error: io::Error, tally: &mut Sent) -> io::Result<()> {
         self.one_by_one.came_back(error, tally)
@@ -215,15 +216,26 @@ impl<'s> Sender<'s> {
         *self.segmented_below.get_or_insert_with(probe)
     }
 
+    /// Where there is no way to the peer of the first group, that holds for all of its datagrams: who has many to
+    /// send is not to try each.
+    fn share_fate(&self, unsent: Unsent) -> Unsent {
+        let datagrams = match (&unsent.why, self.groups.first()) {
+            // Another source may do better for the next one.
+            (Why::Os(error), Some(group)) if group.source.is_none() && has_no_way(error) => group.len,
+            _ => unsent.datagrams,
+        };
+        Unsent { datagrams, ..unsent }
+    }
+
     /// If `error` says that a group cannot go out in one message, no such group is made again: none at
-    /// all where the device cannot segment (EIO) or has no room (ENOBUFS: some would be lost and some
-    /// not), and none of datagrams that are so long that a segment would not fit in a packet (EINVAL,
-    /// EMSGSIZE).
+    /// all where the device cannot segment (EIO), has no room (ENOBUFS: some would be lost and some
+    /// not) or a firewall, which takes it for one long packet, drops it (EPERM), and none of datagrams that
+    /// are so long that a segment would not fit in a packet (EINVAL, EMSGSIZE).
     fn give_up_segments(&mut self, error: Errno, group: usize) {
         let group = self.groups[group];
         if group.len > 1 {
             match error {
-                Errno::EIO | Errno::ENOBUFS => self.segmented_below = Some(0),
+                Errno::EIO | Errno::ENOBUFS | Errno::EPERM => self.segmented_below = Some(0),
                 Errno::EINVAL | Errno::EMSGSIZE => self.segmented_below = Some(group.size),
                 _ => {}
             }
@@ -240,7 +252,7 @@ impl<'s> Sender<'s> {
         while done < self.groups.len() {
             let sent = self.send_messages(batch, done);
             if let Some(earlier) = told.take_if(|told| sent != Err(*told)) {
-                self.came_back(earlier.into(), tally)?;
+                self.one_by_one.settle(vec![earlier.into()], tally)?;
             }
             match sent {
                 Ok(sent) => {
@@ -317,6 +329,12 @@ impl<'s> Sender<'s> {
         };
         Errno::result(sent).map(|sent| sent as usize)
     }
+}
+
+/// Whether nothing can be sent to a peer, whatever it is.
+fn has_no_way(error: &io::Error) -> bool {
+    let ways = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ENETDOWN];
+    error.raw_os_error().is_some_and(|number| ways.contains(&number))
 }
 
 impl Group {

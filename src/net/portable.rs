@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use nix::libc::{EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS};
 
 use super::ancillary::{self, Ancillary};
-use super::{Detail, Drops, IcmpErrors, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp, unsent};
+use super::icmp::is_of_an_earlier;
+use super::{Detail, Drops, IcmpErrors, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp};
 use crate::access::Access;
 use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{canonical, mapped};
@@ -19,7 +20,7 @@ use crate::wait::{nap, wait_to_write};
 
 /// How long to wait for a device that has no room for a datagram: it does not say when it has.
 const FULL: Duration = Duration::from_millis(1);
-/// After so long it is taken to be this datagram that there will never be room for.
+/// After so long it is taken to be this datagram that there will never be room for, or the device that is stuck.
 const FULL_FOR_GOOD: Duration = Duration::from_secs(2);
 /// How many errors in a row may be those of earlier datagrams.
 const RETRIES: usize = 3;
@@ -37,6 +38,8 @@ pub struct Sender<'s> {
     /// How long a batch waits for room, and until when the one does that is being sent.
     longest_wait: Option<Duration>,
     until: Option<Instant>,
+    /// Whether there was no room for the last datagram in all that time: the next one has only a moment.
+    is_stuck: bool,
     /// What has come back, where the system keeps it for us from the first batch on: who sends many
     /// datagrams with one call may not be told by the call. It then also tells where a device had no
     /// room for a datagram, which is else lost in silence (ip(7), `IP_RECVERR`).
@@ -58,6 +61,7 @@ impl<'s> Sender<'s> {
             from_local: false,
             longest_wait: None,
             until: None,
+            is_stuck: false,
             came_back: None,
         })
     }
@@ -78,7 +82,7 @@ impl<'s> Sender<'s> {
     /// turn out to have come back. Stops at the first that cannot be sent, and where a signal has come
     /// in a wait for room, or that has been too long. Says how many went out.
     pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Sent) -> Result<usize, Unsent> {
-        self.begin().map_err(|error| unsent(batch, places.start, error))?;
+        self.begin().map_err(|error| Unsent::at(batch, places.start, error))?;
         let mut sent = 0;
         for datagram in batch.part(places) {
             if !self.send_one(datagram, tally)? {
@@ -91,7 +95,7 @@ impl<'s> Sender<'s> {
 
     /// Sends one datagram. Says whether it went out: if not, a signal has come.
     pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Sent) -> Result<bool, Unsent> {
-        let why_not = |why| Unsent { ordinal: datagram.ordinal, why };
+        let why_not = |why| Unsent::one(&datagram, why);
         let largest = self.largest(datagram.envelope.peer);
         if datagram.payload.len() > largest {
             return Err(why_not(Why::TooLong { size: datagram.payload.len(), largest }));
@@ -157,6 +161,7 @@ impl<'s> Sender<'s> {
         let mut in_a_row = 0;
         let mut is_full = false;
         let mut full_since = None;
+        let longest = if self.is_stuck { FULL } else { FULL_FOR_GOOD };
         let mut source = self.source(datagram.envelope);
         let outcome = loop {
             let sent = match (datagram.envelope.peer, source) {
@@ -179,7 +184,7 @@ impl<'s> Sender<'s> {
                 }
                 Err(error)
                     if error.raw_os_error() == Some(ENOBUFS)
-                        && full_since.get_or_insert_with(Instant::now).elapsed() < FULL_FOR_GOOD =>
+                        && full_since.get_or_insert_with(Instant::now).elapsed() < longest =>
                 {
                     self.nap()?
                 }
@@ -205,6 +210,7 @@ impl<'s> Sender<'s> {
                 break Ok(false);
             }
         };
+        self.is_stuck = outcome.as_ref().is_err_and(|error| error.raw_os_error() == Some(ENOBUFS));
         // What fails again and again is this datagram's own, and tells of no earlier one.
         let own = outcome.as_ref().err().map(io::Error::kind);
         earlier.retain(|error| Some(error.kind()) != own);
@@ -214,25 +220,28 @@ impl<'s> Sender<'s> {
         outcome
     }
 
-    /// Counts an earlier datagram that has come back, as a call on the socket has told with `error`, and what
+    /// Counts an earlier datagram that has come back, as a receive on the socket has told with `error`, and what
     /// else is known to have.
     pub fn came_back(&mut self, error: io::Error, tally: &mut Sent) -> io::Result<()> {
-        self.settle(vec![error], tally)
+        match &mut self.came_back {
+            Some(came_back) => came_back.note(error),
+            None => tally.came_back(&error),
+        }
+        self.collect(tally)
     }
 
-    /// Counts the datagrams that have come back. Calls on the socket have told of some with the errors `told`.
-    fn settle(&mut self, told: Vec<io::Error>, tally: &mut Sent) -> io::Result<()> {
-        if let Some(came_back) = &mut self.came_back {
-            // The queue has those as well, if it had room.
-            for error in told {
-                came_back.note(error);
+    /// Counts the datagrams that have come back. Sends, which have succeeded in the end, have returned the errors
+    /// `told`.
+    pub(super) fn settle(&mut self, told: Vec<io::Error>, tally: &mut Sent) -> io::Result<()> {
+        // Linux keeps the others in the queue. A route may have appeared between a send and the next.
+        let counts = |error: &io::Error| !cfg!(target_os = "linux") || is_of_an_earlier(error);
+        for error in told.into_iter().filter(counts) {
+            match &mut self.came_back {
+                Some(came_back) => came_back.note(error),
+                None => tally.came_back(&error),
             }
-            return self.collect(tally);
         }
-        for error in told {
-            tally.came_back(&error);
-        }
-        Ok(())
+        if self.came_back.is_some() { self.collect(tally) } else { Ok(()) }
     }
 
     /// How long a datagram for `peer` can be, in bytes.

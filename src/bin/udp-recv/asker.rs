@@ -49,6 +49,8 @@ enum Came {
     Nothing,
     /// What was sent came back with an ICMP error, such as a refusal.
     Error(io::Error),
+    /// It could not be sent, for this reason.
+    Unsent(anyhow::Error),
 }
 
 impl<'a, 'i> Asker<'a, 'i> {
@@ -93,7 +95,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 let (name, size) = (name(request.ordinal), request.payload.len());
                 let largest = self.ports.largest();
                 if args.reading.skip_bad && size > largest {
-                    self.skip(&name, &Why::TooLong { size, largest }.cause());
+                    self.skip(&name, &Why::TooLong { size, largest });
                 } else {
                     // Whoever types a request is told each time.
                     self.has_told &= !(self.inbox.is_watched && input.is_terminal());
@@ -131,16 +133,18 @@ impl<'a, 'i> Asker<'a, 'i> {
         let (envelope, asked) = (self.ports.envelope(), Asked::now());
         let request = Datagram { envelope: &envelope, ..request };
         self.inbox.tally.requests.asked += 1;
-        let (mut left, mut narrows) = (args.retry.unwrap_or(0), NARROWS);
+        let (mut left, mut narrows) = (self.attempts_left(), NARROWS);
         let mut stranger = None;
         let came = loop {
-            while !sender
-                .send_one(request, &mut self.inbox.tally.sent)
-                .map_err(|unsent| unsent.why.cause().context(self.cannot_send(name)))?
-            {
-                self.inbox.look_up()?;
+            let unsent = self.send(&mut sender, request, name)?;
+            // Before another attempt its time passes, and an earlier one may be answered in it.
+            let mut came = Came::Nothing;
+            if unsent.is_none() || left > 0 {
+                came = self.hear(&mut ear, &socket, asked, left == 0, &mut stranger)?;
             }
-            let came = self.hear(&mut ear, &socket, asked, left == 0, &mut stranger)?;
+            if let (Came::Nothing, Some(why)) = (&came, unsent) {
+                came = Came::Unsent(why);
+            }
             match &came {
                 Came::Reply => break came,
                 // The system knows now what the path takes, and sends the next one in fragments.
@@ -148,15 +152,43 @@ impl<'a, 'i> Asker<'a, 'i> {
                 _ if left == 0 => break came,
                 _ => {
                     left -= 1;
-                    args.voice().detail(&format!("{} did not answer {name}; asking again", self.there));
+                    args.voice().detail(&match &came {
+                        Came::Unsent(why) => format!("{} ({why}); trying again", self.cannot_send(name)),
+                        _ => format!("{} did not answer {name}; asking again", self.there),
+                    });
                 }
             }
-            if let Came::Error(error) = came {
-                self.inbox.tally.sent.came_back_midway(&error);
+            match came {
+                Came::Error(error) => self.inbox.tally.sent.came_back_midway(&error),
+                Came::Unsent(_) => self.inbox.tally.unsent_midway += 1,
+                Came::Reply | Came::Nothing => {}
             }
         };
         self.note(came, name, stranger);
         self.ports.close(socket).map_or(Ok(()), |closed| self.see_off(&closed))
+    }
+
+    /// How often a request may be asked again. Of the first, some attempts have been used up in waiting for a route.
+    fn attempts_left(&self) -> u64 {
+        let (tally, retry) = (&self.inbox.tally, self.inbox.args.retry.unwrap_or(0));
+        if tally.requests.asked == 1 { retry.saturating_sub(tally.unsent_midway) } else { retry }
+    }
+
+    /// Sends a request. Says why that cannot be done now, if it cannot.
+    fn send(
+        &mut self,
+        sender: &mut Sender<'_>,
+        request: Datagram<'_>,
+        name: &str,
+    ) -> Result<Option<anyhow::Error>> {
+        loop {
+            match sender.send_one(request, &mut self.inbox.tally.sent) {
+                Ok(true) => return Ok(None),
+                Ok(false) => self.inbox.look_up()?,
+                Err(unsent) if unsent.may_pass() => return Ok(Some(unsent.cause())),
+                Err(unsent) => return Err(unsent.cause().context(self.cannot_send(name))),
+            }
+        }
     }
 
     /// A socket to ask from. Where there is none left, those of earlier requests make room.
@@ -189,6 +221,10 @@ impl<'a, 'i> Asker<'a, 'i> {
                 tally.sent.came_back(&error);
                 args.voice().note(&came_back(there, name, &error));
             }
+            Came::Unsent(why) => {
+                tally.unsent += 1;
+                args.voice().error(&why.context(self.cannot_send(name)));
+            }
             Came::Nothing => {
                 tally.silent += 1;
                 let times = match args.retry {
@@ -197,7 +233,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 };
                 let hint = stranger.map(|stranger| format!("; {stranger} did, which --from-anyone takes"));
                 let hint = hint.unwrap_or_default();
-                let time = args.collect.unwrap_or(args.timeout);
+                let time = args.attempt();
                 args.voice().note(&format!("{there} did not answer {name} within {time:?}{times}{hint}"));
             }
         }
@@ -217,7 +253,7 @@ impl<'a, 'i> Asker<'a, 'i> {
     ) -> Result<Came> {
         let args = self.inbox.args;
         let mut came = Came::Nothing;
-        let patience = Patience::new(Some(args.collect.unwrap_or(args.timeout)), None);
+        let patience = Patience::new(Some(args.attempt()), None);
         let tell = Instant::now() + WITHOUT_A_WORD;
         let mut end = None;
         loop {
@@ -254,7 +290,7 @@ impl<'a, 'i> Asker<'a, 'i> {
             let is_over = match &came {
                 Came::Reply => true,
                 Came::Error(error) => is_last || is_too_long(error),
-                Came::Nothing => false,
+                Came::Nothing | Came::Unsent(_) => false,
             };
             if args.collect.is_none() && is_over {
                 break;

@@ -17,11 +17,13 @@ use udp_tools::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReceivingArgs, ReportArgs,
     SendingSocketArgs,
 };
-use udp_tools::endpoint::Endpoint;
+use udp_tools::endpoint::{Endpoint, NoNameServer};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Columns, To};
+use udp_tools::net::may_pass;
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
+use udp_tools::tally::plain;
 use udp_tools::wait::Patience;
 
 mod asker;
@@ -118,10 +120,49 @@ fn run(args: &Args) -> Result<Verdict> {
         }
         Task::Ask(there) => {
             let from_anyone = args.from_anyone || args.collect.is_some();
-            let ports = Ports::new(there, args.bind.as_ref(), args.socket.options(), from_anyone)?;
-            receive(args, true, |inbox| ask_all(inbox, there, ports))
+            let open = || Ports::new(there, args.bind.as_ref(), args.socket.options(), from_anyone);
+            let mut ports = open();
+            if args.retry.is_none() || !ports.as_ref().is_err_and(may_come_up) {
+                ports = Ok(ports?);
+            }
+            receive(args, true, |inbox| {
+                let ports = reach(inbox, there, ports, open)?;
+                ask_all(inbox, there, ports)
+            })
         }
     }
+}
+
+/// Returns whether a host could not be reached because the network is not up yet.
+fn may_come_up(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(may_pass) || error.is::<NoNameServer>()
+}
+
+/// Waits until there is a way to `there`, if there is none yet, for as long as a request would be sent again. Opens
+/// the `ports` anew each time.
+fn reach(
+    inbox: &mut Inbox<'_>,
+    there: &Endpoint,
+    mut ports: Result<Ports>,
+    open: impl Fn() -> Result<Ports>,
+) -> Result<Ports> {
+    let args = inbox.args;
+    for _ in 0..args.retry.unwrap_or(0) {
+        let Err(error) = &ports else { break };
+        if !may_come_up(error) {
+            break;
+        }
+        inbox.tally.unsent_midway += 1;
+        let why = error.root_cause();
+        let why = why.downcast_ref().map_or_else(|| why.to_string(), plain);
+        args.voice().detail(&format!("cannot send to {there} yet ({why}); trying again"));
+        let patience = Patience::new(Some(args.attempt()), None);
+        while !patience.is_over() {
+            inbox.wait(None, None, patience.until())?;
+        }
+        ports = open();
+    }
+    ports
 }
 
 /// Does `work`, which asks or only waits, and says what is to be said at the end.
@@ -178,6 +219,11 @@ impl Args {
             (self.interval.is_some(), "--interval"),
         ];
         options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
+    }
+
+    /// How long one attempt at a request takes.
+    fn attempt(&self) -> Duration {
+        self.collect.unwrap_or(self.timeout)
     }
 
     fn conflict(what: &str) -> clap::Error {
