@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 
 use crate::batch::{Batch, Envelope, LARGEST_V6};
 use crate::encoding::Encoding;
+use crate::endpoint::Shown;
 use crate::exit::Voice;
 use crate::format::Reading;
 use crate::input::{Eol, Input};
@@ -295,7 +296,7 @@ fn may_be_answered(peer: SocketAddr) -> bool {
 }
 
 fn in_words(unsent: Unsent) -> String {
-    let peer = unsent.peer.map_or_else(String::new, |peer| format!("to {peer}: "));
+    let peer = unsent.peer.map_or_else(String::new, |peer| format!("to {}: ", Shown(peer)));
     format!("{peer}{}", unsent.cause())
 }
 
@@ -354,7 +355,7 @@ impl Fate {
     /// Counts a handler that failed, and reports the first.
     fn fail(&mut self, envelope: &Envelope, failure: &Failure, has_reply: bool, voice: Voice) {
         if self.failed + self.failed_after_reply == 0 {
-            let peer = envelope.peer.map(|peer| format!(" for {peer}")).unwrap_or_default();
+            let peer = envelope.peer.map(|peer| format!(" for {}", Shown(peer))).unwrap_or_default();
             voice.note(&format!("the handler{peer} {failure}"));
         }
         if has_reply {

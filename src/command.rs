@@ -9,7 +9,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
-use crate::endpoint::host;
+use crate::endpoint::{Shown, host};
 use crate::process::{End, Group};
 use crate::signals::Signals;
 
@@ -36,7 +36,7 @@ impl<'s> Command<'s> {
         let mut command = std::process::Command::new(program);
         command
             .args(arguments)
-            .env("UDP_ADDR", listening.to_string())
+            .env("UDP_ADDR", Shown(listening).to_string())
             .env("UDP_HOST", host(listening))
             .env("UDP_PORT", listening.port().to_string())
             .stdout(io::stderr());

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::batch::Batch;
+use crate::endpoint::Shown;
 use crate::escape;
 
 mod charset;
@@ -204,7 +205,7 @@ impl fmt::Display for Undecodable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("left out a datagram")?;
         if let Some(peer) = self.peer {
-            write!(f, " from {peer}")?;
+            write!(f, " from {}", Shown(peer))?;
         }
         write!(f, ": {}", self.what)
     }

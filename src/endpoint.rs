@@ -5,10 +5,12 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use crate::escape;
 use anyhow::{Context, Result, bail};
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
 use nix::libc::{AF_INET, AF_INET6, AF_UNSPEC, SOCK_DGRAM};
+
+use crate::escape;
+use crate::zone::Zone;
 
 /// The longest name that the domain name system can hold (RFC 1035, section 2.3.4), in bytes.
 const LONGEST_NAME: usize = 253;
@@ -28,7 +30,7 @@ pub struct Endpoint {
 enum Host {
     Address(IpAddr),
     /// A link-local address and its zone, which only this machine can resolve.
-    Zoned(String),
+    Zoned(Ipv6Addr, String),
     Name(String),
 }
 
@@ -138,7 +140,15 @@ impl Endpoint {
         let found: Vec<SocketAddr> = match &self.host {
             None => without_host.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
             Some(Host::Address(ip)) => vec![SocketAddr::new(*ip, port)],
-            Some(Host::Zoned(name) | Host::Name(name)) => {
+            Some(Host::Zoned(ip, zone)) => {
+                let unknown = || {
+                    let zone = escape::shortened(zone);
+                    format!("cannot resolve {self}: unknown zone {zone}; `ip link` lists the interfaces")
+                };
+                let zone = Zone::parse(zone).with_context(unknown)?;
+                vec![SocketAddrV6::new(*ip, port, 0, zone.0).into()]
+            }
+            Some(Host::Name(name)) => {
                 look_up(name, family, port).with_context(|| format!("cannot resolve {self}"))?
             }
         };
@@ -259,9 +269,36 @@ pub fn dialable(address: SocketAddr, only_v6: bool) -> SocketAddr {
 #[must_use]
 pub fn host(address: SocketAddr) -> String {
     match address {
-        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), Zone(v6.scope_id())),
         other => other.ip().to_string(),
     }
+}
+
+/// An address as the tools print it and read it: with its zone by the name of the interface.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown(pub SocketAddr);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+                write!(f, "[{}%{}]:{}", v6.ip(), Zone(v6.scope_id()), v6.port())
+            }
+            other => write!(f, "{other}"),
+        }
+    }
+}
+
+/// Returns the address that is [`Shown`] as `text`, without a zone that is unknown here: it may be another machine's.
+#[must_use]
+pub fn address(text: &str) -> Option<SocketAddr> {
+    let zoned = || {
+        let (ip, rest) = text.strip_prefix('[')?.split_once('%')?;
+        let (zone, port) = rest.split_once("]:")?;
+        let zone = Zone::parse(zone).map_or(0, |zone| zone.0);
+        Some(SocketAddrV6::new(ip.parse().ok()?, port.parse().ok()?, 0, zone).into())
+    };
+    text.parse().ok().or_else(zoned)
 }
 
 /// Most listeners of this machine are on IPv4 or on both, and resolvers put `::1` first.
@@ -374,11 +411,16 @@ fn parse_host(host: &str) -> Result<Option<Host>, BadEndpoint> {
         return Ok(Some(Host::Address(ip)));
     }
     if host.contains(':') {
-        return match host.split_once('%') {
-            Some((ip, zone)) if ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() => {
-                Ok(Some(Host::Zoned(host.to_owned())))
-            }
-            _ => {
+        let zoned = match host.split_once('%') {
+            Some((ip, zone)) if !zone.is_empty() => ip.parse().ok().map(|ip| (ip, zone)),
+            _ => None,
+        };
+        return match zoned {
+            Some((ip, zone)) if is_of_a_zone(ip) => Ok(Some(Host::Zoned(ip, zone.to_owned()))),
+            Some((ip, _)) => Err(BadEndpoint(format!(
+                "{shown} is not an address; only link-local addresses (fe80::) have a zone, so write {ip}"
+            ))),
+            None => {
                 Err(BadEndpoint(format!("{shown} is not an IPv6 address; write it as in [2001:db8::1]:7788")))
             }
         };
@@ -472,7 +514,7 @@ fn look_up(name: &str, family: Family, port: u16) -> Result<Vec<SocketAddr>> {
         },
         ..AddrInfoHints::default()
     };
-    let found = getaddrinfo(Some(name), None, Some(hints)).map_err(|error| explain(&error, name, family))?;
+    let found = getaddrinfo(Some(name), None, Some(hints)).map_err(|error| explain(&error, family))?;
     let mut addresses = Vec::new();
     for info in found {
         let mut address = info?.sockaddr;
@@ -482,12 +524,7 @@ fn look_up(name: &str, family: Family, port: u16) -> Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-fn explain(error: &LookupError, name: &str, family: Family) -> anyhow::Error {
-    if let Some((_, zone)) = name.split_once('%') {
-        return anyhow::anyhow!(
-            "unknown zone {zone}; write a network interface that `ip link` lists, and a link-local address (fe80::)"
-        );
-    }
+fn explain(error: &LookupError, family: Family) -> anyhow::Error {
     match error.kind() {
         LookupErrorKind::NoName | LookupErrorKind::NoData => match family {
             Family::Any => anyhow::anyhow!("host not found"),
@@ -605,6 +642,10 @@ mod tests {
             ("a:b:c", "too many colons; write HOST:PORT or [IPV6]:PORT"),
             ("[::1:53", "the bracket is not closed; write [IPV6]:PORT"),
             ("[host]:53", "brackets are for IPv6 addresses; write host:53"),
+            (
+                "[2001:db8::1%eth0]:53",
+                "2001:db8::1%eth0 is not an address; only link-local addresses (fe80::) have a zone, so write 2001:db8::1",
+            ),
             ("[::g]:53", "::g is not an IPv6 address; write it as in [2001:db8::1]:7788"),
             (
                 "256.1.1.1:53",
@@ -653,9 +694,21 @@ mod tests {
         );
         assert_eq!(
             complain("[fe80::1%nosuch]:1"),
-            "cannot resolve [fe80::1%nosuch]:1: unknown zone nosuch; write a network interface that `ip link` lists, \
-             and a link-local address (fe80::)"
+            "cannot resolve [fe80::1%nosuch]:1: unknown zone nosuch; `ip link` lists the interfaces"
         );
+    }
+
+    #[test]
+    fn an_address_is_read_as_it_is_shown() {
+        for text in ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%4294967295]:53", "[ff02::1%4294967295]:53"]
+        {
+            assert_eq!(address(text).map(|address| Shown(address).to_string()), Some(text.to_owned()));
+        }
+        // That of another machine.
+        assert_eq!(address("[fe80::1%nosuch]:53"), Some("[fe80::1]:53".parse().unwrap()));
+        for text in ["[fe80::1%nosuch]", "[fe80::1%nosuch]:port", "[::g%1]:53", "fe80::1%1:53"] {
+            assert_eq!(address(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -673,7 +726,8 @@ mod tests {
         assert_eq!(dial("0.0.0.0:53", false), "127.0.0.1:53");
         assert_eq!(dial("192.0.2.1:53", false), "192.0.2.1:53");
         assert_eq!(dial("[fe80::1%2]:53", false), "[fe80::1%2]:53");
-        assert_eq!(host("[fe80::1%2]:53".parse().unwrap()), "fe80::1%2");
+        // No interface has this number.
+        assert_eq!(host("[fe80::1%4294967295]:53".parse().unwrap()), "fe80::1%4294967295");
         assert_eq!(host("[2001:db8::1]:53".parse().unwrap()), "2001:db8::1");
     }
 }

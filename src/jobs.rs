@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::batch::{Batch, Envelope};
-use crate::endpoint::host;
+use crate::endpoint::{Shown, host};
 use crate::process::{GRACE, Group, is_soon};
 use crate::tally::plain;
 
@@ -265,12 +265,12 @@ impl Job {
         command.arg("-c").arg(&handling.command).stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some(peer) = envelope.peer {
             command
-                .env("UDP_PEER", peer.to_string())
+                .env("UDP_PEER", Shown(peer).to_string())
                 .env("UDP_PEER_HOST", host(peer))
                 .env("UDP_PEER_PORT", peer.port().to_string());
         }
         if let Some(local) = envelope.local {
-            command.env("UDP_ADDR", local.to_string());
+            command.env("UDP_ADDR", Shown(local).to_string());
         }
         let mut group = Group::start(&mut command)?;
         let (stdin, stdout) = group.pipes();

@@ -60,3 +60,4 @@ pub mod socket;
 pub mod stdio;
 pub mod tally;
 pub mod wait;
+mod zone;

@@ -10,6 +10,7 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use crate::batch::{Batch, Datagram};
 use crate::encoding::Encoding;
+use crate::endpoint::Shown;
 use crate::escape;
 use crate::format::{Format, Writer, Writing};
 
@@ -141,7 +142,7 @@ impl Printed {
 
     /// Returns the beginning of a datagram, safe to look at, and who sent it.
     fn shown(&mut self, datagram: &Datagram<'_>) -> String {
-        let peer = datagram.envelope.peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
+        let peer = datagram.envelope.peer.map(|peer| format!(" from {}", Shown(peer))).unwrap_or_default();
         // A record of JSON begins with what is known of all datagrams.
         let text = if self.format == Format::Json { None } else { self.text(datagram) };
         let text = text.unwrap_or(datagram.payload);

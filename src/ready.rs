@@ -18,6 +18,7 @@ use listenfd::ListenFd;
 use nix::libc::EBADF;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use crate::endpoint::Shown;
 use crate::exit::Voice;
 use crate::net::sys::take_descriptor;
 use crate::stdio::Sink;
@@ -50,6 +51,7 @@ impl Ready {
 
     /// Tells them that `address` is reached now. That systemd cannot be told is said, and ends nothing.
     pub fn tell(&mut self, address: SocketAddr, voice: Voice) -> Result<()> {
+        let address = Shown(address);
         let line = format!("{address}\n");
         if let Some(file) = &self.file {
             let made = make(file, &line);
@@ -150,8 +152,14 @@ fn is_joined(group: IpAddr) -> bool {
     fs::read_to_string(table).map_or(true, |joined| joined.split_whitespace().any(|word| word == name))
 }
 
-/// The socket that systemd has opened and bound for us, if it has (`sd_listen_fds(3)`).
-pub fn passed_socket() -> Result<Option<UdpSocket>> {
+/// Returns whether sockets are passed, to this process or to another that left its environment.
+#[must_use]
+pub fn is_passing() -> bool {
+    env::var_os("LISTEN_FDS").is_some()
+}
+
+/// Returns the socket that systemd has opened and bound for this process (`sd_listen_fds(3)`). Fails if there is none.
+pub fn passed_socket() -> Result<UdpSocket> {
     let mut passed = ListenFd::from_env();
     if passed.len() > 1 {
         bail!(
@@ -160,7 +168,7 @@ pub fn passed_socket() -> Result<Option<UdpSocket>> {
         );
     }
     let socket = match passed.take_udp_socket(0) {
-        Ok(None) => return Ok(None),
+        Ok(None) => bail!("cannot listen: systemd has passed no socket, and there is no ENDPOINT"),
         Ok(Some(socket)) => socket,
         Err(error) => {
             return Err(error)
@@ -181,5 +189,5 @@ pub fn passed_socket() -> Result<Option<UdpSocket>> {
         bound.ip()
     );
     socket.set_nonblocking(true).context("cannot take the socket that systemd has passed")?;
-    Ok(Some(socket))
+    Ok(socket)
 }

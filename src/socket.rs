@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::libc::{EACCES, EAFNOSUPPORT, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::endpoint::{Endpoint, Family, canonical, is_of_a_zone};
+use crate::endpoint::{Endpoint, Family, Shown, canonical, is_of_a_zone};
 use crate::tally::plain;
 
 /// How much the system is asked to hold of what arrives at a tool that listens, in bytes.
@@ -92,7 +92,7 @@ pub fn reaches_many(socket: &UdpSocket, peer: SocketAddr, options: Options) -> b
 
 /// A socket bound to `address`. It does not block.
 pub fn open(address: SocketAddr, options: Options) -> Result<UdpSocket> {
-    Ok(try_open(address, options).map_err(|error| error.explain(&address, address))?.into())
+    Ok(try_open(address, options).map_err(|error| error.explain(&Shown(address), address))?.into())
 }
 
 /// From now on the kernel drops whatever arrives at `socket`, where it can. What nobody reads would fill the receive

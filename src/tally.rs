@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use nix::errno::Errno;
 
+use crate::endpoint::Shown;
+
 /// What became of the datagrams of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -174,8 +176,8 @@ impl Sent {
     #[must_use]
     pub fn whose_came_back(&self) -> String {
         match self.back_from {
-            Some(peer) if self.back_from_others => format!("several destinations ({peer} first)"),
-            Some(peer) => peer.to_string(),
+            Some(peer) if self.back_from_others => format!("several destinations ({} first)", Shown(peer)),
+            Some(peer) => Shown(peer).to_string(),
             None => "a destination".to_owned(),
         }
     }

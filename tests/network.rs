@@ -7,11 +7,12 @@
 mod common;
 
 use std::fmt::{self, Display, Formatter};
+use std::fs;
 use std::ops::Deref;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Finished, Running, number_after, path};
+use common::{Finished, Running, directory, number_after, path};
 use nix::sys::signal::Signal;
 
 /// Hardware addresses that nobody was given.
@@ -114,6 +115,11 @@ impl Cable {
         third
     }
 
+    /// The number of the interface `cable0` of the first host.
+    fn number(&self) -> String {
+        ip(&format!("-n {} -o link show dev cable0", self.near)).split(':').next().unwrap().to_owned()
+    }
+
     fn start(host: &str, tool: &str, arguments: &[&str]) -> Running {
         Running::start("ip", &[&["netns", "exec", host, path(tool)], arguments].concat())
     }
@@ -148,10 +154,11 @@ impl Display for Host {
     }
 }
 
-/// Runs a command of ip(8).
-fn ip(command: &str) {
+/// Runs a command of ip(8), and returns what it prints.
+fn ip(command: &str) -> String {
     let output = Command::new("ip").args(command.split(' ')).output().unwrap();
     assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 impl Drop for Host {
@@ -268,6 +275,71 @@ fn link_local_addresses_work_with_their_zone() {
         "{}",
         finished.text()
     );
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_zone_is_printed_by_its_name_and_read_by_name_and_number() {
+    let cable = Cable::new("names");
+    let directory = directory("names");
+    let file = directory.path().join("address");
+    let handler = "printf '%s ' $UDP_ADDR $UDP_PEER $UDP_PEER_HOST";
+    let arguments = ["[fe80::2%cable0]:0", "-p", "--ready-file", file.to_str().unwrap(), "--exec", handler];
+    let mut listen = Cable::start(&cable.far, "udp-listen", &arguments);
+    let said = listen.err_line_with("listening on ");
+    let there = said.rsplit(' ').next().unwrap();
+    assert!(there.starts_with("[fe80::2%cable0]:"), "{there}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{there}\n"));
+    let number = there.replace("cable0", &cable.number());
+    for (asked, here) in [(there, "[fe80::1%cable0]:5000"), (&number, "[fe80::1%cable0]:5001")] {
+        let finished = Cable::run(&cable.near, "udp-recv", &["-p", "--bind", here, asked, "ping"]);
+        assert_eq!(finished.text(), format!("{there}\t{there} {here} fe80::1%cable0 \n"), "{}", finished.err);
+        assert_eq!(listen.line(), format!("{here}\tping"));
+    }
+    let silent = Cable::run(&cable.near, "udp-recv", &["--bind", "[fe80::1%cable0]:5000", "-w", "10ms"]);
+    assert!(silent.err.contains("[fe80::1%cable0]:5000"), "{}", silent.err);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_record_with_a_zone_says_where_its_answer_goes() {
+    let cable = Cable::new("record");
+    let (near, far) = ("[fe80::1%cable0]:5000", "[fe80::2%cable0]:7788");
+    let mut listen = Cable::start(&cable.far, "udp-listen", &[":7788", "-f", "json", "-n", "1"]);
+    listen.err_line_with("listening on ");
+    assert_eq!(Cable::run(&cable.near, "udp-send", &["--bind", near, far, "hi"]).code(), Some(0));
+    let record = listen.line();
+    assert!(record.contains(&format!(r#""from":"{near}","to":"{far}","#)), "{record}");
+    let mut chat = Cable::start(&cable.near, "udp-chat", &["--bind", near, far]);
+    chat.err_line_with(&format!("listening on {near}"));
+    let answer = format!(r#"{{"to":"{near}","from":"{far}","text":"back"}}"#);
+    let mut send = Cable::start(&cable.far, "udp-send", &["-f", "json", "--bind", far]);
+    send.type_line(&answer);
+    assert_eq!(chat.line(), format!("{far}\tback"));
+    assert_eq!(send.finish().code(), Some(0));
+    chat.type_line("@[fe80::9%cable0]:9");
+    chat.type_line("@");
+    chat.err_line_with("talking to [fe80::9%cable0]:9");
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_zone_whose_name_could_be_misread_is_printed_by_its_number() {
+    for name in ["a]b", "c\"d", "\x1b[2J", "7"] {
+        let cable = Cable::new("odd");
+        ip(&format!("-n {} link set cable0 down", cable.near));
+        ip(&format!("-n {} link set cable0 name {name}", cable.near));
+        ip(&format!("-n {} link set {name} up", cable.near));
+        ip(&format!("-n {} address replace fe80::1/64 dev {name} nodad", cable.near));
+        let number =
+            ip(&format!("-n {} -o link show dev {name}", cable.near)).split(':').next().unwrap().to_owned();
+        let there = format!("[fe80::1%{number}]:7788");
+        let mut listen = Cable::start(&cable.near, "udp-listen", &[&there, "-f", "json", "-n", "1"]);
+        listen.err_line_with(&format!("listening on {there}"));
+        assert_eq!(Cable::run(&cable.far, "udp-send", &["[fe80::1%cable0]:7788", "hi"]).code(), Some(0));
+        let record = listen.line();
+        assert!(record.contains(&format!(r#""to":"{there}""#)), "{record}");
+    }
 }
 
 #[test]

@@ -161,6 +161,33 @@ fn a_socket_that_systemd_has_bound_is_listened_on() {
 }
 
 #[test]
+fn the_next_datagram_of_a_socket_that_systemd_has_bound_is_received() {
+    let (bound, sender) = (socket(), socket());
+    let address = bound.local_addr().unwrap();
+    for text in ["one", "two"] {
+        sender.send_to(text.as_bytes(), address).unwrap();
+    }
+    for text in ["one\n", "two\n"] {
+        let mut recv = passing(&bound, "1", &[path("udp-recv"), "-w", "1h"]);
+        assert_eq!(recv.await_listening(), address);
+        let finished = recv.finish();
+        assert_eq!((finished.code(), finished.text()), (Some(0), text));
+    }
+    assert_eq!(passing(&bound, "1", &[path("udp-recv"), "-w", "10ms"]).finish().code(), Some(3));
+    assert_eq!(passing(&bound, "2", &[path("udp-recv")]).finish().code(), Some(1));
+    let finished = passing(&bound, "1", &[path("udp-recv"), "--retry", "2"]).finish();
+    assert_eq!(finished.code(), Some(2));
+    assert!(finished.err.contains("--retry is for requests, and without ENDPOINT there are none"));
+    // Where an endpoint is named, nothing is received from it.
+    sender.send_to(b"three", address).unwrap();
+    let recv = passing(&bound, "1", &[path("udp-recv"), &at(&sender), "ping"]);
+    let (request, peer) = receive(&sender);
+    sender.send_to(b"pong", peer).unwrap();
+    assert_eq!((&request[..], recv.finish().text()), (&b"ping"[..], "pong\n"));
+    assert_eq!(receive(&bound).0, b"three");
+}
+
+#[test]
 fn a_socket_that_tells_more_than_is_asked_is_listened_on_as_well() {
     use nix::sys::socket::{TimestampingFlag, setsockopt, sockopt};
 

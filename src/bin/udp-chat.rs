@@ -18,7 +18,7 @@ use udp_tools::cli::{
     Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, Given, ReceivingArgs, ReportArgs,
     SendingSocketArgs, writing,
 };
-use udp_tools::endpoint::Endpoint;
+use udp_tools::endpoint::{Endpoint, Shown};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Bad, Columns, Format, Formats, Reading, Record, To};
 use udp_tools::input::{Eol, Input};
@@ -108,7 +108,7 @@ fn run(args: &Args) -> Result<Verdict> {
     let company = Company::of(&args.peers, options.family.of_socket(address.ip()))?;
     let signals = Signals::catch()?;
     let mut chat = Chat::new(args, &socket, &signals, company)?;
-    args.voice().note(&format!("listening on {address}"));
+    args.voice().note(&format!("listening on {}", Shown(address)));
     let talked = chat.talk(input);
     exit::join(talked, chat.conclude())?;
     signals.check()?;
@@ -236,7 +236,7 @@ impl<'c> Chat<'c> {
         if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.peer)
             && self.company.meet(peer)
         {
-            self.args.voice().note(&format!("talking to {peer}"));
+            self.args.voice().note(&format!("talking to {}", Shown(peer)));
         }
         self.queue.print(&mut self.batch)?;
         self.tell_what_came_back()
@@ -254,7 +254,7 @@ impl<'c> Chat<'c> {
         let Some(icmp) = &mut self.icmp else { return Ok(()) };
         while let Some((peer, error)) = icmp.take().context("cannot ask what came back")? {
             self.tally.sent.came_back(&error);
-            let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
+            let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| Shown(peer).to_string());
             self.args.voice().note(&came_back(&peer, "a datagram", &error));
         }
         Ok(())
@@ -305,7 +305,7 @@ impl<'c> Chat<'c> {
             _ => self.company.route(line)?,
         };
         if peers.is_empty() && format != Format::Json {
-            let peers: Vec<_> = self.company.peers().iter().map(SocketAddr::to_string).collect();
+            let peers: Vec<_> = self.company.peers().iter().map(|peer| Shown(*peer).to_string()).collect();
             self.args.voice().note(&format!("talking to {}", peers.join(", ")));
             return Ok(());
         }
@@ -370,7 +370,7 @@ impl<'c> Chat<'c> {
             }
         }
         if let (Err(why), Some(peer)) = (sent, datagram.envelope.peer) {
-            self.complain(&why.context(format!("cannot send line {ordinal} to {peer}")));
+            self.complain(&why.context(format!("cannot send line {ordinal} to {}", Shown(peer))));
         }
     }
 

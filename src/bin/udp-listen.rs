@@ -21,7 +21,7 @@ use udp_tools::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs, writing,
 };
 use udp_tools::command::{Command, NotRun};
-use udp_tools::endpoint::{Endpoint, dialable};
+use udp_tools::endpoint::{Endpoint, Shown, dialable};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Columns, Reading, To};
 use udp_tools::jobs::{Handling, Jobs};
@@ -30,7 +30,7 @@ use udp_tools::net::{Detail, Receiver, is_full, is_icmp};
 use udp_tools::print::Printer;
 use udp_tools::process::{End, reap_orphans};
 use udp_tools::queue::{LOOK, Queue};
-use udp_tools::ready::{Ready, passed_socket};
+use udp_tools::ready::{Ready, is_passing, passed_socket};
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
 use udp_tools::stdio::{self, ReaderGone};
@@ -140,7 +140,7 @@ fn run(args: &Args) -> Result<Verdict> {
     let signals = Signals::catch()?;
     let mut listener = Listener::new(args, answer, &socket, &signals)?;
     ready.tell(dialable, args.voice())?;
-    args.voice().note(&format!("listening on {address}"));
+    args.voice().note(&format!("listening on {}", Shown(address)));
     let command = match start(&args.command, dialable, &signals) {
         Ok(command) => command,
         Err(error) => return not_run(args, error),
@@ -164,7 +164,7 @@ impl Args {
             ..Given::default()
         };
         given.check::<Self>(self.format.formats)?;
-        if self.endpoint.is_none() && std::env::var_os("LISTEN_FDS").is_none() {
+        if self.endpoint.is_none() && !is_passing() {
             let what = "no ENDPOINT; write where to listen, as in udp-listen :7788";
             return Err(Self::command().error(Usage::MissingRequiredArgument, what));
         }
@@ -202,8 +202,7 @@ impl Args {
     fn open(&self) -> Result<UdpSocket> {
         match &self.endpoint {
             Some(endpoint) => socket::bind(endpoint, self.socket.options()),
-            None => passed_socket()?
-                .context("cannot listen: systemd has passed no socket, and there is no ENDPOINT"),
+            None => passed_socket(),
         }
     }
 
@@ -461,6 +460,7 @@ impl<'l> Listener<'l> {
     }
 
     fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
+        let address = Shown(address);
         let (args, voice, received) = (self.args, self.args.voice(), self.tally.received.datagrams);
         if let Some(rejected) = self.matcher.rejection(received) {
             voice.note(&rejected);

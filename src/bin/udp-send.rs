@@ -20,7 +20,7 @@ use udp_tools::cli::value::{FOR_EVER, duration, rate, repeats, speed};
 use udp_tools::cli::{
     BufferArgs, EncodingArgs, Given, InputFormatArgs, MessageArgs, ReadingArgs, ReportArgs, SendingSocketArgs,
 };
-use udp_tools::endpoint::Endpoint;
+use udp_tools::endpoint::{Endpoint, Shown};
 use udp_tools::exit::{self, Verdict};
 use udp_tools::format::{Bad, To};
 use udp_tools::input::Input;
@@ -294,7 +294,8 @@ impl<'o> Outbox<'o> {
 
     /// What one datagram of the input is called, with where it goes.
     fn name(&self, input: &Input, ordinal: u64, peer: Option<SocketAddr>) -> String {
-        let there = self.args.only_dest().map(ToString::to_string).or(peer.map(|peer| peer.to_string()));
+        let there =
+            self.args.only_dest().map(ToString::to_string).or(peer.map(|peer| Shown(peer).to_string()));
         let to = there.map(|there| format!(" to {there}")).unwrap_or_default();
         format!("{} {ordinal}{to}", input.noun())
     }

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 
 use crate::batch::Envelope;
+use crate::endpoint::Shown;
 
 /// Which columns there are.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +56,7 @@ impl Writer {
                 self.shown.clear();
                 if let Some(peer) = envelope.peer {
                     // Writing to a Vec cannot fail.
-                    let _ = write!(self.shown, "{peer}");
+                    let _ = write!(self.shown, "{}", Shown(peer));
                 }
                 self.shown.push(b'\t');
             }

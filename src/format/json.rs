@@ -20,6 +20,7 @@ use super::to::{Names, To};
 use super::{base64, hex, recorded};
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::encoding::Encoding;
+use crate::endpoint::{Shown, address};
 use crate::escape;
 
 /// What is read of an object. Other keys mean nothing here.
@@ -75,7 +76,7 @@ impl Objects {
         let time = object.time.map(time).transpose()?;
         let own = object.to.as_deref().map(|to| |family| self.names.resolve(to, family));
         let to = self.to.choose(own, object.from.is_some())?;
-        let from = object.from.as_deref().and_then(|from| from.parse().ok());
+        let from = object.from.as_deref().and_then(address);
         batch.address(recorded(from, to, time));
         match (&object.text, &object.hex, &object.base64) {
             (Some(text), None, None) => {
@@ -209,7 +210,7 @@ impl Writer {
         }
         for (key, address) in [("from", envelope.peer), ("to", envelope.local)] {
             if let Some(address) = address {
-                append(&mut self.head, format_args!("\"{key}\":\"{address}\","));
+                append(&mut self.head, format_args!("\"{key}\":\"{}\",", Shown(address)));
             }
         }
         if let Some(time) = envelope.round_trip {

@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow};
 
 use udp_tools::ask::{Ear, Heard, Ports};
 use udp_tools::batch::{Batch, Datagram};
-use udp_tools::endpoint::Endpoint;
+use udp_tools::endpoint::{Endpoint, Shown};
 use udp_tools::exit::Voice;
 use udp_tools::format::Bad;
 use udp_tools::input::Input;
@@ -231,7 +231,8 @@ impl<'a, 'i> Asker<'a, 'i> {
                     Some(retry) => format!(", asked {} times", retry.saturating_add(1)),
                     None => String::new(),
                 };
-                let hint = stranger.map(|stranger| format!("; {stranger} did, which --from-anyone takes"));
+                let hint =
+                    stranger.map(|stranger| format!("; {} did, which --from-anyone takes", Shown(stranger)));
                 let hint = hint.unwrap_or_default();
                 let time = args.attempt();
                 args.voice().note(&format!("{there} did not answer {name} within {time:?}{times}{hint}"));

@@ -17,10 +17,11 @@ use udp_tools::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReceivingArgs, ReportArgs,
     SendingSocketArgs,
 };
-use udp_tools::endpoint::{Endpoint, NoNameServer};
+use udp_tools::endpoint::{Endpoint, NoNameServer, Shown};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Columns, To};
 use udp_tools::net::may_pass;
+use udp_tools::ready::{is_passing, passed_socket};
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
 use udp_tools::tally::plain;
@@ -100,6 +101,8 @@ struct Args {
 enum Task<'a> {
     Ask(&'a Endpoint),
     Wait(&'a Endpoint),
+    /// Waits at the socket that systemd has bound.
+    WaitPassed,
 }
 
 fn main() -> ExitCode {
@@ -116,6 +119,10 @@ fn run(args: &Args) -> Result<Verdict> {
     match task {
         Task::Wait(here) => {
             let socket = socket::bind(here, args.socket.options())?;
+            receive(args, false, |inbox| wait_for_one(inbox, &socket))
+        }
+        Task::WaitPassed => {
+            let socket = passed_socket()?;
             receive(args, false, |inbox| wait_for_one(inbox, &socket))
         }
         Task::Ask(there) => {
@@ -201,6 +208,12 @@ impl Args {
                 ))),
                 None => Ok(Task::Wait(here)),
             },
+            (None, None) if is_passing() => match self.asking() {
+                Some(option) => Err(Self::conflict(&format!(
+                    "{option} is for requests, and without ENDPOINT there are none; write HOST:PORT to send requests"
+                ))),
+                None => Ok(Task::WaitPassed),
+            },
             (None, None) => Err(Self::command().error(
                 Usage::MissingRequiredArgument,
                 "no ENDPOINT; write HOST:PORT to send requests, as in udp-recv 127.0.0.1:7788 ping, or :PORT to \
@@ -243,7 +256,7 @@ fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     let args = inbox.args;
     args.buffer.apply(socket, Way::In, None, args.voice())?;
     let mut receiver = inbox.receiver(socket, false)?;
-    let address = socket::local_address(socket)?;
+    let address = Shown(socket::local_address(socket)?);
     args.voice().note(&format!("listening on {address}"));
     let patience = Patience::new(Some(args.timeout), None);
     let came = loop {
