@@ -66,6 +66,8 @@ struct State {
     taken: u64,
     /// The tool waits for room.
     is_awaited: bool,
+    /// It has been sent word that there is some.
+    is_told: bool,
     /// No batch will come any more.
     is_closed: bool,
     /// How the printing ended.
@@ -181,17 +183,20 @@ impl<'q> Queue<'q> {
         thread::Builder::new().name("print".to_owned()).spawn(print).map(drop)
     }
 
-    /// Reads what the thread had to tell. Fails if it cannot print.
+    /// Takes note of what the thread had to tell. Fails if it cannot print.
     pub fn check(&self) -> Result<()> {
-        let Some(mut told) = self.told.as_ref() else { return Ok(()) };
-        let mut bytes = [0; 64];
-        while told.read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
         let mut state = self.shared.lock();
-        if !matches!(state.ended, Some(Err(_))) {
-            return Ok(());
+        if std::mem::take(&mut state.is_told)
+            && let Some(mut told) = self.told.as_ref()
+        {
+            // Each message is a byte. Without one nothing needs to be read.
+            let _ = told.read(&mut [0; 8]);
         }
-        match state.ended.replace(Ok(())) {
-            Some(Err(error)) => Err(cannot_write(&error, state.left())),
+        match state.ended.take_if(|ended| ended.is_err()) {
+            Some(Err(error)) => {
+                state.ended = Some(Ok(()));
+                Err(cannot_write(&error, state.left()))
+            }
             _ => Ok(()),
         }
     }
@@ -205,13 +210,13 @@ impl<'q> Queue<'q> {
     /// Waits until something is printed, or for a signal, and returns whether all is printed. Fails when
     /// the reader takes nothing for as long as `patience`, or has not taken all a moment after a signal.
     pub fn finish(&mut self, patience: Option<Duration>) -> Result<bool> {
-        self.shared.lock().is_closed = true;
-        self.shared.work.notify_one();
-        self.check()?;
         let (taken, has_ended) = {
-            let state = self.shared.lock();
+            let mut state = self.shared.lock();
+            state.is_closed = true;
             (state.taken, state.ended.is_some())
         };
+        self.shared.work.notify_one();
+        self.check()?;
         if self.told.is_none() || has_ended {
             return Ok(true);
         }
@@ -274,9 +279,8 @@ impl Shared {
                 state.spare.push(batch);
             }
             if std::mem::take(&mut state.is_awaited) {
-                drop(state);
                 // Where it fails the tool looks by itself.
-                let _ = (&*tell).write(&[0]);
+                state.is_told |= (&*tell).write(&[0]).is_ok();
             }
         }
         Ok(())

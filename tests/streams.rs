@@ -146,6 +146,29 @@ fn receive_from(chat: &mut Running, peer: &UdpSocket) -> SocketAddr {
     receive(peer).1
 }
 
+#[test]
+fn a_terminal_whose_other_side_does_not_read_holds_up_neither_a_chat_nor_its_end() {
+    let terminal = openpty(None, None).unwrap();
+    let (mut chat, peer) = chat_that_received(&terminal.slave, &[]);
+    let address = receive_from(&mut chat, &peer);
+    // A terminal holds 64 KiB at most. After each hundred the chat has read them, as it takes a line.
+    for _ in 0..10 {
+        for _ in 0..100 {
+            peer.send_to(&[b'x'; 100], address).unwrap();
+        }
+        receive_from(&mut chat, &peer);
+    }
+    let finished = chat.ended_by(Signal::SIGTERM);
+    assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
+    // What is on its way to the other side is taken as written.
+    drop(terminal.slave);
+    let mut screen = Vec::new();
+    let _ = File::from(terminal.master).read_to_end(&mut screen);
+    let whole = String::from_utf8(screen).unwrap().matches('\n').count();
+    let unwritten = common::number_after(&finished.err, "nobody reads it;");
+    assert_eq!(whole + usize::try_from(unwritten).unwrap(), 1001, "{}", finished.err);
+}
+
 /// What ends while nobody reads its stderr, and with which status.
 fn end_with_stderr(stderr: &impl AsFd) {
     let silent = socket();
@@ -184,6 +207,19 @@ fn a_signal_ends_a_tool_whose_stderr_nobody_reads() {
         receive_from(&mut chat, &peer);
         assert_eq!(chat.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
     }
+}
+
+#[test]
+fn progress_on_a_stopped_terminal_does_not_hold_up_what_is_sent() {
+    let (terminal, peer) = (stopped_terminal(), socket());
+    let mut send = with_stderr(&terminal.slave, "udp-send", &[&at(&peer), "--interval", "50ms"]);
+    for number in 0..30 {
+        send.type_line(&number.to_string());
+    }
+    for number in 0..30 {
+        assert_eq!(receive(&peer).0, number.to_string().as_bytes());
+    }
+    assert_eq!(send.finish().code(), Some(0));
 }
 
 #[test]
