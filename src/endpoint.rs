@@ -313,6 +313,8 @@ fn prefer_ipv4_loopback(addresses: &mut [SocketAddr]) {
 /// Joins a host and a port that were written apart, as netcats take them; nothing if they are not those.
 #[must_use]
 pub fn join(host: &str, port: &str) -> Option<String> {
+    let host = host.strip_suffix(':').filter(|host| !host.contains(':')).unwrap_or(host);
+    let port = port.strip_prefix(':').unwrap_or(port);
     let is_port =
         port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse().is_ok_and(|port: u16| port > 0);
     if !is_port || Endpoint::here(host).is_ok() {
@@ -353,6 +355,9 @@ fn socat_address(text: &str) -> Option<String> {
 fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
     if text.is_empty() {
         return Err(BadEndpoint::new("empty; write HOST:PORT, as in 127.0.0.1:7788"));
+    }
+    if let Some((host, port)) = text.strip_prefix("/dev/udp/").and_then(|path| path.split_once('/')) {
+        return Err(BadEndpoint(format!("names of bash are not supported; write {host}:{port}")));
     }
     let is_path = ["/", "./", "../"].iter().any(|beginning| text.starts_with(beginning));
     if is_path || text.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("unix")) {
@@ -602,6 +607,8 @@ mod tests {
             ("192.0.2.1", "53", Some("192.0.2.1:53")),
             ("::1", "53", Some("[::1]:53")),
             ("[::1]", "53", Some("[::1]:53")),
+            ("localhost:", "53", Some("localhost:53")),
+            ("localhost", ":53", Some("localhost:53")),
             ("localhost:1", "53", None),
             ("localhost", "0", None),
             ("localhost", "+53", None),
@@ -669,6 +676,7 @@ mod tests {
             ("unix://@name", "unix sockets are not supported yet; write HOST:PORT"),
             (":7788,:7789", "more than one endpoint; write one, and run the command once for each"),
             (":7788-7790", "7788-7790 is a range; write one port, and run the command once for each"),
+            ("/dev/udp/host/53", "names of bash are not supported; write host:53"),
             ("UDP:host:53", "addresses of socat are not supported; write host:53"),
             ("udp4-recv:53,fork", "addresses of socat are not supported; write :53"),
             ("::1:53", "an IPv6 address needs brackets; write [::1]:53"),

@@ -71,7 +71,7 @@ struct Args {
     /// Print the time of receipt and a tab before each datagram
     #[arg(short, long)]
     time: bool,
-    /// Exit with status 0 when all regular expressions have matched; repeatable
+    /// Exit with status 0 when all regular expressions matched; repeatable
     #[arg(long, value_name = "PATTERN")]
     until: Vec<Pattern>,
     /// Exit with status 1 when a regular expression matches; repeatable

@@ -334,8 +334,10 @@ impl Tool<'_> {
             "-I" | "-O" => self.option("--buffer", &given("SIZE")),
             "-C" | "--crlf" => self.option("--eol", "crlf"),
             "-T" if self.has("--idle") => instead("the TOS cannot be set; socat's -T TIME is --idle TIME"),
-            "--allowfile" => self.option("--allow", &format!("@{}", given("FILE"))),
-            "--denyfile" => self.option("--deny", &format!("@{}", given("FILE"))),
+            "--allowfile" | "--denyfile" => {
+                let option = self.option(name.strip_suffix("file")?, "CIDR").text();
+                Hint::Instead(format!("{option}, once for each line of {}", given("FILE")))
+            }
             "--silent" => instead("use --quiet"),
             "--charset" => self.option("--encoding", &given("LABEL")),
             "-0" | "--null" | "--print0" => return self.name_of_a_value("--nul"),
