@@ -12,7 +12,6 @@ use anyhow::{Context, Result};
 use crate::batch::{Batch, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{Endpoint, canonical};
 use crate::net::{IcmpErrors, Receiver, is_icmp};
-use crate::round_trips::Asked;
 use crate::socket::{self, Options};
 use crate::tally::{Received, Tally, plain};
 
@@ -43,8 +42,6 @@ pub struct Ports {
 pub struct Ear<'p> {
     /// The one who may answer, if not anyone may.
     peer: Option<SocketAddr>,
-    /// Whether earlier requests were asked from here as well.
-    has_one: bool,
     receiver: Receiver<'p>,
     icmp: Option<IcmpErrors<'p>>,
 }
@@ -52,7 +49,7 @@ pub struct Ear<'p> {
 /// What has come for a request.
 #[derive(Debug)]
 pub enum Heard {
-    /// There is none, or it is late.
+    /// There is none.
     Nothing,
     /// Its reply.
     Reply,
@@ -85,12 +82,6 @@ impl Ports {
         let is_connected = !cfg!(target_os = "linux") && !from_anyone;
         let (one, earlier) = (None, VecDeque::new());
         Ok(Self { peer, source, options, from_anyone, is_connected, has_one, one, earlier })
-    }
-
-    /// Whether all requests are asked from one port.
-    #[must_use]
-    pub fn has_one(&self) -> bool {
-        self.has_one
     }
 
     /// How long a request can be, in bytes.
@@ -128,7 +119,7 @@ impl Ports {
     pub fn ear<'p>(&self, socket: &'p UdpSocket, receiver: Receiver<'p>) -> Ear<'p> {
         let icmp = if self.is_connected { None } else { IcmpErrors::kept_for(socket) };
         let peer = (!self.from_anyone).then(|| canonical(self.peer));
-        Ear { peer, has_one: self.has_one, receiver, icmp }
+        Ear { peer, receiver, icmp }
     }
 
     /// Whoever else sends to `socket` is not heard any more: one has been, and no flood of them is to keep
@@ -169,24 +160,20 @@ impl Ports {
 }
 
 impl Ear<'_> {
-    /// Takes the next datagram that has come, if one has, into `batch`, and says what it is to a request that
-    /// was `asked`. What is no reply is left out and counted. Fails where the system cannot receive.
-    pub fn hear(&mut self, batch: &mut Batch, asked: Asked, tally: &mut Tally) -> Result<Heard> {
+    /// Takes the next datagram that has come, if one has, into `batch`, and says what it is to the request that
+    /// waits: what came before that was sent has been taken away, and no clock that may be set is asked. What is
+    /// no reply is left out and counted. Fails where the system cannot receive.
+    pub fn hear(&mut self, batch: &mut Batch, tally: &mut Tally) -> Result<Heard> {
         if let Some(error) = self.receive(batch, &mut tally.received)? {
             return Ok(Heard::Back(error));
         }
         let Some(datagram) = batch.iter().next() else { return Ok(Heard::Nothing) };
-        let Envelope { peer, time, .. } = *datagram.envelope;
-        let is_late = self.has_one && asked.is_after(time);
-        if !is_late && self.may_answer(peer) {
+        let peer = datagram.envelope.peer;
+        if self.may_answer(peer) {
             return Ok(Heard::Reply);
         }
         tally.received.leave_out(datagram.size, datagram.payload.len());
         batch.clear();
-        if is_late {
-            tally.requests.late += 1;
-            return Ok(Heard::Nothing);
-        }
         tally.requests.strange += 1;
         Ok(peer.map_or(Heard::Nothing, Heard::Stranger))
     }
@@ -294,12 +281,8 @@ mod tests {
     #[test]
     fn only_the_peer_may_answer_and_from_its_own_zone() {
         let socket = UdpSocket::bind("[::1]:0").unwrap();
-        let ear = |peer| Ear {
-            peer,
-            has_one: false,
-            receiver: Receiver::new(&socket, None, Detail::Peer).unwrap(),
-            icmp: None,
-        };
+        let ear =
+            |peer| Ear { peer, receiver: Receiver::new(&socket, None, Detail::Peer).unwrap(), icmp: None };
         let v6 = |ip: &str, port, flow, zone| {
             SocketAddr::V6(SocketAddrV6::new(ip.parse().unwrap(), port, flow, zone))
         };

@@ -26,12 +26,6 @@ impl Asked {
         Self { at: Instant::now(), time: SystemTime::now() }
     }
 
-    /// Whether something had arrived before that, as far as the kernel tells.
-    #[must_use]
-    pub fn is_after(&self, arrival: Option<SystemTime>) -> bool {
-        arrival.is_some_and(|arrival| arrival < self.time)
-    }
-
     /// How long ago that was when its reply arrived: at the time that the kernel tells, if that can be. A
     /// clock may have been set since.
     #[must_use]
@@ -143,12 +137,5 @@ mod tests {
             assert!(asked.until(Some(told)) < Duration::from_secs(1));
         }
         assert_eq!(asked.until(Some(asked.time)), Duration::ZERO);
-    }
-
-    #[test]
-    fn what_had_arrived_before_a_request_is_told_by_the_clock_of_the_kernel() {
-        let asked = Asked::now();
-        assert!(asked.is_after(Some(asked.time - Duration::from_nanos(1))));
-        assert!(!asked.is_after(Some(asked.time)) && !asked.is_after(None));
     }
 }

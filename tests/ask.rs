@@ -572,3 +572,29 @@ fn an_error_of_this_machine_is_not_taken_for_one_of_the_network() {
         assert!(finished.err.starts_with("udp-recv: cannot receive: "), "{error}: {}", finished.err);
     }
 }
+
+#[test]
+#[ignore = "needs faketime"]
+fn a_clock_that_is_set_back_makes_no_reply_late() {
+    // The kernel's clock is an hour behind what the tool has read, as if it had been set back since.
+    for bind in ["127.0.0.1:0", "127.0.0.1"] {
+        let server = socket();
+        let there = at(&server);
+        let arguments =
+            ["--exclude-monotonic", "-f", "+1h", path("udp-recv"), &there, "--bind", bind, "--stats"];
+        let mut recv = Running::start("faketime", &[&arguments[..], &["-w", "5s"]].concat());
+        for request in ["one", "two"] {
+            recv.type_line(request);
+            let (_, peer) = receive(&server);
+            server.send_to(request.as_bytes(), peer).unwrap();
+            assert_eq!(recv.line(), request);
+        }
+        let finished = recv.finish();
+        assert_eq!(
+            (finished.code(), number_after(&finished.err, ", late ")),
+            (Some(0), 0),
+            "{}",
+            finished.err
+        );
+    }
+}

@@ -127,16 +127,23 @@ impl<'a, 'i> Asker<'a, 'i> {
         let args = self.inbox.args;
         let socket = self.open()?;
         let last = self.ports.last().unwrap_or(&socket);
-        self.inbox.leave_out_late(&mut self.ports.ear(last, self.inbox.receiver(last, false)?))?;
+        let mut ear_of_last = self.ports.ear(last, self.inbox.receiver(last)?);
         let mut sender = Sender::new(&socket, self.inbox.signals)?;
-        let mut ear = self.ports.ear(&socket, self.inbox.receiver(&socket, self.ports.has_one())?);
-        let (envelope, asked) = (self.ports.envelope(), Asked::now());
+        let mut ear = self.ports.ear(&socket, self.inbox.receiver(&socket)?);
+        let envelope = self.ports.envelope();
         let request = Datagram { envelope: &envelope, ..request };
         self.inbox.tally.requests.asked += 1;
+        // Where one port asks all, whatever comes from now on may be the reply: the request goes at once.
+        let late = self.inbox.leave_out_late(&mut ear_of_last)?;
+        let asked = Asked::now();
+        let sent = self.send(&mut sender, request, name);
+        for told in late {
+            args.voice().note(&told);
+        }
+        let mut unsent = sent?;
         let (mut left, mut narrows) = (self.attempts_left(), NARROWS);
         let mut stranger = None;
         let came = loop {
-            let unsent = self.send(&mut sender, request, name)?;
             // Before another attempt its time passes, and an earlier one may be answered in it.
             let mut came = Came::Nothing;
             if unsent.is_none() || left > 0 {
@@ -163,6 +170,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 Came::Unsent(_) => self.inbox.tally.unsent_midway += 1,
                 Came::Reply | Came::Nothing => {}
             }
+            unsent = self.send(&mut sender, request, name)?;
         };
         self.note(came, name, stranger);
         self.ports.close(socket).map_or(Ok(()), |closed| self.see_off(&closed))
@@ -271,7 +279,7 @@ impl<'a, 'i> Asker<'a, 'i> {
             } else if !ready.socket {
                 continue;
             }
-            match ear.hear(&mut self.inbox.batch, asked, &mut self.inbox.tally)? {
+            match ear.hear(&mut self.inbox.batch, &mut self.inbox.tally)? {
                 // What the system announced was damaged on the way, denied or late: the wait goes on.
                 Heard::Nothing => continue,
                 Heard::Stranger(peer) => {
@@ -332,8 +340,10 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Looks at what has come to a port that is not asked from any more.
     fn see_off(&mut self, socket: &UdpSocket) -> Result<()> {
-        let mut ear = self.ports.ear(socket, self.inbox.receiver(socket, false)?);
-        self.inbox.leave_out_late(&mut ear)?;
+        let mut ear = self.ports.ear(socket, self.inbox.receiver(socket)?);
+        for told in self.inbox.leave_out_late(&mut ear)? {
+            self.inbox.args.voice().note(&told);
+        }
         ear.count_drops(&mut self.inbox.tally.received);
         Ok(())
     }

@@ -49,12 +49,11 @@ impl<'i> Inbox<'i> {
         Ok(Self { args, signals, queue, batch, tally, round_trips, is_asking, is_watched })
     }
 
-    /// A receiver that tells as much of each datagram as is wanted, and in any case when it came if that
-    /// `is_needed`.
-    pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket, is_needed: bool) -> Result<Receiver<'s>> {
+    /// A receiver that tells as much of each datagram as is wanted.
+    pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket) -> Result<Receiver<'s>> {
         let is_wanted =
             self.args.format.formats.output.has_addresses() || self.args.time || self.args.report.stats;
-        let detail = if is_needed || is_wanted { Detail::Arrival } else { Detail::Peer };
+        let detail = if is_wanted { Detail::Arrival } else { Detail::Peer };
         self.args.receiving.receiver(socket, detail)
     }
 
@@ -86,13 +85,10 @@ impl<'i> Inbox<'i> {
         Ok(())
     }
 
-    /// What has come to a port before anything is asked from it, or after, answers nothing that will be
-    /// asked.
-    pub(super) fn leave_out_late(&mut self, ear: &mut Ear<'_>) -> Result<()> {
-        for told in ear.empty(&mut self.batch, &mut self.tally)? {
-            self.args.voice().note(&told);
-        }
-        Ok(())
+    /// Leaves out what has come to a port before anything is asked from it, or after: it answers nothing that will
+    /// be asked. Returns what is to be said of it.
+    pub(super) fn leave_out_late(&mut self, ear: &mut Ear<'_>) -> Result<Vec<String>> {
+        ear.empty(&mut self.batch, &mut self.tally)
     }
 
     /// Waits for more to ask.

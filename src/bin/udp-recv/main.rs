@@ -255,7 +255,7 @@ impl Args {
 fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     let args = inbox.args;
     args.buffer.apply(socket, Way::In, None, args.voice())?;
-    let mut receiver = inbox.receiver(socket, false)?;
+    let mut receiver = inbox.receiver(socket)?;
     let address = Shown(socket::local_address(socket)?);
     args.voice().note(&format!("listening on {address}"));
     let patience = Patience::new(Some(args.timeout), None);
