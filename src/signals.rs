@@ -62,8 +62,6 @@ impl Signals {
             signals.catch_unless_ignored(signal, true)?;
         }
         signals.catch_unless_ignored(REPORT, false)?;
-        // With a handler, a write to a file that may not grow fails (EFBIG). Children would inherit SIG_IGN.
-        signals.catch_unless_ignored(SIGXFSZ, false)?;
         if std::process::id() == 1 {
             // The first process of a container inherits orphans, which leave no zombies where this is ignored.
             sys::ignore(SIGCHLD)?;
@@ -145,6 +143,12 @@ fn ending() -> impl Iterator<Item = i32> {
     use nix::libc::{SIGEMT, SIGINFO, SIGIO};
 
     (1..32).filter(|signal| ![REPORT, SIGIO, SIGEMT, SIGINFO].contains(signal) && !OTHERS.contains(signal))
+}
+
+/// Makes a write to a file that may not grow fail (EFBIG), where SIGXFSZ would end the tool. A handler does that:
+/// an ignored signal would be ignored by children as well.
+pub(crate) fn report_file_size_limit() -> io::Result<()> {
+    if sys::is_ignored(SIGXFSZ)? { Ok(()) } else { sys::catch(SIGXFSZ) }
 }
 
 /// Ends this process as `signal` would have ended it. Returns where no signal does: in the first process of a

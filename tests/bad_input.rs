@@ -9,7 +9,7 @@ use std::io::pipe;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use common::{Running, TOOLS, at, path, path_with_tools, receive, socket, tool};
+use common::{Running, TOOLS, at, directory, path, path_with_tools, receive, socket, tool};
 
 /// What a run says on stderr, which must end it with `status`.
 fn complaint(name: &str, arguments: &[&str], status: i32) -> String {
@@ -614,6 +614,11 @@ fn help_that_cannot_be_written_is_trouble_and_a_reader_that_is_gone_is_not() {
         for argument in ["-h", "--help", "-V", "--version", "--completions=bash"] {
             let full = format!("{name}: cannot write to stdout: no space left on device\n");
             assert_eq!(shell(&format!("{name} {argument} >/dev/full")), (Some(1), full));
+            let limited = directory("limited");
+            let file = limited.path().join("file");
+            let large = format!("{name}: cannot write to stdout: file too large\n");
+            let limit = format!("ulimit -f 0; exec {name} {argument} >{}", file.display());
+            assert_eq!(shell(&limit), (Some(1), large));
             let closed = format!("{name}: cannot write to stdout: it is closed\n");
             assert_eq!(shell(&format!("{name} {argument} >&-")), (Some(1), closed));
             let (reader, writer) = pipe().unwrap();

@@ -6,7 +6,7 @@ use std::env;
 use std::error::Error as _;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{Arg, Command, Parser};
 
@@ -15,12 +15,14 @@ use super::words::{self, Kind, Word};
 use crate::endpoint::{self, Endpoint};
 use crate::escape;
 use crate::exit::{self, Verdict, Voice};
+use crate::signals;
 use crate::stdio;
 
 /// Runs `tool` with the arguments that `A` describes, and turns the outcome into an exit status.
 #[must_use]
 pub fn main<A: Parser>(tool: &'static str, run: impl FnOnce(&A) -> Result<Verdict>) -> ExitCode {
-    let outcome = parse().map_err(Into::into).and_then(|args| run(&args));
+    let caught = signals::report_file_size_limit().context("cannot catch signals");
+    let outcome = caught.and_then(|()| Ok(parse()?)).and_then(|args| run(&args));
     exit::conclude(tool, outcome.or_else(|error| settle(tool, error)))
 }
 

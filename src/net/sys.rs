@@ -72,13 +72,13 @@ impl Caught {
         (stopped != 0).then_some(stopped)
     }
 
-    /// Catches `signal` from now on, with a handler that exec(2) resets. The first signal that `ends` the tool is
-    /// noted; one that comes 300 ms later or more ends it at once.
+    /// Catches `signal` from now on. The first signal that `ends` the tool is noted; one that comes 300 ms later or
+    /// more ends it at once.
     pub(crate) fn catch(&self, signal: c_int, ends: bool) -> io::Result<()> {
         if ends {
             self.ending.fetch_or(bit(signal), Ordering::Relaxed);
         }
-        set_action(signal, note as extern "C" fn(c_int) as libc::sighandler_t)
+        catch(signal)
     }
 
     /// Returns whether `signal` came since this was last asked.
@@ -114,6 +114,11 @@ impl AsFd for Caught {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.woken.as_fd()
     }
+}
+
+/// Catches `signal` from now on, with a handler that exec(2) resets. Before [`Caught::of_process`] it is not noted.
+pub(crate) fn catch(signal: c_int) -> io::Result<()> {
+    set_action(signal, note as extern "C" fn(c_int) as libc::sighandler_t)
 }
 
 /// The handler of every signal that is caught.
