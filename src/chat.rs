@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 
 use crate::endpoint::{Endpoint, Family};
+use crate::escape;
 
 /// What a person means by a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,8 @@ pub fn understand(line: &[u8]) -> Result<Said<'_>> {
     let name = String::from_utf8_lossy(&addressed[..end]);
     let endpoint = Endpoint::remote(&name).with_context(|| {
         format!(
-            "cannot understand @{name}; @HOST:PORT TEXT sends, @HOST:PORT chooses, @@ begins a text with @"
+            "cannot understand {}; @HOST:PORT TEXT sends, @HOST:PORT chooses, @@ begins a text with @",
+            escape::quoted(&line[..=end])
         )
     })?;
     Ok(match &addressed[end..] {
@@ -129,7 +131,7 @@ mod tests {
     fn what_is_not_understood_is_said_with_the_way_out() {
         assert_eq!(
             format!("{:#}", understand(b"@bob hi").unwrap_err()),
-            "cannot understand @bob; @HOST:PORT TEXT sends, @HOST:PORT chooses, @@ begins a text with @: \
+            "cannot understand '@bob'; @HOST:PORT TEXT sends, @HOST:PORT chooses, @@ begins a text with @: \
              no port; write bob:PORT"
         );
     }

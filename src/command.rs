@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
 use crate::endpoint::{Shown, host};
+use crate::escape;
 use crate::process::{End, Group};
 use crate::signals::Signals;
 
@@ -46,7 +47,7 @@ impl<'s> Command<'s> {
         }
         match Group::start(&mut command) {
             Ok(group) => Ok(Self { group, signals }),
-            Err(error) => Err(NotRun { name: program.to_string_lossy().into_owned(), error }.into()),
+            Err(error) => Err(NotRun { name: escape::name(program), error }.into()),
         }
     }
 

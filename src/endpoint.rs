@@ -163,7 +163,7 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&escape::shortened(&self.text))
     }
 }
 
@@ -175,10 +175,11 @@ impl Port {
             Self::Service(name) => {
                 let hints = AddrInfoHints { socktype: SOCK_DGRAM, ..AddrInfoHints::default() };
                 let found = getaddrinfo(None, Some(name), Some(hints)).map(|mut all| all.next());
-                match found {
-                    Ok(Some(Ok(info))) => Ok(info.sockaddr.port()),
-                    _ => bail!("unknown UDP service {name}; write the port as a number"),
-                }
+                let Ok(Some(Ok(info))) = found else {
+                    let name = escape::shortened(name);
+                    bail!("unknown UDP service {name}; write the port as a number")
+                };
+                Ok(info.sockaddr.port())
             }
         }
     }

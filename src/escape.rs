@@ -3,6 +3,7 @@
 //! What would move the cursor, change the terminal or reorder the text is written as an escape in
 //! the manner of Python: `\x1b`, `\u202e`. Bytes that are not UTF-8 become `\xff`.
 
+use std::ffi::OsStr;
 use std::io::Write;
 
 /// Appends `text` to `out` as one line without its end: newlines inside it are escaped as well.
@@ -31,11 +32,23 @@ pub fn first(text: &[u8]) -> String {
 
 /// So many characters of a text are enough to know which one it is.
 pub(crate) const GLANCE: usize = 80;
+/// A path may need more: so many.
+const PATH: usize = 256;
 
 /// The beginning of `text`, if it is long.
 #[must_use]
 pub fn shortened(text: &str) -> String {
-    match text.char_indices().nth(GLANCE) {
+    shortened_to(GLANCE, text)
+}
+
+/// The beginning of the name of a file or program, if it is long.
+#[must_use]
+pub fn name(name: &OsStr) -> String {
+    shortened_to(PATH, &name.to_string_lossy())
+}
+
+fn shortened_to(most: usize, text: &str) -> String {
+    match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }

@@ -19,6 +19,7 @@ use nix::libc::EBADF;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::endpoint::Shown;
+use crate::escape;
 use crate::exit::Voice;
 use crate::net::sys::take_descriptor;
 use crate::stdio::Sink;
@@ -43,7 +44,7 @@ impl Ready {
             ensure!(
                 there.is_file(),
                 "cannot write the address to {}: not a regular file; use --ready-fd to write to it",
-                file.display()
+                escape::name(file.as_os_str())
             );
         }
         Ok(Self { file: file.map(Path::to_owned), fd: fd.transpose()?, made: None })
@@ -55,8 +56,8 @@ impl Ready {
         let line = format!("{address}\n");
         if let Some(file) = &self.file {
             let made = make(file, &line);
-            self.made =
-                Some(made.with_context(|| format!("cannot write the address to {}", file.display()))?);
+            let name = || escape::name(file.as_os_str());
+            self.made = Some(made.with_context(|| format!("cannot write the address to {}", name()))?);
         }
         if let Some((fd, file)) = self.fd.take() {
             write_or_leave(Sink::new(file), line.into_bytes()).with_context(|| cannot_write(fd))?;
@@ -64,7 +65,7 @@ impl Ready {
         if let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
             && let Err(error) = notify(&name, &format!("READY=1\nSTATUS=listening on {address}\n"))
         {
-            voice.note(&format!("cannot tell systemd at {}: {}", name.to_string_lossy(), plain(&error)));
+            voice.note(&format!("cannot tell systemd at {}: {}", escape::name(&name), plain(&error)));
         }
         Ok(())
     }

@@ -733,6 +733,98 @@ fn a_long_value_is_quoted_in_part() {
     assert!(complaint("udp-listen", &[&option], 2).len() < 300);
 }
 
+/// Fails where `said` quotes anything whole that is long, or as it is where a terminal obeys it.
+fn is_short_and_harmless(said: &str, of: &dyn std::fmt::Debug) {
+    // A path is cut at 256 characters, and six of an escape may stand for one.
+    let longest = said.lines().map(str::len).max().unwrap_or_default();
+    assert!(longest < 2000 && !said.contains(['\x1b', '\u{202e}']), "{of:?}: {longest}: {:.300}", said);
+}
+
+#[test]
+fn no_value_of_an_option_is_quoted_whole() {
+    let long = [
+        format!("\x1b]0;x\x07\u{202e}{}", "x".repeat(100_000)),
+        format!("[fe80::1%{}]:5", "z".repeat(100_000)),
+        "9".repeat(100_000),
+    ];
+    for (name, bound) in TOOLS.into_iter().zip([
+        &["127.0.0.1:9"][..],
+        &["127.0.0.1:9", "-w", "50ms"],
+        &["127.0.0.1:0", "-w", "50ms"],
+        &["--bind", "127.0.0.1:0", "-w", "50ms"],
+    ]) {
+        let help = tool(name).arg("--help").assert().success();
+        let help = String::from_utf8(help.get_output().stdout.clone()).unwrap();
+        let options: Vec<_> = help
+            .split_whitespace()
+            .filter(|word| word.starts_with("--") && word.len() > 2)
+            .map(|word| word.split(['=', '[', ',']).next().unwrap())
+            .collect();
+        assert!(options.len() > 15, "{options:?}");
+        for value in &long {
+            let mut lines: Vec<Vec<String>> = vec![vec![value.clone()], vec![format!("--{value}")]];
+            // A bound of time that is too long would be one.
+            let options = options.iter().filter(|option| !bound.contains(&"-w") || **option != "--timeout");
+            lines.extend(options.map(|option| vec![format!("{option}={value}")]));
+            lines.push(vec!["--".to_owned(), value.clone()]);
+            for line in lines {
+                let done = tool(name).args(bound).args(&line).output().unwrap();
+                is_short_and_harmless(
+                    &String::from_utf8(done.stderr).unwrap(),
+                    &(name, line[0].chars().take(20).collect::<String>()),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_of_an_input_is_quoted_whole() {
+    const LONG: usize = 200_000;
+    let strange = |rest: &str| format!("\x1b]0;x\x07\u{202e}{}", rest.repeat(LONG));
+    let object = |key: &str, value: &str| format!("{}\n", serde_json::json!({ key: value, "text": "a" }));
+    let mut records: Vec<_> = ["time", "to", "hex", "base64"]
+        .iter()
+        .flat_map(|key| {
+            let zone = format!("[fe80::1%{}]:5", "z".repeat(LONG));
+            [object(key, &strange("x")), object(key, &zone), object(key, &format!("h{}:5", "h".repeat(LONG)))]
+        })
+        .collect();
+    records.push(format!("{{\"time\":{},\"text\":\"a\"}}", "9".repeat(LONG)));
+    records.push(format!("{{\"time\":[\"{}\"],\"text\":\"a\"}}", "9".repeat(LONG)));
+    records.push(format!("{{\"text\":{{\"{}\":1}}}}", "k".repeat(LONG)));
+    let lines = [
+        strange("x"),
+        "9".repeat(LONG + 1),
+        "\\q".repeat(LONG),
+        format!("@{}:5 a", "h".repeat(LONG)),
+        format!("@[fe80::1%{}]:5 a", "z".repeat(LONG)),
+        format!("@127.0.0.1:{} a", "s".repeat(LONG)),
+    ];
+    for format in ["text", "raw", "nul", "hex", "base64", "escaped", "json", "framed", "pcap"] {
+        for line in lines.iter().chain(records.iter().filter(|_| format == "json")) {
+            let mut all =
+                vec![("udp-send", vec!["127.0.0.1:9"]), ("udp-recv", vec!["127.0.0.1:9", "-w", "50ms"])];
+            match format {
+                "json" | "pcap" => all.push(("udp-send", vec![])),
+                "raw" | "nul" | "framed" => {}
+                _ => all.push(("udp-chat", vec!["--bind", "127.0.0.1:0"])),
+            }
+            for (name, arguments) in all {
+                let pipes = if name == "udp-recv" { format!("{format}:text") } else { format.to_owned() };
+                let done =
+                    tool(name).args(&arguments).args(["-f", &pipes]).write_stdin(&line[..]).output().unwrap();
+                let said = String::from_utf8(done.stderr).unwrap();
+                is_short_and_harmless(
+                    &said,
+                    &(name, &arguments, format, line.chars().take(9).collect::<String>()),
+                );
+                assert!(!done.status.success(), "{name} {format}: {said}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_value_may_begin_with_a_hyphen() {
     let (_server, address) = Running::listening("udp-listen", &["127.0.0.1:0", "--reply", "-1"]);

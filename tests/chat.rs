@@ -81,7 +81,7 @@ fn what_it_does_not_understand_it_says_and_goes_on() {
     let peer = socket();
     let (mut chat, _) = chat(&[&at(&peer), "-e", "latin-1"]);
     chat.type_line("@bob hi");
-    chat.err_line_with("cannot understand @bob; ");
+    chat.err_line_with("cannot understand '@bob'; ");
     chat.type_line("你好");
     chat.err_line_with("cannot send line 2: character 1, 你 (U+4F60), cannot be said in latin-1");
     chat.type_line(&"x".repeat(65_508));

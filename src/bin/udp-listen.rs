@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use udp_tools::cli::{
 };
 use udp_tools::command::{Command, NotRun};
 use udp_tools::endpoint::{Endpoint, Shown, dialable};
+use udp_tools::escape;
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Columns, Reading, To};
 use udp_tools::jobs::{Handling, Jobs};
@@ -193,7 +195,7 @@ impl Args {
         Answer::text(text, &reading).map_err(|what| {
             let fault =
                 if format.is_text() { "cannot be sent".to_owned() } else { format!("is not {format}") };
-            let what = format!("--reply '{}' {fault}: {what}", text.to_string_lossy());
+            let what = format!("--reply {} {fault}: {what}", escape::quoted(text.as_bytes()));
             Self::command().error(Usage::ValueValidation, what)
         })
     }
@@ -467,7 +469,7 @@ impl<'l> Listener<'l> {
             return Verdict::Trouble;
         }
         if let Ended::Failed(status) = ended {
-            voice.note(&format!("{} failed with status {status}", args.command[0].to_string_lossy()));
+            voice.note(&format!("{} failed with status {status}", escape::name(&args.command[0])));
             return Verdict::Command(status);
         }
         let when = if args.bounds.has_no_time() {

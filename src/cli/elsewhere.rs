@@ -93,6 +93,8 @@ const MISSING: [(&[&str], &str); 9] = [
 
 /// How near two names are, from 0 to 1, for one to be suggested for the other.
 const NEAR: f64 = 0.75;
+/// No name of an option is as long. To compare names takes time that grows with the square of their length.
+const LONG: usize = 64;
 /// The beginning of a name that is enough to suggest it, in bytes.
 const BEGINNING: usize = 3;
 
@@ -377,7 +379,7 @@ impl Tool<'_> {
 
     /// An option of the tools whose name is nearly `name`, or one of which begins as the other does.
     fn near(&self, name: &str) -> Option<Hint> {
-        let name = name.strip_prefix("--")?;
+        let name = name.strip_prefix("--").filter(|name| name.len() < LONG)?;
         let nearness = |long: &str| {
             let is_beginning = name.len() >= BEGINNING && long.starts_with(name)
                 || name.strip_prefix(long).is_some_and(|more| more.starts_with('-'));

@@ -165,6 +165,11 @@ fn sentence(mut error: Error) -> String {
         }
         _ => {}
     }
+    for quoted in [ContextKind::InvalidArg, ContextKind::InvalidValue] {
+        if let Some(text) = text(&error, quoted).map(escape::shortened) {
+            error.insert(quoted, ContextValue::String(text));
+        }
+    }
     for tip in [ContextKind::Suggested, ContextKind::SuggestedArg, ContextKind::SuggestedValue] {
         error.remove(tip);
     }

@@ -168,6 +168,8 @@ const REFUSED: &[(&str, &str)] = &[
 const NEAR: f64 = 0.75;
 /// How many names are suggested.
 const SUGGESTIONS: usize = 3;
+/// No name of a charset is as long. To compare names takes time that grows with the square of their length.
+const LONG: usize = 64;
 
 /// A label that names no charset here, with the names that come near.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,7 +208,8 @@ fn squeeze(label: &str) -> String {
 }
 
 fn unknown(plain: &str) -> UnknownCharset {
-    let mut near: Vec<(f64, &str)> = CHARSETS
+    let charsets = if plain.len() < LONG { CHARSETS } else { &[] };
+    let mut near: Vec<(f64, &str)> = charsets
         .iter()
         .map(|(name, _, others)| {
             let own = squeeze(name);

@@ -104,6 +104,7 @@ impl Objects {
 fn explain(error: &serde_json::Error) -> String {
     let (what, column) = (error.to_string(), error.column());
     let what = what.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&what);
+    let what = escape::shortened(what);
     if error.is_eof() {
         return format!(
             "it is no JSON object: {what} in column {column}; an object stands in one line, as `jq -c` writes it"

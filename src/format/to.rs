@@ -57,7 +57,7 @@ impl Names {
             return Ok(*known);
         }
         let wrong =
-            |why: &dyn std::fmt::Display| format!("its \"to\" is '{}': {why}", escape::shortened(text));
+            |why: &dyn std::fmt::Display| format!("\"to\" is {}: {why}", escape::quoted(text.as_bytes()));
         let endpoint = Endpoint::remote(text).map_err(|error| wrong(&error))?;
         let found = endpoint.addresses_there(family).map_err(|error| wrong(&format_args!("{error:#}")))?;
         if self.0.len() >= NAMES {
