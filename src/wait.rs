@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -11,6 +12,9 @@ use crate::signals::Signals;
 
 /// How long what arrived in time is still taken in at the end, while more arrives.
 pub const AT_THE_END: Duration = Duration::from_millis(100);
+
+/// How long to wait before poll(2) is called again that had no memory.
+const NO_MEMORY: Duration = Duration::from_millis(1);
 
 /// What to wait for. What is absent is never ready.
 #[derive(Clone, Copy, Default)]
@@ -145,6 +149,14 @@ fn poll_until(watched: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<
             Ok(0) if until.is_some_and(|until| Instant::now() < until) => {}
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
+            // The kernel has no memory for the list of descriptors at the moment. To fail would lose what a
+            // tool holds, so that the wait goes on, within its bound.
+            Err(Errno::ENOMEM | Errno::EAGAIN) => {
+                if until.is_some_and(|until| Instant::now() >= until) {
+                    return Ok(());
+                }
+                thread::sleep(NO_MEMORY);
+            }
             Err(error) => return Err(error.into()),
         }
     }
