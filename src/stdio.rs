@@ -288,8 +288,13 @@ impl Messages {
     }
 
     fn say(&'static self, tool: &'static str, line: &[u8]) {
-        // If stderr cannot be written, nobody can be told.
-        let Some(sink) = self.sink() else { return };
+        let Some(sink) = self.sink() else {
+            // No descriptor was left for one of our own. What does not fit now is lost.
+            if can_say() {
+                let _ = io::stderr().write_all(line);
+            }
+            return;
+        };
         let mut state = self.lock();
         if state.is_behind {
             if state.waiting.len() + line.len() <= BACKLOG {
