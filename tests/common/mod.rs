@@ -190,6 +190,11 @@ impl Running {
         }
     }
 
+    /// The next line of stderr, if there is another.
+    pub fn next_err_line(&mut self) -> Option<String> {
+        self.err.next().map(|line| String::from_utf8(line).unwrap())
+    }
+
     /// Waits until it prints no more, because it has ended.
     pub fn await_end_of_stdout(&mut self) {
         assert_eq!(self.out.as_ref().unwrap().next(), None);
