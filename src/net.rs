@@ -7,13 +7,14 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
 use anyhow::anyhow;
 
 mod ancillary;
 #[cfg(target_os = "linux")]
 mod cmsg;
+mod drops;
 mod icmp;
 #[cfg(target_os = "linux")]
 pub mod linux;
@@ -28,7 +29,7 @@ pub use portable::{Receiver, Sender};
 
 use crate::batch::{Batch, Datagram, LARGEST_V4};
 use crate::socket::explain_send;
-use crate::tally::{Received, plain};
+use crate::tally::plain;
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
@@ -144,40 +145,14 @@ pub fn may_pass(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| ERRORS.contains(&number))
 }
 
-/// What the kernel has dropped of what arrived at a socket, because there was no room for it.
-#[derive(Debug)]
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody tells there"))]
-struct Drops<'s> {
-    socket: &'s UdpSocket,
-    /// The kernel's counter when it was last looked at. It begins anew after 2^32.
-    seen: u32,
-}
-
-impl<'s> Drops<'s> {
-    fn of(socket: &'s UdpSocket) -> Self {
-        Self { socket, seen: 0 }
-    }
-
-    /// Counts the new ones, where the system tells of them.
-    #[cfg(target_os = "linux")]
-    fn count(&mut self, tally: &mut Received) {
-        if let Ok(now) = linux::drops(self.socket) {
-            tally.dropped += u64::from(now.wrapping_sub(self.seen));
-            self.seen = now;
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    #[expect(clippy::unused_self, reason = "nobody tells there")]
-    fn count(&mut self, _: &mut Received) {}
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
     use crate::batch::Envelope;
     use crate::signals::Signals;
-    use crate::tally::Sent;
+    use crate::tally::{Received, Sent};
 
     #[test]
     #[cfg(target_os = "linux")]

@@ -66,6 +66,8 @@ pub struct Received {
     pub truncated: u64,
     /// Arrived, and the kernel had no room for them.
     pub dropped: u64,
+    /// Arrived, and the kernel dropped them for another reason: whoever sent them may be the cause.
+    pub rejected: u64,
     /// Several of those may be counted as one: what was sent as the segments of one call.
     pub drops_in_bundles: bool,
     /// Could not be read in the charset, and were left out.
@@ -105,10 +107,11 @@ impl Tally {
     /// What was received, and what was lost of it here, in numbers.
     #[must_use]
     pub fn receiving(&self) -> String {
-        let Received { datagrams, bytes, denied, forged, truncated, undecodable, .. } = self.received;
+        let Received { datagrams, bytes, denied, forged, rejected, truncated, undecodable, .. } =
+            self.received;
         let dropped = self.received.dropped_in_words();
         format!(
-            "received {datagrams} ({bytes} bytes), dropped by the kernel {dropped}, \
+            "received {datagrams} ({bytes} bytes), dropped by the kernel {dropped}, rejected {rejected}, \
              truncated {truncated}, undecodable {undecodable}, denied {denied}, forged {forged}"
         )
     }
@@ -223,6 +226,13 @@ impl Received {
         self.truncated -= u64::from(kept < size);
     }
 
+    /// Tells the drops apart: no more than `without_room` of them were for want of room.
+    pub fn tell_drops_apart(&mut self, without_room: u64) {
+        let all = self.dropped + self.rejected;
+        self.dropped = all.min(without_room);
+        self.rejected = all - self.dropped;
+    }
+
     /// The kernel counts what came as the segments of one call as one.
     fn dropped_in_words(&self) -> String {
         let least = if self.drops_in_bundles && self.dropped > 0 { "at least " } else { "" };
@@ -234,11 +244,12 @@ impl Received {
     pub fn lost_here(&self) -> Option<String> {
         let losses = [
             (self.dropped > 0).then(|| {
-                let bundles = if self.drops_in_bundles { " (of those that come in bundles, the bundles)" } else { "" };
+                let batches = if self.drops_in_bundles { " (a GRO batch counts once)" } else { "" };
                 let dropped = self.dropped_in_words();
-                format!(
-                    "the kernel dropped {dropped}{bundles}, for its buffer was full (--buffer asks for a larger one)"
-                )
+                format!("the kernel dropped {dropped}{batches}: receive buffer full (raise it with --buffer)")
+            }),
+            (self.rejected > 0).then(|| {
+                format!("the kernel rejected {} (wrong checksum, or a filter on the socket)", self.rejected)
             }),
             counted(self.truncated, "longer than --max-size and cut"),
             counted(self.undecodable, "undecodable and left out"),
@@ -324,6 +335,16 @@ mod tests {
         assert_eq!(refused(2, 2), ["host:9 refused both datagrams: nobody listens on that port"]);
         assert_eq!(refused(3, 3), ["host:9 refused all 3 datagrams: nobody listens on that port"]);
         assert_eq!(refused(3, 2), ["host:9 refused at least 2 of 3 datagrams: nobody listens on that port"]);
+    }
+
+    #[test]
+    fn no_more_was_dropped_for_want_of_room_than_all_sockets_had_no_room_for() {
+        let mut received = Received { dropped: 5, ..Received::default() };
+        for (new, without_room, apart) in [(0, 2, (2, 3)), (1, 2, (2, 4)), (1, 9, (7, 0))] {
+            received.dropped += new;
+            received.tell_drops_apart(without_room);
+            assert_eq!((received.dropped, received.rejected), apart);
+        }
     }
 
     #[test]

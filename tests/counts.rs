@@ -166,7 +166,7 @@ fn the_numbers_are_told_at_the_end() {
     assert_eq!(
         said(recv),
         "udp-recv: asked 1, answered 0, lost 1 (100.0 %); sent 1 (3 bytes), refused 1, out of reach 0, skipped 0, not sent 0; \
-         received 0 (0 bytes), dropped by the kernel 0, truncated 0, undecodable 0, denied 0, forged 0, late 0, \
+         received 0 (0 bytes), dropped by the kernel 0, rejected 0, truncated 0, undecodable 0, denied 0, forged 0, late 0, \
          from others 0\n"
     );
     let chat = tool("udp-chat")

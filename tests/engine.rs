@@ -70,7 +70,7 @@ fn every_datagram_of_a_bundle_is_cut_by_itself() {
     tool("udp-send").arg(address).write_stdin("abc\ndef\nghi\nj\n").assert().success();
     let finished = listen.ended_by(Signal::SIGCONT);
     assert_eq!(finished.text(), "ab\nde\ngh\nj\n");
-    let said = "received 5 (13 bytes), dropped by the kernel 0, truncated 4";
+    let said = "received 5 (13 bytes), dropped by the kernel 0, rejected 0, truncated 4";
     assert!(finished.err.contains(said), "{}", finished.err);
 }
 

@@ -880,3 +880,39 @@ fn a_request_that_no_route_leads_to_is_trouble_when_its_attempts_are_used_up() {
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.err), (Some(1), said(2) + &said(3)));
 }
+
+#[test]
+#[ignore = "needs root, ip and python3"]
+fn a_datagram_with_a_wrong_checksum_is_not_dropped_for_want_of_room() {
+    let cable = Cable::new("checksum");
+    // What is longer than 76 bytes is checked when it is read.
+    let payload = "x".repeat(200);
+    for (bind, count, sources) in [
+        (":7788", "2", &[("192.0.2.1", "192.0.2.2"), ("fe80::1", "fe80::2")][..]),
+        (":7788", "1", &[("fe80::1", "fe80::2")]),
+        ("192.0.2.2:7788", "2", &[("192.0.2.1", "192.0.2.2")]),
+    ] {
+        let arguments = [bind, "-n", count, "-w", "30s", "--strict", "--stats"];
+        let mut listen = Cable::start(&cable.far, "udp-listen", &arguments);
+        listen.await_listening();
+        for (source, destination) in sources {
+            for _ in 0..3 {
+                cable.forge("udp", &[source, destination, "9999", "7788", &payload, "damaged"]);
+            }
+        }
+        for _ in 0..count.parse().unwrap() {
+            assert_eq!(Cable::run(&cable.near, "udp-send", &[FAR_V4, "whole"]).code(), Some(0));
+        }
+        let finished = listen.finish();
+        let rejected = 3 * sources.len();
+        assert_eq!(finished.code(), Some(0), "{bind}: {}", finished.err);
+        for said in [
+            format!(
+                "datagrams lost: the kernel rejected {rejected} (wrong checksum, or a filter on the socket)\n"
+            ),
+            format!(", dropped by the kernel 0, rejected {rejected},"),
+        ] {
+            assert!(finished.err.contains(&said), "{bind}: {}", finished.err);
+        }
+    }
+}

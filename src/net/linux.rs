@@ -474,12 +474,12 @@ impl<'s> Receiver<'s> {
             }
         }
         if is_full(batch) {
-            self.count_drops(tally);
+            self.one_by_one.drops().count(tally);
         }
         Ok(())
     }
 
-    /// Counts what the kernel has dropped by now.
+    /// Counts what the kernel has dropped by now, by its reason.
     pub fn count_drops(&mut self, tally: &mut Received) {
         self.one_by_one.count_drops(tally);
     }
@@ -595,8 +595,8 @@ pub(super) fn let_routers_fragment(socket: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
-/// How many datagrams the kernel has dropped at `socket` since it was opened, because it had no room
-/// for them: the counter begins anew after 2^32. Bundles are counted as one each.
+/// How many datagrams the kernel has dropped at `socket` since it was opened, for whatever reason: it had no room,
+/// the checksum was wrong, a filter rejected it. The counter begins anew after 2^32. Bundles are counted as one each.
 pub fn drops(socket: &UdpSocket) -> io::Result<u32> {
     let mut info = [0_u32; SK_MEMINFO_VARS];
     let mut len = size_of_val(&info) as socklen_t;

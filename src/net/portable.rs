@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use nix::libc::{EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS};
 
 use super::ancillary::{self, Ancillary};
+use super::drops::Drops;
 use super::icmp::is_of_an_earlier;
-use super::{Detail, Drops, IcmpErrors, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp};
+use super::{Detail, IcmpErrors, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp};
 use crate::access::Access;
 use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::endpoint::{canonical, mapped};
@@ -339,13 +340,19 @@ impl<'s> Receiver<'s> {
             }
         }
         if is_full(batch) {
-            self.count_drops(tally);
+            self.drops.count(tally);
         }
         Ok(())
     }
 
-    /// Counts what the kernel has dropped by now.
+    /// Counts what the kernel has dropped by now, by its reason.
     pub fn count_drops(&mut self, tally: &mut Received) {
-        self.drops.count(tally);
+        self.drops.count_by_reason(tally);
+    }
+
+    /// The drops of the socket.
+    #[cfg(target_os = "linux")]
+    pub(super) fn drops(&mut self) -> &mut Drops<'s> {
+        &mut self.drops
     }
 }

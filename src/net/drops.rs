@@ -1,0 +1,119 @@
+//! What the kernel has dropped of what arrived at a socket.
+//!
+//! The socket's own counter does not say why. Datagrams that there was no room for are counted by the network
+//! namespace as well, for all of its sockets together: what the socket has dropped beyond that had another reason.
+
+use std::net::UdpSocket;
+
+use crate::tally::Received;
+
+/// The drops of one socket, counted where the system tells of them: Linux.
+#[derive(Debug)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody tells there"))]
+pub(super) struct Drops<'s> {
+    socket: &'s UdpSocket,
+    /// The kernel's counter when it was last looked at. It begins anew after 2^32.
+    seen: u32,
+}
+
+#[cfg(target_os = "linux")]
+impl<'s> Drops<'s> {
+    pub(super) fn of(socket: &'s UdpSocket) -> Self {
+        counters::note_start(socket);
+        Self { socket, seen: 0 }
+    }
+
+    /// Counts the new ones, for whatever reason: it is cheap.
+    pub(super) fn count(&mut self, tally: &mut Received) {
+        if let Ok(now) = super::linux::drops(self.socket) {
+            tally.dropped += u64::from(now.wrapping_sub(self.seen));
+            self.seen = now;
+        }
+    }
+
+    /// Counts the new ones, and tells all of the run apart by their reason.
+    pub(super) fn count_by_reason(&mut self, tally: &mut Received) {
+        self.count(tally);
+        if tally.dropped > 0
+            && let Some(without_room) = counters::without_room_since_start()
+        {
+            tally.tell_drops_apart(without_room);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unused_self, reason = "nobody tells there")]
+impl<'s> Drops<'s> {
+    pub(super) fn of(socket: &'s UdpSocket) -> Self {
+        Self { socket, seen: 0 }
+    }
+
+    pub(super) fn count(&mut self, _: &mut Received) {}
+
+    pub(super) fn count_by_reason(&mut self, _: &mut Received) {}
+}
+
+#[cfg(target_os = "linux")]
+mod counters {
+    use std::fs;
+    use std::net::UdpSocket;
+    use std::sync::OnceLock;
+
+    /// How many had been dropped without room when this process began to receive, if that can be known.
+    static AT_START: OnceLock<Option<u64>> = OnceLock::new();
+
+    /// Reads the counters once, which takes some 50 µs. What a socket that was passed to us has dropped before counts
+    /// as dropped without room: nobody knows better.
+    pub(super) fn note_start(socket: &UdpSocket) {
+        AT_START.get_or_init(|| {
+            let earlier = crate::net::linux::drops(socket).unwrap_or(0);
+            Some(without_room()?.saturating_sub(earlier.into()))
+        });
+    }
+
+    /// Returns how many datagrams have been dropped since for want of room, at all sockets of the network namespace.
+    pub(super) fn without_room_since_start() -> Option<u64> {
+        Some(without_room()?.saturating_sub((*AT_START.get()?)?))
+    }
+
+    /// Returns how many that are in all: no room in the receive buffer, or no memory for the protocol.
+    fn without_room() -> Option<u64> {
+        let v4 = without_room_v4(&fs::read_to_string("/proc/net/snmp").ok()?)?;
+        // It is absent where IPv6 is.
+        let v6 = fs::read_to_string("/proc/net/snmp6").map_or(0, |table| without_room_v6(&table));
+        Some(v4 + v6)
+    }
+
+    const COUNTERS: [&str; 2] = ["RcvbufErrors", "MemErrors"];
+
+    /// Sums the counters of `/proc/net/snmp`: a line of names and one of numbers.
+    fn without_room_v4(table: &str) -> Option<u64> {
+        let mut lines = table.lines().filter_map(|line| line.strip_prefix("Udp: "));
+        let counters = lines.next()?.split(' ').zip(lines.next()?.split(' '));
+        let wanted = counters.filter(|(name, _)| COUNTERS.contains(name));
+        Some(wanted.filter_map(|(_, number)| number.parse::<u64>().ok()).sum())
+    }
+
+    /// Sums the counters of `/proc/net/snmp6`: a name and a number a line.
+    fn without_room_v6(table: &str) -> u64 {
+        let counters =
+            table.lines().filter_map(|line| line.strip_prefix("Udp6")?.split_once(char::is_whitespace));
+        let wanted = counters.filter(|(name, _)| COUNTERS.contains(name));
+        wanted.filter_map(|(_, number)| number.trim().parse::<u64>().ok()).sum()
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn the_counters_are_found_by_their_names() {
+            let v4 = "Tcp: InErrs\nTcp: 9\nUdp: InErrors RcvbufErrors InCsumErrors MemErrors\nUdp: 100 20 70 3\n\
+                      UdpLite: RcvbufErrors\nUdpLite: 9\n";
+            let v6 = "Udp6InErrors \t9\nUdp6RcvbufErrors                \t4\nUdp6MemErrors\t1\nUdpLite6MemErrors 9\n";
+            assert_eq!((without_room_v4(v4), without_room_v6(v6)), (Some(23), 5));
+            assert_eq!((without_room_v4(""), without_room_v6("")), (None, 0));
+        }
+    }
+}
