@@ -165,7 +165,7 @@ impl<'a> Answers<'a> {
                 }
             }
             Some(Answer::Exec(jobs)) => {
-                let mut room = String::new();
+                let mut room = Vec::new();
                 for request in batch.part(places) {
                     let Some(text) = self.encoding.decode_text(request.payload, &mut room) else {
                         self.fate.unreadable += 1;

@@ -253,8 +253,13 @@ impl Batch {
             }
             is_kept
         });
-        std::mem::swap(&mut self.arena, &mut self.rewritten);
-        self.filled = self.arena.len();
+        // The arena would be shorter than before if the two changed places, and what it lacks would have
+        // to be initialised again for the next datagrams.
+        let rewritten = std::mem::take(&mut self.rewritten);
+        self.filled = 0;
+        self.spare(rewritten.len())[..rewritten.len()].copy_from_slice(&rewritten);
+        self.filled = rewritten.len();
+        self.rewritten = rewritten;
     }
 }
 

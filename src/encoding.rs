@@ -3,7 +3,7 @@
 //! Without a charset bytes pass untouched. What cannot be said in a charset, or read in it, is
 //! handled by a [`Policy`], with the names and the results of Python's error handlers.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
 use crate::batch::Batch;
@@ -12,11 +12,12 @@ use crate::escape;
 
 mod charset;
 mod label;
+mod table;
 
 pub use charset::Charset;
 pub use label::UnknownCharset;
 
-use charset::{Encoder, Unmappable};
+use charset::Encoder;
 
 /// What to do with what a charset cannot express.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +93,8 @@ impl Encoding {
         let mut undecodable = Vec::new();
         let Some(charset) = self.charset else { return undecodable };
         let policy = self.errors.unwrap_or(Policy::BackslashReplace);
-        let mut text = String::new();
         batch.rewrite(|datagram, out| {
-            text.clear();
-            let read = decode(charset, policy, datagram.payload, &mut text);
-            out.extend(text.as_bytes());
+            let read = decode(charset, policy, datagram.payload, out);
             let left_out = read.map_err(|what| Undecodable { peer: datagram.envelope.peer, what }).err();
             let is_kept = left_out.is_none();
             undecodable.extend(left_out);
@@ -107,77 +105,65 @@ impl Encoding {
 
     /// Returns what [`Encoding::decode`] makes of `payload`, or `None` where a strict reading rejects it.
     /// `room` is for what has to be rewritten.
-    pub fn decode_text<'p>(&self, payload: &'p [u8], room: &'p mut String) -> Option<&'p [u8]> {
+    pub fn decode_text<'p>(&self, payload: &'p [u8], room: &'p mut Vec<u8>) -> Option<&'p [u8]> {
         let Some(charset) = self.charset else { return Some(payload) };
         room.clear();
         decode(charset, self.errors.unwrap_or(Policy::BackslashReplace), payload, room).ok()?;
-        Some(room.as_bytes())
+        Some(room)
     }
 
     /// What came over the wire as text, if it is text: in the charset, or else in UTF-8. What is none is
     /// text still where a policy was named that makes it one. `room` is for what has to be rewritten.
-    pub fn text<'p>(&self, payload: &'p [u8], room: &'p mut String) -> Option<&'p str> {
+    pub fn text<'p>(&self, payload: &'p [u8], room: &'p mut Vec<u8>) -> Option<&'p str> {
         let Some(charset) = self.charset else { return std::str::from_utf8(payload).ok() };
         room.clear();
         decode(charset, self.errors.unwrap_or(Policy::Strict), payload, room).ok()?;
-        Some(room)
+        std::str::from_utf8(room).ok()
     }
 }
 
 fn encode(charset: Charset, policy: Policy, payload: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     let mut encoder = Encoder::new(charset, out);
-    let mut seen = 0;
     for chunk in payload.utf8_chunks() {
-        let mut text = chunk.valid();
-        while let Err(Unmappable { c, at }) = encoder.text(text) {
-            seen += text[..at].chars().count() + 1;
-            text = &text[at + c.len_utf8()..];
-            let stand_in = match policy {
-                Policy::Strict => return Err(cannot_say(c, seen, charset)),
-                Policy::Ignore => String::new(),
-                Policy::Replace => "?".to_owned(),
-                Policy::BackslashReplace => python_escape(c),
-                Policy::XmlCharRefReplace => format!("&#{};", u32::from(c)),
-            };
-            // A stand-in is ASCII, which every charset here can say.
-            let _ = encoder.text(&stand_in);
+        let (text, bad) = (chunk.valid(), chunk.invalid());
+        let mut on_missing = |c, at: usize, stand_in: &mut String| {
+            if policy == Policy::Strict {
+                return Err(cannot_say(c, text[..at].chars().count() + 1, charset));
+            }
+            substitute(c, policy, stand_in);
+            Ok(())
+        };
+        encoder.text(text, &mut on_missing)?;
+        if bad.is_empty() {
+            continue;
         }
-        seen += text.chars().count();
-        if !chunk.invalid().is_empty() {
-            let stand_in = match policy {
-                Policy::Strict | Policy::XmlCharRefReplace => {
-                    let bad = escape::bytes(chunk.invalid());
-                    return Err(format!(
-                        "{bad} at character {} is not UTF-8, which --encoding reads",
-                        seen + 1
-                    ));
-                }
-                Policy::Ignore => String::new(),
-                // U+FFFD where the charset has it; `?` where it has not.
-                Policy::Replace if encoder.text("\u{fffd}").is_ok() => String::new(),
-                Policy::Replace => "?".to_owned(),
-                Policy::BackslashReplace => escape::bytes(chunk.invalid()),
-            };
-            let _ = encoder.text(&stand_in);
-            seen += 1;
+        match policy {
+            Policy::Strict | Policy::XmlCharRefReplace => {
+                // Either of them ends at the first: there is nothing but `text` before it.
+                let (bad, position) = (escape::bytes(bad), text.chars().count() + 1);
+                return Err(format!("{bad} at character {position} is not UTF-8, which --encoding reads"));
+            }
+            Policy::Ignore => {}
+            // U+FFFD where the charset has it; `?` where it has not.
+            Policy::Replace => encoder.text("\u{fffd}", &mut on_missing)?,
+            Policy::BackslashReplace => encoder.text(&escape::bytes(bad), &mut on_missing)?,
         }
     }
     encoder.finish();
     Ok(())
 }
 
-fn decode(charset: Charset, policy: Policy, payload: &[u8], out: &mut String) -> Result<(), String> {
-    charset.decode(payload, out, &mut |bad, offset, out| match policy {
-        Policy::Strict => Err(format!("{} at byte {offset} is not {charset}", escape::bytes(bad))),
-        Policy::Ignore => Ok(()),
-        Policy::Replace => {
-            out.push('\u{fffd}');
-            Ok(())
+fn decode(charset: Charset, policy: Policy, payload: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    charset.decode(payload, out, &mut |bad, offset, out| {
+        match policy {
+            Policy::Strict => {
+                return Err(format!("{} at byte {offset} is not {charset}", escape::bytes(bad)));
+            }
+            Policy::Ignore => {}
+            Policy::Replace => out.extend("\u{fffd}".as_bytes()),
+            Policy::BackslashReplace | Policy::XmlCharRefReplace => escape::append_bytes(bad, out),
         }
-        Policy::BackslashReplace | Policy::XmlCharRefReplace => {
-            out.push_str(&escape::bytes(bad));
-            Ok(())
-        }
+        Ok(())
     })
 }
 
@@ -186,19 +172,22 @@ fn cannot_say(c: char, position: usize, charset: Charset) -> String {
     escape::line(c.encode_utf8(&mut [0; 4]).as_bytes(), &mut shown);
     let shown = String::from_utf8_lossy(&shown);
     format!(
-        "character {position}, {shown} (U+{:04X}), cannot be said in {charset}; \
-         --errors replace and its kin send a stand-in",
+        "character {position}, {shown} (U+{:04X}), is not in {charset}; use --errors=replace to substitute",
         u32::from(c)
     )
 }
 
-/// As Python's `backslashreplace` writes a character.
-fn python_escape(c: char) -> String {
-    match u32::from(c) {
-        code @ 0..=0xff => format!("\\x{code:02x}"),
-        code @ 0x100..=0xffff => format!("\\u{code:04x}"),
-        code => format!("\\U{code:08x}"),
-    }
+/// Appends what a policy puts in the place of a character, as Python's error handlers write it.
+fn substitute(c: char, policy: Policy, out: &mut String) {
+    // Writing to a String cannot fail.
+    let _ = match (policy, u32::from(c)) {
+        (Policy::Strict | Policy::Ignore, _) => Ok(()),
+        (Policy::Replace, _) => out.write_char('?'),
+        (Policy::BackslashReplace, code @ 0..=0xff) => write!(out, "\\x{code:02x}"),
+        (Policy::BackslashReplace, code @ 0x100..=0xffff) => write!(out, "\\u{code:04x}"),
+        (Policy::BackslashReplace, code) => write!(out, "\\U{code:08x}"),
+        (Policy::XmlCharRefReplace, code) => write!(out, "&#{code};"),
+    };
 }
 
 impl fmt::Display for Undecodable {

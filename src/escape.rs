@@ -16,7 +16,7 @@ pub fn line(text: &[u8], out: &mut Vec<u8>) {
                 out.extend(c.encode_utf8(&mut [0; 4]).as_bytes());
             }
         }
-        out.extend(bytes(chunk.invalid()).as_bytes());
+        append_bytes(chunk.invalid(), out);
     }
 }
 
@@ -63,10 +63,21 @@ pub fn quoted(text: &[u8]) -> String {
     format!("'{}'", shortened(&String::from_utf8_lossy(&shown)))
 }
 
-/// Every byte as `\xNN`.
+/// Returns every byte as `\xNN`.
 #[must_use]
 pub fn bytes(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<Vec<_>>().concat()
+    let mut shown = Vec::new();
+    append_bytes(bytes, &mut shown);
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+/// Appends every byte as `\xNN`, without an allocation for each: a payload may consist of such bytes.
+pub(crate) fn append_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        let [high, low] = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
+        out.extend([b'\\', b'x', high, low]);
+    }
 }
 
 fn character(c: char, out: &mut Vec<u8>) {

@@ -114,14 +114,14 @@ struct Printed {
     format: Format,
     encoding: Encoding,
     writer: Writer,
-    decoded: String,
+    decoded: Vec<u8>,
     line: Vec<u8>,
 }
 
 impl Printed {
     fn new(format: Format, encoding: Encoding) -> Self {
         let writer = Writer::new(Writing { format, encoding, ..Writing::default() });
-        Self { format, encoding, writer, decoded: String::new(), line: Vec::new() }
+        Self { format, encoding, writer, decoded: Vec::new(), line: Vec::new() }
     }
 
     /// Returns what is printed of `datagram`, without what a format puts around it. `None` where a strict

@@ -84,7 +84,7 @@ fn a_reply_that_cannot_be_read_is_a_usage_error() {
         (&["--reply", "x", "-f", "json"], "--reply 'x' is not json: it is no JSON object"),
         (
             &["--reply", "你", "-e", "latin-1"],
-            "--reply '你' cannot be sent: character 1, 你 (U+4F60), cannot be said in latin-1",
+            "--reply '你' cannot be sent: character 1, 你 (U+4F60), is not in latin-1",
         ),
         (&["--reply", &"x".repeat(66_000)], "it is 66000 bytes, and the largest datagram is 65527 bytes"),
         (&["--reply", "x", "-f", "pcap"], "--reply has no effect with input format pcap"),
@@ -476,7 +476,7 @@ fn a_reply_that_the_charset_cannot_say_is_said_and_counted() {
     assert_eq!(ask(&peer, address, b"\xe9"), b"\xe9");
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(1));
-    let said = "cannot send a reply: character 1, 你 (U+4F60), cannot be said in latin-1";
+    let said = "cannot send a reply: character 1, 你 (U+4F60), is not in latin-1";
     assert!(finished.err.contains(said), "{}", finished.err);
     let said = "requests not answered: 1 whose reply could not be sent\n";
     assert!(finished.err.ends_with(said), "{}", finished.err);

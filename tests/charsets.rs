@@ -5,8 +5,9 @@
 mod common;
 
 use std::process::Command;
+use std::time::Instant;
 
-use common::{Running, at, path, path_with_tools, receive, socket, tool};
+use common::{DEADLINE, Running, at, path, path_with_tools, receive, socket, tool};
 use udp_tools::batch::Batch;
 use udp_tools::encoding::{Charset, Encoding, Policy};
 
@@ -116,7 +117,7 @@ fn a_character_is_never_sent_as_another() {
 fn strict_encoding_says_which_character() {
     assert_eq!(
         encoded("latin-1", None, "né 你".as_bytes()).unwrap_err(),
-        "character 4, 你 (U+4F60), cannot be said in latin-1; --errors replace and its kin send a stand-in"
+        "character 4, 你 (U+4F60), is not in latin-1; use --errors=replace to substitute"
     );
 }
 
@@ -148,6 +149,59 @@ fn bytes_that_mean_nothing_are_handled_as_python_does() {
     }
     assert_eq!(decoded("gbk", Some(Policy::Ignore), b"a\xffb").as_deref(), Ok("ab"));
     assert_eq!(decoded("gbk", Some(Policy::Strict), b"a\xffb").unwrap_err(), "\\xff at byte 1 is not gbk");
+}
+
+#[test]
+fn half_a_megabyte_that_a_charset_cannot_express_takes_time_in_proportion() {
+    const SIZE: usize = 512 * 1024;
+    // Only quadratic work meets the deadline.
+    let started = Instant::now();
+    for label in ["ascii", "cp1252", "gbk", "shift_jis", "iso2022_jp"] {
+        let text = "\u{1f600}".repeat(SIZE / 4);
+        let bytes = encoded(label, Some(Policy::Replace), text.as_bytes()).unwrap();
+        assert!(bytes == b"?".repeat(SIZE / 4), "{label}");
+        assert!(started.elapsed() < DEADLINE, "{label}");
+    }
+    for (label, unit) in
+        [("cp1252", &b"\x81"[..]), ("gbk", b"\xff"), ("utf-8", b"\xff"), ("utf-16-le", b"\0\xdc")]
+    {
+        let text = decoded(label, Some(Policy::Replace), &unit.repeat(SIZE / unit.len())).unwrap();
+        assert!(text == "\u{fffd}".repeat(SIZE / unit.len()), "{label}");
+        assert!(started.elapsed() < DEADLINE, "{label}");
+    }
+}
+
+#[test]
+fn the_stand_in_of_each_of_many_characters_is_in_its_place() {
+    for (label, unit, expected) in [
+        ("latin-1", "a\u{1f600}é", &b"a?\xe9"[..]),
+        ("gbk", "a\u{1f600}你", b"a?\xc4\xe3"),
+        ("shift_jis", "あ\u{a5}\u{1f600}b", b"\x82\xa0??b"),
+        ("iso2022_jp", "aｱ\u{1f600}b", b"a??b"),
+    ] {
+        // More than is encoded at once.
+        let text = unit.repeat(1000);
+        let bytes = encoded(label, Some(Policy::Replace), text.as_bytes()).unwrap();
+        assert!(bytes == expected.repeat(1000), "{label}");
+    }
+    for (label, unit, expected) in [
+        ("cp1252", &b"a\x81\xe9"[..], "a\u{fffd}é"),
+        ("gbk", b"\xff\xc4\xe3", "\u{fffd}你"),
+        ("utf-8", b"a\xff\xe4\xbd\xa0", "a\u{fffd}你"),
+        ("utf-16-le", b"\x00\xd8a\0", "\u{fffd}a"),
+    ] {
+        let text = decoded(label, Some(Policy::Replace), &unit.repeat(1000)).unwrap();
+        assert!(text == expected.repeat(1000), "{label}");
+    }
+}
+
+#[test]
+fn a_line_of_a_megabyte_that_is_all_missing_is_sent() {
+    let peer = socket();
+    let line = "\u{1f600}".repeat(256 * 1024 - 1);
+    let arguments = [&at(&peer), "-e", "cp1252", "--errors", "ignore"];
+    tool("udp-send").args(arguments).write_stdin(format!("{line}\nafter\n")).assert().success();
+    assert_eq!([receive(&peer).0, receive(&peer).0], [&b""[..], b"after"]);
 }
 
 #[test]
@@ -190,8 +244,8 @@ fn a_policy_for_encoding_only_is_refused_where_nothing_is_encoded() {
 fn a_line_that_cannot_be_encoded_is_trouble_after_the_earlier_ones() {
     let peer = socket();
     let said = format!(
-        "udp-send: cannot send line 2 to {}: character 1, 你 (U+4F60), cannot be said in latin-1; \
-         --errors replace and its kin send a stand-in\n",
+        "udp-send: cannot send line 2 to {}: character 1, 你 (U+4F60), is not in latin-1; \
+         use --errors=replace to substitute\n",
         at(&peer)
     );
     tool("udp-send")

@@ -83,7 +83,7 @@ fn what_it_does_not_understand_it_says_and_goes_on() {
     chat.type_line("@bob hi");
     chat.err_line_with("cannot understand '@bob'; ");
     chat.type_line("你好");
-    chat.err_line_with("cannot send line 2: character 1, 你 (U+4F60), cannot be said in latin-1");
+    chat.err_line_with("cannot send line 2: character 1, 你 (U+4F60), is not in latin-1");
     chat.type_line(&"x".repeat(65_508));
     chat.err_line_with(&format!(
         "cannot send line 3 to {}: it is 65508 bytes, and the largest datagram",

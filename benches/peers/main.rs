@@ -50,6 +50,22 @@ while True:
     write(b'\\n')
 ";
 
+/// Charsets, and a text in the script of each.
+const SCRIPTS: [(&str, &str); 12] = [
+    ("latin-1", "Dès Noël où un zéphyr haï me vêt de glaçons würmiens"),
+    ("windows-1252", "Dès Noël où un zéphyr haï me vêt de glaçons würmiens"),
+    ("koi8-r", "Съешь же ещё этих мягких французских булок, да выпей чаю"),
+    ("gbk", "人人生而自由在尊严和权利上一律平等他们赋有理性和良心"),
+    ("gb18030", "人人生而自由在尊严和权利上一律平等他们赋有理性和良心"),
+    ("big5", "人人生而自由在尊嚴和權利上一律平等他們賦有理性和良心"),
+    ("shift_jis", "すべての人間は生まれながらにして自由でありかつ尊厳と権利とについて"),
+    ("euc-jp", "すべての人間は生まれながらにして自由でありかつ尊厳と権利とについて"),
+    ("iso2022-jp", "すべての人間は生まれながらにして自由でありかつ尊厳と権利とについて"),
+    ("euc-kr", "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다"),
+    ("utf-16-le", "人人生而自由在尊严和权利上一律平等他们赋有理性和良心"),
+    ("utf-32-le", "人人生而自由在尊严和权利上一律平等他们赋有理性和良心"),
+];
+
 /// How much is done: a run that is to be believed, or one that only proves that it runs.
 struct Scale {
     rounds: usize,
@@ -94,6 +110,7 @@ fn main() {
     });
     bench.pipeline();
     bench.formats();
+    bench.charsets();
     bench.replay();
     bench.slow_reader();
     bench.request_and_reply();
@@ -317,6 +334,40 @@ impl Bench {
             .map(|format| Contestant::new(format, round(format)));
         let title = format!("{} datagrams of 63 bytes through udp-listen -f", self.scale.datagrams);
         self.compare(&title, "M/s", contestants.into());
+    }
+
+    /// What each charset adds to the sending of lines in its script: pairs of runs, with it and without.
+    fn charsets(&self) {
+        let sleeper = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = sleeper.local_addr().unwrap().to_string();
+        let file = self.path("script");
+        println!(
+            "| {} lines of 20 characters, sent in | s | s as they are | ratio |\n|---|--:|--:|--:|",
+            self.scale.datagrams
+        );
+        for (charset, text) in SCRIPTS {
+            // Each line begins one character behind the one before.
+            let characters: Vec<char> = text.chars().collect();
+            let lines = (0..self.scale.datagrams).map(|n| {
+                let line = characters.iter().cycle().skip(n % characters.len()).take(20);
+                line.chain(&['\n']).collect::<String>()
+            });
+            fs::write(&file, lines.collect::<String>()).unwrap();
+            let sent = |arguments: &[&str]| {
+                let mut send = command(SEND, &[&address]);
+                send.args(arguments);
+                seconds(|| assert!(send.stdin(File::open(&file).unwrap()).status().unwrap().success()))
+            };
+            let pairs: Vec<_> = (0..self.scale.rounds).map(|_| (sent(&["-e", charset]), sent(&[]))).collect();
+            let of = |figure: fn(&(f64, f64)) -> f64| digits(median(pairs.iter().map(figure).collect()));
+            println!(
+                "| {charset} | {} | {} | {} |",
+                of(|pair| pair.0),
+                of(|pair| pair.1),
+                of(|pair| pair.0 / pair.1)
+            );
+        }
+        println!();
     }
 
     /// How far from its time a datagram of a replayed record arrives.

@@ -1,20 +1,26 @@
 //! What a charset is: how its bytes become text and its text bytes.
 //!
 //! `encoding_rs` speaks the charsets of the web. It has no encoder for UTF-16, no UTF-32, and reads
-//! the ISO names as their Windows supersets: those are written here.
+//! the ISO names as their Windows supersets: those are written here. Every call that it is asked for
+//! writes to a block of fixed size: its calls that append to a vector touch all of the vector's spare
+//! room, which takes quadratic time where each of many bad characters takes a call.
 
 use std::fmt;
 
-use encoding_rs::{DecoderResult, EUC_JP, EncoderResult, ISO_2022_JP, SHIFT_JIS, UTF_16BE, UTF_16LE};
+use encoding_rs::{DecoderResult, EncoderResult, ISO_2022_JP, UTF_8, UTF_16BE, UTF_16LE};
+
+use super::table::{Codes, Shelf};
 
 /// A charset that can be read and written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Charset {
     /// What people call it.
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    name: &'static str,
+    kind: Kind,
+    shelf: &'static Shelf,
 }
 
+/// What a charset is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// As the web reads it.
@@ -48,15 +54,14 @@ pub(super) enum Order {
     Marked,
 }
 
-/// A character that the charset does not have.
-pub(super) struct Unmappable {
-    pub(super) c: char,
-    /// Where it begins in the text, in bytes.
-    pub(super) at: usize,
-}
+/// Handles a character that the charset lacks, at a byte offset in the text: appends an ASCII stand-in.
+pub(super) type OnMissing<'f> = &'f mut dyn FnMut(char, usize, &mut String) -> Result<(), String>;
 
-/// What is done about bytes that mean nothing: they, their offset, and the text so far.
-pub(super) type OnBad<'f> = &'f mut dyn FnMut(&[u8], usize, &mut String) -> Result<(), String>;
+/// Handles bytes without a meaning, at an offset: appends a stand-in to the text so far.
+pub(super) type OnBad<'f> = &'f mut dyn FnMut(&[u8], usize, &mut Vec<u8>) -> Result<(), String>;
+
+/// How many bytes one call codes at most: a block is cheap to make for a short text.
+const BLOCK: usize = 512;
 
 impl fmt::Display for Charset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,110 +69,77 @@ impl fmt::Display for Charset {
     }
 }
 
-impl Charset {
-    /// Appends what `bytes` say to `out`, and asks `on_bad` about those that say nothing.
-    pub(super) fn decode(self, bytes: &[u8], out: &mut String, on_bad: OnBad<'_>) -> Result<(), String> {
-        match self.kind {
-            Kind::Web(encoding) => decode_web(encoding, bytes, 0, out, on_bad),
-            Kind::Windows(encoding) => decode_windows(encoding, bytes, out, on_bad),
-            Kind::Iso(encoding) => decode_iso(encoding, bytes, out, on_bad),
-            Kind::Ascii => decode_ascii(bytes, out, on_bad),
-            Kind::Unicode(width, order) => decode_unicode(width, order, bytes, out, on_bad),
-        }
+impl PartialEq for Charset {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
     }
 }
 
-fn decode_web(
-    encoding: &'static encoding_rs::Encoding,
-    bytes: &[u8],
-    mut offset: usize,
-    out: &mut String,
-    on_bad: OnBad<'_>,
-) -> Result<(), String> {
-    let mut decoder = encoding.new_decoder_without_bom_handling();
-    let start = offset;
-    loop {
-        let rest = &bytes[offset - start..];
-        out.reserve(decoder.max_utf8_buffer_length_without_replacement(rest.len()).unwrap_or(rest.len() * 4));
-        let (result, read) = decoder.decode_to_string_without_replacement(rest, out, true);
-        offset += read;
-        match result {
-            DecoderResult::InputEmpty => return Ok(()),
-            DecoderResult::OutputFull => {}
-            DecoderResult::Malformed(len, behind) => {
-                let end = offset - start - usize::from(behind);
-                let bad = end - usize::from(len)..end;
-                on_bad(&bytes[bad.clone()], start + bad.start, out)?;
-            }
+impl Eq for Charset {}
+
+impl Charset {
+    /// Returns the charset of this kind, whose tables are on `shelf`.
+    pub(super) fn new(name: &'static str, kind: Kind, shelf: &'static Shelf) -> Self {
+        Self { name, kind, shelf }
+    }
+
+    /// Appends the text of `bytes` to `out`, and asks `on_bad` about those without a meaning.
+    pub(super) fn decode(self, bytes: &[u8], out: &mut Vec<u8>, on_bad: OnBad<'_>) -> Result<(), String> {
+        match self.kind {
+            Kind::Unicode(width, order) => decode_unicode(width, order, bytes, out, on_bad),
+            Kind::Web(encoding) if !encoding.is_single_byte() => decode_web(encoding, bytes, 0, out, on_bad),
+            kind => self.shelf.decode(kind, bytes, out, on_bad),
         }
     }
 }
 
 /// The bytes that Windows and ISO read differently, and the characters that ISO reads in them.
-fn is_c1(c: impl Into<u32>) -> bool {
+pub(super) fn is_c1(c: impl Into<u32>) -> bool {
     (0x80..=0x9f).contains(&c.into())
 }
 
-fn decode_windows(
+fn decode_web(
     encoding: &'static encoding_rs::Encoding,
     bytes: &[u8],
-    out: &mut String,
+    start: usize,
+    out: &mut Vec<u8>,
     on_bad: OnBad<'_>,
 ) -> Result<(), String> {
-    if !bytes.iter().any(|byte| is_c1(*byte)) {
-        return decode_web(encoding, bytes, 0, out, on_bad);
-    }
-    for (offset, byte) in bytes.iter().enumerate() {
-        let before = out.len();
-        decode_web(encoding, &[*byte], offset, out, on_bad)?;
-        if out[before..].chars().any(is_c1) {
-            out.truncate(before);
-            on_bad(&[*byte], offset, out)?;
+    let mut decoder = encoding.new_decoder_without_bom_handling();
+    let mut block = [0; BLOCK];
+    let mut done = 0;
+    loop {
+        let (result, read, written) =
+            decoder.decode_to_utf8_without_replacement(&bytes[done..], &mut block, true);
+        out.extend(&block[..written]);
+        done += read;
+        match result {
+            DecoderResult::InputEmpty => return Ok(()),
+            DecoderResult::OutputFull => {}
+            DecoderResult::Malformed(len, behind) => {
+                let end = done - usize::from(behind);
+                let begin = end - usize::from(len);
+                on_bad(&bytes[begin..end], start + begin, out)?;
+            }
         }
     }
-    Ok(())
-}
-
-fn decode_iso(
-    windows: &'static encoding_rs::Encoding,
-    bytes: &[u8],
-    out: &mut String,
-    on_bad: OnBad<'_>,
-) -> Result<(), String> {
-    if !bytes.iter().any(|byte| is_c1(*byte)) {
-        return decode_web(windows, bytes, 0, out, on_bad);
-    }
-    for (offset, byte) in bytes.iter().enumerate() {
-        match byte {
-            0x80..=0x9f => out.push(char::from(*byte)),
-            _ => decode_web(windows, &[*byte], offset, out, on_bad)?,
-        }
-    }
-    Ok(())
-}
-
-fn decode_ascii(bytes: &[u8], out: &mut String, on_bad: OnBad<'_>) -> Result<(), String> {
-    for (offset, byte) in bytes.iter().enumerate() {
-        if byte.is_ascii() {
-            out.push(char::from(*byte));
-        } else {
-            on_bad(&[*byte], offset, out)?;
-        }
-    }
-    Ok(())
 }
 
 fn decode_unicode(
     width: Width,
     order: Order,
     bytes: &[u8],
-    out: &mut String,
+    out: &mut Vec<u8>,
     on_bad: OnBad<'_>,
 ) -> Result<(), String> {
     let (order, mark) = if order == Order::Marked { marked(width, bytes) } else { (order, 0) };
     let text = &bytes[mark..];
     match (width, order) {
-        (Width::One, _) => decode_web(encoding_rs::UTF_8, text, mark, out, on_bad),
+        (Width::One, _) => {
+            let valid = encoding_rs::Encoding::utf8_valid_up_to(text);
+            out.extend(&text[..valid]);
+            decode_web(UTF_8, &text[valid..], mark + valid, out, on_bad)
+        }
         (Width::Two, Order::Big) => decode_web(UTF_16BE, text, mark, out, on_bad),
         (Width::Two, _) => decode_web(UTF_16LE, text, mark, out, on_bad),
         (Width::Four, order) => decode_utf32(order, text, mark, out, on_bad),
@@ -178,7 +150,7 @@ fn decode_unicode(
 fn marked(width: Width, bytes: &[u8]) -> (Order, usize) {
     let mark = |order| {
         let mut mark = Vec::new();
-        encode_unicode('\u{feff}', width, order, &mut mark);
+        encode_unicode("\u{feff}", width, order, &mut mark);
         (order, mark)
     };
     [mark(Order::Little), mark(Order::Big)]
@@ -191,136 +163,162 @@ fn decode_utf32(
     order: Order,
     bytes: &[u8],
     mark: usize,
-    out: &mut String,
+    out: &mut Vec<u8>,
     on_bad: OnBad<'_>,
 ) -> Result<(), String> {
-    for (index, unit) in bytes.chunks(4).enumerate() {
-        let c = <[u8; 4]>::try_from(unit).ok().and_then(|unit| {
-            char::from_u32(match order {
-                Order::Big => u32::from_be_bytes(unit),
-                Order::Little | Order::Marked => u32::from_le_bytes(unit),
-            })
-        });
-        match c {
-            Some(c) => out.push(c),
-            None => on_bad(unit, mark + index * 4, out)?,
+    let mut room = [0; BLOCK];
+    for (start, block) in (mark..).step_by(BLOCK).zip(bytes.chunks(BLOCK)) {
+        let mut len = 0;
+        for (offset, unit) in (start..).step_by(4).zip(block.chunks(4)) {
+            let c = <[u8; 4]>::try_from(unit).ok().and_then(|unit| {
+                char::from_u32(match order {
+                    Order::Big => u32::from_be_bytes(unit),
+                    Order::Little | Order::Marked => u32::from_le_bytes(unit),
+                })
+            });
+            if let Some(c) = c {
+                // No character takes more bytes in UTF-8 than in UTF-32.
+                len += c.encode_utf8(&mut room[len..]).len();
+            } else {
+                out.extend(&room[..len]);
+                len = 0;
+                on_bad(unit, offset, out)?;
+            }
         }
+        out.extend(&room[..len]);
     }
     Ok(())
 }
 
 /// Writes one text in a charset.
 pub(super) struct Encoder<'o> {
-    kind: Kind,
+    work: Work,
     out: &'o mut Vec<u8>,
-    /// ISO-2022-JP has a state.
-    web: Option<encoding_rs::Encoder>,
+}
+
+/// What an encoder does its work with.
+enum Work {
+    Codes(Codes),
+    /// The one charset that has a state.
+    Iso2022Jp(encoding_rs::Encoder),
+    Unicode(Width, Order),
 }
 
 impl<'o> Encoder<'o> {
     pub(super) fn new(charset: Charset, out: &'o mut Vec<u8>) -> Self {
-        let web = match charset.kind {
-            Kind::Web(encoding) | Kind::Windows(encoding) | Kind::Iso(encoding) => {
-                Some(encoding.new_encoder())
+        let work = match charset.kind {
+            Kind::Unicode(width, order) => {
+                if order == Order::Marked {
+                    encode_unicode("\u{feff}", width, order, out);
+                }
+                Work::Unicode(width, order)
             }
-            Kind::Ascii | Kind::Unicode(..) => None,
+            Kind::Web(encoding) if encoding == ISO_2022_JP => Work::Iso2022Jp(encoding.new_encoder()),
+            kind => Work::Codes(charset.shelf.codes(kind)),
         };
-        if let Kind::Unicode(width, Order::Marked) = charset.kind {
-            encode_unicode('\u{feff}', width, Order::Little, out);
-        }
-        Self { kind: charset.kind, out, web }
+        Self { work, out }
     }
 
-    /// Writes `text` up to the first character that the charset does not have. The next call goes
-    /// on behind what was written.
-    pub(super) fn text(&mut self, text: &str) -> Result<(), Unmappable> {
-        match self.kind {
-            Kind::Web(encoding) if encoding == SHIFT_JIS || encoding == EUC_JP => {
-                // The web writes these as the backslash and the tilde: that would be another text.
-                self.text_before(text, |c| matches!(c, '\u{a5}' | '\u{203e}'))
-            }
-            // It has no half-width katakana, and the web writes full-width ones.
-            Kind::Web(encoding) if encoding == ISO_2022_JP => {
-                self.text_before(text, |c| matches!(c, '\u{ff61}'..='\u{ff9f}'))
-            }
-            Kind::Web(_) => self.text_web(text, false),
-            Kind::Windows(_) => self.text_before(text, is_c1),
-            Kind::Iso(_) => self.text_iso(text),
-            Kind::Ascii => {
-                let ascii = text.find(|c: char| !c.is_ascii()).unwrap_or(text.len());
-                self.out.extend(&text.as_bytes()[..ascii]);
-                let c = text[ascii..].chars().next();
-                c.map_or(Ok(()), |c| Err(Unmappable { c, at: ascii }))
-            }
-            Kind::Unicode(width, order) => {
-                text.chars().for_each(|c| encode_unicode(c, width, order, self.out));
+    /// Writes `text`, and the stand-ins of `on_missing` for the characters that the charset lacks.
+    pub(super) fn text(&mut self, text: &str, on_missing: OnMissing<'_>) -> Result<(), String> {
+        match &mut self.work {
+            Work::Codes(codes) => codes.encode(text, self.out, on_missing),
+            Work::Iso2022Jp(encoder) => encode_iso2022_jp(encoder, text, self.out, on_missing),
+            Work::Unicode(width, order) => {
+                encode_unicode(text, *width, *order, self.out);
                 Ok(())
             }
         }
     }
 
     /// Writes what a charset with a state wants at the end.
-    pub(super) fn finish(mut self) {
-        // There is nothing left that could be unmappable.
-        let _ = self.text_web("", true);
-    }
-
-    /// Writes `text` up to the first character that is taken for missing.
-    fn text_before(&mut self, text: &str, is_missing: impl FnMut(char) -> bool) -> Result<(), Unmappable> {
-        let at = text.find(is_missing).unwrap_or(text.len());
-        self.text_web(&text[..at], false)?;
-        text[at..].chars().next().map_or(Ok(()), |c| Err(Unmappable { c, at }))
-    }
-
-    fn text_web(&mut self, text: &str, last: bool) -> Result<(), Unmappable> {
-        let Some(encoder) = &mut self.web else { return Ok(()) };
-        let mut done = 0;
-        loop {
-            let rest = &text[done..];
-            let most = encoder.max_buffer_length_from_utf8_without_replacement(rest.len());
-            self.out.reserve(most.unwrap_or(rest.len() * 4));
-            let (result, read) = encoder.encode_from_utf8_to_vec_without_replacement(rest, self.out, last);
-            done += read;
-            match result {
-                EncoderResult::InputEmpty => return Ok(()),
-                EncoderResult::OutputFull => {}
-                // The result names U+FFFD where the web forbids a control character; the text knows.
-                EncoderResult::Unmappable(_) => match text[..done].char_indices().next_back() {
-                    Some((at, c)) => return Err(Unmappable { c, at }),
-                    None => return Ok(()),
-                },
-            }
+    pub(super) fn finish(self) {
+        if let Work::Iso2022Jp(mut encoder) = self.work {
+            let mut end = [0; 16];
+            let (_, _, written) = encoder.encode_from_utf8_without_replacement("", &mut end, true);
+            self.out.extend(&end[..written]);
         }
-    }
-
-    fn text_iso(&mut self, text: &str) -> Result<(), Unmappable> {
-        for (at, c) in text.char_indices() {
-            if let control @ '\u{80}'..='\u{9f}' = c {
-                self.out.extend(u8::try_from(control));
-                continue;
-            }
-            let before = self.out.len();
-            let written = self.text_web(c.encode_utf8(&mut [0; 4]), false);
-            if written.is_err() || matches!(self.out[before..], [0x80..=0x9f]) {
-                self.out.truncate(before);
-                return Err(Unmappable { c, at });
-            }
-        }
-        Ok(())
     }
 }
 
-fn encode_unicode(c: char, width: Width, order: Order, out: &mut Vec<u8>) {
-    match width {
-        Width::One => out.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        Width::Two => {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                out.extend(if order == Order::Big { unit.to_be_bytes() } else { unit.to_le_bytes() });
+fn encode_iso2022_jp(
+    encoder: &mut encoding_rs::Encoder,
+    text: &str,
+    out: &mut Vec<u8>,
+    on_missing: OnMissing<'_>,
+) -> Result<(), String> {
+    // It has no half-width katakana, and the web writes full-width ones.
+    let is_misread = |c| matches!(c, '\u{ff61}'..='\u{ff9f}');
+    let mut start = 0;
+    for part in text.split_inclusive(is_misread) {
+        let known = part.strip_suffix(is_misread).unwrap_or(part);
+        encode_part(encoder, known, start, out, on_missing)?;
+        if let Some(c) = part[known.len()..].chars().next() {
+            encode_stand_in(encoder, c, start + known.len(), out, on_missing)?;
+        }
+        start += part.len();
+    }
+    Ok(())
+}
+
+/// Writes the part of a text that begins at `start` in it.
+fn encode_part(
+    encoder: &mut encoding_rs::Encoder,
+    part: &str,
+    start: usize,
+    out: &mut Vec<u8>,
+    on_missing: OnMissing<'_>,
+) -> Result<(), String> {
+    let mut block = [0; BLOCK];
+    let mut done = 0;
+    loop {
+        let (result, read, written) =
+            encoder.encode_from_utf8_without_replacement(&part[done..], &mut block, false);
+        out.extend(&block[..written]);
+        done += read;
+        match result {
+            EncoderResult::InputEmpty => return Ok(()),
+            EncoderResult::OutputFull => {}
+            // The result names U+FFFD where the web forbids a control character; the text knows.
+            EncoderResult::Unmappable(_) => {
+                if let Some((at, c)) = part[..done].char_indices().next_back() {
+                    encode_stand_in(encoder, c, start + at, out, on_missing)?;
+                }
             }
         }
-        Width::Four => {
-            let unit = u32::from(c);
-            out.extend(if order == Order::Big { unit.to_be_bytes() } else { unit.to_le_bytes() });
-        }
     }
+}
+
+fn encode_stand_in(
+    encoder: &mut encoding_rs::Encoder,
+    c: char,
+    at: usize,
+    out: &mut Vec<u8>,
+    on_missing: OnMissing<'_>,
+) -> Result<(), String> {
+    let mut stand_in = String::new();
+    on_missing(c, at, &mut stand_in)?;
+    // It is ASCII, which every charset has, and far shorter than the block.
+    let mut block = [0; 32];
+    let (_, _, written) = encoder.encode_from_utf8_without_replacement(&stand_in, &mut block, false);
+    out.extend(&block[..written]);
+    Ok(())
+}
+
+fn encode_unicode(text: &str, width: Width, order: Order, out: &mut Vec<u8>) {
+    match (width, order) {
+        (Width::One, _) => out.extend(text.as_bytes()),
+        (Width::Two, Order::Big) => extend(text.encode_utf16().map(u16::to_be_bytes), text.len() * 2, out),
+        (Width::Two, _) => extend(text.encode_utf16().map(u16::to_le_bytes), text.len() * 2, out),
+        (Width::Four, Order::Big) => {
+            extend(text.chars().map(|c| u32::from(c).to_be_bytes()), text.len() * 4, out);
+        }
+        (Width::Four, _) => extend(text.chars().map(|c| u32::from(c).to_le_bytes()), text.len() * 4, out),
+    }
+}
+
+/// Appends code units, of `most` bytes in all at most.
+fn extend<const N: usize>(units: impl Iterator<Item = [u8; N]>, most: usize, out: &mut Vec<u8>) {
+    out.reserve(most);
+    units.for_each(|unit| out.extend_from_slice(&unit));
 }

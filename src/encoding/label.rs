@@ -8,13 +8,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use encoding_rs::{
-    BIG5, EUC_JP, EUC_KR, Encoding, GB18030, GBK, IBM866, ISO_2022_JP, ISO_8859_2, ISO_8859_3, ISO_8859_4,
-    ISO_8859_5, ISO_8859_6, ISO_8859_7, ISO_8859_8, ISO_8859_10, ISO_8859_13, ISO_8859_14, ISO_8859_15,
-    ISO_8859_16, KOI8_R, KOI8_U, MACINTOSH, SHIFT_JIS, WINDOWS_874, WINDOWS_1250, WINDOWS_1251, WINDOWS_1252,
+    BIG5, EUC_JP, EUC_KR, GB18030, GBK, IBM866, ISO_2022_JP, ISO_8859_2, ISO_8859_3, ISO_8859_4, ISO_8859_5,
+    ISO_8859_6, ISO_8859_7, ISO_8859_8, ISO_8859_10, ISO_8859_13, ISO_8859_14, ISO_8859_15, ISO_8859_16,
+    KOI8_R, KOI8_U, MACINTOSH, SHIFT_JIS, WINDOWS_874, WINDOWS_1250, WINDOWS_1251, WINDOWS_1252,
     WINDOWS_1253, WINDOWS_1254, WINDOWS_1255, WINDOWS_1256, WINDOWS_1257, WINDOWS_1258, X_MAC_CYRILLIC,
 };
 
 use super::charset::{Charset, Kind, Order, Width};
+use super::table::Shelf;
 use Kind::{Ascii, Iso, Unicode, Web, Windows};
 
 /// Every charset: what it is called here, and its other names without punctuation.
@@ -75,14 +76,49 @@ const CHARSETS: &[(&str, Kind, &[&str])] = &[
     (
         "iso8859-6",
         Web(ISO_8859_6),
-        &["arabic", "asmo708", "ecma114", "iso885961987", "csisolatinarabic", "isoir127"],
+        &[
+            "arabic",
+            "asmo708",
+            "ecma114",
+            "iso885961987",
+            "csisolatinarabic",
+            "isoir127",
+            "iso88596e",
+            "iso88596i",
+            "csiso88596e",
+            "csiso88596i",
+        ],
     ),
     (
         "iso8859-7",
         Web(ISO_8859_7),
-        &["greek", "greek8", "ecma118", "elot928", "iso885971987", "csisolatingreek", "isoir126"],
+        &[
+            "greek",
+            "greek8",
+            "ecma118",
+            "elot928",
+            "iso885971987",
+            "csisolatingreek",
+            "isoir126",
+            "suneugreek",
+        ],
     ),
-    ("iso8859-8", Web(ISO_8859_8), &["hebrew", "iso885981988", "csisolatinhebrew", "isoir138"]),
+    (
+        "iso8859-8",
+        Web(ISO_8859_8),
+        &[
+            "hebrew",
+            "iso885981988",
+            "csisolatinhebrew",
+            "isoir138",
+            "iso88598e",
+            "iso88598i",
+            "csiso88598e",
+            "csiso88598i",
+            "logical",
+            "visual",
+        ],
+    ),
     ("iso8859-9", Iso(WINDOWS_1254), &["latin5", "l5", "iso885991989", "csisolatin5", "isoir148"]),
     ("iso8859-10", Web(ISO_8859_10), &["latin6", "l6", "iso8859101992", "csisolatin6", "isoir157"]),
     ("iso8859-11", Iso(WINDOWS_874), &["thai", "iso8859112001"]),
@@ -154,6 +190,9 @@ const CHARSETS: &[(&str, Kind, &[&str])] = &[
     ),
 ];
 
+/// Where the tables of each stay.
+static SHELVES: [Shelf; CHARSETS.len()] = [const { Shelf::new() }; CHARSETS.len()];
+
 /// Names that must not be taken for what the web, or a similar name, means by them; and what to use.
 const REFUSED: &[(&str, &str)] = &[
     ("cp950", "big5, which differs in some symbols"),
@@ -185,12 +224,10 @@ impl FromStr for Charset {
         }
         let known = CHARSETS
             .iter()
-            .find(|(name, _, others)| squeeze(name) == plain || others.contains(&plain.as_str()));
-        if let Some((name, kind, _)) = known {
-            return Ok(Self { name, kind: *kind });
-        }
-        let web = Encoding::for_label_no_replacement(label.as_bytes());
-        web.map(|web| Self { name: web.name(), kind: Web(web) }).ok_or_else(|| unknown(&plain))
+            .zip(&SHELVES)
+            .find(|((name, _, others), _)| squeeze(name) == plain || others.contains(&plain.as_str()));
+        let charset = known.map(|((name, kind, _), shelf)| Self::new(name, *kind, shelf));
+        charset.ok_or_else(|| unknown(&plain))
     }
 }
 

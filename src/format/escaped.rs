@@ -66,7 +66,7 @@ pub(super) fn write(payload: &[u8], out: &mut Vec<u8>) {
             escape(c, next.copied(), out);
         }
         out.extend(&text.as_bytes()[plain..]);
-        out.extend(escape::bytes(chunk.invalid()).as_bytes());
+        escape::append_bytes(chunk.invalid(), out);
     }
     out.push(b'\n');
 }
@@ -83,7 +83,7 @@ fn escape(c: char, next: Option<u8>, out: &mut Vec<u8>) {
         '\\' => out.extend(b"\\\\"),
         // Elsewhere, digits behind \0 belong to it.
         '\0' if !next.is_some_and(|next| next.is_ascii_digit()) => out.extend(b"\\0"),
-        c => out.extend(escape::bytes(c.encode_utf8(&mut [0; 4]).as_bytes()).as_bytes()),
+        c => escape::append_bytes(c.encode_utf8(&mut [0; 4]).as_bytes(), out),
     }
 }
 

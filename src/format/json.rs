@@ -160,7 +160,7 @@ pub(super) struct Writer {
     envelope: Option<Envelope>,
     size: usize,
     clock: Clock,
-    decoded: String,
+    decoded: Vec<u8>,
 }
 
 impl Writer {
@@ -171,7 +171,7 @@ impl Writer {
             envelope: None,
             size: 0,
             clock: Clock::default(),
-            decoded: String::new(),
+            decoded: Vec::new(),
         }
     }
 

@@ -50,7 +50,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let bad = encoding.decode(&mut batch);
     assert_eq!(batch.len() + bad.len(), 1);
     assert!(batch.iter().all(|datagram| str::from_utf8(datagram.payload).is_ok()));
-    let (mut room, mut wire) = (String::new(), Vec::new());
+    let (mut room, mut wire) = (Vec::new(), Vec::new());
     let _ = encoding.text(payload, &mut room);
     // Every byte stands for a few characters at most, and every character for a few bytes.
     let all = batch.iter().map(|datagram| datagram.payload.len()).sum::<usize>();

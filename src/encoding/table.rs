@@ -1,0 +1,192 @@
+//! Tables: what each byte of a charset means, and which bytes each character has.
+//!
+//! `encoding_rs` has no call for one character that costs less than many, text that a charset cannot
+//! express alternates with text that it can, and some of its encoders search for a character from the
+//! beginning of all. A look-up costs the same for every character.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use encoding_rs::{EUC_JP, EncoderResult, Encoding, SHIFT_JIS};
+
+use super::charset::{Kind, OnBad, OnMissing, is_c1};
+
+/// How many bytes are decoded at once: as many of ASCII are copied.
+const BLOCK: usize = 32;
+
+/// Where the tables of a charset stay, once they are needed.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    /// What each byte means, in a charset of one byte a character.
+    table: OnceLock<Table>,
+    /// The code of each character that has occurred. The memory comes from the system as pages that are
+    /// zero, and cost nothing until they are touched.
+    codes: Mutex<Vec<u32>>,
+}
+
+/// The bytes of a charset of one byte a character.
+#[derive(Debug)]
+struct Table {
+    /// The UTF-8 of each, at most three bytes long, and its length: 0 for a byte without a meaning.
+    texts: [[u8; 4]; 256],
+}
+
+/// The characters of a charset without a state. `encoding_rs` is asked once for each.
+pub(super) struct Codes {
+    kind: Kind,
+    known: MutexGuard<'static, Vec<u32>>,
+}
+
+/// The code of a character that nobody has asked for yet.
+const UNKNOWN: u32 = 0;
+/// The code of a character that the charset lacks. No other than U+0001 has this one.
+const MISSING: u32 = 1;
+
+impl Shelf {
+    pub(super) const fn new() -> Self {
+        Self { table: OnceLock::new(), codes: Mutex::new(Vec::new()) }
+    }
+
+    /// Appends the text of `bytes` to `out`, and asks `on_bad` about those without a meaning: in a charset of
+    /// one byte a character.
+    pub(super) fn decode(
+        &self,
+        kind: Kind,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        on_bad: OnBad<'_>,
+    ) -> Result<(), String> {
+        self.table.get_or_init(|| Table::new(kind)).decode(bytes, out, on_bad)
+    }
+
+    /// Returns the codes of a charset, which nobody else uses until they are dropped.
+    pub(super) fn codes(&'static self, kind: Kind) -> Codes {
+        let mut known = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_empty() {
+            *known = vec![UNKNOWN; u32::from(char::MAX) as usize + 1];
+        }
+        Codes { kind, known }
+    }
+}
+
+impl Table {
+    fn new(kind: Kind) -> Self {
+        let mut table = Self { texts: [[0; 4]; 256] };
+        for (byte, text) in (0..=u8::MAX).zip(&mut table.texts) {
+            // No charset of one byte has a character above U+FFFF: its UTF-8 leaves room for the length.
+            if let Some(c) = meaning(byte, kind).filter(|c| c.len_utf8() < 4) {
+                let size = c.encode_utf8(text).len();
+                text[3] = u8::try_from(size).unwrap_or_default();
+            }
+        }
+        table
+    }
+
+    /// Appends the text of `bytes` to `out`, and asks `on_bad` about those without a meaning.
+    fn decode(&self, bytes: &[u8], out: &mut Vec<u8>, on_bad: OnBad<'_>) -> Result<(), String> {
+        let mut room = [0; 3 * BLOCK];
+        for (start, block) in (0..).step_by(BLOCK).zip(bytes.chunks(BLOCK)) {
+            if block.is_ascii() {
+                out.extend(block);
+                continue;
+            }
+            let mut len = 0;
+            for (offset, byte) in (start..).zip(block) {
+                let [text @ .., size] = self.texts[usize::from(*byte)];
+                // Three bytes are written whatever the length: that is faster than to choose.
+                room[len..len + 3].copy_from_slice(&text);
+                len += usize::from(size);
+                if size == 0 {
+                    out.extend(&room[..len]);
+                    len = 0;
+                    on_bad(&[*byte], offset, out)?;
+                }
+            }
+            out.extend(&room[..len]);
+        }
+        Ok(())
+    }
+}
+
+/// Returns what a byte means in a charset of one byte a character.
+fn meaning(byte: u8, kind: Kind) -> Option<char> {
+    let web = |encoding: &'static Encoding| {
+        encoding.decode_without_bom_handling_and_without_replacement(&[byte])?.chars().next()
+    };
+    match kind {
+        Kind::Windows(encoding) => web(encoding).filter(|c| !is_c1(*c)),
+        Kind::Iso(_) if is_c1(byte) => Some(char::from(byte)),
+        Kind::Web(encoding) | Kind::Iso(encoding) => web(encoding),
+        Kind::Ascii => byte.is_ascii().then_some(char::from(byte)),
+        Kind::Unicode(..) => None,
+    }
+}
+
+impl Codes {
+    /// Appends the bytes of `text` to `out`, and the stand-ins of `on_missing` for characters without any.
+    pub(super) fn encode(
+        &mut self,
+        text: &str,
+        out: &mut Vec<u8>,
+        on_missing: OnMissing<'_>,
+    ) -> Result<(), String> {
+        // All of these charsets contain ASCII.
+        let ascii = Encoding::ascii_valid_up_to(text.as_bytes());
+        out.extend(&text.as_bytes()[..ascii]);
+        out.reserve(text.len() - ascii);
+        let mut stand_in = String::new();
+        for (at, c) in text[ascii..].char_indices() {
+            if let Ok(byte @ ..=0x7f) = u8::try_from(c) {
+                out.push(byte);
+                continue;
+            }
+            let code = self.code(c);
+            let [.., second, last] = code.to_be_bytes();
+            match code {
+                MISSING => {
+                    stand_in.clear();
+                    on_missing(c, ascii + at, &mut stand_in)?;
+                    out.extend(stand_in.as_bytes());
+                }
+                0..=0xff => out.push(last),
+                0x100..=0xffff => out.extend([second, last]),
+                _ => out.extend(&code.to_be_bytes()[code.leading_zeros() as usize / 8..]),
+            }
+        }
+        Ok(())
+    }
+
+    fn code(&mut self, c: char) -> u32 {
+        let code = &mut self.known[u32::from(c) as usize];
+        if *code == UNKNOWN {
+            *code = code_of(c, self.kind).unwrap_or(MISSING);
+        }
+        *code
+    }
+}
+
+/// Returns the bytes of a character as a number: at most four, of which the first is not 0.
+fn code_of(c: char, kind: Kind) -> Option<u32> {
+    match kind {
+        Kind::Windows(_) if is_c1(c) => None,
+        Kind::Iso(_) if is_c1(c) => Some(c.into()),
+        Kind::Iso(encoding) => web_code_of(c, encoding).filter(|code| !is_c1(*code)),
+        // The web writes these as the backslash and the tilde: that would be another text.
+        Kind::Web(encoding) if encoding == SHIFT_JIS || encoding == EUC_JP => {
+            web_code_of(c, encoding).filter(|_| !matches!(c, '\u{a5}' | '\u{203e}'))
+        }
+        Kind::Web(encoding) | Kind::Windows(encoding) => web_code_of(c, encoding),
+        Kind::Ascii | Kind::Unicode(..) => None,
+    }
+}
+
+fn web_code_of(c: char, encoding: &'static Encoding) -> Option<u32> {
+    let mut bytes = [0; 16];
+    let mut encoder = encoding.new_encoder();
+    let text = &mut [0; 4];
+    match encoder.encode_from_utf8_without_replacement(c.encode_utf8(text), &mut bytes, true) {
+        (EncoderResult::InputEmpty, _, len @ 1..=4) => {
+            Some(bytes[..len].iter().fold(0, |code, byte| code << 8 | u32::from(*byte)))
+        }
+        _ => None,
+    }
+}
