@@ -336,3 +336,31 @@ impl Messages {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::pipe;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn no_sink_blocks_while_its_reader_does_not_read() {
+        let (pipe_reader, pipe_writer) = pipe().unwrap();
+        let (shared_reader, shared_writer) = pipe().unwrap();
+        let (socket_reader, socket_writer) = UnixStream::pair().unwrap();
+        let polled = Sink { file: File::from(OwnedFd::from(shared_writer)), mode: Mode::Polled(PIPE_BUF) };
+        for (reader, sink) in [
+            (OwnedFd::from(pipe_reader), Sink::new(OwnedFd::from(pipe_writer).into())),
+            (shared_reader.into(), polled),
+            (socket_reader.into(), Sink::new(OwnedFd::from(socket_writer).into())),
+        ] {
+            let bytes = vec![b'x'; 1 << 20];
+            let written = sink.write_now(&bytes).unwrap();
+            assert!((1..bytes.len()).contains(&written), "{written}");
+            assert_eq!(sink.write_now(&bytes).unwrap(), 0, "{sink:?}");
+            drop(reader);
+            assert_eq!(sink.write_now(&bytes).unwrap_err().kind(), ErrorKind::BrokenPipe, "{sink:?}");
+        }
+    }
+}
