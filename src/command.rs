@@ -14,6 +14,8 @@ use crate::escape;
 use crate::process::{End, Group};
 use crate::signals::Signals;
 
+const CANNOT_WAIT: &str = "cannot wait for COMMAND";
+
 /// A running command. It is ended with us.
 #[derive(Debug)]
 pub struct Command<'s> {
@@ -53,7 +55,7 @@ impl<'s> Command<'s> {
 
     /// Returns how it ended, if it has. To be called whenever a child has ended.
     pub fn ended(&mut self) -> Result<Option<End>> {
-        let end = self.group.ended()?;
+        let end = self.group.ended().context(CANNOT_WAIT)?;
         self.group.release();
         Ok(end)
     }
@@ -77,7 +79,7 @@ impl<'s> Command<'s> {
 
     /// Gives it a moment to end by itself. Says how it did, if it did.
     pub fn end_soon(&mut self) -> Result<Option<End>> {
-        Ok(self.group.end_soon(self.signals)?)
+        self.group.end_soon(self.signals).context(CANNOT_WAIT)
     }
 }
 

@@ -165,11 +165,12 @@ impl Group {
         if !matches!(self.end_soon(signals), Ok(Some(_))) || !self.reap() {
             return false;
         }
-        is_soon(|| {
-            // Those of them that this process has inherited.
-            while reap_one_of(self.id) {}
-            self.is_gone || killpg(self.id, None).is_err()
-        })
+        self.is_gone
+            || is_soon(|| {
+                // Those of them that this process has inherited.
+                while reap_one_of(self.id) {}
+                killpg(self.id, None).is_err()
+            })
     }
 }
 
