@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use ipnet::IpNet;
 
@@ -22,11 +22,11 @@ use crate::encoding::{Charset, Encoding, Policy};
 use crate::endpoint::{Endpoint, Family};
 use crate::escape;
 use crate::exit::Voice;
-use crate::format::{Columns, Format, Formats, Reading, To, Writing};
+use crate::format::{Columns, Format, Formats, Reading, To, Writing, pcap};
 use crate::input::{Eol, Input};
 use crate::net::{Detail, Receiver};
 use crate::socket::{Options, Room, Way};
-use crate::stdio;
+use crate::stdio::{self, Sink};
 use crate::tally::Tally;
 use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -230,23 +230,40 @@ impl ReadingArgs {
     }
 }
 
-/// How an output in `format` is written.
+/// Returns how `output` is written in `format`.
 ///
 /// # Errors
 ///
-/// Fails where it is written to a terminal and may contain any bytes.
+/// Fails where it is a terminal and would get any bytes, or where it is a file that cannot be continued in this
+/// format.
 pub fn writing(
     format: Format,
     encoding: Encoding,
     columns: Columns,
-    for_terminal: bool,
+    output: &Sink,
 ) -> anyhow::Result<Writing> {
+    let for_terminal = output.is_terminal();
     ensure!(
         !(for_terminal && format.is_binary()),
         "cannot write {format} to a terminal, which might obey what is in it; \
          send the output elsewhere, or look at it with --format escaped or hex"
     );
-    Ok(Writing { format, encoding, columns, for_terminal })
+    let is_continued =
+        continues(format, output).with_context(|| format!("cannot append {format} to stdout"))?;
+    Ok(Writing { format, encoding, columns, for_terminal, is_continued })
+}
+
+/// Returns whether `output` is a file that is not empty, and is continued in `format`.
+fn continues(format: Format, output: &Sink) -> anyhow::Result<bool> {
+    // No other format has a header.
+    if format != Format::Pcap {
+        return Ok(false);
+    }
+    let Some(content) = output.content()? else { return Ok(false) };
+    match pcap::obstacle_to_append(content).context("cannot read the file")? {
+        Some(why) => bail!("{why}; write to a new file"),
+        None => Ok(true),
+    }
 }
 
 /// Which arguments were given that do not mean something to every format.

@@ -350,6 +350,8 @@ pub struct Writing {
     pub columns: Columns,
     /// A person looks at it: what is not plain text is shown escaped.
     pub for_terminal: bool,
+    /// It continues an output of this format.
+    pub is_continued: bool,
 }
 
 /// Writes batches.
@@ -377,7 +379,8 @@ impl Writer {
     /// What stands before the first datagram.
     #[must_use]
     pub fn beginning(&self) -> &'static [u8] {
-        if self.writing.format == Format::Pcap { &pcap::BEGINNING } else { b"" }
+        let has_header = self.writing.format == Format::Pcap && !self.writing.is_continued;
+        if has_header { &pcap::BEGINNING } else { b"" }
     }
 
     /// Appends a datagram to `out`.

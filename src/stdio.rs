@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::fs::{File, FileType};
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::EBADF;
 use nix::sys::socket::{MsgFlags, send};
 
@@ -137,6 +138,26 @@ impl Sink {
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         self.file.is_terminal()
+    }
+
+    /// Opens the file that the next write is appended to, for reading from its beginning. Returns `None` if
+    /// there is nothing to append to: the file is empty, or this is not a file.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the next write would overwrite a part of the file, or if the file cannot be read.
+    pub fn content(&self) -> Result<Option<File>> {
+        let mut file = &self.file;
+        let data = file.metadata()?;
+        if !data.is_file() || data.len() == 0 {
+            return Ok(None);
+        }
+        let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
+        let is_at_its_end = flags.contains(OFlag::O_APPEND) || file.stream_position()? == data.len();
+        anyhow::ensure!(is_at_its_end, "the file is not empty, and would be overwritten");
+        // What `>>` opens can only be written. Linux opens the same file again by this name (proc(5)).
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        File::open(path).map(Some).context("cannot read the file")
     }
 
     /// Writes as many of `bytes` as possible without blocking, and returns how many. An error behind the

@@ -7,8 +7,8 @@
 
 mod common;
 
-use std::fs::File;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
@@ -134,7 +134,7 @@ fn capture(is_big: bool, link: u32, snaplen: usize, frames: &[Vec<u8>]) -> Vec<u
 
 /// So many bytes, of which no two parts look alike.
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|n| (n % 251) as u8).collect()
+    (0..=250).cycle().take(length).collect()
 }
 
 fn big_endian(number: usize) -> [u8; 2] {
@@ -148,7 +148,7 @@ fn udp(payload: &[u8]) -> Vec<u8> {
 
 /// A packet of IPv4 with a part of what a datagram holds, from the byte `offset` on.
 fn ipv4(protocol: u8, id: u8, offset: usize, is_last: bool, part: &[u8]) -> Vec<u8> {
-    let place = offset / 8 | if is_last { 0 } else { 0x2000 };
+    let place = offset / 8 + if is_last { 0 } else { 0x2000 };
     let (length, place) = (big_endian(20 + part.len()), big_endian(place));
     let header = [0x45, 0, length[0], length[1], 0, id, place[0], place[1], 64, protocol, 0, 0];
     [&header[..], &[192, 0, 2, 1, 192, 0, 2, 2], part].concat()
@@ -239,8 +239,83 @@ fn fragments_in_a_capture_are_sent_as_the_datagram_that_they_were() {
         .write_stdin(capture(false, 101, usize::MAX, &large))
         .assert();
     sent.success().stderr("");
-    let received: Vec<_> = (0..3).map(|_| receive(&receiver).0).collect();
-    assert!(received == [b"small".to_vec(), payload, b"small".to_vec()]);
+    let payloads: Vec<_> = (0..3).map(|_| receive(&receiver).0).collect();
+    assert!(payloads == [b"small".to_vec(), payload, b"small".to_vec()]);
+}
+
+/// Appends what `udp-listen` captures of a datagram with this payload to what is there, or says why not.
+fn append(payload: &[u8], file: File) -> Result<(), String> {
+    let mut command = Command::new(common::path("udp-listen"));
+    command.args(["127.0.0.1:0", "-f", "pcap", "-n", "1"]);
+    let mut listening = Running::spawn_into(&mut command, file);
+    let said = listening.err_line_with("");
+    if let Some((_, address)) = said.split_once("listening on ") {
+        socket().send_to(payload, address).unwrap();
+        assert_eq!(listening.finish().code(), Some(0));
+        return Ok(());
+    }
+    let finished = listening.finish();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(1), ""));
+    Err(said)
+}
+
+#[test]
+fn packets_are_appended_to_a_capture() {
+    let directory = directory("append");
+    let path = directory.path().join("capture");
+    let appending = || File::options().create(true).append(true).open(&path).unwrap();
+    append(b"first", appending()).unwrap();
+    append(b"second", appending()).unwrap();
+    // As in `(udp-listen ...; udp-listen ...) > file`.
+    let mut at_its_end = File::options().write(true).open(&path).unwrap();
+    at_its_end.seek(SeekFrom::End(0)).unwrap();
+    append(b"third", at_its_end).unwrap();
+    let replying = socket();
+    let mut asking = Command::new(common::path("udp-recv"));
+    asking.args([&at(&replying), "-f", "text:pcap", "-w", "30s", "ping"]);
+    let asking = Running::spawn_into(&mut asking, appending());
+    let (_, peer) = receive(&replying);
+    replying.send_to(b"fourth", peer).unwrap();
+    assert_eq!(asking.finish().code(), Some(0));
+    let all = ["first", "second", "third", "fourth"].map(|payload| hex(payload.as_bytes()));
+    assert_eq!(sent_of(&fs::read(&path).unwrap()), all);
+    // What is written over is gone.
+    append(b"fifth", File::create(&path).unwrap()).unwrap();
+    assert_eq!(sent_of(&fs::read(&path).unwrap()), [hex(b"fifth")]);
+}
+
+#[test]
+fn what_is_not_a_whole_capture_of_ours_is_refused_before_anything_is_bound_or_written() {
+    let directory = directory("append");
+    let path = directory.path().join("capture");
+    let appending = || File::options().append(true).open(&path).unwrap();
+    append(b"first", File::create(&path).unwrap()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let other = "it is not a capture in the format that is written here; write to a new file";
+    let mut microseconds = whole.clone();
+    microseconds[..4].copy_from_slice(&[0xd4, 0xc3, 0xb2, 0xa1]);
+    for (content, why) in [
+        (&b"a line\n"[..], other),
+        (&whole[..20], other),
+        (&microseconds, other),
+        (
+            &whole[..whole.len() - 1],
+            "the capture ends inside the packet or block at byte 24; write to a new file",
+        ),
+    ] {
+        fs::write(&path, content).unwrap();
+        let said = append(b"more", appending()).unwrap_err();
+        assert_eq!(said, format!("udp-listen: cannot append pcap to stdout: {why}"));
+        assert!(fs::read(&path).unwrap() == content);
+    }
+    fs::write(&path, &whole).unwrap();
+    let over_it = File::options().read(true).write(true).open(&path).unwrap();
+    let said = append(b"more", over_it).unwrap_err();
+    assert!(
+        said.ends_with("cannot append pcap to stdout: the file is not empty, and would be overwritten"),
+        "{said}"
+    );
+    assert!(fs::read(&path).unwrap() == whole);
 }
 
 /// Headers of links before IP, each with its link type, and whether IPv6 follows.

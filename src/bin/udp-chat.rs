@@ -138,7 +138,7 @@ impl<'c> Chat<'c> {
         let output = stdio::output()?;
         let (Formats { input, output: format }, encoding) = (args.format.formats, args.encoding.encoding());
         let columns = Columns { time: args.time, peer: true };
-        let writing = writing(format, encoding, columns, output.is_terminal())?;
+        let writing = writing(format, encoding, columns, &output)?;
         let printer = Printer::new(writing, args.voice());
         let to = To::Company(company.family());
         let detail = if format.has_addresses() || args.time { Detail::Arrival } else { Detail::Peer };

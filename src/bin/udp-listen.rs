@@ -134,13 +134,14 @@ fn run(args: &Args) -> Result<Verdict> {
         return shell.print_script::<Args>();
     }
     let answer = args.answer()?;
+    let printer = args.printer()?;
     let mut ready = Ready::prepare(args.ready_file.as_deref(), args.ready_fd)?;
     let socket = args.open()?;
     args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
     let address = socket::local_address(&socket)?;
     let dialable = dialable(address, socket::is_only_v6(&socket));
     let signals = Signals::catch()?;
-    let mut listener = Listener::new(args, answer, &socket, &signals)?;
+    let mut listener = Listener::new(args, answer, printer, &socket, &signals)?;
     ready.tell(dialable, args.voice())?;
     args.voice().note(&format!("listening on {}", Shown(address)));
     let command = match start(&args.command, dialable, &signals) {
@@ -212,6 +213,13 @@ impl Args {
         Columns { time: self.time, peer: self.show_peer }
     }
 
+    /// What prints to stdout.
+    fn printer(&self) -> Result<Printer> {
+        let (format, encoding) = (self.format.formats.output, self.encoding.encoding());
+        let writing = writing(format, encoding, self.columns(), &stdio::output()?)?;
+        Ok(Printer::new(writing, self.voice()))
+    }
+
     fn voice(&self) -> Voice {
         self.report.voice(TOOL)
     }
@@ -255,14 +263,13 @@ impl<'l> Listener<'l> {
     fn new(
         args: &'l Args,
         answer: Option<Answer>,
+        printer: Printer,
         socket: &'l UdpSocket,
         signals: &'l Signals,
     ) -> Result<Self> {
         let output = stdio::output()?;
         let encoding = args.encoding.encoding();
         let format = args.format.formats.output;
-        let writing = writing(format, encoding, args.columns(), output.is_terminal())?;
-        let printer = Printer::new(writing, args.voice());
         let answers = Answers::new(answer, encoding, socket, signals, args.voice())?;
         // An answer leaves from where its request has arrived.
         let detail = if format.has_addresses() || args.time || answers.are_wanted() {

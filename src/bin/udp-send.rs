@@ -106,7 +106,7 @@ fn run(args: &Args) -> Result<Verdict> {
     let signals = Signals::catch()?;
     let mut outbox = Outbox::new(args, &socket, &signals, &input)?;
     let sent = outbox.send_all(&mut input).and_then(|()| outbox.linger());
-    outbox.finish(&input)?;
+    outbox.finish(&input, &sent)?;
     sent?;
     signals.check()?;
     if outbox.tally.sent.datagrams == 0
@@ -396,16 +396,17 @@ impl<'o> Outbox<'o> {
         Ok(())
     }
 
-    /// Says what is to be said at the end.
-    fn finish(&mut self, input: &Input) -> Result<()> {
+    /// Says what is to be said at the end of a run that came out like this.
+    fn finish(&mut self, input: &Input, sent: &Result<()>) -> Result<()> {
         self.collect()?;
         self.say_losses(input);
         if self.args.report.is_chatty() {
             if self.tally.skipped > 1 {
                 self.say(&format!("skipped {} {}s in all", self.tally.skipped, input.noun()));
             }
-            // Where nothing was sent, that is an error, which says the same.
-            if let Some(packets) = input.passed_over().filter(|_| self.tally.sent.datagrams > 0) {
+            // Where nothing else went wrong and nothing was sent, the error says the same.
+            let is_told = sent.is_ok() && self.tally.sent.datagrams == 0;
+            if let Some(packets) = input.passed_over().filter(|_| !is_told) {
                 self.say(&format!("ignored {packets}"));
             }
         }

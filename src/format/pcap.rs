@@ -13,6 +13,7 @@ mod ng;
 mod reassembly;
 mod write;
 
+use std::io::{self, Read};
 use std::ops::Range;
 use std::time::SystemTime;
 
@@ -23,7 +24,7 @@ use self::ignored::{Ignored, packets};
 use self::ip::{Content, Udp};
 use self::ng::{SECTION, Section};
 use self::reassembly::{Added, Reassembly};
-use super::{Bad, Divide, To, recorded};
+use super::{Bad, Divide, Format, Reader, Reading, To, recorded};
 use crate::batch::{Batch, Envelope};
 use crate::endpoint::Family;
 
@@ -185,6 +186,25 @@ impl Packets {
     }
 }
 
+/// Says why packets cannot be appended to `existing`, which is not empty, if they cannot: it is not a capture in the
+/// format that is written here, or does not end with a whole packet.
+///
+/// # Errors
+///
+/// Fails if `existing` cannot be read.
+pub fn obstacle_to_append(mut existing: impl Read) -> io::Result<Option<String>> {
+    let mut header = Vec::new();
+    existing.by_ref().take(BEGINNING.len() as u64).read_to_end(&mut header)?;
+    if header != BEGINNING {
+        return Ok(Some("it is not a capture in the format that is written here".to_owned()));
+    }
+    let reading = Reading { format: Format::Pcap, ..Reading::default() };
+    let (mut reader, mut batch, mut bad) =
+        (Reader::new(BEGINNING.chain(existing), reading), Batch::new(), vec![]);
+    while bad.is_empty() && reader.fill(&mut batch, &mut bad)? {}
+    Ok(bad.into_iter().next().map(|bad| bad.what))
+}
+
 /// Returns where `part` lies in the bytes that it is a part of.
 fn place_in(bytes: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr().addr() - bytes.as_ptr().addr();
@@ -292,7 +312,7 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{Found, payloads, read_in_steps, reading, reading_in_steps};
-    use super::super::{Format, Reading, Writer, Writing};
+    use super::super::{Writer, Writing};
     use super::*;
     use std::time::Duration;
 
@@ -407,7 +427,7 @@ mod tests {
         pieces
             .map(|(place, piece)| {
                 let more = if place + 1 < count { 0x2000 } else { 0 };
-                let [total, flags] = [20 + piece.len(), more | place * size / 8];
+                let [total, flags] = [20 + piece.len(), more + place * size / 8];
                 let mut packet = [header, piece].concat();
                 packet[2..4].copy_from_slice(&u16::try_from(total).unwrap().to_be_bytes());
                 packet[6..8].copy_from_slice(&u16::try_from(flags).unwrap().to_be_bytes());
@@ -494,7 +514,9 @@ mod tests {
     #[test]
     fn fragments_of_different_datagrams_do_not_mix() {
         let (ones, mut twos) = (fragments(&[1; 100], 64), fragments(&[2; 100], 64));
-        twos.iter_mut().for_each(|packet| packet[5] = 1);
+        for packet in &mut twos {
+            packet[5] = 1;
+        }
         let found = read_packets(&[&ones[..1], &twos[..], &ones[1..]].concat());
         assert_eq!(payloads(&found), [[2; 100], [1; 100]]);
         // The same identification in another VLAN.

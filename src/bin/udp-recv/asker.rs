@@ -348,13 +348,16 @@ impl<'a, 'i> Asker<'a, 'i> {
         Ok(())
     }
 
-    /// Looks once more at all ports that are still open, and says how much of `input` was not sent.
-    pub(super) fn finish(&mut self, input: &Input) -> Result<()> {
+    /// Looks once more at all ports that are still open, and says how much of `input` was not sent,
+    /// of which all was `asked`, or not.
+    pub(super) fn finish(&mut self, input: &Input, asked: &Result<()>) -> Result<()> {
         let skipped = self.inbox.tally.skipped;
         if skipped > 1 {
             self.inbox.args.voice().note(&format!("skipped {skipped} {}s in all", input.noun()));
         }
-        if let Some(packets) = input.passed_over().filter(|_| self.inbox.tally.requests.asked > 0) {
+        // Where nothing else went wrong and nothing was asked, the error says the same.
+        let is_told = asked.is_ok() && self.inbox.tally.requests.asked == 0;
+        if let Some(packets) = input.passed_over().filter(|_| !is_told) {
             self.inbox.args.voice().note(&format!("ignored {packets}"));
         }
         self.ports.close_all().try_for_each(|socket| self.see_off(&socket))

@@ -10,7 +10,6 @@ use nix::poll::PollFlags;
 
 use udp_tools::ask::Ear;
 use udp_tools::batch::Batch;
-use udp_tools::cli::writing;
 use udp_tools::input::Input;
 use udp_tools::net::{Detail, Receiver};
 use udp_tools::print::Printer;
@@ -37,13 +36,13 @@ pub(super) struct Inbox<'i> {
 }
 
 impl<'i> Inbox<'i> {
-    pub(super) fn new(args: &'i Args, is_asking: bool, signals: &'i Signals) -> Result<Self> {
-        let output = stdio::output()?;
-        let encoding = args.encoding.encoding();
-        let format = args.format.formats.output;
-        let writing = writing(format, encoding, args.columns(), output.is_terminal())?;
-        let printer = Printer::new(writing, args.voice());
-        let queue = Queue::new(output, printer, CAPACITY, signals)?;
+    pub(super) fn new(
+        args: &'i Args,
+        printer: Printer,
+        is_asking: bool,
+        signals: &'i Signals,
+    ) -> Result<Self> {
+        let queue = Queue::new(stdio::output()?, printer, CAPACITY, signals)?;
         let is_watched = args.report.is_chatty() && io::stderr().is_terminal();
         let (batch, tally, round_trips) = (Batch::new(), Tally::default(), RoundTrips::default());
         Ok(Self { args, signals, queue, batch, tally, round_trips, is_asking, is_watched })

@@ -15,15 +15,17 @@ use udp_tools::cli::usage;
 use udp_tools::cli::value::{duration, repeats, times};
 use udp_tools::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReceivingArgs, ReportArgs,
-    SendingSocketArgs,
+    SendingSocketArgs, writing,
 };
 use udp_tools::endpoint::{Endpoint, NoNameServer, Shown};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Columns, To};
 use udp_tools::net::may_pass;
+use udp_tools::print::Printer;
 use udp_tools::ready::{is_passing, passed_socket};
 use udp_tools::signals::Signals;
 use udp_tools::socket::{self, Way};
+use udp_tools::stdio;
 use udp_tools::tally::plain;
 use udp_tools::wait::Patience;
 
@@ -115,15 +117,16 @@ fn run(args: &Args) -> Result<Verdict> {
     }
     let task = args.task()?;
     args.message.note_endpoint(args.format.formats.input, args.voice());
+    let printer = args.printer()?;
     // To find an address may take long, and is ended by any signal.
     match task {
         Task::Wait(here) => {
             let socket = socket::bind(here, args.socket.options())?;
-            receive(args, false, |inbox| wait_for_one(inbox, &socket))
+            receive(args, printer, false, |inbox| wait_for_one(inbox, &socket))
         }
         Task::WaitPassed => {
             let socket = passed_socket()?;
-            receive(args, false, |inbox| wait_for_one(inbox, &socket))
+            receive(args, printer, false, |inbox| wait_for_one(inbox, &socket))
         }
         Task::Ask(there) => {
             let from_anyone = args.from_anyone || args.collect.is_some();
@@ -132,7 +135,7 @@ fn run(args: &Args) -> Result<Verdict> {
             if args.retry.is_none() || !ports.as_ref().is_err_and(may_come_up) {
                 ports = Ok(ports?);
             }
-            receive(args, true, |inbox| {
+            receive(args, printer, true, |inbox| {
                 let ports = reach(inbox, there, ports, open)?;
                 ask_all(inbox, there, ports)
             })
@@ -173,9 +176,14 @@ fn reach(
 }
 
 /// Does `work`, which asks or only waits, and says what is to be said at the end.
-fn receive(args: &Args, is_asking: bool, work: impl FnOnce(&mut Inbox<'_>) -> Result<()>) -> Result<Verdict> {
+fn receive(
+    args: &Args,
+    printer: Printer,
+    is_asking: bool,
+    work: impl FnOnce(&mut Inbox<'_>) -> Result<()>,
+) -> Result<Verdict> {
     let signals = Signals::catch()?;
-    let mut inbox = Inbox::new(args, is_asking, &signals)?;
+    let mut inbox = Inbox::new(args, printer, is_asking, &signals)?;
     let done = work(&mut inbox);
     exit::join(done, inbox.conclude())?;
     signals.check()?;
@@ -247,6 +255,13 @@ impl Args {
         Columns { time: self.time, peer: self.show_peer }
     }
 
+    /// What prints to stdout.
+    fn printer(&self) -> Result<Printer> {
+        let (format, encoding) = (self.format.formats.output, self.encoding.encoding());
+        let writing = writing(format, encoding, self.columns(), &stdio::output()?)?;
+        Ok(Printer::new(writing, self.voice()))
+    }
+
     fn voice(&self) -> Voice {
         self.report.voice(TOOL)
     }
@@ -287,7 +302,7 @@ fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint, ports: Ports) -> Result<()> 
     }
     let mut requests = Asker::new(inbox, there, ports);
     let asked = requests.ask_again(&mut input, repeat);
-    requests.finish(&input)?;
+    requests.finish(&input, &asked)?;
     asked?;
     if inbox.tally.requests.asked == 0
         && let Some(why) = input.nothing_found()

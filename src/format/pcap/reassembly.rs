@@ -203,10 +203,10 @@ mod tests {
 
     #[test]
     fn what_waits_for_its_other_fragments_takes_bounded_memory() {
-        for (bytes, count) in [(&[1; 8][..], 50_000), (&[1; 32_768], 1_000)] {
+        for (bytes, count) in [(vec![1; 8], 50_000), (vec![1; 32_768], 1_000)] {
             let (mut reassembly, mut most) = (Reassembly::default(), 0);
             for number in 0..count {
-                reassembly.add(&fragment(number, 0, false, bytes), None);
+                reassembly.add(&fragment(number, 0, false, &bytes), None);
                 most = most.max(reassembly.held);
             }
             assert!((CAPACITY / 2..=CAPACITY).contains(&most), "{most}");
