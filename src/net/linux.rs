@@ -43,6 +43,8 @@ const SENT_AT_ONCE: usize = 256 * 1024;
 const SLICES: usize = 4096;
 /// In so many messages (sendmmsg(2) takes 1024).
 const MESSAGES: usize = 512;
+/// And in so many while none can be sent. The first is whole only where there is another.
+const FEW_MESSAGES: usize = 2;
 /// One message has so many segments at most: `UDP_MAX_SEGMENTS` was 64 up to Linux 6.8.
 const SEGMENTS: usize = 64;
 /// One call receives so many messages at most.
@@ -64,6 +66,8 @@ pub struct Sender<'s> {
     one_by_one: portable::Sender<'s>,
     /// Datagrams that are shorter than this go out as segments. It is known when it is first needed.
     segmented_below: Option<usize>,
+    /// How many messages are laid out for one call: few while none can be sent, for they are laid out anew each time.
+    messages_at_once: usize,
     groups: Vec<Group>,
     slices: Vec<iovec>,
     names: Vec<SockAddr>,
@@ -112,6 +116,7 @@ impl<'s> Sender<'s> {
             socket,
             one_by_one: portable::Sender::new(socket, signals)?,
             segmented_below: None,
+            messages_at_once: MESSAGES,
             groups: Vec::new(),
             slices: Vec::new(),
             names: Vec::new(),
@@ -147,6 +152,7 @@ impl<'s> Sender<'s> {
             let first = next;
             let sent = self.send_planned(batch, &mut next, tally);
             let mut has_room = sent.map_err(|error| Unsent::at(batch, next, error))?;
+            self.messages_at_once = if next > first { MESSAGES } else { FEW_MESSAGES };
             if next == first && has_room {
                 // The first datagram is too long, or the kernel says no to it. It goes by itself, within the time
                 // that all of them have: a `send` would begin that anew.
@@ -185,7 +191,7 @@ impl<'s> Sender<'s> {
             let largest = self.one_by_one.largest(datagram.envelope.peer);
             let source = self.one_by_one.source(datagram.envelope);
             let is_enough = self.slices.len() == SLICES || (bytes > 0 && bytes + size > SENT_AT_ONCE);
-            if is_enough || size > largest || self.groups.len() == MESSAGES {
+            if is_enough || size > largest || self.groups.len() == self.messages_at_once {
                 break;
             }
             match self.groups.last_mut() {
