@@ -10,14 +10,13 @@ mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::net::UdpSocket;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
-use ipnet::IpNet;
-
 use self::value::{block, count, duration, payload_size, size};
-use crate::access::{Access, network};
+use crate::access::{Access, Source};
 use crate::encoding::{Charset, Encoding, Policy};
 use crate::endpoint::{Endpoint, Family};
 use crate::escape;
@@ -128,12 +127,15 @@ pub struct Bounds {
 /// What is done with what arrives.
 #[derive(Args, Clone, Debug)]
 pub struct ReceivingArgs {
-    /// Accept datagrams only from CIDR (192.0.2.0/24); repeatable
-    #[arg(long, value_name = "CIDR", value_parser = network)]
-    allow: Vec<IpNet>,
-    /// Drop datagrams from CIDR, even if allowed; repeatable
-    #[arg(long, value_name = "CIDR", value_parser = network)]
-    deny: Vec<IpNet>,
+    /// Accept only datagrams from SOURCE (192.0.2.0/24, HOST, @FILE); repeatable
+    #[arg(long, value_name = "SOURCE")]
+    allow: Vec<Source>,
+    /// Drop datagrams from SOURCE, even if allowed; repeatable
+    #[arg(long, value_name = "SOURCE")]
+    deny: Vec<Source>,
+    /// What these two come to, once it is loaded.
+    #[arg(skip)]
+    access: OnceLock<Access>,
     /// Truncate datagrams longer than N bytes, as recvfrom(N) does
     #[arg(long, value_name = "N", value_parser = payload_size)]
     max_size: Option<usize>,
@@ -363,12 +365,22 @@ impl ReceivingArgs {
     /// A receiver on `socket`, which tells `detail` of each datagram, and more where that is needed to say who
     /// is heard.
     pub fn receiver<'s>(&self, socket: &'s UdpSocket, detail: Detail) -> anyhow::Result<Receiver<'s>> {
-        let is_open = self.allow.is_empty() && self.deny.is_empty();
-        let detail = if is_open { detail } else { detail.max(Detail::Peer) };
+        let access = self.access()?;
+        let detail = if access.is_open() { detail } else { detail.max(Detail::Peer) };
         let receiver = Receiver::new(socket, self.max_size, detail);
         let mut receiver = receiver.context("cannot ask a socket for details of datagrams")?;
-        receiver.admit(Access::new(self.allow.clone(), self.deny.clone()));
+        receiver.admit(access.clone());
         Ok(receiver)
+    }
+
+    /// Returns who is heard. The first call reads lists and resolves names, which may take long: a tool makes it
+    /// before it catches signals, so that any of them ends it.
+    pub fn access(&self) -> anyhow::Result<&Access> {
+        if let Some(access) = self.access.get() {
+            return Ok(access);
+        }
+        let access = Access::load(&self.allow, &self.deny)?;
+        Ok(self.access.get_or_init(|| access))
     }
 }
 

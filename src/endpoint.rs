@@ -510,6 +510,12 @@ impl fmt::Display for NoNameServer {
 
 impl std::error::Error for NoNameServer {}
 
+/// Returns the addresses of the host `name`, of both IP versions. May wait for a name server.
+pub fn addresses_of(name: &str) -> Result<Vec<IpAddr>> {
+    let found = look_up(name, Family::Any, 0).with_context(|| format!("cannot resolve {name}"))?;
+    Ok(found.iter().map(SocketAddr::ip).collect())
+}
+
 fn look_up(name: &str, family: Family, port: u16) -> Result<Vec<SocketAddr>> {
     let hints = AddrInfoHints {
         socktype: SOCK_DGRAM,

@@ -158,7 +158,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[ignore = "needs root"]
     fn one_call_passes_over_so_many_that_are_denied_and_no_more() {
-        use crate::access::{Access, network};
+        use crate::access::Access;
         use nix::sys::socket::{setsockopt, sockopt};
 
         for most in [1, u64::MAX] {
@@ -170,7 +170,7 @@ mod tests {
                 peer.send_to(b"x", socket.local_addr().unwrap()).unwrap();
             }
             let mut receiver = Receiver::new(&socket, None, Detail::Peer).unwrap();
-            receiver.admit(Access::new(Vec::new(), vec![network("127.0.0.1").unwrap()]));
+            receiver.admit(Access::load(&[], &["127.0.0.1".parse().unwrap()]).unwrap());
             let (mut batch, mut tally) = (Batch::new(), Received::default());
             for denied in [LEFT_OUT_AT_ONCE, LEFT_OUT_AT_ONCE + 1] {
                 receiver.receive(&mut batch, most, &mut tally).unwrap();

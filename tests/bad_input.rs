@@ -501,7 +501,7 @@ const NCAT: &[(&str, &str, &str)] = &[
     ("udp-recv", "--source 192.0.2.1", "unknown option --source: use --bind 192.0.2.1"),
     ("udp-recv", "--source-port 4000", "unknown option --source-port: use --bind :4000"),
     ("udp-listen", "--source-port 4000", "unknown option --source-port: write udp-listen :4000"),
-    ("udp-listen", "--allowfile f", "unknown option --allowfile: use --allow CIDR, once for each line of f"),
+    ("udp-listen", "--allowfile f", "unknown option --allowfile: use --allow @f"),
     ("udp-listen", "--broker", "unknown option --broker: use udp-chat with each PEER"),
     ("udp-recv", "--output f", "unknown option --output: use > f, or | tee f"),
     ("udp-recv", "--append-output f", "unknown option --append-output: use >> f"),

@@ -287,11 +287,11 @@ fn who_had_been_heard_before_the_end_is_printed_behind_whatever_is_denied() {
 }
 
 #[test]
-fn a_network_that_is_none_is_a_usage_error() {
-    for text in ["", "10.0.0.0/33", "host", "10.0.0.1:53", "::1/200"] {
+fn what_is_not_a_source_is_a_usage_error() {
+    for text in ["", "10.0.0.0/33", "two words", "10.0.0.1:53", "::1/200"] {
         let assert = tool("udp-listen").args([":0", &format!("--allow={text}")]).assert().code(2);
         let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-        assert!(said.contains("--allow <CIDR>"), "{said}");
+        assert!(said.contains("--allow <SOURCE>"), "{said}");
     }
 }
 

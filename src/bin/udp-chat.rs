@@ -100,6 +100,7 @@ fn run(args: &Args) -> Result<Verdict> {
         return shell.print_script::<Args>();
     }
     args.check()?;
+    args.receiving.access()?;
     let options = args.socket.options();
     let input = Input::stream(stdio::input()?, Reading::default(), Eol::None);
     let socket = socket::bind(&args.bind, options)?;

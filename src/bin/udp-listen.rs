@@ -135,6 +135,7 @@ fn run(args: &Args) -> Result<Verdict> {
     }
     let answer = args.answer()?;
     let printer = args.printer()?;
+    args.receiving.access()?;
     let mut ready = Ready::prepare(args.ready_file.as_deref(), args.ready_fd)?;
     let socket = args.open()?;
     args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;

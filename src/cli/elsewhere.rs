@@ -337,8 +337,7 @@ impl Tool<'_> {
             "-C" | "--crlf" => self.option("--eol", "crlf"),
             "-T" if self.has("--idle") => instead("the TOS cannot be set; socat's -T TIME is --idle TIME"),
             "--allowfile" | "--denyfile" => {
-                let option = self.option(name.strip_suffix("file")?, "CIDR").text();
-                Hint::Instead(format!("{option}, once for each line of {}", given("FILE")))
+                self.option(name.strip_suffix("file")?, &format!("@{}", given("FILE")))
             }
             "--silent" => instead("use --quiet"),
             "--charset" => self.option("--encoding", &given("LABEL")),

@@ -116,6 +116,7 @@ fn run(args: &Args) -> Result<Verdict> {
         return shell.print_script::<Args>();
     }
     let task = args.task()?;
+    args.receiving.access()?;
     args.message.note_endpoint(args.format.formats.input, args.voice());
     let printer = args.printer()?;
     // To find an address may take long, and is ended by any signal.

@@ -1,0 +1,136 @@
+//! Access lists: the notations of `--allow` and `--deny`, and the files that list them.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod common;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::UdpSocket;
+
+use common::{Running, directory, number_after, tool};
+
+/// A socket at an address of the loopback.
+fn socket_at(address: &str) -> UdpSocket {
+    UdpSocket::bind((address, 0)).unwrap()
+}
+
+#[test]
+fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_heard() {
+    let directory = directory("access");
+    let list = directory.path().join("list");
+    fs::write(&list, "# who may talk\n\n127.0.1.8 # one\r\n  127.0.1.16/30\n127.0.1.40-127.0.1.41").unwrap();
+    let list = format!("@{}", list.display());
+    let arguments = [
+        "127.0.0.1:0",
+        "-n",
+        "9",
+        "-p",
+        "--stats",
+        "--allow",
+        "127.0.1.0/255.255.255.254",
+        "--allow",
+        "127.0.1.4-127.0.1.6",
+        "--allow",
+        &list,
+        "--allow",
+        "localhost",
+        "--deny",
+        "127.0.1.5-127.0.1.5",
+    ];
+    let (listen, address) = Running::listening("udp-listen", &arguments);
+    for host in [0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 19, 20, 40, 42].map(|host| format!("127.0.1.{host}")) {
+        socket_at(&host).send_to(b"hi", address).unwrap();
+    }
+    socket_at("127.0.0.1").send_to(b"from localhost", address).unwrap();
+    let finished = listen.finish();
+    let heard = finished.text().lines().map(|line| line.split(':').next().unwrap());
+    let hosts = [0, 1, 4, 6, 8, 16, 19, 40].map(|host| format!("127.0.1.{host}"));
+    assert!(heard.eq(hosts.iter().map(String::as_str).chain(["127.0.0.1"])), "{}", finished.text());
+    assert_eq!(number_after(&finished.err, ", denied "), 7);
+}
+
+#[test]
+fn an_allowed_list_without_an_address_allows_nobody() {
+    let arguments = ["127.0.0.1:0", "--allow", "@/dev/null", "--deny", "@/dev/null", "-w", "1s", "--stats"];
+    let (listen, address) = Running::listening("udp-listen", &arguments);
+    socket_at("127.0.0.1").send_to(b"hi", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(3), ""));
+    assert_eq!(number_after(&finished.err, ", denied "), 1);
+}
+
+#[test]
+fn a_list_of_100_000_networks_is_read_before_anything_is_heard() {
+    let directory = directory("access-long");
+    let list = directory.path().join("list");
+    let mut text = String::new();
+    for n in 0..100_000 {
+        // Every second /28 from 16.0.0.0 on.
+        writeln!(text, "{}/28", std::net::Ipv4Addr::from(0x1000_0000 + n * 32)).unwrap();
+    }
+    text.push_str("127.0.0.2\n");
+    fs::write(&list, text).unwrap();
+    for (option, heard) in [("--allow", "127.0.0.2"), ("--deny", "127.0.0.1")] {
+        let arguments = ["127.0.0.1:0", option, &format!("@{}", list.display()), "-n", "1", "-p"];
+        let (listen, address) = Running::listening("udp-listen", &arguments);
+        let other = if heard == "127.0.0.1" { "127.0.0.2" } else { "127.0.0.1" };
+        for host in [other, heard] {
+            socket_at(host).send_to(b"hi", address).unwrap();
+        }
+        assert!(listen.finish().text().starts_with(&format!("{heard}:")), "{option}");
+    }
+}
+
+#[test]
+fn a_list_that_cannot_be_used_is_named_with_its_line() {
+    let directory = directory("access-bad");
+    let list = directory.path().join("list");
+    let name = list.display().to_string();
+    for (text, words) in [
+        ("127.0.0.1\n\n# ok\n10.0.0.0/33", ", line 4: '10.0.0.0/33': prefix length 33 is larger than 32\n"),
+        ("two words\n", ", line 1: 'two words': not an address, network, range, host name or @FILE"),
+        ("@other\n", ", line 1: '@other': a list cannot name another list\n"),
+        ("\nnosuch.invalid # none", ", line 2: 'nosuch.invalid': cannot resolve nosuch.invalid: "),
+        ("\u{1b}[2J\n", ", line 1: '\\x1b[2J': not an address"),
+    ] {
+        fs::write(&list, text).unwrap();
+        for arguments in [&["udp-listen", ":0"][..], &["udp-recv", ":0"], &["udp-chat", "--bind", ":0"]] {
+            let said = complaint(&[arguments, &["--deny", &format!("@{name}")]].concat(), 1);
+            assert!(said.starts_with(&format!("{}: {name}{words}", arguments[0])), "{said}");
+        }
+    }
+    let said = complaint(&["udp-listen", ":0", "--allow", "@/nonexistent/list"], 1);
+    assert_eq!(said, "udp-listen: cannot read /nonexistent/list: no such file or directory\n");
+    let said = complaint(&["udp-listen", ":0", "--allow", "@/dev/zero"], 1);
+    assert_eq!(said, "udp-listen: cannot read /dev/zero: larger than 64 MiB\n");
+}
+
+#[test]
+fn a_host_that_cannot_be_resolved_is_named() {
+    let said = complaint(&["udp-listen", ":0", "--allow", "nosuch.invalid"], 1);
+    assert!(said.starts_with("udp-listen: cannot resolve nosuch.invalid: "), "{said}");
+    assert!(!said.contains("listening on"), "{said}");
+}
+
+#[test]
+fn what_is_not_a_source_is_a_usage_error_that_says_why() {
+    for (source, reason) in [
+        ("10.0.0.0/255.0.255.0", "netmask 255.0.255.0 is not contiguous"),
+        ("10.0.0.9-10.0.0.1", "reversed range; write 10.0.0.1-10.0.0.9"),
+        ("10.0.0.1:53", "not an address, network, range, host name or @FILE"),
+        ("10.0.0", "not an address, network, range, host name or @FILE"),
+    ] {
+        let said = complaint(&["udp-listen", ":0", "--deny", source], 2);
+        assert!(
+            said.contains(&format!("invalid value '{source}' for '--deny <SOURCE>': {reason}")),
+            "{said}"
+        );
+    }
+}
+
+/// What a tool says that ends with `status`.
+fn complaint(command: &[&str], status: i32) -> String {
+    let assert = tool(command[0]).args(&command[1..]).assert().code(status);
+    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
+}
