@@ -677,6 +677,18 @@ mod tests {
     }
 
     #[test]
+    fn a_length_of_ip_is_left_out_by_a_sender_whose_network_card_cuts_segments() {
+        let mut packet = packet();
+        (packet[2], packet[3]) = (0, 0);
+        assert_eq!(payloads(&read(&classic(NANOSECONDS, false, 101, &[&packet]))), [b"hi"]);
+        // Over IPv6 it is left out only for TCP.
+        let mut packet = fragments_v6(b"hi", 1000).swap_remove(0);
+        (packet[4], packet[5]) = (0, 0);
+        let found = read(&classic(NANOSECONDS, false, 101, &[&packet]));
+        assert_eq!(found.passed_over.as_deref(), Some("1 packet: 1 malformed"));
+    }
+
+    #[test]
     fn what_the_capture_does_not_hold_is_not_called_malformed() {
         let mut file = classic(NANOSECONDS, false, 101, &[&packet()[..29]]);
         file[24 + 12] = 30;

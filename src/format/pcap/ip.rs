@@ -96,10 +96,8 @@ fn content_v6(Ip { bytes, vlans }: Ip<'_>, interface: u32) -> Result<Content<'_>
     })?;
     let (from, to) = (header.source_addr().into(), header.destination_addr().into());
     let rest = &bytes[header.slice().len()..];
-    let (is_whole, payload) = match usize::from(header.payload_length()) {
-        0 => (true, rest),
-        length => rest.get(..length).map_or((false, rest), |payload| (true, payload)),
-    };
+    let length = usize::from(header.payload_length());
+    let (is_whole, payload) = rest.get(..length).map_or((false, rest), |payload| (true, payload));
     let (protocol, payload) = behind_extensions(header.next_header().0, payload)?;
     if protocol != FRAGMENT {
         return datagram(from, to, protocol, payload).map(Content::Datagram);
