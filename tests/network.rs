@@ -916,3 +916,29 @@ fn a_datagram_with_a_wrong_checksum_is_not_dropped_for_want_of_room() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_refusal_that_comes_while_the_receive_buffer_of_a_chat_is_full_is_counted() {
+    let cable = Cable::new("full");
+    let mut held = cable.hold_answers();
+    let arguments = ["--bind", "192.0.2.1:0", "--buffer", "1", "--stats", "192.0.2.2:9"];
+    let mut chat = Cable::start(&cable.near, "udp-chat", &arguments);
+    let there = chat.await_listening().to_string();
+    chat.type_line("hi");
+    held.line();
+    chat.stop();
+    // Its refusal waits for an address, and that of the next one behind it.
+    let lingering = Cable::start(&cable.near, "udp-send", &["192.0.2.2:9", "--linger", "1h", "hi"]);
+    Cable::run(&cable.near, "udp-send", &[&there, "--repeat", "1000", "x"]);
+    cable.let_answers_go();
+    assert_eq!(lingering.finish().code(), Some(4));
+    chat.signal(Signal::SIGCONT);
+    let finished = chat.finish();
+    assert_eq!(
+        (finished.code(), number_after(&finished.err, ", refused ")),
+        (Some(4), 1),
+        "{}",
+        finished.err
+    );
+}
