@@ -737,7 +737,7 @@ fn a_long_value_is_quoted_in_part() {
 fn is_short_and_harmless(said: &str, of: &dyn std::fmt::Debug) {
     // A path is cut at 256 characters, and six of an escape may stand for one.
     let longest = said.lines().map(str::len).max().unwrap_or_default();
-    assert!(longest < 2000 && !said.contains(['\x1b', '\u{202e}']), "{of:?}: {longest}: {:.300}", said);
+    assert!(longest < 2000 && !said.contains(['\x1b', '\u{202e}']), "{of:?}: {longest}: {said:.300}");
 }
 
 #[test]

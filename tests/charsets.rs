@@ -222,9 +222,9 @@ fn an_unknown_charset_is_a_usage_error_that_suggests_near_ones() {
         ("klingon", "no such charset; some are utf-8, gbk, "),
         ("", "no such charset; some are utf-8, gbk, "),
         ("hz", "no such charset"),
-        ("tis-620", "it is not spoken here; use iso8859-11 or windows-874"),
-        ("cp950", "it is not spoken here; use big5, which differs in some symbols"),
-        ("koi8-u", "it is not spoken here; use koi8-ru, which differs from it in two letters"),
+        ("tis-620", "not supported; use iso8859-11 or windows-874"),
+        ("cp950", "not supported; use big5, which differs in some symbols"),
+        ("koi8-u", "not supported; use koi8-ru, which differs from it in two letters"),
     ] {
         let assert = tool("udp-listen").args([":0", "-e", label]).assert().code(2);
         let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();

@@ -220,7 +220,7 @@ impl FromStr for Charset {
     fn from_str(label: &str) -> Result<Self, UnknownCharset> {
         let plain = squeeze(label);
         if let Some((_, instead)) = REFUSED.iter().find(|(name, _)| *name == plain) {
-            return Err(UnknownCharset(format!("it is not spoken here; use {instead}")));
+            return Err(UnknownCharset(format!("not supported; use {instead}")));
         }
         let known = CHARSETS
             .iter()
