@@ -43,7 +43,7 @@ const QUEUED: usize = 16 * 1024;
 pub(super) struct Room<const BYTES: usize>([MaybeUninit<u8>; BYTES]);
 
 /// What the kernel says about one message.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ControlMessages {
     /// The length of each datagram in it but the last, in bytes, if it is a GRO batch.
     pub(super) segment: Option<usize>,
@@ -53,8 +53,8 @@ pub(super) struct ControlMessages {
     pub(super) destination: Option<IpAddr>,
     /// The index of the interface through which it arrived. 0 is unknown.
     pub(super) interface: u32,
-    /// The error, if it is from the error queue, and its origin (`SO_EE_ORIGIN_*`).
-    pub(super) error: Option<(u8, io::Error)>,
+    /// The error number, if it is from the error queue, behind its origin (`SO_EE_ORIGIN_*`).
+    pub(super) error: Option<(u8, i32)>,
 }
 
 /// One message that was received.
@@ -147,9 +147,8 @@ impl ControlMessages {
                 }
             }
             (IPPROTO_IP, IP_RECVERR) | (IPPROTO_IPV6, IPV6_RECVERR) => {
-                self.error = value(control).map(|error: sock_extended_err| {
-                    (error.ee_origin, io::Error::from_raw_os_error(error.ee_errno as _))
-                });
+                self.error =
+                    value(control).map(|error: sock_extended_err| (error.ee_origin, error.ee_errno as _));
             }
             _ => {}
         }

@@ -111,7 +111,9 @@ impl<'s> IcmpErrors<'s> {
                 // ICMPv6 that quotes a packet to an IPv4 address is forged: this machine sends no such packet.
                 // It was pending as well.
                 SO_EE_ORIGIN_ICMP6 if peer != address => self.pending = None,
-                SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6 => return Ok(Some((peer, error))),
+                SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6 => {
+                    return Ok(Some((peer, io::Error::from_raw_os_error(error))));
+                }
                 _ => {}
             }
         }
