@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The memory for fragments that wait, in bytes: the oldest datagrams make room.
 const CAPACITY: usize = 16 * 1024 * 1024;
 /// The memory for a fragment beside its bytes, and for its datagram, in bytes, rounded up.
-const OVERHEAD: usize = 512;
+const OVERHEAD: usize = 1024;
 /// The largest payload of a packet of IP, in bytes.
 const LARGEST: usize = u16::MAX as usize;
 
