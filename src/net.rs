@@ -21,6 +21,7 @@ pub mod linux;
 pub mod portable;
 pub(crate) mod sys;
 
+pub use drops::note_earlier_drops;
 pub use icmp::{IcmpErrors, is_icmp, is_too_long};
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub use linux::{Receiver, Sender};

@@ -22,7 +22,7 @@ use udp_tools::endpoint::{Endpoint, Shown};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Bad, Columns, Format, Formats, Reading, Record, To};
 use udp_tools::input::{Eol, Input};
-use udp_tools::net::{Detail, IcmpErrors, Receiver, Sender, is_icmp};
+use udp_tools::net::{Detail, IcmpErrors, Receiver, Sender, is_icmp, note_earlier_drops};
 use udp_tools::print::Printer;
 use udp_tools::queue::{CAPACITY, LOOK, Queue};
 use udp_tools::signals::Signals;
@@ -105,6 +105,7 @@ fn run(args: &Args) -> Result<Verdict> {
     let input = Input::stream(stdio::input()?, Reading::default(), Eol::None);
     let socket = socket::bind(&args.bind, options)?;
     args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
+    note_earlier_drops(&socket);
     let address = socket::local_address(&socket)?;
     let company = Company::of(&args.peers, options.family.of_socket(address.ip()))?;
     let signals = Signals::catch()?;

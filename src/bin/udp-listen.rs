@@ -28,7 +28,7 @@ use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Columns, Reading, To};
 use udp_tools::jobs::{Handling, Jobs};
 use udp_tools::matcher::{Matcher, Pattern};
-use udp_tools::net::{Detail, Receiver, is_full, is_icmp};
+use udp_tools::net::{Detail, Receiver, is_full, is_icmp, note_earlier_drops};
 use udp_tools::print::Printer;
 use udp_tools::process::{End, reap_orphans};
 use udp_tools::queue::{LOOK, Queue};
@@ -139,6 +139,7 @@ fn run(args: &Args) -> Result<Verdict> {
     let mut ready = Ready::prepare(args.ready_file.as_deref(), args.ready_fd)?;
     let socket = args.open()?;
     args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
+    note_earlier_drops(&socket);
     let address = socket::local_address(&socket)?;
     let dialable = dialable(address, socket::is_only_v6(&socket));
     let signals = Signals::catch()?;

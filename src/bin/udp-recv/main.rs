@@ -20,7 +20,7 @@ use udp_tools::cli::{
 use udp_tools::endpoint::{Endpoint, NoNameServer, Shown};
 use udp_tools::exit::{self, Verdict, Voice};
 use udp_tools::format::{Columns, To};
-use udp_tools::net::may_pass;
+use udp_tools::net::{may_pass, note_earlier_drops};
 use udp_tools::print::Printer;
 use udp_tools::ready::{is_passing, passed_socket};
 use udp_tools::signals::Signals;
@@ -271,6 +271,7 @@ impl Args {
 fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     let args = inbox.args;
     args.buffer.apply(socket, Way::In, None, args.voice())?;
+    note_earlier_drops(socket);
     let mut receiver = inbox.receiver(socket)?;
     let address = Shown(socket::local_address(socket)?);
     args.voice().note(&format!("listening on {address}"));
