@@ -333,7 +333,8 @@ fn without_scheme(text: &str) -> Result<&str, BadEndpoint> {
             Ok(rest.strip_suffix('/').unwrap_or(rest))
         }
         Some((scheme, _)) if !scheme.eq_ignore_ascii_case("unix") => Err(BadEndpoint(format!(
-            "{scheme}:// is not supported, only UDP is; write HOST:PORT or udp://HOST:PORT"
+            "{}:// is not supported, only UDP is; write HOST:PORT or udp://HOST:PORT",
+            escape::shortened(scheme)
         ))),
         _ => Ok(text),
     }
@@ -358,13 +359,15 @@ fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
         return Err(BadEndpoint::new("empty; write HOST:PORT, as in 127.0.0.1:7788"));
     }
     if let Some((host, port)) = text.strip_prefix("/dev/udp/").and_then(|path| path.split_once('/')) {
-        return Err(BadEndpoint(format!("names of bash are not supported; write {host}:{port}")));
+        let endpoint = escape::shortened(&format!("{host}:{port}"));
+        return Err(BadEndpoint(format!("names of bash are not supported; write {endpoint}")));
     }
     let is_path = ["/", "./", "../"].iter().any(|beginning| text.starts_with(beginning));
     if is_path || text.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("unix")) {
         return Err(BadEndpoint::new("unix sockets are not supported yet; write HOST:PORT"));
     }
     if let Some(endpoint) = socat_address(text) {
+        let endpoint = escape::shortened(&endpoint);
         return Err(BadEndpoint(format!("addresses of socat are not supported; write {endpoint}")));
     }
     if text.contains(',') {
@@ -378,14 +381,15 @@ fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
             return Err(no_port(&format!("[{host}]")));
         };
         if !host.contains(':') {
-            return Err(BadEndpoint(format!("brackets are for IPv6 addresses; write {host}:{port}")));
+            let endpoint = escape::shortened(&format!("{host}:{port}"));
+            return Err(BadEndpoint(format!("brackets are for IPv6 addresses; write {endpoint}")));
         }
         return Ok((host, port));
     }
     match text.split_once(':') {
         // A number may have a sign to the parser.
         None if text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok() => {
-            Err(BadEndpoint(format!("a port needs a colon; write :{text}")))
+            Err(BadEndpoint(format!("a port needs a colon; write :{}", escape::shortened(text))))
         }
         None => Err(match text.split_once(' ').and_then(|(host, port)| join(host, port)) {
             Some(joined) => BadEndpoint(format!("no port; did you mean {joined}?")),
@@ -393,7 +397,8 @@ fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
         }),
         Some((_, port)) if port.contains(':') => Err(BadEndpoint(match text.rsplit_once(':') {
             Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() && !port.is_empty() => {
-                format!("an IPv6 address needs brackets; write [{host}]:{port}")
+                let endpoint = escape::shortened(&format!("[{host}]:{port}"));
+                format!("an IPv6 address needs brackets; write {endpoint}")
             }
             _ if text.parse::<Ipv6Addr>().is_ok() => {
                 format!("an IPv6 address needs brackets and a port; write [{text}]:PORT")
@@ -481,7 +486,8 @@ fn parse_port(port: &str, host: &str) -> Result<Port, BadEndpoint> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if port.split_once('-').is_some_and(|(first, last)| is_number(first) && is_number(last)) {
         return Err(BadEndpoint(format!(
-            "{port} is a range; write one port, and run the command once for each"
+            "{} is a range; write one port, and run the command once for each",
+            escape::shortened(port)
         )));
     }
     Err(BadEndpoint(format!(
@@ -689,6 +695,35 @@ mod tests {
             ("::1:53", "an IPv6 address needs brackets; write [::1]:53"),
         ] {
             assert_eq!(complaint(text), words, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_endpoint_is_cut_where_it_is_quoted() {
+        let (letters, digits) = ("a".repeat(3000), "0".repeat(3000));
+        for text in [
+            letters.clone(),
+            digits.clone(),
+            format!("{letters}://host:53"),
+            format!("[{letters}]:53"),
+            format!("[{letters}:53"),
+            format!("[fe80::1%{letters}]"),
+            format!("[2001:db8::1%{letters}]:53"),
+            format!("::1:{letters}"),
+            format!("{letters}:53"),
+            format!("{letters} 53"),
+            format!("host:{digits}-1"),
+            format!("host:1{digits}"),
+            format!("host:-{letters}"),
+            format!("/dev/udp/{letters}/53"),
+            format!("/dev/udp/host/{digits}"),
+            format!("UDP:{letters}:53"),
+            format!("udp-recv:{letters}"),
+            format!("host:53,{letters}"),
+            format!("1.1.1.1{digits}:53"),
+        ] {
+            let complaint = complaint(&text);
+            assert!(complaint.len() < 250, "{complaint}");
         }
     }
 
