@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use anyhow::{Context, Result};
 
 use crate::batch::{Batch, Envelope, LARGEST_V4, LARGEST_V6};
-use crate::endpoint::{Endpoint, canonical};
+use crate::endpoint::{Endpoint, Shown, canonical};
 use crate::net::{IcmpErrors, Receiver, is_icmp};
 use crate::socket::{self, Options};
 use crate::tally::{Received, Tally, plain};
@@ -264,7 +264,7 @@ impl LeftOut {
 
     /// In words, if there was any: it is called `one`, or several of it `many`.
     fn told(&self, one: &str, many: &str) -> Option<String> {
-        let first = self.first?;
+        let first = Shown(self.first?);
         Some(match self.number {
             1 => format!("left out {one} from {first}"),
             number => format!("left out {number} {many}, the first from {first}"),
@@ -277,6 +277,19 @@ mod tests {
     use super::*;
     use crate::net::Detail;
     use std::net::SocketAddrV6;
+
+    /// The loopback has the first number on Linux in every network namespace.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_left_out_is_from_a_zone_with_a_name() {
+        let mut late = LeftOut::default();
+        for (number, words) in
+            [(1, "a reply from [fe80::1%lo]:5"), (2, "2 replies, the first from [fe80::1%lo]:5")]
+        {
+            late.count(Some("[fe80::1%1]:5".parse().unwrap()));
+            assert_eq!(late.told("a reply", "replies"), Some(format!("left out {words}")), "{number}");
+        }
+    }
 
     #[test]
     fn only_the_peer_may_answer_and_from_its_own_zone() {
