@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Running, at, deserted, number_after, path, receive, socket, tool};
+use common::{Running, assert_idle, at, deserted, number_after, path, receive, socket, tool};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 
@@ -597,4 +597,18 @@ fn a_clock_that_is_set_back_makes_no_reply_late() {
             finished.err
         );
     }
+}
+
+#[test]
+fn a_wait_for_a_reply_that_is_longer_than_any_clock_can_count_is_idle() {
+    let server = socket();
+    let mut recv = Running::start(path("udp-recv"), &[&at(&server), "-w", "10000000000000000000", "ping"]);
+    let (_, peer) = receive(&server);
+    // Also after the half second in which somebody at a terminal is told nothing.
+    for _ in 0..2 {
+        assert_idle(&recv);
+    }
+    server.send_to(b"pong", peer).unwrap();
+    assert_eq!(recv.line(), "pong");
+    assert_eq!(recv.finish().code(), Some(0));
 }

@@ -7,7 +7,7 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Running, at, deserted, path, path_with_tools, receive, socket, tool};
+use common::{Running, assert_idle, at, deserted, path, path_with_tools, receive, socket, tool};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -225,20 +225,6 @@ fn an_interrupt_ends_it_by_that_signal_after_what_must_be_said() {
         send.err_line_with("refused");
         assert_eq!(send.ended_by(signal).signal(), Some(signal as i32));
     }
-}
-
-/// How much processor time a program has used until now, in ticks of ten milliseconds (proc_pid_stat(5)).
-fn ticks(of: &Running) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", of.pid())).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum()
-}
-
-/// Waits for half a second, in which `send` has nothing to do, and checks that it does nothing.
-fn assert_idle(send: &Running) {
-    let before = ticks(send);
-    tool("udp-recv").args([&at(&socket()), "-q", "-w", "500ms", "hello?"]).assert().code(3);
-    assert!(ticks(send) - before < 10, "busy for {} of 50 ticks", ticks(send) - before);
 }
 
 #[test]

@@ -114,6 +114,20 @@ pub fn number_after(text: &str, words: &str) -> u64 {
     rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap_or_else(|_| panic!("{text:?}"))
 }
 
+/// How much processor time a program has used until now, in ticks of ten milliseconds (proc_pid_stat(5)).
+fn ticks(of: &Running) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", of.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+/// Waits for half a second, in which `program` has nothing to do, and checks that it does nothing.
+pub fn assert_idle(program: &Running) {
+    let before = ticks(program);
+    tool("udp-recv").args([&at(&socket()), "-q", "-w", "500ms", "hello?"]).assert().code(3);
+    assert!(ticks(program) - before < 10, "busy for {} of 50 ticks", ticks(program) - before);
+}
+
 /// A program that runs beside the test.
 pub struct Running {
     child: Child,

@@ -266,8 +266,8 @@ impl<'a, 'i> Asker<'a, 'i> {
         let tell = Instant::now() + WITHOUT_A_WORD;
         let mut end = None;
         loop {
-            let next = patience.until().filter(|until| self.has_told || *until < tell).unwrap_or(tell);
-            let ready = self.inbox.wait(None, Some(socket.as_fd()), Some(next))?;
+            let next = [patience.until(), (!self.has_told).then_some(tell)].into_iter().flatten().min();
+            let ready = self.inbox.wait(None, Some(socket.as_fd()), next)?;
             if !self.has_told && Instant::now() >= tell {
                 self.tell_what_is_waited_for();
             }
