@@ -193,7 +193,7 @@ fn a_capture_of_which_nothing_can_be_sent_is_status_1_and_it_is_said_why() {
         (vec![], "the capture has no packets"),
         (vec![tcp.clone(), tcp.clone()], "no UDP datagram in 2 packets: 2 TCP"),
         (vec![zero.clone()], "no UDP datagram in 1 packet: 1 malformed"),
-        (vec![fragment], "no UDP datagram in 1 packet: 1 fragments of incomplete datagrams"),
+        (vec![fragment], "no UDP datagram in 1 packet: 1 fragment of an incomplete datagram"),
         (vec![zero, tcp.clone(), tcp], "no UDP datagram in 3 packets: 2 TCP, 1 malformed"),
     ] {
         for tool in ["udp-send", "udp-recv"] {
@@ -207,7 +207,7 @@ fn a_capture_of_which_nothing_can_be_sent_is_status_1_and_it_is_said_why() {
 fn a_compressed_capture_is_named_with_the_way_out() {
     for tool in ["udp-send", "udp-recv"] {
         let (status, said) = of_nothing(tool, b"\x1f\x8b\x08\0\0\0\0\0\0\x03");
-        let why = "the capture is compressed with gzip; decompress it: zcat FILE | udp-send -f pcap\n";
+        let why = "the capture is compressed with gzip; decompress it with zcat first\n";
         assert_eq!((status, said.ends_with(why)), (Some(1), true), "{said}");
     }
 }

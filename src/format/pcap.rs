@@ -177,10 +177,9 @@ impl Packets {
             return Ok(Step::Skip(0));
         }
         Err(match compression(magic) {
-            Some((name, program)) => format!(
-                "the capture is compressed with {name}; decompress it: \
-                 {program} FILE | udp-send -f pcap"
-            ),
+            Some((name, program)) => {
+                format!("the capture is compressed with {name}; decompress it with {program} first")
+            }
             None => "not a pcap or pcapng file (bad magic number)".to_owned(),
         })
     }
@@ -524,7 +523,7 @@ mod tests {
         let frames = [tagged(1, &ones[0]), tagged(2, &ones[1]), tagged(1, &ones[1])];
         let found = read(&classic(NANOSECONDS, false, 1, &frames.each_ref().map(Vec::as_slice)));
         assert_eq!(found.datagrams, [(3, vec![1; 100])]);
-        assert_eq!(found.passed_over.as_deref(), Some("1 packet: 1 fragments of incomplete datagrams"));
+        assert_eq!(found.passed_over.as_deref(), Some("1 packet: 1 fragment of an incomplete datagram"));
     }
 
     #[test]
@@ -698,11 +697,11 @@ mod tests {
     #[test]
     fn a_compressed_capture_is_named_with_the_way_out() {
         for (magic, words) in [
-            (&b"\x1f\x8b\x08\0"[..], "gzip; decompress it: zcat FILE | udp-send -f pcap"),
-            (b"\x28\xb5\x2f\xfd", "zstd; decompress it: zstdcat FILE | "),
-            (b"\x04\x22\x4d\x18", "lz4; decompress it: lz4cat FILE | "),
-            (b"\xfd7zXZ\0", "xz; decompress it: xzcat FILE | "),
-            (b"BZh91AY", "bzip2; decompress it: bzcat FILE | "),
+            (&b"\x1f\x8b\x08\0"[..], "gzip; decompress it with zcat first"),
+            (b"\x28\xb5\x2f\xfd", "zstd; decompress it with zstdcat first"),
+            (b"\x04\x22\x4d\x18", "lz4; decompress it with lz4cat first"),
+            (b"\xfd7zXZ\0", "xz; decompress it with xzcat first"),
+            (b"BZh91AY", "bzip2; decompress it with bzcat first"),
         ] {
             let what = read(magic).bad[0].what.clone();
             assert!(what.starts_with(&format!("the capture is compressed with {words}")), "{what}");

@@ -61,9 +61,13 @@ impl Ignored {
         let mut kinds: Vec<_> = kinds.iter().map(|(kind, number)| (*number, kind.to_string())).collect();
         kinds.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
         let others = kinds.drain(NAMED.min(kinds.len())..).map(|(number, _)| number).sum();
+        let of_incomplete = match incomplete {
+            1 => "fragment of an incomplete datagram",
+            _ => "fragments of incomplete datagrams",
+        };
         let faults = [
             (others, "of other kinds"),
-            (incomplete, "fragments of incomplete datagrams"),
+            (incomplete, of_incomplete),
             (*contradicting, "contradicting fragments"),
             (*cut, "truncated by the capture"),
             (*malformed, "malformed"),
