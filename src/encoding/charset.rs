@@ -9,7 +9,7 @@ use std::fmt;
 
 use encoding_rs::{DecoderResult, EncoderResult, ISO_2022_JP, UTF_8, UTF_16BE, UTF_16LE};
 
-use super::table::{Codes, Shelf};
+use super::table::{Codes, Tables};
 
 /// A charset that can be read and written.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub struct Charset {
     /// What people call it.
     name: &'static str,
     kind: Kind,
-    shelf: &'static Shelf,
+    tables: &'static Tables,
 }
 
 /// What a charset is made of.
@@ -78,9 +78,9 @@ impl PartialEq for Charset {
 impl Eq for Charset {}
 
 impl Charset {
-    /// Returns the charset of this kind, whose tables are on `shelf`.
-    pub(super) fn new(name: &'static str, kind: Kind, shelf: &'static Shelf) -> Self {
-        Self { name, kind, shelf }
+    /// Returns the charset of this kind, which has these tables.
+    pub(super) fn new(name: &'static str, kind: Kind, tables: &'static Tables) -> Self {
+        Self { name, kind, tables }
     }
 
     /// Appends the text of `bytes` to `out`, and asks `on_bad` about those without a meaning.
@@ -88,7 +88,7 @@ impl Charset {
         match self.kind {
             Kind::Unicode(width, order) => decode_unicode(width, order, bytes, out, on_bad),
             Kind::Web(encoding) if !encoding.is_single_byte() => decode_web(encoding, bytes, 0, out, on_bad),
-            kind => self.shelf.decode(kind, bytes, out, on_bad),
+            kind => self.tables.decode(kind, bytes, out, on_bad),
         }
     }
 }
@@ -214,7 +214,7 @@ impl<'o> Encoder<'o> {
                 Work::Unicode(width, order)
             }
             Kind::Web(encoding) if encoding == ISO_2022_JP => Work::Iso2022Jp(encoding.new_encoder()),
-            kind => Work::Codes(charset.shelf.codes(kind)),
+            kind => Work::Codes(charset.tables.codes(kind)),
         };
         Self { work, out }
     }

@@ -15,7 +15,7 @@ use encoding_rs::{
 };
 
 use super::charset::{Charset, Kind, Order, Width};
-use super::table::Shelf;
+use super::table::Tables;
 use Kind::{Ascii, Iso, Unicode, Web, Windows};
 
 /// Every charset: what it is called here, and its other names without punctuation.
@@ -190,8 +190,8 @@ const CHARSETS: &[(&str, Kind, &[&str])] = &[
     ),
 ];
 
-/// Where the tables of each stay.
-static SHELVES: [Shelf; CHARSETS.len()] = [const { Shelf::new() }; CHARSETS.len()];
+/// The tables of each charset, in the order of [`CHARSETS`].
+static TABLES: [Tables; CHARSETS.len()] = [const { Tables::new() }; CHARSETS.len()];
 
 /// Names that must not be taken for what the web, or a similar name, means by them; and what to use.
 const REFUSED: &[(&str, &str)] = &[
@@ -224,9 +224,9 @@ impl FromStr for Charset {
         }
         let known = CHARSETS
             .iter()
-            .zip(&SHELVES)
+            .zip(&TABLES)
             .find(|((name, _, others), _)| squeeze(name) == plain || others.contains(&plain.as_str()));
-        let charset = known.map(|((name, kind, _), shelf)| Self::new(name, *kind, shelf));
+        let charset = known.map(|((name, kind, _), tables)| Self::new(name, *kind, tables));
         charset.ok_or_else(|| unknown(&plain))
     }
 }

@@ -1,8 +1,8 @@
 //! Tables: what each byte of a charset means, and which bytes each character has.
 //!
-//! `encoding_rs` has no call for one character that costs less than many, text that a charset cannot
-//! express alternates with text that it can, and some of its encoders search for a character from the
-//! beginning of all. A look-up costs the same for every character.
+//! `encoding_rs` converts long runs fast. But every character that a charset lacks ends a call, and a call for
+//! one character costs as much as one for many; and some of its encoders search a character list from its
+//! beginning. A look-up costs the same for every character.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -13,21 +13,21 @@ use super::charset::{Kind, OnBad, OnMissing, is_c1};
 /// How many bytes are decoded at once: as many of ASCII are copied.
 const BLOCK: usize = 32;
 
-/// Where the tables of a charset stay, once they are needed.
+/// The tables of a charset, which are made when they are first needed.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct Tables {
     /// What each byte means, in a charset of one byte a character.
-    table: OnceLock<Table>,
+    texts: OnceLock<Texts>,
     /// The code of each character that has occurred. The memory comes from the system as pages that are
     /// zero, and cost nothing until they are touched.
     codes: Mutex<Vec<u32>>,
 }
 
-/// The bytes of a charset of one byte a character.
+/// The text of each byte of a charset of one byte a character.
 #[derive(Debug)]
-struct Table {
-    /// The UTF-8 of each, at most three bytes long, and its length: 0 for a byte without a meaning.
-    texts: [[u8; 4]; 256],
+struct Texts {
+    /// Its UTF-8, at most three bytes long, and the length of that: 0 for a byte without a meaning.
+    by_byte: [[u8; 4]; 256],
 }
 
 /// The characters of a charset without a state. `encoding_rs` is asked once for each.
@@ -41,9 +41,9 @@ const UNKNOWN: u32 = 0;
 /// The code of a character that the charset lacks. No other than U+0001 has this one.
 const MISSING: u32 = 1;
 
-impl Shelf {
+impl Tables {
     pub(super) const fn new() -> Self {
-        Self { table: OnceLock::new(), codes: Mutex::new(Vec::new()) }
+        Self { texts: OnceLock::new(), codes: Mutex::new(Vec::new()) }
     }
 
     /// Appends the text of `bytes` to `out`, and asks `on_bad` about those without a meaning: in a charset of
@@ -55,7 +55,7 @@ impl Shelf {
         out: &mut Vec<u8>,
         on_bad: OnBad<'_>,
     ) -> Result<(), String> {
-        self.table.get_or_init(|| Table::new(kind)).decode(bytes, out, on_bad)
+        self.texts.get_or_init(|| Texts::new(kind)).decode(bytes, out, on_bad)
     }
 
     /// Returns the codes of a charset, which nobody else uses until they are dropped.
@@ -68,17 +68,17 @@ impl Shelf {
     }
 }
 
-impl Table {
+impl Texts {
     fn new(kind: Kind) -> Self {
-        let mut table = Self { texts: [[0; 4]; 256] };
-        for (byte, text) in (0..=u8::MAX).zip(&mut table.texts) {
+        let mut texts = Self { by_byte: [[0; 4]; 256] };
+        for (byte, text) in (0..=u8::MAX).zip(&mut texts.by_byte) {
             // No charset of one byte has a character above U+FFFF: its UTF-8 leaves room for the length.
             if let Some(c) = meaning(byte, kind).filter(|c| c.len_utf8() < 4) {
                 let size = c.encode_utf8(text).len();
                 text[3] = u8::try_from(size).unwrap_or_default();
             }
         }
-        table
+        texts
     }
 
     /// Appends the text of `bytes` to `out`, and asks `on_bad` about those without a meaning.
@@ -91,7 +91,7 @@ impl Table {
             }
             let mut len = 0;
             for (offset, byte) in (start..).zip(block) {
-                let [text @ .., size] = self.texts[usize::from(*byte)];
+                let [text @ .., size] = self.by_byte[usize::from(*byte)];
                 // Three bytes are written whatever the length: that is faster than to choose.
                 room[len..len + 3].copy_from_slice(&text);
                 len += usize::from(size);

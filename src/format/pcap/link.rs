@@ -50,8 +50,8 @@ pub(super) fn find_ip(link: u16, packet: &[u8], order: Order) -> Result<Ip<'_>, 
             }
         };
         let Layers { rest: bytes, vlans, .. } = layers;
-        let is_of_it = matches!(version, 4 | 6) && *bytes.first().ok_or(Reason::Short)? >> 4 == version;
-        return if is_of_it { Ok(Ip { bytes, vlans }) } else { Err(Reason::Malformed) };
+        let has_version = matches!(version, 4 | 6) && *bytes.first().ok_or(Reason::Short)? >> 4 == version;
+        return if has_version { Ok(Ip { bytes, vlans }) } else { Err(Reason::Malformed) };
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use super::ip::{Fragment, FragmentId};
 
-/// Fragments wait so long for the others of their datagram, by the times in the capture
+/// How long fragments wait for the others of their datagram, by the times in the capture
 /// (ip(7), `ipfrag_time` on Linux).
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The memory for fragments that wait, in bytes: the oldest datagrams make room.
 const CAPACITY: usize = 16 * 1024 * 1024;
 /// The memory for a fragment beside its bytes, and for its datagram, in bytes, rounded up.
@@ -72,7 +72,7 @@ struct Contradiction;
 impl Reassembly {
     /// Adds a fragment that was captured at this time.
     pub(super) fn add(&mut self, fragment: &Fragment<'_>, time: Option<SystemTime>) -> Added {
-        self.give_up_before(time.and_then(|time| time.checked_sub(PATIENCE)));
+        self.give_up_before(time.and_then(|time| time.checked_sub(TIMEOUT)));
         let place = *self.places.entry(fragment.id).or_insert_with(|| {
             self.begun += 1;
             self.begun
