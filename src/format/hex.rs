@@ -9,9 +9,8 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use crate::batch::Batch;
 use crate::escape;
 
-const DUMP: &str = "it looks like a line of a hex dump, with an offset; undo a dump of xxd with xxd -r and send it \
-                    with --format raw, write plain hex with xxd -p or tshark -T fields -e udp.payload, or send a \
-                    capture of tcpdump -w - with --format pcap";
+const DUMP: &str = "it looks like a hex dump with offsets; write plain hex with xxd -p or tshark -T fields -e \
+                    udp.payload, send the output of xxd -r with --format raw, or of tcpdump -w - with --format pcap";
 
 /// Reads lines.
 #[derive(Debug, Default)]
