@@ -1,7 +1,7 @@
 //! Access lists: the source addresses that are allowed, and those that are denied.
 //!
 //! Every notation becomes ranges of addresses, which are merged, sorted and searched by halves: 17 steps
-//! among 100,000 of them. It knows addresses and not datagrams: a receiver asks it before anything else.
+//! among 100,000 of them. A list knows addresses and not datagrams: a receiver checks it before anything else.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,10 +14,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::{endpoint, escape};
 
-/// The largest list that is read, in bytes: millions of networks. A device could be read for ever.
+/// The largest list that is read, in bytes: millions of networks. A device such as /dev/zero has no end.
 const LARGEST_LIST: u64 = 64 * 1024 * 1024;
 
-/// Decides which peers are heard.
+/// Decides from which peers datagrams are accepted.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// `None` allows everyone; a list without an address allows nobody.
@@ -60,7 +60,8 @@ impl Access {
         self.allowed.is_none() && self.denied.is_none()
     }
 
-    /// Returns whether `peer` is heard. One that the system does not name is heard if everyone is allowed.
+    /// Returns whether datagrams from `peer` are accepted. A peer that the system does not name
+    /// is in no list.
     #[must_use]
     pub fn admits(&self, peer: Option<SocketAddr>) -> bool {
         let is_in = |ranges: &Ranges| peer.is_some_and(|peer| ranges.contains(peer.ip()));
@@ -274,12 +275,12 @@ mod tests {
     }
 
     #[test]
-    fn everyone_is_heard_where_nobody_is_named() {
+    fn everyone_is_accepted_where_nobody_is_named() {
         assert!(admitted(&Access::default(), &["192.0.2.1"])[0] && Access::default().admits(None));
     }
 
     #[test]
-    fn only_those_are_heard_who_are_allowed_and_not_denied() {
+    fn only_those_are_accepted_who_are_allowed_and_not_denied() {
         let access = access(&["192.0.2.0/24", "2001:db8::/32"], &["192.0.2.128/25", "2001:db8::1"]);
         let peers = ["192.0.2.1", "192.0.2.200", "198.51.100.1", "2001:db8::2", "2001:db8::1", "::1"];
         assert_eq!(admitted(&access, &peers), [true, false, false, true, false, false]);

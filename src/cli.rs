@@ -133,7 +133,7 @@ pub struct ReceivingArgs {
     /// Drop datagrams from SOURCE, even if allowed; repeatable
     #[arg(long, value_name = "SOURCE")]
     deny: Vec<Source>,
-    /// What these two come to, once it is loaded.
+    /// The access lists that these two describe, once they are loaded.
     #[arg(skip)]
     access: OnceLock<Access>,
     /// Truncate datagrams longer than N bytes, as recvfrom(N) does
@@ -362,8 +362,8 @@ impl Bounds {
 }
 
 impl ReceivingArgs {
-    /// A receiver on `socket`, which tells `detail` of each datagram, and more where that is needed to say who
-    /// is heard.
+    /// Returns a receiver on `socket`, which reports `detail` of each datagram, and its peer if there is an access
+    /// list.
     pub fn receiver<'s>(&self, socket: &'s UdpSocket, detail: Detail) -> anyhow::Result<Receiver<'s>> {
         let access = self.access()?;
         let detail = if access.is_open() { detail } else { detail.max(Detail::Peer) };
@@ -373,7 +373,7 @@ impl ReceivingArgs {
         Ok(receiver)
     }
 
-    /// Returns who is heard. The first call reads lists and resolves names, which may take long: a tool makes it
+    /// Returns the access lists. The first call reads files and resolves names, which may take long: a tool makes it
     /// before it catches signals, so that any of them ends it.
     pub fn access(&self) -> anyhow::Result<&Access> {
         if let Some(access) = self.access.get() {

@@ -16,7 +16,7 @@ fn socket_at(address: &str) -> UdpSocket {
 }
 
 #[test]
-fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_heard() {
+fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
     let directory = directory("access");
     let list = directory.path().join("list");
     fs::write(&list, "# who may talk\n\n127.0.1.8 # one\r\n  127.0.1.16/30\n127.0.1.40-127.0.1.41").unwrap();
@@ -61,7 +61,7 @@ fn an_allowed_list_without_an_address_allows_nobody() {
 }
 
 #[test]
-fn a_list_of_100_000_networks_is_read_before_anything_is_heard() {
+fn a_list_of_100_000_networks_is_read_before_anything_is_received() {
     let directory = directory("access-long");
     let list = directory.path().join("list");
     let mut text = String::new();
