@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::UdpSocket;
 
-use common::{Running, directory, number_after, tool};
+use common::{Running, complaint, directory, number_after};
 
 /// A socket at an address of the loopback.
 fn socket_at(address: &str) -> UdpSocket {
@@ -95,20 +95,22 @@ fn a_list_that_cannot_be_used_is_named_with_its_line() {
         ("\u{1b}[2J\n", ", line 1: '\\x1b[2J': not an address"),
     ] {
         fs::write(&list, text).unwrap();
-        for arguments in [&["udp-listen", ":0"][..], &["udp-recv", ":0"], &["udp-chat", "--bind", ":0"]] {
-            let said = complaint(&[arguments, &["--deny", &format!("@{name}")]].concat(), 1);
-            assert!(said.starts_with(&format!("{}: {name}{words}", arguments[0])), "{said}");
+        for (tool, arguments) in
+            [("udp-listen", &[":0"][..]), ("udp-recv", &[":0"]), ("udp-chat", &["--bind", ":0"])]
+        {
+            let said = complaint(tool, &[arguments, &["--deny", &format!("@{name}")]].concat(), 1);
+            assert!(said.starts_with(&format!("{tool}: {name}{words}")), "{said}");
         }
     }
-    let said = complaint(&["udp-listen", ":0", "--allow", "@/nonexistent/list"], 1);
+    let said = complaint("udp-listen", &[":0", "--allow", "@/nonexistent/list"], 1);
     assert_eq!(said, "udp-listen: cannot read /nonexistent/list: no such file or directory\n");
-    let said = complaint(&["udp-listen", ":0", "--allow", "@/dev/zero"], 1);
+    let said = complaint("udp-listen", &[":0", "--allow", "@/dev/zero"], 1);
     assert_eq!(said, "udp-listen: cannot read /dev/zero: larger than 64 MiB\n");
 }
 
 #[test]
 fn a_host_that_cannot_be_resolved_is_named() {
-    let said = complaint(&["udp-listen", ":0", "--allow", "nosuch.invalid"], 1);
+    let said = complaint("udp-listen", &[":0", "--allow", "nosuch.invalid"], 1);
     assert!(said.starts_with("udp-listen: cannot resolve nosuch.invalid: "), "{said}");
     assert!(!said.contains("listening on"), "{said}");
 }
@@ -121,16 +123,10 @@ fn what_is_not_a_source_is_a_usage_error_that_says_why() {
         ("10.0.0.1:53", "not an address, network, range, host name or @FILE"),
         ("10.0.0", "not an address, network, range, host name or @FILE"),
     ] {
-        let said = complaint(&["udp-listen", ":0", "--deny", source], 2);
+        let said = complaint("udp-listen", &[":0", "--deny", source], 2);
         assert!(
             said.contains(&format!("invalid value '{source}' for '--deny <SOURCE>': {reason}")),
             "{said}"
         );
     }
-}
-
-/// What a tool says that ends with `status`.
-fn complaint(command: &[&str], status: i32) -> String {
-    let assert = tool(command[0]).args(&command[1..]).assert().code(status);
-    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
 }

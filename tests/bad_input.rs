@@ -9,13 +9,7 @@ use std::io::pipe;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use common::{Running, TOOLS, at, directory, path, path_with_tools, receive, socket, tool};
-
-/// What a run says on stderr, which must end it with `status`.
-fn complaint(name: &str, arguments: &[&str], status: i32) -> String {
-    let assert = tool(name).args(arguments).write_stdin("hi\n").assert().code(status).stdout("");
-    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
-}
+use common::{Running, TOOLS, at, complaint, directory, path, path_with_tools, receive, socket, tool};
 
 /// What a shell's `script` says on stderr, with the status of its end.
 fn shell(script: &str) -> (Option<i32>, String) {

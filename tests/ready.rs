@@ -97,7 +97,8 @@ fn a_descriptor_gets_the_address_and_is_closed() {
 fn a_descriptor_may_be_a_socket() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut listen = at_3(&theirs, &[path("udp-listen"), "127.0.0.1:0", "--ready-fd", "3"]);
+    let mut listen =
+        Running::with_descriptor_3(&theirs, &[path("udp-listen"), "127.0.0.1:0", "--ready-fd", "3"]);
     drop(theirs);
     let mut line = String::new();
     BufReader::new(ours).read_line(&mut line).unwrap();
@@ -309,15 +310,7 @@ fn what_is_no_one_socket_of_udp_is_refused() {
 /// Does what systemd does: runs `words` with `socket` as descriptor 3, and says that there are so many.
 fn passing(socket: &impl AsFd, number: &str, words: &[&str]) -> Running {
     let script = format!("LISTEN_FDS={number} LISTEN_PID=$$ exec \"$@\"");
-    at_3(socket, &[&["sh", "-c", &script, "sh"], words].concat())
-}
-
-/// Runs `words` with `file` as descriptor 3.
-fn at_3(file: &impl AsFd, words: &[&str]) -> Running {
-    let copy = file.as_fd().try_clone_to_owned().unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec 3<&0 < /dev/null; exec \"$@\"", "sh"]).args(words);
-    Running::spawn_with(&mut command, copy, Stdio::piped())
+    Running::with_descriptor_3(socket, &[&["sh", "-c", &script, "sh"], words].concat())
 }
 
 #[test]
@@ -461,7 +454,10 @@ fn a_pipe_that_nobody_reads_any_more_keeps_it_from_nothing() {
     let writer = fs::File::options().write(true).open(&fifo).unwrap();
     drop(both);
     for unread in [OwnedFd::from(writer), OwnedFd::from(pipe().unwrap().1)] {
-        let mut listen = at_3(&unread, &[path("udp-listen"), "127.0.0.1:0", "-n", "1", "--ready-fd", "3"]);
+        let mut listen = Running::with_descriptor_3(
+            &unread,
+            &[path("udp-listen"), "127.0.0.1:0", "-n", "1", "--ready-fd", "3"],
+        );
         let address = listen.await_listening();
         socket().send_to(b"hi", address).unwrap();
         let finished = listen.finish();
@@ -565,7 +561,7 @@ fn a_signal_ends_what_waits_for_somebody_who_does_not_read_what_is_said() {
     };
     let words = [path("udp-listen"), ":0", "-q", "--ready-file", file.to_str().unwrap(), "--ready-fd", "3"];
     // What is written next is the address once more, or where it listens.
-    let mut telling = at_3(&full, &words);
+    let mut telling = Running::with_descriptor_3(&full, &words);
     file_is_there(&mut telling);
     assert_eq!(telling.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
     let mut shell = Command::new("sh");
@@ -578,7 +574,8 @@ fn a_signal_ends_what_waits_for_somebody_who_does_not_read_what_is_said() {
 #[test]
 fn a_descriptor_that_can_only_be_read_is_no_place_for_the_address() {
     let readable = fs::File::open("/dev/null").unwrap();
-    let finished = at_3(&readable, &[path("udp-listen"), ":0", "--ready-fd", "3"]).finish();
+    let finished =
+        Running::with_descriptor_3(&readable, &[path("udp-listen"), ":0", "--ready-fd", "3"]).finish();
     let said = "descriptor 3: open for reading only; open it in the shell with 3>FILE";
     assert_eq!(finished.err, format!("udp-listen: cannot write the address to {said}\n"));
 }

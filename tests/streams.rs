@@ -266,26 +266,19 @@ fn messages_that_do_not_fit_in_memory_are_counted() {
     assert!(dropped > 0 && (LINES..=LINES + 1).contains(&(told.len() + dropped)), "{} {dropped}", told.len());
 }
 
-/// Runs `words` with `file` as descriptor 3.
-fn at_3(file: &impl AsFd, words: &[&str]) -> Running {
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec 3<&0 < /dev/null; exec \"$@\"", "sh"]).args(words);
-    Running::spawn_with(&mut command, copy(file), Stdio::piped())
-}
-
 #[test]
 fn a_ready_fd_that_nobody_reads_holds_up_nothing_and_is_told_when_it_is_read() {
     let (_unread, full, _) = full_pipe();
     let words = [path("udp-listen"), "127.0.0.1:0", "-w", "100ms", "--ready-fd", "3"];
-    assert_eq!(at_3(&full, &words).ended().code(), Some(3));
+    assert_eq!(Running::with_descriptor_3(&full, &words).ended().code(), Some(3));
     let (_unread, full, _) = full_pipe();
     let words = [path("udp-listen"), "127.0.0.1:0", "--ready-fd", "3"];
-    let mut listen = at_3(&full, &words);
+    let mut listen = Running::with_descriptor_3(&full, &words);
     listen.await_listening();
     assert_eq!(listen.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
 
     let (mut unread, full, held) = full_pipe();
-    let mut listen = at_3(&full, &words);
+    let mut listen = Running::with_descriptor_3(&full, &words);
     drop(full);
     let address = listen.await_listening();
     let mut told = Vec::new();

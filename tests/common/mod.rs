@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -25,6 +26,12 @@ pub fn tool(name: &str) -> assert_cmd::Command {
     let mut command = assert_cmd::Command::new(path(name));
     command.timeout(DEADLINE);
     command
+}
+
+/// What a tool says on stderr, which must print nothing and end with `status`.
+pub fn complaint(name: &str, arguments: &[&str], status: i32) -> String {
+    let assert = tool(name).args(arguments).write_stdin("hi\n").assert().code(status).stdout("");
+    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
 }
 
 /// Where one of our tools lies.
@@ -161,6 +168,13 @@ impl Running {
     /// Starts `command` with a stdout that need not be read.
     pub fn spawn_into(command: &mut Command, stdout: impl Into<Stdio>) -> Self {
         Self::spawn_with(command, Stdio::piped(), stdout)
+    }
+
+    /// Runs `words` with `file` as descriptor 3.
+    pub fn with_descriptor_3(file: &impl AsFd, words: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec 3<&0 < /dev/null; exec \"$@\"", "sh"]).args(words);
+        Self::spawn_with(&mut command, file.as_fd().try_clone_to_owned().unwrap(), Stdio::piped())
     }
 
     pub fn spawn_with(command: &mut Command, stdin: impl Into<Stdio>, stdout: impl Into<Stdio>) -> Self {
