@@ -380,16 +380,20 @@ macro_rules! scenario {
     };
 }
 
-scenario!(lines_are_sent: "udp-send" ["ADDRESS", "--stats"], INPUT, Hears, children: false);
-scenario!(messages_are_sent: "udp-send" ["ADDRESS", "--stats", "one", "two", "three"], "", Hears, children: false);
-scenario!(records_are_sent: "udp-send" ["ADDRESS", "--stats", "-f", "json"],
-    "{\"text\":\"one\"}\n{\"text\":\"two\"}\n{\"text\":\"three\"}\n", Hears, children: false);
-scenario!(lines_are_sent_at_a_rate: "udp-send" ["ADDRESS", "--stats", "--rate", "1000/s", "--repeat", "1"], INPUT, Hears, children: false);
-scenario!(requests_are_answered: "udp-recv" ["ADDRESS", "--stats", "-w", "500ms"], INPUT, Answers, children: false);
-scenario!(requests_of_one_port_are_answered: "udp-recv" ["ADDRESS", "--stats", "-w", "500ms", "-b", "127.0.0.1:0"], INPUT, Answers, children: false);
-scenario!(datagrams_are_printed: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s"], "", Speaks, children: false);
-scenario!(datagrams_are_printed_as_json: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "-f", "json"], "", Speaks, children: false);
-scenario!(datagrams_are_echoed: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--echo"], "", Asks, children: false);
-scenario!(datagrams_are_handled: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--exec", "cat"], "", Asks, children: true);
-scenario!(a_command_is_run: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--ready-file", "FILE", "--", "cat"], "", Speaks, children: true);
-scenario!(a_chat_goes_both_ways: "udp-chat" ["ADDRESS", "-b", "127.0.0.1:0", "--stats", "-n", "3", "-w", "1s"], INPUT, Answers, children: false);
+mod a_failing_system_call_is_reported_while {
+    use super::{INPUT, Peer, Scenario};
+
+    scenario!(lines_are_sent: "udp-send" ["ADDRESS", "--stats"], INPUT, Hears, children: false);
+    scenario!(messages_are_sent: "udp-send" ["ADDRESS", "--stats", "one", "two", "three"], "", Hears, children: false);
+    scenario!(records_are_sent: "udp-send" ["ADDRESS", "--stats", "-f", "json"],
+        "{\"text\":\"one\"}\n{\"text\":\"two\"}\n{\"text\":\"three\"}\n", Hears, children: false);
+    scenario!(lines_are_sent_at_a_rate: "udp-send" ["ADDRESS", "--stats", "--rate", "1000/s", "--repeat", "1"], INPUT, Hears, children: false);
+    scenario!(requests_are_answered: "udp-recv" ["ADDRESS", "--stats", "-w", "500ms"], INPUT, Answers, children: false);
+    scenario!(requests_of_one_port_are_answered: "udp-recv" ["ADDRESS", "--stats", "-w", "500ms", "-b", "127.0.0.1:0"], INPUT, Answers, children: false);
+    scenario!(datagrams_are_printed: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s"], "", Speaks, children: false);
+    scenario!(datagrams_are_printed_as_json: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "-f", "json"], "", Speaks, children: false);
+    scenario!(datagrams_are_echoed: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--echo"], "", Asks, children: false);
+    scenario!(datagrams_are_handled: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--exec", "cat"], "", Asks, children: true);
+    scenario!(a_command_is_run: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--ready-file", "FILE", "--", "cat"], "", Speaks, children: true);
+    scenario!(a_chat_goes_both_ways: "udp-chat" ["ADDRESS", "-b", "127.0.0.1:0", "--stats", "-n", "3", "-w", "1s"], INPUT, Answers, children: false);
+}
