@@ -383,6 +383,23 @@ impl Writer {
         if has_header { &pcap::BEGINNING } else { b"" }
     }
 
+    /// Appends the datagrams of `batch` to `out`, and where each ends there to `ends`.
+    pub fn write_all(&mut self, batch: &Batch, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
+        let Writing { format, columns, for_terminal, .. } = self.writing;
+        if format == Format::Text && columns.are_none() && !for_terminal {
+            // What most runs print chooses once and not for each datagram: half of the instructions.
+            ends.extend(batch.iter().map(|datagram| {
+                text::write_plain(datagram.payload, out);
+                out.len()
+            }));
+            return;
+        }
+        ends.extend(batch.iter().map(|datagram| {
+            self.write(&datagram, out);
+            out.len()
+        }));
+    }
+
     /// Appends a datagram to `out`.
     pub fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         let Writing { format, columns, for_terminal, .. } = self.writing;
@@ -476,7 +493,9 @@ mod tests {
             batch.push(payload);
         }
         let mut writer = Writer::new(writing);
-        batch.iter().for_each(|datagram| writer.write(&datagram, &mut out));
+        let mut ends = Vec::new();
+        writer.write_all(&batch, &mut out, &mut ends);
+        assert!(ends.len() == batch.len() && ends.last().is_none_or(|end| *end == out.len()));
         out
     }
 

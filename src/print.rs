@@ -41,10 +41,7 @@ impl Printer {
         self.text.clear();
         self.ends.clear();
         self.written = 0;
-        for datagram in batch.iter() {
-            self.writer.write(&datagram, &mut self.text);
-            self.ends.push(self.text.len());
-        }
+        self.writer.write_all(batch, &mut self.text, &mut self.ends);
         undecodable
     }
 

@@ -21,6 +21,11 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// Returns whether there are none.
+    pub(super) fn are_none(self) -> bool {
+        !self.time && !self.peer
+    }
+
     /// Returns the columns of a further line of the same datagram: they are empty.
     pub(super) fn empty(self) -> &'static [u8] {
         &b"\t\t"[..usize::from(self.time) + usize::from(self.peer)]

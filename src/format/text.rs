@@ -61,6 +61,15 @@ pub(super) fn write(payload: &[u8], columns: Columns, out: &mut Vec<u8>) {
     write_ended(payload, b'\n', columns, out);
 }
 
+/// Appends a payload as a line without columns.
+#[inline]
+pub(super) fn write_plain(payload: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(payload);
+    if payload.last() != Some(&b'\n') {
+        out.push(b'\n');
+    }
+}
+
 /// Appends a payload as it is: `end` is added only where it has none. Where there are `columns`, those of its
 /// further lines are empty: otherwise a payload could contain a line that looks like that of another sender.
 pub(super) fn write_ended(mut payload: &[u8], end: u8, columns: Columns, out: &mut Vec<u8>) {
