@@ -229,6 +229,18 @@ impl Batch {
         self.enter(Entry { start, is_aside: true, len, size: len, ..Entry::default() });
     }
 
+    /// Appends copies of the datagrams of `other`, with their envelopes and ordinals.
+    pub fn append(&mut self, other: &Self) {
+        for datagram in other.iter() {
+            self.address(*datagram.envelope);
+            self.number_after(datagram.ordinal - 1);
+            let (start, len) = (self.filled, datagram.payload.len());
+            self.spare(len)[..len].copy_from_slice(datagram.payload);
+            self.enter(Entry { start, len: count(len), size: count(datagram.size), ..Entry::default() });
+            self.filled += len;
+        }
+    }
+
     /// Makes a datagram of the bytes of the last one once more: they lie in the arena once.
     pub fn push_again(&mut self) {
         if let Some(&last) = self.entries.last() {
@@ -312,6 +324,25 @@ mod tests {
         batch.skip(1);
         batch.take(3);
         assert_eq!(payloads(&batch), [b"one", b"two"]);
+    }
+
+    #[test]
+    fn datagrams_are_appended_with_all_that_is_known_of_them() {
+        let (mut batch, mut other) = (Batch::new(), Batch::new());
+        batch.push(b"one");
+        other.address(Envelope::of("192.0.2.1:1".parse().unwrap()));
+        other.number_after(6);
+        other.spare(5)[..5].copy_from_slice(b"seven");
+        other.take_cut(5, 3);
+        other.push(b"");
+        batch.append(&other);
+        batch.append(&other);
+        assert_eq!(payloads(&batch), [&b"one"[..], b"sev", b"", b"sev", b""]);
+        let known = |batch: &Batch, places| {
+            batch.part(places).map(|it| (it.size, it.ordinal, *it.envelope)).collect::<Vec<_>>()
+        };
+        assert_eq!(known(&batch, 1..3), known(&other, 0..2));
+        assert_eq!(known(&batch, 3..5), known(&other, 0..2));
     }
 
     #[test]

@@ -138,7 +138,13 @@ impl<'q> Queue<'q> {
     /// Prints what is in `batch`, as far as the reader takes it now. The thread prints the rest. `batch` is
     /// empty then.
     pub fn print(&mut self, batch: &mut Batch) -> Result<()> {
-        let Some(mut printer) = self.printer.take() else { return self.put(std::mem::take(batch)) };
+        let Some(mut printer) = self.printer.take() else {
+            // The memory of a batch is far more than a few datagrams take: those that wait share it.
+            let mut waiting = self.batch();
+            waiting.append(batch);
+            batch.clear();
+            return self.put(waiting);
+        };
         let undecodable = printer.load(batch);
         self.shared.lock().undecodable += undecodable;
         batch.clear();
@@ -305,5 +311,34 @@ impl Shared {
         let next = state.waiting.pop_front();
         state.printing = next.as_ref().map_or(0, Batch::len);
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Voice;
+    use crate::format::Writing;
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn datagrams_that_come_one_by_one_share_the_memory_they_wait_in() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let sink = Sink::new(OwnedFd::from(writer).into());
+        let printer = Printer::new(Writing::default(), Voice::new("tool", true, false));
+        let signals = Signals::catch().unwrap();
+        let mut queue = Queue::new(sink, printer, CAPACITY, &signals).unwrap();
+        let mut batch = Batch::new();
+        // A pipe takes 64 KiB.
+        for _ in 0..1000 {
+            batch.push(&[b'x'; 99]);
+            queue.print(&mut batch).unwrap();
+            assert!(batch.is_empty());
+        }
+        let waiting = queue.shared.lock().waiting.len();
+        assert!(waiting <= 2, "{waiting}");
+        let reading = thread::spawn(move || reader.read_exact(&mut [0; 100_000]));
+        while !queue.finish(None).unwrap() {}
+        reading.join().unwrap().unwrap();
     }
 }
