@@ -24,7 +24,7 @@ pub struct Batch {
     /// All of it is initialised; only the first `filled` bytes mean something.
     arena: Vec<u8>,
     filled: usize,
-    /// Payloads that stand nowhere in the arena.
+    /// Payloads that were not read into the arena, such as reassembled ones.
     aside: Vec<u8>,
     entries: Vec<Entry>,
     /// What stands on the datagrams. What comes twice in a row stands here once.
@@ -39,7 +39,7 @@ pub struct Batch {
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     start: usize,
-    /// It lies aside, and not in the arena.
+    /// Whether its payload is in `aside`, and not in the arena.
     is_aside: bool,
     len: u32,
     size: u32,
@@ -182,7 +182,7 @@ impl Batch {
         self.filled += size;
     }
 
-    /// Appends a datagram that lies there, as the next one and with the envelope in force.
+    /// Appends `entry` with the next ordinal and the current envelope.
     fn enter(&mut self, entry: Entry) {
         self.last += 1;
         self.entries.push(Entry { ordinal: self.last, envelope: count(self.envelopes.len()), ..entry });
@@ -265,8 +265,8 @@ impl Batch {
             }
             is_kept
         });
-        // The arena would be shorter than before if the two changed places, and what it lacks would have
-        // to be initialised again for the next datagrams.
+        // Swapping the two would leave a shorter arena, and what it lacks would have to be initialised again for
+        // the next datagrams.
         let rewritten = std::mem::take(&mut self.rewritten);
         self.filled = 0;
         self.spare(rewritten.len())[..rewritten.len()].copy_from_slice(&rewritten);

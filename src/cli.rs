@@ -225,7 +225,7 @@ impl MessageArgs {
 }
 
 impl ReadingArgs {
-    /// How an input in `format` is read, whose datagrams go `to` there.
+    /// Returns how an input in `format` is read; its datagrams go `to` there.
     #[must_use]
     pub fn reading(self, format: Format, encoding: Encoding, to: To) -> Reading {
         Reading { format, block: self.block, encoding, to }

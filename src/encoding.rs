@@ -139,7 +139,7 @@ fn encode(charset: Charset, policy: Policy, payload: &[u8], out: &mut Vec<u8>) -
         }
         match policy {
             Policy::Strict | Policy::XmlCharRefReplace => {
-                // Either of them ends at the first: there is nothing but `text` before it.
+                // Both fail at the first bad bytes, so `text` is all that precedes them.
                 let (bad, position) = (escape::bytes(bad), text.chars().count() + 1);
                 return Err(format!("{bad} at character {position} is not UTF-8, which --encoding reads"));
             }

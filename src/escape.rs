@@ -30,9 +30,9 @@ pub fn first(text: &[u8]) -> String {
     format!("'{}'", String::from_utf8_lossy(&shown))
 }
 
-/// So many characters of a text are enough to know which one it is.
+/// The number of characters of a text that are quoted: enough to recognize it.
 pub(crate) const GLANCE: usize = 80;
-/// A path may need more: so many.
+/// The number of characters of a path that are quoted.
 const PATH: usize = 256;
 
 /// The beginning of `text`, if it is long.

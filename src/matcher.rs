@@ -108,7 +108,7 @@ impl Matcher {
     }
 }
 
-/// What is printed of a datagram, but for the columns before it and what a terminal needs.
+/// The printed form of datagrams, without columns and without the escapes for a terminal.
 #[derive(Debug)]
 struct Printed {
     format: Format,
@@ -151,7 +151,7 @@ impl Printed {
 }
 
 impl Pattern {
-    /// Whether it matches a line of `text`. What is behind the last end of line is none.
+    /// Returns whether it matches a line of `text`. After the last line ending there is no further line.
     fn is_in(&self, text: &[u8]) -> bool {
         let is_behind = |place| place > 0 && place == text.len() && matches!(text[place - 1], b'\n' | b'\r');
         self.0.find(text).is_some_and(|found| !is_behind(found.start()))

@@ -98,10 +98,10 @@ const LONG: usize = 64;
 /// The beginning of a name that is enough to suggest it, in bytes.
 const BEGINNING: usize = 3;
 
-/// The letters of netcats that take no value.
+/// The letters that take no value in netcats.
 const FLAGS: &str = "CDFNSUZbdklnrtuz";
 
-/// The short names of some of them.
+/// The short names of some of [`OPTIONS`].
 const SHORT: [(&str, &str); 5] =
     [("-b", "--bind"), ("-n", "--count"), ("-p", "--show-peer"), ("-t", "--time"), ("-w", "--timeout")];
 
@@ -151,7 +151,7 @@ pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String
     Some(format!("{subject}: {}", way_out.join("; ")))
 }
 
-/// The endpoint that is meant by a host and a port that stand apart, or by a port alone.
+/// Returns the endpoint that is meant by a host and a port as two arguments, or by a port alone.
 fn endpoint(plain: &[&str]) -> Option<String> {
     match plain {
         [port, ..] if port.parse::<u16>().is_ok() => Some(format!(":{port}")),
@@ -172,7 +172,7 @@ pub(super) fn message(command: &Command, plain_before: usize, argument: &str) ->
 pub(super) fn exec(command: &Command, value: &str) -> Option<String> {
     let program = value.split(' ').next()?;
     let directories = env::var_os("PATH")?;
-    // A name with a slash is looked for as it is: it takes the place of the whole path.
+    // An absolute name is looked up as it is: `join` replaces the directory by it.
     let is_program = !program.is_empty()
         && env::split_paths(&directories).any(|directory| directory.join(program).is_file());
     let hint = Tool { command, endpoint: None }.option("--exec", &quoted(value));
@@ -219,10 +219,10 @@ impl Hint {
     }
 }
 
-/// A tool, for what it calls things.
+/// The tool whose command line is wrong.
 struct Tool<'c> {
     command: &'c Command,
-    /// Where the arguments say that something is sent or received, as netcats take it.
+    /// The endpoint among the arguments, if they are read as a netcat reads them.
     endpoint: Option<String>,
 }
 
@@ -249,7 +249,8 @@ impl Tool<'_> {
         self.name() == "udp-listen"
     }
 
-    /// Among letters that stand together, one that has a counterpart says more than one that is not needed.
+    /// Returns the first letter of a cluster that has a counterpart here, or else the first that is not needed,
+    /// with its hint.
     fn hint_of_cluster(
         &self,
         name: &str,
@@ -271,7 +272,7 @@ impl Tool<'_> {
         first
     }
 
-    /// What to do about the option `name`, whose value may be `value`.
+    /// Returns what to do about the option `name`, whose value may be `value`.
     fn hint(&self, name: &str, value: Option<&str>) -> Option<Hint> {
         let long = SHORT.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| long);
         self.foreign(name, value)
@@ -280,7 +281,7 @@ impl Tool<'_> {
             .or_else(|| self.near(name))
     }
 
-    /// What serves the purpose of an option of a netcat, socat or curl.
+    /// Returns what to do about an option of a netcat, socat or curl.
     fn foreign(&self, name: &str, value: Option<&str>) -> Option<Hint> {
         self.counterpart(name, value)
             .or_else(|| reason(&NEEDLESS, name).map(Hint::LeaveOut))
@@ -364,7 +365,7 @@ impl Tool<'_> {
         })
     }
 
-    /// A format or a charset that stands where its option should, as in `--json` or `--gbk`.
+    /// Recognizes a format or charset that is written as an option, as in `--json` or `--gbk`.
     fn name_of_a_value(&self, name: &str) -> Option<Hint> {
         let value = name.strip_prefix("--")?;
         if Format::ALL.iter().any(|format| format.name() == value) {
@@ -376,7 +377,7 @@ impl Tool<'_> {
         value.parse::<Charset>().is_ok().then(|| Hint::Instead(format!("use -e {value}")))
     }
 
-    /// An option of the tools whose name is nearly `name`, or one of which begins as the other does.
+    /// Returns the option of the tools whose name is most like `name`, or begins like it.
     fn near(&self, name: &str) -> Option<Hint> {
         let name = name.strip_prefix("--").filter(|name| name.len() < LONG)?;
         let nearness = |long: &str| {
@@ -387,14 +388,14 @@ impl Tool<'_> {
         let own = self.command.get_arguments().filter_map(Arg::get_long);
         let options = own.chain(OPTIONS.iter().map(|(long, _)| &long[2..]));
         let near = options.map(|long| (nearness(long), long)).filter(|(nearness, _)| *nearness >= NEAR);
-        // Of two that are equally near the tool's own comes first.
+        // The first of two that are equally near wins, which is the tool's own.
         let (_, long) = near.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
         let long = format!("--{long}");
         let of_tools = tools_with(&long).filter(|_| !self.has(&long)).map(|tools| format!(" of {tools}"));
         Some(Hint::Instead(format!("the nearest option is {long}{}", of_tools.unwrap_or_default())))
     }
 
-    /// To use an option of this tool, or of those that have it.
+    /// Suggests an option, and names the tools that have it if this one does not.
     fn option(&self, option: &str, value: &str) -> Hint {
         let long = SHORT.iter().find(|(short, _)| *short == option).map_or(option, |(_, long)| long);
         Hint::Instead(match tools_with(long) {
@@ -403,7 +404,7 @@ impl Tool<'_> {
         })
     }
 
-    /// To bind a local address, which a tool that only listens takes by itself.
+    /// Suggests a local address: the ENDPOINT of udp-listen, or `--bind`.
     fn bind(&self, address: &str) -> Hint {
         if !self.listens() {
             return self.option("--bind", address);
@@ -425,12 +426,12 @@ fn instead(what: &str) -> Hint {
     Hint::Instead(what.to_owned())
 }
 
-/// The tools that have an option which not all have.
+/// Returns the tools that have an option, if not all of them have it.
 fn tools_with(long: &str) -> Option<&'static str> {
     OPTIONS.iter().find(|(name, _)| *name == long).map(|(_, tools)| *tools)
 }
 
-/// A command as a shell takes it for one word; only its beginning if it is long.
+/// Quotes a command as one word for a shell; only its beginning if it is long.
 fn quoted(command: &str) -> String {
     format!("'{}'", escape::shortened(command).replace('\'', r"'\''"))
 }

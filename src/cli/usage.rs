@@ -1,6 +1,6 @@
 //! The command line of a tool: reads it, and refuses a wrong one in one sentence that names the way out.
 //!
-//! clap parses; here its errors and its help become what a tool writes and its exit status.
+//! clap parses; this module turns its errors and its help into output and an exit status.
 
 use std::env;
 use std::error::Error as _;
@@ -26,7 +26,7 @@ pub fn main<A: Parser>(tool: &'static str, run: impl FnOnce(&A) -> Result<Verdic
     exit::conclude(tool, outcome.or_else(|error| settle(tool, error)))
 }
 
-/// Writes the help that was asked for to stdout, and a usage error to stderr; hands on any other error.
+/// Writes the help that was asked for to stdout, and a usage error to stderr; returns any other error.
 fn settle(tool: &'static str, error: anyhow::Error) -> Result<Verdict> {
     let error = error.downcast::<Error>()?;
     if error.use_stderr() {
@@ -49,8 +49,8 @@ fn parse<A: Parser>() -> Result<A, Error> {
         .map_err(|error| explain(&mut command, &words, error))
 }
 
-/// An option that needs a value takes whatever follows, as by getopt(3): also what begins with a hyphen. One
-/// without a value may stand there twice, as in `-vv`.
+/// Lets an option that needs a value take the next argument even if that begins with a hyphen, as getopt(3) does,
+/// and lets a flag be repeated, as in `-vv`.
 fn as_by_getopt(arg: Arg) -> Arg {
     if arg.get_action().takes_values() {
         let needs_value = words::needs_value(&arg);
@@ -74,7 +74,7 @@ fn explain(command: &mut Command, words: &[Word], error: Error) -> Error {
             };
             format!("invalid value {shown} for '{argument}': {what}")
         }
-        // What is not an option: there is one too many.
+        // Unknown options were found before clap parsed: this is a positional argument too many.
         (ErrorKind::UnknownArgument, ..) => one_too_many(words, argument),
         _ => return error,
     };
@@ -107,8 +107,8 @@ fn value_reason(command: &Command, words: &[Word], value: &str, reason: String) 
     [Some(reason), more, message].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-/// Says why an endpoint is wrong, if the words next to it show that: a port that stands apart, as netcats
-/// take it, or an option that takes a value elsewhere.
+/// Says why an endpoint is wrong, if the words next to it show that: the port is an argument of its own, as for
+/// netcats, or an option before it takes a value elsewhere.
 fn endpoint_reason(command: &Command, words: &[Word], argument: &str, value: &str) -> Option<String> {
     if argument.ends_with("...") && value.contains(',') {
         return Some("more than one endpoint; separate them by spaces".to_owned());
@@ -130,7 +130,7 @@ fn endpoint_reason(command: &Command, words: &[Word], argument: &str, value: &st
     }
 }
 
-/// Says what to do with a word that there is no place for.
+/// Says what to do with a positional argument too many.
 fn one_too_many(words: &[Word], argument: &str) -> String {
     let first = words.iter().find_map(Word::plain);
     let shown = escape::quoted(argument.as_bytes());
@@ -146,7 +146,7 @@ fn one_too_many(words: &[Word], argument: &str) -> String {
     }
 }
 
-/// A usage error as one sentence.
+/// Returns a usage error as one sentence.
 fn sentence(mut error: Error) -> String {
     let argument = text(&error, ContextKind::InvalidArg).unwrap_or_default();
     let value = text(&error, ContextKind::InvalidValue).unwrap_or_default();

@@ -1,12 +1,12 @@
 //! The words of a command line as getopt(3) reads them: options with their values, and what stands alone.
 //!
-//! clap reads the arguments; this tells which word stands next to which when one of them is wrong.
+//! clap parses the arguments, but its errors do not say which words are next to the wrong one.
 
 use std::ffi::OsString;
 
 use clap::{Arg, Command};
 
-/// A word of a command line, and the argument it stands in.
+/// A word of a command line, and the argument that contains it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) kind: Kind,
@@ -68,7 +68,7 @@ fn long_option(command: &Command, long: &str, more: &mut impl Iterator<Item = St
     Kind::Known { name, value: if takes_next { more.next() } else { value } }
 }
 
-/// Reads options that stand together, as in `-qw5`, up to one that is unknown or has a value.
+/// Reads a cluster of short options, as in `-qw5`, up to one that is unknown or has a value.
 fn short_options(command: &Command, argument: &str, more: &mut impl Iterator<Item = String>) -> Vec<Kind> {
     let mut kinds = Vec::new();
     for (place, letter) in argument.char_indices().skip(1) {
@@ -76,7 +76,7 @@ fn short_options(command: &Command, argument: &str, more: &mut impl Iterator<Ite
         let rest = &argument[place + letter.len_utf8()..];
         let attached = (!rest.is_empty()).then(|| rest.to_owned());
         let arg = command.get_arguments().find(|arg| arg.get_short() == Some(letter));
-        // -h and -V stand alone: a MESSAGE such as -hello is not to be answered with help and status 0.
+        // -h and -V are options only by themselves: a MESSAGE such as -hello must not print help with status 0.
         let is_known = arg.is_some() || ["-h", "-V"].contains(&argument);
         if !is_known {
             kinds.push(Kind::Unknown { name, attached });

@@ -1,9 +1,9 @@
 //! What a charset is: how its bytes become text and its text bytes.
 //!
 //! `encoding_rs` speaks the charsets of the web. It has no encoder for UTF-16, no UTF-32, and reads
-//! the ISO names as their Windows supersets: those are written here. Every call that it is asked for
-//! writes to a block of fixed size: its calls that append to a vector touch all of the vector's spare
-//! room, which takes quadratic time where each of many bad characters takes a call.
+//! the ISO names as their Windows supersets: those are written here. Every call to it
+//! writes to a block of fixed size: those that append to a vector initialise all of its spare capacity,
+//! which takes quadratic time if each of many bad characters needs a call.
 
 use std::fmt;
 
@@ -60,7 +60,7 @@ pub(super) type OnMissing<'f> = &'f mut dyn FnMut(char, usize, &mut String) -> R
 /// Handles bytes without a meaning, at an offset: appends a stand-in to the text so far.
 pub(super) type OnBad<'f> = &'f mut dyn FnMut(&[u8], usize, &mut Vec<u8>) -> Result<(), String>;
 
-/// How many bytes one call codes at most: a block is cheap to make for a short text.
+/// The size of a block, in bytes: small, so that a short text is cheap.
 const BLOCK: usize = 512;
 
 impl fmt::Display for Charset {
@@ -196,7 +196,7 @@ pub(super) struct Encoder<'o> {
     out: &'o mut Vec<u8>,
 }
 
-/// What an encoder does its work with.
+/// How an encoder works.
 enum Work {
     Codes(Codes),
     /// The one charset that has a state.

@@ -45,7 +45,7 @@ pub(super) struct Ignored {
 }
 
 impl Ignored {
-    /// Counts so many packets. What is short was cut by the capture, or claims to be longer than it is.
+    /// Counts `packets` packets. A short one is malformed unless the capture has cut it (`is_cut`).
     pub(super) fn count(&mut self, reason: Reason, packets: u64, is_cut: bool) {
         *match reason {
             Reason::Kind(kind) => self.kinds.entry(kind).or_default(),
@@ -54,8 +54,8 @@ impl Ignored {
         } += packets;
     }
 
-    /// Says how many packets are not sent and why, where so many fragments wait for others. Returns `None` if
-    /// there are none.
+    /// Returns how many packets are not sent and why, or `None` if there are none. `incomplete` is the number of
+    /// fragments whose datagrams are not complete.
     pub(super) fn summary(&self, incomplete: u64) -> Option<String> {
         let Self { kinds, contradicting, cut, malformed } = self;
         let mut kinds: Vec<_> = kinds.iter().map(|(kind, number)| (*number, kind.to_string())).collect();
@@ -80,7 +80,7 @@ impl Ignored {
     }
 }
 
-/// Returns the noun for so many packets.
+/// Returns the noun for this number of packets.
 pub(super) fn packets(number: u64) -> &'static str {
     if number == 1 { "packet" } else { "packets" }
 }

@@ -32,7 +32,7 @@ pub(super) struct Udp<'p> {
 #[derive(Debug)]
 pub(super) struct Fragment<'p> {
     pub(super) id: FragmentId,
-    /// The protocol of what the fragments hold together. The first of them tells the truth.
+    /// The protocol of the whole datagram, for which that of its first fragment counts.
     pub(super) protocol: u8,
     pub(super) offset: usize,
     pub(super) is_last: bool,
@@ -148,7 +148,7 @@ pub(super) fn datagram(from: IpAddr, to: IpAddr, protocol: u8, bytes: &[u8]) -> 
     Ok(Udp { from: (from, header.source_port()).into(), to: (to, header.destination_port()).into(), payload })
 }
 
-/// Passes extension headers up to one that tells of a fragment, and returns the protocol of what follows.
+/// Skips extension headers up to the fragment header, and returns the protocol of what follows.
 fn behind_extensions(mut protocol: u8, mut bytes: &[u8]) -> Result<(u8, &[u8]), Reason> {
     while protocol != FRAGMENT && is_extension(protocol) {
         (protocol, bytes) = behind_extension(protocol, bytes)?;
@@ -156,7 +156,7 @@ fn behind_extensions(mut protocol: u8, mut bytes: &[u8]) -> Result<(u8, &[u8]), 
     Ok((protocol, bytes))
 }
 
-/// Passes an extension header (RFC 8200, section 4; RFC 4302, section 2.2).
+/// Skips an extension header (RFC 8200, section 4; RFC 4302, section 2.2).
 fn behind_extension(protocol: u8, bytes: &[u8]) -> Result<(u8, &[u8]), Reason> {
     let &[next, length, ..] = bytes else { return Err(Reason::Short) };
     let length = if protocol == AUTHENTICATION {

@@ -7,7 +7,7 @@
 use super::Order;
 use super::ignored::{Kind, Reason};
 
-/// What stands at the beginning of the bytes that are left of a packet.
+/// The header at the beginning of what is left of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer {
     Link(u16),
@@ -55,7 +55,7 @@ pub(super) fn find_ip(link: u16, packet: &[u8], order: Order) -> Result<Ip<'_>, 
     }
 }
 
-/// What is left of a packet behind the headers that were passed.
+/// What is left of a packet after the headers that were parsed.
 struct Layers<'p> {
     rest: &'p [u8],
     order: Order,
@@ -63,7 +63,7 @@ struct Layers<'p> {
 }
 
 impl<'p> Layers<'p> {
-    /// Passes a header, and returns what follows.
+    /// Parses a header, and returns which one follows.
     fn pass(&mut self, layer: Layer) -> Result<Layer, Reason> {
         match layer {
             Layer::Link(link) => self.link(link),
@@ -333,7 +333,7 @@ impl<'p> Layers<'p> {
         }
     }
 
-    /// Leaves out what stands behind the next `length` bytes.
+    /// Drops all but the next `length` bytes.
     fn end_after(&mut self, length: usize) {
         self.rest = &self.rest[..length.min(self.rest.len())];
     }

@@ -7,7 +7,7 @@ use super::{LONGEST, Order, Packet, Step};
 /// The type of the block that begins a section, the same in both byte orders.
 pub(super) const SECTION: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
-/// Tells the byte order of a section.
+/// The number at the beginning of a section by which its byte order is recognized.
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 const INTERFACE: u32 = 1;
 const OBSOLETE_PACKET: u32 = 2;
@@ -163,7 +163,7 @@ impl Interface {
     }
 }
 
-/// Returns the time that so many units of it stand for, if it can be told.
+/// Returns the time that is `units` after 1970, of which a second has `per_second`, if it can be represented.
 fn seen_at(units: u64, per_second: u128, offset: i64) -> Option<SystemTime> {
     let nanoseconds = (u128::from(units) * 1_000_000_000).checked_div(per_second)?;
     let since = Duration::from_nanos(u64::try_from(nanoseconds).ok()?);

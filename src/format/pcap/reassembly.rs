@@ -1,7 +1,7 @@
 //! Reassembly of datagrams from fragments, in bounded memory.
 //!
-//! The bytes of a fragment are kept as they are until the others of its datagram are there: what is held never
-//! exceeds what was read. Fragments of which two claim different bytes for the same place are given up together,
+//! The bytes of a fragment are kept until the others of its datagram have been read, and no memory is reserved for
+//! missing ones. Fragments of which two claim different bytes for the same place are given up together,
 //! as hosts do (RFC 5722, section 4; Linux does so for IPv4 too).
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,23 +26,23 @@ pub(super) struct Reassembly {
     waiting: BTreeMap<u64, Partial>,
     places: HashMap<FragmentId, u64>,
     begun: u64,
-    /// How many bytes of memory they take.
+    /// The memory that they take, in bytes.
     held: usize,
-    /// Fragments that were given up because others did not come.
+    /// The number of fragments that were discarded because others were missing.
     given_up: u64,
 }
 
-/// What a fragment has led to.
+/// The result of adding a fragment.
 #[derive(Debug)]
 pub(super) enum Added {
     /// Others are missing.
     Incomplete,
     Complete(Whole),
-    /// So many fragments are given up because they contradict each other.
+    /// The number of fragments that are discarded because they contradict each other.
     Contradicting(u64),
 }
 
-/// What fragments held together.
+/// A reassembled datagram.
 #[derive(Debug)]
 pub(super) struct Whole {
     pub(super) id: FragmentId,
@@ -66,7 +66,7 @@ struct Partial {
     fragments: u64,
 }
 
-/// A fragment says something else than one before it.
+/// A fragment contradicts an earlier one.
 struct Contradiction;
 
 impl Reassembly {
@@ -95,7 +95,7 @@ impl Reassembly {
         Added::Incomplete
     }
 
-    /// Returns the number of fragments that others were or are missing for.
+    /// Returns the number of fragments of incomplete datagrams, discarded or waiting.
     pub(super) fn incomplete(&self) -> u64 {
         self.given_up + self.waiting.values().map(|partial| partial.fragments).sum::<u64>()
     }
