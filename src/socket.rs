@@ -348,7 +348,9 @@ pub(crate) fn explain_send(error: io::Error, peer: Option<SocketAddr>) -> anyhow
         Some(EACCES) if peer.is_some_and(needs_broadcast) => anyhow!("permission denied; add --broadcast"),
         Some(EACCES) => anyhow!("permission denied by a route or a security policy on this machine"),
         Some(EINVAL) => {
-            anyhow!("invalid argument; the address lacks its zone, or a blackhole route leads there")
+            let is_v4 = peer.is_some_and(|peer| canonical(peer).is_ipv4());
+            let other = if is_v4 { "--bind names a loopback address" } else { "the address lacks its zone" };
+            anyhow!("invalid argument; {other}, or a blackhole route leads there")
         }
         Some(ENOBUFS) => anyhow!("send buffer full; raise it with --buffer"),
         Some(EPERM) => anyhow!("operation not permitted; a firewall on this machine blocks it"),
