@@ -204,6 +204,25 @@ fn a_capture_of_which_nothing_can_be_sent_is_status_1_and_it_is_said_why() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_capture_that_the_network_does_not_take_is_not_called_one_without_datagrams() {
+    // Linux sends nothing to another machine from the loopback.
+    let mut packet = ipv4(17, 0, 0, true, &udp(b"hi"));
+    packet[16..20].copy_from_slice(&[198, 51, 100, 1]);
+    let sent = tool("udp-send")
+        .args(["-f", "pcap", "--bind", "127.0.0.1:0"])
+        .write_stdin(capture(false, 101, usize::MAX, &[packet]))
+        .assert()
+        .code(1);
+    let said = String::from_utf8(sent.get_output().stderr.clone()).unwrap();
+    assert!(
+        said.starts_with("udp-send: cannot send packet 1 to 198.51.100.1:8081: invalid argument; "),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
 fn a_compressed_capture_is_named_with_the_way_out() {
     for tool in ["udp-send", "udp-recv"] {
         let (status, said) = of_nothing(tool, b"\x1f\x8b\x08\0\0\0\0\0\0\x03");

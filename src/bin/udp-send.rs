@@ -109,7 +109,7 @@ fn run(args: &Args) -> Result<Verdict> {
     outbox.finish(&input, &sent)?;
     sent?;
     signals.check()?;
-    if outbox.tally.sent.datagrams == 0
+    if outbox.has_found_nothing()
         && let Some(why) = input.nothing_found()
     {
         bail!("nothing to send: {why}");
@@ -205,11 +205,16 @@ impl<'o> Outbox<'o> {
         })
     }
 
+    /// Returns whether no datagram was found that is ever to be sent.
+    fn has_found_nothing(&self) -> bool {
+        self.tally.sent.datagrams + self.tally.unsent == 0
+    }
+
     /// Sends the input, as often as it is to be sent.
     fn send_all(&mut self, input: &mut Input) -> Result<()> {
         for _ in 1..self.args.repeat {
             self.send_once(input)?;
-            if self.tally.sent.datagrams + self.tally.unsent == 0 {
+            if self.has_found_nothing() {
                 return Ok(());
             }
             input.rewind()?;
@@ -404,8 +409,8 @@ impl<'o> Outbox<'o> {
             if self.tally.skipped > 1 {
                 self.say(&format!("skipped {} {}s in all", self.tally.skipped, input.noun()));
             }
-            // Where nothing else went wrong and nothing was sent, the error says the same.
-            let is_told = sent.is_ok() && self.tally.sent.datagrams == 0;
+            // Where nothing else went wrong and nothing was found, the error says the same.
+            let is_told = sent.is_ok() && self.has_found_nothing();
             if let Some(packets) = input.passed_over().filter(|_| !is_told) {
                 self.say(&format!("ignored {packets}"));
             }
