@@ -241,10 +241,10 @@ impl<'a> Answers<'a> {
         self.sender.collect(&mut self.fate.sent).context("cannot ask a socket for its errors")
     }
 
-    /// Counts a reply that has come back, as a receive on the socket has told with `error`, and what else is
-    /// known to have.
-    pub fn came_back(&mut self, error: io::Error) -> Result<()> {
-        self.sender.came_back(error, &mut self.fate.sent).context("cannot ask a socket for its errors")
+    /// Counts the ICMP error of an earlier reply, which a receive on the socket has returned, and all others that are
+    /// known.
+    pub fn count_icmp_error(&mut self, error: io::Error) -> Result<()> {
+        self.sender.count_icmp_error(error, &mut self.fate.sent).context("cannot ask a socket for its errors")
     }
 
     /// What became of what was to be answered, if anything was.

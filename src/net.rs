@@ -201,13 +201,13 @@ mod tests {
         batch.push(b"refused");
         let mut tally = Sent::default();
         let mut receiver = Receiver::new(&socket, None, Detail::Peer).unwrap();
-        // It is pending, and is told by whichever call comes next: one that asks, receives or sends.
+        // It is pending, and the next call returns it: one that asks, receives or sends.
         sender.send(&batch, 0..1, &mut tally).unwrap();
         sender.collect(&mut tally).unwrap();
         assert_eq!(tally.refused, 1);
         sender.send(&batch, 0..1, &mut tally).unwrap();
-        let told = receiver.receive(&mut Batch::new(), 1, &mut Received::default()).unwrap_err();
-        sender.came_back(told, &mut tally).unwrap();
+        let error = receiver.receive(&mut Batch::new(), 1, &mut Received::default()).unwrap_err();
+        sender.count_icmp_error(error, &mut tally).unwrap();
         assert_eq!(tally.refused, 2);
         for _ in 0..2 {
             assert_eq!(sender.send(&batch, 0..1, &mut tally).unwrap(), 1);

@@ -232,7 +232,7 @@ impl<'c> Chat<'c> {
         let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received.datagrams);
         match self.receiver.receive(&mut self.batch, most, &mut self.tally.received) {
             // Of a datagram that went out: the error queue, below, says whose. It ends nothing.
-            Err(error) if is_icmp(&error) => self.note_error(error),
+            Err(error) if is_icmp(&error) => self.note_icmp_error(error),
             received => received.context("cannot receive")?,
         }
         if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.peer)
@@ -241,18 +241,18 @@ impl<'c> Chat<'c> {
             self.args.voice().note(&format!("talking to {}", Shown(peer)));
         }
         self.queue.print(&mut self.batch)?;
-        self.tell_what_came_back()
+        self.report_icmp_errors()
     }
 
-    /// A call on the socket has told with `error` of a datagram that went out and came back.
-    fn note_error(&mut self, error: io::Error) {
+    /// Notes the ICMP error of an earlier datagram, which a call on the socket has returned.
+    fn note_icmp_error(&mut self, error: io::Error) {
         if let Some(icmp) = &mut self.icmp {
             icmp.note(error);
         }
     }
 
-    /// Counts the datagrams that came back, and tells of each.
-    fn tell_what_came_back(&mut self) -> Result<()> {
+    /// Counts the ICMP errors that are known, and reports each.
+    fn report_icmp_errors(&mut self) -> Result<()> {
         let Some(icmp) = &mut self.icmp else { return Ok(()) };
         while let Some((peer, error)) = icmp.take().context("cannot ask what came back")? {
             self.tally.sent.came_back(&error);
@@ -366,8 +366,8 @@ impl<'c> Chat<'c> {
         self.tally.sent.datagrams += uncounted.datagrams;
         self.tally.sent.bytes += uncounted.bytes;
         if let Some(error) = uncounted.last_error() {
-            self.note_error(error);
-            if let Err(error) = self.tell_what_came_back() {
+            self.note_icmp_error(error);
+            if let Err(error) = self.report_icmp_errors() {
                 self.complain(&error);
             }
         }

@@ -382,7 +382,9 @@ impl<'l> Listener<'l> {
         let first = batch.len();
         let received = match self.receiver.receive(&mut batch, most, &mut self.tally.received) {
             // Of a reply whose receiver is gone: that is counted, and ends nothing.
-            Err(error) if self.answers.are_wanted() && is_icmp(&error) => self.answers.came_back(error),
+            Err(error) if self.answers.are_wanted() && is_icmp(&error) => {
+                self.answers.count_icmp_error(error)
+            }
             received => received.context("cannot receive"),
         };
         self.match_patterns(&mut batch, first);

@@ -174,10 +174,10 @@ impl<'s> Sender<'s> {
         self.one_by_one.collect(tally)
     }
 
-    /// Counts an earlier datagram that has come back, as a receive on the socket has told with `error`, and what
-    /// else is known to have.
-    pub fn came_back(&mut self, error: io::Error, tally: &mut Sent) -> io::Result<()> {
-        self.one_by_one.came_back(error, tally)
+    /// Counts the ICMP error of an earlier datagram, which a receive on the socket has returned, and all others that
+    /// are known.
+    pub fn count_icmp_error(&mut self, error: io::Error, tally: &mut Sent) -> io::Result<()> {
+        self.one_by_one.count_icmp_error(error, tally)
     }
 
     /// Groups the first of the datagrams at `places`, as many as one call may take.
@@ -254,11 +254,11 @@ impl<'s> Sender<'s> {
         self.lay_out();
         let mut done = 0;
         // An ICMP error that a call has returned: that of an earlier datagram, unless the group fails with it again.
-        let mut told = None;
+        let mut icmp_error = None;
         while done < self.groups.len() {
             let sent = self.send_messages(batch, done);
-            if let Some(earlier) = told.take_if(|told| sent != Err(*told)) {
-                self.one_by_one.settle(vec![earlier.into()], tally)?;
+            if let Some(earlier) = icmp_error.take_if(|error| sent != Err(*error)) {
+                self.one_by_one.count_icmp_errors(vec![earlier.into()], tally)?;
             }
             match sent {
                 Ok(sent) => {
@@ -281,7 +281,7 @@ impl<'s> Sender<'s> {
                         return Ok(false);
                     }
                 }
-                Err(error) if is_icmp(&error.into()) && told.is_none() => told = Some(error),
+                Err(error) if is_icmp(&error.into()) && icmp_error.is_none() => icmp_error = Some(error),
                 Err(error) => {
                     self.give_up_segments(error, done);
                     break;

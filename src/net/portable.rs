@@ -177,7 +177,7 @@ impl<'s> Sender<'s> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     // A socket with errors to tell would not be waited for.
-                    self.settle(std::mem::take(&mut earlier), tally)?;
+                    self.count_icmp_errors(std::mem::take(&mut earlier), tally)?;
                     in_a_row = 0;
                     // Room that was not there after all was an error in the queue, which others read.
                     let was_told_of_room = std::mem::replace(&mut is_full, true);
@@ -216,33 +216,31 @@ impl<'s> Sender<'s> {
         let own = outcome.as_ref().err().map(io::Error::kind);
         earlier.retain(|error| Some(error.kind()) != own);
         if !earlier.is_empty() {
-            self.settle(earlier, tally)?;
+            self.count_icmp_errors(earlier, tally)?;
         }
         outcome
     }
 
-    /// Counts an earlier datagram that has come back, as a receive on the socket has told with `error`, and what
-    /// else is known to have.
-    pub fn came_back(&mut self, error: io::Error, tally: &mut Sent) -> io::Result<()> {
+    /// Counts the ICMP error of an earlier datagram, which a receive on the socket has returned, and all others that
+    /// are known.
+    pub fn count_icmp_error(&mut self, error: io::Error, tally: &mut Sent) -> io::Result<()> {
+        self.note_icmp_error(error, tally);
+        self.collect(tally)
+    }
+
+    /// Counts the ICMP errors of earlier datagrams. Sends that succeeded in the end have returned `errors`.
+    pub(super) fn count_icmp_errors(&mut self, errors: Vec<io::Error>, tally: &mut Sent) -> io::Result<()> {
+        // Linux keeps the others in the queue. A route may have appeared between a send and the next.
+        let counts = |error: &io::Error| !cfg!(target_os = "linux") || is_of_an_earlier(error);
+        errors.into_iter().filter(counts).for_each(|error| self.note_icmp_error(error, tally));
+        if self.came_back.is_some() { self.collect(tally) } else { Ok(()) }
+    }
+
+    fn note_icmp_error(&mut self, error: io::Error, tally: &mut Sent) {
         match &mut self.came_back {
             Some(came_back) => came_back.note(error),
             None => tally.came_back(&error),
         }
-        self.collect(tally)
-    }
-
-    /// Counts the datagrams that have come back. Sends, which have succeeded in the end, have returned the errors
-    /// `told`.
-    pub(super) fn settle(&mut self, told: Vec<io::Error>, tally: &mut Sent) -> io::Result<()> {
-        // Linux keeps the others in the queue. A route may have appeared between a send and the next.
-        let counts = |error: &io::Error| !cfg!(target_os = "linux") || is_of_an_earlier(error);
-        for error in told.into_iter().filter(counts) {
-            match &mut self.came_back {
-                Some(came_back) => came_back.note(error),
-                None => tally.came_back(&error),
-            }
-        }
-        if self.came_back.is_some() { self.collect(tally) } else { Ok(()) }
     }
 
     /// How long a datagram for `peer` can be, in bytes.
