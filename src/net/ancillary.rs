@@ -23,6 +23,9 @@ pub(super) struct Ancillary {
     /// Whether an IPv4 source on an IPv6 socket is believed without a proof.
     #[cfg(target_os = "linux")]
     believes_mapped: bool,
+    /// Whether control messages are needed at all.
+    #[cfg(target_os = "linux")]
+    needs_control: bool,
 }
 
 impl Ancillary {
@@ -48,7 +51,8 @@ impl Ancillary {
         if detail == Detail::Arrival {
             setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
         }
-        Ok(Self { bound, detail, believes_mapped: hears_both && detail == Detail::Payload })
+        let needs_control = detail == Detail::Arrival || hears_both && detail == Detail::Peer;
+        Ok(Self { bound, detail, believes_mapped: hears_both && detail == Detail::Payload, needs_control })
     }
 
     /// Takes note of `detail` and of where `socket` is bound.
@@ -107,6 +111,11 @@ impl Ancillary {
         socket: &UdpSocket,
         into: &mut [u8],
     ) -> io::Result<(usize, Option<Envelope>)> {
+        if !self.needs_control {
+            // recvfrom(2) takes less time than recvmsg(2), of which a request and its reply make three.
+            let (size, source) = socket.recv_from(into)?;
+            return Ok((size, self.envelope(Some(source), &super::cmsg::ControlMessages::default())));
+        }
         let message = super::cmsg::receive(socket, into)?;
         Ok((message.size, self.envelope(message.address, &message.control)))
     }
