@@ -163,32 +163,27 @@ pub fn is_passing() -> bool {
 pub fn passed_socket() -> Result<UdpSocket> {
     let mut passed = ListenFd::from_env();
     if passed.len() > 1 {
-        bail!(
-            "cannot listen on {} sockets: systemd has passed so many, and one is listened on",
-            passed.len()
-        );
+        bail!("cannot listen on the {} sockets that systemd passed; pass one", passed.len());
     }
     let socket = match passed.take_udp_socket(0) {
-        Ok(None) => bail!("cannot listen: systemd has passed no socket, and there is no ENDPOINT"),
+        Ok(None) => bail!("cannot listen: no ENDPOINT, and systemd passed no socket"),
         Ok(Some(socket)) => socket,
         Err(error) => {
-            return Err(error)
-                .context("cannot listen on what systemd has passed: it is no UDP socket (ListenDatagram=)");
+            return Err(error).context(
+                "cannot listen on the socket that systemd passed: not a UDP socket (ListenDatagram=)",
+            );
         }
     };
     // Our own copy is closed where another program begins; that one was made not to be.
-    let socket = socket.try_clone().context("cannot take the socket that systemd has passed")?;
+    let socket = socket.try_clone().context("cannot take the socket that systemd passed")?;
     let bound = SockRef::from(&socket).local_addr().ok().and_then(|address| address.as_socket());
-    let bound = bound.context("cannot listen on what systemd has passed: it is no socket of IP")?;
-    ensure!(
-        bound.port() != 0,
-        "cannot listen on what systemd has passed: it is a socket that is not bound to a port"
-    );
+    let bound = bound.context("cannot listen on the socket that systemd passed: not an IP socket")?;
+    ensure!(bound.port() != 0, "cannot listen on the socket that systemd passed: not bound to a port");
     ensure!(
         !bound.ip().is_multicast() || is_joined(bound.ip()),
-        "cannot listen on what systemd has passed: it is bound to the multicast group {}, which nobody has joined",
+        "cannot listen on the socket that systemd passed: multicast group {} is not joined",
         bound.ip()
     );
-    socket.set_nonblocking(true).context("cannot take the socket that systemd has passed")?;
+    socket.set_nonblocking(true).context("cannot take the socket that systemd passed")?;
     Ok(socket)
 }
