@@ -30,16 +30,16 @@ pub(super) struct Asker<'a, 'i> {
     there: &'a Endpoint,
     ports: Ports,
     interval: Option<Interval>,
-    /// Whether somebody who looks on has been told what is waited for.
-    has_told: bool,
+    /// Whether the wait for a reply has been announced, or is not to be.
+    is_announced: bool,
 }
 
 /// A request that is too long for its path is sent again at once, so many times: a path may become narrower
 /// as often before it reaches the other side, and tells of one place at a time (RFC 1191, section 3).
 const NARROWS: u32 = 4;
 
-/// Somebody who looks on is told after so long what is waited for.
-const WITHOUT_A_WORD: Duration = Duration::from_millis(500);
+/// A wait for a reply is announced on a terminal after this time.
+const ANNOUNCED_AFTER: Duration = Duration::from_millis(500);
 
 /// What a wait for replies came to.
 enum Came {
@@ -57,8 +57,8 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// Asks `there` from `ports`.
     pub(super) fn new(inbox: &'a mut Inbox<'i>, there: &'a Endpoint, ports: Ports) -> Self {
         let interval = inbox.args.interval.map(Interval::new);
-        let has_told = !inbox.is_watched;
-        Self { inbox, there, ports, interval, has_told }
+        let is_announced = !inbox.is_watched;
+        Self { inbox, there, ports, interval, is_announced }
     }
 
     /// Asks the requests of the input, so many times.
@@ -97,8 +97,8 @@ impl<'a, 'i> Asker<'a, 'i> {
                 if args.reading.skip_bad && size > largest {
                     self.skip(&name, &Why::TooLong { size, largest });
                 } else {
-                    // Whoever types a request is told each time.
-                    self.has_told &= !(self.inbox.is_watched && input.is_terminal());
+                    // Each request that is typed has its own announcement.
+                    self.is_announced &= !(self.inbox.is_watched && input.is_terminal());
                     self.ask(request, &name)?;
                 }
             }
@@ -133,7 +133,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         let envelope = self.ports.envelope();
         let request = Datagram { envelope: &envelope, ..request };
         self.inbox.tally.requests.asked += 1;
-        // Where one port asks all, whatever comes from now on may be the reply: the request goes at once.
+        // Where all requests have one port, a datagram that arrives from now on may be the reply: send at once.
         let late = self.inbox.leave_out_late(&mut ear_of_last)?;
         let asked = Asked::now();
         let sent = self.send(&mut sender, request, name);
@@ -182,7 +182,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         if tally.requests.asked == 1 { retry.saturating_sub(tally.unsent_midway) } else { retry }
     }
 
-    /// Sends a request. Says why that cannot be done now, if it cannot.
+    /// Sends a request. Returns why the network does not take it now, if it does not.
     fn send(
         &mut self,
         sender: &mut Sender<'_>,
@@ -263,13 +263,14 @@ impl<'a, 'i> Asker<'a, 'i> {
         let args = self.inbox.args;
         let mut came = Came::Nothing;
         let patience = Patience::new(Some(args.attempt()), None);
-        let tell = Instant::now() + WITHOUT_A_WORD;
+        let announcement = Instant::now() + ANNOUNCED_AFTER;
         let mut end = None;
         loop {
-            let next = [patience.until(), (!self.has_told).then_some(tell)].into_iter().flatten().min();
+            let next =
+                [patience.until(), (!self.is_announced).then_some(announcement)].into_iter().flatten().min();
             let ready = self.inbox.wait(None, Some(socket.as_fd()), next)?;
-            if !self.has_told && Instant::now() >= tell {
-                self.tell_what_is_waited_for();
+            if !self.is_announced && Instant::now() >= announcement {
+                self.announce_wait();
             }
             if patience.is_over() {
                 let end = *end.get_or_insert_with(|| Instant::now() + AT_THE_END);
@@ -308,9 +309,9 @@ impl<'a, 'i> Asker<'a, 'i> {
         Ok(came)
     }
 
-    /// Tells somebody who looks on that a reply is waited for, once.
-    fn tell_what_is_waited_for(&mut self) {
-        self.has_told = true;
+    /// Notes on a terminal what is waited for, once.
+    fn announce_wait(&mut self) {
+        self.is_announced = true;
         let args = self.inbox.args;
         args.voice().note(&match args.collect {
             Some(time) => format!("waiting for replies ({time:?})..."),

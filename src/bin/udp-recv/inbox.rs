@@ -31,7 +31,7 @@ pub(super) struct Inbox<'i> {
     pub(super) tally: Tally,
     round_trips: RoundTrips,
     is_asking: bool,
-    /// Whether somebody looks at stderr who wants to know how things go.
+    /// Whether stderr is a terminal, and notes are wanted.
     pub(super) is_watched: bool,
 }
 
@@ -84,8 +84,8 @@ impl<'i> Inbox<'i> {
         Ok(())
     }
 
-    /// Leaves out what has come to a port before anything is asked from it, or after: it answers nothing that will
-    /// be asked. Returns what is to be said of it.
+    /// Leaves out what arrived at a port before a request, or after its reply: it answers no later request. Returns a
+    /// note for each kind.
     pub(super) fn leave_out_late(&mut self, ear: &mut Ear<'_>) -> Result<Vec<String>> {
         ear.empty(&mut self.batch, &mut self.tally)
     }
