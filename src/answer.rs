@@ -28,9 +28,9 @@ use crate::tally::{Sent, counted, in_one_sentence};
 /// How long replies wait for a device that is slow. Meanwhile nothing is heard.
 const ROOM: Duration = Duration::from_millis(200);
 
-/// Nothing that comes from these ports is answered: 0 cannot be sent to, and behind the others is a service that
-/// answers whatever it is sent (echo, daytime, qotd, chargen, time: RFCs 862, 867, 865, 864, 868). A forged
-/// datagram would set such a service and us to answering each other for ever.
+/// Datagrams from these ports are never answered. 0 is not a destination. The others belong to services that answer
+/// every datagram (echo, daytime, qotd, chargen, time: RFCs 862, 867, 865, 864, 868): a forged source address would
+/// make such a service and this tool answer each other for ever.
 const NEVER_ANSWERED: [u16; 6] = [0, 7, 13, 17, 19, 37];
 
 /// What a reply is.
@@ -77,8 +77,8 @@ pub struct Fate {
     unserved: u64,
     /// Requests that were still waiting or being handled at the end.
     given_up: u64,
-    /// Requests from a source that is never answered. Whoever forges one decides nothing by it: it is no
-    /// failure.
+    /// Requests from a source that is never answered. They are not a failure, which anybody could cause by forging
+    /// one.
     declined: u64,
 }
 

@@ -46,7 +46,7 @@ pub struct Ear<'p> {
     icmp: Option<IcmpErrors<'p>>,
 }
 
-/// What has come for a request.
+/// What was received for a request.
 #[derive(Debug)]
 pub enum Heard {
     /// There is none.
@@ -160,9 +160,9 @@ impl Ports {
 }
 
 impl Ear<'_> {
-    /// Takes the next datagram that has come, if one has, into `batch`, and says what it is to the request that
-    /// waits: what came before that was sent has been taken away, and no clock that may be set is asked. What is
-    /// no reply is left out and counted. Fails where the system cannot receive.
+    /// Receives the next datagram, if there is one, into `batch`, and returns what it is to the current request. What
+    /// arrived before that was sent has been taken out by [`Ear::empty`], so that no clock decides, which can be set.
+    /// A datagram that is not a reply is left out and counted.
     pub fn hear(&mut self, batch: &mut Batch, tally: &mut Tally) -> Result<Heard> {
         if let Some(error) = self.receive(batch, &mut tally.received)? {
             return Ok(Heard::Back(error));
@@ -179,7 +179,7 @@ impl Ear<'_> {
     }
 
     /// Takes all that has come, which answers nothing that will be asked, and counts it. Says it in words.
-    /// A peer that floods us is not waited for. Fails where the system cannot receive.
+    /// A peer that floods us is not waited for.
     pub fn empty(&mut self, batch: &mut Batch, tally: &mut Tally) -> Result<Vec<String>> {
         let (mut late, mut strange, mut back) = (LeftOut::default(), LeftOut::default(), 0_u64);
         let mut reason = String::new();

@@ -37,8 +37,8 @@ const SLOT: usize = 65_536;
 /// A batch of received datagrams is full when it takes so much memory, in bytes.
 const FULL: usize = 256 * 1024;
 
-/// One call passes over so many datagrams at most that are denied or forged, so that a tool looks up now and
-/// then.
+/// One call leaves out at most this many denied or forged datagrams, so that a tool checks its signals and its time
+/// in between.
 const LEFT_OUT_AT_ONCE: u64 = 4096;
 
 /// Whether a batch of received datagrams is to be handed on before it takes more.
@@ -47,8 +47,7 @@ pub fn is_full(batch: &Batch) -> bool {
     batch.footprint() >= FULL
 }
 
-/// How much is to be known of each datagram that is received: each step costs a few percent of what receiving
-/// does.
+/// What a receiver finds out about each datagram. Each step adds a few percent to the cost of receiving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detail {
     /// Its bytes. The peer on its envelope decides nothing, and may be forged: Linux believes an IPv6 packet

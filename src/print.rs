@@ -6,7 +6,7 @@ use crate::encoding::Encoding;
 use crate::exit::Voice;
 use crate::format::{Writer, Writing};
 
-/// Turns batches into text, and counts what of it is written. What it has to leave out, it says.
+/// Turns batches into text, and counts what of it is written. Reports what it leaves out.
 #[derive(Debug)]
 pub struct Printer {
     encoding: Encoding,

@@ -181,7 +181,7 @@ fn reap_one_of(group: Pid) -> bool {
     !matches!(ended, Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD | Errno::EINTR))
 }
 
-/// Waits until something `is_done` that no signal tells. Returns whether it is done before the grace is over.
+/// Waits until something `is_done` that no signal reports. Returns whether it is done before the grace is over.
 pub(crate) fn is_soon(mut is_done: impl FnMut() -> bool) -> bool {
     let until = Instant::now() + GRACE;
     loop {
@@ -195,7 +195,7 @@ pub(crate) fn is_soon(mut is_done: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Returns whether children come to this process that it did not start: as the first process of a container.
+/// Returns whether this process becomes the parent of orphans, as the first process of a container does.
 fn inherits_orphans() -> bool {
     std::process::id() == 1
 }

@@ -23,9 +23,9 @@ use crate::stdio::{Sink, cannot_write, cannot_write_because, last_moment};
 use crate::tally::plain;
 use crate::wait::{Sources, wait};
 
-/// How many bytes may wait where no option says it.
+/// How many bytes may wait for stdout in a tool without --queue.
 pub const CAPACITY: usize = 64 * 1024 * 1024;
-/// A wait for the thread looks this often whether it has ended: to wake the tool may have failed.
+/// How often a wait checks on the thread, whose attempt to wake the tool can fail.
 pub const LOOK: Duration = Duration::from_millis(100);
 /// How many empty batches are kept for later.
 const SPARE: usize = 4;
@@ -285,7 +285,7 @@ impl Shared {
                 state.spare.push(batch);
             }
             if std::mem::take(&mut state.is_awaited) {
-                // Where it fails the tool looks by itself.
+                // If it fails, the tool checks by itself.
                 state.is_told |= (&*tell).write(&[0]).is_ok();
             }
         }

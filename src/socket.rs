@@ -95,8 +95,8 @@ pub fn open(address: SocketAddr, options: Options) -> Result<UdpSocket> {
     Ok(try_open(address, options).map_err(|error| error.explain(&Shown(address), address))?.into())
 }
 
-/// From now on the kernel drops whatever arrives at `socket`, where it can. What nobody reads would fill the receive
-/// buffer, and the error queue, which shares its room, would take no more refusals.
+/// Makes the kernel drop whatever arrives at `socket`, where it can. Unread datagrams would fill the receive buffer,
+/// and the error queue, which shares its memory, would take no more ICMP errors.
 pub fn receive_nothing(socket: &UdpSocket) {
     #[cfg(target_os = "linux")]
     {

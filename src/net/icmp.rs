@@ -77,10 +77,10 @@ impl<'s> IcmpErrors<'s> {
         self.pending = Some(error);
     }
 
-    /// Returns the next one, if there is one: whom the datagram was for, and the error that came instead.
-    /// A refusal is one of the kind `ConnectionRefused`.
+    /// Returns the next ICMP error, if there is one, and the destination of the datagram that caused it. A refusal
+    /// is of the kind `ConnectionRefused`.
     ///
-    /// The destination is `None` for what the queue had no room for: that is one datagram or more.
+    /// The destination is `None` if the queue had no room for the error, which then stands for one datagram or more.
     pub fn take(&mut self) -> io::Result<Option<(Option<SocketAddr>, io::Error)>> {
         if let Some((peer, error)) = self.take_queued()? {
             // Each in the queue was pending as well.

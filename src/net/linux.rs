@@ -5,7 +5,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "the calls that move many datagrams, and one counter of the kernel, have no safe wrapper"
+    reason = "the calls that move many datagrams, one counter and one socket option have no safe wrapper"
 )]
 #![expect(
     clippy::cast_possible_truncation,
@@ -43,15 +43,15 @@ const SENT_AT_ONCE: usize = 256 * 1024;
 const SLICES: usize = 4096;
 /// In so many messages (sendmmsg(2) takes 1024).
 const MESSAGES: usize = 512;
-/// And in so many while none can be sent. The first is whole only where there is another.
+/// And in this many while none can be sent: the first group is known to be complete only if another follows it.
 const FEW_MESSAGES: usize = 2;
 /// One message has so many segments at most: `UDP_MAX_SEGMENTS` was 64 up to Linux 6.8.
 const SEGMENTS: usize = 64;
 /// One call receives so many messages at most.
 const SLOTS: usize = 32;
 
-/// A datagram of so many bytes fits into one packet on every path of IPv6: its least MTU of 1280 bytes, less 40 of
-/// IPv6 and 8 of UDP header (RFC 8200, section 5).
+/// The longest payload that fits into one packet on every path of IPv6: the least MTU of 1280 bytes, less 40 of IPv6
+/// and 8 of UDP header (RFC 8200, section 5).
 const FITS_ANY_PATH: usize = 1280 - 40 - 8;
 
 /// socket(7) does not list it: `include/uapi/asm-generic/socket.h` of Linux 4.12.
@@ -222,8 +222,8 @@ impl<'s> Sender<'s> {
         *self.segmented_below.get_or_insert_with(probe)
     }
 
-    /// Where there is no way to the peer of the first group, that holds for all of its datagrams: who has many to
-    /// send is not to try each.
+    /// Extends an error to all datagrams of the first group if nothing can be sent to its peer: to try each of many
+    /// would take far longer.
     fn share_fate(&self, unsent: Unsent) -> Unsent {
         let datagrams = match (&unsent.why, self.groups.first()) {
             // Another source may do better for the next one.
@@ -337,7 +337,7 @@ impl<'s> Sender<'s> {
     }
 }
 
-/// Whether nothing can be sent to a peer, whatever it is.
+/// Returns whether `error` means that no datagram at all can be sent to a peer.
 fn has_no_way(error: &io::Error) -> bool {
     let ways = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ENETDOWN];
     error.raw_os_error().is_some_and(|number| ways.contains(&number))
@@ -582,9 +582,9 @@ impl<T> Control<T> {
     }
 }
 
-/// From now on a router may cut a datagram over IPv4 that is longer than its next link takes in one piece. By
-/// default it drops it and says so, and only the next one is sent in fragments (ip(7), `IP_MTU_DISCOVER`). The
-/// segments of one message may be cut in any case.
+/// Lets routers fragment an IPv4 datagram that is longer than the MTU of the next link. By default they drop it and
+/// report that, and only the next one is sent in fragments (ip(7), `IP_MTU_DISCOVER`). They may fragment the segments
+/// of one message in any case.
 pub(super) fn let_routers_fragment(socket: &UdpSocket) -> io::Result<()> {
     let value: c_int = libc::IP_PMTUDISC_DONT;
     // SAFETY: the kernel reads an int, which is there for as long as the call takes.

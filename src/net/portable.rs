@@ -52,7 +52,7 @@ impl<'s> Sender<'s> {
     /// is no room for a datagram it waits, until one of `signals` has come.
     pub fn new(socket: &'s UdpSocket, signals: &'s Signals) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
-        // Where it is refused, what comes back is counted.
+        // If that fails, the ICMP errors of the datagrams that routers drop are counted.
         let _ = super::linux::let_routers_fragment(socket);
         Ok(Self {
             socket,
