@@ -22,7 +22,8 @@
 //! a [`tally::Tally`].
 //!
 //! A tool that answers sends from the batch that it has received, or from one of [`answer`]s, before that is
-//! printed. [`matcher`] finds the datagram that settles a run, and [`access`] who is heard at all.
+//! printed. [`matcher`] finds the datagram that settles a run, and [`access`] decides whose
+//! datagrams are accepted.
 //!
 //! In between a tool waits in one place, [`wait::wait`]: for input, for a datagram, for its reader
 //! to go away, for [`signals`], for the time to be up. In the end [`exit`] turns the result into a
