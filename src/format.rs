@@ -252,6 +252,9 @@ impl<R: Read> Reader<R> {
     pub fn begin_anew(&mut self) {
         self.stream.begin_anew();
         self.divide = self.reading.divide();
+        if let Some((_, record)) = &mut self.records {
+            record.begin_anew();
+        }
     }
 
     /// Reads once, and fills `batch` with the datagrams that are now complete, which may be none. What is
@@ -325,6 +328,13 @@ impl Record {
                 Some(Self::Json(Box::new(json::Objects::new(reading.encoding, reading.to.clone()))))
             }
             Format::Text | Format::Raw | Format::Nul | Format::Framed | Format::Pcap => None,
+        }
+    }
+
+    /// Forgets the lines before. Names that were looked up are kept.
+    fn begin_anew(&mut self) {
+        if let Self::Hex(lines) = self {
+            *lines = hex::Lines::default();
         }
     }
 

@@ -518,6 +518,22 @@ fn a_hex_dump_is_refused_with_the_way_out_and_no_byte_of_it_is_sent() {
 }
 
 #[test]
+fn a_hex_dump_ends_with_its_last_offset_and_with_the_input() {
+    let peer = socket();
+    // The end of a dump by hexdump -C, and one by xxd, which shows no end.
+    for (input, rounds) in [
+        ("00000000  30 4a  |0J|\n00000002\ndeadbeef\ndeadbeef\n", "1"),
+        ("deadbeef\n00000000: 304a  0J\n", "2"),
+    ] {
+        let arguments = [&at(&peer), "-f", "hex", "--skip-bad", "--repeat", rounds];
+        tool("udp-send").args(arguments).write_stdin(input).assert().success();
+        for _ in 0..2 {
+            assert_eq!(receive(&peer).0, b"\xde\xad\xbe\xef", "{input}");
+        }
+    }
+}
+
+#[test]
 fn malformed_records_are_skipped_and_counted_where_that_is_asked_for() {
     let peer = socket();
     let long = "00".repeat(65_508);

@@ -50,8 +50,13 @@ impl Lines {
     /// Appends the datagram that a line stands for.
     pub(super) fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
         let decoded = decode(line, batch.spare(line.len() / 2), self.follows_dump);
-        // A row of a dump that repeats is a star.
-        self.follows_dump = decoded == Err(Wrong::Dump) || (self.follows_dump && decoded.is_err());
+        // A row that repeats is a star. An offset alone is the last line of a dump.
+        let is_last = !line.trim_ascii().iter().any(u8::is_ascii_whitespace);
+        self.follows_dump = match decoded {
+            Ok(_) => false,
+            Err(Wrong::Dump) => !is_last,
+            Err(Wrong::Other(_)) => self.follows_dump,
+        };
         match decoded {
             Ok(len) => {
                 batch.take(len);
