@@ -565,7 +565,7 @@ fn who_asks_again_and_again_is_told_which_round_was_not_answered() {
 fn an_error_of_this_machine_is_not_taken_for_one_of_the_network() {
     let server = socket();
     for error in ["ENOMEM", "ENOBUFS", "EIO"] {
-        let inject = format!("inject=recvmsg,recvmmsg:error={error}");
+        let inject = format!("inject=recvfrom,recvmsg,recvmmsg:error={error}");
         let arguments = ["-f", "-o", "/dev/null", "-e", &inject, path("udp-recv"), &at(&server), "hi"];
         let finished = Running::start("strace", &arguments).finish();
         assert_eq!(finished.code(), Some(1), "{error}: {}", finished.err);
