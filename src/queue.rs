@@ -337,7 +337,7 @@ mod tests {
         }
         let waiting = queue.shared.lock().waiting.len();
         assert!(waiting <= 2, "{waiting}");
-        let reading = thread::spawn(move || reader.read_exact(&mut [0; 100_000]));
+        let reading = thread::spawn(move || reader.read_exact(&mut vec![0; 100_000]));
         while !queue.finish(None).unwrap() {}
         reading.join().unwrap().unwrap();
     }
