@@ -370,6 +370,22 @@ fn a_command_line_that_is_not_understood_is_told_the_way_out() {
     }
 }
 
+#[test]
+fn a_lone_hyphen_is_not_a_message_unless_two_hyphens_precede_it() {
+    let ways_out = "invalid MESSAGE '-': leave it out to read stdin, or write -- before it to send it\n";
+    for name in ["udp-send", "udp-recv"] {
+        for arguments in [&["127.0.0.1:9", "-"][..], &["127.0.0.1:9", "-q", "one", "-"]] {
+            assert_eq!(complaint(name, arguments, 2), format!("{name}: {ways_out}"));
+        }
+        assert!(complaint(name, &["-"], 2).contains("for '["));
+        tool(name).args(["127.0.0.1:9", "-", "--help"]).assert().code(2);
+        tool(name).args(["--help", "127.0.0.1:9", "-"]).assert().success();
+    }
+    let peer = socket();
+    tool("udp-send").args([&at(&peer), "--", "-"]).assert().success();
+    assert_eq!(receive(&peer).0, b"-");
+}
+
 /// Options of nc, of OpenBSD and the traditional one: a tool, its arguments and the way out.
 const NC: &[(&str, &str, &str)] = &[
     ("udp-send", "-u", "unknown option -u: all traffic is UDP; leave it out"),

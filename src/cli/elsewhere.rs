@@ -151,6 +151,13 @@ pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String
     Some(format!("{subject}: {}", way_out.join("; ")))
 }
 
+/// Returns whether a MESSAGE is a lone hyphen, which means stdin to other programs.
+pub(super) fn has_lone_hyphen(command: &Command, words: &[Word]) -> bool {
+    let read = words.iter().take_while(|word| !word.asks_for_help());
+    Tool { command, endpoint: None }.has_messages()
+        && read.filter_map(Word::plain).skip(1).any(|word| word == "-")
+}
+
 /// Returns the endpoint that is meant by a host and a port as two arguments, or by a port alone.
 fn endpoint(plain: &[&str]) -> Option<String> {
     match plain {

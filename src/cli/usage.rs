@@ -43,6 +43,10 @@ fn parse<A: Parser>() -> Result<A, Error> {
     if let Some(what) = elsewhere::unknown_option(&command, &words) {
         return Err(command.error(ErrorKind::UnknownArgument, what));
     }
+    if elsewhere::has_lone_hyphen(&command, &words) {
+        let what = "invalid MESSAGE '-': leave it out to read stdin, or write -- before it to send it";
+        return Err(command.error(ErrorKind::ValueValidation, what));
+    }
     let arguments = command.try_get_matches_from_mut(env::args_os());
     arguments
         .and_then(|arguments| A::from_arg_matches(&arguments))
