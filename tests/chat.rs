@@ -77,6 +77,20 @@ fn the_first_who_is_heard_is_talked_to() {
 }
 
 #[test]
+fn too_few_datagrams_in_time_are_reported_with_the_status_of_silence() {
+    for bound in ["--timeout", "--idle"] {
+        let (mut silent, address) = chat(&["-n", "2", bound, "1ms"]);
+        silent.err_line_with(&format!("no datagram came to {address} in time"));
+        assert_eq!(silent.finish().code(), Some(3));
+    }
+    let peer = socket();
+    let (mut short, address) = chat(&["-n", "2", "--timeout", "2s"]);
+    peer.send_to(b"one", address).unwrap();
+    short.err_line_with(&format!("only 1 of 2 datagrams came to {address} in time"));
+    assert_eq!(short.finish().code(), Some(3));
+}
+
+#[test]
 fn what_it_does_not_understand_it_says_and_goes_on() {
     let peer = socket();
     let (mut chat, _) = chat(&[&at(&peer), "-e", "latin-1"]);

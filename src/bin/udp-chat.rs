@@ -114,7 +114,7 @@ fn run(args: &Args) -> Result<Verdict> {
     let talked = chat.talk(input);
     exit::join(talked, chat.conclude())?;
     signals.check()?;
-    Ok(chat.verdict())
+    Ok(chat.verdict(address))
 }
 
 /// Both directions of a conversation.
@@ -401,8 +401,17 @@ impl<'c> Chat<'c> {
         printed.map(drop)
     }
 
-    fn verdict(&self) -> Verdict {
-        let too_few = self.args.bounds.count.is_some_and(|count| self.tally.received.datagrams < count);
+    /// Returns the verdict on the run at `address`, and says if fewer datagrams came than were asked for.
+    fn verdict(&self, address: SocketAddr) -> Verdict {
+        let (received, count) = (self.tally.received.datagrams, self.args.bounds.count);
+        let too_few = count.is_some_and(|count| received < count);
+        if let Some(count) = count.filter(|_| too_few) {
+            let (voice, address) = (self.args.voice(), Shown(address));
+            voice.note(&match received {
+                0 => format!("no datagram came to {address} in time"),
+                _ => format!("only {received} of {count} datagrams came to {address} in time"),
+            });
+        }
         Verdict::of(&Tally { silent: u64::from(too_few), ..self.tally }, self.args.receiving.strict)
     }
 }
