@@ -472,7 +472,11 @@ fn a_malformed_record_ends_the_run_after_what_was_good() {
     let too_much = vec![0; 300_000];
     for (format, input, said) in [
         ("hex", &b"00\nzz\n01\n"[..], "line 2 to PEER: 'z' in column 1 is not a hex digit"),
-        ("escaped", b"\\0\n\\q\n", "line 2 to PEER: 'q' behind a backslash means nothing"),
+        (
+            "escaped",
+            b"\\0\n\\q\n",
+            "line 2 to PEER: unknown escape \\q in column 1; write \\\\ for a backslash",
+        ),
         (
             "framed",
             b"\0\x01\0\0\x05a",

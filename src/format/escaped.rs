@@ -18,8 +18,7 @@ pub(super) fn read(line: &[u8], batch: &mut Batch) -> Result<(), String> {
         bytes[len..len + plain].copy_from_slice(&rest[..plain]);
         (len, at) = (len + plain, at + plain);
         if plain < rest.len() {
-            let (byte, size) =
-                escaped(&rest[plain..]).map_err(|what| format!("{what} in column {}", at + 1))?;
+            let (byte, size) = escaped(&rest[plain..], at + 1)?;
             bytes[len] = byte;
             (len, at) = (len + 1, at + size);
         }
@@ -28,12 +27,17 @@ pub(super) fn read(line: &[u8], batch: &mut Batch) -> Result<(), String> {
     Ok(())
 }
 
-/// The byte that the escape at the beginning of `text` stands for, and how long the escape is.
-fn escaped(text: &[u8]) -> Result<(u8, usize), String> {
+/// Returns the byte that the escape at the beginning of `text` stands for, and how long the escape is. The escape is in
+/// this `column` of its line.
+fn escaped(text: &[u8], column: usize) -> Result<(u8, usize), String> {
     let short = match text.get(1) {
         Some(b'n') => b'\n',
         Some(b'r') => b'\r',
         Some(b't') => b'\t',
+        // In C, Python and printf(1) digits behind \0 belong to an octal number.
+        Some(b'0') if text.get(2).is_some_and(u8::is_ascii_digit) => {
+            return Err(format!("\\0 in column {column} is followed by a digit; write \\x00 or \\x0a"));
+        }
         Some(b'0') => 0,
         Some(b'\\') => b'\\',
         Some(b'x') => {
@@ -42,14 +46,17 @@ fn escaped(text: &[u8]) -> Result<(u8, usize), String> {
                 text.get(2..4).filter(|digits| HEXLOWER_PERMISSIVE.decode_mut(digits, &mut byte).is_ok());
             return match digits {
                 Some(_) => Ok((byte[0], 4)),
-                None => Err("two hexadecimal digits do not stand behind \\x".to_owned()),
+                None => Err(format!("\\x in column {column} needs two hex digits")),
             };
         }
         Some(_) => {
             let what = escape::first(&text[1..]);
-            return Err(format!("{what} behind a backslash means nothing (a backslash itself is \\\\)"));
+            let what = &what[1..what.len() - 1];
+            return Err(format!("unknown escape \\{what} in column {column}; write \\\\ for a backslash"));
         }
-        None => return Err("nothing stands behind the backslash (a backslash itself is \\\\)".to_owned()),
+        None => {
+            return Err(format!("incomplete escape in column {column}; write \\\\ for a backslash"));
+        }
     };
     Ok((short, 2))
 }
@@ -118,10 +125,12 @@ mod tests {
     #[test]
     fn what_is_no_escape_is_shown_with_its_place() {
         for (line, words) in [
-            (r"ab\qc", r"'q' behind a backslash means nothing (a backslash itself is \\) in column 3"),
-            (r"\xg0", r"two hexadecimal digits do not stand behind \x in column 1"),
-            (r"a\x4", r"two hexadecimal digits do not stand behind \x in column 2"),
-            (r"\\\", r"nothing stands behind the backslash (a backslash itself is \\) in column 3"),
+            (r"ab\qc", r"unknown escape \q in column 3; write \\ for a backslash"),
+            (r"\'", r"unknown escape \' in column 1; write \\ for a backslash"),
+            (r"\xg0", r"\x in column 1 needs two hex digits"),
+            (r"a\x4", r"\x in column 2 needs two hex digits"),
+            (r"\\\", r"incomplete escape in column 3; write \\ for a backslash"),
+            (r"\012", r"\0 in column 1 is followed by a digit; write \x00 or \x0a"),
         ] {
             let found = read(Format::Escaped, format!("{line}\nnext").as_bytes());
             assert_eq!((found.bad[0].ordinal, &found.bad[0].what[..]), (1, words));
