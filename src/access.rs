@@ -86,17 +86,19 @@ impl Ranges {
         let read = File::open(path).and_then(|file| file.take(LARGEST_LIST + 1).read_to_end(&mut bytes));
         let read = read.with_context(|| format!("cannot read {name}"))?;
         ensure!(read as u64 <= LARGEST_LIST, "cannot read {name}: larger than {} MiB", LARGEST_LIST >> 20);
-        for (number, line) in (1..).zip(String::from_utf8_lossy(&bytes).lines()) {
-            let entry = line.split('#').next().unwrap_or_default().trim();
+        // Some editors on Windows begin a file with a byte order mark.
+        let list = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+        for (number, line) in (1..).zip(list.split(|byte| *byte == b'\n')) {
+            let entry = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
             if entry.is_empty() {
                 continue;
             }
-            let added = match entry.parse() {
+            let added = match String::from_utf8_lossy(entry).parse() {
                 Ok(Source::List(_)) => Err(anyhow!("a list cannot name another list")),
                 Ok(source) => self.add(&source),
                 Err(what) => Err(anyhow!("{what}")),
             };
-            added.with_context(|| format!("{name}, line {number}: '{}'", escape::shortened(entry)))?;
+            added.with_context(|| format!("{name}, line {number}: {}", escape::quoted(entry)))?;
         }
         Ok(())
     }

@@ -21,10 +21,13 @@ fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
     let list = directory.path().join("list");
     fs::write(&list, "# who may talk\n\n127.0.1.8 # one\r\n  127.0.1.16/30\n127.0.1.40-127.0.1.41").unwrap();
     let list = format!("@{}", list.display());
+    let list_with_mark = directory.path().join("with mark");
+    fs::write(&list_with_mark, "\u{feff}127.0.1.50\n").unwrap();
+    let list_with_mark = format!("@{}", list_with_mark.display());
     let arguments = [
         "127.0.0.1:0",
         "-n",
-        "9",
+        "10",
         "-p",
         "--stats",
         "--allow",
@@ -34,18 +37,21 @@ fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
         "--allow",
         &list,
         "--allow",
+        &list_with_mark,
+        "--allow",
         "localhost",
         "--deny",
         "127.0.1.5-127.0.1.5",
     ];
     let (listen, address) = Running::listening("udp-listen", &arguments);
-    for host in [0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 19, 20, 40, 42].map(|host| format!("127.0.1.{host}")) {
+    for host in [0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 19, 20, 40, 42, 50].map(|host| format!("127.0.1.{host}"))
+    {
         socket_at(&host).send_to(b"hi", address).unwrap();
     }
     socket_at("127.0.0.1").send_to(b"from localhost", address).unwrap();
     let finished = listen.finish();
     let heard = finished.text().lines().map(|line| line.split(':').next().unwrap());
-    let hosts = [0, 1, 4, 6, 8, 16, 19, 40].map(|host| format!("127.0.1.{host}"));
+    let hosts = [0, 1, 4, 6, 8, 16, 19, 40, 50].map(|host| format!("127.0.1.{host}"));
     assert!(heard.eq(hosts.iter().map(String::as_str).chain(["127.0.0.1"])), "{}", finished.text());
     assert_eq!(number_after(&finished.err, ", denied "), 7);
 }
@@ -92,6 +98,8 @@ fn a_list_that_cannot_be_used_is_named_with_its_line() {
         ("two words\n", ", line 1: 'two words': not an address, network, range, host name or @FILE"),
         ("@other\n", ", line 1: '@other': a list cannot name another list\n"),
         ("\nnosuch.invalid # none", ", line 2: 'nosuch.invalid': cannot resolve nosuch.invalid: "),
+        // A byte order mark is skipped at the beginning alone, and the line is still the first.
+        ("\u{feff}two words\n", ", line 1: 'two words': not an address"),
         ("\u{1b}[2J\n", ", line 1: '\\x1b[2J': not an address"),
     ] {
         fs::write(&list, text).unwrap();
