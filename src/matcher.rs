@@ -143,10 +143,12 @@ impl Printed {
     /// Returns the beginning of a datagram, safe to look at, and who sent it.
     fn shown(&mut self, datagram: &Datagram<'_>) -> String {
         let peer = datagram.envelope.peer.map(|peer| format!(" from {}", Shown(peer))).unwrap_or_default();
-        // A record of JSON begins with what is known of all datagrams.
-        let text = if self.format == Format::Json { None } else { self.text(datagram) };
+        // A JSON record begins with what is known of all datagrams, so its payload is shown.
+        let is_json = self.format == Format::Json;
+        let searched = if is_json { " (patterns match the JSON record)" } else { "" };
+        let text = if is_json { None } else { self.text(datagram) };
         let text = text.unwrap_or(datagram.payload);
-        format!("{}{peer}", escape::quoted(text.strip_suffix(b"\n").unwrap_or(text)))
+        format!("{}{peer}{searched}", escape::quoted(text.strip_suffix(b"\n").unwrap_or(text)))
     }
 }
 

@@ -100,8 +100,15 @@ fn what_is_printed_is_matched_in_every_charset_and_format() {
     let said = "udp-listen: no match for --until 'ok' in 1 datagram; the last was '6f6b' from";
     assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {}\n", at(&sender))));
     let (finished, sender) = listen(&["-f", "json", "--reject", "\"size\":2,"], &[b"a", b"ok"]);
-    let said = "udp-listen: datagram 2 matches --reject '\"size\":2,': 'ok' from";
-    assert_eq!((finished.code(), finished.err), (Some(1), format!("{said} {}\n", at(&sender))));
+    let (said, searched) = (
+        "udp-listen: datagram 2 matches --reject '\"size\":2,': 'ok' from",
+        "(patterns match the JSON record)",
+    );
+    let said = format!("{said} {} {searched}\n", at(&sender));
+    assert_eq!((finished.code(), finished.err), (Some(1), said));
+    let (finished, sender) = listen(&["-f", "json", "--until", "^a", "-n", "1"], &[b"a"]);
+    let said = "udp-listen: no match for --until '^a' in 1 datagram; the last was 'a' from";
+    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {} {searched}\n", at(&sender))));
 }
 
 #[test]
