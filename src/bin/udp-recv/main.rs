@@ -239,6 +239,9 @@ impl Args {
             (self.from_anyone, "--from-anyone"),
             (self.repeat.is_some(), "--repeat"),
             (self.interval.is_some(), "--interval"),
+            (self.message.given().eol, "--eol"),
+            (self.reading.block.is_some(), "--block"),
+            (self.reading.skip_bad, "--skip-bad"),
         ];
         options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
     }
