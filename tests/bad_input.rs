@@ -118,8 +118,15 @@ fn options_that_exclude_each_other_are_a_usage_error() {
     assert!(said.contains("'--ipv4' cannot be used with '--ipv6'"), "{said}");
     let said = complaint("udp-send", &[":9", "--interval", "1s", "--rate", "1"], 2);
     assert!(said.contains("'--interval <TIME>' cannot be used with '--rate <RATE>'"), "{said}");
-    let said = complaint("udp-send", &[":9", "--errors", "ignore"], 2);
-    assert!(said.contains("--encoding <LABEL>"), "{said}");
+    for (name, arguments, words) in [
+        ("udp-send", &["--errors", "ignore"][..], "--errors needs --encoding <LABEL>"),
+        ("udp-listen", &["-q", "--jobs", "2"], "--jobs needs --exec <COMMAND>"),
+        ("udp-listen", &["--exec-timeout=2s"], "--exec-timeout needs --exec <COMMAND>"),
+        ("udp-recv", &["-w1", "--errors=strict"], "--errors needs --encoding <LABEL>"),
+    ] {
+        let said = complaint(name, &[&[":9"], arguments].concat(), 2);
+        assert_eq!(said, format!("{name}: {words}\n"));
+    }
 }
 
 #[test]

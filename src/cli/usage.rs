@@ -66,6 +66,10 @@ fn as_by_getopt(arg: Arg) -> Arg {
 
 /// Names the way out where the words next to a wrong one show what was meant.
 fn explain(command: &mut Command, words: &[Word], error: Error) -> Error {
+    if let Some(requirer) = requirer(command, words, &error) {
+        let missing = texts(&error, ContextKind::InvalidArg).join(", ");
+        return command.error(error.kind(), format!("{requirer} needs {missing}"));
+    }
     let Some(argument) = text(&error, ContextKind::InvalidArg) else { return error };
     let what = match (error.kind(), text(&error, ContextKind::InvalidValue), error.source()) {
         (ErrorKind::ValueValidation, Some(value), Some(reason)) => {
@@ -83,6 +87,17 @@ fn explain(command: &mut Command, words: &[Word], error: Error) -> Error {
         _ => return error,
     };
     command.error(error.kind(), what)
+}
+
+/// Returns the option that requires what is missing, if that is the `error`: by itself it fails in the same way.
+fn requirer(command: &Command, words: &[Word], error: &Error) -> Option<String> {
+    let missing = texts(error, ContextKind::InvalidArg);
+    words.iter().filter(|_| !missing.is_empty()).find_map(|word| {
+        let Kind::Known { name, value } = &word.kind else { return None };
+        let alone = [command.get_name(), name].into_iter().chain(value.as_deref());
+        let error = command.clone().try_get_matches_from(alone).err()?;
+        (texts(&error, ContextKind::InvalidArg) == missing).then(|| name.clone())
+    })
 }
 
 /// Says why the `value` of an option is wrong: the `reason`, and what the same letter is to a netcat.
@@ -162,10 +177,6 @@ fn sentence(mut error: Error) -> String {
             let (value, known) =
                 (escape::quoted(value.as_bytes()), texts(&error, ContextKind::ValidValue).join(", "));
             return format!("invalid value {value} for '{argument}': not one of {known}");
-        }
-        ErrorKind::MissingRequiredArgument if error.get(ContextKind::InvalidArg).is_some() => {
-            let missing = texts(&error, ContextKind::InvalidArg).join(", ");
-            return format!("missing {missing}: another option requires it");
         }
         _ => {}
     }
