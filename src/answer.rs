@@ -23,7 +23,7 @@ use crate::jobs::{Failure, Handled, Jobs};
 use crate::net::{Sender, Unsent};
 use crate::signals::Signals;
 use crate::socket;
-use crate::tally::{Sent, counted, in_one_sentence};
+use crate::tally::{Sent, counted, in_bytes, in_one_sentence};
 
 /// How long replies wait for a device that is slow. Meanwhile nothing is heard.
 const ROOM: Duration = Duration::from_millis(200);
@@ -314,11 +314,11 @@ impl Fate {
         let Self { sent, unsent, without, failed, failed_after_reply, .. } = self;
         let Self { unreadable, unserved, given_up, declined, .. } = self;
         format!(
-            "answered {} ({} bytes), without a reply {without}, failed {failed}, failed after a reply \
+            "answered {} ({}), without a reply {without}, failed {failed}, failed after a reply \
              {failed_after_reply}, unreadable {unreadable}, not served {unserved}, given up {given_up}, \
              declined {declined}, not sent {unsent}, came back {}",
             sent.datagrams,
-            sent.bytes,
+            in_bytes(sent.bytes),
             sent.refused + sent.unreachable
         )
     }

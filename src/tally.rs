@@ -97,8 +97,9 @@ impl Tally {
         let refused = self.sent.refused + self.sent.refused_midway;
         let unreachable = self.sent.unreachable + self.sent.unreachable_midway;
         format!(
-            "sent {datagrams} ({bytes} bytes), refused {refused}, out of reach {unreachable}, skipped {}, \
+            "sent {datagrams} ({}), refused {refused}, out of reach {unreachable}, skipped {}, \
              not sent {}",
+            in_bytes(bytes),
             self.skipped,
             self.unsent + self.unsent_midway
         )
@@ -111,8 +112,9 @@ impl Tally {
             self.received;
         let dropped = self.received.dropped_in_words();
         format!(
-            "received {datagrams} ({bytes} bytes), dropped by the kernel {dropped}, rejected {rejected}, \
-             truncated {truncated}, undecodable {undecodable}, denied {denied}, forged {forged}"
+            "received {datagrams} ({}), dropped by the kernel {dropped}, rejected {rejected}, \
+             truncated {truncated}, undecodable {undecodable}, denied {denied}, forged {forged}",
+            in_bytes(bytes)
         )
     }
 
@@ -290,6 +292,11 @@ fn percent(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 * 100.0 / all as f64 }
 }
 
+/// Returns a size in words.
+pub(crate) fn in_bytes(size: u64) -> String {
+    format!("{size} byte{}", if size == 1 { "" } else { "s" })
+}
+
 /// So many of something, in words, if there is any.
 pub(crate) fn counted(number: u64, words: &str) -> Option<String> {
     (number > 0).then(|| format!("{number} {words}"))
@@ -345,6 +352,17 @@ mod tests {
             received.tell_drops_apart(without_room);
             assert_eq!((received.dropped, received.rejected), apart);
         }
+    }
+
+    #[test]
+    fn one_byte_is_singular() {
+        let mut tally = Tally::default();
+        tally.sent.count(1, 1);
+        tally.received.count(1, 1);
+        assert!(
+            tally.all().starts_with("sent 1 (1 byte), ") && tally.all().contains("; received 1 (1 byte), ")
+        );
+        assert!(Tally::default().all().starts_with("sent 0 (0 bytes), "));
     }
 
     #[test]
