@@ -298,7 +298,6 @@ impl Given {
     /// Fails with the first such argument, and names the formats that it applies to.
     pub fn check<A: CommandFactory>(self, formats: Formats) -> Result<(), clap::Error> {
         let Formats { input, output } = formats;
-        let tells_peer = output.has_lines() || output.has_addresses();
         let (read, written) = (format!("input format {input}"), format!("output format {output}"));
         let either = format!("format {formats}");
         let conflicts = [
@@ -309,7 +308,12 @@ impl Given {
                 "text, raw, nul, escaped and json",
             ),
             (self.eol && !input.is_text(), "--eol", &read, "text, raw, nul and escaped"),
-            (self.show_peer && !tells_peer, "--show-peer", &written, "all formats but raw and framed"),
+            (
+                self.show_peer && !output.has_lines(),
+                "--show-peer",
+                &written,
+                "text, nul, hex, base64 and escaped; json and pcap contain the sender",
+            ),
             (
                 self.time && !output.has_lines(),
                 "--time",

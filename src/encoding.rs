@@ -157,7 +157,7 @@ fn decode(charset: Charset, policy: Policy, payload: &[u8], out: &mut Vec<u8>) -
     charset.decode(payload, out, &mut |bad, offset, out| {
         match policy {
             Policy::Strict => {
-                return Err(format!("{} at byte {offset} is not {charset}", escape::bytes(bad)));
+                return Err(format!("{} at byte {} is not {charset}", escape::bytes(bad), offset + 1));
             }
             Policy::Ignore => {}
             Policy::Replace => out.extend("\u{fffd}".as_bytes()),

@@ -319,7 +319,7 @@ fn what_is_not_a_whole_capture_of_ours_is_refused_before_anything_is_bound_or_wr
         (&microseconds, other),
         (
             &whole[..whole.len() - 1],
-            "the capture ends inside the packet or block at byte 24; write to a new file",
+            "the capture ends inside the packet or block at byte 25; write to a new file",
         ),
     ] {
         fs::write(&path, content).unwrap();

@@ -477,11 +477,7 @@ fn a_malformed_record_ends_the_run_after_what_was_good() {
             b"\\0\n\\q\n",
             "line 2 to PEER: unknown escape \\q in column 1; write \\\\ for a backslash",
         ),
-        (
-            "framed",
-            b"\0\x01\0\0\x05a",
-            "frame 2 to PEER: the input ends in the middle of it, which begins at byte 3",
-        ),
+        ("framed", b"\0\x01\0\0\x05a", "frame 2 to PEER: truncated at byte 4: header says 5 bytes, got 1"),
         ("json", b"{\"hex\":\"00\"}\n{\"hex\":00}\n", "line 2: it is no JSON object of a datagram: "),
         ("pcap", b"no capture at all!!!!!!!!!!", "packet 1: not a pcap or pcapng file (bad magic number)"),
         ("raw", &too_much, "block 1 to PEER: it has more than 262108 bytes"),
@@ -649,6 +645,13 @@ fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
             &[":9", "-f", "json", "-t"],
             "--time has no effect with output format json; it applies to",
         ),
+        (
+            "udp-listen",
+            &[":9", "-f", "json", "-p"],
+            "--show-peer has no effect with output format json; it applies to text, nul, hex, base64 and escaped; \
+             json and pcap contain the sender",
+        ),
+        ("udp-recv", &[":9", "-f", "pcap", "-p"], "--show-peer has no effect with output format pcap"),
         (
             "udp-recv",
             &["host:9", "-f", "text:pcap", "--time"],

@@ -108,5 +108,5 @@ fn what_is_said_of_a_strict_reading_is_harmless_too() {
     let (mut listen, address) =
         Running::listening("udp-listen", &[":0", "-n", "1", "-e", "ascii", "--errors", "strict"]);
     socket().send_to(b"\x9b2J", address).unwrap();
-    listen.err_line_with("\\x9b at byte 0 is not ascii");
+    listen.err_line_with("\\x9b at byte 1 is not ascii");
 }

@@ -232,7 +232,8 @@ impl Divide for Packets {
             let bytes = &batch.spare(len - used)[..len - used];
             let (size, packet) = match self.step(bytes) {
                 Ok(Step::Incomplete) if is_last => {
-                    let what = format!("the capture ends inside the packet or block at byte {}", self.offset);
+                    let what =
+                        format!("the capture ends inside the packet or block at byte {}", self.offset + 1);
                     bad.push(Bad::new(self.count + 1, what));
                     return len;
                 }
@@ -241,7 +242,7 @@ impl Divide for Packets {
                 Ok(Step::Packet(size, packet)) => (size, Some(packet)),
                 Err(what) => {
                     let place =
-                        if self.offset > 0 { format!(" at byte {}", self.offset) } else { String::new() };
+                        if self.offset > 0 { format!(" at byte {}", self.offset + 1) } else { String::new() };
                     bad.push(Bad::the_end(self.count + 1, what + &place));
                     return len;
                 }
@@ -752,7 +753,7 @@ mod tests {
             assert_eq!(payloads(&found), [b"hi"]);
             let bad = &found.bad[0];
             assert!(bad.ordinal == 2 && bad.what.contains(words), "{bad:?}");
-            assert!(bad.what.ends_with(&format!("at byte {begun}")), "{bad:?}");
+            assert!(bad.what.ends_with(&format!("at byte {}", begun + 1)), "{bad:?}");
         }
         assert_eq!(read(b"").bad[0].what, "not a capture: the input is empty");
         let found = read_in_steps(Format::Pcap, b"GET / HTTP/1.0\r\n", 3);
