@@ -268,6 +268,9 @@ fn continues(format: Format, output: &Sink) -> anyhow::Result<bool> {
     }
 }
 
+/// Decides whether an argument means something to a format.
+type Applies = fn(Format) -> bool;
+
 /// Which arguments were given that do not mean something to every format.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each of them may be given or not")]
@@ -300,38 +303,51 @@ impl Given {
         let Formats { input, output } = formats;
         let (read, written) = (format!("input format {input}"), format!("output format {output}"));
         let either = format!("format {formats}");
-        let conflicts = [
-            (
-                self.encoding && !formats.have_charset(),
-                "--encoding",
-                &either,
-                "text, raw, nul, escaped and json",
-            ),
-            (self.eol && !input.is_text(), "--eol", &read, "text, raw, nul and escaped"),
-            (
-                self.show_peer && !output.has_lines(),
-                "--show-peer",
-                &written,
-                "text, nul, hex, base64 and escaped; json and pcap contain the sender",
-            ),
-            (
-                self.time && !output.has_lines(),
-                "--time",
-                &written,
-                "text, nul, hex, base64 and escaped; json and pcap contain the time",
-            ),
-            (self.block && input != Format::Raw, "--block", &read, "raw"),
-            (self.replay && !input.has_addresses(), "--replay", &read, "json and pcap"),
-            (self.message && !input.has_messages(), "MESSAGE", &read, "all formats but framed and pcap"),
-            (self.reply && !input.has_messages(), "--reply", &read, "all formats but framed and pcap"),
+        let conflicts: [(bool, &str, &String, Applies, &str); 8] = [
+            (self.encoding && !formats.have_charset(), "--encoding", &either, Format::has_charset, ""),
+            (self.eol && !input.is_text(), "--eol", &read, Format::is_text, ""),
+            (self.show_peer && !output.has_lines(), "--show-peer", &written, Format::has_lines, "the sender"),
+            (self.time && !output.has_lines(), "--time", &written, Format::has_lines, "the time"),
+            (self.block && input != Format::Raw, "--block", &read, |format| format == Format::Raw, ""),
+            (self.replay && !input.has_addresses(), "--replay", &read, Format::has_addresses, ""),
+            (self.message && !input.has_messages(), "MESSAGE", &read, Format::has_messages, ""),
+            (self.reply && !input.has_messages(), "--reply", &read, Format::has_messages, ""),
         ];
         match conflicts.into_iter().find(|(is_given, ..)| *is_given) {
-            Some((_, argument, format, formats)) => {
-                let what = format!("{argument} has no effect with {format}; it applies to {formats}");
-                Err(A::command().error(ErrorKind::ArgumentConflict, what))
+            Some((_, argument, format, applies, contained)) => {
+                let mut command = A::command();
+                let known = formats_of(&command);
+                let names = in_words(&known, applies);
+                let records: Vec<_> = known.into_iter().filter(|format| format.has_addresses()).collect();
+                let verb = if records.len() == 1 { "contains" } else { "contain" };
+                let containing = match contained {
+                    "" => String::new(),
+                    _ => format!("; {} {verb} {contained}", in_words(&records, |_| true)),
+                };
+                let what =
+                    format!("{argument} has no effect with {format}; it applies to {names}{containing}");
+                Err(command.error(ErrorKind::ArgumentConflict, what))
             }
             None => Ok(()),
         }
+    }
+}
+
+/// Returns the formats that the tool of `command` has.
+fn formats_of(command: &Command) -> Vec<Format> {
+    let option = command.get_arguments().find(|arg| arg.get_long() == Some("format"));
+    let names = option.map(Arg::get_possible_values).unwrap_or_default();
+    let is_known = |format: &Format| names.iter().any(|name| name.get_name() == format.name());
+    Format::ALL.into_iter().filter(is_known).collect()
+}
+
+/// Returns the names of those `formats` for which `is_meant` holds, as a list in words.
+fn in_words(formats: &[Format], is_meant: Applies) -> String {
+    let names: Vec<_> =
+        formats.iter().filter(|format| is_meant(**format)).map(|format| format.name()).collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => names.concat(),
     }
 }
 

@@ -340,15 +340,24 @@ fn without_scheme(text: &str) -> Result<&str, BadEndpoint> {
     }
 }
 
-/// What `UDP:HOST:PORT`, `UDP4-RECV:PORT` and the like are here.
+/// Returns what to write instead of `UDP:HOST:PORT`, `UDP4-RECV:PORT`, `EXEC:COMMAND` and the like.
 fn socat_address(text: &str) -> Option<String> {
+    if text == "-" || ["STDIN", "STDOUT", "STDIO"].iter().any(|name| text.eq_ignore_ascii_case(name)) {
+        return Some("leave it out: stdin and stdout need no address".to_owned());
+    }
     let (kind, rest) = text.split_once(':')?;
+    // A host may have such a name, but not in capital letters with a command for its port.
+    if ["EXEC", "SYSTEM"].contains(&kind) && rest.parse::<u16>().is_err() {
+        let command = escape::shortened(rest).replace('\'', r"'\''");
+        return Some(format!("use udp-listen :PORT --exec '{command}'"));
+    }
     let (kind, rest) = (kind.to_ascii_lowercase(), rest.split(',').next().unwrap_or(rest));
+    let rest = escape::shortened(rest);
     let purpose = ["udp4", "udp6", "udp"].iter().find_map(|udp| kind.strip_prefix(udp))?;
     match purpose {
-        "-listen" | "-l" | "-recv" | "-recvfrom" => Some(format!(":{rest}")),
-        "-sendto" | "-datagram" | "-connect" => Some(rest.to_owned()),
-        "" if rest.contains(':') => Some(rest.to_owned()),
+        "-listen" | "-l" | "-recv" | "-recvfrom" => Some(format!("use udp-listen :{rest}")),
+        "-sendto" | "-datagram" | "-connect" => Some(format!("write {rest}")),
+        "" if rest.contains(':') => Some(format!("write {rest}")),
         _ => None,
     }
 }
@@ -366,9 +375,8 @@ fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
     if is_path || text.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("unix")) {
         return Err(BadEndpoint::new("unix sockets are not supported yet; write HOST:PORT"));
     }
-    if let Some(endpoint) = socat_address(text) {
-        let endpoint = escape::shortened(&endpoint);
-        return Err(BadEndpoint(format!("addresses of socat are not supported; write {endpoint}")));
+    if let Some(way_out) = socat_address(text) {
+        return Err(BadEndpoint(format!("addresses of socat are not supported; {way_out}")));
     }
     if text.contains(',') {
         return Err(BadEndpoint::new("more than one endpoint; write one, and run the command once for each"));
@@ -691,7 +699,10 @@ mod tests {
             (":7788-7790", "7788-7790 is a range; write one port, and run the command once for each"),
             ("/dev/udp/host/53", "names of bash are not supported; write host:53"),
             ("UDP:host:53", "addresses of socat are not supported; write host:53"),
-            ("udp4-recv:53,fork", "addresses of socat are not supported; write :53"),
+            ("udp4-recv:53,fork", "addresses of socat are not supported; use udp-listen :53"),
+            ("EXEC:cat -v", "addresses of socat are not supported; use udp-listen :PORT --exec 'cat -v'"),
+            ("STDIN", "addresses of socat are not supported; leave it out: stdin and stdout need no address"),
+            ("-", "addresses of socat are not supported; leave it out: stdin and stdout need no address"),
             ("::1:53", "an IPv6 address needs brackets; write [::1]:53"),
         ] {
             assert_eq!(complaint(text), words, "{text:?}");

@@ -384,7 +384,7 @@ fn a_lone_hyphen_is_not_a_message_unless_two_hyphens_precede_it() {
         for arguments in [&["127.0.0.1:9", "-"][..], &["127.0.0.1:9", "-q", "one", "-"]] {
             assert_eq!(complaint(name, arguments, 2), format!("{name}: {ways_out}"));
         }
-        assert!(complaint(name, &["-"], 2).contains("for '["));
+        assert!(complaint(name, &["-"], 2).contains("leave it out: stdin and stdout need no address"));
         tool(name).args(["127.0.0.1:9", "-", "--help"]).assert().code(2);
         tool(name).args(["--help", "127.0.0.1:9", "-"]).assert().success();
     }
@@ -496,6 +496,66 @@ const NC: &[(&str, &str, &str)] = &[
     ),
     ("udp-listen", "-b 192.0.2.1", "unknown option -b: write udp-listen 192.0.2.1:PORT"),
     ("udp-send", "-I 64K", "unknown option -I: use --buffer 64K"),
+    (
+        "udp-recv",
+        ":5000 -n 3",
+        "unknown option -n: udp-recv receives one datagram; use udp-listen :5000 -n 3",
+    ),
+    (
+        "udp-recv",
+        "--count 3 :5000",
+        "unknown option --count: udp-recv receives one datagram; use udp-listen :5000 -n 3",
+    ),
+    ("udp-recv", "-n 3 host:9", "unknown option -n: use --repeat 3"),
+    (
+        "udp-recv",
+        "host:9 -n 3",
+        "unknown option -n: use --repeat 3; to send '-n' as a MESSAGE, write -- before it",
+    ),
+    ("udp-send", "--count 3", "unknown option --count: use --repeat 3"),
+    ("udp-recv", "--retries 3", "unknown option --retries: use --retry 3"),
+    ("udp-send", "--retries 3", "unknown option --retries: use --retry 3 of udp-recv"),
+    (
+        "udp-listen",
+        "-I eth0",
+        "unknown option -I: choosing an interface by its name is not supported yet; write udp-listen \
+         ADDRESS_OF_INTERFACE:PORT",
+    ),
+    (
+        "udp-chat",
+        "UDP4-LISTEN:5000,fork",
+        "invalid value 'UDP4-LISTEN:5000,fork' for '[PEER]...': addresses of socat are not supported; use udp-listen \
+         :5000",
+    ),
+    (
+        "udp-send",
+        "UDP-DATAGRAM:192.0.2.255:9,broadcast",
+        "invalid value 'UDP-DATAGRAM:192.0.2.255:9,broadcast' for '[DEST]': addresses of socat are not supported; write \
+         192.0.2.255:9",
+    ),
+    (
+        "udp-listen",
+        "EXEC:cat",
+        "invalid value 'EXEC:cat' for '[ENDPOINT]': addresses of socat are not supported; use udp-listen :PORT --exec \
+         'cat'",
+    ),
+    (
+        "udp-send",
+        "-f pcap Cargo.toml",
+        "invalid value 'Cargo.toml' for '[DEST]': a file; to read it as stdin, write < Cargo.toml",
+    ),
+    (
+        "udp-send",
+        "$UDP_ADDR hi",
+        "invalid value '$UDP_ADDR' for '[DEST]': no shell has replaced $UDP_ADDR; write -- sh -c '...' in single \
+         quotes",
+    ),
+    (
+        "udp-recv",
+        "'$UDP_HOST:$UDP_PORT'",
+        "invalid value ''$UDP_HOST:$UDP_PORT'' for '[ENDPOINT]': no shell has replaced $UDP_HOST; write -- sh -c '...' \
+         in single quotes",
+    ),
     ("udp-listen", "-O 64K", "unknown option -O: use --buffer 64K"),
     ("udp-listen", "-m 5", "unknown option -m: the TTL cannot be set or checked"),
     ("udp-send", "-g 192.0.2.1", "unknown option -g: source routing is not supported"),

@@ -657,7 +657,11 @@ fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
             &["host:9", "-f", "text:pcap", "--time"],
             "--time has no effect with output format pcap",
         ),
-        ("udp-chat", &["-f", "json", "-t"], "json and pcap contain the time"),
+        (
+            "udp-chat",
+            &["-f", "json", "-t"],
+            "it applies to text, hex, base64 and escaped; json contains the time\n",
+        ),
         (
             "udp-send",
             &[":9", "-t"],
@@ -665,7 +669,11 @@ fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
         ),
         ("udp-listen", &[":9", "-f", "pcap", "-e", "gbk"], "it applies to text, raw, nul, escaped and json"),
         ("udp-chat", &["-f", "pcap"], "the formats are text, hex, base64, escaped, json"),
-        ("udp-chat", &["-f", "hex", "--eol", "lf"], "--eol has no effect with input format hex"),
+        (
+            "udp-chat",
+            &["-f", "hex", "--eol", "lf"],
+            "--eol has no effect with input format hex; it applies to text and escaped\n",
+        ),
         ("udp-send", &[":9", "-f", "text:json"], "udp-send only reads; write the format of its input alone"),
         ("udp-recv", &[":9", "-f", ":json"], "one side is empty; write both, as in text:json"),
         ("udp-listen", &[":9", "-f", "json:"], "one side is empty"),

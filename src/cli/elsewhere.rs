@@ -3,12 +3,14 @@
 
 use std::env;
 use std::net::IpAddr;
+use std::path::Path;
 
 use clap::{Arg, Command};
 
+use super::value::size;
 use super::words::{Kind, Word};
 use crate::encoding::Charset;
-use crate::endpoint;
+use crate::endpoint::{self, Endpoint};
 use crate::escape;
 use crate::format::Format;
 
@@ -116,7 +118,9 @@ pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String
         // It is an argument of a COMMAND that lacks its --.
         return None;
     }
-    let message = message(command, plain_before, argument);
+    let tool = Tool { command, endpoint: endpoint(&plain) };
+    let next = plain.get(plain_before).copied();
+    let message = message(command, plain_before, argument).filter(|_| !tool.receives_one(next));
     if let Some(what) = number_in_cluster(command, argument) {
         let way_out: Vec<_> = [Some(what), message].into_iter().flatten().collect();
         return Some(format!(
@@ -125,8 +129,6 @@ pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String
             way_out.join("; ")
         ));
     }
-    let tool = Tool { command, endpoint: endpoint(&plain) };
-    let next = plain.get(plain_before).copied();
     let (name, hint) = if name.starts_with("--") {
         (name.clone(), tool.hint(name, attached.as_deref().or(next)))
     } else {
@@ -158,8 +160,25 @@ pub(super) fn has_lone_hyphen(command: &Command, words: &[Word]) -> bool {
         && read.filter_map(Word::plain).skip(1).any(|word| word == "-")
 }
 
+/// Says what to do if `value` has a variable of a shell that no shell has replaced, as in a COMMAND without one.
+pub(super) fn variable(value: &str) -> Option<String> {
+    let name = &value[value.find("$UDP_")? + 1..];
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+    let name = escape::shortened(&name[..end]);
+    Some(format!("no shell has replaced ${name}; write -- sh -c '...' in single quotes"))
+}
+
+/// Says how to read `value` if it is the name of a file.
+pub(super) fn file(command: &Command, value: &str) -> Option<String> {
+    let is_file = Path::new(value).is_file() && !Tool { command, endpoint: None }.listens();
+    is_file.then(|| format!("a file; to read it as stdin, write < {}", escape::shortened(value)))
+}
+
 /// Returns the endpoint that is meant by a host and a port as two arguments, or by a port alone.
 fn endpoint(plain: &[&str]) -> Option<String> {
+    if let Some(here) = plain.iter().find(|word| word.starts_with(':') && Endpoint::here(word).is_ok()) {
+        return Some(escape::shortened(here));
+    }
     match plain {
         [port, ..] if port.parse::<u16>().is_ok() => Some(format!(":{port}")),
         [host, port, ..] => endpoint::join(host, port),
@@ -256,6 +275,13 @@ impl Tool<'_> {
         self.name() == "udp-listen"
     }
 
+    /// Returns whether it is udp-recv with the port of this machine for its endpoint, which is not the `value` of an
+    /// option.
+    fn receives_one(&self, value: Option<&str>) -> bool {
+        let port = self.endpoint.as_deref().and_then(|endpoint| endpoint.strip_prefix(':'));
+        self.name() == "udp-recv" && port.is_some() && port != value
+    }
+
     /// Returns the first letter of a cluster that has a counterpart here, or else the first that is not needed,
     /// with its hint.
     fn hint_of_cluster(
@@ -334,13 +360,22 @@ impl Tool<'_> {
             "-c" | "--sh-exec" => self.option("--exec", &quoted(&given("COMMAND"))),
             "--lua-exec" => self.option("--exec", &quoted(&format!("lua {}", given("FILE")))),
             "--wait" | "--max-time" | "--connect-timeout" => self.option("--timeout", &given("TIME")),
-            "-n" if is_number => self.option("--repeat", &given("N")),
+            "-n" | "--count" if is_number && self.receives_one(value) => Hint::Instead(format!(
+                "udp-recv receives one datagram; use udp-listen {endpoint} -n {}",
+                given("N")
+            )),
+            "-n" | "--count" if is_number => self.option("--repeat", &given("N")),
+            "--retries" => self.option("--retry", &given("N")),
             "-W" => self.option("-n", &given("N")),
             "-i" if self.has("--interval") => self.option("--interval", &given("TIME")),
             "-i" | "--idle-timeout" => self.option("--idle", &given("TIME")),
             "--delay" => self.option("--interval", &given("TIME")),
             "--limit-rate" => self.option("--rate", &given("RATE")),
             "--loop" | "--forever" => self.option("--repeat", "inf"),
+            "-I" if value.is_some_and(|value| size(value).is_err()) => {
+                let address = self.bind("ADDRESS_OF_INTERFACE").text();
+                Hint::Instead(format!("choosing an interface by its name is not supported yet; {address}"))
+            }
             "-I" | "-O" => self.option("--buffer", &given("SIZE")),
             "-C" | "--crlf" => self.option("--eol", "crlf"),
             "-T" if self.has("--idle") => instead("the TOS cannot be set; socat's -T TIME is --idle TIME"),

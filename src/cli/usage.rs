@@ -129,8 +129,12 @@ fn value_reason(command: &Command, words: &[Word], value: &str, reason: String) 
 /// Says why an endpoint is wrong, if the words next to it show that: the port is an argument of its own, as for
 /// netcats, or an option before it takes a value elsewhere.
 fn endpoint_reason(command: &Command, words: &[Word], argument: &str, value: &str) -> Option<String> {
-    if argument.ends_with("...") && value.contains(',') {
+    let is_endpoint = |part| Endpoint::here(part).is_ok();
+    if argument.ends_with("...") && value.split_once(',').is_some_and(|(first, _)| is_endpoint(first)) {
         return Some("more than one endpoint; separate them by spaces".to_owned());
+    }
+    if let Some(what) = elsewhere::variable(value).or_else(|| elsewhere::file(command, value)) {
+        return Some(what);
     }
     let place = words.iter().position(|word| word.plain() == Some(value))?;
     let next = words.get(place + 1).and_then(Word::plain);
