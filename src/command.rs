@@ -1,9 +1,10 @@
 //! The COMMAND that `udp-listen` runs once its port is bound.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use crate::endpoint::{Shown, host};
 use crate::escape;
 use crate::process::{End, Group};
 use crate::signals::Signals;
+use crate::tally::plain;
 
 const CANNOT_WAIT: &str = "cannot wait for COMMAND";
 
@@ -26,7 +28,9 @@ pub struct Command<'s> {
 /// A command that cannot be run.
 #[derive(Debug)]
 pub struct NotRun {
-    name: String,
+    program: OsString,
+    /// The program and its arguments, as a shell would be given them.
+    line: OsString,
     error: io::Error,
 }
 
@@ -49,7 +53,10 @@ impl<'s> Command<'s> {
         }
         match Group::start(&mut command) {
             Ok(group) => Ok(Self { group, signals }),
-            Err(error) => Err(NotRun { name: escape::name(program), error }.into()),
+            Err(error) => {
+                let (program, line) = (program.clone(), words.join(OsStr::new(" ")));
+                Err(NotRun { program, line, error }.into())
+            }
         }
     }
 
@@ -99,19 +106,19 @@ impl NotRun {
 
 impl fmt::Display for NotRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.name.is_empty() {
-            return f.write_str("cannot run COMMAND, which is empty");
+        let program = self.program.as_bytes();
+        if program.is_empty() {
+            return f.write_str("cannot run COMMAND: it is empty");
         }
-        write!(f, "cannot run {}", self.name)?;
-        if self.name.contains([' ', '$']) {
-            f.write_str(" (no shell reads COMMAND: write -- sh -c '...' for one that does)")?;
+        write!(f, "cannot run {}: {}", escape::quoted(program), plain(&self.error))?;
+        // The name of a program with such characters is most likely a line for a shell.
+        if program.iter().any(|byte| b" $|;&<>".contains(byte)) {
+            let line = self.line.as_bytes();
+            let line = if line.contains(&b'\'') { "'...'".to_owned() } else { escape::quoted(line) };
+            write!(f, "; for shell syntax, write -- sh -c {line}")?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for NotRun {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
+impl std::error::Error for NotRun {}

@@ -213,7 +213,7 @@ fn every_signal_that_ends_a_process_ends_the_listener_and_its_children_in_order(
         // Both children hold the pipe of stderr: this waits for their end as well.
         let finished = ended_by_number(listen, signal);
         assert_eq!((finished.signal(), finished.text()), (Some(signal), "hi\n"));
-        assert!(finished.err.ends_with("1 that the end came before\n"), "{}", finished.err);
+        assert!(finished.err.ends_with("1 still unanswered when the run ended\n"), "{}", finished.err);
         assert!(!file.exists(), "{signal}");
     }
 }
@@ -393,8 +393,14 @@ fn after_a_command_without_a_bound_a_moment_of_quiet_decides() {
 fn a_command_that_a_shell_should_read_is_told_so() {
     let assert = tool("udp-listen").args([":0", "--", "udp-send $UDP_ADDR up"]).assert().code(127);
     let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-    let words = "(no shell reads COMMAND: write -- sh -c '...' for one that does): no such file or directory";
+    let words = "cannot run 'udp-send $UDP_ADDR up': no such file or directory; for shell syntax, write -- sh -c 'udp-send $UDP_ADDR up'\n";
     assert!(said.contains(words), "{said}");
+}
+
+#[test]
+fn a_program_that_is_missing_is_named_without_a_shell() {
+    let assert = tool("udp-listen").args([":0", "-q", "--", "./nosuch", "a b"]).assert().code(127);
+    assert.stderr("udp-listen: cannot run './nosuch': no such file or directory\n");
 }
 
 #[test]
