@@ -333,7 +333,7 @@ fn an_endless_line_is_trouble() {
 #[test]
 fn nonsense_is_shown_harmless() {
     let said = complaint("udp-listen", &[":0", "-q", "--", "/nosuch/\x1b[2J"], 127);
-    assert_eq!(said, "udp-listen: cannot run /nosuch/\\x1b[2J: no such file or directory\n");
+    assert_eq!(said, "udp-listen: cannot run '/nosuch/\\x1b[2J': no such file or directory\n");
 }
 
 #[test]
@@ -375,6 +375,15 @@ fn a_command_line_that_is_not_understood_is_told_the_way_out() {
         let said = complaint(name, arguments, 2);
         assert!(said.starts_with(&format!("{name}: {words}")), "{said}");
     }
+}
+
+#[test]
+fn a_text_that_is_not_json_is_refused_with_the_format_that_sends_it() {
+    let said = complaint("udp-recv", &["127.0.0.1:9", "-f", "json", "ping"], 1);
+    let why = "not a JSON object: it begins with 'p'; write a text as {\"text\":\"ping\"}";
+    let expected =
+        format!("udp-recv: cannot send message 1 to 127.0.0.1:9: {why}, or use -f text:json to send text\n");
+    assert_eq!(said, expected);
 }
 
 #[test]

@@ -453,7 +453,7 @@ fn a_chat_of_programs_is_json_both_ways() {
     chat.type_line("{\"hex\":\"00\"}");
     assert_eq!(receive(&friend).0, [0]);
     chat.type_line("no object");
-    chat.err_line_with("cannot send line 3: it is no JSON object: it begins with 'n'");
+    chat.err_line_with("cannot send line 3: not a JSON object: it begins with 'n'");
     assert_eq!(chat.finish().code(), Some(1));
 }
 
@@ -478,7 +478,7 @@ fn a_malformed_record_ends_the_run_after_what_was_good() {
             "line 2 to PEER: unknown escape \\q in column 1; write \\\\ for a backslash",
         ),
         ("framed", b"\0\x01\0\0\x05a", "frame 2 to PEER: truncated at byte 4: header says 5 bytes, got 1"),
-        ("json", b"{\"hex\":\"00\"}\n{\"hex\":00}\n", "line 2: it is no JSON object of a datagram: "),
+        ("json", b"{\"hex\":\"00\"}\n{\"hex\":00}\n", "line 2: invalid JSON in column 9: invalid number\n"),
         ("pcap", b"no capture at all!!!!!!!!!!", "packet 1: not a pcap or pcapng file (bad magic number)"),
         ("raw", &too_much, "block 1 to PEER: it has more than 262108 bytes"),
     ] {

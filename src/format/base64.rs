@@ -19,19 +19,20 @@ pub(super) fn decode(text: &[u8], bytes: &mut [u8]) -> Result<usize, String> {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
     let digits = &text[..text.len() - padding];
     if padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) {
-        return Err(format!("its padding does not fit: {padding} '=' behind {} characters", digits.len()));
+        return Err(format!("invalid padding in column {}", digits.len() + 1));
     }
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     if let Some(at) = digits.iter().position(|byte| !is_digit(byte)) {
         let what = escape::first(&digits[at..]);
-        return Err(format!("{what} in column {} is not in the alphabet of Base64", at + 1));
+        return Err(format!("{what} in column {} is not a Base64 digit", at + 1));
     }
     let Ok(len) = BASE64_NOPAD.decode_len(digits.len()) else {
-        return Err(format!("its end is missing: it has {} characters", digits.len()));
+        return Err("input is cut short".to_owned());
     };
     BASE64_NOPAD.decode_mut(digits, &mut bytes[..len]).map_err(|partial| {
         let at = partial.error.position;
-        format!("{} in column {} stands for more than a byte", escape::first(&digits[at..]), at + 1)
+        let what = escape::first(&digits[at..]);
+        format!("{what} in column {} has bits set beyond the last byte", at + 1)
     })
 }
 
@@ -78,13 +79,13 @@ mod tests {
     #[test]
     fn what_is_wrong_is_shown_with_its_place() {
         for (line, words) in [
-            ("Zm9-", "'-' in column 4 is not in the alphabet of Base64"),
-            ("Zm 9v", "' ' in column 3 is not in the alphabet of Base64"),
-            ("Zm9vY", "its end is missing: it has 5 characters"),
-            ("Zh", "'h' in column 2 stands for more than a byte"),
-            ("Zg=", "its padding does not fit: 1 '=' behind 2 characters"),
-            ("Zg===", "its padding does not fit: 3 '=' behind 2 characters"),
-            ("Z=g=", "'=' in column 2 is not in the alphabet of Base64"),
+            ("Zm9-", "'-' in column 4 is not a Base64 digit"),
+            ("Zm 9v", "' ' in column 3 is not a Base64 digit"),
+            ("Zm9vY", "input is cut short"),
+            ("Zh", "'h' in column 2 has bits set beyond the last byte"),
+            ("Zg=", "invalid padding in column 3"),
+            ("Zg===", "invalid padding in column 3"),
+            ("Z=g=", "'=' in column 2 is not a Base64 digit"),
         ] {
             let found = read(Format::Base64, format!("Zg\n{line}\nZg\n").as_bytes());
             assert_eq!(payloads(&found), [b"f", b"f"]);

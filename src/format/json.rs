@@ -68,11 +68,11 @@ impl Objects {
             other => {
                 let first = escape::first(other);
                 return Err(format!(
-                    "it is no JSON object: it begins with {first}; a text is {{\"text\":\"ping\"}}"
+                    "not a JSON object: it begins with {first}; write a text as {{\"text\":\"ping\"}}"
                 ));
             }
         }
-        let object: Object<'_> = serde_json::from_slice(line).map_err(|error| explain(&error))?;
+        let object: Object<'_> = serde_json::from_slice(line).map_err(|error| explain(line, &error))?;
         let time = object.time.map(time).transpose()?;
         let own = object.to.as_deref().map(|to| |family| self.names.resolve(to, family));
         let to = self.to.choose(own, object.from.is_some())?;
@@ -85,32 +85,36 @@ impl Objects {
                 batch.push(&self.encoded);
                 Ok(())
             }
-            (None, Some(hex), None) => hex::Lines::default()
-                .read(hex.as_bytes(), batch)
-                .map_err(|what| format!("in its \"hex\", {what}")),
+            (None, Some(hex), None) => {
+                hex::Lines::default().read(hex.as_bytes(), batch).map_err(|what| format!("\"hex\": {what}"))
+            }
             (None, None, Some(base64)) => {
-                base64::read(base64.as_bytes(), batch).map_err(|what| format!("in its \"base64\", {what}"))
+                base64::read(base64.as_bytes(), batch).map_err(|what| format!("\"base64\": {what}"))
             }
-            (None, None, None) => {
-                Err("it has no payload: neither \"text\" nor \"hex\" nor \"base64\"".to_owned())
-            }
-            _ => Err("it has more than one payload: of \"text\", \"hex\" and \"base64\" it may have one"
-                .to_owned()),
+            (None, None, None) => Err("no payload; write one of \"text\", \"hex\" and \"base64\"".to_owned()),
+            _ => Err("more than one payload; write one of \"text\", \"hex\" and \"base64\"".to_owned()),
         }
     }
 }
 
-/// What serde says, without the line, which is not the one of the input.
-fn explain(error: &serde_json::Error) -> String {
+/// Returns what is wrong with `line`, without the number of a line, which is not the one of the input.
+fn explain(line: &[u8], error: &serde_json::Error) -> String {
+    if let Some(key) = not_a_string(line).filter(|_| error.is_data()) {
+        return format!("\"{key}\" must be a string");
+    }
     let (what, column) = (error.to_string(), error.column());
     let what = what.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&what);
     let what = escape::shortened(what);
-    if error.is_eof() {
-        return format!(
-            "it is no JSON object: {what} in column {column}; an object stands in one line, as `jq -c` writes it"
-        );
-    }
-    format!("it is no JSON object of a datagram: {what} in column {column}")
+    let way_out = if error.is_eof() { "; write an object in one line, as `jq -c` does" } else { "" };
+    format!("invalid JSON in column {column}: {what}{way_out}")
+}
+
+/// Returns the first key of the object in `line` that needs a string and has something else.
+fn not_a_string(line: &[u8]) -> Option<&'static str> {
+    let object: serde_json::Value = serde_json::from_slice(line).ok()?;
+    ["from", "to", "text", "hex", "base64"]
+        .into_iter()
+        .find(|key| object.get(key).is_some_and(|value| !value.is_string() && !value.is_null()))
 }
 
 /// Returns the time that `value` means: a string in the manner of RFC 3339, or a number of seconds since 1970.
@@ -311,17 +315,23 @@ mod tests {
     #[test]
     fn what_is_no_object_of_a_datagram_says_why() {
         for (line, words) in [
-            ("[]", "it is no JSON object: it begins with '['"),
-            ("{\"text\":\"a\"", "an object stands in one line, as `jq -c` writes it"),
-            ("{\"text\":5}", "invalid type: integer `5`, expected a string in column 9"),
-            ("{\"text\":\"a\",\"hex\":\"\"}", "it has more than one payload"),
-            ("{\"size\":2}", "it has no payload: neither \"text\" nor \"hex\" nor \"base64\""),
-            ("{\"hex\":\"0\"}", "in its \"hex\", odd number of hex digits at column 1"),
+            ("[]", "not a JSON object: it begins with '['; write a text as {\"text\":\"ping\"}"),
+            (
+                "{\"text\":\"a\"",
+                "in column 11: EOF while parsing an object; write an object in one line, as `jq -c` does",
+            ),
+            ("{\"text\":}", "invalid JSON in column 9: expected value"),
+            ("{\"text\":\"\",\"text\":\"\"}", "invalid JSON in column 17: duplicate field `text`"),
+            ("{\"text\":5}", "\"text\" must be a string"),
+            ("{\"hex\":\"00\",\"to\":[]}", "\"to\" must be a string"),
+            ("{\"text\":\"a\",\"hex\":\"\"}", "more than one payload; write one of"),
+            ("{\"size\":2}", "no payload; write one of \"text\", \"hex\" and \"base64\""),
+            ("{\"hex\":\"0\"}", "\"hex\": odd number of hex digits at column 1"),
             (
                 "{\"text\":\"\",\"time\":\"noon\"}",
                 "\"time\" is 'noon'; write a string as in 2026-11-25T12:00:00.5Z",
             ),
-            ("{\"text\":\"\",\"to\":\"192.0.2.1:5\"}", "it has a \"to\" of its own"),
+            ("{\"text\":\"\",\"to\":\"192.0.2.1:5\"}", "\"to\" has no effect with one ENDPOINT for all"),
         ] {
             let found = read(Format::Json, format!("{line}\n{{\"hex\":\"01\",\"text\":null}}").as_bytes());
             assert!(found.bad[0].ordinal == 1 && found.bad[0].what.contains(words), "{:?}", found.bad);

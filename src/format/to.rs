@@ -38,14 +38,13 @@ impl To {
     ) -> Result<Option<SocketAddr>, String> {
         match (self, own) {
             (Self::OnePeer, Some(_)) if !was_received => {
-                Err("it has a \"to\" of its own, and all of them go to one ENDPOINT here; leave it out"
-                    .to_owned())
+                Err("\"to\" has no effect with one ENDPOINT for all; leave it out".to_owned())
             }
             (Self::OnePeer, _) | (Self::Company(_), None) => Ok(None),
             (Self::Company(_), _) if was_received => Ok(None),
             (Self::Each(Some(there), _), own) if was_received || own.is_none() => Ok(Some(*there)),
             (Self::Each(_, family) | Self::Company(family), Some(own)) => own(*family).map(Some),
-            (Self::Each(..), None) => Err("it has no \"to\", and no DEST is given".to_owned()),
+            (Self::Each(..), None) => Err("no \"to\" and no DEST".to_owned()),
         }
     }
 }

@@ -102,7 +102,10 @@ impl<'a, 'i> Asker<'a, 'i> {
                     self.ask(request, &name)?;
                 }
             }
-            if let Some(bad) = end {
+            if let Some(mut bad) = end {
+                if !args.message.is_empty() && bad.what.starts_with("not a JSON object") {
+                    bad.what += ", or use -f text:json to send text";
+                }
                 return Err(anyhow!(bad.what).context(self.cannot_send(&name(bad.ordinal))));
             }
         }
