@@ -174,7 +174,7 @@ impl<'a> Answers<'a> {
                     if !jobs.request(text.to_vec(), *request.envelope) {
                         self.fate.unserved += 1;
                         if self.fate.unserved == 1 {
-                            self.voice.note(&"there are more requests than --jobs and --queue have room for");
+                            self.voice.note(&"dropping requests: all --jobs are busy and --queue is full");
                         }
                     }
                 }
@@ -329,9 +329,9 @@ impl Fate {
     pub fn lost(&self) -> [Option<String>; 3] {
         let losses = [
             counted(self.failed, "whose handler failed"),
-            counted(self.unreadable, "that are not in the charset"),
-            counted(self.unserved, "that there was no room for (--jobs, --queue)"),
-            counted(self.given_up, "that the end came before"),
+            counted(self.unreadable, "not in the charset"),
+            counted(self.unserved, "dropped because all --jobs were busy and --queue was full"),
+            counted(self.given_up, "still unanswered when the run ended"),
             counted(self.unsent, "whose reply could not be sent"),
             counted(
                 self.declined,

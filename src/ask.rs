@@ -206,7 +206,7 @@ impl Ear<'_> {
             late.told("a further reply", "further replies")
                 .map(|told| format!("{told}; --collect prints them all"))
         } else {
-            late.told("a late or doubled reply", "late or doubled replies")
+            late.told("a late or duplicate reply", "late or duplicate replies")
         };
         let strange =
             strange.told("a datagram", "datagrams").map(|told| format!("{told}, who was not asked"));
@@ -266,8 +266,8 @@ impl LeftOut {
     fn told(&self, one: &str, many: &str) -> Option<String> {
         let first = Shown(self.first?);
         Some(match self.number {
-            1 => format!("left out {one} from {first}"),
-            number => format!("left out {number} {many}, the first from {first}"),
+            1 => format!("ignored {one} from {first}"),
+            number => format!("ignored {number} {many}, the first from {first}"),
         })
     }
 }
@@ -287,7 +287,7 @@ mod tests {
             [(1, "a reply from [fe80::1%lo]:5"), (2, "2 replies, the first from [fe80::1%lo]:5")]
         {
             late.count(Some("[fe80::1%1]:5".parse().unwrap()));
-            assert_eq!(late.told("a reply", "replies"), Some(format!("left out {words}")), "{number}");
+            assert_eq!(late.told("a reply", "replies"), Some(format!("ignored {words}")), "{number}");
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::endpoint::{Endpoint, Family};
 use crate::escape;
@@ -30,10 +30,10 @@ pub fn understand(line: &[u8]) -> Result<Said<'_>> {
     }
     let end = addressed.iter().position(u8::is_ascii_whitespace).unwrap_or(addressed.len());
     let name = String::from_utf8_lossy(&addressed[..end]);
-    let endpoint = Endpoint::remote(&name).with_context(|| {
-        format!(
-            "cannot understand {}; @HOST:PORT TEXT sends, @HOST:PORT chooses, @@ begins a text with @",
-            escape::quoted(&line[..=end])
+    let endpoint = Endpoint::remote(&name).map_err(|why| {
+        let peer = escape::quoted(&line[..=end]);
+        anyhow!(
+            "invalid peer {peer}: {why}; @HOST:PORT TEXT sends, @HOST:PORT chooses, @@ begins a text with @"
         )
     })?;
     Ok(match &addressed[end..] {
@@ -131,8 +131,8 @@ mod tests {
     fn what_is_not_understood_is_said_with_the_way_out() {
         assert_eq!(
             format!("{:#}", understand(b"@bob hi").unwrap_err()),
-            "cannot understand '@bob'; @HOST:PORT TEXT sends, @HOST:PORT chooses, @@ begins a text with @: \
-             no port; write bob:PORT"
+            "invalid peer '@bob': no port; write bob:PORT; @HOST:PORT TEXT sends, @HOST:PORT chooses, @@ begins a text \
+             with @"
         );
     }
 

@@ -192,7 +192,7 @@ fn substitute(c: char, policy: Policy, out: &mut String) {
 
 impl fmt::Display for Undecodable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("left out a datagram")?;
+        f.write_str("ignored a datagram")?;
         if let Some(peer) = self.peer {
             write!(f, " from {}", Shown(peer))?;
         }

@@ -168,10 +168,8 @@ pub fn passed_socket() -> Result<UdpSocket> {
     let socket = match passed.take_udp_socket(0) {
         Ok(None) => bail!("cannot listen: no ENDPOINT, and systemd passed no socket"),
         Ok(Some(socket)) => socket,
-        Err(error) => {
-            return Err(error).context(
-                "cannot listen on the socket that systemd passed: not a UDP socket (ListenDatagram=)",
-            );
+        Err(_) => {
+            bail!("cannot listen on the socket that systemd passed: not a UDP socket (ListenDatagram=)")
         }
     };
     // Our own copy is closed where another program begins; that one was made not to be.

@@ -254,7 +254,7 @@ impl Received {
                 format!("the kernel rejected {} (wrong checksum, or a filter on the socket)", self.rejected)
             }),
             counted(self.truncated, "longer than --max-size and cut"),
-            counted(self.undecodable, "undecodable and left out"),
+            counted(self.undecodable, "undecodable and ignored"),
         ];
         in_one_sentence("datagrams lost", losses)
     }

@@ -81,7 +81,7 @@ fn a_reply_is_read_in_the_format_and_put_into_the_charset() {
 fn a_reply_that_cannot_be_read_is_a_usage_error() {
     for (arguments, words) in [
         (&["--reply", "0", "-f", "hex"][..], "--reply '0' is not hex: odd number of hex digits at column 1"),
-        (&["--reply", "x", "-f", "json"], "--reply 'x' is not json: it is no JSON object"),
+        (&["--reply", "x", "-f", "json"], "--reply 'x' is not json: not a JSON object"),
         (
             &["--reply", "你", "-e", "latin-1"],
             "--reply '你' cannot be sent: character 1, 你 (U+4F60), is not in latin-1",
@@ -276,7 +276,7 @@ fn what_a_strict_charset_cannot_read_is_not_answered_and_counted() {
     socket().send_to(b"\xff", address).unwrap();
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(1));
-    let said = "requests not answered: 1 that are not in the charset\n";
+    let said = "requests not answered: 1 not in the charset\n";
     assert!(finished.err.ends_with(said), "{}", finished.err);
 }
 
@@ -289,7 +289,7 @@ fn who_is_not_answered_before_the_time_is_up_is_counted() {
     }
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(1), &*"ask\n".repeat(5)));
-    let said = "requests not answered: 5 that the end came before\n";
+    let said = "requests not answered: 5 still unanswered when the run ended\n";
     assert!(finished.err.contains(said), "{}", finished.err);
     assert!(finished.err.contains("not served 0, given up 5"), "{}", finished.err);
 }
@@ -335,7 +335,7 @@ fn a_burst_keeps_to_the_jobs_and_to_the_memory_and_says_who_was_not_served() {
     assert_eq!(answered + unserved, 10_000, "{}", finished.err);
     // A request takes its bytes and a hundred more or so.
     assert!((100..9_900).contains(&unserved), "{}", finished.err);
-    assert!(finished.err.contains("there are more requests than --jobs and --queue have room for"));
+    assert!(finished.err.contains("dropping requests: all --jobs are busy and --queue is full"));
     assert!(memory < 32 * 1024, "{memory} KiB");
     let seen = fs::read_to_string(directory.path().join("seen")).unwrap();
     let most = seen.lines().map(|line| line.trim().parse::<u32>().unwrap()).max();
@@ -411,7 +411,11 @@ fn while_it_answers_the_last_it_still_tells_the_numbers_and_sees_its_reader_go()
     drop(reader);
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(0));
-    assert!(finished.err.contains("requests not answered: 1 that the end came before"), "{}", finished.err);
+    assert!(
+        finished.err.contains("requests not answered: 1 still unanswered when the run ended"),
+        "{}",
+        finished.err
+    );
 }
 
 #[test]
@@ -435,7 +439,7 @@ fn while_an_answer_is_on_its_way_it_is_not_quiet() {
 #[test]
 fn the_time_and_a_signal_end_the_wait_for_handlers_as_well() {
     let arguments = ["-n", "1", "--exec", "tail -f /dev/null", "--exec-timeout", "3s"];
-    let said = "requests not answered: 1 that the end came before\n";
+    let said = "requests not answered: 1 still unanswered when the run ended\n";
     let (listen, address) = answering(&[&arguments[..], &["-w", "1s"]].concat());
     socket().send_to(b"ask", address).unwrap();
     let finished = listen.finish();
@@ -730,8 +734,8 @@ fn that_there_is_no_room_is_said_once_and_counted() {
     assert_eq!((finished.code(), finished.text()), (Some(1), &*"ask\n".repeat(5)));
     assert_eq!(
         finished.err,
-        "udp-listen: there are more requests than --jobs and --queue have room for\n\
-         udp-listen: requests not answered: 4 that there was no room for (--jobs, --queue)\n"
+        "udp-listen: dropping requests: all --jobs are busy and --queue is full\n\
+         udp-listen: requests not answered: 4 dropped because all --jobs were busy and --queue was full\n"
     );
 }
 

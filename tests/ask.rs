@@ -140,7 +140,7 @@ fn a_late_reply_is_not_taken_for_the_reply_to_the_request_that_waits() {
     assert_eq!(recv.line(), "to two");
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text()), (Some(3), ""));
-    assert!(finished.err.contains(&format!("left out a late or doubled reply from {}", at(&server))));
+    assert!(finished.err.contains(&format!("ignored a late or duplicate reply from {}", at(&server))));
     assert!(finished.err.contains("asked 2, answered 1, lost 1 (50.0 %)"), "{}", finished.err);
     assert_eq!(number_after(&finished.err, ", late "), 1);
 }
@@ -235,10 +235,10 @@ fn what_comes_between_requests_is_told_by_who_it_is_from() {
     server.send_to(b"to two", peer).unwrap();
     assert_eq!(recv.line(), "to two");
     let finished = recv.finish();
-    let said = format!("left out 2 late or doubled replies, the first from {}\n", at(&server));
+    let said = format!("ignored 2 late or duplicate replies, the first from {}\n", at(&server));
     assert!(finished.err.contains(&said), "{}", finished.err);
     assert!(
-        finished.err.contains(&format!("left out a datagram from {}, who was not asked\n", at(&stranger)))
+        finished.err.contains(&format!("ignored a datagram from {}, who was not asked\n", at(&stranger)))
     );
     let numbers = [", denied ", ", late ", ", from others "].map(|words| number_after(&finished.err, words));
     assert_eq!(numbers, [1, 2, 1]);
@@ -294,7 +294,7 @@ fn what_else_anyone_has_said_is_told_with_the_way_to_print_it() {
     let finished = recv.ended_by(Signal::SIGCONT);
     assert_eq!(finished.text(), "me\n");
     let said =
-        format!("left out 2 further replies, the first from {}; --collect prints them all\n", at(&other));
+        format!("ignored 2 further replies, the first from {}; --collect prints them all\n", at(&other));
     assert!(finished.err.ends_with(&said), "{}", finished.err);
 }
 

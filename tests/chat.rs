@@ -95,7 +95,7 @@ fn what_it_does_not_understand_it_says_and_goes_on() {
     let peer = socket();
     let (mut chat, _) = chat(&[&at(&peer), "-e", "latin-1"]);
     chat.type_line("@bob hi");
-    chat.err_line_with("cannot understand '@bob'; ");
+    chat.err_line_with("invalid peer '@bob': no port; write bob:PORT; ");
     chat.type_line("你好");
     chat.err_line_with("cannot send line 2: character 1, 你 (U+4F60), is not in latin-1");
     chat.type_line(&"x".repeat(65_508));

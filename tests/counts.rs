@@ -186,7 +186,7 @@ fn a_signal_asks_for_the_numbers_now() {
         socket().send_to(payload, address).unwrap();
     }
     assert_eq!(listen.line(), "good");
-    listen.err_line_with("left out a datagram");
+    listen.err_line_with("ignored a datagram");
     listen.signal(Signal::SIGUSR1);
     assert!(
         listen

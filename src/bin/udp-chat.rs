@@ -342,7 +342,7 @@ impl<'c> Chat<'c> {
             if let Some(peer) = own {
                 self.company.meet(peer);
             } else if peers.is_empty() {
-                bail!("there is nobody to talk to yet, and it has no \"to\"");
+                bail!("no \"to\" and no peer yet");
             }
             for peer in own.as_slice().iter().chain(if own.is_none() { peers } else { &[] }) {
                 self.send(Datagram { envelope: &Envelope::of(*peer), ..text }, ordinal);
