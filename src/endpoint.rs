@@ -342,9 +342,6 @@ fn without_scheme(text: &str) -> Result<&str, BadEndpoint> {
 
 /// Returns what to write instead of `UDP:HOST:PORT`, `UDP4-RECV:PORT`, `EXEC:COMMAND` and the like.
 fn socat_address(text: &str) -> Option<String> {
-    if text == "-" || ["STDIN", "STDOUT", "STDIO"].iter().any(|name| text.eq_ignore_ascii_case(name)) {
-        return Some("leave it out: stdin and stdout need no address".to_owned());
-    }
     let (kind, rest) = text.split_once(':')?;
     // A host may have such a name, but not in capital letters with a command for its port.
     if ["EXEC", "SYSTEM"].contains(&kind) && rest.parse::<u16>().is_err() {
@@ -374,6 +371,9 @@ fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
     let is_path = ["/", "./", "../"].iter().any(|beginning| text.starts_with(beginning));
     if is_path || text.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("unix")) {
         return Err(BadEndpoint::new("unix sockets are not supported yet; write HOST:PORT"));
+    }
+    if text == "-" || ["STDIN", "STDOUT", "STDIO"].iter().any(|name| text.eq_ignore_ascii_case(name)) {
+        return Err(BadEndpoint::new("stdin and stdout need no address; leave it out"));
     }
     if let Some(way_out) = socat_address(text) {
         return Err(BadEndpoint(format!("addresses of socat are not supported; {way_out}")));
@@ -701,8 +701,8 @@ mod tests {
             ("UDP:host:53", "addresses of socat are not supported; write host:53"),
             ("udp4-recv:53,fork", "addresses of socat are not supported; use udp-listen :53"),
             ("EXEC:cat -v", "addresses of socat are not supported; use udp-listen :PORT --exec 'cat -v'"),
-            ("STDIN", "addresses of socat are not supported; leave it out: stdin and stdout need no address"),
-            ("-", "addresses of socat are not supported; leave it out: stdin and stdout need no address"),
+            ("STDIN", "stdin and stdout need no address; leave it out"),
+            ("-", "stdin and stdout need no address; leave it out"),
             ("::1:53", "an IPv6 address needs brackets; write [::1]:53"),
         ] {
             assert_eq!(complaint(text), words, "{text:?}");

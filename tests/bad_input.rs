@@ -393,7 +393,7 @@ fn a_lone_hyphen_is_not_a_message_unless_two_hyphens_precede_it() {
         for arguments in [&["127.0.0.1:9", "-"][..], &["127.0.0.1:9", "-q", "one", "-"]] {
             assert_eq!(complaint(name, arguments, 2), format!("{name}: {ways_out}"));
         }
-        assert!(complaint(name, &["-"], 2).contains("leave it out: stdin and stdout need no address"));
+        assert!(complaint(name, &["-"], 2).contains("stdin and stdout need no address; leave it out"));
         tool(name).args(["127.0.0.1:9", "-", "--help"]).assert().code(2);
         tool(name).args(["--help", "127.0.0.1:9", "-"]).assert().success();
     }
