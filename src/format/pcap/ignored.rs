@@ -8,6 +8,9 @@ use etherparse::IpNumber;
 /// The number of kinds of packets that are named; the others are counted together.
 const NAMED: usize = 8;
 
+/// The number of kinds of packets that are told apart: whoever sends the packets may choose a new kind for each.
+const KINDS: usize = 1024;
+
 /// What a packet holds instead of UDP: the first header that is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -37,6 +40,8 @@ pub(super) enum Reason {
 #[derive(Debug, Default)]
 pub(super) struct Ignored {
     kinds: BTreeMap<Kind, u64>,
+    /// Packets of yet other kinds.
+    others: u64,
     /// Fragments of which two claim different bytes for the same place.
     pub(super) contradicting: u64,
     /// Packets of which the capture does not hold enough.
@@ -48,7 +53,10 @@ impl Ignored {
     /// Counts `packets` packets. A short one is malformed unless the capture has cut it (`is_cut`).
     pub(super) fn count(&mut self, reason: Reason, packets: u64, is_cut: bool) {
         *match reason {
-            Reason::Kind(kind) => self.kinds.entry(kind).or_default(),
+            Reason::Kind(kind) if self.kinds.len() < KINDS || self.kinds.contains_key(&kind) => {
+                self.kinds.entry(kind).or_default()
+            }
+            Reason::Kind(_) => &mut self.others,
             Reason::Short if is_cut => &mut self.cut,
             Reason::Short | Reason::Malformed => &mut self.malformed,
         } += packets;
@@ -57,16 +65,16 @@ impl Ignored {
     /// Returns how many packets are not sent and why, or `None` if there are none. `incomplete` is the number of
     /// fragments whose datagrams are not complete.
     pub(super) fn summary(&self, incomplete: u64) -> Option<String> {
-        let Self { kinds, contradicting, cut, malformed } = self;
+        let Self { kinds, others, contradicting, cut, malformed } = self;
         let mut kinds: Vec<_> = kinds.iter().map(|(kind, number)| (*number, kind.to_string())).collect();
         kinds.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
-        let others = kinds.drain(NAMED.min(kinds.len())..).map(|(number, _)| number).sum();
+        let unnamed: u64 = kinds.drain(NAMED.min(kinds.len())..).map(|(number, _)| number).sum();
         let of_incomplete = match incomplete {
             1 => "fragment of an incomplete datagram",
             _ => "fragments of incomplete datagrams",
         };
         let faults = [
-            (others, "of other kinds"),
+            (unnamed + others, "of other kinds"),
             (incomplete, of_incomplete),
             (*contradicting, "contradicting fragments"),
             (*cut, "truncated by the capture"),
@@ -169,4 +177,25 @@ fn ether_type_name(kind: u16) -> Option<&'static str> {
         0x9000 => "Ethernet loopback",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_for_kinds_is_bounded_and_all_packets_are_counted() {
+        let mut ignored = Ignored::default();
+        for family in 0..100_000 {
+            ignored.count(Kind::Family(family).into(), 1, false);
+        }
+        ignored.count(Kind::Family(3).into(), 1, false);
+        assert_eq!(ignored.kinds.len(), KINDS);
+        let summary = ignored.summary(0).unwrap();
+        assert!(
+            summary.starts_with("100001 packets: 2 of address family 3, 1 of address family "),
+            "{summary}"
+        );
+        assert!(summary.ends_with(", 99992 of other kinds"), "{summary}");
+    }
 }
