@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::libc::{EACCES, EAFNOSUPPORT, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM};
@@ -117,12 +117,26 @@ pub fn local_address(socket: &UdpSocket) -> Result<SocketAddr> {
     Ok(canonical(address))
 }
 
-/// Returns whether the host of `address` is this machine: only then can a socket be bound there. Where that cannot
-/// be tried, it may be.
+/// Returns whether the host of `address` is this machine. The system sends to an address of its own from that address;
+/// to bind there proves nothing, for `ip_nonlocal_bind` allows it anywhere. Where that cannot be tried, it may be.
 #[must_use]
 pub fn is_local(mut address: SocketAddr) -> bool {
-    address.set_port(0);
-    UdpSocket::bind(address).map_or_else(|error| error.kind() != ErrorKind::AddrNotAvailable, |_| true)
+    if address.ip().is_loopback() {
+        return true;
+    }
+    // Port 0 is nobody's.
+    address.set_port(if address.port() == 0 { 9 } else { address.port() });
+    let any =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(address)?;
+        socket.local_addr()
+    });
+    match source {
+        Ok(source) => source.ip() == address.ip(),
+        // What cannot be reached is not this machine.
+        Err(error) => !matches!(error.kind(), ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable),
+    }
 }
 
 /// Whether a socket hears nobody over IPv4.

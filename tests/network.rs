@@ -669,6 +669,9 @@ fn a_refusal_that_quotes_an_ipv6_packet_to_an_ipv4_address_is_forged() {
 fn a_listener_answers_neither_itself_nor_a_service_that_answers_everything() {
     let cable = Cable::new("loops");
     ip(&format!("-n {} address add 2001:db8::2/64 dev cable0 nodad", cable.far));
+    // With this, to bind an address does not show whose it is.
+    let settings = "net.ipv4.ip_nonlocal_bind=1 net.ipv6.ip_nonlocal_bind=1";
+    ip(&format!("netns exec {} sysctl -q -w {settings}", cable.far));
     for how in [&["--echo"][..], &["--reply", "pong"], &["--exec", "cat"]] {
         let mut listen =
             Cable::start(&cable.far, "udp-listen", &[&[":7788", "-n", "10", "--stats"], how].concat());
