@@ -120,7 +120,7 @@ impl Jobs {
     /// Takes a request. Returns whether there is a free handler for it, or memory to wait in.
     pub fn request(&mut self, payload: Vec<u8>, envelope: Envelope) -> bool {
         let request = Request { payload, envelope };
-        let free = self.most.saturating_sub(self.running.len());
+        let free = self.free();
         let has_room = self.waiting.len() < free || {
             // Those that a handler is free for are about to start, and wait for none.
             let starting: usize = self.waiting.iter().take(free).map(Request::size).sum();
@@ -164,7 +164,14 @@ impl Jobs {
     }
 
     fn can_start(&self) -> bool {
-        !self.waiting.is_empty() && self.running.len() < self.most
+        !self.waiting.is_empty() && self.free() > 0
+    }
+
+    /// Returns how many handlers may be started. One that was killed makes room for another although it may not have
+    /// ended, but all together are never more than twice as many as may run.
+    fn free(&self) -> usize {
+        let most = self.handling.jobs.saturating_mul(2).saturating_sub(self.killed.len()).min(self.most);
+        most.saturating_sub(self.running.len())
     }
 
     /// Moves on whatever can be, and starts one more handler if there is room for it. Replies are appended

@@ -616,20 +616,42 @@ fn a_request_that_a_handler_is_free_for_needs_no_room_in_the_queue() {
     }
 }
 
-#[test]
-#[ignore = "needs root, setpriv and unshare"]
-fn a_handler_that_cannot_be_killed_holds_up_no_other() {
-    // The listener is nobody, and may become anybody: what it starts becomes another, whom it may not kill.
+/// Starts a listener that is nobody, and may become anybody: what it starts becomes another, whom it may not kill.
+/// All of them end with it.
+fn unkillable(arguments: &[&str]) -> (Directory, Running) {
     let listener = ["--reuid=65534", "--clear-groups", "--inh-caps=-all,+setuid", "--ambient-caps=+setuid"];
-    let handler = "[ \"$(cat)\" = bad ] || exec echo good; exec setpriv --reuid=65533 tail -f /dev/null";
-    let arguments = ["127.0.0.1:0", "--jobs", "64", "--exec-timeout", "1s", "--exec", handler];
     // Where nobody may run it.
     let directory = directory("unkillable");
     let copy = directory.path().join("udp-listen");
     fs::copy(path("udp-listen"), &copy).unwrap();
     let unshare = ["--pid", "--fork", "--kill-child", "setpriv"];
-    let words = [&unshare[..], &listener, &[copy.to_str().unwrap()], &arguments].concat();
-    let mut listen = Running::start("unshare", &words);
+    let words = [&unshare[..], &listener, &[copy.to_str().unwrap()], arguments].concat();
+    (directory, Running::start("unshare", &words))
+}
+
+#[test]
+#[ignore = "needs root, setpriv and unshare"]
+fn handlers_that_cannot_be_killed_are_never_more_than_twice_the_jobs() {
+    let handler = "exec setpriv --reuid=65533 tail -f /dev/null >/dev/null";
+    let arguments = ["127.0.0.1:0", "--jobs", "2", "--exec-timeout", "100ms", "-w", "3s", "--stats"];
+    let (_directory, mut listen) = unkillable(&[&arguments[..], &["--exec", handler]].concat());
+    let (address, peer) = (listen.await_listening(), socket());
+    for _ in 0..10 {
+        peer.send_to(b"bad", address).unwrap();
+    }
+    let finished = listen.finish();
+    let failed = number_after(&finished.err, ", failed ");
+    let left = number_after(&finished.err, ", given up ");
+    assert_eq!((failed, left), (4, 6), "{}", finished.err);
+}
+
+#[test]
+#[ignore = "needs root, setpriv and unshare"]
+fn a_handler_that_cannot_be_killed_holds_up_no_other() {
+    let handler =
+        "[ \"$(cat)\" = bad ] || exec echo good; exec setpriv --reuid=65533 tail -f /dev/null >/dev/null";
+    let (_directory, mut listen) =
+        unkillable(&["127.0.0.1:0", "--jobs", "64", "--exec-timeout", "1s", "--exec", handler]);
     let (address, peer) = (listen.await_listening(), socket());
     for _ in 0..64 {
         peer.send_to(b"bad", address).unwrap();
