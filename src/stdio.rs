@@ -124,7 +124,8 @@ impl Sink {
             return Self { file, mode: Mode::Socket };
         }
         let is_terminal = is(FileTypeExt::is_char_device) && file.is_terminal();
-        if !is_terminal && !is(FileTypeExt::is_fifo) {
+        // A write to what is open for reading alone fails, and never waits.
+        if !is_terminal && !is(FileTypeExt::is_fifo) || is_read_only(&file) {
             return Self { file, mode: Mode::Direct };
         }
         if let Some(own) = reopen(&file) {
@@ -225,14 +226,25 @@ impl AsFd for Sink {
     }
 }
 
+/// Returns whether `file` was opened for reading alone.
+fn is_read_only(file: &File) -> bool {
+    let flags = fcntl(file, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    flags.is_ok_and(|flags| flags & OFlag::O_ACCMODE == OFlag::O_RDONLY)
+}
+
 /// Opens the pipe or terminal behind `file` again, so that `O_NONBLOCK` is set for us alone: those who
 /// share the description of `file` do not expect it. Whoever gave up the right to open it gets `None`.
 #[cfg(target_os = "linux")]
 fn reopen(file: &File) -> Option<File> {
+    use std::os::linux::fs::MetadataExt;
     use std::os::unix::fs::OpenOptionsExt;
 
-    use nix::libc::{O_NOCTTY, O_NONBLOCK};
+    use nix::libc::{O_NOCTTY, O_NONBLOCK, makedev};
 
+    // To open the master of a pseudo-terminal makes another one (pts(4)).
+    if file.metadata().ok()?.st_rdev() == makedev(5, 2) {
+        return None;
+    }
     let mut options = File::options();
     options.write(true).custom_flags(O_NONBLOCK | O_NOCTTY);
     options.open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()

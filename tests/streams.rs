@@ -14,7 +14,7 @@ use common::{Finished, Running, at, deserted, directory, path, receive, socket};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::Signal;
-use nix::sys::termios::{FlowArg, tcflow};
+use nix::sys::termios::{FlowArg, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr};
 
 const NOT_WRITTEN: &str = "cannot write to stdout: nobody reads it; 1 received datagram was not written\n";
 
@@ -462,4 +462,32 @@ fn whoever_types_a_request_is_told_each_time() {
     let waiting = format!("udp-recv: waiting for a reply from {} (600ms)...", at(&silent));
     let lines = screen(terminal, recv);
     assert_eq!(lines.iter().filter(|line| **line == waiting).count(), 2, "{lines:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_printed_to_the_master_of_a_terminal_arrives_at_its_slave() {
+    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+    // Nothing is echoed or changed on its way.
+    let mut raw = tcgetattr(&slave).unwrap();
+    cfmakeraw(&mut raw);
+    tcsetattr(&slave, SetArg::TCSANOW, &raw).unwrap();
+    let mut listen = with_stdout(&master, "udp-listen", &["127.0.0.1:0", "-n", "1"]);
+    let address = listen.await_listening();
+    socket().send_to(b"typed", address).unwrap();
+    assert_eq!(listen.ended().code(), Some(0));
+    let mut typed = [0; 6];
+    File::from(slave).read_exact(&mut typed).unwrap();
+    assert_eq!(&typed, b"typed\n");
+}
+
+#[test]
+fn a_stdout_that_is_only_open_for_reading_is_an_error() {
+    let (reader, _writer) = pipe().unwrap();
+    let mut listen = with_stdout(&reader, "udp-listen", &["127.0.0.1:0", "-n", "1"]);
+    let address = listen.await_listening();
+    socket().send_to(b"lost", address).unwrap();
+    let finished = listen.ended();
+    assert_eq!(finished.code(), Some(1));
+    assert!(finished.err.ends_with("; 1 received datagram was not written\n"), "{}", finished.err);
 }
