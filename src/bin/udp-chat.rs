@@ -230,17 +230,22 @@ impl<'c> Chat<'c> {
     /// Prints what has arrived, and tells what came back.
     fn hear(&mut self) -> Result<()> {
         let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received.datagrams);
-        match self.receiver.receive(&mut self.batch, most, &mut self.tally.received) {
+        let received = match self.receiver.receive(&mut self.batch, most, &mut self.tally.received) {
             // Of a datagram that went out: the error queue, below, says whose. It ends nothing.
-            Err(error) if is_icmp(&error) => self.note_icmp_error(error),
-            received => received.context("cannot receive")?,
-        }
+            Err(error) if is_icmp(&error) => {
+                self.note_icmp_error(error);
+                Ok(())
+            }
+            received => received.context("cannot receive"),
+        };
         if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.peer)
             && self.company.meet(peer)
         {
             self.args.voice().note(&format!("talking to {}", Shown(peer)));
         }
+        // What arrived before an error is printed.
         self.queue.print(&mut self.batch)?;
+        received?;
         self.report_icmp_errors()
     }
 
@@ -284,6 +289,9 @@ impl<'c> Chat<'c> {
             self.complain(&anyhow!(what).context(format!("cannot send line {ordinal}")));
         }
         for line in lines.iter() {
+            if self.signals.stopped().is_some() {
+                break;
+            }
             if let Err(error) = self.say(line.payload, line.ordinal) {
                 self.complain(&error);
             }
