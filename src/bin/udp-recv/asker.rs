@@ -139,6 +139,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         // Where all requests have one port, a datagram that arrives from now on may be the reply: send at once.
         let late = self.inbox.leave_out_late(&mut ear_of_last)?;
         let asked = Asked::now();
+        let before = self.inbox.tally.sent.datagrams;
         let sent = self.send(&mut sender, request, name);
         for told in late {
             args.voice().note(&told);
@@ -175,7 +176,8 @@ impl<'a, 'i> Asker<'a, 'i> {
             }
             unsent = self.send(&mut sender, request, name)?;
         };
-        self.note(came, name, stranger);
+        let times = self.inbox.tally.sent.datagrams - before;
+        self.note(came, name, times, stranger);
         self.ports.close(socket).map_or(Ok(()), |closed| self.see_off(&closed))
     }
 
@@ -221,8 +223,8 @@ impl<'a, 'i> Asker<'a, 'i> {
         }
     }
 
-    /// Counts what a request has come to, and says it if it was not answered.
-    fn note(&mut self, came: Came, name: &str, stranger: Option<SocketAddr>) {
+    /// Counts what a request has come to that was sent so many `times`, and says it if it was not answered.
+    fn note(&mut self, came: Came, name: &str, times: u64, stranger: Option<SocketAddr>) {
         let (args, there, tally) = (self.inbox.args, self.there, &mut self.inbox.tally);
         tally.requests.answered += u64::from(matches!(came, Came::Reply));
         tally.requests.lost += u64::from(!matches!(came, Came::Reply));
@@ -239,7 +241,8 @@ impl<'a, 'i> Asker<'a, 'i> {
             Came::Nothing => {
                 tally.silent += 1;
                 let times = match args.retry {
-                    Some(retry) => format!(", asked {} times", retry.saturating_add(1)),
+                    Some(_) if times == 1 => ", asked once".to_owned(),
+                    Some(_) => format!(", asked {times} times"),
                     None => String::new(),
                 };
                 let hint =
