@@ -80,7 +80,8 @@ pub struct ConversationArgs {
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ReadingArgs {
     /// Send every SIZE bytes of raw input as one datagram
-    #[arg(long, value_name = "SIZE", value_parser = block)]
+    // A block may end between the two bytes of an end of line, and is longer once they are converted.
+    #[arg(long, value_name = "SIZE", value_parser = block, conflicts_with = "eol")]
     pub block: Option<usize>,
     /// Skip and count input that cannot be sent
     #[arg(long)]

@@ -118,6 +118,10 @@ fn options_that_exclude_each_other_are_a_usage_error() {
     assert!(said.contains("'--ipv4' cannot be used with '--ipv6'"), "{said}");
     let said = complaint("udp-send", &[":9", "--interval", "1s", "--rate", "1"], 2);
     assert!(said.contains("'--interval <TIME>' cannot be used with '--rate <RATE>'"), "{said}");
+    for tool in ["udp-send", "udp-recv"] {
+        let said = complaint(tool, &["localhost:9", "-f", "raw", "--block", "2", "--eol", "crlf"], 2);
+        assert!(said.contains("'--eol <END>' cannot be used with '--block <SIZE>'"), "{said}");
+    }
     for (name, arguments, words) in [
         ("udp-send", &["--errors", "ignore"][..], "--errors needs --encoding <LABEL>"),
         ("udp-listen", &["-q", "--jobs", "2"], "--jobs needs --exec <COMMAND>"),
