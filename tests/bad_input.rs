@@ -120,7 +120,7 @@ fn options_that_exclude_each_other_are_a_usage_error() {
     assert!(said.contains("'--interval <TIME>' cannot be used with '--rate <RATE>'"), "{said}");
     for tool in ["udp-send", "udp-recv"] {
         let said = complaint(tool, &["localhost:9", "-f", "raw", "--block", "2", "--eol", "crlf"], 2);
-        assert!(said.contains("'--eol <END>' cannot be used with '--block <SIZE>'"), "{said}");
+        assert!(said.contains("'--block <SIZE>' cannot be used with '--eol <END>'"), "{said}");
     }
     for (name, arguments, words) in [
         ("udp-send", &["--errors", "ignore"][..], "--errors needs --encoding <LABEL>"),
