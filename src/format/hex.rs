@@ -168,26 +168,27 @@ impl<'l> Parser<'l> {
 
 impl Group<'_> {
     /// Whether this is the first group of a line of a dump, which goes on with `rest`: of xxd and tcpdump
-    /// (`00000010: 304a`), hexdump and tshark (`0010  30 4a`), or od (`0000020 30 4a`, `000010 30 4a`).
+    /// (`00000010: 304a`), hexdump and tshark (`0010  30 4a`), od (`0000020 30 4a`, `000010 30 4a`), PowerShell (16 digits) or radare2 (`0x00000010`).
     fn is_offset(&self, rest: &[u8], follows_dump: bool) -> bool {
         let (len, gap) = (self.digits.len(), spaces(rest));
         if let Some(rest) = rest.strip_prefix(b":") {
             let has_gap = rest.iter().any(u8::is_ascii_whitespace);
             return rest.is_empty() || rest[0].is_ascii_whitespace() || (len > 2 && has_gap);
         }
-        let is_offset = self.prefix.is_empty() && (4..=8).contains(&len);
+        let is_address = !self.prefix.is_empty() && len >= 6 && !rest[gap..].starts_with(b"0x");
+        let is_offset = (self.prefix.is_empty() || is_address) && (4..=16).contains(&len);
         if !is_offset || rest.is_empty() {
             return is_offset && follows_dump && len >= 6;
         }
+        let is_small = self.digits.starts_with(if len >= 8 { b"0000" } else { b"00" });
         if gap != 1 || len == 7 {
-            return gap > 0;
+            return gap > 0 && (len <= 8 || is_small);
         }
-        // Payload may look the same, but hardly with a small multiple of 16 before groups of one length.
-        let is_small = self.digits.starts_with(if len == 8 { b"0000" } else { b"00" });
-        let is_row = len >= 6 && self.digits.ends_with(b"0") && (is_small || follows_dump);
-        let groups = rest[gap..].split(u8::is_ascii_whitespace).filter(|group| !group.is_empty());
-        let mut lens = groups.take_while(|group| !group.starts_with(b">")).map(<[u8]>::len);
-        is_row && lens.next().is_some_and(|first| [2, 4, 8].contains(&first) && lens.all(|len| len == first))
+        // Payload may look the same, but hardly with a small multiple of 8 before a short group.
+        let is_row =
+            len >= 6 && matches!(self.digits.last(), Some(b'0' | b'8')) && (is_small || follows_dump);
+        let next = rest[gap..].iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
+        is_row && [2, 4, 8, 16].contains(&next)
     }
 }
 
@@ -316,6 +317,13 @@ mod tests {
             "0000  30 4a 00 ff                                       0J..",
             "0000  31 32                                             12\n0010  31 32   12",
             "0000   31 32   12",
+            // od -A x of larger units and of shorter rows, text2pcap, PowerShell, radare2
+            "000000 6867666564636261 706f6e6d6c6b6a69\n000010 6867666564636261\n000020",
+            "000000 61 62 63 64 65 66 67 68\n000008 61 62\n00000a",
+            "000000 61 62 63 64 abcd",
+            "00000000 61 62 63 64 abcd",
+            "0000000000000000 61 62 63 64   abcd",
+            "0x00000000  6162 6364  abcdabcd",
             // gdb, objdump, and others
             "0x7ffe0010:\t0x30\t0x4a",
             "  401000:\t48 89 e5",
