@@ -148,7 +148,7 @@ pub struct ReceivingArgs {
 /// How much is said on stderr.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ReportArgs {
-    /// Print errors only
+    /// Print only errors that end the run
     #[arg(short, long)]
     quiet: bool,
     /// Print socket details at start
