@@ -78,6 +78,9 @@ impl<'d> Case<'d> {
     /// Checks what must hold in every format, and returns what was found.
     #[must_use]
     pub fn check(&self, reading: &Reading) -> Found {
+        // A charset makes its tables once a process, at the first character that is not ASCII: that memory
+        // does not belong to this input.
+        let _ = reading.encoding.encode_text("é".as_bytes(), &mut Vec::new());
         let floor = LIVE.load(Relaxed);
         PEAK.store(floor, Relaxed);
         let pieces = Pieces { input: self.input, steps: self.steps.into_iter().cycle(), is_whole: false };
