@@ -1,4 +1,4 @@
-//! `endpoint`: what people write on a command line is understood or refused, and shown as it was written.
+//! `endpoint`: what people write on a command line is understood or refused, and shown as it was written, up to 80 characters.
 
 #![no_main]
 
@@ -6,6 +6,7 @@ use udp_tools::chat;
 use udp_tools::cli::value;
 use udp_tools::encoding::Charset;
 use udp_tools::endpoint::{Endpoint, Family};
+use udp_tools::escape;
 // No name is looked up.
 use udp_tools_fuzz as _;
 
@@ -14,7 +15,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(data) else { return };
     for parse in [Endpoint::here, Endpoint::remote, Endpoint::source, Endpoint::remote_or_here] {
         match parse(text) {
-            Ok(endpoint) => assert_eq!(endpoint.to_string(), text),
+            Ok(endpoint) => assert_eq!(endpoint.to_string(), escape::shortened(text)),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
     }
