@@ -16,17 +16,17 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 
 use self::value::{block, count, duration, payload_size, size};
-use crate::access::{Access, Source};
 use crate::encoding::{Charset, Encoding, Policy};
-use crate::endpoint::{Endpoint, Family};
 use crate::escape;
 use crate::exit::Voice;
+use crate::flow::input::{Eol, Input};
 use crate::format::{Columns, Format, Formats, Reading, To, Writing, pcap};
-use crate::input::{Eol, Input};
+use crate::net::access::{Access, Source};
+use crate::net::endpoint::{Endpoint, Family};
+use crate::net::socket::{Options, Room, Way};
 use crate::net::{Detail, Receiver};
-use crate::socket::{Options, Room, Way};
-use crate::stdio::{self, Sink};
-use crate::tally::Tally;
+use crate::runtime::streams::{self, Sink};
+use crate::stats::Tally;
 use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command, CommandFactory, ValueEnum};
@@ -192,7 +192,7 @@ impl MessageArgs {
     /// What is sent: the messages, or standard input where there are none.
     pub fn input(&self, reading: Reading) -> anyhow::Result<Input> {
         if self.messages.is_empty() {
-            return Ok(Input::stream(stdio::input()?, reading, self.eol.eol));
+            return Ok(Input::stream(streams::input()?, reading, self.eol.eol));
         }
         Ok(Input::messages(self.messages.clone(), &reading, self.eol.eol))
     }

@@ -7,8 +7,8 @@ use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
 use crate::batch::Batch;
-use crate::endpoint::Shown;
 use crate::escape;
+use crate::net::endpoint::Shown;
 
 mod charset;
 mod label;

@@ -5,9 +5,9 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::escape;
-use crate::signals::{self, Stopped};
-use crate::stdio::{self, ReaderGone};
-use crate::tally::{Tally, plain};
+use crate::runtime::signals::{self, Stopped};
+use crate::runtime::streams::{self, ReaderGone};
+use crate::stats::{Tally, plain};
 
 const STATUSES: &str = "\
 Exit status: 0 everything was sent, received or answered; 1 trouble; 2 usage error;
@@ -74,7 +74,7 @@ pub fn after_help(details: &str) -> String {
 #[must_use]
 pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCode {
     let verdict = verdict(tool, outcome);
-    stdio::finish_saying();
+    streams::finish_saying();
     if let Verdict::Signal(signal) = verdict {
         signals::die_of(signal);
     }
@@ -141,7 +141,7 @@ impl Voice {
         let mut line = format!("{}: ", self.tool).into_bytes();
         escape::line(what.to_string().as_bytes(), &mut line);
         line.push(b'\n');
-        stdio::say(self.tool, &line);
+        streams::say(self.tool, &line);
     }
 
     /// Says an error and its causes, as one sentence.
@@ -171,7 +171,7 @@ impl fmt::Display for Chain<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tally::{Received, Sent};
+    use crate::stats::{Received, Sent};
     use anyhow::Context;
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn only_a_reader_of_stdout_that_is_gone_ends_quietly() {
         let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
-        assert_eq!(verdict("tool", Err(stdio::cannot_write(&broken(), 3))), Verdict::Done);
+        assert_eq!(verdict("tool", Err(streams::cannot_write(&broken(), 3))), Verdict::Done);
         assert_eq!(verdict("tool", Err(broken().into())), Verdict::Trouble);
         assert_eq!(verdict("tool", Err(broken()).context("cannot send line 1")), Verdict::Trouble);
     }

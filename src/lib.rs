@@ -33,32 +33,14 @@
 //! [`exit`]; [`jobs`], [`command`], [`chat`]; the flow ([`ask`], [`input`], [`mod@format`], [`net`], [`socket`],
 //! [`pace`], [`matcher`], [`stdio`], [`process`]); what they are made of.
 
-pub mod access;
-pub mod answer;
-pub mod ask;
 pub mod batch;
-pub mod chat;
 pub mod cli;
-pub mod command;
 pub mod encoding;
-pub mod endpoint;
 pub mod escape;
 pub mod exit;
+pub mod flow;
 pub mod format;
-pub mod input;
-pub mod jobs;
-pub mod matcher;
 pub mod net;
-pub mod pace;
-pub mod print;
-pub mod process;
-pub mod progress;
-pub mod queue;
-pub mod ready;
-pub mod round_trips;
-pub mod signals;
-pub mod socket;
-pub mod stdio;
-pub mod tally;
-pub mod wait;
-mod zone;
+pub mod runtime;
+pub mod stats;
+pub mod tools;

@@ -2,7 +2,7 @@
 //!
 //! An engine offers a [`Sender`] and a [`Receiver`]; both borrow the socket, so that a tool that
 //! asks and listens has one of each on the same port. There are two engines behind the same words:
-//! [`linux`], which moves many datagrams with each call, and [`portable`], which moves one. The
+//! [`batched`], which moves many datagrams with each call, and [`single`], which moves one. The
 //! feature `portable` chooses the latter on Linux too.
 
 use std::fmt::{self, Display, Formatter};
@@ -11,26 +11,31 @@ use std::net::SocketAddr;
 
 use anyhow::anyhow;
 
+pub mod access;
 mod ancillary;
+#[cfg(target_os = "linux")]
+pub mod batched;
 #[cfg(target_os = "linux")]
 mod cmsg;
 mod drops;
+pub mod endpoint;
 mod icmp;
-#[cfg(target_os = "linux")]
-pub mod linux;
-pub mod portable;
+pub mod passed;
+pub mod single;
+pub mod socket;
 pub(crate) mod sys;
+mod zone;
 
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+pub use batched::{Receiver, Sender};
 pub use drops::note_earlier_drops;
 pub use icmp::{IcmpErrors, is_icmp, is_too_long};
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
-pub use linux::{Receiver, Sender};
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
-pub use portable::{Receiver, Sender};
+pub use single::{Receiver, Sender};
 
 use crate::batch::{Batch, Datagram, LARGEST_V4};
-use crate::socket::explain_send;
-use crate::tally::plain;
+use crate::net::socket::explain_send;
+use crate::stats::plain;
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
@@ -151,14 +156,14 @@ mod tests {
 
     use super::*;
     use crate::batch::Envelope;
-    use crate::signals::Signals;
-    use crate::tally::{Received, Sent};
+    use crate::runtime::signals::Signals;
+    use crate::stats::{Received, Sent};
 
     #[test]
     #[cfg(target_os = "linux")]
     #[ignore = "needs root"]
     fn one_call_passes_over_so_many_that_are_denied_and_no_more() {
-        use crate::access::Access;
+        use crate::net::access::Access;
         use nix::sys::socket::{setsockopt, sockopt};
 
         for most in [1, u64::MAX] {

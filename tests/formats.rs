@@ -13,8 +13,8 @@ use common::{Random, Running, at, path_with_tools, receive, socket, tool};
 use nix::sys::signal::Signal;
 use proptest::prelude::*;
 use udp_tools::batch::{Batch, Envelope};
-use udp_tools::endpoint::Family;
 use udp_tools::format::{Bad, Format, Reader, Reading, To, Writer, Writing};
+use udp_tools::net::endpoint::Family;
 
 /// Those that carry any datagrams.
 const EXACT: [Format; 6] =

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use udp_tools::net::linux::drops;
+use udp_tools::net::batched::drops;
 
 use super::{LISTEN, await_read, listening, terminate};
 

@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use udp_tools::batch::Batch;
-use udp_tools::net::{Sender, portable};
-use udp_tools::signals::Signals;
-use udp_tools::tally::Sent;
+use udp_tools::net::{Sender, single};
+use udp_tools::runtime::signals::Signals;
+use udp_tools::stats::Sent;
 
 mod echo;
 
@@ -101,7 +101,7 @@ fn main() {
     bench.send("equal lines of 63 bytes", &bench.equal_lines(), &["python3", "socat"]);
     bench.send("lines of 20 to 120 random bytes", &bench.random_lines(), &["python3"]);
     bench.receive("one a call", |batch, socket| {
-        let mut sender = portable::Sender::new(socket, &signals).unwrap();
+        let mut sender = single::Sender::new(socket, &signals).unwrap();
         sender.send(batch, 0..batch.len(), &mut Sent::default()).unwrap();
     });
     bench.receive("as segments", |batch, socket| {

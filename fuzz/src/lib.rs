@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use udp_tools::batch::{Batch, Envelope, LARGEST_V4};
 use udp_tools::encoding::Encoding;
-use udp_tools::endpoint::Family;
 use udp_tools::format::{Bad, Format, Reader, Reading, To, Writer, Writing};
+use udp_tools::net::endpoint::Family;
 
 /// The formats that can carry any payload up to the largest of IPv4, and tell where it ends.
 const EXACT: [Format; 6] =

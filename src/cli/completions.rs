@@ -9,7 +9,7 @@ use clap_complete::generate;
 use clap_complete::shells::{Bash, Fish, Zsh};
 
 use crate::exit::Verdict;
-use crate::stdio;
+use crate::runtime::streams;
 
 /// Where the script for bash learns what stands before the word that is completed.
 const BEFORE: &str = "    prev=\"$3\"\n";
@@ -41,7 +41,7 @@ pub enum Shell {
 impl Shell {
     /// Prints the script for the tool `A`.
     pub fn print_script<A: CommandFactory>(self) -> Result<Verdict> {
-        stdio::print(&self.script::<A>())?;
+        streams::print(&self.script::<A>())?;
         Ok(Verdict::Done)
     }
 

@@ -10,9 +10,9 @@ use clap::{Arg, Command};
 use super::value::size;
 use super::words::{Kind, Word};
 use crate::encoding::Charset;
-use crate::endpoint::{self, Endpoint};
 use crate::escape;
 use crate::format::Format;
+use crate::net::endpoint::{self, Endpoint};
 
 /// Options that not all tools have, and those that have them.
 pub const OPTIONS: [(&str, &str); 32] = [

@@ -12,11 +12,11 @@ use clap::{Arg, Command, Parser};
 
 use super::elsewhere;
 use super::words::{self, Kind, Word};
-use crate::endpoint::{self, Endpoint};
 use crate::escape;
 use crate::exit::{self, Verdict, Voice};
-use crate::signals;
-use crate::stdio;
+use crate::net::endpoint::{self, Endpoint};
+use crate::runtime::signals;
+use crate::runtime::streams;
 
 /// Runs `tool` with the arguments that `A` describes, and turns the outcome into an exit status.
 #[must_use]
@@ -33,7 +33,7 @@ fn settle(tool: &'static str, error: anyhow::Error) -> Result<Verdict> {
         Voice::new(tool, false, false).say(&sentence(error));
         return Ok(Verdict::Usage);
     }
-    stdio::print(&error.to_string())?;
+    streams::print(&error.to_string())?;
     Ok(Verdict::Done)
 }
 

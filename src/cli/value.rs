@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::escape;
+use crate::flow::pace::{Rate, Speed};
 use crate::format::{Format, Formats, LARGEST_BLOCK};
-use crate::pace::{Rate, Speed};
 
 /// The longest payload there can be, in bytes: longer ones need not be cut.
 const LARGEST: usize = 65_535;

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 
 use crate::batch::Envelope;
-use crate::endpoint::Shown;
+use crate::net::endpoint::Shown;
 
 /// Which columns there are.
 #[derive(Clone, Copy, Debug, Default)]

@@ -20,8 +20,8 @@ use super::to::{Names, To};
 use super::{base64, hex, recorded};
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::encoding::Encoding;
-use crate::endpoint::{Shown, address};
 use crate::escape;
+use crate::net::endpoint::{Shown, address};
 
 /// What is read of an object. Other keys mean nothing here.
 #[derive(Deserialize)]

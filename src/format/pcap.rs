@@ -26,7 +26,7 @@ use self::ng::{SECTION, Section};
 use self::reassembly::{Added, Reassembly};
 use super::{Bad, Divide, Format, Reader, Reading, To, recorded};
 use crate::batch::{Batch, Envelope};
-use crate::endpoint::Family;
+use crate::net::endpoint::Family;
 
 /// A longer block or packet is damaged, in bytes.
 const LONGEST: usize = 16 * 1024 * 1024;

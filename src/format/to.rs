@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use crate::endpoint::{Endpoint, Family};
 use crate::escape;
+use crate::net::endpoint::{Endpoint, Family};
 
 /// How many names are remembered.
 const NAMES: usize = 4096;

@@ -12,7 +12,7 @@ use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use super::Detail;
 use crate::batch::Envelope;
-use crate::endpoint::{canonical, is_of_a_zone};
+use crate::net::endpoint::{canonical, is_of_a_zone};
 
 /// What is known of the datagrams of a socket, and what the system was asked to tell.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 
 use std::net::UdpSocket;
 
-use crate::tally::Received;
+use crate::stats::Received;
 
 /// The drops of one socket, counted where the system tells of them: Linux.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl<'s> Drops<'s> {
 
     /// Counts the new ones, for whatever reason: it is cheap.
     pub(super) fn count(&mut self, tally: &mut Received) {
-        if let Ok(now) = super::linux::drops(self.socket) {
+        if let Ok(now) = super::batched::drops(self.socket) {
             tally.dropped += u64::from(now.wrapping_sub(self.seen));
             self.seen = now;
         }
@@ -75,7 +75,7 @@ mod counters {
     /// as dropped without room: nobody knows better.
     pub(super) fn note_start(socket: &UdpSocket) {
         AT_START.get_or_init(|| {
-            let earlier = crate::net::linux::drops(socket).unwrap_or(0);
+            let earlier = crate::net::batched::drops(socket).unwrap_or(0);
             Some(without_room()?.saturating_sub(earlier.into()))
         });
     }

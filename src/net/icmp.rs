@@ -106,7 +106,7 @@ impl<'s> IcmpErrors<'s> {
             let (Some(address), Some((origin, error))) = (message.address, message.control.error) else {
                 continue;
             };
-            let peer = crate::endpoint::canonical(address);
+            let peer = crate::net::endpoint::canonical(address);
             match origin {
                 // ICMPv6 that quotes a packet to an IPv4 address is forged: this machine sends no such packet.
                 // It was pending as well.

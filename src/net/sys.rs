@@ -1,7 +1,7 @@
 //! System calls of all Unix systems that neither std nor nix makes without `unsafe`.
 //!
 //! Signals are numbers here: nix knows them by name, and real-time signals have none. What a signal means to
-//! a tool is decided in [`crate::signals`].
+//! a tool is decided in [`crate::runtime::signals`].
 
 #![expect(
     unsafe_code,

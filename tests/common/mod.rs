@@ -197,7 +197,7 @@ impl Running {
 
     pub fn await_listening(&mut self) -> SocketAddr {
         let said = self.err_line_with("listening on ");
-        let address = udp_tools::endpoint::address(said.rsplit(' ').next().unwrap()).unwrap();
+        let address = udp_tools::net::endpoint::address(said.rsplit(' ').next().unwrap()).unwrap();
         if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address }
     }
 

@@ -2,16 +2,16 @@
 
 #![no_main]
 
-use udp_tools::chat;
 use udp_tools::cli::value;
 use udp_tools::encoding::Charset;
-use udp_tools::endpoint::{Endpoint, Family};
 use udp_tools::escape;
+use udp_tools::net::endpoint::{Endpoint, Family};
+use udp_tools::tools::chat::peers;
 // No name is looked up.
 use udp_tools_fuzz as _;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = chat::understand(data);
+    let _ = peers::understand(data);
     let Ok(text) = str::from_utf8(data) else { return };
     for parse in [Endpoint::here, Endpoint::remote, Endpoint::source, Endpoint::remote_or_here] {
         match parse(text) {

@@ -3,8 +3,8 @@
 #![no_main]
 
 use udp_tools::encoding::{Encoding, Policy};
-use udp_tools::endpoint::Family;
 use udp_tools::format::{Format, Reading, To, Writing};
+use udp_tools::net::endpoint::Family;
 use udp_tools_fuzz::{Case, lines, payloads, read_again, reading, to, turned, written};
 
 /// The charsets of the wire: one that has all characters, one that has few, one that has a state.

@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use udp_tools::endpoint::Family;
 use udp_tools::format::{Format, Reading, To, Writing};
+use udp_tools::net::endpoint::Family;
 use udp_tools_fuzz::{Case, payloads, read_again, reading, to, turned, written};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::{endpoint, escape};
+use super::endpoint;
+use crate::escape;
 
 /// The largest list that is read, in bytes: millions of networks. A device such as /dev/zero has no end.
 const LARGEST_LIST: u64 = 64 * 1024 * 1024;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 
-use crate::signals::Signals;
+use crate::runtime::signals::Signals;
 
 /// How long what arrived in time is still taken in at the end, while more arrives.
 pub const AT_THE_END: Duration = Duration::from_millis(100);

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::endpoint::{Endpoint, Family};
 use crate::escape;
+use crate::net::endpoint::{Endpoint, Family};
 
 /// What a person means by a line.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,10 +10,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use anyhow::{Context, Result};
 
 use crate::batch::{Batch, Envelope, LARGEST_V4, LARGEST_V6};
-use crate::endpoint::{Endpoint, Shown, canonical};
+use crate::net::endpoint::{Endpoint, Shown, canonical};
+use crate::net::socket::{self, Options};
 use crate::net::{IcmpErrors, Receiver, is_icmp};
-use crate::socket::{self, Options};
-use crate::tally::{Received, Tally, plain};
+use crate::stats::{Received, Tally, plain};
 
 /// How many late replies are looked for at a port: more than the kernel usually holds.
 const MOST_LATE: usize = 65_536;
@@ -22,7 +22,7 @@ const EARLIER: usize = 64;
 
 /// The ports that one peer is asked from.
 #[derive(Debug)]
-pub struct Ports {
+pub(super) struct Ports {
     peer: SocketAddr,
     source: SocketAddr,
     options: Options,
@@ -39,7 +39,7 @@ pub struct Ports {
 
 /// What is heard at a port.
 #[derive(Debug)]
-pub struct Ear<'p> {
+pub(super) struct Ear<'p> {
     /// The one who may answer, if not anyone may.
     peer: Option<SocketAddr>,
     receiver: Receiver<'p>,
@@ -48,7 +48,7 @@ pub struct Ear<'p> {
 
 /// What was received for a request.
 #[derive(Debug)]
-pub enum Heard {
+pub(super) enum Heard {
     /// There is none.
     Nothing,
     /// Its reply.
@@ -62,7 +62,7 @@ pub enum Heard {
 impl Ports {
     /// Ports to ask `there` from, at `here` if it is given. Replies from others are wanted if `from_anyone`, and
     /// where `there` is no single host: nobody could answer from its address.
-    pub fn new(
+    pub(super) fn new(
         there: &Endpoint,
         here: Option<&Endpoint>,
         options: Options,
@@ -86,18 +86,18 @@ impl Ports {
 
     /// How long a request can be, in bytes.
     #[must_use]
-    pub fn largest(&self) -> usize {
+    pub(super) fn largest(&self) -> usize {
         if canonical(self.peer).is_ipv6() { LARGEST_V6 } else { LARGEST_V4 }
     }
 
     /// What stands on a request.
     #[must_use]
-    pub fn envelope(&self) -> Envelope {
+    pub(super) fn envelope(&self) -> Envelope {
         Envelope { peer: (!self.is_connected).then_some(self.peer), ..Envelope::default() }
     }
 
     /// A socket for the next request.
-    pub fn open(&mut self) -> Result<UdpSocket> {
+    pub(super) fn open(&mut self) -> Result<UdpSocket> {
         if let Some(one) = self.one.take() {
             return Ok(one);
         }
@@ -116,7 +116,7 @@ impl Ports {
 
     /// What is heard at `socket` by `receiver`.
     #[must_use]
-    pub fn ear<'p>(&self, socket: &'p UdpSocket, receiver: Receiver<'p>) -> Ear<'p> {
+    pub(super) fn ear<'p>(&self, socket: &'p UdpSocket, receiver: Receiver<'p>) -> Ear<'p> {
         let icmp = if self.is_connected { None } else { IcmpErrors::kept_for(socket) };
         let peer = (!self.from_anyone).then(|| canonical(self.peer));
         Ear { peer, receiver, icmp }
@@ -124,7 +124,7 @@ impl Ports {
 
     /// Whoever else sends to `socket` is not heard any more: one has been, and no flood of them is to keep
     /// the reply from being heard. A port that will be used again hears everyone.
-    pub fn hear_no_other(&self, socket: &UdpSocket) {
+    pub(super) fn hear_no_other(&self, socket: &UdpSocket) {
         if !self.has_one {
             // Where this fails they are heard, and left out.
             let _ = socket.connect(self.peer);
@@ -133,7 +133,7 @@ impl Ports {
 
     /// The request of `socket` is over. Gives back the socket that is closed in its place, if one is: what
     /// has come there is to be looked at.
-    pub fn close(&mut self, socket: UdpSocket) -> Option<UdpSocket> {
+    pub(super) fn close(&mut self, socket: UdpSocket) -> Option<UdpSocket> {
         if self.has_one {
             self.one = Some(socket);
             return None;
@@ -143,18 +143,18 @@ impl Ports {
     }
 
     /// Closes the port that has been open for longest, so that there is room for another.
-    pub fn close_oldest(&mut self) -> Option<UdpSocket> {
+    pub(super) fn close_oldest(&mut self) -> Option<UdpSocket> {
         self.earlier.pop_front()
     }
 
     /// The port of the last request, where the next has another.
     #[must_use]
-    pub fn last(&self) -> Option<&UdpSocket> {
+    pub(super) fn last(&self) -> Option<&UdpSocket> {
         self.earlier.back()
     }
 
     /// Closes what is still open.
-    pub fn close_all(&mut self) -> impl Iterator<Item = UdpSocket> + use<> {
+    pub(super) fn close_all(&mut self) -> impl Iterator<Item = UdpSocket> + use<> {
         self.one.take().into_iter().chain(std::mem::take(&mut self.earlier))
     }
 }
@@ -163,7 +163,7 @@ impl Ear<'_> {
     /// Receives the next datagram, if there is one, into `batch`, and returns what it is to the current request. What
     /// arrived before that was sent has been taken out by [`Ear::empty`], so that no clock decides, which can be set.
     /// A datagram that is not a reply is left out and counted.
-    pub fn hear(&mut self, batch: &mut Batch, tally: &mut Tally) -> Result<Heard> {
+    pub(super) fn hear(&mut self, batch: &mut Batch, tally: &mut Tally) -> Result<Heard> {
         if let Some(error) = self.receive(batch, &mut tally.received)? {
             return Ok(Heard::Back(error));
         }
@@ -180,7 +180,7 @@ impl Ear<'_> {
 
     /// Takes all that has come, which answers nothing that will be asked, and counts it. Says it in words.
     /// A peer that floods us is not waited for.
-    pub fn empty(&mut self, batch: &mut Batch, tally: &mut Tally) -> Result<Vec<String>> {
+    pub(super) fn empty(&mut self, batch: &mut Batch, tally: &mut Tally) -> Result<Vec<String>> {
         let (mut late, mut strange, mut back) = (LeftOut::default(), LeftOut::default(), 0_u64);
         let mut reason = String::new();
         for _ in 0..MOST_LATE {
@@ -219,7 +219,7 @@ impl Ear<'_> {
     }
 
     /// Counts what the kernel has dropped here.
-    pub fn count_drops(&mut self, tally: &mut Received) {
+    pub(super) fn count_drops(&mut self, tally: &mut Received) {
         self.receiver.count_drops(tally);
     }
 

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::libc::{EACCES, EAFNOSUPPORT, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::endpoint::{Endpoint, Family, Shown, canonical, is_of_a_zone};
-use crate::tally::plain;
+use crate::net::endpoint::{Endpoint, Family, Shown, canonical, is_of_a_zone};
+use crate::stats::plain;
 
 /// How much the system is asked to hold of what arrives at a tool that listens, in bytes.
 pub const ROOM: usize = 4 * 1024 * 1024;

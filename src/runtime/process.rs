@@ -12,8 +12,8 @@ use nix::unistd::Pid;
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 use crate::net::sys::peek_child;
-use crate::signals::Signals;
-use crate::wait::{Sources, pause, wait};
+use crate::runtime::poll::{Sources, pause, wait};
+use crate::runtime::signals::Signals;
 
 /// How long processes are given to end by themselves, and then to end when they are told to.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use crate::batch::Batch;
+use crate::flow::printer::Printer;
 use crate::net::is_full;
-use crate::print::Printer;
-use crate::signals::Signals;
-use crate::stdio::{Sink, cannot_write, cannot_write_because, last_moment};
-use crate::tally::plain;
-use crate::wait::{Sources, wait};
+use crate::runtime::poll::{Sources, wait};
+use crate::runtime::signals::Signals;
+use crate::runtime::streams::{Sink, cannot_write, cannot_write_because, last_moment};
+use crate::stats::plain;
 
 /// How many bytes may wait for stdout in a tool without --queue.
 pub const CAPACITY: usize = 64 * 1024 * 1024;

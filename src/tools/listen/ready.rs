@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -13,21 +13,20 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use listenfd::ListenFd;
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::libc::EBADF;
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::endpoint::Shown;
 use crate::escape;
 use crate::exit::Voice;
+use crate::net::endpoint::Shown;
 use crate::net::sys::take_descriptor;
-use crate::stdio::Sink;
-use crate::tally::plain;
+use crate::runtime::streams::Sink;
+use crate::stats::plain;
 
 /// Those whom it is told, beside a person.
 #[derive(Debug)]
-pub struct Ready {
+pub(super) struct Ready {
     file: Option<PathBuf>,
     fd: Option<(RawFd, File)>,
     /// The file that was made there. While it is open, no other has its number.
@@ -36,7 +35,7 @@ pub struct Ready {
 
 impl Ready {
     /// Takes hold of `fd`, and looks whether `file` can be made: before anything is bound or opened.
-    pub fn prepare(file: Option<&Path>, fd: Option<RawFd>) -> Result<Self> {
+    pub(super) fn prepare(file: Option<&Path>, fd: Option<RawFd>) -> Result<Self> {
         let fd = fd.map(|fd| inherited(fd).map(|file| (fd, file)).with_context(|| cannot_write(fd)));
         if let Some(file) = file
             && let Ok(there) = file.symlink_metadata()
@@ -51,7 +50,7 @@ impl Ready {
     }
 
     /// Tells them that `address` is reached now. That systemd cannot be told is said, and ends nothing.
-    pub fn tell(&mut self, address: SocketAddr, voice: Voice) -> Result<()> {
+    pub(super) fn tell(&mut self, address: SocketAddr, voice: Voice) -> Result<()> {
         let address = Shown(address);
         let line = format!("{address}\n");
         if let Some(file) = &self.file {
@@ -140,48 +139,4 @@ fn notify(name: &OsStr, state: &str) -> io::Result<()> {
     // Nobody may read it.
     socket.set_write_timeout(Some(Duration::from_secs(1)))?;
     socket.send_to(state.as_bytes(), &SockAddr::unix(OsStr::from_bytes(&path))?).map(|_| ())
-}
-
-/// Returns whether a socket of this machine has joined `group`: what is sent there then reaches all that are bound to
-/// it (ip(7), `IP_MULTICAST_ALL`). Where the system does not list the groups, it may have been joined.
-fn is_joined(group: IpAddr) -> bool {
-    let (table, name) = match group {
-        // The four bytes as the machine reads them from memory.
-        IpAddr::V4(ip) => ("/proc/net/igmp", format!("{:08X}", u32::from_ne_bytes(ip.octets()))),
-        IpAddr::V6(ip) => ("/proc/net/igmp6", format!("{:032x}", ip.to_bits())),
-    };
-    fs::read_to_string(table).map_or(true, |joined| joined.split_whitespace().any(|word| word == name))
-}
-
-/// Returns whether sockets are passed, to this process or to another that left its environment.
-#[must_use]
-pub fn is_passing() -> bool {
-    env::var_os("LISTEN_FDS").is_some()
-}
-
-/// Returns the socket that systemd has opened and bound for this process (`sd_listen_fds(3)`). Fails if there is none.
-pub fn passed_socket() -> Result<UdpSocket> {
-    let mut passed = ListenFd::from_env();
-    if passed.len() > 1 {
-        bail!("cannot listen on the {} sockets that systemd passed; pass one", passed.len());
-    }
-    let socket = match passed.take_udp_socket(0) {
-        Ok(None) => bail!("cannot listen: no ENDPOINT, and systemd passed no socket"),
-        Ok(Some(socket)) => socket,
-        Err(_) => {
-            bail!("cannot listen on the socket that systemd passed: not a UDP socket (ListenDatagram=)")
-        }
-    };
-    // Our own copy is closed where another program begins; that one was made not to be.
-    let socket = socket.try_clone().context("cannot take the socket that systemd passed")?;
-    let bound = SockRef::from(&socket).local_addr().ok().and_then(|address| address.as_socket());
-    let bound = bound.context("cannot listen on the socket that systemd passed: not an IP socket")?;
-    ensure!(bound.port() != 0, "cannot listen on the socket that systemd passed: not bound to a port");
-    ensure!(
-        !bound.ip().is_multicast() || is_joined(bound.ip()),
-        "cannot listen on the socket that systemd passed: multicast group {} is not joined",
-        bound.ip()
-    );
-    socket.set_nonblocking(true).context("cannot take the socket that systemd passed")?;
-    Ok(socket)
 }

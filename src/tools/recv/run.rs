@@ -9,33 +9,30 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser, ValueHint};
 
-use udp_tools::ask::Ports;
-use udp_tools::cli::completions::CompletionArgs;
-use udp_tools::cli::usage;
-use udp_tools::cli::value::{duration, repeats, times};
-use udp_tools::cli::{
+use super::ports::Ports;
+use crate::cli::completions::CompletionArgs;
+use crate::cli::usage;
+use crate::cli::value::{duration, repeats, times};
+use crate::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReceivingArgs, ReportArgs,
     SendingSocketArgs, writing,
 };
-use udp_tools::endpoint::{Endpoint, NoNameServer, Shown};
-use udp_tools::exit::{self, Verdict, Voice};
-use udp_tools::format::{Columns, To};
-use udp_tools::net::{may_pass, note_earlier_drops};
-use udp_tools::print::Printer;
-use udp_tools::ready::{is_passing, passed_socket};
-use udp_tools::signals::Signals;
-use udp_tools::socket::{self, Way};
-use udp_tools::stdio;
-use udp_tools::tally::plain;
-use udp_tools::wait::Patience;
+use crate::exit::{self, Verdict, Voice};
+use crate::flow::printer::Printer;
+use crate::format::{Columns, To};
+use crate::net::endpoint::{Endpoint, NoNameServer, Shown};
+use crate::net::passed::{is_passing, passed_socket};
+use crate::net::socket::{self, Way};
+use crate::net::{may_pass, note_earlier_drops};
+use crate::runtime::poll::Patience;
+use crate::runtime::signals::Signals;
+use crate::runtime::streams;
+use crate::stats::plain;
 
-mod asker;
-mod inbox;
+use super::asker::Asker;
+use super::inbox::Inbox;
 
-use asker::Asker;
-use inbox::Inbox;
-
-const TOOL: &str = env!("CARGO_BIN_NAME");
+pub(super) const TOOL: &str = "udp-recv";
 const DETAILS: &str = "\
 With HOST:PORT, send each line of stdin or each MESSAGE as a request and print its reply.
 With :PORT, or with --bind alone, receive the next datagram to this machine.
@@ -45,58 +42,58 @@ Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 /// Send requests and print the replies, or receive the next UDP datagram.
 #[derive(Parser)]
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
-struct Args {
+pub(super) struct Args {
     #[arg(
         value_parser = Endpoint::remote_or_here,
         value_hint = ValueHint::Hostname,
         help = "Send requests to HOST:PORT or [IPV6]:PORT; :PORT receives on this machine"
     )]
-    endpoint: Option<Endpoint>,
+    pub(super) endpoint: Option<Endpoint>,
     /// Send from this address, port or both; without ENDPOINT, receive there
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
-    bind: Option<Endpoint>,
+    pub(super) bind: Option<Endpoint>,
     /// Wait up to TIME for each datagram (500ms, 5s, 1m30s)
     #[arg(short = 'w', long, value_name = "TIME", value_parser = duration, default_value = "5s")]
-    timeout: Duration,
+    pub(super) timeout: Duration,
     /// Send an unanswered request again, up to N times
     #[arg(long, value_name = "N", value_parser = times)]
-    retry: Option<u64>,
+    pub(super) retry: Option<u64>,
     /// Print all replies that arrive within TIME, from any peer
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "timeout")]
-    collect: Option<Duration>,
+    pub(super) collect: Option<Duration>,
     /// Accept replies from any address and port
     #[arg(long)]
-    from_anyone: bool,
+    pub(super) from_anyone: bool,
     /// Send the whole input N times, or for ever (inf)
     #[arg(long, value_name = "N", value_parser = repeats)]
-    repeat: Option<u64>,
+    pub(super) repeat: Option<u64>,
     /// Wait at least TIME between requests
     #[arg(long, value_name = "TIME", value_parser = duration)]
-    interval: Option<Duration>,
+    pub(super) interval: Option<Duration>,
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
-    show_peer: bool,
+    pub(super) show_peer: bool,
     /// Print the time of receipt and a tab before each datagram
     #[arg(short, long)]
-    time: bool,
+    pub(super) time: bool,
     #[command(flatten)]
-    message: MessageArgs,
+    pub(super) message: MessageArgs,
     #[command(flatten)]
-    format: FormatArgs,
+    pub(super) format: FormatArgs,
     #[command(flatten)]
-    reading: ReadingArgs,
+    pub(super) reading: ReadingArgs,
     #[command(flatten)]
-    encoding: EncodingArgs,
+    pub(super) encoding: EncodingArgs,
     #[command(flatten)]
-    receiving: ReceivingArgs,
+    pub(super) receiving: ReceivingArgs,
     #[command(flatten)]
-    socket: SendingSocketArgs,
+    pub(super) socket: SendingSocketArgs,
     #[command(flatten)]
-    buffer: BufferArgs,
+    pub(super) buffer: BufferArgs,
     #[command(flatten)]
-    report: ReportArgs,
+    pub(super) report: ReportArgs,
     #[command(flatten)]
-    completions: CompletionArgs,
+    pub(super) completions: CompletionArgs,
 }
 
 /// What the arguments ask for.
@@ -107,7 +104,9 @@ enum Task<'a> {
     WaitPassed,
 }
 
-fn main() -> ExitCode {
+/// Runs the tool.
+#[must_use]
+pub fn main() -> ExitCode {
     usage::main(TOOL, run)
 }
 
@@ -247,7 +246,7 @@ impl Args {
     }
 
     /// How long one attempt at a request takes.
-    fn attempt(&self) -> Duration {
+    pub(super) fn attempt(&self) -> Duration {
         self.collect.unwrap_or(self.timeout)
     }
 
@@ -255,18 +254,18 @@ impl Args {
         Self::command().error(Usage::ArgumentConflict, what)
     }
 
-    fn columns(&self) -> Columns {
+    pub(super) fn columns(&self) -> Columns {
         Columns { time: self.time, peer: self.show_peer }
     }
 
     /// What prints to stdout.
     fn printer(&self) -> Result<Printer> {
         let (format, encoding) = (self.format.formats.output, self.encoding.encoding());
-        let writing = writing(format, encoding, self.columns(), &stdio::output()?)?;
+        let writing = writing(format, encoding, self.columns(), &streams::output()?)?;
         Ok(Printer::new(writing, self.voice()))
     }
 
-    fn voice(&self) -> Voice {
+    pub(super) fn voice(&self) -> Voice {
         self.report.voice(TOOL)
     }
 }

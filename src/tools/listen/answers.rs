@@ -13,17 +13,17 @@ use anyhow::{Context, Result};
 use nix::poll::PollFlags;
 use nix::unistd::Pid;
 
+use super::jobs::{Failure, Handled, Jobs};
 use crate::batch::{Batch, Envelope, LARGEST_V6};
 use crate::encoding::Encoding;
-use crate::endpoint::Shown;
 use crate::exit::Voice;
+use crate::flow::input::{Eol, Input};
 use crate::format::Reading;
-use crate::input::{Eol, Input};
-use crate::jobs::{Failure, Handled, Jobs};
+use crate::net::endpoint::Shown;
+use crate::net::socket;
 use crate::net::{Sender, Unsent};
-use crate::signals::Signals;
-use crate::socket;
-use crate::tally::{Sent, counted, in_bytes, in_one_sentence};
+use crate::runtime::signals::Signals;
+use crate::stats::{Sent, counted, in_bytes, in_one_sentence};
 
 /// How long replies wait for a device that is slow. Meanwhile nothing is heard.
 const ROOM: Duration = Duration::from_millis(200);
@@ -35,7 +35,7 @@ const NEVER_ANSWERED: [u16; 6] = [0, 7, 13, 17, 19, 37];
 
 /// What a reply is.
 #[derive(Debug)]
-pub enum Answer {
+pub(super) enum Answer {
     /// What was heard.
     Echo,
     /// Always the same bytes.
@@ -46,7 +46,7 @@ pub enum Answer {
 
 /// Answers as long as a tool listens.
 #[derive(Debug)]
-pub struct Answers<'a> {
+pub(super) struct Answers<'a> {
     answer: Option<Answer>,
     /// The charset of the wire: a handler reads and writes UTF-8.
     encoding: Encoding,
@@ -60,7 +60,7 @@ pub struct Answers<'a> {
 
 /// What became of what was to be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fate {
+pub(super) struct Fate {
     /// The replies that were sent, and what came back of them.
     sent: Sent,
     /// Replies that could not be sent.
@@ -84,7 +84,7 @@ pub struct Fate {
 
 impl Answer {
     /// Always `text`, which is read and encoded as `reading` says.
-    pub fn text(text: &OsStr, reading: &Reading) -> Result<Self, String> {
+    pub(super) fn text(text: &OsStr, reading: &Reading) -> Result<Self, String> {
         let mut batch = Batch::new();
         let filled = Input::messages(vec![text.to_owned()], reading, Eol::None).fill(&mut batch);
         let filled = filled.map_err(|error| format!("{error:#}"))?;
@@ -101,7 +101,7 @@ impl Answer {
 
 impl<'a> Answers<'a> {
     /// Answers on `socket` as `answer` says, or not at all.
-    pub fn new(
+    pub(super) fn new(
         answer: Option<Answer>,
         encoding: Encoding,
         socket: &'a UdpSocket,
@@ -120,12 +120,12 @@ impl<'a> Answers<'a> {
 
     /// Whether anything is answered.
     #[must_use]
-    pub fn are_wanted(&self) -> bool {
+    pub(super) fn are_wanted(&self) -> bool {
         self.answer.is_some()
     }
 
     /// Answers the datagrams of `batch` at `places`, or begins to, but for those that are never answered.
-    pub fn answer(&mut self, batch: &Batch, places: Range<usize>) -> Result<()> {
+    pub(super) fn answer(&mut self, batch: &Batch, places: Range<usize>) -> Result<()> {
         if !self.are_wanted() {
             return Ok(());
         }
@@ -186,30 +186,30 @@ impl<'a> Answers<'a> {
 
     /// Returns whether `child` is a handler of ours.
     #[must_use]
-    pub fn is_child(&self, child: Pid) -> bool {
+    pub(super) fn is_child(&self, child: Pid) -> bool {
         if let Some(Answer::Exec(jobs)) = &self.answer { jobs.is_child(child) } else { false }
     }
 
     /// How many requests are still to be answered.
     #[must_use]
-    pub fn pending(&self) -> usize {
+    pub(super) fn pending(&self) -> usize {
         if let Some(Answer::Exec(jobs)) = &self.answer { jobs.pending() } else { 0 }
     }
 
     /// What to wait for beside signals.
     #[must_use]
-    pub fn watched(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+    pub(super) fn watched(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         if let Some(Answer::Exec(jobs)) = &self.answer { jobs.watched().collect() } else { Vec::new() }
     }
 
     /// When to [`Answers::go_on`], whatever happens.
     #[must_use]
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         if let Some(Answer::Exec(jobs)) = &self.answer { jobs.next() } else { None }
     }
 
     /// Takes what handlers have to say, and starts another.
-    pub fn go_on(&mut self) -> Result<()> {
+    pub(super) fn go_on(&mut self) -> Result<()> {
         let Some(Answer::Exec(jobs)) = &mut self.answer else { return Ok(()) };
         self.replies.clear();
         let (fate, voice) = (&mut self.fate, self.voice);
@@ -227,14 +227,14 @@ impl<'a> Answers<'a> {
     }
 
     /// There is no time left for those who still wait.
-    pub fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self) {
         if let Some(Answer::Exec(jobs)) = &mut self.answer {
             self.fate.given_up += jobs.give_up() as u64;
         }
     }
 
     /// Takes note of the replies that have come back: nobody was there any more.
-    pub fn collect(&mut self) -> Result<()> {
+    pub(super) fn collect(&mut self) -> Result<()> {
         if !self.are_wanted() {
             return Ok(());
         }
@@ -243,13 +243,13 @@ impl<'a> Answers<'a> {
 
     /// Counts the ICMP error of an earlier reply, which a receive on the socket has returned, and all others that are
     /// known.
-    pub fn count_icmp_error(&mut self, error: io::Error) -> Result<()> {
+    pub(super) fn count_icmp_error(&mut self, error: io::Error) -> Result<()> {
         self.sender.count_icmp_error(error, &mut self.fate.sent).context("cannot ask a socket for its errors")
     }
 
     /// What became of what was to be answered, if anything was.
     #[must_use]
-    pub fn fate(&self) -> Option<&Fate> {
+    pub(super) fn fate(&self) -> Option<&Fate> {
         self.are_wanted().then_some(&self.fate)
     }
 
@@ -303,14 +303,14 @@ fn in_words(unsent: Unsent) -> String {
 impl Fate {
     /// Whether all was answered that a reply was there for.
     #[must_use]
-    pub fn is_good(&self) -> bool {
+    pub(super) fn is_good(&self) -> bool {
         self.unsent + self.failed + self.failed_after_reply + self.unreadable + self.unserved + self.given_up
             == 0
     }
 
     /// In numbers.
     #[must_use]
-    pub fn told(&self) -> String {
+    pub(super) fn told(&self) -> String {
         let Self { sent, unsent, without, failed, failed_after_reply, .. } = self;
         let Self { unreadable, unserved, given_up, declined, .. } = self;
         format!(
@@ -326,7 +326,7 @@ impl Fate {
     /// Says what was lost, which replies came from handlers that failed, and what came back: a sentence each, if
     /// anything did.
     #[must_use]
-    pub fn lost(&self) -> [Option<String>; 3] {
+    pub(super) fn lost(&self) -> [Option<String>; 3] {
         let losses = [
             counted(self.failed, "whose handler failed"),
             counted(self.unreadable, "not in the charset"),

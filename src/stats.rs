@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use nix::errno::Errno;
 
-use crate::endpoint::Shown;
+use crate::net::endpoint::Shown;
 
 /// What became of the datagrams of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use udp_tools::ask::{Ear, Heard, Ports};
-use udp_tools::batch::{Batch, Datagram};
-use udp_tools::endpoint::{Endpoint, Shown};
-use udp_tools::exit::Voice;
-use udp_tools::format::Bad;
-use udp_tools::input::Input;
-use udp_tools::net::{Sender, Why, is_too_long};
-use udp_tools::pace::Interval;
-use udp_tools::round_trips::Asked;
-use udp_tools::socket::Way;
-use udp_tools::tally::{came_back, plain};
-use udp_tools::wait::{AT_THE_END, Patience};
+use super::ports::{Ear, Heard, Ports};
+use super::round_trips::Asked;
+use crate::batch::{Batch, Datagram};
+use crate::exit::Voice;
+use crate::flow::input::Input;
+use crate::flow::pace::Interval;
+use crate::format::Bad;
+use crate::net::endpoint::{Endpoint, Shown};
+use crate::net::socket::Way;
+use crate::net::{Sender, Why, is_too_long};
+use crate::runtime::poll::{AT_THE_END, Patience};
+use crate::stats::{came_back, plain};
 
-use super::TOOL;
 use super::inbox::Inbox;
+use super::run::TOOL;
 
 /// Requests on their way from the input to their replies.
 pub(super) struct Asker<'a, 'i> {

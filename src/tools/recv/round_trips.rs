@@ -10,26 +10,26 @@ const WIDTH: u64 = 40;
 /// When a request was asked, by the two clocks: the one that no one sets, and the one of the kernel's
 /// timestamps.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     at: Instant,
     time: SystemTime,
 }
 
 /// The round trips of a run.
 #[derive(Debug)]
-pub struct RoundTrips(Histogram<u64>);
+pub(super) struct RoundTrips(Histogram<u64>);
 
 impl Asked {
     /// It is asked now.
     #[must_use]
-    pub fn now() -> Self {
+    pub(super) fn now() -> Self {
         Self { at: Instant::now(), time: SystemTime::now() }
     }
 
     /// How long ago that was when its reply arrived: at the time that the kernel tells, if that can be. A
     /// clock may have been set since.
     #[must_use]
-    pub fn until(&self, arrival: Option<SystemTime>) -> Duration {
+    pub(super) fn until(&self, arrival: Option<SystemTime>) -> Duration {
         let most = self.at.elapsed();
         let told = arrival.and_then(|arrival| arrival.duration_since(self.time).ok());
         told.map_or(most, |told| told.min(most))
@@ -44,14 +44,14 @@ impl Default for RoundTrips {
 
 impl RoundTrips {
     /// Takes note of one.
-    pub fn record(&mut self, round_trip: Duration) {
+    pub(super) fn record(&mut self, round_trip: Duration) {
         // It grows as it must, and takes five centuries at most.
         let _ = self.0.record(u64::try_from(round_trip.as_nanos()).unwrap_or(i64::MAX.cast_unsigned()));
     }
 
     /// The extremes and the percentiles, in words, if there was any.
     #[must_use]
-    pub fn told(&self) -> Option<String> {
+    pub(super) fn told(&self) -> Option<String> {
         if self.0.is_empty() {
             return None;
         }
@@ -63,7 +63,7 @@ impl RoundTrips {
 
     /// A line for each step of 1, 2, 5, 10 in which there were any, or between two such.
     #[must_use]
-    pub fn bars(&self) -> Vec<String> {
+    pub(super) fn bars(&self) -> Vec<String> {
         let ends = (3..19).flat_map(|exponent| [1, 2, 5].map(|digit| digit * 10_u64.pow(exponent)));
         let mut steps: Vec<(u64, u64)> = ends.map(|end| (end, 0)).collect();
         for recorded in self.0.iter_recorded() {

@@ -20,31 +20,31 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::batch::{Batch, Envelope};
-use crate::endpoint::{Shown, host};
-use crate::process::{GRACE, Group, is_soon};
-use crate::tally::plain;
+use crate::net::endpoint::{Shown, host};
+use crate::runtime::process::{GRACE, Group, is_soon};
+use crate::stats::plain;
 
 /// Where a clock cannot count to the end of a time.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How handlers are run.
 #[derive(Clone, Debug)]
-pub struct Handling {
+pub(super) struct Handling {
     /// What the shell is given.
-    pub command: OsString,
+    pub(super) command: OsString,
     /// How many run at once.
-    pub jobs: usize,
+    pub(super) jobs: usize,
     /// How long each may take.
-    pub timeout: Duration,
+    pub(super) timeout: Duration,
     /// How many bytes of requests may wait for one.
-    pub capacity: usize,
+    pub(super) capacity: usize,
     /// How many bytes a reply may have.
-    pub longest_reply: usize,
+    pub(super) longest_reply: usize,
 }
 
 /// Requests that wait, and those that are being handled.
 #[derive(Debug)]
-pub struct Jobs {
+pub(super) struct Jobs {
     handling: Handling,
     waiting: VecDeque<Request>,
     /// How many bytes those take.
@@ -80,7 +80,7 @@ struct Job {
 
 /// Why a handler gave no reply, other than that it had none.
 #[derive(Debug)]
-pub enum Failure {
+pub(super) enum Failure {
     /// It ended with this status: 128 and a signal's number where one ended it.
     Status(u8),
     /// It did not end in time.
@@ -93,7 +93,7 @@ pub enum Failure {
 
 /// What has become of a request.
 #[derive(Debug)]
-pub enum Handled {
+pub(super) enum Handled {
     /// There is a reply, which has been appended to a batch.
     Reply,
     /// The handler had nothing to say.
@@ -112,13 +112,13 @@ pub enum Handled {
 impl Jobs {
     /// No requests yet.
     #[must_use]
-    pub fn new(handling: Handling) -> Self {
+    pub(super) fn new(handling: Handling) -> Self {
         let most = handling.jobs;
         Self { handling, waiting: VecDeque::new(), held: 0, running: Vec::new(), most, killed: Vec::new() }
     }
 
     /// Takes a request. Returns whether there is a free handler for it, or memory to wait in.
-    pub fn request(&mut self, payload: Vec<u8>, envelope: Envelope) -> bool {
+    pub(super) fn request(&mut self, payload: Vec<u8>, envelope: Envelope) -> bool {
         let request = Request { payload, envelope };
         let free = self.free();
         let has_room = self.waiting.len() < free || {
@@ -135,18 +135,18 @@ impl Jobs {
 
     /// Returns whether `child` is a handler that has not been taken out of the table of processes.
     #[must_use]
-    pub fn is_child(&self, child: Pid) -> bool {
+    pub(super) fn is_child(&self, child: Pid) -> bool {
         self.running.iter().map(|job| &job.group).chain(&self.killed).any(|group| group.id() == child)
     }
 
     /// How many requests wait or are being handled.
     #[must_use]
-    pub fn pending(&self) -> usize {
+    pub(super) fn pending(&self) -> usize {
         self.waiting.len() + self.running.len()
     }
 
     /// What to wait for beside the end of a child.
-    pub fn watched(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+    pub(super) fn watched(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         self.running.iter().flat_map(|job| {
             let stdin = job.stdin.as_ref().map(|(pipe, ..)| (pipe.as_fd(), PollFlags::POLLOUT));
             let stdout = job.stdout.as_ref().map(|pipe| (pipe.as_fd(), PollFlags::POLLIN));
@@ -156,7 +156,7 @@ impl Jobs {
 
     /// When to look again, whatever happens: at once where another handler can be started.
     #[must_use]
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         if self.can_start() {
             return Some(Instant::now());
         }
@@ -176,7 +176,7 @@ impl Jobs {
 
     /// Moves on whatever can be, and starts one more handler if there is room for it. Replies are appended
     /// to `replies`, and `tell` is told what has become of each request.
-    pub fn go_on(&mut self, replies: &mut Batch, mut tell: impl FnMut(Handled)) {
+    pub(super) fn go_on(&mut self, replies: &mut Batch, mut tell: impl FnMut(Handled)) {
         let now = Instant::now();
         self.killed.retain_mut(|group| !group.reap());
         let mut place = 0;
@@ -234,7 +234,7 @@ impl Jobs {
     }
 
     /// Ends what runs, and forgets what waits. Says how many requests that leaves without an end.
-    pub fn give_up(&mut self) -> usize {
+    pub(super) fn give_up(&mut self) -> usize {
         let left = self.pending();
         self.waiting.clear();
         self.held = 0;

@@ -8,19 +8,19 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use nix::poll::PollFlags;
 
-use udp_tools::ask::Ear;
-use udp_tools::batch::Batch;
-use udp_tools::input::Input;
-use udp_tools::net::{Detail, Receiver};
-use udp_tools::print::Printer;
-use udp_tools::queue::{CAPACITY, LOOK, Queue};
-use udp_tools::round_trips::{Asked, RoundTrips};
-use udp_tools::signals::Signals;
-use udp_tools::stdio::{self, ReaderGone};
-use udp_tools::tally::Tally;
-use udp_tools::wait::{Patience, Ready, Sources, wait};
+use super::ports::Ear;
+use super::round_trips::{Asked, RoundTrips};
+use crate::batch::Batch;
+use crate::flow::input::Input;
+use crate::flow::printer::Printer;
+use crate::flow::queue::{CAPACITY, LOOK, Queue};
+use crate::net::{Detail, Receiver};
+use crate::runtime::poll::{Patience, Ready, Sources, wait};
+use crate::runtime::signals::Signals;
+use crate::runtime::streams::{self, ReaderGone};
+use crate::stats::Tally;
 
-use super::{Args, TOOL};
+use super::run::{Args, TOOL};
 
 /// Datagrams on their way from a socket to stdout.
 pub(super) struct Inbox<'i> {
@@ -42,7 +42,7 @@ impl<'i> Inbox<'i> {
         is_asking: bool,
         signals: &'i Signals,
     ) -> Result<Self> {
-        let queue = Queue::new(stdio::output()?, printer, CAPACITY, signals)?;
+        let queue = Queue::new(streams::output()?, printer, CAPACITY, signals)?;
         let is_watched = args.report.is_chatty() && io::stderr().is_terminal();
         let (batch, tally, round_trips) = (Batch::new(), Tally::default(), RoundTrips::default());
         Ok(Self { args, signals, queue, batch, tally, round_trips, is_asking, is_watched })
@@ -157,7 +157,7 @@ impl<'i> Inbox<'i> {
         let mut printed = Ok(false);
         while matches!(printed, Ok(false)) {
             self.report_if_asked();
-            printed = self.queue.finish(Some(stdio::GRACE));
+            printed = self.queue.finish(Some(streams::GRACE));
         }
         self.count();
         self.args.report.tell_losses(TOOL, &self.tally);

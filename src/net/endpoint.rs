@@ -1,6 +1,6 @@
 //! Text ⇄ address: the endpoints that people write, what is wrong with them, and their resolution.
 //!
-//! Opening a socket on an endpoint is the business of [`crate::socket`].
+//! Opening a socket on an endpoint is the business of [`crate::net::socket`].
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -10,7 +10,7 @@ use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
 use nix::libc::{AF_INET, AF_INET6, AF_UNSPEC, SOCK_DGRAM};
 
 use crate::escape;
-use crate::zone::Zone;
+use crate::net::zone::Zone;
 
 /// The longest name that the domain name system can hold (RFC 1035, section 2.3.4), in bytes.
 const LONGEST_NAME: usize = 253;

@@ -10,24 +10,24 @@ use std::process::Stdio;
 use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
-use crate::endpoint::{Shown, host};
 use crate::escape;
-use crate::process::{End, Group};
-use crate::signals::Signals;
-use crate::tally::plain;
+use crate::net::endpoint::{Shown, host};
+use crate::runtime::process::{End, Group};
+use crate::runtime::signals::Signals;
+use crate::stats::plain;
 
 const CANNOT_WAIT: &str = "cannot wait for COMMAND";
 
 /// A running command. It is ended with us.
 #[derive(Debug)]
-pub struct Command<'s> {
+pub(super) struct Command<'s> {
     group: Group,
     signals: &'s Signals,
 }
 
 /// A command that cannot be run.
 #[derive(Debug)]
-pub struct NotRun {
+pub(super) struct NotRun {
     program: OsString,
     /// The program and its arguments, as a shell would be given them.
     line: OsString,
@@ -37,7 +37,7 @@ pub struct NotRun {
 impl<'s> Command<'s> {
     /// Runs `words`, which are a program and its arguments, and tells it where we listen: in
     /// `UDP_ADDR`, `UDP_HOST` and `UDP_PORT`. What it prints goes to our stderr.
-    pub fn run(words: &[OsString], listening: SocketAddr, signals: &'s Signals) -> Result<Self> {
+    pub(super) fn run(words: &[OsString], listening: SocketAddr, signals: &'s Signals) -> Result<Self> {
         let (program, arguments) = words.split_first().context("there is no COMMAND")?;
         signals.catch_child()?;
         let mut command = std::process::Command::new(program);
@@ -61,7 +61,7 @@ impl<'s> Command<'s> {
     }
 
     /// Returns how it ended, if it has. To be called whenever a child has ended.
-    pub fn ended(&mut self) -> Result<Option<End>> {
+    pub(super) fn ended(&mut self) -> Result<Option<End>> {
         let end = self.group.ended().context(CANNOT_WAIT)?;
         self.group.release();
         Ok(end)
@@ -69,13 +69,13 @@ impl<'s> Command<'s> {
 
     /// Returns whether it is the child of this number.
     #[must_use]
-    pub fn is_child(&self, child: Pid) -> bool {
+    pub(super) fn is_child(&self, child: Pid) -> bool {
         self.group.id() == child
     }
 
     /// That it waits for the terminal, in words, if it has begun to since this was last asked.
     #[must_use]
-    pub fn waits_for_terminal(&self) -> Option<String> {
+    pub(super) fn waits_for_terminal(&self) -> Option<String> {
         self.group.stopped_at_terminal().map(|signal| {
             format!(
                 "COMMAND is stopped by {signal}: it wants the terminal, which only a program in the foreground has; \
@@ -85,7 +85,7 @@ impl<'s> Command<'s> {
     }
 
     /// Gives it a moment to end by itself. Says how it did, if it did.
-    pub fn end_soon(&mut self) -> Result<Option<End>> {
+    pub(super) fn end_soon(&mut self) -> Result<Option<End>> {
         self.group.end_soon(self.signals).context(CANNOT_WAIT)
     }
 }
@@ -99,7 +99,7 @@ impl Drop for Command<'_> {
 impl NotRun {
     /// The status that a shell gives: 127 for what is not there, 126 for what cannot be run.
     #[must_use]
-    pub fn status(&self) -> u8 {
+    pub(super) fn status(&self) -> u8 {
         if self.error.kind() == ErrorKind::NotFound { 127 } else { 126 }
     }
 }

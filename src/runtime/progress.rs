@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{FormattedDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::stdio::can_say;
+use crate::runtime::streams::can_say;
 
 /// Work that is done sooner shows nothing, and what waits is looked at as often.
 const WHILE: Duration = Duration::from_secs(1);

@@ -10,18 +10,18 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use crate::batch::{Batch, Datagram};
 use crate::encoding::Encoding;
-use crate::endpoint::Shown;
 use crate::escape;
 use crate::format::{Format, Writer, Writing};
+use crate::net::endpoint::Shown;
 
 /// A regular expression that is searched for in what is printed of a datagram, as grep(1) would in its
 /// lines.
 #[derive(Clone, Debug)]
-pub struct Pattern(Regex);
+pub(super) struct Pattern(Regex);
 
 /// What to wait for, and what must not arrive.
 #[derive(Debug)]
-pub struct Matcher {
+pub(super) struct Matcher {
     /// The patterns of `--until` that no datagram has matched yet.
     missing: Vec<Pattern>,
     rejected: Vec<Pattern>,
@@ -45,13 +45,18 @@ impl Matcher {
     /// Returns a matcher of what is printed in `format`, from the charset of `encoding`. It settles a run
     /// when every pattern of `until` has matched, or any of `rejected`.
     #[must_use]
-    pub fn new(until: Vec<Pattern>, rejected: Vec<Pattern>, format: Format, encoding: Encoding) -> Self {
+    pub(super) fn new(
+        until: Vec<Pattern>,
+        rejected: Vec<Pattern>,
+        format: Format,
+        encoding: Encoding,
+    ) -> Self {
         let printed = Printed::new(format, encoding);
         Self { missing: until, rejected, printed, outcome: None, last: None }
     }
 
     /// Checks the datagrams at `places` until one of them settles the run. Returns the place of that one.
-    pub fn check(&mut self, batch: &Batch, places: Range<usize>) -> Option<usize> {
+    pub(super) fn check(&mut self, batch: &Batch, places: Range<usize>) -> Option<usize> {
         if self.missing.is_empty() && self.rejected.is_empty() {
             return None;
         }
@@ -79,13 +84,13 @@ impl Matcher {
 
     /// Whether a datagram has settled the run.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.outcome.is_some()
     }
 
     /// Returns the sentence that the last of `received` datagrams is rejected, if it is.
     #[must_use]
-    pub fn rejection(&self, received: u64) -> Option<String> {
+    pub(super) fn rejection(&self, received: u64) -> Option<String> {
         match &self.outcome {
             Some(Outcome::Rejected(what)) => Some(format!("datagram {received} matches {what}")),
             _ => None,
@@ -94,7 +99,7 @@ impl Matcher {
 
     /// Returns the sentence that none of `received` datagrams matches what is awaited, if that is so.
     #[must_use]
-    pub fn missed(&self, received: u64) -> Option<String> {
+    pub(super) fn missed(&self, received: u64) -> Option<String> {
         if self.missing.is_empty() || self.is_settled() {
             return None;
         }

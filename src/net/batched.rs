@@ -1,6 +1,6 @@
 //! The engine of Linux: many datagrams a call, and many of equal length as the segments of one.
 //!
-//! What it cannot do at once it leaves to [`super::portable`]: one datagram at a time, and whatever the
+//! What it cannot do at once it leaves to [`super::single`]: one datagram at a time, and whatever the
 //! kernel complains of.
 
 #![expect(
@@ -31,11 +31,11 @@ use socket2::SockAddr;
 
 use super::ancillary::Ancillary;
 use super::cmsg::{ControlMessages, RECEIVED, Room, address, no_name};
-use super::{Detail, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp, portable};
-use crate::access::Access;
+use super::{Detail, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp, single};
 use crate::batch::{Batch, Datagram, Envelope};
-use crate::signals::Signals;
-use crate::tally::{Received, Sent};
+use crate::net::access::Access;
+use crate::runtime::signals::Signals;
+use crate::stats::{Received, Sent};
 
 /// One call sends so many bytes at most, so that a tool looks up now and then.
 const SENT_AT_ONCE: usize = 256 * 1024;
@@ -63,7 +63,7 @@ const SK_MEMINFO_VARS: usize = 9;
 #[derive(Debug)]
 pub struct Sender<'s> {
     socket: &'s UdpSocket,
-    one_by_one: portable::Sender<'s>,
+    one_by_one: single::Sender<'s>,
     /// Datagrams that are shorter than this go out as segments. It is known when it is first needed.
     segmented_below: Option<usize>,
     /// How many messages are laid out for one call: few while none can be sent, for they are laid out anew each time.
@@ -114,7 +114,7 @@ impl<'s> Sender<'s> {
     pub fn new(socket: &'s UdpSocket, signals: &'s Signals) -> io::Result<Self> {
         Ok(Self {
             socket,
-            one_by_one: portable::Sender::new(socket, signals)?,
+            one_by_one: single::Sender::new(socket, signals)?,
             segmented_below: None,
             messages_at_once: MESSAGES,
             groups: Vec::new(),
@@ -394,7 +394,7 @@ impl Outgoing {
 #[derive(Debug)]
 pub struct Receiver<'s> {
     socket: &'s UdpSocket,
-    one_by_one: portable::Receiver<'s>,
+    one_by_one: single::Receiver<'s>,
     /// Where many are received at once: there is none until they are asked for.
     ring: Option<Ring>,
     max_size: usize,
@@ -425,7 +425,7 @@ impl<'s> Receiver<'s> {
     /// A receiver on `socket`, which cuts datagrams that are longer than `max_size` bytes and tells `detail`
     /// of each.
     pub fn new(socket: &'s UdpSocket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
-        let one_by_one = portable::Receiver::new(socket, max_size, detail)?;
+        let one_by_one = single::Receiver::new(socket, max_size, detail)?;
         Ok(Self { socket, one_by_one, ring: None, max_size: max_size.unwrap_or(usize::MAX) })
     }
 

@@ -12,12 +12,12 @@ use super::ancillary::{self, Ancillary};
 use super::drops::Drops;
 use super::icmp::is_of_an_earlier;
 use super::{Detail, IcmpErrors, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp};
-use crate::access::Access;
 use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
-use crate::endpoint::{canonical, mapped};
-use crate::signals::Signals;
-use crate::tally::{Received, Sent};
-use crate::wait::{nap, wait_to_write};
+use crate::net::access::Access;
+use crate::net::endpoint::{canonical, mapped};
+use crate::runtime::poll::{nap, wait_to_write};
+use crate::runtime::signals::Signals;
+use crate::stats::{Received, Sent};
 
 /// How long to wait for a device that has no room for a datagram: it does not say when it has.
 const FULL: Duration = Duration::from_millis(1);
@@ -53,7 +53,7 @@ impl<'s> Sender<'s> {
     pub fn new(socket: &'s UdpSocket, signals: &'s Signals) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
         // If that fails, the ICMP errors of the datagrams that routers drop are counted.
-        let _ = super::linux::let_routers_fragment(socket);
+        let _ = super::batched::let_routers_fragment(socket);
         Ok(Self {
             socket,
             signals,

@@ -16,8 +16,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::EBADF;
 use nix::sys::socket::{MsgFlags, send};
 
-use crate::tally::plain;
-use crate::wait::wait_to_write;
+use crate::runtime::poll::wait_to_write;
+use crate::stats::plain;
 
 /// A pipe that poll(2) calls writable takes this much without blocking: `PIPE_BUF`, 4096 on Linux
 /// and 512 at least anywhere (POSIX).

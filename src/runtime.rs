@@ -1,0 +1,7 @@
+//! The process and what it waits for: descriptors, signals, the standard streams, child processes.
+
+pub mod poll;
+pub mod process;
+pub mod progress;
+pub mod signals;
+pub mod streams;

@@ -1,0 +1,427 @@
+//! `udp-chat`: talks to one peer or many, both ways at once.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Parser, ValueHint};
+use nix::poll::PollFlags;
+
+use super::peers::Company;
+use crate::batch::{Batch, Datagram, Envelope};
+use crate::cli::completions::CompletionArgs;
+use crate::cli::usage;
+use crate::cli::{
+    Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, Given, ReceivingArgs, ReportArgs,
+    SendingSocketArgs, writing,
+};
+use crate::exit::{self, Verdict, Voice};
+use crate::flow::input::{Eol, Input};
+use crate::flow::printer::Printer;
+use crate::flow::queue::{CAPACITY, LOOK, Queue};
+use crate::format::{Bad, Columns, Format, Formats, Reading, Record, To};
+use crate::net::endpoint::{Endpoint, Shown};
+use crate::net::socket::{self, Way};
+use crate::net::{Detail, IcmpErrors, Receiver, Sender, is_icmp, note_earlier_drops};
+use crate::runtime::poll::{Patience, Ready, Sources, wait};
+use crate::runtime::signals::Signals;
+use crate::runtime::streams::{self, ReaderGone};
+use crate::stats::{Sent, Tally, came_back};
+
+const TOOL: &str = "udp-chat";
+const DETAILS: &str = "\
+A plain line goes to every PEER, or to the first sender. @HOST:PORT TEXT sends TEXT to that
+address, @HOST:PORT alone changes where plain lines go, and @@ begins a text with @.
+
+Example: udp-chat 192.0.2.7:7890 --encoding gbk";
+/// So much quiet after the end of a piped input ends the chat, where no other bound was given.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long what has already arrived is still taken in at the end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Talk to one peer or many over UDP, both ways at once.
+#[derive(Parser)]
+#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
+struct Args {
+    #[arg(
+        value_name = "PEER", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
+        help = "Talk to HOST:PORT, [IPV6]:PORT or :PORT (this machine)"
+    )]
+    peers: Vec<Endpoint>,
+    /// Send and receive on this address, port or both
+    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source, default_value = ":7890")]
+    bind: Endpoint,
+    /// Print the time of receipt and a tab before each datagram
+    #[arg(short, long)]
+    time: bool,
+    #[command(flatten)]
+    format: ConversationArgs,
+    #[command(flatten)]
+    eol: EolArgs,
+    #[command(flatten)]
+    bounds: Bounds,
+    #[command(flatten)]
+    encoding: EncodingArgs,
+    #[command(flatten)]
+    receiving: ReceivingArgs,
+    #[command(flatten)]
+    socket: SendingSocketArgs,
+    #[command(flatten)]
+    buffer: BufferArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+    #[command(flatten)]
+    completions: CompletionArgs,
+}
+
+impl Args {
+    /// The rule that clap cannot be told: what means nothing to the format.
+    fn check(&self) -> Result<(), clap::Error> {
+        let eol = self.eol.eol != Eol::None;
+        let encoding = self.encoding.encoding().charset.is_some();
+        let given = Given { encoding, eol, time: self.time, ..Given::default() };
+        given.check::<Self>(self.format.formats)
+    }
+
+    fn voice(&self) -> Voice {
+        self.report.voice(TOOL)
+    }
+}
+
+/// Runs the tool.
+#[must_use]
+pub fn main() -> ExitCode {
+    usage::main(TOOL, run)
+}
+
+fn run(args: &Args) -> Result<Verdict> {
+    if let Some(shell) = args.completions.shell {
+        return shell.print_script::<Args>();
+    }
+    args.check()?;
+    args.receiving.access()?;
+    let options = args.socket.options();
+    let input = Input::stream(streams::input()?, Reading::default(), Eol::None);
+    let socket = socket::bind(&args.bind, options)?;
+    args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
+    note_earlier_drops(&socket);
+    let address = socket::local_address(&socket)?;
+    let company = Company::of(&args.peers, options.family.of_socket(address.ip()))?;
+    let signals = Signals::catch()?;
+    let mut chat = Chat::new(args, &socket, &signals, company)?;
+    args.voice().note(&format!("listening on {}", Shown(address)));
+    let talked = chat.talk(input);
+    exit::join(talked, chat.conclude())?;
+    signals.check()?;
+    Ok(chat.verdict(address))
+}
+
+/// Both directions of a conversation.
+struct Chat<'c> {
+    args: &'c Args,
+    socket: &'c UdpSocket,
+    signals: &'c Signals,
+    company: Company,
+    sender: Sender<'c>,
+    receiver: Receiver<'c>,
+    record: Option<Record>,
+    icmp: Option<IcmpErrors<'c>>,
+    queue: Queue<'c>,
+    /// What is received, the lines that are typed, and one of them on its way out.
+    batch: Batch,
+    lines: Batch,
+    outgoing: Batch,
+    tally: Tally,
+}
+
+impl<'c> Chat<'c> {
+    fn new(args: &'c Args, socket: &'c UdpSocket, signals: &'c Signals, company: Company) -> Result<Self> {
+        let output = streams::output()?;
+        let (Formats { input, output: format }, encoding) = (args.format.formats, args.encoding.encoding());
+        let columns = Columns { time: args.time, peer: true };
+        let writing = writing(format, encoding, columns, &output)?;
+        let printer = Printer::new(writing, args.voice());
+        let to = To::Company(company.family());
+        let detail = if format.has_addresses() || args.time { Detail::Arrival } else { Detail::Peer };
+        Ok(Self {
+            args,
+            socket,
+            signals,
+            company,
+            sender: Sender::new(socket, signals)?,
+            receiver: args.receiving.receiver(socket, detail)?,
+            record: Record::new(&Reading { format: input, encoding, to, ..Reading::default() }),
+            icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
+            queue: Queue::new(output, printer, CAPACITY, signals)?,
+            batch: Batch::new(),
+            lines: Batch::new(),
+            outgoing: Batch::new(),
+            tally: Tally::default(),
+        })
+    }
+
+    /// Moves lines out and datagrams in until both have had enough.
+    fn talk(&mut self, input: Input) -> Result<()> {
+        let bounds = self.args.bounds;
+        let mut patience = Patience::new(bounds.timeout, bounds.idle);
+        let mut input = Some(input);
+        while !self.is_enough() {
+            self.report_if_asked();
+            if let Some(stopped) = self.signals.stopped() {
+                self.hear_the_rest()?;
+                return Err(stopped.into());
+            }
+            let ready = self.wait(input.as_ref(), &patience)?;
+            if patience.is_over() {
+                return self.hear_the_rest();
+            }
+            let before = self.tally.received.datagrams;
+            if ready.socket {
+                self.hear()?;
+            }
+            // Who is denied does not keep the chat from ending.
+            if ready.input || self.tally.received.datagrams > before {
+                patience.renew();
+            }
+            if ready.input
+                && let Some(typed) = &mut input
+                && !self.say_lines(typed)?
+            {
+                if typed.is_terminal() {
+                    return Ok(());
+                }
+                if bounds.are_absent() {
+                    patience.end_after(QUIET);
+                }
+                input = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until something comes or it is time. While the reader of stdout is behind, nothing is heard.
+    fn wait(&self, input: Option<&Input>, patience: &Patience) -> Result<Ready> {
+        let has_room = self.queue.has_room();
+        let look = (!has_room).then(|| Instant::now() + LOOK);
+        let told = self.queue.told().map(|told| (told, PollFlags::POLLIN));
+        let ready = wait(
+            Sources {
+                input: input.and_then(Input::fd),
+                socket: has_room.then_some(self.socket.as_fd()),
+                output: Some(self.queue.output()),
+                signals: Some(self.signals),
+                others: told.as_slice(),
+                ..Sources::default()
+            },
+            [patience.until(), look].into_iter().flatten().min(),
+        )?;
+        self.queue.check()?;
+        if ready.reader_gone {
+            return Err(ReaderGone.into());
+        }
+        Ok(ready)
+    }
+
+    fn is_enough(&self) -> bool {
+        self.args.bounds.count.is_some_and(|count| self.tally.received.datagrams >= count)
+    }
+
+    /// Prints what has arrived, and tells what came back.
+    fn hear(&mut self) -> Result<()> {
+        let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received.datagrams);
+        let received = match self.receiver.receive(&mut self.batch, most, &mut self.tally.received) {
+            // Of a datagram that went out: the error queue, below, says whose. It ends nothing.
+            Err(error) if is_icmp(&error) => {
+                self.note_icmp_error(error);
+                Ok(())
+            }
+            received => received.context("cannot receive"),
+        };
+        if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.peer)
+            && self.company.meet(peer)
+        {
+            self.args.voice().note(&format!("talking to {}", Shown(peer)));
+        }
+        // What arrived before an error is printed.
+        self.queue.print(&mut self.batch)?;
+        received?;
+        self.report_icmp_errors()
+    }
+
+    /// Notes the ICMP error of an earlier datagram, which a call on the socket has returned.
+    fn note_icmp_error(&mut self, error: io::Error) {
+        if let Some(icmp) = &mut self.icmp {
+            icmp.note(error);
+        }
+    }
+
+    /// Counts the ICMP errors that are known, and reports each.
+    fn report_icmp_errors(&mut self) -> Result<()> {
+        let Some(icmp) = &mut self.icmp else { return Ok(()) };
+        while let Some((peer, error)) = icmp.take().context("cannot ask what came back")? {
+            self.tally.sent.came_back(&error);
+            let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| Shown(peer).to_string());
+            self.args.voice().note(&came_back(&peer, "a datagram", &error));
+        }
+        Ok(())
+    }
+
+    /// What arrived before the end is still printed.
+    fn hear_the_rest(&mut self) -> Result<()> {
+        let until = Instant::now() + GRACE;
+        while !self.is_enough() && Instant::now() < until {
+            let before = self.tally;
+            self.hear()?;
+            // Behind what is denied or has come back there may be more.
+            if self.tally == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the lines say that are there now. Says whether there may be more.
+    fn say_lines(&mut self, typed: &mut Input) -> Result<bool> {
+        let mut lines = std::mem::take(&mut self.lines);
+        let filled = typed.fill(&mut lines)?;
+        for Bad { ordinal, what, .. } in filled.bad {
+            self.complain(&anyhow!(what).context(format!("cannot send line {ordinal}")));
+        }
+        for line in lines.iter() {
+            if self.signals.stopped().is_some() {
+                break;
+            }
+            if let Err(error) = self.say(line.payload, line.ordinal) {
+                self.complain(&error);
+            }
+        }
+        self.lines = lines;
+        Ok(filled.more)
+    }
+
+    /// What cannot be done is said, and the chat goes on.
+    fn complain(&mut self, error: &anyhow::Error) {
+        self.args.voice().error(error);
+        self.tally.unsent += 1;
+    }
+
+    /// Does what a line says.
+    fn say(&mut self, line: &[u8], ordinal: u64) -> Result<()> {
+        let format = self.args.format.formats.input;
+        let (text, peers) = match format {
+            // It says itself whom it is for.
+            Format::Json => (line, self.company.peers().to_vec()),
+            _ => self.company.route(line)?,
+        };
+        if peers.is_empty() && format != Format::Json {
+            let peers: Vec<_> = self.company.peers().iter().map(|peer| Shown(*peer).to_string()).collect();
+            self.args.voice().note(&format!("talking to {}", peers.join(", ")));
+            return Ok(());
+        }
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        outgoing.clear();
+        let said = self
+            .put_into_words(text, &mut outgoing)
+            .and_then(|()| self.send_to_each(&outgoing, &peers, ordinal));
+        self.outgoing = outgoing;
+        said.with_context(|| format!("cannot send line {ordinal}"))
+    }
+
+    /// Makes a datagram of a text.
+    fn put_into_words(&mut self, text: &[u8], outgoing: &mut Batch) -> Result<()> {
+        match &mut self.record {
+            Some(record) => record.read(text, outgoing).map_err(|what| anyhow!(what))?,
+            None => outgoing.push(text),
+        }
+        if self.args.format.formats.input.is_text() {
+            self.args.eol.eol.apply(self.args.format.formats.input, outgoing);
+            if let Some(unencodable) = self.args.encoding.encoding().encode(outgoing).pop() {
+                bail!(unencodable.what);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what there is to its own peer, or else to each of `peers`.
+    fn send_to_each(&mut self, outgoing: &Batch, peers: &[SocketAddr], ordinal: u64) -> Result<()> {
+        for text in outgoing.iter() {
+            let own = text.envelope.peer;
+            if let Some(peer) = own {
+                self.company.meet(peer);
+            } else if peers.is_empty() {
+                bail!("no \"to\" and no peer yet");
+            }
+            for peer in own.as_slice().iter().chain(if own.is_none() { peers } else { &[] }) {
+                self.send(Datagram { envelope: &Envelope::of(*peer), ..text }, ordinal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends to one peer. Where that fails, the others are still sent to.
+    fn send(&mut self, datagram: Datagram<'_>, ordinal: u64) {
+        // What came back of earlier ones is counted where the error queue says whose it is.
+        let mut uncounted = Sent::default();
+        let sent = loop {
+            match self.sender.send_one(datagram, &mut uncounted) {
+                Ok(true) => break Ok(()),
+                Ok(false) if self.signals.stopped().is_some() => break Err(anyhow!("it was told to stop")),
+                Ok(false) => self.report_if_asked(),
+                Err(unsent) => break Err(unsent.cause()),
+            }
+        };
+        self.tally.sent.datagrams += uncounted.datagrams;
+        self.tally.sent.bytes += uncounted.bytes;
+        if let Some(error) = uncounted.last_error() {
+            self.note_icmp_error(error);
+            if let Err(error) = self.report_icmp_errors() {
+                self.complain(&error);
+            }
+        }
+        if let (Err(why), Some(peer)) = (sent, datagram.envelope.peer) {
+            self.complain(&why.context(format!("cannot send line {ordinal} to {}", Shown(peer))));
+        }
+    }
+
+    fn report_if_asked(&mut self) {
+        if self.signals.report_asked() {
+            self.count();
+            self.args.voice().say(&self.tally.all());
+        }
+    }
+
+    /// Counts what others have counted.
+    fn count(&mut self) {
+        self.receiver.count_drops(&mut self.tally.received);
+        self.tally.received.undecodable = self.queue.undecodable();
+    }
+
+    /// Waits until all is printed, and says what is to be said at the end.
+    fn conclude(&mut self) -> Result<()> {
+        let mut printed = Ok(false);
+        while matches!(printed, Ok(false)) {
+            self.report_if_asked();
+            printed = self.queue.finish(Some(streams::GRACE));
+        }
+        self.count();
+        self.args.report.conclude(TOOL, &self.tally, &Tally::all);
+        printed.map(drop)
+    }
+
+    /// Returns the verdict on the run at `address`, and says if fewer datagrams came than were asked for.
+    fn verdict(&self, address: SocketAddr) -> Verdict {
+        let (received, count) = (self.tally.received.datagrams, self.args.bounds.count);
+        let too_few = count.is_some_and(|count| received < count);
+        if let Some(count) = count.filter(|_| too_few) {
+            let (voice, address) = (self.args.voice(), Shown(address));
+            voice.note(&match received {
+                0 => format!("no datagram came to {address} in time"),
+                _ => format!("only {received} of {count} datagrams came to {address} in time"),
+            });
+        }
+        Verdict::of(&Tally { silent: u64::from(too_few), ..self.tally }, self.args.receiving.strict)
+    }
+}
