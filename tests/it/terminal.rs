@@ -1,15 +1,11 @@
 //! What a person sees: nothing from a stranger reaches the terminal as a command.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use common::{DEADLINE, Running, at, path, socket};
+use crate::common::{DEADLINE, Running, at, path, socket};
 use nix::pty::openpty;
 
 /// A terminal without a person: what our tools write to it arrives here, line by line.

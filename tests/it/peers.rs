@@ -3,13 +3,9 @@
 //! They are ignored by default because those programs need not be there; CI installs them and runs
 //! them all. A peer is awaited by what it says once it is bound; its port is the system's choice.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::net::UdpSocket;
 
-use common::{Running, at, path, socket, tool};
+use crate::common::{Running, at, path, socket, tool};
 
 /// A Python program that binds a port of its own, says which on stderr, and does the rest.
 fn python(rest: &str) -> (Running, String) {
@@ -248,7 +244,7 @@ fn answering_silent_and_refusing() -> ((Running, UdpSocket), [String; 3]) {
     let (server, answering) =
         listener("socat", &["-dd", "UDP-RECVFROM:0,bind=127.0.0.1,fork", "EXEC:cat"], "receiving on");
     let silent = socket();
-    let peers = [answering, at(&silent), common::deserted()];
+    let peers = [answering, at(&silent), crate::common::deserted()];
     ((server, silent), peers)
 }
 
@@ -277,7 +273,7 @@ fn a_health_check_tells_an_answer_from_silence_and_a_scan_of_nc_does_not() {
             Running::start("nc.openbsd", &scan.split(' ').chain([host, port]).collect::<Vec<_>>())
         });
         let finished = scans.map(Running::finish);
-        let statuses = finished.each_ref().map(common::Finished::code);
+        let statuses = finished.each_ref().map(crate::common::Finished::code);
         assert_eq!(statuses, [Some(0), Some(0), Some(closed)], "{scan}");
         let succeeded = finished.each_ref().map(|finished| finished.err.ends_with(" succeeded!\n"));
         assert_eq!(succeeded, [closed == 1, closed == 1, false], "{scan}");

@@ -2,17 +2,13 @@
 //!
 //! Ignored by default: it needs root, and `ip` of iproute2. Nothing leaves the machine.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::ops::Deref;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Finished, Running, directory, number_after, path};
+use crate::common::{Finished, Running, directory, number_after, path};
 use nix::sys::signal::Signal;
 
 /// Hardware addresses that nobody was given.

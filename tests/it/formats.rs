@@ -1,15 +1,11 @@
 //! What one tool writes the other reads back, in every format that promises it.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use common::{Random, Running, at, path_with_tools, receive, socket, tool};
+use crate::common::{Random, Running, at, path_with_tools, receive, socket, tool};
 use nix::sys::signal::Signal;
 use proptest::prelude::*;
 use udp_tools::batch::{Batch, Envelope};
@@ -204,7 +200,7 @@ fn a_payload_of_several_lines_does_not_forge_a_sender() {
     let (out, _) = listened(&["127.0.0.1:0"], &sender, payload);
     assert_eq!(out.as_bytes(), [&payload[..], b"\n"].concat());
 
-    let recv = Running::start(common::path("udp-recv"), &["-p", &at(&sender), "hi"]);
+    let recv = Running::start(crate::common::path("udp-recv"), &["-p", &at(&sender), "hi"]);
     let (_, asker) = receive(&sender);
     sender.send_to(payload, asker).unwrap();
     assert_eq!(recv.finish().text(), lines);
@@ -233,7 +229,7 @@ fn the_time_of_receipt_precedes_the_sender_and_the_text() {
     let (line, _) = listened(&["127.0.0.1:0", "-p", "-t"], &sender, b"hi\nyou");
     is_now(&line, &format!("{tab}{peer}{tab}hi\n{tab}{tab}you\n"));
 
-    let recv = Running::start(common::path("udp-recv"), &["-t", &peer, "?"]);
+    let recv = Running::start(crate::common::path("udp-recv"), &["-t", &peer, "?"]);
     let (_, asker) = receive(&sender);
     sender.send_to(b"hi", asker).unwrap();
     is_now(recv.finish().text(), "\thi\n");
@@ -351,7 +347,7 @@ fn a_name_in_a_record_is_looked_up() {
 
 #[test]
 fn refusals_are_noticed_where_each_record_has_its_own_address() {
-    let [one, other] = [common::deserted(), common::deserted()];
+    let [one, other] = [crate::common::deserted(), crate::common::deserted()];
     let said = |records: String| {
         let done = tool("udp-send").args(["-f", "json"]).write_stdin(records).assert().code(4);
         String::from_utf8(done.get_output().stderr.clone()).unwrap()
@@ -376,13 +372,14 @@ fn a_request_and_its_reply_stand_in_the_same_format() {
         ("nul", "a", "a\0"),
     ] {
         let peer = socket();
-        let recv = Running::start(common::path("udp-recv"), &["-f", format, &at(&peer), asked]);
+        let recv = Running::start(crate::common::path("udp-recv"), &["-f", format, &at(&peer), asked]);
         let (request, asker) = receive(&peer);
         peer.send_to(&request, asker).unwrap();
         assert_eq!(recv.finish().text(), reply);
     }
     let peer = socket();
-    let recv = Running::start(common::path("udp-recv"), &["-f", "json", &at(&peer), r#"{"hex":"dead"}"#]);
+    let recv =
+        Running::start(crate::common::path("udp-recv"), &["-f", "json", &at(&peer), r#"{"hex":"dead"}"#]);
     let (request, asker) = receive(&peer);
     peer.send_to(&request, asker).unwrap();
     let reply = recv.finish();
@@ -404,7 +401,7 @@ fn a_request_is_read_in_one_format_and_its_reply_written_in_another() {
         let peer = socket();
         let there = at(&peer);
         let recv = [&["-f", formats, &there, asked], arguments].concat();
-        let recv = Running::start(common::path("udp-recv"), &recv);
+        let recv = Running::start(crate::common::path("udp-recv"), &recv);
         let (request, asker) = receive(&peer);
         assert_eq!(request, sent, "{formats}");
         peer.send_to(&request, asker).unwrap();
@@ -556,7 +553,7 @@ fn malformed_records_are_skipped_and_counted_where_that_is_asked_for() {
 #[test]
 fn requests_that_are_malformed_are_skipped_where_that_is_asked_for() {
     let peer = socket();
-    let mut recv = Running::start(common::path("udp-recv"), &["-f", "hex", "--skip-bad", &at(&peer)]);
+    let mut recv = Running::start(crate::common::path("udp-recv"), &["-f", "hex", "--skip-bad", &at(&peer)]);
     recv.type_line("zz\n00");
     let (_, asker) = receive(&peer);
     peer.send_to(b"!", asker).unwrap();
@@ -568,7 +565,7 @@ fn requests_that_are_malformed_are_skipped_where_that_is_asked_for() {
 #[test]
 fn requests_that_are_too_long_are_skipped_as_well_and_the_first_is_said() {
     let peer = socket();
-    let mut recv = Running::start(common::path("udp-recv"), &["--skip-bad", "--stats", &at(&peer)]);
+    let mut recv = Running::start(crate::common::path("udp-recv"), &["--skip-bad", "--stats", &at(&peer)]);
     let too_long = "x".repeat(65_508);
     recv.type_line(&format!("{too_long}\nhi\n{too_long}"));
     let (request, asker) = receive(&peer);
@@ -736,7 +733,7 @@ fn a_record_is_not_replayed_faster_than_it_was_recorded() {
 #[test]
 fn a_gap_of_years_ends_with_a_signal() {
     let peer = socket();
-    let mut send = Running::start(common::path("udp-send"), &[&at(&peer), "-f", "json", "--replay"]);
+    let mut send = Running::start(crate::common::path("udp-send"), &[&at(&peer), "-f", "json", "--replay"]);
     send.type_line("{\"time\":\"1970-01-01T00:00:00Z\",\"text\":\"a\"}");
     send.type_line("{\"time\":\"9999-01-01T00:00:00Z\",\"text\":\"b\"}");
     assert_eq!(receive(&peer).0, b"a");

@@ -1,12 +1,8 @@
 //! What `udp-chat` does.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::net::UdpSocket;
 
-use common::{Running, at, deserted, receive, socket, tool};
+use crate::common::{Running, at, deserted, receive, socket, tool};
 use nix::sys::signal::Signal;
 
 /// A chat on the loopback, and where it is reached.
@@ -129,7 +125,7 @@ fn a_refusal_names_the_peer_and_ends_nothing() {
 #[test]
 fn it_talks_over_the_version_of_ip_that_it_is_bound_to() {
     let peer = UdpSocket::bind("[::1]:0").unwrap();
-    peer.set_read_timeout(Some(common::DEADLINE)).unwrap();
+    peer.set_read_timeout(Some(crate::common::DEADLINE)).unwrap();
     let here = format!(":{}", peer.local_addr().unwrap().port());
     let (mut chat, _) = Running::listening("udp-chat", &["--bind", "[::1]:0", &here]);
     chat.type_line("six");
@@ -141,7 +137,7 @@ fn it_talks_over_the_version_of_ip_that_it_is_bound_to() {
 #[test]
 fn one_socket_talks_over_both_versions_of_ip() {
     let (v4, v6) = (socket(), UdpSocket::bind("[::1]:0").unwrap());
-    v6.set_read_timeout(Some(common::DEADLINE)).unwrap();
+    v6.set_read_timeout(Some(crate::common::DEADLINE)).unwrap();
     let (mut chat, address) = Running::listening("udp-chat", &["--bind", ":0", &at(&v4), &at(&v6)]);
     chat.type_line("hello both");
     assert_eq!(receive(&v4).0, b"hello both");

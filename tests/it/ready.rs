@@ -1,9 +1,5 @@
 //! How `udp-listen` tells others that it is ready, and how it ends with the COMMAND that it runs.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write, pipe};
 use std::net::SocketAddr;
@@ -14,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::thread::yield_now;
 use std::time::Instant;
 
-use common::{DEADLINE, Running, at, directory, path, path_with_tools, receive, socket, tool};
+use crate::common::{DEADLINE, Running, at, directory, path, path_with_tools, receive, socket, tool};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};

@@ -1,12 +1,8 @@
 //! The tools as pipes of each other: what goes in comes out.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::process::Command;
 
-use common::{Running, path, path_with_tools, tool};
+use crate::common::{Running, path, path_with_tools, tool};
 
 /// What `udp-listen` prints of all that `udp-send` makes of `input`.
 fn through(input: &[u8], count: usize) -> Vec<u8> {

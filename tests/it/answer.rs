@@ -1,9 +1,5 @@
 //! How `udp-listen` answers.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
@@ -12,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{
+use crate::common::{
     DEADLINE, Directory, Running, children, directory, number_after, path, path_with_tools, receive, socket,
     tool,
 };
@@ -203,7 +199,7 @@ fn a_handler_that_fails_is_said_and_counted_and_the_listener_lives() {
         let (peer, other) = (socket(), socket());
         peer.send_to(b"ill\n", address).unwrap();
         let said = listen.err_line_with("the handler for ");
-        assert!(said.ends_with(&format!("for {} {words}", common::at(&peer))), "{said}");
+        assert!(said.ends_with(&format!("for {} {words}", crate::common::at(&peer))), "{said}");
         peer.send_to(b"ill\n", address).unwrap();
         assert_eq!(ask(&other, address, b"well\n"), b"well\n");
         let finished = listen.ended_by(Signal::SIGTERM);
@@ -232,7 +228,7 @@ fn what_a_handler_prints_before_it_fails_is_sent_and_the_failure_is_counted() {
         }
         let finished = listen.finish();
         assert_eq!(finished.code(), Some(1), "{handler}");
-        let expected = format!("udp-listen: the handler for {} {status}\n", common::at(&peer));
+        let expected = format!("udp-listen: the handler for {} {status}\n", crate::common::at(&peer));
         assert!(finished.err.contains(&expected), "{}", finished.err);
         assert!(
             finished.err.contains("udp-listen: 2 handlers failed after their reply\n"),

@@ -1,12 +1,8 @@
 //! Which datagrams settle a run of `udp-listen`, and who is heard at all.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::net::{SocketAddr, UdpSocket};
 
-use common::{Finished, Running, at, number_after, receive, socket, tool};
+use crate::common::{Finished, Running, at, number_after, receive, socket, tool};
 
 /// Runs `udp-listen` with `arguments` while `payloads` are sent to it.
 fn listen(arguments: &[&str], payloads: &[&[u8]]) -> (Finished, UdpSocket) {
@@ -160,7 +156,7 @@ fn a_pattern_that_is_none_is_a_usage_error() {
 /// A socket at an address of the loopback.
 fn socket_at(address: &str) -> UdpSocket {
     let socket = UdpSocket::bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
-    socket.set_read_timeout(Some(common::DEADLINE)).unwrap();
+    socket.set_read_timeout(Some(crate::common::DEADLINE)).unwrap();
     socket
 }
 
@@ -229,7 +225,7 @@ fn a_flood_of_denied_datagrams_keeps_no_bound_from_ending_it() {
     let (listen, address) =
         Running::listening("udp-listen", &["127.0.0.1:0", "--deny", "127.0.0.0/8", "-w", "1s", "--stats"]);
     let mut flood = Running::start(
-        common::path("udp-send"),
+        crate::common::path("udp-send"),
         &[&address.to_string(), "--repeat", "1000000000000", "-q", "flood", "of", "denied"],
     );
     let finished = listen.finish();
@@ -258,7 +254,7 @@ fn who_is_denied_does_not_keep_a_chat_from_ending() {
     let arguments = ["--bind", "127.0.0.1:0", "--deny", "127.0.0.1", "--idle", "200ms"];
     let (mut chat, address) = Running::listening("udp-chat", &arguments);
     let mut denied = Running::start(
-        common::path("udp-send"),
+        crate::common::path("udp-send"),
         &[&address.to_string(), "--rate", "100/s", "--repeat", "1000000", "-q", "x"],
     );
     chat.await_end_of_stdout();

@@ -1,16 +1,12 @@
 //! What the tools do when a standard stream stops, fails, fills up or is shared.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::fs::{self, File};
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 
-use common::{Finished, Running, at, deserted, directory, path, receive, socket};
+use crate::common::{Finished, Running, at, deserted, directory, path, receive, socket};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::Signal;
@@ -165,7 +161,7 @@ fn a_terminal_whose_other_side_does_not_read_holds_up_neither_a_chat_nor_its_end
     let mut screen = Vec::new();
     let _ = File::from(terminal.master).read_to_end(&mut screen);
     let whole = String::from_utf8(screen).unwrap().matches('\n').count();
-    let unwritten = common::number_after(&finished.err, "nobody reads it;");
+    let unwritten = crate::common::number_after(&finished.err, "nobody reads it;");
     assert_eq!(whole + usize::try_from(unwritten).unwrap(), 1001, "{}", finished.err);
 }
 
@@ -261,7 +257,7 @@ fn messages_that_do_not_fit_in_memory_are_counted() {
     let (told, dropped): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.contains("invalid peer"));
     let dropped = dropped.last().unwrap();
     assert!(dropped.ends_with("messages dropped: stderr was not read in time"), "{dropped}");
-    let dropped = usize::try_from(common::number_after(dropped, "udp-chat:")).unwrap();
+    let dropped = usize::try_from(crate::common::number_after(dropped, "udp-chat:")).unwrap();
     // One of the messages is where it listens.
     assert!(dropped > 0 && (LINES..=LINES + 1).contains(&(told.len() + dropped)), "{} {dropped}", told.len());
 }

@@ -1,13 +1,9 @@
 //! Charsets on the wire, in both directions.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::process::Command;
 use std::time::Instant;
 
-use common::{DEADLINE, Running, at, path, path_with_tools, receive, socket, tool};
+use crate::common::{DEADLINE, Running, at, path, path_with_tools, receive, socket, tool};
 use udp_tools::batch::Batch;
 use udp_tools::encoding::{Charset, Encoding, Policy};
 

@@ -1,18 +1,14 @@
 //! What --completions prints makes each shell complete our arguments.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::io::pipe;
 use std::process::Command;
 
-use common::{Running, TOOLS, path, path_with_tools, tool};
+use crate::common::{Running, TOOLS, path, path_with_tools, tool};
 
 /// The line of the README that teaches `shell` to complete our arguments.
 fn lesson(shell: &str) -> &'static str {
     let words = format!("--completions {shell}");
-    include_str!("../README.md").lines().find(|line| line.contains(&words)).unwrap().trim()
+    include_str!("../../README.md").lines().find(|line| line.contains(&words)).unwrap().trim()
 }
 
 /// What a shell prints that is started with `arguments`, of which the last is a script. It must not complain.

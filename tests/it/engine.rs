@@ -1,10 +1,6 @@
 //! Many datagrams at once: in order, whole, and without a call for each.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
-use common::{Running, at, receive, socket, tool};
+use crate::common::{Running, at, receive, socket, tool};
 use nix::sys::signal::Signal;
 
 /// Lines of all kinds of lengths: runs of one length with a shorter end, longer ones, empty ones.
@@ -102,7 +98,7 @@ fn calls(traced: &str) -> std::collections::BTreeMap<String, u64> {
 fn no_call_is_made_for_each_datagram() {
     use std::process::Command;
     let traced = |tool: &str, arguments: &[&str]| {
-        Running::spawn(Command::new("strace").args(["-f", "-c", common::path(tool)]).args(arguments))
+        Running::spawn(Command::new("strace").args(["-f", "-c", crate::common::path(tool)]).args(arguments))
     };
     let mut listen = traced("udp-listen", &["127.0.0.1:0", "--idle", "2s"]);
     let address = listen.await_listening();
@@ -124,7 +120,8 @@ fn whatever_a_call_fails_with_nothing_is_lost_or_doubled() {
         for call in ["1", "1..2", "2", "1+"] {
             let peer = socket();
             let fault = format!("inject=sendmmsg:error={error}:when={call}");
-            let arguments = ["-qq", "-o", "/dev/null", "-e", &fault, common::path("udp-send"), &at(&peer)];
+            let arguments =
+                ["-qq", "-o", "/dev/null", "-e", &fault, crate::common::path("udp-send"), &at(&peer)];
             if call == "1+" && ["EAGAIN", "EINTR"].contains(&error) {
                 // That is a call that is never taken, and what to do about it is to wait.
                 continue;

@@ -1,15 +1,11 @@
 //! The README shows only what was run: this runs it.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Running, at, deserted, directory, free_port, path_with_tools, socket};
+use crate::common::{Running, at, deserted, directory, free_port, path_with_tools, socket};
 
 /// Ports differ from run to run.
 fn without_ports(text: &str) -> String {

@@ -1,14 +1,10 @@
 //! What is sent is delivered or counted, and what was lost is said.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::io::{Read, pipe};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 
-use common::{Finished, Running, at, deserted, number_after, path, receive, socket, tool};
+use crate::common::{Finished, Running, at, deserted, number_after, path, receive, socket, tool};
 use nix::sys::signal::Signal;
 
 /// A listener that is stopped, so that all that is sent to it stays in its buffer or is dropped.

@@ -1,13 +1,9 @@
 //! What `udp-send` does.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Running, assert_idle, at, deserted, path, path_with_tools, receive, socket, tool};
+use crate::common::{Running, assert_idle, at, deserted, path, path_with_tools, receive, socket, tool};
 use nix::sys::signal::Signal;
 
 #[test]

@@ -1,13 +1,9 @@
 //! What `udp-recv` does.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::sync::mpsc::channel;
 use std::thread;
 
-use common::{DEADLINE, Running, at, deserted, path, receive, socket, tool};
+use crate::common::{DEADLINE, Running, at, deserted, path, receive, socket, tool};
 use nix::sys::signal::Signal;
 
 /// A server that answers each of the next `requests` datagrams in capitals.

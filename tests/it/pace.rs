@@ -1,15 +1,11 @@
 //! `udp-send --rate`, `--interval` and `--repeat`.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Finished, Running, at, path, receive, socket, tool};
+use crate::common::{Finished, Running, at, path, receive, socket, tool};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 

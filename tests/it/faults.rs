@@ -4,11 +4,7 @@
 //!
 //! Each scenario is run once as it is, to learn which calls there are; then once for every call and error.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 #![allow(clippy::print_stdout, reason = "how many faults there were, for who runs it with --nocapture")]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
@@ -16,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Directory, Finished, Running, at, directory, number_after, path, receive, socket};
+use crate::common::{Directory, Finished, Running, at, directory, number_after, path, receive, socket};
 
 /// Longer than any scenario waits by itself (1 s), by what counts as a hang (2 s).
 const HANG: Duration = Duration::from_secs(3);

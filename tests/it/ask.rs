@@ -1,9 +1,5 @@
 //! How `udp-recv` asks: again, many, and which replies count.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Running, assert_idle, at, deserted, number_after, path, receive, socket, tool};
+use crate::common::{Running, assert_idle, at, deserted, number_after, path, receive, socket, tool};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 
@@ -462,7 +458,7 @@ fn after_the_first_stranger_no_other_is_heard() {
     let (_, peer) = receive(&server);
     stranger.connect(peer).unwrap();
     // Until it is told that nobody is there: for it, that is.
-    let until = Instant::now() + common::DEADLINE;
+    let until = Instant::now() + crate::common::DEADLINE;
     while stranger.send(b"odd").is_ok() {
         assert!(Instant::now() < until, "strangers are still heard");
     }

@@ -1,15 +1,11 @@
 //! Bad input gets one clear sentence and the right status.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::fs::File;
 use std::io::pipe;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use common::{Running, TOOLS, at, complaint, directory, path, path_with_tools, receive, socket, tool};
+use crate::common::{Running, TOOLS, at, complaint, directory, path, path_with_tools, receive, socket, tool};
 
 /// What a shell's `script` says on stderr, with the status of its end.
 fn shell(script: &str) -> (Option<i32>, String) {

@@ -1,14 +1,10 @@
 //! Access lists: the notations of `--allow` and `--deny`, and the files that list them.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::fmt::Write as _;
 use std::fs;
 use std::net::UdpSocket;
 
-use common::{Running, complaint, directory, number_after};
+use crate::common::{Running, complaint, directory, number_after};
 
 /// A socket at an address of the loopback.
 fn socket_at(address: &str) -> UdpSocket {

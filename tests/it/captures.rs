@@ -3,16 +3,12 @@
 //!
 //! What needs those programs is ignored by default; CI installs them.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
-use common::{Random, Running, at, directory, path_with_tools, receive, socket, tool};
+use crate::common::{Random, Running, at, directory, path_with_tools, receive, socket, tool};
 use nix::sys::signal::Signal;
 
 /// What `program` prints of `input`, and what it complains of.
@@ -234,7 +230,8 @@ fn a_compressed_capture_is_named_with_the_way_out() {
 #[test]
 fn udp_recv_says_which_packets_of_a_capture_it_does_not_send() {
     let server = socket();
-    let mut asking = Running::start(common::path("udp-recv"), &[&at(&server), "-f", "pcap", "-w", "30s"]);
+    let mut asking =
+        Running::start(crate::common::path("udp-recv"), &[&at(&server), "-f", "pcap", "-w", "30s"]);
     let frames = [ipv4(6, 0, 0, true, &[0; 20]), ipv4(17, 0, 0, true, &udp(b"ping"))];
     asking.type_bytes(&capture(true, 101, usize::MAX, &frames));
     asking.close_stdin();
@@ -264,7 +261,7 @@ fn fragments_in_a_capture_are_sent_as_the_datagram_that_they_were() {
 
 /// Appends what `udp-listen` captures of a datagram with this payload to what is there, or says why not.
 fn append(payload: &[u8], file: File) -> Result<(), String> {
-    let mut command = Command::new(common::path("udp-listen"));
+    let mut command = Command::new(crate::common::path("udp-listen"));
     command.args(["127.0.0.1:0", "-f", "pcap", "-n", "1"]);
     let mut listening = Running::spawn_into(&mut command, file);
     let said = listening.err_line_with("");
@@ -290,7 +287,7 @@ fn packets_are_appended_to_a_capture() {
     at_its_end.seek(SeekFrom::End(0)).unwrap();
     append(b"third", at_its_end).unwrap();
     let replying = socket();
-    let mut asking = Command::new(common::path("udp-recv"));
+    let mut asking = Command::new(crate::common::path("udp-recv"));
     asking.args([&at(&replying), "-f", "text:pcap", "-w", "30s", "ping"]);
     let asking = Running::spawn_into(&mut asking, appending());
     let (_, peer) = receive(&replying);
@@ -447,7 +444,7 @@ fn a_capture_of_tshark_is_replayed_and_arrives_as_it_was() {
         // To another, and where it went when it was captured.
         let other = socket();
         for (arguments, peer) in [(&[&at(&other)[..]][..], &other), (&[], &receiver)] {
-            let mut command = Command::new(common::path("udp-send"));
+            let mut command = Command::new(crate::common::path("udp-send"));
             command.args(["-f", "pcap", "--rate", "2k/s"]).args(arguments);
             let send = Running::spawn_with(&mut command, File::open(&file).unwrap(), Stdio::piped());
             for payload in &payloads {

@@ -1,13 +1,9 @@
 //! The manual pages say what the tools do.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use common::{TOOLS, tool};
+use crate::common::{TOOLS, tool};
 use udp_tools::cli::elsewhere::OPTIONS;
 
 fn page(name: &str) -> String {

@@ -1,13 +1,9 @@
 //! What `udp-listen` does.
 
-#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
-
-mod common;
-
 use std::io::{Read, pipe};
 use std::process::Command;
 
-use common::{Running, at, directory, path, path_with_tools, socket, tool};
+use crate::common::{Running, at, directory, path, path_with_tools, socket, tool};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 
@@ -36,7 +32,7 @@ fn a_hundred_and_fifty_senders_are_heard_and_named() {
     let senders: Vec<_> = (0..150).map(|_| socket()).collect();
     for sender in &senders {
         sender.send_to(b"hi", address).unwrap();
-        assert_eq!(listen.line(), format!("{}\thi", common::at(sender)));
+        assert_eq!(listen.line(), format!("{}\thi", crate::common::at(sender)));
     }
     assert_eq!(listen.finish().code(), Some(0));
 }
@@ -86,7 +82,7 @@ fn a_wildcard_hears_both_versions_of_ip_and_shows_each_as_itself() {
     v4.send_to(b"four", address).unwrap();
     let v6 = std::net::UdpSocket::bind("[::1]:0").unwrap();
     v6.send_to(b"six", ("::1", address.port())).unwrap();
-    let expected = format!("{}\tfour\n{}\tsix\n", common::at(&v4), common::at(&v6));
+    let expected = format!("{}\tfour\n{}\tsix\n", crate::common::at(&v4), crate::common::at(&v6));
     assert_eq!(listen.finish().text(), expected);
 }
 
@@ -191,7 +187,7 @@ const ENDING: [i32; 15] = [1, 2, 3, 12, 14, 15, 16, 24, 26, 27, 29, 30, 34, 35, 
 
 /// Signals `running` by a number: some signals have no name.
 #[cfg(target_os = "linux")]
-fn ended_by_number(running: Running, signal: i32) -> common::Finished {
+fn ended_by_number(running: Running, signal: i32) -> crate::common::Finished {
     let kill = format!("kill -{signal} {}", running.pid());
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     running.ended()
@@ -233,7 +229,7 @@ fn every_signal_that_ends_a_process_lets_each_tool_print_its_statistics() {
             if arguments[0] == "udp-chat" {
                 running.type_line("hi");
             }
-            assert_eq!(common::receive(&peer).0, b"hi");
+            assert_eq!(crate::common::receive(&peer).0, b"hi");
             let finished = ended_by_number(running, signal);
             assert_eq!(finished.signal(), Some(signal), "{arguments:?}");
             assert!(finished.err.contains("sent 1 (2 bytes)"), "{signal} {arguments:?}: {}", finished.err);
@@ -267,7 +263,7 @@ fn a_child_inherits_no_ignored_and_no_blocked_signal() {
         let printed = if arguments.contains(&"--exec") {
             let peer = socket();
             peer.send_to(b"", address).unwrap();
-            String::from_utf8(common::receive(&peer).0).unwrap()
+            String::from_utf8(crate::common::receive(&peer).0).unwrap()
         } else {
             ["SigBlk", "SigIgn"].map(|name| listen.err_line_with(name) + "\n").concat()
         };
@@ -452,7 +448,7 @@ fn what_arrived_before_the_time_was_up_is_printed() {
     tool("udp-listen").args([":0", "-q", "-w", "1s"]).assert().code(3);
     let finished = listen.ended_by(Signal::SIGCONT);
     assert_eq!(finished.code(), Some(0));
-    let dropped = common::number_after(&finished.err, ", dropped by the kernel ");
+    let dropped = crate::common::number_after(&finished.err, ", dropped by the kernel ");
     assert_eq!(finished.text().lines().count() as u64 + dropped, 100, "{}", finished.err);
 }
 

@@ -1,0 +1,31 @@
+//! What a user sees of the tools: real binaries, real sockets, a module a subject.
+
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod access;
+mod answer;
+mod ask;
+mod bad_input;
+mod captures;
+mod charsets;
+mod chat;
+mod common;
+mod completions;
+mod counts;
+mod engine;
+#[cfg(target_os = "linux")]
+mod faults;
+mod formats;
+mod listen;
+mod manual;
+mod matcher;
+mod network;
+mod pace;
+mod peers;
+mod pipes;
+mod readme;
+mod ready;
+mod recv;
+mod send;
+mod streams;
+mod terminal;
