@@ -21,12 +21,13 @@ use crate::escape;
 use crate::exit::Voice;
 use crate::flow::input::{Eol, Input};
 use crate::format::{Columns, Format, Formats, Reading, To, Writing, pcap};
+use crate::messages;
 use crate::net::access::{Access, Source};
 use crate::net::endpoint::{Endpoint, Family};
 use crate::net::socket::{Options, Room, Way};
 use crate::net::{Detail, Receiver};
 use crate::runtime::streams::{self, Sink};
-use crate::stats::Tally;
+use crate::stats::Stats;
 use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command, CommandFactory, ValueEnum};
@@ -413,7 +414,7 @@ impl ReportArgs {
     }
 
     /// What `tool` says at the end: what was lost here and, if they are asked for, the `numbers`.
-    pub fn conclude(self, tool: &'static str, tally: &Tally, numbers: &dyn Fn(&Tally) -> String) {
+    pub fn conclude(self, tool: &'static str, tally: &Stats, numbers: &dyn Fn(&Stats) -> String) {
         self.tell_losses(tool, tally);
         if self.stats {
             self.voice(tool).say(&numbers(tally));
@@ -421,9 +422,10 @@ impl ReportArgs {
     }
 
     /// What `tool` says at the end of what was not printed.
-    pub fn tell_losses(self, tool: &'static str, tally: &Tally) {
-        let Tally { received, .. } = tally;
-        let told = [received.denied_in_words(), received.forged_in_words(), received.lost_here()];
+    pub fn tell_losses(self, tool: &'static str, tally: &Stats) {
+        let Stats { received, .. } = tally;
+        let told =
+            [messages::denied(received), messages::forged(received), messages::receive_losses(received)];
         told.iter().flatten().for_each(|told| self.voice(tool).note(told));
     }
 

@@ -5,9 +5,10 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::escape;
+use crate::messages::os_error;
 use crate::runtime::signals::{self, Stopped};
 use crate::runtime::streams::{self, ReaderGone};
-use crate::stats::{Tally, plain};
+use crate::stats::Stats;
 
 const STATUSES: &str = "\
 Exit status: 0 everything was sent, received or answered; 1 trouble; 2 usage error;
@@ -36,8 +37,8 @@ pub enum Verdict {
 impl Verdict {
     /// The gravest of what happened. Strictly, what was lost on its way to the output is trouble.
     #[must_use]
-    pub fn of(tally: &Tally, is_strict: bool) -> Self {
-        let Tally { sent, received, .. } = tally;
+    pub fn of(tally: &Stats, is_strict: bool) -> Self {
+        let Stats { sent, received, .. } = tally;
         let is_lost_here = is_strict && received.dropped + received.truncated > 0;
         if received.undecodable + tally.unsent + sent.unreachable > 0 || is_lost_here {
             Self::Trouble
@@ -160,7 +161,7 @@ impl fmt::Display for Chain<'_> {
                 f.write_str(": ")?;
             }
             match cause.downcast_ref::<io::Error>() {
-                Some(error) => f.write_str(&plain(error))?,
+                Some(error) => f.write_str(&os_error(error))?,
                 None => write!(f, "{cause}")?,
             }
         }
@@ -202,12 +203,12 @@ mod tests {
 
     #[test]
     fn trouble_outweighs_refusal_and_refusal_outweighs_silence() {
-        let silent = Tally { silent: 1, ..Tally::default() };
-        let refused = Tally { sent: Sent { refused: 1, ..Sent::default() }, ..silent };
+        let silent = Stats { silent: 1, ..Stats::default() };
+        let refused = Stats { sent: Sent { refused: 1, ..Sent::default() }, ..silent };
         let undecodable = Received { undecodable: 1, ..Received::default() };
-        let undecodable = Tally { received: undecodable, ..refused };
+        let undecodable = Stats { received: undecodable, ..refused };
         assert_eq!(
-            [Tally::default(), silent, refused, undecodable].map(|tally| Verdict::of(&tally, false)),
+            [Stats::default(), silent, refused, undecodable].map(|tally| Verdict::of(&tally, false)),
             [Verdict::Done, Verdict::Silence, Verdict::Refused, Verdict::Trouble]
         );
     }
@@ -217,7 +218,7 @@ mod tests {
         let dropped = Received { dropped: 1, ..Received::default() };
         let cut = Received { truncated: 1, ..Received::default() };
         for received in [dropped, cut] {
-            let lost = Tally { received, ..Tally::default() };
+            let lost = Stats { received, ..Stats::default() };
             assert_eq!(
                 [false, true].map(|strict| Verdict::of(&lost, strict)),
                 [Verdict::Done, Verdict::Trouble]

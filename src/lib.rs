@@ -19,7 +19,7 @@
 //! when, if the format has room for that. A [`print::Printer`] undoes the charset and has it written by a
 //! [`format::Writer`]; [`escape`] makes it safe if a person looks. Where much may come, that is done by
 //! another thread, and batches wait in a [`queue::Queue`] for it. What became of every datagram is counted in
-//! a [`tally::Tally`].
+//! a [`stats::Stats`].
 //!
 //! A tool that answers sends from the batch that it has received, or from one of [`answer`]s, before that is
 //! printed. [`matcher`] finds the datagram that settles a run, and [`access`] decides whose
@@ -40,6 +40,7 @@ pub mod escape;
 pub mod exit;
 pub mod flow;
 pub mod format;
+pub mod messages;
 pub mod net;
 pub mod runtime;
 pub mod stats;

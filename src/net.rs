@@ -34,8 +34,8 @@ pub use icmp::{IcmpErrors, is_icmp, is_too_long};
 pub use single::{Receiver, Sender};
 
 use crate::batch::{Batch, Datagram, LARGEST_V4};
+use crate::messages::os_error;
 use crate::net::socket::explain_send;
-use crate::stats::plain;
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
@@ -118,7 +118,7 @@ impl Unsent {
         match self.why {
             Why::Os(error) => {
                 let why = explain_send(error, self.peer);
-                why.downcast_ref().map(plain).map_or(why, |words| anyhow!(words))
+                why.downcast_ref().map(os_error).map_or(why, |words| anyhow!(words))
             }
             too_long @ Why::TooLong { .. } => anyhow!("{too_long}"),
         }
@@ -132,7 +132,7 @@ impl Display for Why {
                 let version = if *largest == LARGEST_V4 { "IPv4" } else { "IPv6" };
                 write!(f, "it is {size} bytes, and the largest datagram over {version} is {largest} bytes")
             }
-            Self::Os(error) => f.write_str(&plain(error)),
+            Self::Os(error) => f.write_str(&os_error(error)),
         }
     }
 }

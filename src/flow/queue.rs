@@ -17,11 +17,11 @@ use anyhow::{Result, anyhow};
 
 use crate::batch::Batch;
 use crate::flow::printer::Printer;
+use crate::messages::os_error;
 use crate::net::is_full;
 use crate::runtime::poll::{Sources, wait};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams::{Sink, cannot_write, cannot_write_because, last_moment};
-use crate::stats::plain;
 
 /// How many bytes may wait for stdout in a tool without --queue.
 pub const CAPACITY: usize = 64 * 1024 * 1024;
@@ -170,7 +170,10 @@ impl<'q> Queue<'q> {
         self.try_start(printer).map_err(|error| {
             let mut state = self.shared.lock();
             state.ended = Some(Ok(()));
-            anyhow!(cannot_write_because(&format!("cannot start a thread: {}", plain(&error)), state.left()))
+            anyhow!(cannot_write_because(
+                &format!("cannot start a thread: {}", os_error(&error)),
+                state.left()
+            ))
         })
     }
 

@@ -445,7 +445,7 @@ impl<'s> Receiver<'s> {
         }
         if self.ring.is_none() {
             // An older kernel knows no bundles, and delivers the datagrams one by one.
-            tally.drops_in_bundles = setsockopt(self.socket, sockopt::UdpGroSegment, &true).is_ok();
+            tally.drops_are_batches = setsockopt(self.socket, sockopt::UdpGroSegment, &true).is_ok();
         }
         let ring = self.ring.get_or_insert_with(Ring::new);
         batch.number_after(tally.datagrams);

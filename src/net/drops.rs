@@ -36,7 +36,7 @@ impl<'s> Drops<'s> {
         if tally.dropped > 0
             && let Some(without_room) = counters::without_room_since_start()
         {
-            tally.tell_drops_apart(without_room);
+            tally.split_drops(without_room);
         }
     }
 }

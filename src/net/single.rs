@@ -145,12 +145,12 @@ impl<'s> Sender<'s> {
         match &mut self.came_back {
             Some(came_back) => {
                 while let Some((peer, error)) = came_back.take()? {
-                    tally.came_back_from(peer, &error);
+                    tally.count_icmp_error_from(peer, &error);
                 }
             }
             None => {
                 if let Some(error) = self.socket.take_error()? {
-                    tally.came_back(&error);
+                    tally.count_icmp_error(&error);
                 }
             }
         }
@@ -239,7 +239,7 @@ impl<'s> Sender<'s> {
     fn note_icmp_error(&mut self, error: io::Error, tally: &mut Sent) {
         match &mut self.came_back {
             Some(came_back) => came_back.note(error),
-            None => tally.came_back(&error),
+            None => tally.count_icmp_error(&error),
         }
     }
 

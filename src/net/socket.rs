@@ -8,8 +8,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::libc::{EACCES, EAFNOSUPPORT, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use crate::messages::os_error;
 use crate::net::endpoint::{Endpoint, Family, Shown, canonical, is_of_a_zone};
-use crate::stats::plain;
 
 /// How much the system is asked to hold of what arrives at a tool that listens, in bytes.
 pub const ROOM: usize = 4 * 1024 * 1024;
@@ -272,7 +272,7 @@ impl OpenError {
     fn explain(self, text: &dyn fmt::Display, address: SocketAddr) -> anyhow::Error {
         match self {
             Self::Create(error) if is_forbidden(&error) => {
-                let why = plain(&error);
+                let why = os_error(&error);
                 anyhow!("cannot create a UDP socket: {why}; a sandbox or a security policy forbids it")
             }
             Self::Create(error) => anyhow!(error).context("cannot create a UDP socket"),
@@ -298,7 +298,7 @@ fn explain_bind(error: io::Error, address: SocketAddr) -> anyhow::Error {
             "permission denied; ports below {FIRST_FREE_PORT} need root or CAP_NET_BIND_SERVICE; \
              choose a port from {FIRST_FREE_PORT} up"
         ),
-        _ if is_forbidden(&error) => anyhow!("{}; a security policy forbids it", plain(&error)),
+        _ if is_forbidden(&error) => anyhow!("{}; a security policy forbids it", os_error(&error)),
         ErrorKind::AddrNotAvailable => {
             anyhow!("{} is not an address of this machine; `ip address` lists those it has", address.ip())
         }
@@ -341,7 +341,7 @@ fn explain_connect(error: io::Error, source: SocketAddr, peer: SocketAddr) -> an
         Some(EHOSTUNREACH) => "an unreachable",
         _ => return explain_send(error, Some(peer)),
     };
-    let (why, version, ip) = (plain(&error), if peer.is_ipv6() { "-6 " } else { "" }, peer.ip());
+    let (why, version, ip) = (os_error(&error), if peer.is_ipv6() { "-6 " } else { "" }, peer.ip());
     anyhow!("{why}; {route} route does that: `ip {version}route show match {ip}`")
 }
 

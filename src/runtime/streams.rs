@@ -16,8 +16,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::EBADF;
 use nix::sys::socket::{MsgFlags, send};
 
+use crate::messages::os_error;
 use crate::runtime::poll::wait_to_write;
-use crate::stats::plain;
 
 /// A pipe that poll(2) calls writable takes this much without blocking: `PIPE_BUF`, 4096 on Linux
 /// and 512 at least anywhere (POSIX).
@@ -83,7 +83,7 @@ pub(crate) fn cannot_write(error: &io::Error, unwritten: usize) -> anyhow::Error
     if error.kind() == ErrorKind::BrokenPipe {
         return ReaderGone.into();
     }
-    anyhow!(cannot_write_because(&plain(error), unwritten))
+    anyhow!(cannot_write_because(&os_error(error), unwritten))
 }
 
 /// Returns the message for `unwritten` datagrams that did not reach stdout.

@@ -23,13 +23,14 @@ use crate::flow::input::{Eol, Input};
 use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, LOOK, Queue};
 use crate::format::{Bad, Columns, Format, Formats, Reading, Record, To};
+use crate::messages;
 use crate::net::endpoint::{Endpoint, Shown};
 use crate::net::socket::{self, Way};
 use crate::net::{Detail, IcmpErrors, Receiver, Sender, is_icmp, note_earlier_drops};
 use crate::runtime::poll::{Patience, Ready, Sources, wait};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams::{self, ReaderGone};
-use crate::stats::{Sent, Tally, came_back};
+use crate::stats::{Sent, Stats};
 
 const TOOL: &str = "udp-chat";
 const DETAILS: &str = "\
@@ -134,7 +135,7 @@ struct Chat<'c> {
     batch: Batch,
     lines: Batch,
     outgoing: Batch,
-    tally: Tally,
+    tally: Stats,
 }
 
 impl<'c> Chat<'c> {
@@ -159,7 +160,7 @@ impl<'c> Chat<'c> {
             batch: Batch::new(),
             lines: Batch::new(),
             outgoing: Batch::new(),
-            tally: Tally::default(),
+            tally: Stats::default(),
         })
     }
 
@@ -262,9 +263,9 @@ impl<'c> Chat<'c> {
     fn report_icmp_errors(&mut self) -> Result<()> {
         let Some(icmp) = &mut self.icmp else { return Ok(()) };
         while let Some((peer, error)) = icmp.take().context("cannot ask what came back")? {
-            self.tally.sent.came_back(&error);
+            self.tally.sent.count_icmp_error(&error);
             let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| Shown(peer).to_string());
-            self.args.voice().note(&came_back(&peer, "a datagram", &error));
+            self.args.voice().note(&messages::icmp_error(&peer, "a datagram", &error));
         }
         Ok(())
     }
@@ -389,7 +390,7 @@ impl<'c> Chat<'c> {
     fn report_if_asked(&mut self) {
         if self.signals.report_asked() {
             self.count();
-            self.args.voice().say(&self.tally.all());
+            self.args.voice().say(&messages::summary(&self.tally));
         }
     }
 
@@ -407,7 +408,7 @@ impl<'c> Chat<'c> {
             printed = self.queue.finish(Some(streams::GRACE));
         }
         self.count();
-        self.args.report.conclude(TOOL, &self.tally, &Tally::all);
+        self.args.report.conclude(TOOL, &self.tally, &messages::summary);
         printed.map(drop)
     }
 
@@ -422,6 +423,6 @@ impl<'c> Chat<'c> {
                 _ => format!("only {received} of {count} datagrams came to {address} in time"),
             });
         }
-        Verdict::of(&Tally { silent: u64::from(too_few), ..self.tally }, self.args.receiving.strict)
+        Verdict::of(&Stats { silent: u64::from(too_few), ..self.tally }, self.args.receiving.strict)
     }
 }

@@ -19,11 +19,12 @@ use crate::encoding::Encoding;
 use crate::exit::Voice;
 use crate::flow::input::{Eol, Input};
 use crate::format::Reading;
+use crate::messages::{counted, in_bytes, in_one_sentence};
 use crate::net::endpoint::Shown;
 use crate::net::socket;
 use crate::net::{Sender, Unsent};
 use crate::runtime::signals::Signals;
-use crate::stats::{Sent, counted, in_bytes, in_one_sentence};
+use crate::stats::Sent;
 
 /// How long replies wait for a device that is slow. Meanwhile nothing is heard.
 const ROOM: Duration = Duration::from_millis(200);

@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
 use crate::escape;
+use crate::messages::os_error;
 use crate::net::endpoint::{Shown, host};
 use crate::runtime::process::{End, Group};
 use crate::runtime::signals::Signals;
-use crate::stats::plain;
 
 const CANNOT_WAIT: &str = "cannot wait for COMMAND";
 
@@ -110,7 +110,7 @@ impl fmt::Display for NotRun {
         if program.is_empty() {
             return f.write_str("cannot run COMMAND: it is empty");
         }
-        write!(f, "cannot run {}: {}", escape::quoted(program), plain(&self.error))?;
+        write!(f, "cannot run {}: {}", escape::quoted(program), os_error(&self.error))?;
         // The name of a program with such characters is most likely a line for a shell.
         if program.iter().any(|byte| b" $|;&<>".contains(byte)) {
             let line = self.line.as_bytes();

@@ -20,9 +20,9 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::batch::{Batch, Envelope};
+use crate::messages::os_error;
 use crate::net::endpoint::{Shown, host};
 use crate::runtime::process::{GRACE, Group, is_soon};
-use crate::stats::plain;
 
 /// Where a clock cannot count to the end of a time.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -379,7 +379,7 @@ impl fmt::Display for Failure {
             Self::Flooded(longest) => {
                 write!(f, "printed more than a datagram holds ({longest} bytes) and was ended")
             }
-            Self::Os(error) => write!(f, "could not be run: {}", plain(error)),
+            Self::Os(error) => write!(f, "could not be run: {}", os_error(error)),
         }
     }
 }

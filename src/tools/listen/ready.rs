@@ -19,10 +19,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::escape;
 use crate::exit::Voice;
+use crate::messages::os_error;
 use crate::net::endpoint::Shown;
 use crate::net::sys::take_descriptor;
 use crate::runtime::streams::Sink;
-use crate::stats::plain;
 
 /// Those whom it is told, beside a person.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Ready {
         if let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
             && let Err(error) = notify(&name, &format!("READY=1\nSTATUS=listening on {address}\n"))
         {
-            voice.note(&format!("cannot tell systemd at {}: {}", escape::name(&name), plain(&error)));
+            voice.note(&format!("cannot tell systemd at {}: {}", escape::name(&name), os_error(&error)));
         }
         Ok(())
     }

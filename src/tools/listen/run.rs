@@ -30,6 +30,7 @@ use crate::exit::{self, Verdict, Voice};
 use crate::flow::printer::Printer;
 use crate::flow::queue::{LOOK, Queue};
 use crate::format::{Columns, Reading, To};
+use crate::messages;
 use crate::net::endpoint::{Endpoint, Shown, dialable};
 use crate::net::passed::{is_passing, passed_socket};
 use crate::net::socket::{self, Way};
@@ -38,7 +39,7 @@ use crate::runtime::poll::{AT_THE_END, Patience, Sources, nap, wait};
 use crate::runtime::process::{End, reap_orphans};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams::{self, ReaderGone};
-use crate::stats::Tally;
+use crate::stats::Stats;
 
 const TOOL: &str = "udp-listen";
 const EXAMPLES: &str = "\
@@ -261,7 +262,7 @@ struct Listener<'l> {
     matcher: Matcher,
     answers: Answers<'l>,
     queue: Queue<'l>,
-    tally: Tally,
+    tally: Stats,
 }
 
 impl<'l> Listener<'l> {
@@ -292,7 +293,7 @@ impl<'l> Listener<'l> {
             matcher: Matcher::new(args.until.clone(), args.reject.clone(), format, encoding),
             answers,
             queue: Queue::new(output, printer, args.queue, signals)?,
-            tally: Tally::default(),
+            tally: Stats::default(),
         })
     }
 
@@ -425,7 +426,7 @@ impl<'l> Listener<'l> {
         let until = Instant::now() + time;
         // No more than the kernel holds had arrived by now, where each datagram takes more than its bytes:
         // that much goes beyond what may wait.
-        let taken = |tally: &Tally| tally.received.bytes + tally.received.datagrams * LEAST_ROOM;
+        let taken = |tally: &Stats| tally.received.bytes + tally.received.datagrams * LEAST_ROOM;
         let most = taken(&self.tally) + socket::room_in(self.socket)? as u64;
         while !self.is_enough() && taken(&self.tally) < most && Instant::now() < until {
             let before = (self.tally, self.answers.fate().copied());
@@ -450,9 +451,9 @@ impl<'l> Listener<'l> {
         self.tally.received.undecodable = self.queue.undecodable();
     }
 
-    fn numbers(&self, tally: &Tally) -> String {
+    fn numbers(&self, tally: &Stats) -> String {
         let answers = self.answers.fate().map(|fate| format!("; {}", fate.told()));
-        format!("{}{}", tally.receiving(), answers.unwrap_or_default())
+        format!("{}{}", messages::received_summary(&tally.received), answers.unwrap_or_default())
     }
 
     /// Waits until all is printed, and says what is to be said at the end.
@@ -508,6 +509,6 @@ impl<'l> Listener<'l> {
         if !self.answers.fate().is_none_or(Fate::is_good) {
             return Verdict::Trouble;
         }
-        Verdict::of(&Tally { silent: silence.is_some().into(), ..self.tally }, args.receiving.strict)
+        Verdict::of(&Stats { silent: silence.is_some().into(), ..self.tally }, args.receiving.strict)
     }
 }

@@ -15,11 +15,11 @@ use crate::exit::Voice;
 use crate::flow::input::Input;
 use crate::flow::pace::Interval;
 use crate::format::Bad;
+use crate::messages::{self, os_error};
 use crate::net::endpoint::{Endpoint, Shown};
 use crate::net::socket::Way;
 use crate::net::{Sender, Why, is_too_long};
 use crate::runtime::poll::{AT_THE_END, Patience};
-use crate::stats::{came_back, plain};
 
 use super::inbox::Inbox;
 use super::run::TOOL;
@@ -170,7 +170,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 }
             }
             match came {
-                Came::Error(error) => self.inbox.tally.sent.came_back_midway(&error),
+                Came::Error(error) => self.inbox.tally.sent.count_icmp_error_midway(&error),
                 Came::Unsent(_) => self.inbox.tally.unsent_midway += 1,
                 Came::Reply | Came::Nothing => {}
             }
@@ -231,8 +231,8 @@ impl<'a, 'i> Asker<'a, 'i> {
         match came {
             Came::Reply => {}
             Came::Error(error) => {
-                tally.sent.came_back(&error);
-                args.voice().note(&came_back(there, name, &error));
+                tally.sent.count_icmp_error(&error);
+                args.voice().note(&messages::icmp_error(there, name, &error));
             }
             Came::Unsent(why) => {
                 tally.unsent += 1;
@@ -327,8 +327,8 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Where there is a reply, or the verdict is known, what else comes back is only counted and said.
     fn note_another(&mut self, error: &io::Error) {
-        self.inbox.tally.sent.came_back_midway(error);
-        self.inbox.args.voice().note(&format!("a request came back as well ({})", plain(error)));
+        self.inbox.tally.sent.count_icmp_error_midway(error);
+        self.inbox.args.voice().note(&format!("a request came back as well ({})", os_error(error)));
     }
 
     /// Waits until the next request may be asked.

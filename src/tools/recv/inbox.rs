@@ -14,11 +14,12 @@ use crate::batch::Batch;
 use crate::flow::input::Input;
 use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, LOOK, Queue};
+use crate::messages;
 use crate::net::{Detail, Receiver};
 use crate::runtime::poll::{Patience, Ready, Sources, wait};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams::{self, ReaderGone};
-use crate::stats::Tally;
+use crate::stats::Stats;
 
 use super::run::{Args, TOOL};
 
@@ -28,7 +29,7 @@ pub(super) struct Inbox<'i> {
     pub(super) signals: &'i Signals,
     queue: Queue<'i>,
     pub(super) batch: Batch,
-    pub(super) tally: Tally,
+    pub(super) tally: Stats,
     round_trips: RoundTrips,
     is_asking: bool,
     /// Whether stderr is a terminal, and notes are wanted.
@@ -44,7 +45,7 @@ impl<'i> Inbox<'i> {
     ) -> Result<Self> {
         let queue = Queue::new(streams::output()?, printer, CAPACITY, signals)?;
         let is_watched = args.report.is_chatty() && io::stderr().is_terminal();
-        let (batch, tally, round_trips) = (Batch::new(), Tally::default(), RoundTrips::default());
+        let (batch, tally, round_trips) = (Batch::new(), Stats::default(), RoundTrips::default());
         Ok(Self { args, signals, queue, batch, tally, round_trips, is_asking, is_watched })
     }
 
@@ -138,7 +139,11 @@ impl<'i> Inbox<'i> {
     fn report(&mut self) {
         self.count();
         let voice = self.args.voice();
-        voice.say(&if self.is_asking { self.tally.asking() } else { self.tally.receiving() });
+        voice.say(&if self.is_asking {
+            messages::request_summary(&self.tally)
+        } else {
+            messages::received_summary(&self.tally.received)
+        });
         if let Some(told) = self.round_trips.told() {
             voice.say(&told);
             if io::stderr().is_terminal() {

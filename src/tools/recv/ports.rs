@@ -10,10 +10,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use anyhow::{Context, Result};
 
 use crate::batch::{Batch, Envelope, LARGEST_V4, LARGEST_V6};
+use crate::messages::os_error;
 use crate::net::endpoint::{Endpoint, Shown, canonical};
 use crate::net::socket::{self, Options};
 use crate::net::{IcmpErrors, Receiver, is_icmp};
-use crate::stats::{Received, Tally, plain};
+use crate::stats::{Received, Stats};
 
 /// How many late replies are looked for at a port: more than the kernel usually holds.
 const MOST_LATE: usize = 65_536;
@@ -163,7 +164,7 @@ impl Ear<'_> {
     /// Receives the next datagram, if there is one, into `batch`, and returns what it is to the current request. What
     /// arrived before that was sent has been taken out by [`Ear::empty`], so that no clock decides, which can be set.
     /// A datagram that is not a reply is left out and counted.
-    pub(super) fn hear(&mut self, batch: &mut Batch, tally: &mut Tally) -> Result<Heard> {
+    pub(super) fn hear(&mut self, batch: &mut Batch, tally: &mut Stats) -> Result<Heard> {
         if let Some(error) = self.receive(batch, &mut tally.received)? {
             return Ok(Heard::Back(error));
         }
@@ -174,13 +175,13 @@ impl Ear<'_> {
         }
         tally.received.leave_out(datagram.size, datagram.payload.len());
         batch.clear();
-        tally.requests.strange += 1;
+        tally.requests.stray += 1;
         Ok(peer.map_or(Heard::Nothing, Heard::Stranger))
     }
 
     /// Takes all that has come, which answers nothing that will be asked, and counts it. Says it in words.
     /// A peer that floods us is not waited for.
-    pub(super) fn empty(&mut self, batch: &mut Batch, tally: &mut Tally) -> Result<Vec<String>> {
+    pub(super) fn empty(&mut self, batch: &mut Batch, tally: &mut Stats) -> Result<Vec<String>> {
         let (mut late, mut strange, mut back) = (LeftOut::default(), LeftOut::default(), 0_u64);
         let mut reason = String::new();
         for _ in 0..MOST_LATE {
@@ -193,15 +194,15 @@ impl Ear<'_> {
             }
             match came_back {
                 Some(error) => {
-                    tally.sent.came_back(&error);
-                    (back, reason) = (back + 1, plain(&error));
+                    tally.sent.count_icmp_error(&error);
+                    (back, reason) = (back + 1, os_error(&error));
                 }
                 None if batch.is_empty() => break,
                 None => batch.clear(),
             }
         }
         tally.requests.late += late.number;
-        tally.requests.strange += strange.number;
+        tally.requests.stray += strange.number;
         let late = if self.peer.is_none() {
             late.told("a further reply", "further replies")
                 .map(|told| format!("{told}; --collect prints them all"))

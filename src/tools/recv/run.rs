@@ -20,6 +20,7 @@ use crate::cli::{
 use crate::exit::{self, Verdict, Voice};
 use crate::flow::printer::Printer;
 use crate::format::{Columns, To};
+use crate::messages::os_error;
 use crate::net::endpoint::{Endpoint, NoNameServer, Shown};
 use crate::net::passed::{is_passing, passed_socket};
 use crate::net::socket::{self, Way};
@@ -27,7 +28,6 @@ use crate::net::{may_pass, note_earlier_drops};
 use crate::runtime::poll::Patience;
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
-use crate::stats::plain;
 
 use super::asker::Asker;
 use super::inbox::Inbox;
@@ -164,7 +164,7 @@ fn reach(
         }
         inbox.tally.unsent_midway += 1;
         let why = error.root_cause();
-        let why = why.downcast_ref().map_or_else(|| why.to_string(), plain);
+        let why = why.downcast_ref().map_or_else(|| why.to_string(), os_error);
         args.voice().detail(&format!("cannot send to {there} yet ({why}); trying again"));
         let patience = Patience::new(Some(args.attempt()), None);
         while !patience.is_over() {

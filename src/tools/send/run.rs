@@ -24,13 +24,14 @@ use crate::exit::{self, Verdict};
 use crate::flow::input::Input;
 use crate::flow::pace::{Interval, Pace, Rate, Replay, Speed};
 use crate::format::{Bad, To};
+use crate::messages;
 use crate::net::endpoint::{Endpoint, Shown};
 use crate::net::socket::{self, Way};
 use crate::net::{Sender, Unsent};
 use crate::runtime::poll::{Patience, Ready, Sources, wait};
 use crate::runtime::progress::Progress;
 use crate::runtime::signals::Signals;
-use crate::stats::Tally;
+use crate::stats::Stats;
 
 const TOOL: &str = "udp-send";
 /// Of a longer gap in a record it is said how long it is.
@@ -173,7 +174,7 @@ struct Outbox<'o> {
     progress: Progress,
     /// How many bytes of the input have been sent.
     done: u64,
-    tally: Tally,
+    tally: Stats,
     /// The first that was not sent, and why.
     first_unsent: Option<String>,
     /// How many of those that came back or were not sent have been spoken of.
@@ -201,7 +202,7 @@ impl<'o> Outbox<'o> {
             schedule,
             progress: Progress::new(all, is_watched),
             done: 0,
-            tally: Tally::default(),
+            tally: Stats::default(),
             first_unsent: None,
             said: 0,
         })
@@ -388,7 +389,7 @@ impl<'o> Outbox<'o> {
     fn report_if_asked(&mut self) -> Result<()> {
         if self.signals.report_asked() {
             self.collect()?;
-            self.say(&self.tally.sending());
+            self.say(&messages::sent_summary(&self.tally));
         }
         Ok(())
     }
@@ -418,7 +419,7 @@ impl<'o> Outbox<'o> {
             }
         }
         if self.args.report.stats {
-            self.say(&self.tally.sending());
+            self.say(&messages::sent_summary(&self.tally));
         }
         Ok(())
     }
@@ -452,9 +453,12 @@ impl<'o> Outbox<'o> {
             self.say(&format!("{in_all}cannot send {several}{first}"));
         }
         if self.args.report.is_chatty() {
-            let peer =
-                self.args.only_dest().map_or_else(|| self.tally.sent.whose_came_back(), ToString::to_string);
-            self.tally.sent.losses(&peer).for_each(|loss| self.say(&format!("{in_all}{loss}")));
+            let peer = self
+                .args
+                .only_dest()
+                .map_or_else(|| messages::failed_destinations(&self.tally.sent), ToString::to_string);
+            messages::icmp_losses(&self.tally.sent, &peer)
+                .for_each(|loss| self.say(&format!("{in_all}{loss}")));
         }
         self.said = lost;
     }

@@ -1,0 +1,211 @@
+//! The sentences that a tool prints to stderr: numbers and errors in words. The numbers themselves are in
+//! [`crate::stats`]; who prints a sentence, and when, is decided elsewhere.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+
+use nix::errno::Errno;
+
+use crate::net::endpoint::Shown;
+use crate::stats::{Received, Requests, Sent, Stats};
+
+/// Returns what was sent and its losses, in numbers.
+#[must_use]
+pub fn sent_summary(stats: &Stats) -> String {
+    let Sent { datagrams, bytes, .. } = stats.sent;
+    let refused = stats.sent.refused + stats.sent.refused_midway;
+    let unreachable = stats.sent.unreachable + stats.sent.unreachable_midway;
+    format!(
+        "sent {datagrams} ({}), refused {refused}, out of reach {unreachable}, skipped {}, \
+         not sent {}",
+        in_bytes(bytes),
+        stats.skipped,
+        stats.unsent + stats.unsent_midway
+    )
+}
+
+/// Returns what was received and its losses on this machine, in numbers.
+#[must_use]
+pub fn received_summary(received: &Received) -> String {
+    let Received { datagrams, bytes, denied, forged, rejected, truncated, undecodable, .. } = received;
+    let dropped = drops(received);
+    format!(
+        "received {datagrams} ({}), dropped by the kernel {dropped}, rejected {rejected}, \
+         truncated {truncated}, undecodable {undecodable}, denied {denied}, forged {forged}",
+        in_bytes(*bytes)
+    )
+}
+
+/// Returns what was sent and received, in numbers.
+#[must_use]
+pub fn summary(stats: &Stats) -> String {
+    format!("{}; {}", sent_summary(stats), received_summary(&stats.received))
+}
+
+/// Returns what happened to requests and their replies, in numbers.
+#[must_use]
+pub fn request_summary(stats: &Stats) -> String {
+    let Requests { asked, answered, lost, late, stray } = stats.requests;
+    format!(
+        "asked {asked}, answered {answered}, lost {lost} ({:.1} %); {}, late {late}, from others {stray}",
+        percent(lost, asked),
+        summary(stats)
+    )
+}
+
+/// Returns a sentence for each kind of ICMP error that datagrams to `peer` had.
+pub fn icmp_losses(sent: &Sent, peer: &dyn fmt::Display) -> impl Iterator<Item = String> + use<> {
+    let refused = (sent.refused > 0)
+        .then(|| format!("{peer} refused {}: nobody listens on that port", share(sent, sent.refused)));
+    let unreachable = (sent.unreachable > 0).then(|| {
+        let reason = sent.last_unreachable.map(|error| format!(" ({})", os_error(&error.into())));
+        let share = share(sent, sent.unreachable);
+        format!("{peer} is out of reach: {share} came back{}", reason.unwrap_or_default())
+    });
+    refused.into_iter().chain(unreachable)
+}
+
+/// Returns the sentence about one datagram to `peer`, called `name`, that had an ICMP error.
+#[must_use]
+pub fn icmp_error(peer: &dyn fmt::Display, name: &str, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => format!("{peer} refused {name}: nobody listens on that port"),
+        _ => format!("{peer} is out of reach: {name} came back ({})", os_error(error)),
+    }
+}
+
+/// Returns the destinations of the datagrams that had ICMP errors, where each datagram has its own.
+#[must_use]
+pub fn failed_destinations(sent: &Sent) -> String {
+    match sent.first_failed {
+        Some(peer) if sent.others_failed => format!("several destinations ({} first)", Shown(peer)),
+        Some(peer) => Shown(peer).to_string(),
+        None => "a destination".to_owned(),
+    }
+}
+
+/// Returns what was lost of the datagrams that arrived, as one sentence, if anything was.
+#[must_use]
+pub fn receive_losses(received: &Received) -> Option<String> {
+    let losses = [
+        (received.dropped > 0).then(|| {
+            let batches = if received.drops_are_batches { " (a GRO batch counts once)" } else { "" };
+            let dropped = drops(received);
+            format!("the kernel dropped {dropped}{batches}: receive buffer full (raise it with --buffer)")
+        }),
+        (received.rejected > 0).then(|| {
+            format!("the kernel rejected {} (wrong checksum, or a filter on the socket)", received.rejected)
+        }),
+        counted(received.truncated, "longer than --max-size and cut"),
+        counted(received.undecodable, "undecodable and ignored"),
+    ];
+    in_one_sentence("datagrams lost", losses)
+}
+
+/// Returns how many datagrams were denied, as one sentence, if any was.
+#[must_use]
+pub fn denied(received: &Received) -> Option<String> {
+    match received.denied {
+        0 => None,
+        1 => Some("a datagram was denied (--allow, --deny)".to_owned()),
+        denied => Some(format!("{denied} datagrams were denied (--allow, --deny)")),
+    }
+}
+
+/// Returns how many datagrams were forged, as one sentence, if any was.
+#[must_use]
+pub fn forged(received: &Received) -> Option<String> {
+    const WHY: &str = "an IPv4 source address in an IPv6 packet";
+    match received.forged {
+        0 => None,
+        1 => Some(format!("ignored 1 forged datagram: {WHY}")),
+        forged => Some(format!("ignored {forged} forged datagrams: {WHY}")),
+    }
+}
+
+/// Returns the system's text for an error, in lower case and without its number.
+#[must_use]
+pub fn os_error(error: &io::Error) -> String {
+    let text =
+        error.raw_os_error().map_or_else(|| error.to_string(), |n| Errno::from_raw(n).desc().to_owned());
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// Returns a number of bytes with its unit.
+pub(crate) fn in_bytes(size: u64) -> String {
+    format!("{size} byte{}", if size == 1 { "" } else { "s" })
+}
+
+/// Returns a number above zero and the `words` for what it counts.
+pub(crate) fn counted(number: u64, words: &str) -> Option<String> {
+    (number > 0).then(|| format!("{number} {words}"))
+}
+
+/// Joins the `parts` that exist into one sentence about `what`.
+pub(crate) fn in_one_sentence<const N: usize>(what: &str, parts: [Option<String>; N]) -> Option<String> {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("{what}: {}", parts.join("; ")))
+}
+
+/// Returns `part` of what was sent, in words.
+fn share(sent: &Sent, part: u64) -> String {
+    match sent.datagrams {
+        1 => "the datagram".to_owned(),
+        2 if part >= 2 => "both datagrams".to_owned(),
+        sent if part >= sent => format!("all {sent} datagrams"),
+        sent => format!("at least {part} of {sent} datagrams"),
+    }
+}
+
+/// Returns how many datagrams the kernel dropped. It counts those of a GRO batch as one.
+fn drops(received: &Received) -> String {
+    let least = if received.drops_are_batches && received.dropped > 0 { "at least " } else { "" };
+    format!("{least}{}", received.dropped)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "it is shown to one digit")]
+fn percent(part: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { part as f64 * 100.0 / all as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn losses(sent: Sent) -> Vec<String> {
+        icmp_losses(&sent, &"host:9").collect()
+    }
+
+    #[test]
+    fn refused_datagrams_are_reported_in_numbers() {
+        let refused = |datagrams, refused| losses(Sent { datagrams, refused, ..Sent::default() });
+        assert_eq!(refused(3, 0), [""; 0]);
+        assert_eq!(refused(1, 1), ["host:9 refused the datagram: nobody listens on that port"]);
+        assert_eq!(refused(2, 2), ["host:9 refused both datagrams: nobody listens on that port"]);
+        assert_eq!(refused(3, 3), ["host:9 refused all 3 datagrams: nobody listens on that port"]);
+        assert_eq!(refused(3, 2), ["host:9 refused at least 2 of 3 datagrams: nobody listens on that port"]);
+    }
+
+    #[test]
+    fn one_byte_is_singular() {
+        let mut stats = Stats::default();
+        stats.sent.count(1, 1);
+        stats.received.count(1, 1);
+        let told = summary(&stats);
+        assert!(told.starts_with("sent 1 (1 byte), ") && told.contains("; received 1 (1 byte), "));
+        assert!(summary(&Stats::default()).starts_with("sent 0 (0 bytes), "));
+    }
+
+    #[test]
+    fn an_icmp_error_is_a_refusal_or_counts_as_unreachable() {
+        let mut sent = Sent { datagrams: 3, ..Sent::default() };
+        sent.count_icmp_error(&ErrorKind::ConnectionRefused.into());
+        sent.count_icmp_error(&Errno::EHOSTUNREACH.into());
+        assert_eq!((sent.refused, sent.unreachable), (1, 1));
+        assert_eq!(
+            losses(sent)[1],
+            "host:9 is out of reach: at least 1 of 3 datagrams came back (no route to host)"
+        );
+    }
+}
