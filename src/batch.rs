@@ -48,16 +48,25 @@ struct Entry {
     envelope: u32,
 }
 
-/// What is known of a datagram that was addressed, beside its bytes.
+/// The addresses of a datagram and the facts of its receipt. A field means the same wherever the datagram is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
-    /// Who sent it, or who it is for. `None` where the socket has only one peer.
-    pub peer: Option<SocketAddr>,
-    /// Where on this machine it arrived, if that was asked for.
-    pub local: Option<SocketAddr>,
-    /// When it arrived, if that was asked for, or when it was recorded.
+    /// The source address: of a received datagram that of the peer, of one to be sent that of this machine, and
+    /// `None` where the system chooses it.
+    pub from: Option<SocketAddr>,
+    /// The destination address: of a received datagram that of this machine, and `None` where the receiver does not
+    /// ask for it; of one to be sent that of the peer, and `None` where the socket is connected.
+    pub to: Option<SocketAddr>,
+    /// The facts of its receipt.
+    pub received: Received,
+}
+
+/// The facts of a datagram's receipt, as far as they were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// The time at which it arrived, or was recorded.
     pub time: Option<SystemTime>,
-    /// How long after its request it arrived, if it is a reply.
+    /// The time from its request to its arrival, if it is a reply.
     pub round_trip: Option<Duration>,
 }
 
@@ -74,14 +83,28 @@ pub struct Datagram<'b> {
     pub ordinal: u64,
 }
 
-/// What stands on a datagram of which nothing is known.
-static NOTHING_KNOWN: Envelope = Envelope { peer: None, local: None, time: None, round_trip: None };
+/// The envelope of a datagram of which nothing is known.
+static EMPTY: Envelope =
+    Envelope { from: None, to: None, received: Received { time: None, round_trip: None } };
 
 impl Envelope {
-    /// The envelope of what comes from `peer`, or goes there.
+    /// Returns the envelope of a datagram that `peer` has sent.
     #[must_use]
-    pub fn of(peer: SocketAddr) -> Self {
-        Self { peer: Some(peer), ..Self::default() }
+    pub fn from_peer(peer: SocketAddr) -> Self {
+        Self { from: Some(peer), ..Self::default() }
+    }
+
+    /// Returns the envelope of a datagram for `peer`.
+    #[must_use]
+    pub fn to_peer(peer: SocketAddr) -> Self {
+        Self { to: Some(peer), ..Self::default() }
+    }
+
+    /// Returns the envelope of the answer to a received datagram: it goes to the sender, from the address that the
+    /// sender used.
+    #[must_use]
+    pub fn reply(&self) -> Self {
+        Self { from: self.to, to: self.from, received: Received::default() }
     }
 }
 
@@ -115,7 +138,7 @@ impl Batch {
     /// The datagrams that have come with the last envelope are replies, which took so long.
     pub fn note_round_trip(&mut self, round_trip: Duration) {
         if let Some(envelope) = self.envelopes.last_mut() {
-            envelope.round_trip = Some(round_trip);
+            envelope.received.round_trip = Some(round_trip);
         }
     }
 
@@ -282,7 +305,7 @@ impl Entry {
         Datagram {
             payload: &memory[self.start..self.start + self.len as usize],
             size: self.size as usize,
-            envelope: last.map_or(&NOTHING_KNOWN, |last| &envelopes[last]),
+            envelope: last.map_or(&EMPTY, |last| &envelopes[last]),
             ordinal: self.ordinal,
         }
     }
@@ -302,13 +325,13 @@ mod tests {
         let mut batch = Batch::new();
         let peers = ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| peer.parse().unwrap());
         batch.push_again();
-        batch.address(Envelope::of(peers[0]));
+        batch.address(Envelope::to_peer(peers[0]));
         batch.push(b"pong");
-        batch.address(Envelope::of(peers[1]));
+        batch.address(Envelope::to_peer(peers[1]));
         batch.push_again();
         assert_eq!(payloads(&batch), [b"pong"; 2]);
         assert_eq!(batch.filled, 4);
-        let told = batch.iter().map(|datagram| (datagram.envelope.peer.unwrap(), datagram.ordinal));
+        let told = batch.iter().map(|datagram| (datagram.envelope.to.unwrap(), datagram.ordinal));
         assert!(told.eq([(peers[0], 1), (peers[1], 2)]));
     }
 
@@ -330,7 +353,7 @@ mod tests {
     fn datagrams_are_appended_with_all_that_is_known_of_them() {
         let (mut batch, mut other) = (Batch::new(), Batch::new());
         batch.push(b"one");
-        other.address(Envelope::of("192.0.2.1:1".parse().unwrap()));
+        other.address(Envelope::from_peer("192.0.2.1:1".parse().unwrap()));
         other.number_after(6);
         other.spare(5)[..5].copy_from_slice(b"seven");
         other.take_cut(5, 3);
@@ -398,8 +421,10 @@ mod tests {
 
     #[test]
     fn every_datagram_keeps_its_envelope() {
-        let [one, two] = ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| Envelope::of(peer.parse().unwrap()));
-        let later = Envelope { time: Some(SystemTime::UNIX_EPOCH), ..two };
+        let [one, two] =
+            ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| Envelope::from_peer(peer.parse().unwrap()));
+        let received = Received { time: Some(SystemTime::UNIX_EPOCH), ..Received::default() };
+        let later = Envelope { received, ..two };
         let mut batch = Batch::new();
         let envelopes = [Envelope::default(), one, one, two, later, one];
         for envelope in envelopes {
@@ -410,6 +435,14 @@ mod tests {
         batch.clear();
         batch.push(b"");
         assert_eq!(*batch.iter().next().unwrap().envelope, Envelope::default());
+    }
+
+    #[test]
+    fn a_reply_goes_to_the_source_from_the_destination_of_the_request() {
+        let [peer, local] = ["192.0.2.1:1", "192.0.2.2:2"].map(|address| address.parse().unwrap());
+        let received = Received { time: Some(SystemTime::UNIX_EPOCH), ..Received::default() };
+        let request = Envelope { to: Some(local), received, ..Envelope::from_peer(peer) };
+        assert_eq!(request.reply(), Envelope { from: Some(local), ..Envelope::to_peer(peer) });
     }
 
     #[test]

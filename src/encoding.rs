@@ -95,7 +95,7 @@ impl Encoding {
         let policy = self.errors.unwrap_or(Policy::BackslashReplace);
         batch.rewrite(|datagram, out| {
             let read = decode(charset, policy, datagram.payload, out);
-            let left_out = read.map_err(|what| Undecodable { peer: datagram.envelope.peer, what }).err();
+            let left_out = read.map_err(|what| Undecodable { peer: datagram.envelope.from, what }).err();
             let is_kept = left_out.is_none();
             undecodable.extend(left_out);
             is_kept

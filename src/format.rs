@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 
-use crate::batch::{Batch, Datagram, Envelope};
+use crate::batch::{Batch, Datagram, Envelope, Received};
 use crate::encoding::Encoding;
 
 pub mod base64;
@@ -438,7 +438,7 @@ fn recorded(
     to: Option<SocketAddr>,
     time: Option<std::time::SystemTime>,
 ) -> Envelope {
-    Envelope { peer: to, local: from, time, round_trip: None }
+    Envelope { from, to, received: Received { time, round_trip: None } }
 }
 
 #[cfg(test)]
@@ -498,7 +498,7 @@ mod tests {
 
     pub(super) fn written_as(writing: Writing, payloads: &[&[u8]]) -> Vec<u8> {
         let (mut batch, mut out) = (Batch::new(), Vec::new());
-        batch.address(Envelope::of("192.0.2.1:53".parse().unwrap()));
+        batch.address(Envelope::from_peer("192.0.2.1:53".parse().unwrap()));
         for payload in payloads {
             batch.push(payload);
         }

@@ -33,7 +33,7 @@ pub use icmp::{IcmpErrors, is_icmp, is_too_long};
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub use single::{Receiver, Sender};
 
-use crate::batch::{Batch, Datagram, LARGEST_V4};
+use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4};
 use crate::messages::os_error;
 use crate::net::socket::explain_send;
 
@@ -62,6 +62,25 @@ pub enum Detail {
     Peer,
     /// Also when and where on this machine it has arrived.
     Arrival,
+}
+
+/// Where the datagrams of a batch are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    /// To the destination on the envelope.
+    Onward,
+    /// To the source on the envelope, as replies.
+    Back,
+}
+
+impl Direction {
+    /// Returns the address that a datagram leaves from and the one that it goes to.
+    fn addresses(self, envelope: &Envelope) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        match self {
+            Self::Onward => (envelope.from, envelope.to),
+            Self::Back => (envelope.to, envelope.from),
+        }
+    }
 }
 
 /// Datagrams that were not sent, for one reason. All before them were.
@@ -94,14 +113,17 @@ pub enum Why {
 impl Unsent {
     /// One datagram that was not sent.
     fn one(datagram: &Datagram<'_>, why: Why) -> Self {
-        Self { ordinal: datagram.ordinal, peer: datagram.envelope.peer, datagrams: 1, why }
+        Self { ordinal: datagram.ordinal, peer: datagram.envelope.to, datagrams: 1, why }
     }
 
-    /// The datagram of `batch` at `place`.
-    fn at(batch: &Batch, place: usize, error: io::Error) -> Self {
+    /// The datagram of `batch` at `place`, which goes in this direction.
+    fn at(batch: &Batch, place: usize, direction: Direction, error: io::Error) -> Self {
         let why = Why::Os(error);
         match batch.part(place..place + 1).next() {
-            Some(datagram) => Self::one(&datagram, why),
+            Some(Datagram { ordinal, envelope, .. }) => {
+                let (_, peer) = direction.addresses(envelope);
+                Self { ordinal, peer, datagrams: 1, why }
+            }
             None => Self { ordinal: 0, peer: None, datagrams: 1, why },
         }
     }
@@ -155,7 +177,6 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
-    use crate::batch::Envelope;
     use crate::runtime::signals::Signals;
     use crate::stats::{Received, Sent};
 
@@ -201,7 +222,7 @@ mod tests {
         let signals = Signals::catch().unwrap();
         let mut sender = Sender::new(&socket, &signals).unwrap();
         let mut batch = Batch::new();
-        batch.address(Envelope::of(address));
+        batch.address(Envelope::to_peer(address));
         batch.push(b"refused");
         let mut tally = Sent::default();
         let mut receiver = Receiver::new(&socket, None, Detail::Peer).unwrap();
@@ -228,7 +249,7 @@ mod tests {
         let signals = Signals::catch().unwrap();
         let mut batch = Batch::new();
         for (payload, peer) in [(b"a", &one), (b"b", &one), (b"c", &two), (b"d", &one)] {
-            batch.address(Envelope::of(peer.local_addr().unwrap()));
+            batch.address(Envelope::to_peer(peer.local_addr().unwrap()));
             batch.push(payload);
         }
         let mut tally = Sent::default();

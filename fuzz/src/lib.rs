@@ -116,7 +116,7 @@ impl<'d> Case<'d> {
             let mut fitting: Vec<_> = found.datagrams.iter().filter(fits).cloned().collect();
             // Addresses are for a target to look at that knows where its datagrams go.
             for owned in &mut fitting {
-                owned.envelope = Envelope { peer: None, local: None, ..owned.envelope };
+                owned.envelope = Envelope { from: None, to: None, ..owned.envelope };
             }
             let writing = Writing { format, ..Writing::default() };
             let written = written(writing, &fitting);
@@ -131,7 +131,7 @@ impl<'d> Case<'d> {
             assert!(payloads(&again.datagrams).eq(payloads(&fitting)), "{format} is not exact");
             if format.has_addresses() {
                 for (was, is) in fitting.iter().zip(&again.datagrams) {
-                    keeps_time(format, was.envelope.time, is.envelope.time);
+                    keeps_time(format, was.envelope.received.time, is.envelope.received.time);
                 }
             }
         }
@@ -246,13 +246,6 @@ pub fn written(writing: Writing, datagrams: &[Owned]) -> Vec<u8> {
     let mut out = writer.beginning().to_vec();
     batch.iter().for_each(|datagram| writer.write(&datagram, &mut out));
     out
-}
-
-/// The same datagrams, which came from where they went to and went to where they came from.
-#[must_use]
-pub fn turned(datagrams: &[Owned]) -> Vec<Owned> {
-    let turn = |sent: Envelope| Envelope { peer: sent.local, local: sent.peer, ..sent };
-    datagrams.iter().map(|owned| Owned { envelope: turn(owned.envelope), ..owned.clone() }).collect()
 }
 
 /// Reads datagrams that were written, of which none is bad.

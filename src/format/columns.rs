@@ -50,16 +50,16 @@ impl Writer {
     /// Appends the columns of a datagram. What is not known of it is empty.
     pub(super) fn write(&mut self, envelope: &Envelope, out: &mut Vec<u8>) {
         if self.columns.time {
-            if let Some(shown) = envelope.time.and_then(|time| self.clock.shown(time)) {
+            if let Some(shown) = envelope.received.time.and_then(|time| self.clock.shown(time)) {
                 out.extend(shown);
             }
             out.push(b'\t');
         }
         if self.columns.peer {
-            if self.peer != envelope.peer || self.shown.is_empty() {
-                self.peer = envelope.peer;
+            if self.peer != envelope.from || self.shown.is_empty() {
+                self.peer = envelope.from;
                 self.shown.clear();
-                if let Some(peer) = envelope.peer {
+                if let Some(peer) = envelope.from {
                     // Writing to a Vec cannot fail.
                     let _ = write!(self.shown, "{}", Shown(peer));
                 }
@@ -106,6 +106,7 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::Received;
     use std::time::Duration;
 
     #[test]
@@ -134,8 +135,9 @@ mod tests {
     #[test]
     fn a_column_follows_its_datagram_and_is_empty_where_nothing_is_known() {
         let mut writer = Writer::new(Columns { time: true, peer: true });
-        let [one, two] = ["192.0.2.1:5", "[::1]:7"].map(|peer| Envelope::of(peer.parse().unwrap()));
-        let two = Envelope { time: Some(SystemTime::UNIX_EPOCH), ..two };
+        let [one, two] = ["192.0.2.1:5", "[::1]:7"].map(|peer| Envelope::from_peer(peer.parse().unwrap()));
+        let received = Received { time: Some(SystemTime::UNIX_EPOCH), ..Received::default() };
+        let two = Envelope { received, ..two };
         let mut out = Vec::new();
         for envelope in [one, one, two, Envelope::default(), one] {
             writer.write(&envelope, &mut out);

@@ -208,17 +208,17 @@ impl Writer {
         (self.envelope, self.size) = (Some(*envelope), size);
         self.head.clear();
         self.head.push(b'{');
-        if let Some(shown) = envelope.time.and_then(|time| self.clock.shown(time)) {
+        if let Some(shown) = envelope.received.time.and_then(|time| self.clock.shown(time)) {
             self.head.extend(b"\"time\":\"");
             self.head.extend(shown);
             self.head.extend(b"\",");
         }
-        for (key, address) in [("from", envelope.peer), ("to", envelope.local)] {
+        for (key, address) in [("from", envelope.from), ("to", envelope.to)] {
             if let Some(address) = address {
                 append(&mut self.head, format_args!("\"{key}\":\"{}\",", Shown(address)));
             }
         }
-        if let Some(time) = envelope.round_trip {
+        if let Some(time) = envelope.received.round_trip {
             append(&mut self.head, format_args!("\"rtt\":{}.{:09},", time.as_secs(), time.subsec_nanos()));
         }
         append(&mut self.head, format_args!("\"size\":{size}"));
@@ -283,7 +283,7 @@ mod tests {
         let time = |value: &str| {
             let found = read(Format::Json, format!("{{\"time\":{value},\"text\":\"\"}}").as_bytes());
             assert_eq!(found.bad, [], "{value}");
-            found.envelopes[0].time
+            found.envelopes[0].received.time
         };
         let (epoch, at) = (SystemTime::UNIX_EPOCH, Duration::new(1_732_600_000, 123_456_789));
         for (value, expected) in [

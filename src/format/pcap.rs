@@ -326,8 +326,8 @@ mod tests {
 
     fn packet_with(payload: &[u8]) -> Vec<u8> {
         let (mut batch, mut out) = (Batch::new(), Vec::new());
-        let [peer, local] = ["192.0.2.1:1000", "192.0.2.2:2000"].map(|at| Some(at.parse().unwrap()));
-        batch.address(Envelope { peer, local, ..Envelope::default() });
+        let [from, to] = ["192.0.2.1:1000", "192.0.2.2:2000"].map(|at| Some(at.parse().unwrap()));
+        batch.address(Envelope { from, to, ..Envelope::default() });
         batch.push(payload);
         let mut writer = Writer::new(Writing { format: Format::Pcap, ..Writing::default() });
         batch.iter().for_each(|datagram| writer.write(&datagram, &mut out));
@@ -719,7 +719,7 @@ mod tests {
             let simple = block(3, &[&bytes(&[length], is_big), &packet[..]].concat(), is_big);
             let found = read(&[&whole[..], &old, &simple].concat());
             assert_eq!(payloads(&found), [b"hi", b"hi", b"hi"], "{found:?}");
-            let times: Vec<_> = found.envelopes[1..].iter().map(|envelope| envelope.time).collect();
+            let times: Vec<_> = found.envelopes[1..].iter().map(|envelope| envelope.received.time).collect();
             assert_eq!(times, [Some(SystemTime::UNIX_EPOCH + Duration::from_micros(5)), None]);
         }
     }

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use super::Detail;
-use crate::batch::Envelope;
+use crate::batch::{Envelope, Received};
 use crate::net::endpoint::{canonical, is_of_a_zone};
 
 /// What is known of the datagrams of a socket, and what the system was asked to tell.
@@ -79,12 +79,12 @@ impl Ancillary {
         {
             return None;
         }
-        let peer = source.map(canonical);
+        let from = source.map(canonical);
         Some(match self.detail {
-            Detail::Payload | Detail::Peer => Envelope { peer, ..Envelope::default() },
+            Detail::Payload | Detail::Peer => Envelope { from, ..Envelope::default() },
             Detail::Arrival => {
-                let local = Some(self.local(control.destination, control.interface));
-                Envelope { peer, local, time: control.time, round_trip: None }
+                let to = Some(self.local(control.destination, control.interface));
+                Envelope { from, to, received: Received { time: control.time, round_trip: None } }
             }
         })
     }
@@ -129,14 +129,15 @@ impl Ancillary {
         into: &mut [u8],
     ) -> io::Result<(usize, Option<Envelope>)> {
         let (size, peer) = socket.recv_from(into)?;
-        let peer = Some(canonical(peer));
+        let from = Some(canonical(peer));
         Ok((
             size,
             Some(match self.detail {
-                Detail::Payload | Detail::Peer => Envelope { peer, ..Envelope::default() },
+                Detail::Payload | Detail::Peer => Envelope { from, ..Envelope::default() },
                 Detail::Arrival => {
-                    let (local, time) = (Some(self.local(None, 0)), Some(std::time::SystemTime::now()));
-                    Envelope { peer, local, time, round_trip: None }
+                    let time = Some(std::time::SystemTime::now());
+                    let received = Received { time, round_trip: None };
+                    Envelope { from, to: Some(self.local(None, 0)), received }
                 }
             }),
         ))

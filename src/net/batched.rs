@@ -31,7 +31,7 @@ use socket2::SockAddr;
 
 use super::ancillary::Ancillary;
 use super::cmsg::{ControlMessages, RECEIVED, Room, address, no_name};
-use super::{Detail, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp, single};
+use super::{Detail, Direction, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp, single};
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::net::access::Access;
 use crate::runtime::signals::Signals;
@@ -125,10 +125,10 @@ impl<'s> Sender<'s> {
         })
     }
 
-    /// From now on each datagram leaves from the local address on its envelope, where the system lets us
-    /// choose: a reply on a socket that is bound to every address comes from the one that was asked.
-    pub fn send_from_local(&mut self) -> io::Result<()> {
-        self.one_by_one.send_from_local()
+    /// Sends each datagram from the source address on its envelope from now on, where the system lets us choose: a
+    /// reply on a socket that is bound to every address leaves from the one that the request was sent to.
+    pub fn use_source_address(&mut self) -> io::Result<()> {
+        self.one_by_one.use_source_address()
     }
 
     /// From now on a batch waits for room for so long at most.
@@ -145,19 +145,34 @@ impl<'s> Sender<'s> {
     /// turn out to have come back. Stops at the first that cannot be sent, and where a signal has come
     /// in a wait for room, or that has been too long. Says how many went out.
     pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Sent) -> Result<usize, Unsent> {
+        self.send_all(batch, places, Direction::Onward, tally)
+    }
+
+    /// Sends received datagrams back to their sources, as [`Sender::send`] does to their destinations.
+    pub fn reply(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Sent) -> Result<usize, Unsent> {
+        self.send_all(batch, places, Direction::Back, tally)
+    }
+
+    fn send_all(
+        &mut self,
+        batch: &Batch,
+        places: Range<usize>,
+        direction: Direction,
+        tally: &mut Sent,
+    ) -> Result<usize, Unsent> {
         let mut next = places.start;
-        self.one_by_one.begin().map_err(|error| Unsent::at(batch, next, error))?;
+        self.one_by_one.begin().map_err(|error| Unsent::at(batch, next, direction, error))?;
         while next < places.end {
-            self.plan(batch, next..places.end);
+            self.plan(batch, next..places.end, direction);
             let first = next;
             let sent = self.send_planned(batch, &mut next, tally);
-            let mut has_room = sent.map_err(|error| Unsent::at(batch, next, error))?;
+            let mut has_room = sent.map_err(|error| Unsent::at(batch, next, direction, error))?;
             self.messages_at_once = if next > first { MESSAGES } else { FEW_MESSAGES };
             if next == first && has_room {
                 // The first datagram is too long, or the kernel says no to it. It goes by itself, within the time
                 // that all of them have: a `send` would begin that anew.
                 if let Some(datagram) = batch.part(next..next + 1).next() {
-                    let sent = self.one_by_one.send_one(datagram, tally);
+                    let sent = self.one_by_one.send_towards(datagram, direction, tally);
                     has_room = sent.map_err(|unsent| self.share_fate(unsent))?;
                 }
                 next += usize::from(has_room);
@@ -181,15 +196,16 @@ impl<'s> Sender<'s> {
     }
 
     /// Groups the first of the datagrams at `places`, as many as one call may take.
-    fn plan(&mut self, batch: &Batch, places: Range<usize>) {
+    fn plan(&mut self, batch: &Batch, places: Range<usize>, direction: Direction) {
         self.groups.clear();
         self.slices.clear();
         let segmented_below = self.segmented_below(places.len());
         let mut bytes = 0;
         for datagram in batch.part(places) {
             let size = datagram.payload.len();
-            let largest = self.one_by_one.largest(datagram.envelope.peer);
-            let source = self.one_by_one.source(datagram.envelope);
+            let (from, peer) = direction.addresses(datagram.envelope);
+            let largest = self.one_by_one.largest(peer);
+            let source = self.one_by_one.source(from);
             let is_enough = self.slices.len() == SLICES || (bytes > 0 && bytes + size > SENT_AT_ONCE);
             if is_enough || size > largest || self.groups.len() == self.messages_at_once {
                 break;
@@ -198,13 +214,12 @@ impl<'s> Sender<'s> {
                 Some(group)
                     if group.size < segmented_below
                         && (group.size <= FITS_ANY_PATH || !self.one_by_one.may_outgrow_path(group.peer))
-                        && group.takes(&datagram, source, largest) =>
+                        && group.takes(size, peer, source, largest) =>
                 {
                     group.len += 1;
                     group.bytes += size;
                 }
                 _ => {
-                    let peer = datagram.envelope.peer;
                     self.groups.push(Group { peer, source, len: 1, size, bytes: size });
                 }
             }
@@ -344,16 +359,15 @@ fn has_no_way(error: &io::Error) -> bool {
 }
 
 impl Group {
-    /// Whether `datagram` can follow, in a message that carries `largest` bytes at most. None follows
-    /// a shorter one, and an empty one is no segment.
-    fn takes(&self, datagram: &Datagram<'_>, source: Option<IpAddr>, largest: usize) -> bool {
-        let size = datagram.payload.len();
+    /// Returns whether a datagram of `size` bytes can follow, in a message that carries `largest` bytes at most. None
+    /// follows a shorter one, and an empty one is not a segment.
+    fn takes(&self, size: usize, peer: Option<SocketAddr>, source: Option<IpAddr>, largest: usize) -> bool {
         let is_ended = self.bytes < self.len * self.size;
         !is_ended
             && (1..=self.size).contains(&size)
             && self.len < SEGMENTS
             && self.bytes + size <= largest
-            && self.peer == datagram.envelope.peer
+            && self.peer == peer
             && self.source == source
     }
 }
@@ -465,7 +479,7 @@ impl<'s> Receiver<'s> {
                     tally.forged += bundle.len();
                     continue;
                 };
-                if !self.one_by_one.access().admits(envelope.peer) {
+                if !self.one_by_one.access().admits(envelope.from) {
                     tally.denied += bundle.len();
                     continue;
                 }

@@ -11,8 +11,8 @@ use nix::libc::{EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS};
 use super::ancillary::{self, Ancillary};
 use super::drops::Drops;
 use super::icmp::is_of_an_earlier;
-use super::{Detail, IcmpErrors, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp};
-use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
+use super::{Detail, Direction, IcmpErrors, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp};
+use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
 use crate::net::access::Access;
 use crate::net::endpoint::{canonical, mapped};
 use crate::runtime::poll::{nap, wait_to_write};
@@ -34,8 +34,8 @@ pub struct Sender<'s> {
     /// The one peer of a connected socket.
     peer: Option<SocketAddr>,
     is_v6: bool,
-    /// Whether each datagram leaves from the local address on its envelope.
-    from_local: bool,
+    /// Whether each datagram leaves from the source address on its envelope.
+    from_envelope: bool,
     /// How long a batch waits for room, and until when the one does that is being sent.
     longest_wait: Option<Duration>,
     until: Option<Instant>,
@@ -59,7 +59,7 @@ impl<'s> Sender<'s> {
             signals,
             peer: socket.peer_addr().ok().map(canonical),
             is_v6: socket.local_addr()?.is_ipv6(),
-            from_local: false,
+            from_envelope: false,
             longest_wait: None,
             until: None,
             is_stuck: false,
@@ -67,10 +67,10 @@ impl<'s> Sender<'s> {
         })
     }
 
-    /// From now on each datagram leaves from the local address on its envelope, where the system lets us
-    /// choose: a reply on a socket that is bound to every address comes from the one that was asked.
-    pub fn send_from_local(&mut self) -> io::Result<()> {
-        self.from_local = self.socket.local_addr()?.ip().is_unspecified();
+    /// Sends each datagram from the source address on its envelope from now on, where the system lets us choose: a
+    /// reply on a socket that is bound to every address leaves from the one that the request was sent to.
+    pub fn use_source_address(&mut self) -> io::Result<()> {
+        self.from_envelope = self.socket.local_addr()?.ip().is_unspecified();
         Ok(())
     }
 
@@ -83,10 +83,25 @@ impl<'s> Sender<'s> {
     /// turn out to have come back. Stops at the first that cannot be sent, and where a signal has come
     /// in a wait for room, or that has been too long. Says how many went out.
     pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Sent) -> Result<usize, Unsent> {
-        self.begin().map_err(|error| Unsent::at(batch, places.start, error))?;
+        self.send_each(batch, places, Direction::Onward, tally)
+    }
+
+    /// Sends received datagrams back to their sources, as [`Sender::send`] does to their destinations.
+    pub fn reply(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Sent) -> Result<usize, Unsent> {
+        self.send_each(batch, places, Direction::Back, tally)
+    }
+
+    fn send_each(
+        &mut self,
+        batch: &Batch,
+        places: Range<usize>,
+        direction: Direction,
+        tally: &mut Sent,
+    ) -> Result<usize, Unsent> {
+        self.begin().map_err(|error| Unsent::at(batch, places.start, direction, error))?;
         let mut sent = 0;
         for datagram in batch.part(places) {
-            if !self.send_one(datagram, tally)? {
+            if !self.send_towards(datagram, direction, tally)? {
                 break;
             }
             sent += 1;
@@ -94,10 +109,25 @@ impl<'s> Sender<'s> {
         Ok(sent)
     }
 
+    /// Sends one datagram in this direction. Says whether it went out: if not, a signal has come.
+    pub(super) fn send_towards(
+        &mut self,
+        datagram: Datagram<'_>,
+        direction: Direction,
+        tally: &mut Sent,
+    ) -> Result<bool, Unsent> {
+        match direction {
+            Direction::Onward => self.send_one(datagram, tally),
+            Direction::Back => {
+                self.send_one(Datagram { envelope: &datagram.envelope.reply(), ..datagram }, tally)
+            }
+        }
+    }
+
     /// Sends one datagram. Says whether it went out: if not, a signal has come.
     pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Sent) -> Result<bool, Unsent> {
         let why_not = |why| Unsent::one(&datagram, why);
-        let largest = self.largest(datagram.envelope.peer);
+        let largest = self.largest(datagram.envelope.to);
         if datagram.payload.len() > largest {
             return Err(why_not(Why::TooLong { size: datagram.payload.len(), largest }));
         }
@@ -163,9 +193,9 @@ impl<'s> Sender<'s> {
         let mut is_full = false;
         let mut full_since = None;
         let longest = if self.is_stuck { FULL } else { FULL_FOR_GOOD };
-        let mut source = self.source(datagram.envelope);
+        let mut source = self.source(datagram.envelope.from);
         let outcome = loop {
-            let sent = match (datagram.envelope.peer, source) {
+            let sent = match (datagram.envelope.to, source) {
                 (None, _) => self.socket.send(datagram.payload),
                 (Some(peer), None) => self.socket.send_to(datagram.payload, self.as_told(peer)),
                 (Some(peer), Some(source)) => {
@@ -259,10 +289,10 @@ impl<'s> Sender<'s> {
         }
     }
 
-    /// Which address of this machine a datagram is to leave from, if it is for us to say.
-    pub(super) fn source(&self, envelope: &Envelope) -> Option<IpAddr> {
-        let local = envelope.local.filter(|_| self.from_local)?.ip();
-        (!local.is_unspecified() && !local.is_multicast()).then(|| self.as_told((local, 0).into()).ip())
+    /// Returns the address of this machine that a datagram with the source `from` leaves from, if we choose it.
+    pub(super) fn source(&self, from: Option<SocketAddr>) -> Option<IpAddr> {
+        let ip = from.filter(|_| self.from_envelope)?.ip();
+        (!ip.is_unspecified() && !ip.is_multicast()).then(|| self.as_told((ip, 0).into()).ip())
     }
 
     /// `peer` as the socket has to be told of it.
@@ -323,7 +353,7 @@ impl<'s> Receiver<'s> {
         while tally.datagrams < enough && tally.left_out() < patience && !is_full(batch) {
             match self.ancillary.receive(self.socket, batch.spare(SLOT)) {
                 Ok((_, None)) => tally.forged += 1,
-                Ok((_, Some(envelope))) if !self.access.admits(envelope.peer) => tally.denied += 1,
+                Ok((_, Some(envelope))) if !self.access.admits(envelope.from) => tally.denied += 1,
                 Ok((size, Some(envelope))) => {
                     let kept = size.min(self.max_size);
                     batch.address(envelope);

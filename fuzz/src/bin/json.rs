@@ -5,7 +5,7 @@
 use udp_tools::encoding::{Encoding, Policy};
 use udp_tools::format::{Format, Reading, To, Writing};
 use udp_tools::net::endpoint::Family;
-use udp_tools_fuzz::{Case, lines, payloads, read_again, reading, to, turned, written};
+use udp_tools_fuzz::{Case, lines, payloads, read_again, reading, to, written};
 
 /// The charsets of the wire: one that has all characters, one that has few, one that has a state.
 const CHARSETS: [&str; 4] = ["utf-16", "windows-1252", "iso2022-jp", "gb18030"];
@@ -22,16 +22,16 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     assert_eq!(found.datagrams.len() + found.bad.len(), told);
     let to_each = matches!(reading.to, To::Each(..));
     for owned in &found.datagrams {
-        assert!(!to_each || owned.envelope.peer.is_some(), "it goes nowhere");
+        assert!(!to_each || owned.envelope.to.is_some(), "it goes nowhere");
     }
 
     // `from` stays, and what is sent once more goes to its own address where it does not say `from`.
-    let again = written(Writing { format: Format::Json, ..Writing::default() }, &turned(&found.datagrams));
+    let again = written(Writing { format: Format::Json, ..Writing::default() }, &found.datagrams);
     let again = read_again(Reading { to: To::Company(Family::Any), ..self::reading(Format::Json) }, &again);
     assert!(payloads(&again).eq(payloads(&found.datagrams)));
     for (was, is) in found.datagrams.iter().map(|owned| owned.envelope).zip(&again) {
-        let to = was.peer.filter(|peer| was.local.is_none() && peer.port() > 0);
-        assert_eq!((is.envelope.local, is.envelope.time), (was.local, was.time));
-        assert_eq!(is.envelope.peer, to);
+        let to = was.to.filter(|to| was.from.is_none() && to.port() > 0);
+        assert_eq!((is.envelope.from, is.envelope.received.time), (was.from, was.received.time));
+        assert_eq!(is.envelope.to, to);
     }
 });

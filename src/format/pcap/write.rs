@@ -17,10 +17,11 @@ const HOPS: u8 = 64;
 
 /// Appends a datagram as a packet.
 pub(in crate::format) fn write(datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-    let Envelope { peer, local, time, .. } = datagram.envelope;
-    let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+    let Envelope { from, to, received } = datagram.envelope;
+    let since =
+        received.time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
     let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let headers = headers(peer.unwrap_or(nobody), local.unwrap_or(nobody), datagram);
+    let headers = headers(from.unwrap_or(nobody), to.unwrap_or(nobody), datagram);
     let kept = headers.len() + datagram.payload.len();
     let whole = headers.len() + datagram.size;
     // Seconds are counted to the year 2106, and no packet is longer than a datagram over IPv6.

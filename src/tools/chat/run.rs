@@ -241,7 +241,7 @@ impl<'c> Chat<'c> {
             }
             received => received.context("cannot receive"),
         };
-        if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.peer)
+        if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.from)
             && self.company.meet(peer)
         {
             self.args.voice().note(&format!("talking to {}", Shown(peer)));
@@ -349,14 +349,14 @@ impl<'c> Chat<'c> {
     /// Sends what there is to its own peer, or else to each of `peers`.
     fn send_to_each(&mut self, outgoing: &Batch, peers: &[SocketAddr], ordinal: u64) -> Result<()> {
         for text in outgoing.iter() {
-            let own = text.envelope.peer;
+            let own = text.envelope.to;
             if let Some(peer) = own {
                 self.company.meet(peer);
             } else if peers.is_empty() {
                 bail!("no \"to\" and no peer yet");
             }
             for peer in own.as_slice().iter().chain(if own.is_none() { peers } else { &[] }) {
-                self.send(Datagram { envelope: &Envelope::of(*peer), ..text }, ordinal);
+                self.send(Datagram { envelope: &Envelope::to_peer(*peer), ..text }, ordinal);
             }
         }
         Ok(())
@@ -382,7 +382,7 @@ impl<'c> Chat<'c> {
                 self.complain(&error);
             }
         }
-        if let (Err(why), Some(peer)) = (sent, datagram.envelope.peer) {
+        if let (Err(why), Some(peer)) = (sent, datagram.envelope.to) {
             self.complain(&why.context(format!("cannot send line {ordinal} to {}", Shown(peer))));
         }
     }

@@ -59,6 +59,9 @@ pub(super) struct Answers<'a> {
     fate: Fate,
 }
 
+/// Sends the replies of a batch: [`Sender::send`], or [`Sender::reply`] for a batch of requests.
+type Send<'a> = fn(&mut Sender<'a>, &Batch, Range<usize>, &mut Sent) -> Result<usize, Unsent>;
+
 /// What became of what was to be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fate {
@@ -113,7 +116,7 @@ impl<'a> Answers<'a> {
             signals.catch_child()?;
         }
         let mut sender = Sender::new(socket, signals)?;
-        sender.send_from_local()?;
+        sender.use_source_address()?;
         sender.wait_no_longer_than(ROOM);
         let port = socket::local_address(socket)?.port();
         Ok(Self { answer, encoding, sender, port, voice, replies: Batch::new(), fate: Fate::default() })
@@ -134,7 +137,7 @@ impl<'a> Answers<'a> {
         // To ask the system for each of a batch from one host would cost more than to answer it.
         let mut is_local = (None, false);
         for (place, request) in places.clone().zip(batch.part(places.clone())) {
-            let Some(peer) = request.envelope.peer else { continue };
+            let Some(peer) = request.envelope.from else { continue };
             if peer.port() == self.port && is_local.0 != Some(peer) {
                 is_local = (Some(peer), socket::is_local(peer));
             }
@@ -153,11 +156,11 @@ impl<'a> Answers<'a> {
         }
         match &mut self.answer {
             None => return Ok(()),
-            Some(Answer::Echo) => return self.send(batch, places),
+            Some(Answer::Echo) => return self.send(Sender::reply, batch, places),
             Some(Answer::Text(text)) => {
                 self.replies.clear();
                 for request in batch.part(places) {
-                    self.replies.address(*request.envelope);
+                    self.replies.address(request.envelope.reply());
                     if self.replies.is_empty() {
                         self.replies.push(text);
                     } else {
@@ -256,17 +259,17 @@ impl<'a> Answers<'a> {
 
     fn send_replies(&mut self) -> Result<()> {
         let replies = std::mem::take(&mut self.replies);
-        let sent = self.send(&replies, 0..replies.len());
+        let sent = self.send(Sender::send, &replies, 0..replies.len());
         self.replies = replies;
         sent
     }
 
     /// Sends replies. One that cannot be sent is counted, and keeps no other from going.
-    fn send(&mut self, replies: &Batch, places: Range<usize>) -> Result<()> {
+    fn send(&mut self, call: Send<'a>, replies: &Batch, places: Range<usize>) -> Result<()> {
         let mut next = places.start;
         while next < places.end {
             let before = self.fate.sent.datagrams;
-            match self.sender.send(replies, next..places.end, &mut self.fate.sent) {
+            match call(&mut self.sender, replies, next..places.end, &mut self.fate.sent) {
                 Ok(sent) => {
                     next += sent;
                     if next < places.end {
@@ -356,7 +359,7 @@ impl Fate {
     /// Counts a handler that failed, and reports the first.
     fn fail(&mut self, envelope: &Envelope, failure: &Failure, has_reply: bool, voice: Voice) {
         if self.failed + self.failed_after_reply == 0 {
-            let peer = envelope.peer.map(|peer| format!(" for {}", Shown(peer))).unwrap_or_default();
+            let peer = envelope.from.map(|peer| format!(" for {}", Shown(peer))).unwrap_or_default();
             voice.note(&format!("the handler{peer} {failure}"));
         }
         if has_reply {

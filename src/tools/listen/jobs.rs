@@ -188,7 +188,7 @@ impl Jobs {
             let job = self.running.remove(place);
             let has_reply = !job.reply.is_empty();
             if has_reply {
-                replies.address(job.envelope);
+                replies.address(job.envelope.reply());
                 replies.push(&job.reply);
             }
             tell(match outcome {
@@ -270,13 +270,13 @@ impl Job {
         let envelope = request.envelope;
         let mut command = std::process::Command::new("sh");
         command.arg("-c").arg(&handling.command).stdin(Stdio::piped()).stdout(Stdio::piped());
-        if let Some(peer) = envelope.peer {
+        if let Some(peer) = envelope.from {
             command
                 .env("UDP_PEER", Shown(peer).to_string())
                 .env("UDP_PEER_HOST", host(peer))
                 .env("UDP_PEER_PORT", peer.port().to_string());
         }
-        if let Some(local) = envelope.local {
+        if let Some(local) = envelope.to {
             command.env("UDP_ADDR", Shown(local).to_string());
         }
         let mut group = Group::start(&mut command)?;

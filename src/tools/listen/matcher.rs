@@ -147,7 +147,7 @@ impl Printed {
 
     /// Returns the beginning of a datagram, safe to look at, and who sent it.
     fn shown(&mut self, datagram: &Datagram<'_>) -> String {
-        let peer = datagram.envelope.peer.map(|peer| format!(" from {}", Shown(peer))).unwrap_or_default();
+        let peer = datagram.envelope.from.map(|peer| format!(" from {}", Shown(peer))).unwrap_or_default();
         // A JSON record begins with what is known of all datagrams, so its payload is shown.
         let is_json = self.format == Format::Json;
         let searched = if is_json { " (patterns match the JSON record)" } else { "" };
@@ -202,7 +202,7 @@ mod tests {
 
     fn check(until: &str, reject: &str, payloads: &[&[u8]]) -> (Option<(usize, Outcome)>, Matcher) {
         let mut batch = Batch::new();
-        batch.address(Envelope::of("192.0.2.1:5".parse().unwrap()));
+        batch.address(Envelope::from_peer("192.0.2.1:5".parse().unwrap()));
         for payload in payloads {
             batch.push(payload);
         }
@@ -258,7 +258,7 @@ mod tests {
             (Format::Json, b"a\xff", r#"^\{"from":"192.0.2.1:5","size":2,"base64":"Yf8="\}$"#),
         ] {
             let mut batch = Batch::new();
-            batch.address(Envelope::of("192.0.2.1:5".parse().unwrap()));
+            batch.address(Envelope::from_peer("192.0.2.1:5".parse().unwrap()));
             batch.push(payload);
             let until = vec![pattern.parse().unwrap()];
             let mut matcher = Matcher::new(until, Vec::new(), format, Encoding::default());

@@ -77,7 +77,7 @@ impl<'i> Inbox<'i> {
 
     /// Prints a reply to what was asked then.
     pub(super) fn print_reply(&mut self, asked: Asked) -> Result<()> {
-        let arrival = self.batch.iter().find_map(|reply| reply.envelope.time);
+        let arrival = self.batch.iter().find_map(|reply| reply.envelope.received.time);
         let round_trip = asked.until(arrival);
         self.round_trips.record(round_trip);
         self.batch.note_round_trip(round_trip);

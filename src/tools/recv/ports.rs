@@ -94,7 +94,7 @@ impl Ports {
     /// What stands on a request.
     #[must_use]
     pub(super) fn envelope(&self) -> Envelope {
-        Envelope { peer: (!self.is_connected).then_some(self.peer), ..Envelope::default() }
+        Envelope { to: (!self.is_connected).then_some(self.peer), ..Envelope::default() }
     }
 
     /// A socket for the next request.
@@ -169,7 +169,7 @@ impl Ear<'_> {
             return Ok(Heard::Back(error));
         }
         let Some(datagram) = batch.iter().next() else { return Ok(Heard::Nothing) };
-        let peer = datagram.envelope.peer;
+        let peer = datagram.envelope.from;
         if self.may_answer(peer) {
             return Ok(Heard::Reply);
         }
@@ -189,7 +189,7 @@ impl Ear<'_> {
             let came_back = self.receive(batch, &mut uncounted)?;
             tally.received.denied += uncounted.denied;
             tally.received.forged += uncounted.forged;
-            for peer in batch.iter().map(|datagram| datagram.envelope.peer) {
+            for peer in batch.iter().map(|datagram| datagram.envelope.from) {
                 if self.may_answer(peer) { &mut late } else { &mut strange }.count(peer);
             }
             match came_back {

@@ -331,7 +331,7 @@ impl<'o> Outbox<'o> {
                 Schedule::Record(replay) => {
                     let mut until = now;
                     let due = batch.part(next..batch.len()).take_while(|datagram| {
-                        until = replay.due(datagram.envelope.time, now);
+                        until = replay.due(datagram.envelope.received.time, now);
                         until <= now
                     });
                     (due.count(), until)
