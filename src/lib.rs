@@ -25,7 +25,7 @@
 //! printed. [`matcher`] finds the datagram that settles a run, and [`access`] decides whose
 //! datagrams are accepted.
 //!
-//! In between a tool waits in one place, [`wait::wait`]: for input, for a datagram, for its reader
+//! In between a tool waits in one place, [`runtime::poll`]: for input, for a datagram, for its reader
 //! to go away, for [`signals`], for the time to be up. In the end [`exit`] turns the result into a
 //! status and a message.
 //!

@@ -1,5 +1,6 @@
 //! The process and what it waits for: descriptors, signals, the standard streams, child processes.
 
+pub mod deadline;
 pub mod poll;
 pub mod process;
 pub mod progress;

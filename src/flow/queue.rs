@@ -19,7 +19,7 @@ use crate::batch::Batch;
 use crate::flow::printer::Printer;
 use crate::messages::os_error;
 use crate::net::is_full;
-use crate::runtime::poll::{Sources, wait};
+use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams::{Sink, cannot_write, cannot_write_because, last_moment};
 
@@ -41,8 +41,8 @@ pub struct Queue<'q> {
     /// Goes to the thread when that is started.
     printer: Option<Printer>,
     shared: Arc<Shared>,
-    /// Readable when the thread has something to tell.
-    told: Option<UnixStream>,
+    /// Readable when the thread has made room or ended.
+    wakeup: Option<UnixStream>,
     /// How often the reader had taken something when the end last looked, and since when.
     seen: Option<(u64, Instant)>,
 }
@@ -79,7 +79,7 @@ impl<'q> Queue<'q> {
     /// A queue to `sink` that holds `capacity` bytes.
     pub fn new(sink: Sink, printer: Printer, capacity: usize, signals: &'q Signals) -> Result<Self> {
         let (sink, shared) = (Arc::new(sink), Arc::default());
-        let mut queue = Self { signals, capacity, sink, printer: None, shared, told: None, seen: None };
+        let mut queue = Self { signals, capacity, sink, printer: None, shared, wakeup: None, seen: None };
         queue.write_now(printer)?;
         Ok(queue)
     }
@@ -90,13 +90,13 @@ impl<'q> Queue<'q> {
         self.sink.as_fd()
     }
 
-    /// Readable when there is room again, or the printing has ended.
+    /// Returns a descriptor that is readable when there is room again, or the printing has ended.
     #[must_use]
-    pub fn told(&self) -> Option<BorrowedFd<'_>> {
-        self.told.as_ref().map(AsFd::as_fd)
+    pub fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        self.wakeup.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether another batch may come. If not, [`Queue::told`] says when it may; but to say so may fail, and
+    /// Whether another batch may come. If not, [`Queue::wakeup`] says when it may; but to say so may fail, and
     /// a wait for it ends after [`LOOK`].
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -178,17 +178,17 @@ impl<'q> Queue<'q> {
     }
 
     fn try_start(&mut self, mut printer: Printer) -> io::Result<()> {
-        let (told, tell) = UnixStream::pair()?;
-        told.set_nonblocking(true)?;
-        tell.set_nonblocking(true)?;
+        let (wakeup, wake) = UnixStream::pair()?;
+        wakeup.set_nonblocking(true)?;
+        wake.set_nonblocking(true)?;
         let (shared, sink) = (Arc::clone(&self.shared), Arc::clone(&self.sink));
         let print = move || {
-            let ended = shared.print(&mut printer, &sink, &tell);
+            let ended = shared.print(&mut printer, &sink, &wake);
             shared.lock().ended = Some(ended);
-            // That the other end is closed tells the tool, whatever becomes of what is sent.
-            drop(tell);
+            // The end of this side wakes the tool even where there was no room for a byte.
+            drop(wake);
         };
-        self.told = Some(told);
+        self.wakeup = Some(wakeup);
         thread::Builder::new().name("print".to_owned()).spawn(print).map(drop)
     }
 
@@ -196,10 +196,10 @@ impl<'q> Queue<'q> {
     pub fn check(&self) -> Result<()> {
         let mut state = self.shared.lock();
         if std::mem::take(&mut state.is_told)
-            && let Some(mut told) = self.told.as_ref()
+            && let Some(mut wakeup) = self.wakeup.as_ref()
         {
-            // Each message is a byte. Without one nothing needs to be read.
-            let _ = told.read(&mut [0; 8]);
+            // Without a byte there is nothing to read.
+            let _ = wakeup.read(&mut [0; 8]);
         }
         match state.ended.take_if(|ended| ended.is_err()) {
             Some(Err(error)) => {
@@ -226,7 +226,7 @@ impl<'q> Queue<'q> {
         };
         self.shared.work.notify_one();
         self.check()?;
-        if self.told.is_none() || has_ended {
+        if self.wakeup.is_none() || has_ended {
             return Ok(true);
         }
         let now = Instant::now();
@@ -244,9 +244,10 @@ impl<'q> Queue<'q> {
                 None => anyhow!(lost),
             });
         }
-        let signals = Some(self.signals);
-        let until = give_up.unwrap_or(now + LOOK).min(now + LOOK);
-        wait(Sources { input: self.told(), signals, ..Sources::default() }, Some(until))?;
+        let mut set = PollSet::new();
+        set.add_signals(self.signals);
+        set.add(self.wakeup(), Interest::Read);
+        set.wait(Some(give_up.unwrap_or(now + LOOK).min(now + LOOK)))?;
         Ok(false)
     }
 
@@ -271,7 +272,7 @@ impl Shared {
     }
 
     /// Prints what was begun and what comes, until there is no more.
-    fn print(&self, printer: &mut Printer, sink: &Sink, tell: &UnixStream) -> io::Result<()> {
+    fn print(&self, printer: &mut Printer, sink: &Sink, wake: &UnixStream) -> io::Result<()> {
         self.write(printer, sink)?;
         while let Some(mut batch) = self.next() {
             let footprint = batch.footprint();
@@ -289,7 +290,7 @@ impl Shared {
             }
             if std::mem::take(&mut state.is_awaited) {
                 // If it fails, the tool checks by itself.
-                state.is_told |= (&*tell).write(&[0]).is_ok();
+                state.is_told |= (&*wake).write(&[0]).is_ok();
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use super::{Detail, Direction, IcmpErrors, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, 
 use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
 use crate::net::access::Access;
 use crate::net::endpoint::{canonical, mapped};
-use crate::runtime::poll::{nap, wait_to_write};
+use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::signals::Signals;
 use crate::stats::{Received, Sent};
 
@@ -151,7 +151,10 @@ impl<'s> Sender<'s> {
     /// the wait has been too long.
     pub(super) fn wait_for_room(&self) -> io::Result<bool> {
         loop {
-            let has_room = wait_to_write(self.socket.as_fd(), Some(self.signals), self.until)?;
+            let mut set = PollSet::new();
+            let socket = set.add(self.socket.as_fd(), Interest::Write);
+            set.add_signals(self.signals);
+            let has_room = set.wait(self.until)?.contains(socket);
             if has_room || !self.may_go_on(false) {
                 return Ok(has_room);
             }
@@ -159,8 +162,8 @@ impl<'s> Sender<'s> {
     }
 
     /// Waits a moment for room. Says whether the wait may go on.
-    fn nap(&self) -> io::Result<bool> {
-        let was_whole = nap(FULL, self.signals)?;
+    fn pause(&self) -> io::Result<bool> {
+        let was_whole = pause(FULL, self.signals)?;
         Ok(self.may_go_on(was_whole))
     }
 
@@ -211,13 +214,13 @@ impl<'s> Sender<'s> {
                     in_a_row = 0;
                     // Room that was not there after all was an error in the queue, which others read.
                     let was_told_of_room = std::mem::replace(&mut is_full, true);
-                    if was_told_of_room { self.nap()? } else { self.wait_for_room()? }
+                    if was_told_of_room { self.pause()? } else { self.wait_for_room()? }
                 }
                 Err(error)
                     if error.raw_os_error() == Some(ENOBUFS)
                         && full_since.get_or_insert_with(Instant::now).elapsed() < longest =>
                 {
-                    self.nap()?
+                    self.pause()?
                 }
                 // It was asked at an address that nobody sends from, such as a broadcast address, or that
                 // is gone: the system chooses another.

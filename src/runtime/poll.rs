@@ -1,4 +1,4 @@
-//! Waiting for whatever comes first: input, a datagram, a reader that goes away, a signal, the time.
+//! Waiting for descriptors, signals and a point in time: the one place that calls poll(2).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,185 +10,218 @@ use nix::poll::{PollFd, PollFlags};
 
 use crate::runtime::signals::Signals;
 
-/// How long what arrived in time is still taken in at the end, while more arrives.
-pub const AT_THE_END: Duration = Duration::from_millis(100);
+/// How long to wait before poll(2) is called again after it found no memory.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
+/// As many descriptors as most waits have, so that a set is allocated once.
+const USUAL: usize = 8;
+/// The token of a descriptor that is absent.
+const ABSENT: Token = Token(usize::MAX);
 
-/// How long to wait before poll(2) is called again that had no memory.
-const NO_MEMORY: Duration = Duration::from_millis(1);
-
-/// What to wait for. What is absent is never ready.
-#[derive(Clone, Copy, Default)]
-pub struct Sources<'s> {
-    /// Bytes to read, or their end.
-    pub input: Option<BorrowedFd<'s>>,
-    /// A datagram that has arrived.
-    pub socket: Option<BorrowedFd<'s>>,
-    /// A socket that is only sent from: only an error of it counts, such as a refusal.
-    pub socket_error: Option<BorrowedFd<'s>>,
-    /// Where output goes: only its reader's going away counts.
-    pub output: Option<BorrowedFd<'s>>,
-    /// The signals that were asked for.
-    pub signals: Option<&'s Signals>,
-    /// Whatever else, and what of it: bytes to read, or room for more.
-    pub others: &'s [(BorrowedFd<'s>, PollFlags)],
+/// What a descriptor is waited for. An error or the end of the other side is always reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Bytes or a datagram to read, or the end of the input.
+    Read,
+    /// Room to write.
+    Write,
+    /// Only an error: an ICMP error at a socket, or a pipe whose reader is gone.
+    Error,
 }
 
-/// What there is. Nothing at all means that the time is up, or that it is one of the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each source; any mix of them can be ready")]
-pub struct Ready {
-    /// The input can be read without waiting.
-    pub input: bool,
-    /// The socket has a datagram or an error.
-    pub socket: bool,
-    /// The socket that is sent from has an error.
-    pub socket_error: bool,
-    /// The reader of the output is gone.
-    pub reader_gone: bool,
-    /// A signal has come.
-    pub signals: bool,
+/// The descriptors that one wait is for, any number of them. A set is cheap: each step of a loop builds its own.
+#[derive(Debug)]
+pub struct PollSet<'f> {
+    fds: Vec<PollFd<'f>>,
+    signals: Option<(&'f Signals, Token)>,
 }
 
-/// How long a tool goes on: for some time in all, and for some time of quiet.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    deadline: Option<Instant>,
-    idle: Option<Duration>,
-    quiet_since: Instant,
+/// A descriptor in a [`PollSet`], by which the [`ReadySet`] of that set finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token(usize);
+
+/// The descriptors that are ready. None is when the time was up first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadySet {
+    /// The first 64 descriptors, a bit each, so that few of them need no allocation.
+    first: u64,
+    others: Vec<Token>,
 }
 
-impl Patience {
-    /// From now on. `None` is for ever.
+impl Default for PollSet<'_> {
+    fn default() -> Self {
+        Self { fds: Vec::with_capacity(USUAL), signals: None }
+    }
+}
+
+impl<'f> PollSet<'f> {
+    /// Creates an empty set, whose wait only ends at its time.
     #[must_use]
-    pub fn new(timeout: Option<Duration>, idle: Option<Duration>) -> Self {
-        let now = Instant::now();
-        // A time that the clock cannot count to is for ever as well.
-        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
-        Self { deadline, idle, quiet_since: now }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// When it will be over if all stays quiet.
+    /// Adds `fd`. An absent one is never ready.
+    pub fn add(&mut self, fd: impl Into<Option<BorrowedFd<'f>>>, interest: Interest) -> Token {
+        let Some(fd) = fd.into() else { return ABSENT };
+        self.fds.push(PollFd::new(fd, interest.events()));
+        Token(self.fds.len() - 1)
+    }
+
+    /// Adds `signals`. A wait that a signal ends collects all that are pending.
+    pub fn add_signals(&mut self, signals: &'f Signals) -> Token {
+        let token = self.add(signals.as_fd(), Interest::Read);
+        self.signals = Some((signals, token));
+        token
+    }
+
+    /// Waits until a descriptor is ready or `until` has passed, without limit if that is `None`.
+    pub fn wait(&mut self, until: Option<Instant>) -> io::Result<ReadySet> {
+        let mut ready = ReadySet::default();
+        if poll_until(&mut self.fds, until)? > 0 {
+            for (place, fd) in self.fds.iter().enumerate() {
+                if fd.revents().is_some_and(|events| !events.is_empty()) {
+                    ready.insert(Token(place));
+                }
+            }
+        }
+        if let Some((signals, token)) = self.signals
+            && ready.contains(token)
+        {
+            signals.collect();
+        }
+        Ok(ready)
+    }
+}
+
+impl ReadySet {
+    /// Returns whether the descriptor of `token` is ready.
     #[must_use]
-    pub fn until(&self) -> Option<Instant> {
-        let quiet = self.idle.and_then(|idle| self.quiet_since.checked_add(idle));
-        [self.deadline, quiet].into_iter().flatten().min()
+    pub fn contains(&self, token: Token) -> bool {
+        if token.0 < 64 { self.first & 1 << token.0 != 0 } else { self.others.contains(&token) }
     }
 
-    /// When it will be over in all, quiet or not.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    /// Whether it is over.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.until().is_some_and(|until| Instant::now() >= until)
-    }
-
-    /// Something has come: the time of quiet begins anew.
-    pub fn renew(&mut self) {
-        self.quiet_since = Instant::now();
-    }
-
-    /// So much quiet from now on is enough.
-    pub fn end_after(&mut self, idle: Duration) {
-        self.idle = Some(idle);
-        self.renew();
+    fn insert(&mut self, token: Token) {
+        if token.0 < 64 {
+            self.first |= 1 << token.0;
+        } else {
+            self.others.push(token);
+        }
     }
 }
 
-/// Waits until one of `sources` is ready or the time `until` has come; for ever if there is none.
-pub fn wait(sources: Sources<'_>, until: Option<Instant>) -> io::Result<Ready> {
-    let (readable, broken) = (PollFlags::POLLIN, PollFlags::empty());
-    let others = sources.others;
-    let signals = sources.signals;
-    let sources = [
-        (sources.input, readable),
-        (sources.socket, readable),
-        (sources.socket_error, broken),
-        (sources.output, broken),
-        (signals.map(AsFd::as_fd), readable),
-    ];
-    let mut watched = Vec::with_capacity(sources.len() + others.len());
-    watched.extend(sources.iter().filter_map(|(fd, events)| Some(PollFd::new((*fd)?, *events))));
-    watched.extend(others.iter().map(|(fd, events)| PollFd::new(*fd, *events)));
-    poll_until(&mut watched, until)?;
-    let mut states = watched.iter().map(is_ready);
-    let [input, socket, socket_error, reader_gone, has_signal] =
-        sources.map(|(fd, _)| fd.is_some() && states.next() == Some(true));
-    if let Some(signals) = signals.filter(|_| has_signal) {
-        signals.collect();
+impl Interest {
+    fn events(self) -> PollFlags {
+        match self {
+            Self::Read => PollFlags::POLLIN,
+            Self::Write => PollFlags::POLLOUT,
+            Self::Error => PollFlags::empty(),
+        }
     }
-    Ok(Ready { input, socket, socket_error, reader_gone, signals: has_signal })
 }
 
-/// Waits until `fd` takes bytes, a signal has come or it is time. Says whether it takes bytes.
-pub(crate) fn wait_to_write(
-    fd: BorrowedFd<'_>,
-    signals: Option<&Signals>,
-    until: Option<Instant>,
-) -> io::Result<bool> {
-    let mut watched = vec![PollFd::new(fd, PollFlags::POLLOUT)];
-    watched.extend(signals.map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
-    poll_until(&mut watched, until)?;
-    if let Some(signals) = signals.filter(|_| watched.get(1).is_some_and(is_ready)) {
-        signals.collect();
-    }
-    Ok(is_ready(&watched[0]))
+/// Waits until `fd` has room to write or `until` has passed. Returns whether it has room, or reports an error
+/// that a write returns.
+pub(crate) fn wait_writable(fd: BorrowedFd<'_>, until: Option<Instant>) -> io::Result<bool> {
+    let mut set = PollSet::new();
+    let fd = set.add(fd, Interest::Write);
+    Ok(set.wait(until)?.contains(fd))
 }
 
-fn is_ready(fd: &PollFd<'_>) -> bool {
-    fd.revents().is_some_and(|events| !events.is_empty())
+/// Waits for `time`, or until a signal is caught. Returns whether all of the time has passed.
+pub fn pause(time: Duration, signals: &Signals) -> io::Result<bool> {
+    let mut set = PollSet::new();
+    let signals = set.add_signals(signals);
+    Ok(!set.wait(Some(Instant::now() + time))?.contains(signals))
 }
 
-fn poll_until(watched: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<()> {
+/// Returns how many of `fds` are ready: 0 if `until` has passed first.
+fn poll_until(fds: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<i32> {
     loop {
-        match poll_once(watched, until) {
+        match poll_once(fds, until) {
             // A poll can end before its time: the longest that poll(2) knows is 24 days.
             Ok(0) if until.is_some_and(|until| Instant::now() < until) => {}
-            Ok(_) => return Ok(()),
+            Ok(ready) => return Ok(ready),
             Err(Errno::EINTR) => {}
-            // The kernel has no memory for the list of descriptors at the moment. To fail would lose what a
-            // tool holds, so that the wait goes on, within its bound.
+            // The kernel has no memory for the list of descriptors at the moment. An error would lose the datagrams
+            // that a tool holds, so the wait goes on, within its bound.
             Err(Errno::ENOMEM | Errno::EAGAIN) => {
                 if until.is_some_and(|until| Instant::now() >= until) {
-                    return Ok(());
+                    return Ok(0);
                 }
-                thread::sleep(NO_MEMORY);
+                thread::sleep(RETRY_AFTER);
             }
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Linux takes a time in nanoseconds.
+/// Calls ppoll(2), which counts in nanoseconds.
 #[cfg(target_os = "linux")]
-fn poll_once(watched: &mut [PollFd<'_>], until: Option<Instant>) -> nix::Result<i32> {
+fn poll_once(fds: &mut [PollFd<'_>], until: Option<Instant>) -> nix::Result<i32> {
     let left = until.map(|until| until.saturating_duration_since(Instant::now()).into());
-    nix::poll::ppoll(watched, left, None)
+    nix::poll::ppoll(fds, left, None)
 }
 
-/// Elsewhere it is whole milliseconds, rounded up so that a wait never ends early.
+/// Calls poll(2), with whole milliseconds: rounded up so that a wait never ends early.
 #[cfg(not(target_os = "linux"))]
-fn poll_once(watched: &mut [PollFd<'_>], until: Option<Instant>) -> nix::Result<i32> {
+fn poll_once(fds: &mut [PollFd<'_>], until: Option<Instant>) -> nix::Result<i32> {
     use nix::poll::PollTimeout;
     let timeout = until.map_or(PollTimeout::NONE, |until| {
         let left = until.saturating_duration_since(Instant::now());
         PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
     });
-    nix::poll::poll(watched, timeout)
+    nix::poll::poll(fds, timeout)
 }
 
-/// Waits for so long, whatever comes.
-pub fn pause(time: Duration) {
-    // There is nothing that could fail in waiting for nothing.
-    let _ = wait(Sources::default(), Some(Instant::now() + time));
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Write, pipe};
 
-/// Waits for so long, or until a signal has come. Says whether all of the time has passed.
-pub fn nap(time: Duration, signals: &Signals) -> io::Result<bool> {
-    let signals = Some(signals);
-    let ready = wait(Sources { signals, ..Sources::default() }, Some(Instant::now() + time))?;
-    Ok(!ready.signals)
+    #[test]
+    fn each_descriptor_of_many_is_reported_by_its_own_token() {
+        let mut pipes: Vec<_> = (0..100).map(|_| pipe().unwrap()).collect();
+        let ready = [0, 7, 63, 64, 99];
+        for place in ready {
+            pipes[place].1.write_all(b"x").unwrap();
+        }
+        let mut set = PollSet::new();
+        let tokens: Vec<_> =
+            pipes.iter().map(|(reader, _)| set.add(reader.as_fd(), Interest::Read)).collect();
+        let found = set.wait(None).unwrap();
+        for (place, token) in tokens.into_iter().enumerate() {
+            assert_eq!(found.contains(token), ready.contains(&place), "{place}");
+        }
+    }
+
+    #[test]
+    fn an_absent_descriptor_is_never_ready_and_takes_no_place() {
+        let (_reader, writer) = pipe().unwrap();
+        let mut set = PollSet::new();
+        let absent = set.add(None, Interest::Read);
+        let writer = set.add(writer.as_fd(), Interest::Write);
+        let ready = set.wait(None).unwrap();
+        assert!(ready.contains(writer) && !ready.contains(absent));
+    }
+
+    #[test]
+    fn only_the_end_of_the_reader_is_an_error_of_a_pipe() {
+        let (reader, writer) = pipe().unwrap();
+        let is_ready = |interest| {
+            let mut set = PollSet::new();
+            let writer = set.add(writer.as_fd(), interest);
+            set.wait(Some(Instant::now())).unwrap().contains(writer)
+        };
+        assert!(is_ready(Interest::Write) && !is_ready(Interest::Error));
+        drop(reader);
+        assert!(is_ready(Interest::Error));
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_time_and_not_before() {
+        let time = Duration::from_millis(20);
+        let until = Instant::now() + time;
+        assert_eq!(PollSet::new().wait(Some(until)).unwrap(), ReadySet::default());
+        assert!(Instant::now() >= until);
+    }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -12,7 +13,7 @@ use nix::unistd::Pid;
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 use crate::net::sys::peek_child;
-use crate::runtime::poll::{Sources, pause, wait};
+use crate::runtime::poll::PollSet;
 use crate::runtime::signals::Signals;
 
 /// How long processes are given to end by themselves, and then to end when they are told to.
@@ -142,7 +143,9 @@ impl Group {
             if ended.is_some() || Instant::now() >= until {
                 return Ok(ended);
             }
-            wait(Sources { signals: Some(signals), ..Sources::default() }, Some(until))?;
+            let mut set = PollSet::new();
+            set.add_signals(signals);
+            set.wait(Some(until))?;
         }
     }
 
@@ -191,7 +194,7 @@ pub(crate) fn is_soon(mut is_done: impl FnMut() -> bool) -> bool {
         if Instant::now() >= until {
             return false;
         }
-        pause(LOOK);
+        thread::sleep(LOOK);
     }
 }
 

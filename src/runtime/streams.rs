@@ -17,7 +17,7 @@ use nix::libc::EBADF;
 use nix::sys::socket::{MsgFlags, send};
 
 use crate::messages::os_error;
-use crate::runtime::poll::wait_to_write;
+use crate::runtime::poll::wait_writable;
 
 /// A pipe that poll(2) calls writable takes this much without blocking: `PIPE_BUF`, 4096 on Linux
 /// and 512 at least anywhere (POSIX).
@@ -181,7 +181,7 @@ impl Sink {
             if let Some(written) = self.write_once(bytes)? {
                 return Ok(written);
             }
-            wait_to_write(self.file.as_fd(), None, None)?;
+            wait_writable(self.file.as_fd(), None)?;
         }
     }
 
@@ -197,7 +197,7 @@ impl Sink {
     fn write_once(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
         let mut len = bytes.len();
         if let Mode::Polled(room) = self.mode {
-            if !wait_to_write(self.file.as_fd(), None, Some(Instant::now()))? {
+            if !wait_writable(self.file.as_fd(), Some(Instant::now()))? {
                 return Ok(None);
             }
             len = len.min(room);
@@ -288,7 +288,7 @@ pub fn say(tool: &'static str, line: &[u8]) {
 /// Returns whether a line can be written to stderr now without blocking.
 pub(crate) fn can_say() -> bool {
     !MESSAGES.lock().is_behind
-        && wait_to_write(io::stderr().as_fd(), None, Some(Instant::now())).is_ok_and(|can| can)
+        && wait_writable(io::stderr().as_fd(), Some(Instant::now())).is_ok_and(|can| can)
 }
 
 /// Waits until stderr has taken all messages, up to the [`last_moment()`].

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, ValueHint};
-use nix::poll::PollFlags;
 
 use super::peers::Company;
 use crate::batch::{Batch, Datagram, Envelope};
@@ -27,7 +26,8 @@ use crate::messages;
 use crate::net::endpoint::{Endpoint, Shown};
 use crate::net::socket::{self, Way};
 use crate::net::{Detail, IcmpErrors, Receiver, Sender, is_icmp, note_earlier_drops};
-use crate::runtime::poll::{Patience, Ready, Sources, wait};
+use crate::runtime::deadline::{Deadline, earliest};
+use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams::{self, ReaderGone};
 use crate::stats::{Sent, Stats};
@@ -120,6 +120,12 @@ fn run(args: &Args) -> Result<Verdict> {
     Ok(chat.verdict(address))
 }
 
+/// What a wait found.
+struct Ready {
+    input: bool,
+    socket: bool,
+}
+
 /// Both directions of a conversation.
 struct Chat<'c> {
     args: &'c Args,
@@ -167,7 +173,7 @@ impl<'c> Chat<'c> {
     /// Moves lines out and datagrams in until both have had enough.
     fn talk(&mut self, input: Input) -> Result<()> {
         let bounds = self.args.bounds;
-        let mut patience = Patience::new(bounds.timeout, bounds.idle);
+        let mut deadline = Deadline::new(bounds.timeout, bounds.idle);
         let mut input = Some(input);
         while !self.is_enough() {
             self.report_if_asked();
@@ -175,8 +181,8 @@ impl<'c> Chat<'c> {
                 self.hear_the_rest()?;
                 return Err(stopped.into());
             }
-            let ready = self.wait(input.as_ref(), &patience)?;
-            if patience.is_over() {
+            let ready = self.wait(input.as_ref(), &deadline)?;
+            if deadline.has_passed() {
                 return self.hear_the_rest();
             }
             let before = self.tally.received.datagrams;
@@ -185,7 +191,7 @@ impl<'c> Chat<'c> {
             }
             // Who is denied does not keep the chat from ending.
             if ready.input || self.tally.received.datagrams > before {
-                patience.renew();
+                deadline.note_activity();
             }
             if ready.input
                 && let Some(typed) = &mut input
@@ -195,7 +201,7 @@ impl<'c> Chat<'c> {
                     return Ok(());
                 }
                 if bounds.are_absent() {
-                    patience.end_after(QUIET);
+                    deadline.limit_idle_time(QUIET);
                 }
                 input = None;
             }
@@ -204,26 +210,21 @@ impl<'c> Chat<'c> {
     }
 
     /// Waits until something comes or it is time. While the reader of stdout is behind, nothing is heard.
-    fn wait(&self, input: Option<&Input>, patience: &Patience) -> Result<Ready> {
+    fn wait(&self, input: Option<&Input>, deadline: &Deadline) -> Result<Ready> {
         let has_room = self.queue.has_room();
         let look = (!has_room).then(|| Instant::now() + LOOK);
-        let told = self.queue.told().map(|told| (told, PollFlags::POLLIN));
-        let ready = wait(
-            Sources {
-                input: input.and_then(Input::fd),
-                socket: has_room.then_some(self.socket.as_fd()),
-                output: Some(self.queue.output()),
-                signals: Some(self.signals),
-                others: told.as_slice(),
-                ..Sources::default()
-            },
-            [patience.until(), look].into_iter().flatten().min(),
-        )?;
+        let mut set = PollSet::new();
+        set.add_signals(self.signals);
+        set.add(self.queue.wakeup(), Interest::Read);
+        let stdout = set.add(self.queue.output(), Interest::Error);
+        let input = set.add(input.and_then(Input::fd), Interest::Read);
+        let socket = set.add(has_room.then_some(self.socket.as_fd()), Interest::Read);
+        let ready = set.wait(earliest([deadline.next(), look]))?;
         self.queue.check()?;
-        if ready.reader_gone {
+        if ready.contains(stdout) {
             return Err(ReaderGone.into());
         }
-        Ok(ready)
+        Ok(Ready { input: ready.contains(input), socket: ready.contains(socket) })
     }
 
     fn is_enough(&self) -> bool {

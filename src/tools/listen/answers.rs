@@ -6,11 +6,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::poll::PollFlags;
 use nix::unistd::Pid;
 
 use super::jobs::{Failure, Handled, Jobs};
@@ -23,6 +21,7 @@ use crate::messages::{counted, in_bytes, in_one_sentence};
 use crate::net::endpoint::Shown;
 use crate::net::socket;
 use crate::net::{Sender, Unsent};
+use crate::runtime::poll::PollSet;
 use crate::runtime::signals::Signals;
 use crate::stats::Sent;
 
@@ -200,10 +199,11 @@ impl<'a> Answers<'a> {
         if let Some(Answer::Exec(jobs)) = &self.answer { jobs.pending() } else { 0 }
     }
 
-    /// What to wait for beside signals.
-    #[must_use]
-    pub(super) fn watched(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
-        if let Some(Answer::Exec(jobs)) = &self.answer { jobs.watched().collect() } else { Vec::new() }
+    /// Adds the pipes of the handlers to `set`.
+    pub(super) fn watch<'f>(&'f self, set: &mut PollSet<'f>) {
+        if let Some(Answer::Exec(jobs)) = &self.answer {
+            jobs.watch(set);
+        }
     }
 
     /// When to [`Answers::go_on`], whatever happens.

@@ -9,19 +9,19 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM};
-use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::batch::{Batch, Envelope};
 use crate::messages::os_error;
 use crate::net::endpoint::{Shown, host};
+use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::process::{GRACE, Group, is_soon};
 
 /// Where a clock cannot count to the end of a time.
@@ -145,13 +145,12 @@ impl Jobs {
         self.waiting.len() + self.running.len()
     }
 
-    /// What to wait for beside the end of a child.
-    pub(super) fn watched(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
-        self.running.iter().flat_map(|job| {
-            let stdin = job.stdin.as_ref().map(|(pipe, ..)| (pipe.as_fd(), PollFlags::POLLOUT));
-            let stdout = job.stdout.as_ref().map(|pipe| (pipe.as_fd(), PollFlags::POLLIN));
-            stdin.into_iter().chain(stdout)
-        })
+    /// Adds the pipes of the handlers to `set`.
+    pub(super) fn watch<'j>(&'j self, set: &mut PollSet<'j>) {
+        for job in &self.running {
+            set.add(job.stdin.as_ref().map(|(pipe, ..)| pipe.as_fd()), Interest::Write);
+            set.add(job.stdout.as_ref().map(AsFd::as_fd), Interest::Read);
+        }
     }
 
     /// When to look again, whatever happens: at once where another handler can be started.

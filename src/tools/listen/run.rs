@@ -35,7 +35,8 @@ use crate::net::endpoint::{Endpoint, Shown, dialable};
 use crate::net::passed::{is_passing, passed_socket};
 use crate::net::socket::{self, Way};
 use crate::net::{Detail, Receiver, is_full, is_icmp, note_earlier_drops};
-use crate::runtime::poll::{AT_THE_END, Patience, Sources, nap, wait};
+use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
+use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::process::{End, reap_orphans};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams::{self, ReaderGone};
@@ -47,10 +48,10 @@ Examples: udp-listen :7788 --encoding gbk
           udp-listen :0 -w 10s --until '^up' -- sh -c './service --statsd $UDP_ADDR'";
 /// So much quiet ends a run whose COMMAND has succeeded, where no other bound was given.
 const QUIET: Duration = Duration::from_millis(200);
-/// Where so many datagrams have come at once, more are coming: a nap lets them gather, so that neither
+/// Where so many datagrams have come at once, more are coming: a pause lets them gather, so that neither
 /// we nor who sends them wakes the other for every few.
 const SEVERAL: u64 = 4;
-const NAP: Duration = Duration::from_micros(30);
+const PAUSE: Duration = Duration::from_micros(30);
 /// What the kernel keeps with each datagram that waits, at the least, in bytes: as many as 128 that came as
 /// one bundle share what it keeps with that.
 const LEAST_ROOM: u64 = 4;
@@ -301,7 +302,7 @@ impl<'l> Listener<'l> {
     /// signal comes. COMMAND is ended with us.
     fn listen(&mut self, mut command: Option<Command<'_>>) -> Result<Ended> {
         let bounds = self.args.bounds;
-        let mut patience = Patience::new(bounds.timeout, bounds.idle);
+        let mut deadline = Deadline::new(bounds.timeout, bounds.idle);
         let mut has_succeeded = false;
         loop {
             if let Some(stopped) = self.signals.stopped() {
@@ -311,12 +312,12 @@ impl<'l> Listener<'l> {
             if self.signals.report_asked() {
                 self.report();
             }
-            if self.is_enough() && (self.answers.pending() == 0 || patience.is_over()) {
+            if self.is_enough() && (self.answers.pending() == 0 || deadline.has_passed()) {
                 // A failure of COMMAND still counts, if it is not long in coming.
                 let end = command.as_mut().map(Command::end_soon).transpose()?.flatten();
                 return Ok(end.and_then(End::failure).map_or(Ended::Enough, Ended::Failed));
             }
-            self.wait(&mut patience)?;
+            self.wait(&mut deadline)?;
             while self.signals.child_ended() {
                 self.answers.go_on()?;
                 if let Some(waits) = command.as_ref().and_then(Command::waits_for_terminal) {
@@ -328,15 +329,15 @@ impl<'l> Listener<'l> {
                     return Ok(Ended::Failed(status));
                 }
                 if end.is_some() && !has_succeeded && bounds.has_no_time() {
-                    patience.end_after(QUIET);
+                    deadline.limit_idle_time(QUIET);
                 }
                 has_succeeded |= end.is_some();
                 reap_orphans(|child| {
                     self.answers.is_child(child) || command.as_ref().is_some_and(|it| it.is_child(child))
                 });
             }
-            if patience.is_over() {
-                self.take_the_rest(AT_THE_END)?;
+            if deadline.has_passed() {
+                self.take_the_rest(DRAIN_TIME)?;
                 return Ok(Ended::TimeUp);
             }
         }
@@ -344,31 +345,27 @@ impl<'l> Listener<'l> {
 
     /// Waits until something comes or it is time for something, and sees to it. Where there is enough, or no
     /// room, nothing more is heard.
-    fn wait(&mut self, patience: &mut Patience) -> Result<()> {
+    fn wait(&mut self, deadline: &mut Deadline) -> Result<()> {
         let has_room = self.queue.has_room() && !self.is_enough();
         let look = (!has_room).then(|| Instant::now() + LOOK);
-        let until = if has_room { patience.until() } else { patience.deadline() };
-        let ready = wait(
-            Sources {
-                input: self.queue.told(),
-                socket: has_room.then_some(self.socket.as_fd()),
-                output: Some(self.queue.output()),
-                signals: Some(self.signals),
-                others: &self.answers.watched(),
-                ..Sources::default()
-            },
-            [until, look, self.answers.next()].into_iter().flatten().min(),
-        )?;
-        if ready.reader_gone {
+        let until = if has_room { deadline.next() } else { deadline.total() };
+        let mut set = PollSet::new();
+        set.add_signals(self.signals);
+        set.add(self.queue.wakeup(), Interest::Read);
+        let stdout = set.add(self.queue.output(), Interest::Error);
+        let socket = set.add(has_room.then_some(self.socket.as_fd()), Interest::Read);
+        self.answers.watch(&mut set);
+        let ready = set.wait(earliest([until, look, self.answers.next()]))?;
+        if ready.contains(stdout) {
             return Err(ReaderGone.into());
         }
         self.queue.check()?;
         if !has_room || self.answers.pending() > 0 {
             // What comes now waits in the kernel, or an answer is on its way: it is not quiet.
-            patience.renew();
+            deadline.note_activity();
         }
-        if ready.socket && self.take()? {
-            patience.renew();
+        if ready.contains(socket) && self.take()? {
+            deadline.note_activity();
         }
         self.answers.go_on()
     }
@@ -399,7 +396,7 @@ impl<'l> Listener<'l> {
         received?;
         let received = self.tally.received.datagrams - before;
         if received >= SEVERAL && has_room {
-            nap(NAP, self.signals)?;
+            pause(PAUSE, self.signals)?;
         }
         Ok(received > 0)
     }

@@ -19,7 +19,7 @@ use crate::messages::{self, os_error};
 use crate::net::endpoint::{Endpoint, Shown};
 use crate::net::socket::Way;
 use crate::net::{Sender, Why, is_too_long};
-use crate::runtime::poll::{AT_THE_END, Patience};
+use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
 
 use super::inbox::Inbox;
 use super::run::TOOL;
@@ -268,18 +268,17 @@ impl<'a, 'i> Asker<'a, 'i> {
     ) -> Result<Came> {
         let args = self.inbox.args;
         let mut came = Came::Nothing;
-        let patience = Patience::new(Some(args.attempt()), None);
+        let deadline = Deadline::after(args.attempt());
         let announcement = Instant::now() + ANNOUNCED_AFTER;
         let mut end = None;
         loop {
-            let next =
-                [patience.until(), (!self.is_announced).then_some(announcement)].into_iter().flatten().min();
+            let next = earliest([deadline.next(), (!self.is_announced).then_some(announcement)]);
             let ready = self.inbox.wait(None, Some(socket.as_fd()), next)?;
             if !self.is_announced && Instant::now() >= announcement {
                 self.announce_wait();
             }
-            if patience.is_over() {
-                let end = *end.get_or_insert_with(|| Instant::now() + AT_THE_END);
+            if deadline.has_passed() {
+                let end = *end.get_or_insert_with(|| Instant::now() + DRAIN_TIME);
                 if !ready.socket || Instant::now() >= end {
                     break;
                 }

@@ -6,7 +6,6 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use nix::poll::PollFlags;
 
 use super::ports::Ear;
 use super::round_trips::{Asked, RoundTrips};
@@ -16,12 +15,22 @@ use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, LOOK, Queue};
 use crate::messages;
 use crate::net::{Detail, Receiver};
-use crate::runtime::poll::{Patience, Ready, Sources, wait};
+use crate::runtime::deadline::Deadline;
+use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams::{self, ReaderGone};
 use crate::stats::Stats;
 
 use super::run::{Args, TOOL};
+
+/// What a wait found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ready {
+    /// Bytes to read, or their end.
+    pub(super) input: bool,
+    /// A datagram that arrived, or an error.
+    pub(super) socket: bool,
+}
 
 /// Datagrams on their way from a socket to stdout.
 pub(super) struct Inbox<'i> {
@@ -67,9 +76,9 @@ impl<'i> Inbox<'i> {
 
     /// Waits until the reader of stdout has made room, for no longer than for a datagram.
     fn wait_for_room(&mut self) -> Result<()> {
-        let patience = Patience::new(Some(self.args.timeout), None);
+        let deadline = Deadline::after(self.args.timeout);
         while !self.queue.has_room() {
-            ensure!(!patience.is_over(), self.queue.not_read());
+            ensure!(!deadline.has_passed(), self.queue.not_read());
             self.wait(None, None, Some(Instant::now() + LOOK))?;
         }
         Ok(())
@@ -111,16 +120,19 @@ impl<'i> Inbox<'i> {
     ) -> Result<Ready> {
         self.signals.check()?;
         self.report_if_asked();
-        let (output, signals) = (Some(self.queue.output()), Some(self.signals));
-        let told = self.queue.told().map(|told| (told, PollFlags::POLLIN));
-        let others = told.as_slice();
-        let ready = wait(Sources { input, socket, output, signals, others, ..Sources::default() }, until)?;
+        let mut set = PollSet::new();
+        set.add_signals(self.signals);
+        set.add(self.queue.wakeup(), Interest::Read);
+        let stdout = set.add(self.queue.output(), Interest::Error);
+        let input = set.add(input, Interest::Read);
+        let socket = set.add(socket, Interest::Read);
+        let ready = set.wait(until)?;
         self.queue.check()?;
         self.report_if_asked();
-        if ready.reader_gone && !ready.socket {
+        if ready.contains(stdout) && !ready.contains(socket) {
             return Err(ReaderGone.into());
         }
-        Ok(ready)
+        Ok(Ready { input: ready.contains(input), socket: ready.contains(socket) })
     }
 
     /// Sees to what has come, without waiting.

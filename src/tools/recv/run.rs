@@ -25,7 +25,7 @@ use crate::net::endpoint::{Endpoint, NoNameServer, Shown};
 use crate::net::passed::{is_passing, passed_socket};
 use crate::net::socket::{self, Way};
 use crate::net::{may_pass, note_earlier_drops};
-use crate::runtime::poll::Patience;
+use crate::runtime::deadline::Deadline;
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
 
@@ -166,9 +166,9 @@ fn reach(
         let why = error.root_cause();
         let why = why.downcast_ref().map_or_else(|| why.to_string(), os_error);
         args.voice().detail(&format!("cannot send to {there} yet ({why}); trying again"));
-        let patience = Patience::new(Some(args.attempt()), None);
-        while !patience.is_over() {
-            inbox.wait(None, None, patience.until())?;
+        let deadline = Deadline::after(args.attempt());
+        while !deadline.has_passed() {
+            inbox.wait(None, None, deadline.next())?;
         }
         ports = open();
     }
@@ -277,14 +277,14 @@ fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     let mut receiver = inbox.receiver(socket)?;
     let address = Shown(socket::local_address(socket)?);
     args.voice().note(&format!("listening on {address}"));
-    let patience = Patience::new(Some(args.timeout), None);
+    let deadline = Deadline::after(args.timeout);
     let came = loop {
-        let ready = inbox.wait(None, Some(socket.as_fd()), patience.until())?;
+        let ready = inbox.wait(None, Some(socket.as_fd()), deadline.next())?;
         if ready.socket {
             receiver.receive(&mut inbox.batch, 1, &mut inbox.tally.received).context("cannot receive")?;
         }
         // What the system announced may have been damaged on the way, or be from somebody who is denied.
-        if !inbox.batch.is_empty() || patience.is_over() {
+        if !inbox.batch.is_empty() || deadline.has_passed() {
             break inbox.print()?;
         }
     };

@@ -28,7 +28,8 @@ use crate::messages;
 use crate::net::endpoint::{Endpoint, Shown};
 use crate::net::socket::{self, Way};
 use crate::net::{Sender, Unsent};
-use crate::runtime::poll::{Patience, Ready, Sources, wait};
+use crate::runtime::deadline::{Deadline, earliest};
+use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::progress::Progress;
 use crate::runtime::signals::Signals;
 use crate::stats::Stats;
@@ -354,7 +355,7 @@ impl<'o> Outbox<'o> {
     fn wait_for_input(&mut self, input: &Input) -> Result<()> {
         while let Some(fd) = input.fd() {
             let is_to_be_said = self.said == 0 && self.lost() > 0;
-            if self.wait(Some(fd), is_to_be_said.then(Instant::now))?.input {
+            if self.wait(Some(fd), is_to_be_said.then(Instant::now))? {
                 return Ok(());
             }
             // While there is more to come, one sentence will do.
@@ -371,19 +372,21 @@ impl<'o> Outbox<'o> {
         Ok(self.signals.check()?)
     }
 
-    /// Waits for input or until it is time, and sees to what else comes.
-    fn wait(&mut self, input: Option<BorrowedFd<'_>>, until: Option<Instant>) -> Result<Ready> {
+    /// Waits for input or until it is time, and sees to what else comes. Returns whether there is input.
+    fn wait(&mut self, input: Option<BorrowedFd<'_>>, until: Option<Instant>) -> Result<bool> {
         self.signals.check()?;
         self.report_if_asked()?;
-        let (socket_error, signals) = (Some(self.socket.as_fd()), Some(self.signals));
-        let until = [until, self.progress.next()].into_iter().flatten().min();
-        let ready = wait(Sources { input, socket_error, signals, ..Sources::default() }, until)?;
+        let mut set = PollSet::new();
+        set.add_signals(self.signals);
+        let input = set.add(input, Interest::Read);
+        let socket = set.add(self.socket.as_fd(), Interest::Error);
+        let ready = set.wait(earliest([until, self.progress.next()]))?;
         self.progress.note(self.done, self.tally.sent.datagrams);
-        if ready.socket_error {
+        if ready.contains(socket) {
             self.collect()?;
         }
         self.report_if_asked()?;
-        Ok(ready)
+        Ok(ready.contains(input))
     }
 
     fn report_if_asked(&mut self) -> Result<()> {
@@ -397,9 +400,9 @@ impl<'o> Outbox<'o> {
     /// Waits for what comes back late, if that is asked for and there is still something that can.
     fn linger(&mut self) -> Result<()> {
         let Some(time) = self.args.linger else { return Ok(()) };
-        let patience = Patience::new(Some(time), None);
-        while self.came_back() < self.tally.sent.datagrams && !patience.is_over() {
-            self.wait(None, patience.until())?;
+        let deadline = Deadline::after(time);
+        while self.came_back() < self.tally.sent.datagrams && !deadline.has_passed() {
+            self.wait(None, deadline.next())?;
         }
         Ok(())
     }
