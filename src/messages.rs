@@ -6,7 +6,10 @@ use std::io::{self, ErrorKind};
 
 use nix::errno::Errno;
 
+use crate::batch::LARGEST_V4;
 use crate::net::endpoint::Shown;
+use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
+use crate::net::socket::{Room, Way};
 use crate::stats::{Received, Requests, Sent, Stats};
 
 /// Returns what was sent and its losses, in numbers.
@@ -167,6 +170,86 @@ fn drops(received: &Received) -> String {
 #[expect(clippy::cast_precision_loss, reason = "it is shown to one digit")]
 fn percent(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 * 100.0 / all as f64 }
+}
+
+impl fmt::Display for Failure {
+    /// Says why, and what to do where that is known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Os(error) => f.write_str(&os_error(error)),
+            Self::MayNotCreate(error) => {
+                write!(f, "{}; a sandbox or a security policy forbids it", os_error(error))
+            }
+            Self::NoFreePort(ip) => write!(f, "no port is free at {ip}"),
+            Self::PortInUse(port) => write!(
+                f,
+                "port {port} is in use by another socket; `ss -ulpn sport = :{port}` shows whose; \
+                 choose another port, or 0 for any free one"
+            ),
+            Self::PrivilegedPort => write!(
+                f,
+                "permission denied; ports below {FIRST_FREE_PORT} need root or CAP_NET_BIND_SERVICE; \
+                 choose a port from {FIRST_FREE_PORT} up"
+            ),
+            Self::MayNotBind(error) => write!(f, "{}; a security policy forbids it", os_error(error)),
+            Self::NotLocal(ip) => {
+                write!(f, "{ip} is not an address of this machine; `ip address` lists those it has")
+            }
+            Self::NoZone(address) => {
+                let (ip, port) = (address.ip(), address.port());
+                write!(
+                    f,
+                    "it needs its zone, which is a network interface, as in [{ip}%eth0]:{port}; `ip link` lists them"
+                )
+            }
+            Self::NoFreeSource => f.write_str("no port of this machine is free to send from"),
+            Self::LoopbackSource(ip) => {
+                write!(f, "from {ip} nobody is reached but this machine; `ip address` lists others")
+            }
+            Self::Route(kind, ip, error) => {
+                let (why, version) = (os_error(error), if ip.is_ipv6() { "-6 " } else { "" });
+                let kind = match kind {
+                    RouteType::Blackhole => "a blackhole",
+                    RouteType::Prohibit => "a prohibit",
+                    RouteType::Unreachable => "an unreachable",
+                };
+                write!(f, "{why}; {kind} route does that: `ip {version}route show match {ip}`")
+            }
+            Self::NeedsBroadcast => f.write_str("permission denied; add --broadcast"),
+            Self::Denied => f.write_str("permission denied by a route or a security policy on this machine"),
+            Self::InvalidV4 => f.write_str(
+                "invalid argument; --bind names a loopback address, or a blackhole route leads there",
+            ),
+            Self::InvalidV6 => {
+                f.write_str("invalid argument; the address lacks its zone, or a blackhole route leads there")
+            }
+            Self::BufferFull => f.write_str("send buffer full; raise it with --buffer"),
+            Self::Firewall => f.write_str("operation not permitted; a firewall on this machine blocks it"),
+            Self::TooLong { size, largest } => {
+                let version = if *largest == LARGEST_V4 { "IPv4" } else { "IPv6" };
+                write!(f, "it is {size} bytes, and the largest datagram over {version} is {largest} bytes")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Room {
+    /// Says what the system has granted and, if that is less than was asked for, its limit.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { granted, asked, .. } = self;
+        let (name, limit) = match self.way {
+            Way::In => ("receive", "net.core.rmem_max"),
+            Way::Out => ("send", "net.core.wmem_max"),
+        };
+        write!(f, "{name} buffer of {granted} bytes")?;
+        if self.falls_short() {
+            write!(f, ", where {asked} were asked for")?;
+            if cfg!(target_os = "linux") {
+                write!(f, "; `sysctl {limit}` is the limit")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

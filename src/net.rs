@@ -5,11 +5,8 @@
 //! [`batched`], which moves many datagrams with each call, and [`single`], which moves one. The
 //! feature `portable` chooses the latter on Linux too.
 
-use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::net::SocketAddr;
-
-use anyhow::anyhow;
 
 pub mod access;
 mod ancillary;
@@ -19,6 +16,7 @@ pub mod batched;
 mod cmsg;
 mod drops;
 pub mod endpoint;
+pub mod failure;
 mod icmp;
 pub mod passed;
 pub mod single;
@@ -33,9 +31,8 @@ pub use icmp::{IcmpErrors, is_icmp, is_too_long};
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub use single::{Receiver, Sender};
 
-use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4};
-use crate::messages::os_error;
-use crate::net::socket::explain_send;
+use crate::batch::{Batch, Datagram, Envelope};
+use crate::net::failure::Failure;
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
@@ -134,28 +131,13 @@ impl Unsent {
         matches!(&self.why, Why::Os(error) if may_pass(error))
     }
 
-    /// Returns the reason as an error that the bins can put into words.
+    /// Returns the reason with the facts that explain it.
     #[must_use]
     pub fn cause(self) -> anyhow::Error {
-        match self.why {
-            Why::Os(error) => {
-                let why = explain_send(error, self.peer);
-                why.downcast_ref().map(os_error).map_or(why, |words| anyhow!(words))
-            }
-            too_long @ Why::TooLong { .. } => anyhow!("{too_long}"),
-        }
-    }
-}
-
-impl Display for Why {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong { size, largest } => {
-                let version = if *largest == LARGEST_V4 { "IPv4" } else { "IPv6" };
-                write!(f, "it is {size} bytes, and the largest datagram over {version} is {largest} bytes")
-            }
-            Self::Os(error) => f.write_str(&os_error(error)),
-        }
+        anyhow::Error::new(match self.why {
+            Why::Os(error) => Failure::to_send(error, self.peer),
+            Why::TooLong { size, largest } => Failure::TooLong { size, largest },
+        })
     }
 }
 

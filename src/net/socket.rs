@@ -5,17 +5,14 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::libc::{EACCES, EAFNOSUPPORT, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM};
+use nix::libc::EAFNOSUPPORT;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::messages::os_error;
-use crate::net::endpoint::{Endpoint, Family, Shown, canonical, is_of_a_zone};
+use crate::net::endpoint::{Endpoint, Family, Shown, canonical};
+use crate::net::failure::Failure;
 
 /// How much the system is asked to hold of what arrives at a tool that listens, in bytes.
 pub const ROOM: usize = 4 * 1024 * 1024;
-
-/// The first port that needs no privilege, unless `sysctl net.ipv4.ip_unprivileged_port_start` says otherwise.
-const FIRST_FREE_PORT: u16 = 1024;
 
 /// What holds for every socket of a tool.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,7 +67,8 @@ pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> R
             Ok(socket) => match socket.connect(&SockAddr::from(peer)) {
                 Ok(()) => return Ok(socket.into()),
                 Err(error) => {
-                    explain_connect(error, *source, peer).context(format!("cannot send to {there}"))
+                    let why = Failure::to_connect(error, *source, peer);
+                    anyhow!(why).context(format!("cannot send to {there}"))
                 }
             },
         };
@@ -163,9 +161,12 @@ pub enum Way {
 /// How much the system holds of datagrams that wait: payload and what it keeps with each, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
-    way: Way,
-    asked: usize,
-    granted: usize,
+    /// Which buffer it is.
+    pub way: Way,
+    /// The size that was asked for.
+    pub asked: usize,
+    /// The size that the system has granted.
+    pub granted: usize,
 }
 
 impl Room {
@@ -201,24 +202,6 @@ impl Room {
     #[must_use]
     pub fn falls_short(&self) -> bool {
         self.granted < self.asked
-    }
-}
-
-impl fmt::Display for Room {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { granted, asked, .. } = self;
-        let (name, limit) = match self.way {
-            Way::In => ("receive", "net.core.rmem_max"),
-            Way::Out => ("send", "net.core.wmem_max"),
-        };
-        write!(f, "{name} buffer of {granted} bytes")?;
-        if self.falls_short() {
-            write!(f, ", where {asked} were asked for")?;
-            if cfg!(target_os = "linux") {
-                write!(f, "; `sysctl {limit}` is the limit")?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -268,42 +251,15 @@ impl OpenError {
         }
     }
 
-    /// Says what has failed and why, with the way out where there is one. `address` was given as `text`.
+    /// Returns the error of a socket at `address`, which was given as `text`.
     fn explain(self, text: &dyn fmt::Display, address: SocketAddr) -> anyhow::Error {
         match self {
-            Self::Create(error) if is_forbidden(&error) => {
-                let why = os_error(&error);
-                anyhow!("cannot create a UDP socket: {why}; a sandbox or a security policy forbids it")
+            Self::Create(error) => anyhow!(Failure::to_create(error)).context("cannot create a UDP socket"),
+            Self::Configure(error) => anyhow!(Failure::Os(error)).context("cannot set an option of a socket"),
+            Self::Bind(error) => {
+                anyhow!(Failure::to_bind(error, address)).context(format!("cannot bind {text}"))
             }
-            Self::Create(error) => anyhow!(error).context("cannot create a UDP socket"),
-            Self::Configure(error) => anyhow!(error).context("cannot set an option of a socket"),
-            Self::Bind(error) => explain_bind(error, address).context(format!("cannot bind {text}")),
         }
-    }
-}
-
-fn is_forbidden(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::PermissionDenied
-}
-
-fn explain_bind(error: io::Error, address: SocketAddr) -> anyhow::Error {
-    let port = address.port();
-    match error.kind() {
-        ErrorKind::AddrInUse if port == 0 => anyhow!("no port is free at {}", address.ip()),
-        ErrorKind::AddrInUse => anyhow!(
-            "port {port} is in use by another socket; `ss -ulpn sport = :{port}` shows whose; \
-             choose another port, or 0 for any free one"
-        ),
-        _ if is_forbidden(&error) && (1..FIRST_FREE_PORT).contains(&port) => anyhow!(
-            "permission denied; ports below {FIRST_FREE_PORT} need root or CAP_NET_BIND_SERVICE; \
-             choose a port from {FIRST_FREE_PORT} up"
-        ),
-        _ if is_forbidden(&error) => anyhow!("{}; a security policy forbids it", os_error(&error)),
-        ErrorKind::AddrNotAvailable => {
-            anyhow!("{} is not an address of this machine; `ip address` lists those it has", address.ip())
-        }
-        _ if lacks_zone(&error, address) => zone_is_missing(address),
-        _ => error.into(),
     }
 }
 
@@ -317,77 +273,7 @@ fn is_broadcast(socket: &Socket, peer: SocketAddr) -> bool {
 }
 
 /// Returns whether nothing can be sent to `peer`, as the system says, because that is a broadcast address.
-fn needs_broadcast(peer: SocketAddr) -> bool {
+pub(super) fn needs_broadcast(peer: SocketAddr) -> bool {
     let any = (Ipv4Addr::UNSPECIFIED, 0).into();
     peer.is_ipv4() && create(any, Options::default()).is_ok_and(|socket| is_broadcast(&socket, peer))
-}
-
-/// Says why `peer` cannot be sent to from `source`, with the way out where there is one.
-fn explain_connect(error: io::Error, source: SocketAddr, peer: SocketAddr) -> anyhow::Error {
-    // What connect(2) fails with where a route is of one of these types (ip-route(8)).
-    let route = match error.raw_os_error() {
-        _ if lacks_zone(&error, peer) => return zone_is_missing(peer),
-        _ if error.kind() == ErrorKind::WouldBlock => {
-            return anyhow!("no port of this machine is free to send from");
-        }
-        Some(EINVAL) if source.ip().is_loopback() => {
-            return anyhow!(
-                "from {} nobody is reached but this machine; `ip address` lists others",
-                source.ip()
-            );
-        }
-        Some(EINVAL) => "a blackhole",
-        Some(EACCES) if !needs_broadcast(peer) => "a prohibit",
-        Some(EHOSTUNREACH) => "an unreachable",
-        _ => return explain_send(error, Some(peer)),
-    };
-    let (why, version, ip) = (os_error(&error), if peer.is_ipv6() { "-6 " } else { "" }, peer.ip());
-    anyhow!("{why}; {route} route does that: `ip {version}route show match {ip}`")
-}
-
-/// Whether that may be wrong with `address` that it is on every network, and does not say on which.
-fn lacks_zone(error: &io::Error, address: SocketAddr) -> bool {
-    let SocketAddr::V6(address) = address else { return false };
-    error.raw_os_error() == Some(EINVAL) && is_of_a_zone(*address.ip()) && address.scope_id() == 0
-}
-
-fn zone_is_missing(address: SocketAddr) -> anyhow::Error {
-    let (ip, port) = (address.ip(), address.port());
-    anyhow!("it needs its zone, which is a network interface, as in [{ip}%eth0]:{port}; `ip link` lists them")
-}
-
-/// Explains why nothing can be sent to `peer`, with the way out where there is one.
-pub(crate) fn explain_send(error: io::Error, peer: Option<SocketAddr>) -> anyhow::Error {
-    match error.raw_os_error() {
-        Some(EACCES) if peer.is_some_and(needs_broadcast) => anyhow!("permission denied; add --broadcast"),
-        Some(EACCES) => anyhow!("permission denied by a route or a security policy on this machine"),
-        Some(EINVAL) => {
-            let is_v4 = peer.is_some_and(|peer| canonical(peer).is_ipv4());
-            let other = if is_v4 { "--bind names a loopback address" } else { "the address lacks its zone" };
-            anyhow!("invalid argument; {other}, or a blackhole route leads there")
-        }
-        Some(ENOBUFS) => anyhow!("send buffer full; raise it with --buffer"),
-        Some(EPERM) => anyhow!("operation not permitted; a firewall on this machine blocks it"),
-        _ => error.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_argument_that_is_invalid_is_named() {
-        let explained = |source: &str, peer: &str| {
-            let error = io::Error::from_raw_os_error(EINVAL);
-            explain_connect(error, source.parse().unwrap(), peer.parse().unwrap()).to_string()
-        };
-        for (peer, words) in [("[fe80::1]:9", "[fe80::1%eth0]:9"), ("[ff12::2]:9", "[ff12::2%eth0]:9")] {
-            assert!(explained("[::]:0", peer).contains(words), "{peer}");
-        }
-        assert!(explained("127.0.0.1:0", "192.0.2.1:9").starts_with("from 127.0.0.1 nobody is reached"));
-        for peer in ["[fe80::1%2]:9", "[2001:db8::1]:9", "[ff05::2]:9"] {
-            assert!(explained("[::]:0", peer).contains("blackhole route"), "{peer}");
-        }
-    }
 }

@@ -17,8 +17,9 @@ use crate::flow::pace::Interval;
 use crate::format::Bad;
 use crate::messages::{self, os_error};
 use crate::net::endpoint::{Endpoint, Shown};
+use crate::net::failure::Failure;
 use crate::net::socket::Way;
-use crate::net::{Sender, Why, is_too_long};
+use crate::net::{Sender, is_too_long};
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
 
 use super::inbox::Inbox;
@@ -95,7 +96,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 let (name, size) = (name(request.ordinal), request.payload.len());
                 let largest = self.ports.largest();
                 if args.reading.skip_bad && size > largest {
-                    self.skip(&name, &Why::TooLong { size, largest });
+                    self.skip(&name, &Failure::TooLong { size, largest });
                 } else {
                     // Each request that is typed has its own announcement.
                     self.is_announced &= !(self.inbox.is_watched && input.is_terminal());

@@ -20,11 +20,11 @@ use crate::cli::{
 use crate::exit::{self, Verdict, Voice};
 use crate::flow::printer::Printer;
 use crate::format::{Columns, To};
-use crate::messages::os_error;
 use crate::net::endpoint::{Endpoint, NoNameServer, Shown};
+use crate::net::failure::Failure;
+use crate::net::note_earlier_drops;
 use crate::net::passed::{is_passing, passed_socket};
 use crate::net::socket::{self, Way};
-use crate::net::{may_pass, note_earlier_drops};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
@@ -145,7 +145,7 @@ fn run(args: &Args) -> Result<Verdict> {
 
 /// Returns whether a host could not be reached because the network is not up yet.
 fn may_come_up(error: &anyhow::Error) -> bool {
-    error.downcast_ref().is_some_and(may_pass) || error.is::<NoNameServer>()
+    error.downcast_ref().is_some_and(Failure::may_pass) || error.is::<NoNameServer>()
 }
 
 /// Waits until there is a way to `there`, if there is none yet, for as long as a request would be sent again. Opens
@@ -164,7 +164,6 @@ fn reach(
         }
         inbox.tally.unsent_midway += 1;
         let why = error.root_cause();
-        let why = why.downcast_ref().map_or_else(|| why.to_string(), os_error);
         args.voice().detail(&format!("cannot send to {there} yet ({why}); trying again"));
         let deadline = Deadline::after(args.attempt());
         while !deadline.has_passed() {

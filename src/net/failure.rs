@@ -1,0 +1,161 @@
+//! Why a socket cannot be opened or sent from: the error of the system, and the facts that explain it.
+//! [`crate::messages`] puts them into words.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM};
+
+use super::endpoint::{canonical, is_of_a_zone};
+use super::may_pass;
+use super::socket::needs_broadcast;
+
+/// The first port that needs no privilege, unless `sysctl net.ipv4.ip_unprivileged_port_start` says otherwise.
+pub const FIRST_FREE_PORT: u16 = 1024;
+
+/// Why a socket cannot be created, bound, connected or sent from.
+#[derive(Debug)]
+pub enum Failure {
+    /// An error that explains itself.
+    Os(io::Error),
+    /// The process may not create UDP sockets.
+    MayNotCreate(io::Error),
+    /// All ports of this address are in use.
+    NoFreePort(IpAddr),
+    /// The port is in use by another socket.
+    PortInUse(u16),
+    /// The process may not bind ports below [`FIRST_FREE_PORT`].
+    PrivilegedPort,
+    /// The process may not bind this address.
+    MayNotBind(io::Error),
+    /// This is not an address of this machine.
+    NotLocal(IpAddr),
+    /// This address exists on every network, and does not name one.
+    NoZone(SocketAddrV6),
+    /// All ports that datagrams could be sent from are in use.
+    NoFreeSource,
+    /// This source address reaches this machine only.
+    LoopbackSource(IpAddr),
+    /// A route of this type leads to the destination.
+    Route(RouteType, IpAddr, io::Error),
+    /// The destination is a broadcast address, and the socket may not send to one.
+    NeedsBroadcast,
+    /// A route or a security policy denies the destination.
+    Denied,
+    /// A loopback source address, or a blackhole route. The destination is an IPv4 address.
+    InvalidV4,
+    /// A destination without its zone, or a blackhole route. The destination is an IPv6 address, or unknown.
+    InvalidV6,
+    /// The send buffer is full.
+    BufferFull,
+    /// A firewall on this machine drops the datagram.
+    Firewall,
+    /// The payload is longer than any datagram can be.
+    TooLong {
+        /// Its length in bytes.
+        size: usize,
+        /// The largest payload that the version of IP in use can carry, in bytes.
+        largest: usize,
+    },
+}
+
+/// The types of a route that connect(2) fails for (ip-route(8)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteType {
+    /// It drops packets silently.
+    Blackhole,
+    /// It rejects packets as administratively prohibited.
+    Prohibit,
+    /// It rejects packets as unreachable.
+    Unreachable,
+}
+
+impl Failure {
+    /// Explains why a socket cannot be created.
+    pub(super) fn to_create(error: io::Error) -> Self {
+        if is_forbidden(&error) { Self::MayNotCreate(error) } else { Self::Os(error) }
+    }
+
+    /// Explains why a socket cannot be bound to `address`.
+    pub(super) fn to_bind(error: io::Error, address: SocketAddr) -> Self {
+        match error.kind() {
+            ErrorKind::AddrInUse if address.port() == 0 => Self::NoFreePort(address.ip()),
+            ErrorKind::AddrInUse => Self::PortInUse(address.port()),
+            _ if is_forbidden(&error) && (1..FIRST_FREE_PORT).contains(&address.port()) => {
+                Self::PrivilegedPort
+            }
+            _ if is_forbidden(&error) => Self::MayNotBind(error),
+            ErrorKind::AddrNotAvailable => Self::NotLocal(address.ip()),
+            _ => lacks_zone(&error, address).map_or(Self::Os(error), Self::NoZone),
+        }
+    }
+
+    /// Explains why a socket that sends from `source` cannot be connected to `peer`.
+    pub(super) fn to_connect(error: io::Error, source: SocketAddr, peer: SocketAddr) -> Self {
+        if let Some(address) = lacks_zone(&error, peer) {
+            return Self::NoZone(address);
+        }
+        let route = match error.raw_os_error() {
+            _ if error.kind() == ErrorKind::WouldBlock => return Self::NoFreeSource,
+            Some(EINVAL) if source.ip().is_loopback() => return Self::LoopbackSource(source.ip()),
+            Some(EINVAL) => RouteType::Blackhole,
+            Some(EACCES) if !needs_broadcast(peer) => RouteType::Prohibit,
+            Some(EHOSTUNREACH) => RouteType::Unreachable,
+            _ => return Self::to_send(error, Some(peer)),
+        };
+        Self::Route(route, peer.ip(), error)
+    }
+
+    /// Explains why a datagram cannot be sent to `peer`.
+    pub(super) fn to_send(error: io::Error, peer: Option<SocketAddr>) -> Self {
+        match error.raw_os_error() {
+            Some(EACCES) if peer.is_some_and(needs_broadcast) => Self::NeedsBroadcast,
+            Some(EACCES) => Self::Denied,
+            Some(EINVAL) if peer.is_some_and(|peer| canonical(peer).is_ipv4()) => Self::InvalidV4,
+            Some(EINVAL) => Self::InvalidV6,
+            Some(ENOBUFS) => Self::BufferFull,
+            Some(EPERM) => Self::Firewall,
+            _ => Self::Os(error),
+        }
+    }
+
+    /// Returns whether opening the same socket may succeed a moment later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Os(error) if may_pass(error))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+fn is_forbidden(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::PermissionDenied
+}
+
+/// Returns `address` if the reason may be that it exists on every network and does not name one.
+fn lacks_zone(error: &io::Error, address: SocketAddr) -> Option<SocketAddrV6> {
+    let SocketAddr::V6(address) = address else { return None };
+    let lacks =
+        error.raw_os_error() == Some(EINVAL) && is_of_a_zone(*address.ip()) && address.scope_id() == 0;
+    lacks.then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invalid_argument_is_named() {
+        let explained = |source: &str, peer: &str| {
+            let error = io::Error::from_raw_os_error(EINVAL);
+            Failure::to_connect(error, source.parse().unwrap(), peer.parse().unwrap()).to_string()
+        };
+        for (peer, words) in [("[fe80::1]:9", "[fe80::1%eth0]:9"), ("[ff12::2]:9", "[ff12::2%eth0]:9")] {
+            assert!(explained("[::]:0", peer).contains(words), "{peer}");
+        }
+        assert!(explained("127.0.0.1:0", "192.0.2.1:9").starts_with("from 127.0.0.1 nobody is reached"));
+        for peer in ["[fe80::1%2]:9", "[2001:db8::1]:9", "[ff05::2]:9"] {
+            assert!(explained("[::]:0", peer).contains("blackhole route"), "{peer}");
+        }
+    }
+}
