@@ -10,7 +10,6 @@ mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::net::UdpSocket;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -22,7 +21,7 @@ use crate::exit::Voice;
 use crate::flow::input::{Eol, Input};
 use crate::format::{Columns, Format, Formats, Reading, To, Writing, pcap};
 use crate::messages;
-use crate::net::access::{Access, Source};
+use crate::net::access::{Access, Lists, Source};
 use crate::net::endpoint::{Endpoint, Family};
 use crate::net::socket::{Options, Room, Way};
 use crate::net::{Detail, Receiver};
@@ -135,9 +134,6 @@ pub struct ReceivingArgs {
     /// Drop datagrams from SOURCE, even if allowed; repeatable
     #[arg(long, value_name = "SOURCE")]
     deny: Vec<Source>,
-    /// The access lists that these two describe, once they are loaded.
-    #[arg(skip)]
-    access: OnceLock<Access>,
     /// Truncate datagrams longer than N bytes, as recvfrom(N) does
     #[arg(long, value_name = "N", value_parser = payload_size)]
     max_size: Option<usize>,
@@ -384,25 +380,25 @@ impl Bounds {
 }
 
 impl ReceivingArgs {
+    /// Reads the access lists from the files that they name. A tool reads them before it catches signals: any of them
+    /// ends the wait for a pipe.
+    pub fn access_lists(&self) -> anyhow::Result<Lists> {
+        Lists::read(&self.allow, &self.deny)
+    }
+
     /// Returns a receiver on `socket`, which reports `detail` of each datagram, and its peer if there is an access
     /// list.
-    pub fn receiver<'s>(&self, socket: &'s UdpSocket, detail: Detail) -> anyhow::Result<Receiver<'s>> {
-        let access = self.access()?;
+    pub fn receiver<'s>(
+        &self,
+        socket: &'s UdpSocket,
+        access: &Access,
+        detail: Detail,
+    ) -> anyhow::Result<Receiver<'s>> {
         let detail = if access.is_open() { detail } else { detail.max(Detail::Peer) };
         let receiver = Receiver::new(socket, self.max_size, detail);
         let mut receiver = receiver.context("cannot ask a socket for details of datagrams")?;
         receiver.admit(access.clone());
         Ok(receiver)
-    }
-
-    /// Returns the access lists. The first call reads files and resolves names, which may take long: a tool makes it
-    /// before it catches signals, so that any of them ends it.
-    pub fn access(&self) -> anyhow::Result<&Access> {
-        if let Some(access) = self.access.get() {
-            return Ok(access);
-        }
-        let access = Access::load(&self.allow, &self.deny)?;
-        Ok(self.access.get_or_init(|| access))
     }
 }
 

@@ -19,6 +19,7 @@ pub mod endpoint;
 pub mod failure;
 mod icmp;
 pub mod passed;
+pub mod resolver;
 pub mod single;
 pub mod socket;
 pub(crate) mod sys;
@@ -166,7 +167,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[ignore = "needs root"]
     fn one_call_passes_over_so_many_that_are_denied_and_no_more() {
-        use crate::net::access::Access;
+        use crate::net::access::Lists;
         use nix::sys::socket::{setsockopt, sockopt};
 
         for most in [1, u64::MAX] {
@@ -178,7 +179,8 @@ mod tests {
                 peer.send_to(b"x", socket.local_addr().unwrap()).unwrap();
             }
             let mut receiver = Receiver::new(&socket, None, Detail::Peer).unwrap();
-            receiver.admit(Access::load(&[], &["127.0.0.1".parse().unwrap()]).unwrap());
+            let lists = Lists::read(&[], &["127.0.0.1".parse().unwrap()]).unwrap();
+            receiver.admit(lists.resolve(Vec::new()));
             let (mut batch, mut tally) = (Batch::new(), Received::default());
             for denied in [LEFT_OUT_AT_ONCE, LEFT_OUT_AT_ONCE + 1] {
                 receiver.receive(&mut batch, most, &mut tally).unwrap();

@@ -3,4 +3,5 @@
 pub mod chat;
 pub mod listen;
 pub mod recv;
+mod resolve;
 pub mod send;

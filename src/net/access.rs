@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::endpoint;
+use super::resolver::Query;
 use crate::escape;
 
 /// The largest list that is read, in bytes: millions of networks. A device such as /dev/zero has no end.
@@ -37,6 +37,19 @@ pub enum Source {
     List(PathBuf),
 }
 
+/// Access lists as they were given. The addresses of their hosts are missing.
+#[derive(Debug, Default)]
+pub struct Lists {
+    allowed: Option<List>,
+    denied: Option<List>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    ranges: Ranges,
+    hosts: Vec<Query>,
+}
+
 /// Addresses: ranges in order, of which none overlap.
 #[derive(Debug, Default)]
 struct Ranges {
@@ -45,16 +58,6 @@ struct Ranges {
 }
 
 impl Access {
-    /// Admits the peers in `allow`, or everyone if that is empty, except for those in `deny`. Reads the lists
-    /// and resolves the names, which may wait for a name server. Fails where either cannot be done.
-    pub fn load(allow: &[Source], deny: &[Source]) -> Result<Self> {
-        let load = |sources: &[Source]| -> Result<_> {
-            let ranges = (!sources.is_empty()).then(|| Ranges::load(sources)).transpose()?;
-            Ok(ranges.map(Arc::new))
-        };
-        Ok(Self { allowed: load(allow)?, denied: load(deny)? })
-    }
-
     /// Returns whether it admits everyone.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -70,55 +73,88 @@ impl Access {
     }
 }
 
-impl Ranges {
-    fn load(sources: &[Source]) -> Result<Self> {
+impl Lists {
+    /// Reads the lists that admit the peers in `allow`, or everyone if that is empty, except for those in `deny`.
+    /// Fails if a file cannot be read.
+    pub fn read(allow: &[Source], deny: &[Source]) -> Result<Self> {
+        let read = |sources: &[Source]| (!sources.is_empty()).then(|| List::read(sources)).transpose();
+        Ok(Self { allowed: read(allow)?, denied: read(deny)? })
+    }
+
+    /// Returns the hosts whose addresses are missing.
+    #[must_use]
+    pub fn queries(&self) -> Vec<Query> {
+        let lists = [&self.allowed, &self.denied];
+        lists.into_iter().flatten().flat_map(|list| &list.hosts).cloned().collect()
+    }
+
+    /// Adds the `addresses` of the hosts, in the order of [`Lists::queries`].
+    #[must_use]
+    pub fn resolve(self, addresses: Vec<Vec<SocketAddr>>) -> Access {
+        let mut addresses = addresses.into_iter();
+        let [allowed, denied] = [self.allowed, self.denied].map(|list| {
+            let List { mut ranges, hosts } = list?;
+            for address in addresses.by_ref().take(hosts.len()).flatten() {
+                let ip = address.ip().to_canonical();
+                ranges.add(ip, ip);
+            }
+            Some(Arc::new(ranges.merge()))
+        });
+        Access { allowed, denied }
+    }
+}
+
+impl List {
+    fn read(sources: &[Source]) -> Result<Self> {
         let mut all = Self::default();
         for source in sources {
             match source {
-                Source::List(path) => all.add_list(path)?,
-                source => all.add(source)?,
+                Source::List(path) => all.add_file(path)?,
+                Source::Range(first, last) => all.ranges.add(*first, *last),
+                Source::Host(name) => all.hosts.push(Query::host(name.clone(), None)),
             }
         }
-        Ok(Self { v4: merged(all.v4), v6: merged(all.v6) })
+        Ok(all)
     }
 
-    fn add_list(&mut self, path: &Path) -> Result<()> {
+    fn add_file(&mut self, path: &Path) -> Result<()> {
         let (name, mut bytes) = (path.display(), Vec::new());
         let read = File::open(path).and_then(|file| file.take(LARGEST_LIST + 1).read_to_end(&mut bytes));
         let read = read.with_context(|| format!("cannot read {name}"))?;
         ensure!(read as u64 <= LARGEST_LIST, "cannot read {name}: larger than {} MiB", LARGEST_LIST >> 20);
         // Some editors on Windows begin a file with a byte order mark.
-        let list = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-        for (number, line) in (1..).zip(list.split(|byte| *byte == b'\n')) {
+        let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+        for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
             let entry = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
             if entry.is_empty() {
                 continue;
             }
-            let added = match String::from_utf8_lossy(entry).parse() {
-                Ok(Source::List(_)) => Err(anyhow!("a list cannot name another list")),
-                Ok(source) => self.add(&source),
-                Err(what) => Err(anyhow!("{what}")),
-            };
-            added.with_context(|| format!("{name}, line {number}: {}", escape::quoted(entry)))?;
+            let place = || format!("{name}, line {number}: {}", escape::quoted(entry));
+            match String::from_utf8_lossy(entry).parse() {
+                Ok(Source::Range(first, last)) => self.ranges.add(first, last),
+                Ok(Source::Host(name)) => self.hosts.push(Query::host(name, Some(place()))),
+                Ok(Source::List(_)) => {
+                    return Err(anyhow!("a list cannot name another list").context(place()));
+                }
+                Err(what) => return Err(anyhow!("{what}").context(place())),
+            }
         }
         Ok(())
     }
+}
 
-    fn add(&mut self, source: &Source) -> Result<()> {
-        match source {
-            Source::Range(IpAddr::V4(first), IpAddr::V4(last)) => {
-                self.v4.push(((*first).into(), (*last).into()));
-            }
-            Source::Range(first, last) => self.v6.push((number(*first), number(*last))),
-            Source::Host(name) => {
-                for ip in endpoint::addresses_of(name)? {
-                    let ip = ip.to_canonical();
-                    self.add(&Source::Range(ip, ip))?;
-                }
-            }
-            Source::List(path) => self.add_list(path)?,
+impl Ranges {
+    /// Adds the addresses from `first` to `last`, both of one IP version.
+    fn add(&mut self, first: IpAddr, last: IpAddr) {
+        match (first, last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => self.v4.push((first.into(), last.into())),
+            (first, last) => self.v6.push((number(first), number(last))),
         }
-        Ok(())
+    }
+
+    /// Puts the ranges in order, so that they can be searched.
+    fn merge(self) -> Self {
+        Self { v4: merged(self.v4), v6: merged(self.v6) }
     }
 
     fn contains(&self, ip: IpAddr) -> bool {
@@ -270,7 +306,7 @@ mod tests {
 
     fn access(allowed: &[&str], denied: &[&str]) -> Access {
         let sources = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
-        Access::load(&sources(allowed), &sources(denied)).unwrap()
+        Lists::read(&sources(allowed), &sources(denied)).unwrap().resolve(Vec::new())
     }
 
     fn admitted(access: &Access, peers: &[&str]) -> Vec<bool> {

@@ -19,14 +19,14 @@ const LONGEST_LABEL: usize = 63;
 
 /// `HOST:PORT`, `192.0.2.1:PORT`, `[2001:db8::1]:PORT`, `[fe80::1%eth0]:PORT` or `:PORT`, checked
 /// but not looked up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     text: String,
     host: Option<Host>,
     port: Port,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Host {
     Address(IpAddr),
     /// A link-local address and its zone, which only this machine can resolve.
@@ -34,12 +34,19 @@ enum Host {
     Name(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Port {
     /// Any that is free: none was named.
     Any,
     Number(u16),
     Service(String),
+}
+
+/// An endpoint and its addresses, of which there is one at least, best first.
+#[derive(Clone, Debug)]
+pub struct Resolved<'e> {
+    endpoint: &'e Endpoint,
+    addresses: Vec<SocketAddr>,
 }
 
 /// Which versions of IP may be used.
@@ -117,20 +124,20 @@ impl Endpoint {
             }
     }
 
-    /// Whether it names a port, which may be 0: any that is free.
+    /// Returns whether its addresses are only known to the resolver of the system, which may wait for a name server.
     #[must_use]
-    pub fn names_port(&self) -> bool {
-        self.port != Port::Any
+    pub fn needs_look_up(&self) -> bool {
+        matches!(self.host, Some(Host::Name(_))) || matches!(self.port, Port::Service(_))
     }
 
-    /// The addresses to bind, best first. Without a host those are the wildcards, IPv6 first: a
-    /// dual-stack socket serves both.
+    /// Returns the addresses to bind, best first. Without a host those are the wildcards, IPv6 first: a
+    /// dual-stack socket serves both. May wait for a name server.
     pub fn addresses_here(&self, family: Family) -> Result<Vec<SocketAddr>> {
         self.resolve(family, [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()])
     }
 
-    /// The addresses to send to, best first. Without a host those are the loopback's, IPv4 first:
-    /// a listener on either version or on both hears it, but for one that is on IPv6 alone.
+    /// Returns the addresses to send to, best first. Without a host those are the loopback's, IPv4 first: a listener
+    /// on either version or on both receives it, but for one that is on IPv6 alone. May wait for a name server.
     pub fn addresses_there(&self, family: Family) -> Result<Vec<SocketAddr>> {
         self.resolve(family, [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
     }
@@ -164,6 +171,32 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&escape::shortened(&self.text))
+    }
+}
+
+impl<'e> Resolved<'e> {
+    /// Returns `endpoint` with its `addresses`, best first.
+    #[must_use]
+    pub fn new(endpoint: &'e Endpoint, addresses: Vec<SocketAddr>) -> Self {
+        Self { endpoint, addresses }
+    }
+
+    /// Returns whether the endpoint names a port, which may be 0: any that is free.
+    #[must_use]
+    pub fn names_port(&self) -> bool {
+        self.endpoint.port != Port::Any
+    }
+
+    /// Returns its addresses, best first.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
+impl fmt::Display for Resolved<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.endpoint.fmt(f)
     }
 }
 
@@ -524,10 +557,9 @@ impl fmt::Display for NoNameServer {
 
 impl std::error::Error for NoNameServer {}
 
-/// Returns the addresses of the host `name`, of both IP versions. May wait for a name server.
-pub fn addresses_of(name: &str) -> Result<Vec<IpAddr>> {
-    let found = look_up(name, Family::Any, 0).with_context(|| format!("cannot resolve {name}"))?;
-    Ok(found.iter().map(SocketAddr::ip).collect())
+/// Returns the addresses of the host `name`, of both IP versions, with port 0. May wait for a name server.
+pub(super) fn addresses_of(name: &str) -> Result<Vec<SocketAddr>> {
+    look_up(name, Family::Any, 0).with_context(|| format!("cannot resolve {name}"))
 }
 
 fn look_up(name: &str, family: Family, port: u16) -> Result<Vec<SocketAddr>> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::libc::EAFNOSUPPORT;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::net::endpoint::{Endpoint, Family, Shown, canonical};
+use crate::net::endpoint::{Family, Resolved, Shown, canonical};
 use crate::net::failure::Failure;
 
 /// How much the system is asked to hold of what arrives at a tool that listens, in bytes.
@@ -24,9 +24,9 @@ pub struct Options {
 }
 
 /// A socket that receives what is sent to `here`, and sends from it. It does not block.
-pub fn bind(here: &Endpoint, options: Options) -> Result<UdpSocket> {
+pub fn bind(here: &Resolved<'_>, options: Options) -> Result<UdpSocket> {
     let mut failure = None;
-    for address in here.addresses_here(options.family)? {
+    for &address in here.addresses() {
         if address.ip().to_canonical().is_multicast() {
             bail!(
                 "cannot bind {here}: multicast groups cannot be joined yet; bind :{} or an address of this machine",
@@ -49,13 +49,11 @@ pub fn bind(here: &Endpoint, options: Options) -> Result<UdpSocket> {
 
 /// A socket with the one peer `there`, which sends from `here` where that is given. It does not
 /// block.
-pub fn connect(there: &Endpoint, here: Option<&Endpoint>, options: Options) -> Result<UdpSocket> {
-    let sources = match here {
-        Some(here) => here.addresses_here(options.family)?,
-        None => vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()],
-    };
+pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: Options) -> Result<UdpSocket> {
+    let any = [(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()];
+    let sources = here.map_or(&any[..], Resolved::addresses);
     let mut failure = None;
-    for peer in there.addresses_there(options.family)? {
+    for &peer in there.addresses() {
         let Some(source) = sources.iter().find(|source| source.is_ipv4() == peer.is_ipv4()) else { continue };
         if let Some(here) = here.filter(|_| source.ip().to_canonical().is_multicast()) {
             bail!("cannot send from {here}: it is a multicast group; send from an address of this machine");

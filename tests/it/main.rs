@@ -26,6 +26,8 @@ mod pipes;
 mod readme;
 mod ready;
 mod recv;
+#[cfg(target_os = "linux")]
+mod resolver;
 mod send;
 mod streams;
 mod terminal;

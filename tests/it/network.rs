@@ -22,7 +22,7 @@ struct Cable {
 }
 
 /// A network namespace of this name, which is deleted at the end.
-struct Host(String);
+pub(crate) struct Host(String);
 
 impl Cable {
     /// The hosts are called after `name`, which must be of one test alone.
@@ -126,7 +126,7 @@ impl Cable {
 }
 
 impl Host {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         static HOSTS: AtomicUsize = AtomicUsize::new(0);
         // Another run of these tests may be under way on this machine.
         let host =
@@ -151,7 +151,7 @@ impl Display for Host {
 }
 
 /// Runs a command of ip(8), and returns what it prints.
-fn ip(command: &str) -> String {
+pub(crate) fn ip(command: &str) -> String {
     let output = Command::new("ip").args(command.split(' ')).output().unwrap();
     assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

@@ -23,14 +23,16 @@ use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, LOOK, Queue};
 use crate::format::{Bad, Columns, Format, Formats, Reading, Record, To};
 use crate::messages;
+use crate::net::access::Access;
 use crate::net::endpoint::{Endpoint, Shown};
 use crate::net::socket::{self, Way};
 use crate::net::{Detail, IcmpErrors, Receiver, Sender, is_icmp, note_earlier_drops};
 use crate::runtime::deadline::{Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet};
-use crate::runtime::signals::Signals;
+use crate::runtime::signals::{Signals, Stopped};
 use crate::runtime::streams::{self, ReaderGone};
 use crate::stats::{Sent, Stats};
+use crate::tools::resolve::{Destinations, Resolver};
 
 const TOOL: &str = "udp-chat";
 const DETAILS: &str = "\
@@ -103,18 +105,22 @@ fn run(args: &Args) -> Result<Verdict> {
         return shell.print_script::<Args>();
     }
     args.check()?;
-    args.receiving.access()?;
+    let lists = args.receiving.access_lists()?;
     let options = args.socket.options();
     let input = Input::stream(streams::input()?, Reading::default(), Eol::None);
-    let socket = socket::bind(&args.bind, options)?;
+    let deadline = Deadline::new(args.bounds.timeout, args.bounds.idle);
+    let signals = Signals::catch()?;
+    let resolver = Resolver::new(deadline.total(), &signals);
+    let access = resolver.access(lists)?;
+    let socket = socket::bind(&resolver.local(&args.bind, options.family)?, options)?;
     args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
     note_earlier_drops(&socket);
     let address = socket::local_address(&socket)?;
-    let company = Company::of(&args.peers, options.family.of_socket(address.ip()))?;
-    let signals = Signals::catch()?;
-    let mut chat = Chat::new(args, &socket, &signals, company)?;
+    let family = options.family.of_socket(address.ip());
+    let company = Company::of(resolver.each(&args.peers, family)?, family);
+    let mut chat = Chat::new(args, &socket, &signals, company, &access)?;
     args.voice().note(&format!("listening on {}", Shown(address)));
-    let talked = chat.talk(input);
+    let talked = chat.talk(input, deadline);
     exit::join(talked, chat.conclude())?;
     signals.check()?;
     Ok(chat.verdict(address))
@@ -132,6 +138,7 @@ struct Chat<'c> {
     socket: &'c UdpSocket,
     signals: &'c Signals,
     company: Company,
+    destinations: Destinations,
     sender: Sender<'c>,
     receiver: Receiver<'c>,
     record: Option<Record>,
@@ -145,7 +152,13 @@ struct Chat<'c> {
 }
 
 impl<'c> Chat<'c> {
-    fn new(args: &'c Args, socket: &'c UdpSocket, signals: &'c Signals, company: Company) -> Result<Self> {
+    fn new(
+        args: &'c Args,
+        socket: &'c UdpSocket,
+        signals: &'c Signals,
+        company: Company,
+        access: &Access,
+    ) -> Result<Self> {
         let output = streams::output()?;
         let (Formats { input, output: format }, encoding) = (args.format.formats, args.encoding.encoding());
         let columns = Columns { time: args.time, peer: true };
@@ -157,9 +170,10 @@ impl<'c> Chat<'c> {
             args,
             socket,
             signals,
+            destinations: Destinations::new(company.family()),
             company,
             sender: Sender::new(socket, signals)?,
-            receiver: args.receiving.receiver(socket, detail)?,
+            receiver: args.receiving.receiver(socket, access, detail)?,
             record: Record::new(&Reading { format: input, encoding, to, ..Reading::default() }),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             queue: Queue::new(output, printer, CAPACITY, signals)?,
@@ -171,9 +185,9 @@ impl<'c> Chat<'c> {
     }
 
     /// Moves lines out and datagrams in until both have had enough.
-    fn talk(&mut self, input: Input) -> Result<()> {
+    fn talk(&mut self, input: Input, mut deadline: Deadline) -> Result<()> {
         let bounds = self.args.bounds;
-        let mut deadline = Deadline::new(bounds.timeout, bounds.idle);
+        deadline.note_activity();
         let mut input = Some(input);
         while !self.is_enough() {
             self.report_if_asked();
@@ -195,7 +209,7 @@ impl<'c> Chat<'c> {
             }
             if ready.input
                 && let Some(typed) = &mut input
-                && !self.say_lines(typed)?
+                && !self.say_lines(typed, deadline.next())?
             {
                 if typed.is_terminal() {
                     return Ok(());
@@ -285,8 +299,8 @@ impl<'c> Chat<'c> {
         Ok(())
     }
 
-    /// Does what the lines say that are there now. Says whether there may be more.
-    fn say_lines(&mut self, typed: &mut Input) -> Result<bool> {
+    /// Does what the lines say that are there now, and looks names up until then. Says whether there may be more.
+    fn say_lines(&mut self, typed: &mut Input, until: Option<Instant>) -> Result<bool> {
         let mut lines = std::mem::take(&mut self.lines);
         let filled = typed.fill(&mut lines)?;
         for Bad { ordinal, what, .. } in filled.bad {
@@ -296,7 +310,7 @@ impl<'c> Chat<'c> {
             if self.signals.stopped().is_some() {
                 break;
             }
-            if let Err(error) = self.say(line.payload, line.ordinal) {
+            if let Err(error) = self.say(line.payload, line.ordinal, until) {
                 self.complain(&error);
             }
         }
@@ -311,12 +325,20 @@ impl<'c> Chat<'c> {
     }
 
     /// Does what a line says.
-    fn say(&mut self, line: &[u8], ordinal: u64) -> Result<()> {
+    fn say(&mut self, line: &[u8], ordinal: u64, until: Option<Instant>) -> Result<()> {
         let format = self.args.format.formats.input;
+        let resolver = Resolver::new(until, self.signals);
+        let destinations = &mut self.destinations;
+        let resolve = |peer: &Endpoint| match destinations.address(peer, resolver) {
+            Err(error) if error.is::<Stopped>() => {
+                Err(anyhow!("it was told to stop").context(format!("cannot send line {ordinal}")))
+            }
+            known => known,
+        };
         let (text, peers) = match format {
             // It says itself whom it is for.
             Format::Json => (line, self.company.peers().to_vec()),
-            _ => self.company.route(line)?,
+            _ => self.company.route(line, resolve)?,
         };
         if peers.is_empty() && format != Format::Json {
             let peers: Vec<_> = self.company.peers().iter().map(|peer| Shown(*peer).to_string()).collect();

@@ -31,6 +31,7 @@ use crate::flow::printer::Printer;
 use crate::flow::queue::{LOOK, Queue};
 use crate::format::{Columns, Reading, To};
 use crate::messages;
+use crate::net::access::Access;
 use crate::net::endpoint::{Endpoint, Shown, dialable};
 use crate::net::passed::{is_passing, passed_socket};
 use crate::net::socket::{self, Way};
@@ -41,6 +42,7 @@ use crate::runtime::process::{End, reap_orphans};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams::{self, ReaderGone};
 use crate::stats::Stats;
+use crate::tools::resolve::Resolver;
 
 const TOOL: &str = "udp-listen";
 const EXAMPLES: &str = "\
@@ -140,22 +142,25 @@ fn run(args: &Args) -> Result<Verdict> {
     }
     let answer = args.answer()?;
     let printer = args.printer()?;
-    args.receiving.access()?;
+    let lists = args.receiving.access_lists()?;
     let mut ready = Ready::prepare(args.ready_file.as_deref(), args.ready_fd)?;
-    let socket = args.open()?;
+    let deadline = Deadline::new(args.bounds.timeout, args.bounds.idle);
+    let signals = Signals::catch()?;
+    let resolver = Resolver::new(deadline.total(), &signals);
+    let access = resolver.access(lists)?;
+    let socket = args.open(resolver)?;
     args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
     note_earlier_drops(&socket);
     let address = socket::local_address(&socket)?;
     let dialable = dialable(address, socket::is_only_v6(&socket));
-    let signals = Signals::catch()?;
-    let mut listener = Listener::new(args, answer, printer, &socket, &signals)?;
+    let mut listener = Listener::new(args, answer, printer, &socket, &signals, &access)?;
     ready.tell(dialable, args.voice())?;
     args.voice().note(&format!("listening on {}", Shown(address)));
     let command = match start(&args.command, dialable, &signals) {
         Ok(command) => command,
         Err(error) => return not_run(args, error),
     };
-    let ended = listener.listen(command);
+    let ended = listener.listen(command, deadline);
     let ended = exit::join(ended, listener.finish())?;
     let verdict = listener.verdict(ended, address);
     signals.check()?;
@@ -208,10 +213,11 @@ impl Args {
         })
     }
 
-    /// The socket: at ENDPOINT, or the one that systemd has bound.
-    fn open(&self) -> Result<UdpSocket> {
+    /// Returns the socket: at ENDPOINT, or the one that systemd has bound.
+    fn open(&self, resolver: Resolver<'_>) -> Result<UdpSocket> {
+        let options = self.socket.options();
         match &self.endpoint {
-            Some(endpoint) => socket::bind(endpoint, self.socket.options()),
+            Some(endpoint) => socket::bind(&resolver.local(endpoint, options.family)?, options),
             None => passed_socket(),
         }
     }
@@ -273,6 +279,7 @@ impl<'l> Listener<'l> {
         printer: Printer,
         socket: &'l UdpSocket,
         signals: &'l Signals,
+        access: &Access,
     ) -> Result<Self> {
         let output = streams::output()?;
         let encoding = args.encoding.encoding();
@@ -290,7 +297,7 @@ impl<'l> Listener<'l> {
             args,
             socket,
             signals,
-            receiver: args.receiving.receiver(socket, detail)?,
+            receiver: args.receiving.receiver(socket, access, detail)?,
             matcher: Matcher::new(args.until.clone(), args.reject.clone(), format, encoding),
             answers,
             queue: Queue::new(output, printer, args.queue, signals)?,
@@ -300,9 +307,9 @@ impl<'l> Listener<'l> {
 
     /// Prints and answers what comes until a bound is reached, a datagram settles it, COMMAND fails or a
     /// signal comes. COMMAND is ended with us.
-    fn listen(&mut self, mut command: Option<Command<'_>>) -> Result<Ended> {
+    fn listen(&mut self, mut command: Option<Command<'_>>, mut deadline: Deadline) -> Result<Ended> {
         let bounds = self.args.bounds;
-        let mut deadline = Deadline::new(bounds.timeout, bounds.idle);
+        deadline.note_activity();
         let mut has_succeeded = false;
         loop {
             if let Some(stopped) = self.signals.stopped() {

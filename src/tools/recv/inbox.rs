@@ -14,6 +14,7 @@ use crate::flow::input::Input;
 use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, LOOK, Queue};
 use crate::messages;
+use crate::net::access::Access;
 use crate::net::{Detail, Receiver};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::poll::{Interest, PollSet};
@@ -36,6 +37,7 @@ pub(super) struct Ready {
 pub(super) struct Inbox<'i> {
     pub(super) args: &'i Args,
     pub(super) signals: &'i Signals,
+    access: Access,
     queue: Queue<'i>,
     pub(super) batch: Batch,
     pub(super) tally: Stats,
@@ -51,11 +53,12 @@ impl<'i> Inbox<'i> {
         printer: Printer,
         is_asking: bool,
         signals: &'i Signals,
+        access: Access,
     ) -> Result<Self> {
         let queue = Queue::new(streams::output()?, printer, CAPACITY, signals)?;
         let is_watched = args.report.is_chatty() && io::stderr().is_terminal();
         let (batch, tally, round_trips) = (Batch::new(), Stats::default(), RoundTrips::default());
-        Ok(Self { args, signals, queue, batch, tally, round_trips, is_asking, is_watched })
+        Ok(Self { args, signals, access, queue, batch, tally, round_trips, is_asking, is_watched })
     }
 
     /// A receiver that tells as much of each datagram as is wanted.
@@ -63,7 +66,7 @@ impl<'i> Inbox<'i> {
         let is_wanted =
             self.args.format.formats.output.has_addresses() || self.args.time || self.args.report.stats;
         let detail = if is_wanted { Detail::Arrival } else { Detail::Peer };
-        self.args.receiving.receiver(socket, detail)
+        self.args.receiving.receiver(socket, &self.access, detail)
     }
 
     /// Prints what has come. Says whether anything had.

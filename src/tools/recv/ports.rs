@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::batch::{Batch, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::messages::os_error;
-use crate::net::endpoint::{Endpoint, Shown, canonical};
+use crate::net::endpoint::{Resolved, Shown, canonical};
 use crate::net::socket::{self, Options};
 use crate::net::{IcmpErrors, Receiver, is_icmp};
 use crate::stats::{Received, Stats};
@@ -64,8 +64,8 @@ impl Ports {
     /// Ports to ask `there` from, at `here` if it is given. Replies from others are wanted if `from_anyone`, and
     /// where `there` is no single host: nobody could answer from its address.
     pub(super) fn new(
-        there: &Endpoint,
-        here: Option<&Endpoint>,
+        there: &Resolved<'_>,
+        here: Option<&Resolved<'_>>,
         options: Options,
         from_anyone: bool,
     ) -> Result<Self> {
@@ -73,13 +73,13 @@ impl Ports {
         let chosen = socket::connect(there, here, options)?;
         let peer = chosen.peer_addr().context("cannot ask a socket for its peer")?;
         let from_anyone = from_anyone || socket::reaches_many(&chosen, peer, options);
-        let sources = here.map(|here| here.addresses_here(options.family)).transpose()?.unwrap_or_default();
-        let source = sources.into_iter().find(|source| source.is_ipv4() == peer.is_ipv4());
+        let sources = here.map_or(&[][..], Resolved::addresses);
+        let source = sources.iter().copied().find(|source| source.is_ipv4() == peer.is_ipv4());
         let source = source.unwrap_or_else(|| match peer {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         });
-        let has_one = here.is_some_and(Endpoint::names_port);
+        let has_one = here.is_some_and(Resolved::names_port);
         let is_connected = !cfg!(target_os = "linux") && !from_anyone;
         let (one, earlier) = (None, VecDeque::new());
         Ok(Self { peer, source, options, from_anyone, is_connected, has_one, one, earlier })

@@ -28,6 +28,7 @@ use crate::net::socket::{self, Way};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
+use crate::tools::resolve::{Resolver, TimedOut};
 
 use super::asker::Asker;
 use super::inbox::Inbox;
@@ -115,28 +116,36 @@ fn run(args: &Args) -> Result<Verdict> {
         return shell.print_script::<Args>();
     }
     let task = args.task()?;
-    args.receiving.access()?;
+    let lists = args.receiving.access_lists()?;
     args.message.note_endpoint(args.format.formats.input, args.voice());
     let printer = args.printer()?;
-    // To find an address may take long, and is ended by any signal.
+    let deadline = args.deadline();
+    let signals = Signals::catch()?;
+    let resolver = Resolver::new(deadline.total(), &signals);
+    let access = resolver.access(lists)?;
+    let options = args.socket.options();
+    let inbox = |is_asking| Inbox::new(args, printer, is_asking, &signals, access);
     match task {
         Task::Wait(here) => {
-            let socket = socket::bind(here, args.socket.options())?;
-            receive(args, printer, false, |inbox| wait_for_one(inbox, &socket))
+            let socket = socket::bind(&resolver.local(here, options.family)?, options)?;
+            receive(inbox(false)?, |inbox| wait_for_one(inbox, &socket))
         }
         Task::WaitPassed => {
             let socket = passed_socket()?;
-            receive(args, printer, false, |inbox| wait_for_one(inbox, &socket))
+            receive(inbox(false)?, |inbox| wait_for_one(inbox, &socket))
         }
         Task::Ask(there) => {
             let from_anyone = args.from_anyone || args.collect.is_some();
-            let open = || Ports::new(there, args.bind.as_ref(), args.socket.options(), from_anyone);
-            let mut ports = open();
+            let open = |resolver: Resolver<'_>| {
+                let here = args.bind.as_ref().map(|bind| resolver.local(bind, options.family)).transpose()?;
+                Ports::new(&resolver.remote(there, options.family)?, here.as_ref(), options, from_anyone)
+            };
+            let mut ports = open(resolver);
             if args.retry.is_none() || !ports.as_ref().is_err_and(may_come_up) {
                 ports = Ok(ports?);
             }
-            receive(args, printer, true, |inbox| {
-                let ports = reach(inbox, there, ports, open)?;
+            receive(inbox(true)?, |inbox| {
+                let ports = reach(inbox, there, deadline, ports, open)?;
                 ask_all(inbox, there, ports)
             })
         }
@@ -145,16 +154,19 @@ fn run(args: &Args) -> Result<Verdict> {
 
 /// Returns whether a host could not be reached because the network is not up yet.
 fn may_come_up(error: &anyhow::Error) -> bool {
-    error.downcast_ref().is_some_and(Failure::may_pass) || error.is::<NoNameServer>()
+    error.downcast_ref().is_some_and(Failure::may_pass)
+        || error.is::<NoNameServer>()
+        || error.is::<TimedOut>()
 }
 
 /// Waits until there is a way to `there`, if there is none yet, for as long as a request would be sent again. Opens
-/// the `ports` anew each time.
+/// the `ports` anew each time. The first attempt, which is over after `deadline`, has failed with their error.
 fn reach(
     inbox: &mut Inbox<'_>,
     there: &Endpoint,
+    mut deadline: Deadline,
     mut ports: Result<Ports>,
-    open: impl Fn() -> Result<Ports>,
+    open: impl Fn(Resolver<'_>) -> Result<Ports>,
 ) -> Result<Ports> {
     let args = inbox.args;
     for _ in 0..args.retry.unwrap_or(0) {
@@ -165,28 +177,21 @@ fn reach(
         inbox.tally.unsent_midway += 1;
         let why = error.root_cause();
         args.voice().detail(&format!("cannot send to {there} yet ({why}); trying again"));
-        let deadline = Deadline::after(args.attempt());
         while !deadline.has_passed() {
             inbox.wait(None, None, deadline.next())?;
         }
-        ports = open();
+        deadline = args.deadline();
+        ports = open(Resolver::new(deadline.total(), inbox.signals));
     }
     ports
 }
 
 /// Does `work`, which asks or only waits, and says what is to be said at the end.
-fn receive(
-    args: &Args,
-    printer: Printer,
-    is_asking: bool,
-    work: impl FnOnce(&mut Inbox<'_>) -> Result<()>,
-) -> Result<Verdict> {
-    let signals = Signals::catch()?;
-    let mut inbox = Inbox::new(args, printer, is_asking, &signals)?;
+fn receive(mut inbox: Inbox<'_>, work: impl FnOnce(&mut Inbox<'_>) -> Result<()>) -> Result<Verdict> {
     let done = work(&mut inbox);
     exit::join(done, inbox.conclude())?;
-    signals.check()?;
-    Ok(Verdict::of(&inbox.tally, args.receiving.strict))
+    inbox.signals.check()?;
+    Ok(Verdict::of(&inbox.tally, inbox.args.receiving.strict))
 }
 
 impl Args {
@@ -247,6 +252,11 @@ impl Args {
     /// How long one attempt at a request takes.
     pub(super) fn attempt(&self) -> Duration {
         self.collect.unwrap_or(self.timeout)
+    }
+
+    /// Returns when an attempt that begins now is over.
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.attempt())
     }
 
     fn conflict(what: &str) -> clap::Error {

@@ -33,6 +33,7 @@ use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::progress::Progress;
 use crate::runtime::signals::Signals;
 use crate::stats::Stats;
+use crate::tools::resolve::Resolver;
 
 const TOOL: &str = "udp-send";
 /// Of a longer gap in a record it is said how long it is.
@@ -99,7 +100,8 @@ fn run(args: &Args) -> Result<Verdict> {
     }
     args.check()?;
     args.message.note_endpoint(args.format.format, args.report.voice(TOOL));
-    let (socket, to) = open(args)?;
+    let signals = Signals::catch()?;
+    let (socket, to) = open(args, Resolver::new(None, &signals))?;
     socket::receive_nothing(&socket);
     args.buffer.apply(&socket, Way::Out, None, args.report.voice(TOOL))?;
     let reading = args.reading.reading(args.format.format, args.encoding.encoding(), to);
@@ -107,7 +109,6 @@ fn run(args: &Args) -> Result<Verdict> {
     if args.repeat > 1 {
         input = input.repeatable();
     }
-    let signals = Signals::catch()?;
     let mut outbox = Outbox::new(args, &socket, &signals, &input)?;
     let sent = outbox.send_all(&mut input).and_then(|()| outbox.linger());
     outbox.finish(&input, &sent)?;
@@ -121,16 +122,20 @@ fn run(args: &Args) -> Result<Verdict> {
     Ok(Verdict::of(&outbox.tally, false))
 }
 
-/// A socket, and where each datagram goes.
-fn open(args: &Args) -> Result<(UdpSocket, To)> {
+/// Returns a socket, and where each datagram goes.
+fn open(args: &Args, resolver: Resolver<'_>) -> Result<(UdpSocket, To)> {
     let options = args.socket.options();
+    let bind = args.bind.as_ref();
     if let Some(dest) = args.only_dest() {
-        return Ok((socket::connect(dest, args.bind.as_ref(), options)?, To::OnePeer));
+        let here = bind.map(|bind| resolver.local(bind, options.family)).transpose()?;
+        let there = resolver.remote(dest, options.family)?;
+        return Ok((socket::connect(&there, here.as_ref(), options)?, To::OnePeer));
     }
-    let socket = socket::bind(args.bind.as_ref().unwrap_or(&Endpoint::anywhere()), options)?;
+    let here = bind.cloned().unwrap_or_else(Endpoint::anywhere);
+    let socket = socket::bind(&resolver.local(&here, options.family)?, options)?;
     let family = options.family.of_socket(socket::local_address(&socket)?.ip());
-    let there = args.dest.as_ref().map(|dest| dest.addresses_there(family)).transpose()?;
-    Ok((socket, To::Each(there.map(|there| there[0]), family)))
+    let there = args.dest.as_ref().map(|dest| resolver.remote(dest, family)).transpose()?;
+    Ok((socket, To::Each(there.map(|there| there.addresses()[0]), family)))
 }
 
 impl Args {
