@@ -126,6 +126,27 @@ fn several_look_ups_share_one_bound() {
 
 #[test]
 #[ignore = "needs root and ip"]
+fn several_names_are_looked_up_at_the_same_time() {
+    let mut place = Place::new("same");
+    let list = Place::files(&place.host).join("list");
+    fs::write(&list, "a.test\nb.test\n").unwrap();
+    let list = format!("@{}", list.to_str().unwrap());
+    for (tool, arguments, names) in [
+        ("udp-listen", &[":0", "--allow", &list, "--deny", "c.test"][..], ["a", "b", "c"]),
+        ("udp-chat", &["d.test:9", "e.test:9", "f.test:9", "-b", ":0"], ["d", "e", "f"]),
+    ] {
+        let running = place.start(tool, arguments);
+        let mut missing = names.to_vec();
+        while !missing.is_empty() {
+            let query = place.server.line();
+            missing.retain(|name| !query.contains(&format!("\\x01{name}\\x04test")));
+        }
+        ended_in_time_by(running, Signal::SIGTERM, Instant::now());
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
 fn a_signal_ends_a_look_up_and_the_tool_with_it() {
     let mut place = Place::new("signal");
     for (number, (tool, arguments)) in [
