@@ -19,7 +19,7 @@ use crate::encoding::{Charset, Encoding, Policy};
 use crate::escape;
 use crate::exit::Voice;
 use crate::flow::input::{Eol, Input};
-use crate::format::{Columns, Format, Formats, Reading, To, Writing, pcap};
+use crate::format::{Columns, Format, Formats, Reading, To, Writing};
 use crate::messages;
 use crate::net::access::{Access, Lists, Source};
 use crate::net::endpoint::{Endpoint, Family};
@@ -255,12 +255,11 @@ pub fn writing(
 
 /// Returns whether `output` is a file that is not empty, and is continued in `format`.
 fn continues(format: Format, output: &Sink) -> anyhow::Result<bool> {
-    // No other format has a header.
-    if format != Format::Pcap {
+    if !format.has_header() {
         return Ok(false);
     }
     let Some(content) = output.content()? else { return Ok(false) };
-    match pcap::obstacle_to_append(content).context("cannot read the file")? {
+    match format.obstacle_to_append(content).context("cannot read the file")? {
         Some(why) => bail!("{why}; write to a new file"),
         None => Ok(true),
     }

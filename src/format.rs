@@ -1,8 +1,10 @@
-//! How datagrams stand in a pipe. One file a format, each with its reading and its writing.
+//! Formats: how datagrams are written in a pipe. Each has a file of its own, with its reading and its writing.
 //!
-//! A format knows no socket: it turns bytes into a [`Batch`] and back. Those of text (`text`, `raw`,
-//! `nul`, `escaped`) hold text in the charset of the pipe; `hex`, `base64` and `framed` hold the bytes of
-//! the wire; `json` and `pcap` hold both addresses and the time as well.
+//! A format knows no socket: it turns bytes into a [`Batch`] and back. `text`, `raw`, `nul` and `escaped` contain
+//! text in the charset of the pipe; `hex`, `base64` and `framed` the bytes of the wire; `json` and `pcap` both
+//! addresses and the time as well.
+//!
+//! A new format is a file with a [`Spec`] and one line in the list of [`formats!`].
 
 use std::fmt;
 use std::io::{self, Read};
@@ -11,17 +13,8 @@ use std::net::SocketAddr;
 use crate::batch::{Batch, Datagram, Envelope, Received};
 use crate::encoding::Encoding;
 
-pub mod base64;
 mod columns;
-pub mod escaped;
-pub mod framed;
-pub mod hex;
-pub mod json;
-pub mod nul;
-pub mod pcap;
-pub mod raw;
 mod stream;
-pub mod text;
 mod to;
 
 pub use columns::Columns;
@@ -30,106 +23,169 @@ pub use to::To;
 
 use stream::Stream;
 
-/// How datagrams stand in a pipe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// A line is a datagram.
+/// Declares the module of each format, and the enum of all formats in this order.
+macro_rules! formats {
+    ($($(#[$attribute:meta])* $format:ident = $module:ident;)*) => {
+        $(mod $module;)*
+
+        /// A format of datagrams in a pipe.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub enum Format {
+            $(
+                #[doc = concat!("The format `", stringify!($module), "`.")]
+                $(#[$attribute])*
+                $format,
+            )*
+        }
+
+        impl Format {
+            /// All formats.
+            pub const ALL: [Self; [$(stringify!($format)),*].len()] = [$(Self::$format),*];
+
+            fn spec(self) -> &'static Spec {
+                match self {
+                    $(Self::$format => &$module::FORMAT,)*
+                }
+            }
+        }
+    };
+}
+
+// rustfmt does not find these modules: `cargo fmt -- src/format/*.rs` formats them as well.
+formats! {
     #[default]
+    Text = text;
+    Raw = raw;
+    Nul = nul;
+    Hex = hex;
+    Base64 = base64;
+    Escaped = escaped;
+    Json = json;
+    Framed = framed;
+    Pcap = pcap;
+}
+
+/// The properties of a format, and how it is read and written.
+struct Spec {
+    /// Its name on a command line.
+    name: &'static str,
+    /// The name of one datagram in it.
+    noun: &'static str,
+    content: Content,
+    layout: Layout,
+    /// Whether it contains addresses and times.
+    has_addresses: bool,
+    /// Whether a datagram in it can be an argument of a command.
+    has_messages: bool,
+    /// The bytes before the first datagram.
+    header: &'static [u8],
+    /// Makes what finds datagrams, or the records that represent them, in a stream.
+    splitter: fn(&Reading) -> Box<dyn Splitter>,
+    /// Makes what reads a record, where its bytes are not the payload.
+    record_reader: Option<NewRecordReader>,
+    /// Makes what writes datagrams.
+    record_writer: fn(&Writing) -> Box<dyn RecordWriter>,
+}
+
+type NewRecordReader = fn(&Reading) -> Box<dyn RecordReader>;
+
+/// What a payload is in a format.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// Text, which has a charset and an end of line.
     Text,
-    /// All of the pipe is one datagram, or every so many bytes; payloads end to end.
-    Raw,
-    /// A NUL ends a datagram.
-    Nul,
-    /// A line of hex digits is a datagram.
-    Hex,
-    /// A line of Base64 is a datagram.
-    Base64,
-    /// A line is a datagram, and a backslash begins what is no plain text in it.
-    Escaped,
-    /// A line is a JSON object: a datagram, who sent it to whom, and when.
-    Json,
-    /// Its length stands before each datagram.
-    Framed,
-    /// A capture: packets with their headers, and the times when they were seen.
-    Pcap,
+    /// The bytes of the wire.
+    Bytes,
+    /// Text where the payload is text, and otherwise the bytes of the wire.
+    Mixed,
+}
+
+/// How a format separates datagrams.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// By newlines; columns may precede a datagram. It is safe on a terminal.
+    Lines,
+    /// By a byte; columns may precede a datagram. A terminal could execute parts of it as commands.
+    Records,
+    /// As lines that have a structure of their own, without columns. It is safe on a terminal.
+    Objects,
+    /// Not at all or by lengths. A terminal could execute parts of it as commands.
+    Binary,
 }
 
 impl Format {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Text,
-        Self::Raw,
-        Self::Nul,
-        Self::Hex,
-        Self::Base64,
-        Self::Escaped,
-        Self::Json,
-        Self::Framed,
-        Self::Pcap,
-    ];
-
-    /// What it is called on a command line.
+    /// Returns its name on a command line.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Raw => "raw",
-            Self::Nul => "nul",
-            Self::Hex => "hex",
-            Self::Base64 => "base64",
-            Self::Escaped => "escaped",
-            Self::Json => "json",
-            Self::Framed => "framed",
-            Self::Pcap => "pcap",
-        }
+        self.spec().name
     }
 
-    /// Whether payloads stand in it as nothing but text, which has a charset and ends of line.
+    /// Returns whether payloads are nothing but text in it, which has a charset and ends of line.
     #[must_use]
     pub fn is_text(self) -> bool {
-        matches!(self, Self::Text | Self::Raw | Self::Nul | Self::Escaped)
+        self.spec().content == Content::Text
     }
 
-    /// Whether a charset means something to it.
+    /// Returns whether a charset has an effect on it.
     #[must_use]
     pub fn has_charset(self) -> bool {
-        self.is_text() || self == Self::Json
+        self.spec().content != Content::Bytes
     }
 
-    /// Whether it tells who sent a datagram to whom, and when.
+    /// Returns whether it contains the addresses and the time of a datagram.
     #[must_use]
     pub fn has_addresses(self) -> bool {
-        matches!(self, Self::Json | Self::Pcap)
+        self.spec().has_addresses
     }
 
-    /// Whether each datagram begins somewhere that one can see, so that a word can stand before it.
+    /// Returns whether columns can precede a datagram.
     #[must_use]
     pub fn has_lines(self) -> bool {
-        matches!(self, Self::Text | Self::Nul | Self::Hex | Self::Base64 | Self::Escaped)
+        matches!(self.spec().layout, Layout::Lines | Layout::Records)
     }
 
-    /// Whether it is more than text, so that a terminal might take some of it for a command.
+    /// Returns whether a terminal could execute parts of it as commands.
     #[must_use]
     pub fn is_binary(self) -> bool {
-        matches!(self, Self::Raw | Self::Nul | Self::Framed | Self::Pcap)
+        matches!(self.spec().layout, Layout::Records | Layout::Binary)
     }
 
-    /// Whether one datagram can be written in it on a command line.
+    /// Returns whether a datagram in it can be an argument of a command.
     #[must_use]
     pub fn has_messages(self) -> bool {
-        !matches!(self, Self::Framed | Self::Pcap)
+        self.spec().has_messages
     }
 
-    /// What a datagram of it is called.
+    /// Returns the name of one datagram in it.
     #[must_use]
     pub fn noun(self) -> &'static str {
-        match self {
-            Self::Text | Self::Hex | Self::Base64 | Self::Escaped | Self::Json => "line",
-            Self::Raw => "block",
-            Self::Nul => "record",
-            Self::Framed => "frame",
-            Self::Pcap => "packet",
+        self.spec().noun
+    }
+
+    /// Returns whether an output begins with a header, which appended datagrams must match.
+    #[must_use]
+    pub fn has_header(self) -> bool {
+        !self.spec().header.is_empty()
+    }
+
+    /// Returns why datagrams cannot be appended to `existing`, if they cannot: it is not empty, and has another
+    /// header or does not end with a whole datagram.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `existing` cannot be read.
+    pub fn obstacle_to_append(self, mut existing: impl Read) -> io::Result<Option<String>> {
+        let expected = self.spec().header;
+        let mut header = Vec::new();
+        existing.by_ref().take(expected.len() as u64).read_to_end(&mut header)?;
+        if header != expected {
+            return Ok(Some("it is not a capture in the format that is written here".to_owned()));
         }
+        let reading = Reading { format: self, ..Reading::default() };
+        let (mut reader, mut batch, mut bad) =
+            (Reader::new(expected.chain(existing), reading), Batch::new(), vec![]);
+        while bad.is_empty() && reader.fill(&mut batch, &mut bad)? {}
+        Ok(bad.into_iter().next().map(|bad| bad.what))
     }
 }
 
@@ -204,67 +260,91 @@ pub struct Reading {
     pub to: To,
 }
 
-/// Reads a stream. What one read gives is handed on at once: a slow producer is not held back.
+/// Finds datagrams, or the records that represent them, in the bytes of a stream.
+trait Splitter: fmt::Debug {
+    /// Takes those that are complete among the next `len` bytes of [`Batch::spare`], and the rest if no bytes
+    /// follow. Appends what is not a datagram to `bad`. Returns the number of bytes that it has taken or skipped.
+    fn split(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize;
+
+    /// Returns the number of packets that contain nothing to send, and why, in words.
+    fn ignored(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns why there is nothing to send, where an input without datagrams is a mistake.
+    fn why_empty(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Reads records whose bytes are not the payload.
+trait RecordReader: fmt::Debug {
+    /// Appends the datagram of `record` to `batch`, or returns why it is not one. An empty record may have none.
+    fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), String>;
+
+    /// Forgets the records before. Names that were looked up are kept.
+    fn restart(&mut self) {}
+}
+
+/// Writes datagrams.
+trait RecordWriter: fmt::Debug + Send {
+    /// Appends a datagram to `out`.
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>);
+
+    /// Appends the datagrams of `batch` to `out`, and the place where each ends to `ends`. Every format has its own
+    /// copy of this loop, so that the format is chosen once a batch and not for each datagram.
+    fn write_all(&mut self, batch: &Batch, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
+        ends.extend(batch.iter().map(|datagram| {
+            self.write(&datagram, out);
+            out.len()
+        }));
+    }
+}
+
+/// Reads a stream. What one read returns is passed on at once: a slow producer is not delayed.
 #[derive(Debug)]
 pub struct Reader<R> {
     stream: Stream<R>,
     reading: Reading,
-    divide: Box<dyn Divide>,
-    /// What was found, and how a datagram is made of each, where it is not one as it stands.
+    splitter: Box<dyn Splitter>,
+    /// The records that were found and what reads them, where a record is not a payload.
     records: Option<(Batch, Record)>,
 }
 
-/// Finds datagrams, or what stands for them, among bytes.
-trait Divide: fmt::Debug {
-    /// Takes those that are complete among the next `len` bytes of [`Batch::spare`], and what there is if
-    /// these are the last. Appends what is none to `bad`. Says how many bytes it has taken or stepped over.
-    fn divide(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize;
-
-    /// How many packets it has left out that are nothing to be sent, and why, in words.
-    fn passed_over(&self) -> Option<String> {
-        None
-    }
-
-    /// Why there is nothing to be sent, in words, where an input without datagrams is a mistake.
-    fn nothing_found(&self) -> Option<String> {
-        None
-    }
-}
-
 impl<R: Read> Reader<R> {
-    /// A reader of `input`, which should have no buffer of its own.
+    /// Returns a reader of `input`, which should have no buffer of its own.
     pub fn new(input: R, reading: Reading) -> Self {
         let records = Record::new(&reading).map(|record| (Batch::new(), record));
-        Self { stream: Stream::new(input), divide: reading.divide(), reading, records }
+        Self { stream: Stream::new(input), splitter: reading.splitter(), reading, records }
     }
 
-    /// Where the bytes come from.
+    /// Returns the source of the bytes.
     pub fn input(&self) -> &R {
         self.stream.input()
     }
 
-    /// Where the bytes come from.
+    /// Returns the source of the bytes.
     pub fn input_mut(&mut self) -> &mut R {
         self.stream.input_mut()
     }
 
-    /// What comes next is the beginning: the input has been rewound.
-    pub fn begin_anew(&mut self) {
-        self.stream.begin_anew();
-        self.divide = self.reading.divide();
+    /// Prepares for reading from the beginning again, after the input was rewound.
+    pub fn restart(&mut self) {
+        self.stream.restart();
+        self.splitter = self.reading.splitter();
         if let Some((_, record)) = &mut self.records {
-            record.begin_anew();
+            record.0.restart();
         }
     }
 
-    /// Reads once, and fills `batch` with the datagrams that are now complete, which may be none. What is
-    /// no datagram is left out and appended to `bad`. Says whether there may be more.
+    /// Reads once, and fills `batch` with the datagrams that are now complete, which may be none. Appends
+    /// what is not a datagram to `bad`. Returns whether there may be more.
     pub fn fill(&mut self, batch: &mut Batch, bad: &mut Vec<Bad>) -> io::Result<bool> {
-        let divide = |batch: &mut Batch, len, is_last| self.divide.divide(batch, len, is_last, bad);
+        let split = |batch: &mut Batch, len, is_last| self.splitter.split(batch, len, is_last, bad);
         let more = match &mut self.records {
-            None => self.stream.fill(batch, divide)?,
+            None => self.stream.fill(batch, split)?,
             Some((found, record)) => {
-                let more = self.stream.fill(found, divide)?;
+                let more = self.stream.fill(found, split)?;
                 batch.clear();
                 for line in found.iter() {
                     batch.number_after(line.ordinal - 1);
@@ -278,74 +358,37 @@ impl<R: Read> Reader<R> {
         Ok(more && !bad.iter().any(|bad| bad.is_the_end))
     }
 
-    /// How many packets of a capture were left out, and why, in words.
-    pub fn passed_over(&self) -> Option<String> {
-        self.divide.passed_over()
+    /// Returns the number of packets of a capture that contain nothing to send, and why, in words.
+    pub fn ignored(&self) -> Option<String> {
+        self.splitter.ignored()
     }
 
-    /// Why there was nothing to be sent, in words, where an input without datagrams is a mistake.
-    pub fn nothing_found(&self) -> Option<String> {
-        self.divide.nothing_found()
+    /// Returns why there is nothing to send, where an input without datagrams is a mistake.
+    pub fn why_empty(&self) -> Option<String> {
+        self.splitter.why_empty()
     }
 }
 
 impl Reading {
-    fn divide(&self) -> Box<dyn Divide> {
-        match self.format {
-            Format::Raw => Box::new(raw::Blocks::of(self.block)),
-            Format::Framed => Box::new(framed::Frames::default()),
-            Format::Pcap => Box::new(pcap::Packets::to(self.to.clone())),
-            Format::Nul => Box::new(nul::records()),
-            Format::Text | Format::Hex | Format::Base64 | Format::Escaped | Format::Json => {
-                Box::new(text::Lines::ended_by(b'\n'))
-            }
-        }
+    fn splitter(&self) -> Box<dyn Splitter> {
+        (self.format.spec().splitter)(self)
     }
 }
 
-/// How a datagram is written in a line, where it does not stand there as it is.
+/// Reads records one by one.
 #[derive(Debug)]
-pub enum Record {
-    /// In hex digits.
-    Hex(hex::Lines),
-    /// In Base64.
-    Base64,
-    /// With escapes.
-    Escaped,
-    /// As a JSON object.
-    Json(Box<json::Objects>),
-}
+pub struct Record(Box<dyn RecordReader>);
 
 impl Record {
-    /// How it is written in the format of `reading`, if not as it is.
+    /// Returns a reader of records in the format of `reading`, if they are not the payloads.
     #[must_use]
     pub fn new(reading: &Reading) -> Option<Self> {
-        match reading.format {
-            Format::Hex => Some(Self::Hex(hex::Lines::default())),
-            Format::Base64 => Some(Self::Base64),
-            Format::Escaped => Some(Self::Escaped),
-            Format::Json => {
-                Some(Self::Json(Box::new(json::Objects::new(reading.encoding, reading.to.clone()))))
-            }
-            Format::Text | Format::Raw | Format::Nul | Format::Framed | Format::Pcap => None,
-        }
+        reading.format.spec().record_reader.map(|new| Self(new(reading)))
     }
 
-    /// Forgets the lines before. Names that were looked up are kept.
-    fn begin_anew(&mut self) {
-        if let Self::Hex(lines) = self {
-            *lines = hex::Lines::default();
-        }
-    }
-
-    /// Appends the datagram that `line` stands for to `batch`, or says what is wrong with it.
-    pub fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
-        match self {
-            Self::Hex(lines) => lines.read(line, batch),
-            Self::Base64 => base64::read(line, batch),
-            Self::Escaped => escaped::read(line, batch),
-            Self::Json(objects) => objects.read(line, batch),
-        }
+    /// Appends the datagram of `record` to `batch`, or returns why it is not one.
+    pub fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), String> {
+        self.0.read(record, batch)
     }
 }
 
@@ -368,41 +411,36 @@ pub struct Writing {
 #[derive(Debug)]
 pub struct Writer {
     writing: Writing,
-    columns: columns::Writer,
-    json: json::Writer,
+    /// What precedes each datagram, if anything does.
+    columns: Option<columns::Writer>,
+    records: Box<dyn RecordWriter>,
 }
 
 impl Writer {
-    /// A writer as it is told to be.
+    /// Returns a writer that does as `writing` says.
     #[must_use]
     pub fn new(writing: Writing) -> Self {
-        let columns = columns::Writer::new(writing.columns);
-        Self { writing, columns, json: json::Writer::new(writing.encoding) }
+        let has_columns = writing.format.has_lines() && !writing.columns.are_none();
+        let columns = has_columns.then(|| columns::Writer::new(writing.columns));
+        Self { writing, columns, records: (writing.format.spec().record_writer)(&writing) }
     }
 
-    /// What it writes.
+    /// Returns its format.
     #[must_use]
     pub fn format(&self) -> Format {
         self.writing.format
     }
 
-    /// What stands before the first datagram.
+    /// Returns the bytes before the first datagram.
     #[must_use]
     pub fn beginning(&self) -> &'static [u8] {
-        let has_header = self.writing.format == Format::Pcap && !self.writing.is_continued;
-        if has_header { &pcap::BEGINNING } else { b"" }
+        if self.writing.is_continued { b"" } else { self.writing.format.spec().header }
     }
 
-    /// Appends the datagrams of `batch` to `out`, and where each ends there to `ends`.
+    /// Appends the datagrams of `batch` to `out`, and the place where each ends to `ends`.
     pub fn write_all(&mut self, batch: &Batch, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
-        let Writing { format, columns, for_terminal, .. } = self.writing;
-        if format == Format::Text && columns.are_none() && !for_terminal {
-            // What most runs print chooses once and not for each datagram: half of the instructions.
-            ends.extend(batch.iter().map(|datagram| {
-                text::write_plain(datagram.payload, out);
-                out.len()
-            }));
-            return;
+        if self.columns.is_none() {
+            return self.records.write_all(batch, out, ends);
         }
         ends.extend(batch.iter().map(|datagram| {
             self.write(&datagram, out);
@@ -412,23 +450,10 @@ impl Writer {
 
     /// Appends a datagram to `out`.
     pub fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        let Writing { format, columns, for_terminal, .. } = self.writing;
-        let payload = datagram.payload;
-        if format.has_lines() {
-            self.columns.write(datagram.envelope, out);
+        if let Some(columns) = &mut self.columns {
+            columns.write(datagram.envelope, out);
         }
-        match format {
-            Format::Text if for_terminal => text::show(payload, out),
-            Format::Text => text::write(payload, columns, out),
-            Format::Nul => nul::write(payload, columns, out),
-            Format::Raw => out.extend_from_slice(payload),
-            Format::Hex => hex::write(payload, out),
-            Format::Base64 => base64::write(payload, out),
-            Format::Escaped => escaped::write(payload, out),
-            Format::Framed => framed::write(payload, out),
-            Format::Json => self.json.write(datagram, out),
-            Format::Pcap => pcap::write(datagram, out),
-        }
+        self.records.write(datagram, out);
     }
 }
 
@@ -451,7 +476,7 @@ mod tests {
         pub(super) datagrams: Vec<(u64, Vec<u8>)>,
         pub(super) envelopes: Vec<Envelope>,
         pub(super) bad: Vec<Bad>,
-        pub(super) passed_over: Option<String>,
+        pub(super) ignored: Option<String>,
     }
 
     /// Gives what a pipe would give: at most `step` bytes a read.
@@ -480,7 +505,7 @@ mod tests {
                 found.envelopes.push(*datagram.envelope);
             }
         }
-        found.passed_over = reader.passed_over();
+        found.ignored = reader.ignored();
         found
     }
 

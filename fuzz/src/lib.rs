@@ -35,7 +35,7 @@ pub struct Found {
     /// What is none.
     pub bad: Vec<Bad>,
     /// What is nothing to be sent, in words.
-    pub passed_over: Option<String>,
+    pub ignored: Option<String>,
 }
 
 /// A datagram, with all that is known of it.
@@ -93,7 +93,7 @@ impl<'d> Case<'d> {
         // The same reader, from the beginning again, and all that it takes at once.
         let pieces = reader.input_mut();
         (pieces.input, pieces.is_whole) = (self.input, true);
-        reader.begin_anew();
+        reader.restart();
         let mut at_once = Found::default();
         at_once.fill(&mut reader, self.input.len());
         assert_eq!(found, at_once, "it depends on how the reads fall");
@@ -127,7 +127,7 @@ impl<'d> Case<'d> {
             let mut again = Found::default();
             again.fill(&mut case.reader(Reading { format, ..Reading::default() }), written.len());
             assert_eq!(again.bad, [], "{format}");
-            assert_eq!(again.passed_over, None, "{format}");
+            assert_eq!(again.ignored, None, "{format}");
             assert!(payloads(&again.datagrams).eq(payloads(&fitting)), "{format} is not exact");
             if format.has_addresses() {
                 for (was, is) in fitting.iter().zip(&again.datagrams) {
@@ -158,7 +158,7 @@ impl Found {
                 Owned { ordinal: datagram.ordinal, payload, envelope }
             }));
         }
-        self.passed_over = reader.passed_over();
+        self.ignored = reader.ignored();
     }
 
     /// Ordinals ascend, nothing is a datagram and bad at once, and behind the end there is nothing.

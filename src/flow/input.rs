@@ -123,7 +123,7 @@ impl Input {
             Source::Messages { are_read, .. } => *are_read = false,
             Source::Stream(reader) => {
                 reader.input_mut().rewind().context(CANNOT_READ)?;
-                reader.begin_anew();
+                reader.restart();
             }
         }
         Ok(())
@@ -172,19 +172,19 @@ impl Input {
 
     /// Why there was nothing to send, in words, where a stream without datagrams is a mistake.
     #[must_use]
-    pub fn nothing_found(&self) -> Option<String> {
+    pub fn why_empty(&self) -> Option<String> {
         match &self.source {
             Source::Messages { .. } => None,
-            Source::Stream(reader) => reader.nothing_found(),
+            Source::Stream(reader) => reader.why_empty(),
         }
     }
 
     /// How many packets of a capture were left out because they cannot be sent, and why, in words.
     #[must_use]
-    pub fn passed_over(&self) -> Option<String> {
+    pub fn ignored(&self) -> Option<String> {
         match &self.source {
             Source::Messages { .. } => None,
-            Source::Stream(reader) => reader.passed_over(),
+            Source::Stream(reader) => reader.ignored(),
         }
     }
 

@@ -151,7 +151,7 @@ impl Replay {
     }
 
     /// The next datagram is the first one again.
-    pub fn begin_anew(&mut self) {
+    pub fn restart(&mut self) {
         (self.begun, self.last) = (None, None);
     }
 
@@ -239,7 +239,7 @@ mod tests {
             // That a datagram goes late changes nothing for the next one.
             let later = now + millis(70);
             assert_eq!(replay.due(times[4], later) - now, millis(expected[4]));
-            replay.begin_anew();
+            replay.restart();
             assert_eq!(replay.due(times[0], later + millis(1000)), later + millis(1000));
         }
     }

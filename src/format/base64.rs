@@ -3,19 +3,56 @@
 
 use data_encoding::{BASE64, BASE64_NOPAD};
 
-use crate::batch::Batch;
+use super::text::Lines;
+use super::{Content, Layout, RecordReader, RecordWriter, Spec};
+use crate::batch::{Batch, Datagram};
 use crate::escape;
 
-/// Appends the datagram that a line stands for.
+/// The format `base64`.
+pub(super) const FORMAT: Spec = Spec {
+    name: "base64",
+    noun: "line",
+    content: Content::Bytes,
+    layout: Layout::Lines,
+    has_addresses: false,
+    has_messages: true,
+    header: b"",
+    splitter: |_| Box::new(Lines::ended_by(b'\n')),
+    record_reader: Some(|_| Box::new(Reader)),
+    record_writer: |_| Box::new(Writer),
+};
+
+/// Reads lines.
+#[derive(Debug)]
+struct Reader;
+
+impl RecordReader for Reader {
+    fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), String> {
+        read(record, batch)
+    }
+}
+
+/// Writes lines.
+#[derive(Debug)]
+struct Writer;
+
+impl RecordWriter for Writer {
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        encode(datagram.payload, out);
+        out.push(b'\n');
+    }
+}
+
+/// Appends the datagram that `line` represents.
 pub(super) fn read(line: &[u8], batch: &mut Batch) -> Result<(), String> {
     let len = decode(line.trim_ascii(), batch.spare(line.len()))?;
     batch.take(len);
     Ok(())
 }
 
-/// Writes the bytes that `text` stands for to the beginning of `bytes`, which are as many at least. Says
-/// how many those are.
-pub(super) fn decode(text: &[u8], bytes: &mut [u8]) -> Result<usize, String> {
+/// Writes the bytes that `text` represents to the beginning of `bytes`, which are as many at least. Returns
+/// their number.
+fn decode(text: &[u8], bytes: &mut [u8]) -> Result<usize, String> {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
     let digits = &text[..text.len() - padding];
     if padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) {
@@ -34,12 +71,6 @@ pub(super) fn decode(text: &[u8], bytes: &mut [u8]) -> Result<usize, String> {
         let what = escape::first(&digits[at..]);
         format!("{what} in column {} has bits set beyond the last byte", at + 1)
     })
-}
-
-/// Appends a payload as a line.
-pub(super) fn write(payload: &[u8], out: &mut Vec<u8>) {
-    encode(payload, out);
-    out.push(b'\n');
 }
 
 /// Appends a payload in Base64.

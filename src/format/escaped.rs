@@ -5,26 +5,47 @@
 use data_encoding::HEXLOWER_PERMISSIVE;
 use memchr::memchr;
 
-use crate::batch::Batch;
+use super::text::Lines;
+use super::{Content, Layout, RecordReader, RecordWriter, Spec};
+use crate::batch::{Batch, Datagram};
 use crate::escape;
 
-/// Appends the datagram that a line stands for.
-pub(super) fn read(line: &[u8], batch: &mut Batch) -> Result<(), String> {
-    let bytes = batch.spare(line.len());
-    let (mut len, mut at) = (0, 0);
-    while at < line.len() {
-        let rest = &line[at..];
-        let plain = memchr(b'\\', rest).unwrap_or(rest.len());
-        bytes[len..len + plain].copy_from_slice(&rest[..plain]);
-        (len, at) = (len + plain, at + plain);
-        if plain < rest.len() {
-            let (byte, size) = escaped(&rest[plain..], at + 1)?;
-            bytes[len] = byte;
-            (len, at) = (len + 1, at + size);
+/// The format `escaped`.
+pub(super) const FORMAT: Spec = Spec {
+    name: "escaped",
+    noun: "line",
+    content: Content::Text,
+    layout: Layout::Lines,
+    has_addresses: false,
+    has_messages: true,
+    header: b"",
+    splitter: |_| Box::new(Lines::ended_by(b'\n')),
+    record_reader: Some(|_| Box::new(Reader)),
+    record_writer: |_| Box::new(Writer),
+};
+
+/// Reads lines.
+#[derive(Debug)]
+struct Reader;
+
+impl RecordReader for Reader {
+    fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
+        let bytes = batch.spare(line.len());
+        let (mut len, mut at) = (0, 0);
+        while at < line.len() {
+            let rest = &line[at..];
+            let plain = memchr(b'\\', rest).unwrap_or(rest.len());
+            bytes[len..len + plain].copy_from_slice(&rest[..plain]);
+            (len, at) = (len + plain, at + plain);
+            if plain < rest.len() {
+                let (byte, size) = escaped(&rest[plain..], at + 1)?;
+                bytes[len] = byte;
+                (len, at) = (len + 1, at + size);
+            }
         }
+        batch.take(len);
+        Ok(())
     }
-    batch.take(len);
-    Ok(())
 }
 
 /// Returns the byte that the escape at the beginning of `text` stands for, and how long the escape is. The escape is in
@@ -61,21 +82,26 @@ fn escaped(text: &[u8], column: usize) -> Result<(u8, usize), String> {
     Ok((short, 2))
 }
 
-/// Appends a payload as a line.
-pub(super) fn write(payload: &[u8], out: &mut Vec<u8>) {
-    for chunk in payload.utf8_chunks() {
-        let text = chunk.valid();
-        let mut plain = 0;
-        for (at, c) in text.char_indices().filter(|(_, c)| is_escaped(*c)) {
-            out.extend(&text.as_bytes()[plain..at]);
-            plain = at + c.len_utf8();
-            let next = text.as_bytes().get(plain).or(chunk.invalid().first());
-            escape(c, next.copied(), out);
+/// Writes lines.
+#[derive(Debug)]
+struct Writer;
+
+impl RecordWriter for Writer {
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        for chunk in datagram.payload.utf8_chunks() {
+            let text = chunk.valid();
+            let mut plain = 0;
+            for (at, c) in text.char_indices().filter(|(_, c)| is_escaped(*c)) {
+                out.extend(&text.as_bytes()[plain..at]);
+                plain = at + c.len_utf8();
+                let next = text.as_bytes().get(plain).or(chunk.invalid().first());
+                escape(c, next.copied(), out);
+            }
+            out.extend(&text.as_bytes()[plain..]);
+            escape::append_bytes(chunk.invalid(), out);
         }
-        out.extend(&text.as_bytes()[plain..]);
-        escape::append_bytes(chunk.invalid(), out);
+        out.push(b'\n');
     }
-    out.push(b'\n');
 }
 
 fn is_escaped(c: char) -> bool {

@@ -1,22 +1,36 @@
 //! `framed`: the length of each datagram stands before it, in two bytes, the higher first: as in RFC 4571
 //! for media, and in RFC 7766 for DNS over TCP. A stream of it carries any datagrams, as through ssh.
 
-use super::{Bad, Divide};
-use crate::batch::Batch;
+use super::{Bad, Content, Layout, RecordWriter, Spec, Splitter};
+use crate::batch::{Batch, Datagram};
 
-/// How many bytes the length takes.
+/// The format `framed`.
+pub(super) const FORMAT: Spec = Spec {
+    name: "framed",
+    noun: "frame",
+    content: Content::Bytes,
+    layout: Layout::Binary,
+    has_addresses: false,
+    has_messages: false,
+    header: b"",
+    splitter: |_| Box::new(Frames::default()),
+    record_reader: None,
+    record_writer: |_| Box::new(Writer),
+};
+
+/// The size of the length, in bytes.
 const HEADER: usize = 2;
 
 /// Finds frames.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     count: u64,
-    /// How many bytes of the input those had.
+    /// The number of bytes of the input that those had.
     offset: u64,
 }
 
-impl Divide for Frames {
-    fn divide(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
+impl Splitter for Frames {
+    fn split(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
         batch.number_after(self.count);
         let mut used = 0;
         while let Some(size) = size(&batch.spare(len - used)[..len - used])
@@ -43,17 +57,22 @@ impl Divide for Frames {
     }
 }
 
-/// The length that stands at the beginning.
+/// Returns the length at the beginning of `bytes`.
 fn size(bytes: &[u8]) -> Option<usize> {
     bytes.first_chunk().map(|length| usize::from(u16::from_be_bytes(*length)))
 }
 
-/// Appends a payload behind its length.
-pub(super) fn write(payload: &[u8], out: &mut Vec<u8>) {
-    // No datagram is longer than 65,527 bytes.
-    let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
-    out.extend(length.to_be_bytes());
-    out.extend(&payload[..usize::from(length)]);
+/// Writes each payload behind its length.
+#[derive(Debug)]
+struct Writer;
+
+impl RecordWriter for Writer {
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        // No datagram is longer than 65,527 bytes.
+        let length = u16::try_from(datagram.payload.len()).unwrap_or(u16::MAX);
+        out.extend(length.to_be_bytes());
+        out.extend(&datagram.payload[..usize::from(length)]);
+    }
 }
 
 #[cfg(test)]

@@ -6,15 +6,31 @@
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
-use crate::batch::Batch;
+use super::text;
+use super::{Content, Layout, RecordReader, RecordWriter, Spec};
+use crate::batch::{Batch, Datagram};
 use crate::escape;
+
+/// The format `hex`.
+pub(super) const FORMAT: Spec = Spec {
+    name: "hex",
+    noun: "line",
+    content: Content::Bytes,
+    layout: Layout::Lines,
+    has_addresses: false,
+    has_messages: true,
+    header: b"",
+    splitter: |_| Box::new(text::Lines::ended_by(b'\n')),
+    record_reader: Some(|_| Box::new(Lines::default())),
+    record_writer: |_| Box::new(Writer),
+};
 
 const DUMP: &str = "it looks like a hex dump with offsets; write plain hex with xxd -p or tshark -T fields -e \
                     udp.payload, send the output of xxd -r with --format raw, or of tcpdump -w - with --format pcap";
 
 /// Reads lines.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub(super) struct Lines {
     /// Whether the line before was one of a dump: the last line of a dump may be an offset alone.
     follows_dump: bool,
 }
@@ -46,9 +62,8 @@ struct Group<'l> {
     digits: &'l [u8],
 }
 
-impl Lines {
-    /// Appends the datagram that a line stands for.
-    pub(super) fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
+impl RecordReader for Lines {
+    fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
         let decoded = decode(line, batch.spare(line.len() / 2), self.follows_dump);
         // A row that repeats is a star. An offset alone is the last line of a dump.
         let is_last = !line.trim_ascii().iter().any(u8::is_ascii_whitespace);
@@ -65,6 +80,10 @@ impl Lines {
             Err(Wrong::Dump) => Err(DUMP.to_owned()),
             Err(Wrong::Other(what)) => Err(what),
         }
+    }
+
+    fn restart(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -197,12 +216,17 @@ fn spaces(text: &[u8]) -> usize {
     text.len() - text.trim_ascii_start().len()
 }
 
-/// Appends a payload as a line.
-pub(super) fn write(payload: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + HEXLOWER.encode_len(payload.len()), 0);
-    HEXLOWER.encode_mut(payload, &mut out[start..]);
-    out.push(b'\n');
+/// Writes lines.
+#[derive(Debug)]
+struct Writer;
+
+impl RecordWriter for Writer {
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        let (payload, start) = (datagram.payload, out.len());
+        out.resize(start + HEXLOWER.encode_len(payload.len()), 0);
+        HEXLOWER.encode_mut(payload, &mut out[start..]);
+        out.push(b'\n');
+    }
 }
 
 #[cfg(test)]

@@ -16,12 +16,27 @@ use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
 use super::columns::Clock;
+use super::text::Lines;
 use super::to::{Names, To};
-use super::{base64, hex, recorded};
+use super::{Content, Layout, Reading, RecordReader, RecordWriter, Spec, base64, hex, recorded};
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::encoding::Encoding;
 use crate::escape;
 use crate::net::endpoint::{Shown, address};
+
+/// The format `json`.
+pub(super) const FORMAT: Spec = Spec {
+    name: "json",
+    noun: "line",
+    content: Content::Mixed,
+    layout: Layout::Objects,
+    has_addresses: true,
+    has_messages: true,
+    header: b"",
+    splitter: |_| Box::new(Lines::ended_by(b'\n')),
+    record_reader: Some(|reading| Box::new(Reader::new(reading))),
+    record_writer: |writing| Box::new(Writer::new(writing.encoding)),
+};
 
 /// What is read of an object. Other keys mean nothing here.
 #[derive(Deserialize)]
@@ -43,22 +58,23 @@ struct Object<'l> {
 
 /// Reads objects.
 #[derive(Debug)]
-pub struct Objects {
+struct Reader {
     encoding: Encoding,
     to: To,
     names: Names,
     encoded: Vec<u8>,
 }
 
-impl Objects {
-    /// A reader of objects whose text is put into the charset of `encoding`.
-    #[must_use]
-    pub fn new(encoding: Encoding, to: To) -> Self {
+impl Reader {
+    fn new(reading: &Reading) -> Self {
+        let (encoding, to) = (reading.encoding, reading.to.clone());
         Self { encoding, to, names: Names::default(), encoded: Vec::new() }
     }
+}
 
-    /// Appends the datagram that a line stands for. A line of white space stands for none.
-    pub(super) fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
+impl RecordReader for Reader {
+    /// Appends the datagram of an object. A line of white space has none.
+    fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
         // Some editors begin a file with a mark, which RFC 8259 lets a reader pass over.
         let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
         match line.trim_ascii_start() {
@@ -157,7 +173,7 @@ fn seconds(number: &str) -> Option<Timestamp> {
 
 /// Writes objects.
 #[derive(Debug)]
-pub(super) struct Writer {
+struct Writer {
     encoding: Encoding,
     /// What the last object began with, and which envelope and size that tells: many come in a row.
     head: Vec<u8>,
@@ -168,7 +184,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(encoding: Encoding) -> Self {
+    fn new(encoding: Encoding) -> Self {
         Self {
             encoding,
             head: Vec::new(),
@@ -179,8 +195,29 @@ impl Writer {
         }
     }
 
-    /// Appends the line that stands for a datagram.
-    pub(super) fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+    fn begin(&mut self, envelope: &Envelope, size: usize) {
+        (self.envelope, self.size) = (Some(*envelope), size);
+        self.head.clear();
+        self.head.push(b'{');
+        if let Some(shown) = envelope.received.time.and_then(|time| self.clock.shown(time)) {
+            self.head.extend(b"\"time\":\"");
+            self.head.extend(shown);
+            self.head.extend(b"\",");
+        }
+        for (key, address) in [("from", envelope.from), ("to", envelope.to)] {
+            if let Some(address) = address {
+                append(&mut self.head, format_args!("\"{key}\":\"{}\",", Shown(address)));
+            }
+        }
+        if let Some(time) = envelope.received.round_trip {
+            append(&mut self.head, format_args!("\"rtt\":{}.{:09},", time.as_secs(), time.subsec_nanos()));
+        }
+        append(&mut self.head, format_args!("\"size\":{size}"));
+    }
+}
+
+impl RecordWriter for Writer {
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         if self.size != datagram.size || self.envelope.as_ref() != Some(datagram.envelope) {
             self.begin(datagram.envelope, datagram.size);
         }
@@ -202,26 +239,6 @@ impl Writer {
             out.push(b'"');
         }
         out.extend_from_slice(b"}\n");
-    }
-
-    fn begin(&mut self, envelope: &Envelope, size: usize) {
-        (self.envelope, self.size) = (Some(*envelope), size);
-        self.head.clear();
-        self.head.push(b'{');
-        if let Some(shown) = envelope.received.time.and_then(|time| self.clock.shown(time)) {
-            self.head.extend(b"\"time\":\"");
-            self.head.extend(shown);
-            self.head.extend(b"\",");
-        }
-        for (key, address) in [("from", envelope.from), ("to", envelope.to)] {
-            if let Some(address) = address {
-                append(&mut self.head, format_args!("\"{key}\":\"{}\",", Shown(address)));
-            }
-        }
-        if let Some(time) = envelope.received.round_trip {
-            append(&mut self.head, format_args!("\"rtt\":{}.{:09},", time.as_secs(), time.subsec_nanos()));
-        }
-        append(&mut self.head, format_args!("\"size\":{size}"));
     }
 }
 

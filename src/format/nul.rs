@@ -2,21 +2,25 @@
 //!
 //! It carries any bytes, but not where a NUL inside a payload was.
 
-use super::Columns;
-use super::text::{self, Lines};
+use super::text::{Ended, Lines};
+use super::{Content, Layout, Spec};
 
-/// What ends a datagram.
+/// The format `nul`.
+pub(super) const FORMAT: Spec = Spec {
+    name: "nul",
+    noun: "record",
+    content: Content::Text,
+    layout: Layout::Records,
+    has_addresses: false,
+    has_messages: true,
+    header: b"",
+    splitter: |_| Box::new(Lines::ended_by(END)),
+    record_reader: None,
+    record_writer: |writing| Box::new(Ended::by(END, writing.columns)),
+};
+
+/// The byte behind each datagram. It is added only where a payload does not end in it.
 const END: u8 = 0;
-
-/// Finds what a NUL ends.
-pub(super) fn records() -> Lines {
-    Lines::ended_by(END)
-}
-
-/// Appends a payload: a NUL is added only where it has none at its end.
-pub(super) fn write(payload: &[u8], columns: Columns, out: &mut Vec<u8>) {
-    text::write_ended(payload, END, columns, out);
-}
 
 #[cfg(test)]
 mod tests {

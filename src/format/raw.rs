@@ -1,8 +1,22 @@
 //! `raw`: all of the input is one datagram, or every so many bytes of it are one. Payloads are written
 //! end to end, and nobody can tell any more where one ended.
 
-use super::{Bad, Divide};
-use crate::batch::{Batch, LARGEST_V6};
+use super::{Bad, Content, Layout, RecordWriter, Spec, Splitter};
+use crate::batch::{Batch, Datagram, LARGEST_V6};
+
+/// The format `raw`.
+pub(super) const FORMAT: Spec = Spec {
+    name: "raw",
+    noun: "block",
+    content: Content::Text,
+    layout: Layout::Binary,
+    has_addresses: false,
+    has_messages: true,
+    header: b"",
+    splitter: |reading| Box::new(Blocks::of(reading.block)),
+    record_reader: None,
+    record_writer: |_| Box::new(Writer),
+};
 
 /// More text than this does not shrink to a datagram in any charset, in bytes: UTF-8 has three for what the
 /// others have one or two for.
@@ -22,8 +36,8 @@ impl Blocks {
     }
 }
 
-impl Divide for Blocks {
-    fn divide(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
+impl Splitter for Blocks {
+    fn split(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
         batch.number_after(self.count);
         let mut rest = len;
         if let Some(size) = self.size {
@@ -44,6 +58,16 @@ impl Divide for Blocks {
         }
         self.count += batch.len() as u64;
         len - rest
+    }
+}
+
+/// Writes payloads end to end.
+#[derive(Debug)]
+struct Writer;
+
+impl RecordWriter for Writer {
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(datagram.payload);
     }
 }
 

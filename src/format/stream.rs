@@ -28,18 +28,18 @@ impl<R: Read> Stream<R> {
         &mut self.input
     }
 
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.begun.clear();
     }
 
-    /// Reads once into the empty `batch`, and has its datagrams found by `divide`: that is told how many
-    /// bytes there are in [`Batch::spare`], and whether they are the last; and says how many of them it
-    /// has taken or stepped over. Says whether there may be more. Whoever shares the input may have made it
-    /// non-blocking, and have read what was announced: then there is nothing yet.
+    /// Reads once into the emptied `batch`, and calls `split` to find its datagrams, with the number of bytes in
+    /// [`Batch::spare`] and whether no bytes follow. `split` returns how many of them it has taken or skipped.
+    /// Returns whether there may be more. Another process that shares the input may have made it non-blocking, and
+    /// have read what poll(2) announced: then there is nothing yet.
     pub(super) fn fill(
         &mut self,
         batch: &mut Batch,
-        divide: impl FnOnce(&mut Batch, usize, bool) -> usize,
+        split: impl FnOnce(&mut Batch, usize, bool) -> usize,
     ) -> io::Result<bool> {
         batch.clear();
         let begun = self.begun.len();
@@ -47,7 +47,7 @@ impl<R: Read> Stream<R> {
         spare[..begun].copy_from_slice(&self.begun);
         let Some(read) = self.read(&mut spare[begun..])? else { return Ok(true) };
         let (len, is_last) = (begun + read, read == 0);
-        let rest = len - divide(batch, len, is_last);
+        let rest = len - split(batch, len, is_last);
         self.begun.clear();
         self.begun.extend(&batch.spare(rest)[..rest]);
         Ok(!is_last)

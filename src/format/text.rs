@@ -4,20 +4,38 @@
 
 use memchr::memchr;
 
-use super::{Bad, Columns, Divide};
-use crate::batch::Batch;
+use super::{Bad, Columns, Content, Layout, RecordWriter, Spec, Splitter};
+use crate::batch::{Batch, Datagram};
 use crate::escape;
 
-/// A longer line is not held in memory. It is far over what any charset can shrink to a datagram.
-pub const LONGEST_LINE: usize = 1024 * 1024;
+/// The format `text`.
+pub(super) const FORMAT: Spec = Spec {
+    name: "text",
+    noun: "line",
+    content: Content::Text,
+    layout: Layout::Lines,
+    has_addresses: false,
+    has_messages: true,
+    header: b"",
+    splitter: |_| Box::new(Lines::ended_by(b'\n')),
+    record_reader: None,
+    record_writer: |writing| match writing.for_terminal {
+        true => Box::new(Shown),
+        false if writing.columns.are_none() => Box::new(Plain),
+        false => Box::new(Ended::by(b'\n', writing.columns)),
+    },
+};
+
+/// A longer line is skipped. It is far longer than what any charset can shrink to a datagram, in bytes.
+const LONGEST_LINE: usize = 1024 * 1024;
 
 /// Finds lines, or whatever ends in one byte.
 #[derive(Debug)]
 pub(super) struct Lines {
     end: u8,
-    /// The rest of a line that is too long is still to come.
+    /// The rest of a line that is too long follows.
     is_skipping: bool,
-    /// How many lines have been found or passed over.
+    /// The number of lines that have been found or skipped.
     count: u64,
 }
 
@@ -27,8 +45,8 @@ impl Lines {
     }
 }
 
-impl Divide for Lines {
-    fn divide(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
+impl Splitter for Lines {
+    fn split(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
         batch.number_after(self.count);
         let mut rest = len;
         if self.is_skipping {
@@ -56,43 +74,64 @@ impl Divide for Lines {
     }
 }
 
-/// Appends a payload as a line.
-pub(super) fn write(payload: &[u8], columns: Columns, out: &mut Vec<u8>) {
-    write_ended(payload, b'\n', columns, out);
+/// Writes payloads as lines without columns.
+#[derive(Debug)]
+struct Plain;
+
+impl RecordWriter for Plain {
+    #[inline]
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(datagram.payload);
+        if datagram.payload.last() != Some(&b'\n') {
+            out.push(b'\n');
+        }
+    }
 }
 
-/// Appends a payload as a line without columns.
-#[inline]
-pub(super) fn write_plain(payload: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(payload);
-    if payload.last() != Some(&b'\n') {
+/// Writes payloads, each with a byte behind it unless it ends in that byte itself.
+///
+/// Where there are columns, those of the further lines of a payload are empty: otherwise a payload could contain a
+/// line that looks like that of another sender.
+#[derive(Debug)]
+pub(super) struct Ended {
+    end: u8,
+    columns: Columns,
+}
+
+impl Ended {
+    pub(super) fn by(end: u8, columns: Columns) -> Self {
+        Self { end, columns }
+    }
+}
+
+impl RecordWriter for Ended {
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        let (mut payload, empty) = (datagram.payload, self.columns.empty());
+        while !empty.is_empty()
+            && let Some(at) = memchr(self.end, payload)
+            && at + 1 < payload.len()
+        {
+            let (line, rest) = payload.split_at(at + 1);
+            out.extend(line);
+            out.extend(empty);
+            payload = rest;
+        }
+        out.extend(payload);
+        if !payload.ends_with(&[self.end]) {
+            out.push(self.end);
+        }
+    }
+}
+
+/// Writes each payload as one line that is safe on a terminal.
+#[derive(Debug)]
+struct Shown;
+
+impl RecordWriter for Shown {
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        escape::line(without_end(datagram.payload), out);
         out.push(b'\n');
     }
-}
-
-/// Appends a payload as it is: `end` is added only where it has none. Where there are `columns`, those of its
-/// further lines are empty: otherwise a payload could contain a line that looks like that of another sender.
-pub(super) fn write_ended(mut payload: &[u8], end: u8, columns: Columns, out: &mut Vec<u8>) {
-    let empty = columns.empty();
-    while !empty.is_empty()
-        && let Some(at) = memchr(end, payload)
-        && at + 1 < payload.len()
-    {
-        let (line, rest) = payload.split_at(at + 1);
-        out.extend(line);
-        out.extend(empty);
-        payload = rest;
-    }
-    out.extend(payload);
-    if !payload.ends_with(&[end]) {
-        out.push(end);
-    }
-}
-
-/// Appends a payload as one line that is safe to look at.
-pub(super) fn show(payload: &[u8], out: &mut Vec<u8>) {
-    escape::line(without_end(payload), out);
-    out.push(b'\n');
 }
 
 fn without_end(payload: &[u8]) -> &[u8] {

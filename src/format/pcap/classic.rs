@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{BEGINNING, LONGEST, Order, Packet, Step};
+use super::read::{LONGEST, Order, Packet, Step};
+use super::write::HEADER;
 
 /// What holds for all packets of a file.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +37,8 @@ impl Classic {
     pub(super) fn step(&mut self, bytes: &[u8]) -> Result<Step, String> {
         let Some(link) = self.link else {
             // The upper half of the field tells of checksums behind the frames.
-            self.link = self.order.u32_at(bytes, BEGINNING.len() - 4).map(|link| (link & 0xffff) as u16);
-            return Ok(self.link.map_or(Step::Incomplete, |_| Step::Skip(BEGINNING.len())));
+            self.link = self.order.u32_at(bytes, HEADER.len() - 4).map(|link| (link & 0xffff) as u16);
+            return Ok(self.link.map_or(Step::Incomplete, |_| Step::Skip(HEADER.len())));
         };
         let field = |at| self.order.u32_at(bytes, at);
         let Some(length) = field(8) else { return Ok(Step::Incomplete) };

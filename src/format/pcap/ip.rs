@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::err::{ipv4, ipv6};
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, UdpHeaderSlice};
 
-use super::Order;
 use super::ignored::{Kind, Reason};
 use super::link::Ip;
+use super::read::Order;
 
 const UDP: u8 = IpNumber::UDP.0;
 const AUTHENTICATION: u8 = IpNumber::AUTHENTICATION_HEADER.0;

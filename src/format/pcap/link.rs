@@ -4,8 +4,8 @@
 //! Tunnels between two hosts (GRE, IP in IP, VXLAN) are not looked into: a capture holds what their ends
 //! exchanged.
 
-use super::Order;
 use super::ignored::{Kind, Reason};
+use super::read::Order;
 
 /// The header at the beginning of what is left of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

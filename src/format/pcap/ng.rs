@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{LONGEST, Order, Packet, Step};
+use super::read::{LONGEST, Order, Packet, Step};
 
 /// The type of the block that begins a section, the same in both byte orders.
 pub(super) const SECTION: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];

@@ -5,33 +5,40 @@ use std::time::SystemTime;
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader};
 
+use super::super::RecordWriter;
 use crate::batch::{Datagram, Envelope};
 
 /// The header of a file (draft-ietf-opsawg-pcap, section 4): nanoseconds, version 2.4, packets of up to
 /// 262,144 bytes, links of raw IP.
-pub(in crate::format) const BEGINNING: [u8; 24] =
-    *b"\x4d\x3c\xb2\xa1\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\x04\0\x65\0\0\0";
+pub(super) const HEADER: [u8; 24] = *b"\x4d\x3c\xb2\xa1\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\x04\0\x65\0\0\0";
 
 /// How many routers a packet may pass, as most systems let it at first.
 const HOPS: u8 = 64;
 
-/// Appends a datagram as a packet.
-pub(in crate::format) fn write(datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-    let Envelope { from, to, received } = datagram.envelope;
-    let since =
-        received.time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
-    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let headers = headers(from.unwrap_or(nobody), to.unwrap_or(nobody), datagram);
-    let kept = headers.len() + datagram.payload.len();
-    let whole = headers.len() + datagram.size;
-    // Seconds are counted to the year 2106, and no packet is longer than a datagram over IPv6.
-    let seconds = u32::try_from(since.as_secs()).unwrap_or(u32::MAX);
-    let [kept, whole] = [kept, whole].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
-    for field in [seconds, since.subsec_nanos(), kept, whole] {
-        out.extend(field.to_le_bytes());
+/// Writes packets.
+#[derive(Debug)]
+pub(super) struct Writer;
+
+impl RecordWriter for Writer {
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        let Envelope { from, to, received } = datagram.envelope;
+        let since = received
+            .time
+            .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
+            .unwrap_or_default();
+        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let headers = headers(from.unwrap_or(nobody), to.unwrap_or(nobody), datagram);
+        let kept = headers.len() + datagram.payload.len();
+        let whole = headers.len() + datagram.size;
+        // Seconds are counted to the year 2106, and no packet is longer than a datagram over IPv6.
+        let seconds = u32::try_from(since.as_secs()).unwrap_or(u32::MAX);
+        let [kept, whole] = [kept, whole].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
+        for field in [seconds, since.subsec_nanos(), kept, whole] {
+            out.extend(field.to_le_bytes());
+        }
+        out.extend(headers);
+        out.extend(datagram.payload);
     }
-    out.extend(headers);
-    out.extend(datagram.payload);
 }
 
 /// The headers of IP and UDP, as they may have been on the wire: of what is not told in an envelope the

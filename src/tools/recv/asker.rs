@@ -364,7 +364,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         }
         // Where nothing else went wrong and nothing was asked, the error says the same.
         let is_told = asked.is_ok() && self.inbox.tally.requests.asked == 0;
-        if let Some(packets) = input.passed_over().filter(|_| !is_told) {
+        if let Some(packets) = input.ignored().filter(|_| !is_told) {
             self.inbox.args.voice().note(&format!("ignored {packets}"));
         }
         self.ports.close_all().try_for_each(|socket| self.see_off(&socket))

@@ -318,7 +318,7 @@ fn ask_all(inbox: &mut Inbox<'_>, there: &Endpoint, ports: Ports) -> Result<()> 
     requests.finish(&input, &asked)?;
     asked?;
     if inbox.tally.requests.asked == 0
-        && let Some(why) = input.nothing_found()
+        && let Some(why) = input.why_empty()
     {
         bail!("nothing to send: {why}");
     }

@@ -115,7 +115,7 @@ fn run(args: &Args) -> Result<Verdict> {
     sent?;
     signals.check()?;
     if outbox.has_found_nothing()
-        && let Some(why) = input.nothing_found()
+        && let Some(why) = input.why_empty()
     {
         bail!("nothing to send: {why}");
     }
@@ -228,7 +228,7 @@ impl<'o> Outbox<'o> {
             }
             input.rewind()?;
             if let Schedule::Record(replay) = &mut self.schedule {
-                replay.begin_anew();
+                replay.restart();
             }
         }
         self.send_once(input)
@@ -422,7 +422,7 @@ impl<'o> Outbox<'o> {
             }
             // Where nothing else went wrong and nothing was found, the error says the same.
             let is_told = sent.is_ok() && self.has_found_nothing();
-            if let Some(packets) = input.passed_over().filter(|_| !is_told) {
+            if let Some(packets) = input.ignored().filter(|_| !is_told) {
                 self.say(&format!("ignored {packets}"));
             }
         }
