@@ -1,54 +1,78 @@
 //! The one place where a result becomes an exit status and a message.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use crate::escape;
 use crate::messages::os_error;
 use crate::runtime::signals::{self, Stopped};
 use crate::runtime::streams::{self, ReaderGone};
-use crate::stats::Stats;
+use crate::stats::{ReplyStats, Stats};
 
 const STATUSES: &str = "\
 Exit status: 0 everything was sent, received or answered; 1 trouble; 2 usage error;
 3 silence: timed out without a reply or with too few datagrams;
 4 refused: ICMP port unreachable";
 
-/// How a run of a tool came out.
+/// The result of a run, which becomes its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All that was asked for was sent, received or answered: status 0.
+    /// Everything asked for was sent, received or answered: status 0.
     Done,
-    /// Something could not be done, and has been said: status 1.
+    /// Something failed, and has been reported: status 1.
     Trouble,
-    /// The command line is wrong, and that has been said: status 2.
+    /// The command line is wrong, and that has been reported: status 2.
     Usage,
     /// No reply, or too few datagrams, before the time was up: status 3.
     Silence,
-    /// The destination's host said that nobody listens there: status 4.
+    /// The destination's host reported that the port is unreachable: status 4.
     Refused,
-    /// A COMMAND failed: its own status, as a shell gives it.
+    /// COMMAND failed: its own status, as a shell returns it.
     Command(u8),
-    /// A signal told the tool to end: it dies of that, so that the shell sees the truth.
+    /// A signal ended the tool: it dies of that signal, so that the shell sees the truth.
     Signal(i32),
 }
 
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It has done what was asked for. Whether all of it succeeded is in its numbers.
+    Complete,
+    /// Too few datagrams, or none that matches, arrived in time.
+    TooFew,
+    /// A datagram arrived that matches `--reject`.
+    Rejected,
+    /// COMMAND failed with this status.
+    CommandFailed(u8),
+}
+
 impl Verdict {
-    /// The gravest of what happened. Strictly, what was lost on its way to the output is trouble.
+    /// Returns the gravest of what happened in a run: why it ended, its numbers, and those of its replies if it
+    /// answers. Where it `is_strict`, datagrams that were dropped or truncated are trouble.
     #[must_use]
-    pub fn of(tally: &Stats, is_strict: bool) -> Self {
-        let Stats { sent, received, .. } = tally;
+    pub fn of(ending: Ending, stats: &Stats, replies: Option<&ReplyStats>, is_strict: bool) -> Self {
+        let Stats { sent, received, .. } = stats;
         let is_lost_here = is_strict && received.dropped + received.truncated > 0;
-        if received.undecodable + tally.unsent + sent.unreachable > 0 || is_lost_here {
-            Self::Trouble
-        } else if sent.refused > 0 {
-            Self::Refused
-        } else if tally.silent > 0 {
-            Self::Silence
-        } else {
-            Self::Done
+        let has_failed = received.undecodable + stats.unsent + sent.unreachable > 0
+            || is_lost_here
+            || replies.is_some_and(|replies| !replies.is_complete());
+        match ending {
+            Ending::Rejected => Self::Trouble,
+            Ending::CommandFailed(code) => Self::Command(code),
+            _ if has_failed => Self::Trouble,
+            _ if sent.refused > 0 => Self::Refused,
+            Ending::TooFew => Self::Silence,
+            Ending::Complete if stats.silent > 0 => Self::Silence,
+            Ending::Complete => Self::Done,
         }
+    }
+
+    /// Returns the verdict on a COMMAND that could not be run, as a shell does: status 127 if it was not found, and
+    /// 126 otherwise.
+    #[must_use]
+    pub fn of_command_not_run(error: ErrorKind) -> Self {
+        Self::Command(if error == ErrorKind::NotFound { 127 } else { 126 })
     }
 
     fn status(self) -> u8 {
@@ -208,7 +232,12 @@ mod tests {
         let undecodable = Received { undecodable: 1, ..Received::default() };
         let undecodable = Stats { received: undecodable, ..refused };
         assert_eq!(
-            [Stats::default(), silent, refused, undecodable].map(|tally| Verdict::of(&tally, false)),
+            [Stats::default(), silent, refused, undecodable].map(|stats| Verdict::of(
+                Ending::Complete,
+                &stats,
+                None,
+                false
+            )),
             [Verdict::Done, Verdict::Silence, Verdict::Refused, Verdict::Trouble]
         );
     }
@@ -220,7 +249,7 @@ mod tests {
         for received in [dropped, cut] {
             let lost = Stats { received, ..Stats::default() };
             assert_eq!(
-                [false, true].map(|strict| Verdict::of(&lost, strict)),
+                [false, true].map(|strict| Verdict::of(Ending::Complete, &lost, None, strict)),
                 [Verdict::Done, Verdict::Trouble]
             );
         }

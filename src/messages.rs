@@ -1,16 +1,19 @@
 //! The sentences that a tool prints to stderr: numbers and errors in words. The numbers themselves are in
 //! [`crate::stats`]; who prints a sentence, and when, is decided elsewhere.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 
 use nix::errno::Errno;
 
 use crate::batch::LARGEST_V4;
+use crate::escape;
 use crate::net::endpoint::Shown;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
 use crate::net::socket::{Room, Way};
-use crate::stats::{Received, Requests, Sent, Stats};
+use crate::stats::{Received, ReplyStats, Requests, Sent, Stats};
 
 /// Returns what was sent and its losses, in numbers.
 #[must_use]
@@ -126,6 +129,79 @@ pub fn forged(received: &Received) -> Option<String> {
     }
 }
 
+/// Says that a listener drops requests.
+pub(crate) const DROPPING_REQUESTS: &str = "dropping requests: all --jobs are busy and --queue is full";
+
+/// Returns what happened to the requests to a listener, in numbers.
+#[must_use]
+pub fn reply_summary(replies: &ReplyStats) -> String {
+    let ReplyStats { sent, unsent, without_reply, failed, failed_after_reply, .. } = replies;
+    let ReplyStats { unreadable, unserved, given_up, declined, .. } = replies;
+    format!(
+        "answered {} ({}), without a reply {without_reply}, failed {failed}, failed after a reply \
+         {failed_after_reply}, unreadable {unreadable}, not served {unserved}, given up {given_up}, \
+         declined {declined}, not sent {unsent}, came back {}",
+        sent.datagrams,
+        in_bytes(sent.bytes),
+        sent.refused + sent.unreachable
+    )
+}
+
+/// Returns which requests to a listener were not answered, which replies came from handlers that failed, and which had
+/// ICMP errors: a sentence each, if there were any.
+#[must_use]
+pub fn reply_losses(replies: &ReplyStats) -> [Option<String>; 3] {
+    let losses = [
+        counted(replies.failed, "whose handler failed"),
+        counted(replies.unreadable, "not in the charset"),
+        counted(replies.unserved, "dropped because all --jobs were busy and --queue was full"),
+        counted(replies.given_up, "still unanswered when the run ended"),
+        counted(replies.unsent, "whose reply could not be sent"),
+        counted(
+            replies.declined,
+            "from a source that is never answered (this listener, an address that is not one host, or port 0, 7, \
+             13, 17, 19 or 37)",
+        ),
+    ];
+    let failed = match replies.failed_after_reply {
+        0 => None,
+        1 => Some("1 handler failed after its reply".to_owned()),
+        failed => Some(format!("{failed} handlers failed after their reply")),
+    };
+    let back = match replies.sent.refused + replies.sent.unreachable {
+        0 => None,
+        1 => Some("1 reply or more came back: its receiver was gone".to_owned()),
+        back => Some(format!("{back} replies or more came back: their receivers were gone")),
+    };
+    [in_one_sentence("requests not answered", losses), failed, back]
+}
+
+/// Returns the sentence about a handler that failed for a request of `peer`.
+pub(crate) fn handler_failed(peer: Option<SocketAddr>, failure: &dyn fmt::Display) -> String {
+    let peer = peer.map(|peer| format!(" for {}", Shown(peer))).unwrap_or_default();
+    format!("the handler{peer} {failure}")
+}
+
+/// Returns the sentence about a reply that cannot be sent.
+pub(crate) fn reply_not_sent(why: &dyn fmt::Display) -> String {
+    format!("cannot send a reply: {why}")
+}
+
+/// Returns the sentence that too few datagrams arrived at `address`: `received`, and not `count`. `when` says how long
+/// they had.
+pub(crate) fn too_few(received: u64, count: u64, address: SocketAddr, when: &str) -> String {
+    let address = Shown(address);
+    match received {
+        0 => format!("no datagram came to {address} {when}"),
+        _ => format!("only {received} of {count} datagrams came to {address} {when}"),
+    }
+}
+
+/// Returns the sentence about a COMMAND that failed.
+pub(crate) fn command_failed(program: &OsStr, status: u8) -> String {
+    format!("{} failed with status {status}", escape::name(program))
+}
+
 /// Returns the system's text for an error, in lower case and without its number.
 #[must_use]
 pub fn os_error(error: &io::Error) -> String {
@@ -136,17 +212,17 @@ pub fn os_error(error: &io::Error) -> String {
 }
 
 /// Returns a number of bytes with its unit.
-pub(crate) fn in_bytes(size: u64) -> String {
+fn in_bytes(size: u64) -> String {
     format!("{size} byte{}", if size == 1 { "" } else { "s" })
 }
 
 /// Returns a number above zero and the `words` for what it counts.
-pub(crate) fn counted(number: u64, words: &str) -> Option<String> {
+fn counted(number: u64, words: &str) -> Option<String> {
     (number > 0).then(|| format!("{number} {words}"))
 }
 
 /// Joins the `parts` that exist into one sentence about `what`.
-pub(crate) fn in_one_sentence<const N: usize>(what: &str, parts: [Option<String>; N]) -> Option<String> {
+fn in_one_sentence<const N: usize>(what: &str, parts: [Option<String>; N]) -> Option<String> {
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| format!("{what}: {}", parts.join("; ")))
 }

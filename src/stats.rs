@@ -87,6 +87,29 @@ pub struct Requests {
     pub late: u64,
 }
 
+/// Counts what happened to requests that a listener was to answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplyStats {
+    /// Replies that were handed to the network, and their ICMP errors.
+    pub sent: Sent,
+    /// Replies that could not be sent.
+    pub unsent: u64,
+    /// Handlers that succeeded without a reply.
+    pub without_reply: u64,
+    /// Handlers that failed without a reply.
+    pub failed: u64,
+    /// Handlers that failed after they had printed a reply.
+    pub failed_after_reply: u64,
+    /// Requests that are not in a strict charset.
+    pub unreadable: u64,
+    /// Requests that arrived while all handlers were busy and the queue was full.
+    pub unserved: u64,
+    /// Requests whose handler had not finished when the run ended.
+    pub given_up: u64,
+    /// Requests from a source that is never answered. Anybody could cause one by forging it, so it is not a failure.
+    pub declined: u64,
+}
+
 impl Sent {
     /// Counts `datagrams` with a payload of `bytes` together.
     pub fn count(&mut self, datagrams: usize, bytes: usize) {
@@ -155,6 +178,15 @@ impl Received {
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.denied + self.forged
+    }
+}
+
+impl ReplyStats {
+    /// Returns whether every request for which there was a reply has been answered.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.unsent + self.failed + self.failed_after_reply + self.unreadable + self.unserved + self.given_up
+            == 0
     }
 }
 

@@ -17,7 +17,7 @@ use crate::cli::{
     Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, Given, ReceivingArgs, ReportArgs,
     SendingSocketArgs, writing,
 };
-use crate::exit::{self, Verdict, Voice};
+use crate::exit::{self, Ending, Verdict, Voice};
 use crate::flow::input::{Eol, Input};
 use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, LOOK, Queue};
@@ -435,17 +435,14 @@ impl<'c> Chat<'c> {
         printed.map(drop)
     }
 
-    /// Returns the verdict on the run at `address`, and says if fewer datagrams came than were asked for.
+    /// Returns the verdict on the run at `address`, and reports if too few datagrams arrived.
     fn verdict(&self, address: SocketAddr) -> Verdict {
-        let (received, count) = (self.tally.received.datagrams, self.args.bounds.count);
-        let too_few = count.is_some_and(|count| received < count);
-        if let Some(count) = count.filter(|_| too_few) {
-            let (voice, address) = (self.args.voice(), Shown(address));
-            voice.note(&match received {
-                0 => format!("no datagram came to {address} in time"),
-                _ => format!("only {received} of {count} datagrams came to {address} in time"),
-            });
+        let received = self.tally.received.datagrams;
+        let too_few = self.args.bounds.count.filter(|count| received < *count);
+        if let Some(count) = too_few {
+            self.args.voice().note(&messages::too_few(received, count, address, "in time"));
         }
-        Verdict::of(&Stats { silent: u64::from(too_few), ..self.tally }, self.args.receiving.strict)
+        let ending = if too_few.is_some() { Ending::TooFew } else { Ending::Complete };
+        Verdict::of(ending, &self.tally, None, self.args.receiving.strict)
     }
 }

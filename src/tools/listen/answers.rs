@@ -3,6 +3,7 @@
 //! Every reply goes to who has asked, from the address that was asked, on the one socket.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
@@ -17,13 +18,13 @@ use crate::encoding::Encoding;
 use crate::exit::Voice;
 use crate::flow::input::{Eol, Input};
 use crate::format::Reading;
-use crate::messages::{counted, in_bytes, in_one_sentence};
+use crate::messages;
 use crate::net::endpoint::Shown;
 use crate::net::socket;
 use crate::net::{Sender, Unsent};
 use crate::runtime::poll::PollSet;
 use crate::runtime::signals::Signals;
-use crate::stats::Sent;
+use crate::stats::{ReplyStats, Sent};
 
 /// How long replies wait for a device that is slow. Meanwhile nothing is heard.
 const ROOM: Duration = Duration::from_millis(200);
@@ -55,35 +56,11 @@ pub(super) struct Answers<'a> {
     port: u16,
     voice: Voice,
     replies: Batch,
-    fate: Fate,
+    stats: ReplyStats,
 }
 
 /// Sends the replies of a batch: [`Sender::send`], or [`Sender::reply`] for a batch of requests.
 type Send<'a> = fn(&mut Sender<'a>, &Batch, Range<usize>, &mut Sent) -> Result<usize, Unsent>;
-
-/// What became of what was to be answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fate {
-    /// The replies that were sent, and what came back of them.
-    sent: Sent,
-    /// Replies that could not be sent.
-    unsent: u64,
-    /// Handlers that had nothing to say.
-    without: u64,
-    /// Handlers that failed without a reply.
-    failed: u64,
-    /// Handlers that failed after they had printed a reply.
-    failed_after_reply: u64,
-    /// Requests that a strict charset cannot read.
-    unreadable: u64,
-    /// Requests that there was no room for while all handlers were busy.
-    unserved: u64,
-    /// Requests that were still waiting or being handled at the end.
-    given_up: u64,
-    /// Requests from a source that is never answered. They are not a failure, which anybody could cause by forging
-    /// one.
-    declined: u64,
-}
 
 impl Answer {
     /// Always `text`, which is read and encoded as `reading` says.
@@ -118,7 +95,15 @@ impl<'a> Answers<'a> {
         sender.use_source_address()?;
         sender.wait_no_longer_than(ROOM);
         let port = socket::local_address(socket)?.port();
-        Ok(Self { answer, encoding, sender, port, voice, replies: Batch::new(), fate: Fate::default() })
+        Ok(Self {
+            answer,
+            encoding,
+            sender,
+            port,
+            voice,
+            replies: Batch::new(),
+            stats: ReplyStats::default(),
+        })
     }
 
     /// Whether anything is answered.
@@ -142,7 +127,7 @@ impl<'a> Answers<'a> {
             }
             if !may_be_answered(peer) || is_local == (Some(peer), true) {
                 self.answer_each(batch, next..place)?;
-                self.fate.declined += 1;
+                self.stats.declined += 1;
                 next = place + 1;
             }
         }
@@ -171,13 +156,13 @@ impl<'a> Answers<'a> {
                 let mut room = Vec::new();
                 for request in batch.part(places) {
                     let Some(text) = self.encoding.decode_text(request.payload, &mut room) else {
-                        self.fate.unreadable += 1;
+                        self.stats.unreadable += 1;
                         continue;
                     };
                     if !jobs.request(text.to_vec(), *request.envelope) {
-                        self.fate.unserved += 1;
-                        if self.fate.unserved == 1 {
-                            self.voice.note(&"dropping requests: all --jobs are busy and --queue is full");
+                        self.stats.unserved += 1;
+                        if self.stats.unserved == 1 {
+                            self.voice.note(&messages::DROPPING_REQUESTS);
                         }
                     }
                 }
@@ -216,16 +201,16 @@ impl<'a> Answers<'a> {
     pub(super) fn go_on(&mut self) -> Result<()> {
         let Some(Answer::Exec(jobs)) = &mut self.answer else { return Ok(()) };
         self.replies.clear();
-        let (fate, voice) = (&mut self.fate, self.voice);
+        let (stats, voice) = (&mut self.stats, self.voice);
         jobs.go_on(&mut self.replies, |handled| match handled {
             Handled::Reply => {}
-            Handled::Nothing => fate.without += 1,
+            Handled::Nothing => stats.without_reply += 1,
             Handled::Failed { envelope, failure, has_reply } => {
-                fate.fail(&envelope, &failure, has_reply, voice);
+                count_failure(stats, &envelope, &failure, has_reply, voice);
             }
         });
         for unencodable in self.encoding.encode(&mut self.replies) {
-            self.fate.cannot_send(&unencodable.what, self.voice);
+            count_unsent(&mut self.stats, &unencodable.what, self.voice);
         }
         self.send_replies()
     }
@@ -233,7 +218,7 @@ impl<'a> Answers<'a> {
     /// There is no time left for those who still wait.
     pub(super) fn give_up(&mut self) {
         if let Some(Answer::Exec(jobs)) = &mut self.answer {
-            self.fate.given_up += jobs.give_up() as u64;
+            self.stats.given_up += jobs.give_up() as u64;
         }
     }
 
@@ -242,19 +227,21 @@ impl<'a> Answers<'a> {
         if !self.are_wanted() {
             return Ok(());
         }
-        self.sender.collect(&mut self.fate.sent).context("cannot ask a socket for its errors")
+        self.sender.collect(&mut self.stats.sent).context("cannot ask a socket for its errors")
     }
 
     /// Counts the ICMP error of an earlier reply, which a receive on the socket has returned, and all others that are
     /// known.
     pub(super) fn count_icmp_error(&mut self, error: io::Error) -> Result<()> {
-        self.sender.count_icmp_error(error, &mut self.fate.sent).context("cannot ask a socket for its errors")
+        self.sender
+            .count_icmp_error(error, &mut self.stats.sent)
+            .context("cannot ask a socket for its errors")
     }
 
-    /// What became of what was to be answered, if anything was.
+    /// Returns what happened to requests, if they are answered.
     #[must_use]
-    pub(super) fn fate(&self) -> Option<&Fate> {
-        self.are_wanted().then_some(&self.fate)
+    pub(super) fn stats(&self) -> Option<&ReplyStats> {
+        self.are_wanted().then_some(&self.stats)
     }
 
     fn send_replies(&mut self) -> Result<()> {
@@ -268,21 +255,21 @@ impl<'a> Answers<'a> {
     fn send(&mut self, call: Send<'a>, replies: &Batch, places: Range<usize>) -> Result<()> {
         let mut next = places.start;
         while next < places.end {
-            let before = self.fate.sent.datagrams;
-            match call(&mut self.sender, replies, next..places.end, &mut self.fate.sent) {
+            let before = self.stats.sent.datagrams;
+            match call(&mut self.sender, replies, next..places.end, &mut self.stats.sent) {
                 Ok(sent) => {
                     next += sent;
                     if next < places.end {
-                        self.fate.cannot_send("the system has no room for it", self.voice);
-                        self.fate.unsent += (places.end - next - 1) as u64;
+                        count_unsent(&mut self.stats, &"the system has no room for it", self.voice);
+                        self.stats.unsent += (places.end - next - 1) as u64;
                         break;
                     }
                 }
                 Err(unsent) => {
-                    let sent = usize::try_from(self.fate.sent.datagrams - before)?;
+                    let sent = usize::try_from(self.stats.sent.datagrams - before)?;
                     let datagrams = unsent.datagrams;
-                    self.fate.cannot_send(&in_words(unsent), self.voice);
-                    self.fate.unsent += datagrams as u64 - 1;
+                    count_unsent(&mut self.stats, &in_words(unsent), self.voice);
+                    self.stats.unsent += datagrams as u64 - 1;
                     next += sent + datagrams;
                 }
             }
@@ -304,77 +291,29 @@ fn in_words(unsent: Unsent) -> String {
     format!("{peer}{}", unsent.cause())
 }
 
-impl Fate {
-    /// Whether all was answered that a reply was there for.
-    #[must_use]
-    pub(super) fn is_good(&self) -> bool {
-        self.unsent + self.failed + self.failed_after_reply + self.unreadable + self.unserved + self.given_up
-            == 0
+/// Counts a handler that failed, and reports the first.
+fn count_failure(
+    stats: &mut ReplyStats,
+    envelope: &Envelope,
+    failure: &Failure,
+    has_reply: bool,
+    voice: Voice,
+) {
+    if stats.failed + stats.failed_after_reply == 0 {
+        voice.note(&messages::handler_failed(envelope.from, failure));
     }
-
-    /// In numbers.
-    #[must_use]
-    pub(super) fn told(&self) -> String {
-        let Self { sent, unsent, without, failed, failed_after_reply, .. } = self;
-        let Self { unreadable, unserved, given_up, declined, .. } = self;
-        format!(
-            "answered {} ({}), without a reply {without}, failed {failed}, failed after a reply \
-             {failed_after_reply}, unreadable {unreadable}, not served {unserved}, given up {given_up}, \
-             declined {declined}, not sent {unsent}, came back {}",
-            sent.datagrams,
-            in_bytes(sent.bytes),
-            sent.refused + sent.unreachable
-        )
+    if has_reply {
+        stats.failed_after_reply += 1;
+    } else {
+        stats.failed += 1;
     }
+}
 
-    /// Says what was lost, which replies came from handlers that failed, and what came back: a sentence each, if
-    /// anything did.
-    #[must_use]
-    pub(super) fn lost(&self) -> [Option<String>; 3] {
-        let losses = [
-            counted(self.failed, "whose handler failed"),
-            counted(self.unreadable, "not in the charset"),
-            counted(self.unserved, "dropped because all --jobs were busy and --queue was full"),
-            counted(self.given_up, "still unanswered when the run ended"),
-            counted(self.unsent, "whose reply could not be sent"),
-            counted(
-                self.declined,
-                "from a source that is never answered (this listener, an address that is not one host, or port 0, 7, \
-                 13, 17, 19 or 37)",
-            ),
-        ];
-        let back = match self.sent.refused + self.sent.unreachable {
-            0 => None,
-            1 => Some("1 reply or more came back: its receiver was gone".to_owned()),
-            back => Some(format!("{back} replies or more came back: their receivers were gone")),
-        };
-        let failed = match self.failed_after_reply {
-            0 => None,
-            1 => Some("1 handler failed after its reply".to_owned()),
-            failed => Some(format!("{failed} handlers failed after their reply")),
-        };
-        [in_one_sentence("requests not answered", losses), failed, back]
-    }
-
-    /// Counts a handler that failed, and reports the first.
-    fn fail(&mut self, envelope: &Envelope, failure: &Failure, has_reply: bool, voice: Voice) {
-        if self.failed + self.failed_after_reply == 0 {
-            let peer = envelope.from.map(|peer| format!(" for {}", Shown(peer))).unwrap_or_default();
-            voice.note(&format!("the handler{peer} {failure}"));
-        }
-        if has_reply {
-            self.failed_after_reply += 1;
-        } else {
-            self.failed += 1;
-        }
-    }
-
-    /// Counts a reply that cannot be sent, and says the first.
-    fn cannot_send(&mut self, why: &str, voice: Voice) {
-        self.unsent += 1;
-        if self.unsent == 1 {
-            voice.note(&format!("cannot send a reply: {why}"));
-        }
+/// Counts a reply that cannot be sent, and reports the first.
+fn count_unsent(stats: &mut ReplyStats, why: &dyn Display, voice: Voice) {
+    stats.unsent += 1;
+    if stats.unsent == 1 {
+        voice.note(&messages::reply_not_sent(why));
     }
 }
 

@@ -97,10 +97,10 @@ impl Drop for Command<'_> {
 }
 
 impl NotRun {
-    /// The status that a shell gives: 127 for what is not there, 126 for what cannot be run.
+    /// Returns the kind of the error.
     #[must_use]
-    pub(super) fn status(&self) -> u8 {
-        if self.error.kind() == ErrorKind::NotFound { 127 } else { 126 }
+    pub(super) fn kind(&self) -> ErrorKind {
+        self.error.kind()
     }
 }
 

@@ -13,7 +13,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind as Usage;
 use clap::{CommandFactory, Parser, ValueHint};
 
-use super::answers::{Answer, Answers, Fate};
+use super::answers::{Answer, Answers};
 use super::command::{Command, NotRun};
 use super::jobs::{Handling, Jobs};
 use super::matcher::{Matcher, Pattern};
@@ -26,7 +26,7 @@ use crate::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs, writing,
 };
 use crate::escape;
-use crate::exit::{self, Verdict, Voice};
+use crate::exit::{self, Ending, Verdict, Voice};
 use crate::flow::printer::Printer;
 use crate::flow::queue::{LOOK, Queue};
 use crate::format::{Columns, Reading, To};
@@ -244,9 +244,9 @@ fn start<'s>(words: &[OsString], listening: SocketAddr, signals: &'s Signals) ->
 
 /// A COMMAND that cannot be run ends us with the status that a shell would give.
 fn not_run(args: &Args, error: anyhow::Error) -> Result<Verdict> {
-    let Some(status) = error.downcast_ref().map(NotRun::status) else { return Err(error) };
+    let Some(kind) = error.downcast_ref().map(NotRun::kind) else { return Err(error) };
     args.voice().error(&error);
-    Ok(Verdict::Command(status))
+    Ok(Verdict::of_command_not_run(kind))
 }
 
 /// Why a run is over.
@@ -433,10 +433,10 @@ impl<'l> Listener<'l> {
         let taken = |tally: &Stats| tally.received.bytes + tally.received.datagrams * LEAST_ROOM;
         let most = taken(&self.tally) + socket::room_in(self.socket)? as u64;
         while !self.is_enough() && taken(&self.tally) < most && Instant::now() < until {
-            let before = (self.tally, self.answers.fate().copied());
+            let before = (self.tally, self.answers.stats().copied());
             self.take()?;
             // Behind what is denied or has come back there may be more.
-            if before == (self.tally, self.answers.fate().copied()) {
+            if before == (self.tally, self.answers.stats().copied()) {
                 break;
             }
         }
@@ -456,7 +456,7 @@ impl<'l> Listener<'l> {
     }
 
     fn numbers(&self, tally: &Stats) -> String {
-        let answers = self.answers.fate().map(|fate| format!("; {}", fate.told()));
+        let answers = self.answers.stats().map(|replies| format!("; {}", messages::reply_summary(replies)));
         format!("{}{}", messages::received_summary(&tally.received), answers.unwrap_or_default())
     }
 
@@ -473,46 +473,45 @@ impl<'l> Listener<'l> {
             printed = self.queue.finish(patience);
         }
         self.count();
-        for lost in self.answers.fate().map(Fate::lost).into_iter().flatten().flatten() {
+        for lost in self.answers.stats().map(messages::reply_losses).into_iter().flatten().flatten() {
             self.args.voice().note(&lost);
         }
         self.args.report.conclude(TOOL, &self.tally, &|tally| self.numbers(tally));
         printed.map(|_| ())
     }
 
+    /// Returns the verdict on the run at `address`, and reports why it is not a success.
     fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
-        let address = Shown(address);
-        let (args, voice, received) = (self.args, self.args.voice(), self.tally.received.datagrams);
+        let (ending, why) = self.ending(ended, address);
+        if let Some(why) = why {
+            self.args.voice().note(&why);
+        }
+        Verdict::of(ending, &self.tally, self.answers.stats(), self.args.receiving.strict)
+    }
+
+    /// Returns why the run at `address` ended, and the sentence about that if it is not a success.
+    fn ending(&self, ended: Ended, address: SocketAddr) -> (Ending, Option<String>) {
+        let (args, received) = (self.args, self.tally.received.datagrams);
         if let Some(rejected) = self.matcher.rejection(received) {
-            voice.note(&rejected);
-            return Verdict::Trouble;
+            return (Ending::Rejected, Some(rejected));
         }
         if let Ended::Failed(status) = ended {
-            voice.note(&format!("{} failed with status {status}", escape::name(&args.command[0])));
-            return Verdict::Command(status);
+            return (Ending::CommandFailed(status), Some(messages::command_failed(&args.command[0], status)));
         }
-        let when = if args.bounds.has_no_time() {
-            "before COMMAND ended, nor just after; -w waits longer"
-        } else {
-            "in time"
-        };
-        let is_late = matches!(ended, Ended::TimeUp) && received < args.bounds.count.unwrap_or(1);
-        let silence = match (self.matcher.missed(received), args.bounds.count) {
-            (Some(missed), _) if received > 0 => Some(missed),
-            (_, Some(count)) if is_late && received > 0 => {
-                Some(format!("only {received} of {count} datagrams came to {address} {when}"))
+        let missed = self.matcher.missed(received);
+        let count = args.bounds.count.unwrap_or(1);
+        let is_late = matches!(ended, Ended::TimeUp) && received < count;
+        match missed {
+            Some(missed) if received > 0 => (Ending::TooFew, Some(missed)),
+            missed if missed.is_some() || is_late => {
+                let when = if args.bounds.has_no_time() {
+                    "before COMMAND ended, nor just after; -w waits longer"
+                } else {
+                    "in time"
+                };
+                (Ending::TooFew, Some(messages::too_few(received, count, address, when)))
             }
-            (missed, _) if is_late || missed.is_some() => {
-                Some(format!("no datagram came to {address} {when}"))
-            }
-            _ => None,
-        };
-        if let Some(silence) = &silence {
-            voice.note(silence);
+            _ => (Ending::Complete, None),
         }
-        if !self.answers.fate().is_none_or(Fate::is_good) {
-            return Verdict::Trouble;
-        }
-        Verdict::of(&Stats { silent: silence.is_some().into(), ..self.tally }, args.receiving.strict)
     }
 }

@@ -17,9 +17,10 @@ use crate::cli::{
     BufferArgs, EncodingArgs, FormatArgs, Given, MessageArgs, ReadingArgs, ReceivingArgs, ReportArgs,
     SendingSocketArgs, writing,
 };
-use crate::exit::{self, Verdict, Voice};
+use crate::exit::{self, Ending, Verdict, Voice};
 use crate::flow::printer::Printer;
 use crate::format::{Columns, To};
+use crate::messages;
 use crate::net::endpoint::{Endpoint, NoNameServer, Shown};
 use crate::net::failure::Failure;
 use crate::net::note_earlier_drops;
@@ -191,7 +192,7 @@ fn receive(mut inbox: Inbox<'_>, work: impl FnOnce(&mut Inbox<'_>) -> Result<()>
     let done = work(&mut inbox);
     exit::join(done, inbox.conclude())?;
     inbox.signals.check()?;
-    Ok(Verdict::of(&inbox.tally, inbox.args.receiving.strict))
+    Ok(Verdict::of(Ending::Complete, &inbox.tally, None, inbox.args.receiving.strict))
 }
 
 impl Args {
@@ -284,8 +285,8 @@ fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     args.buffer.apply(socket, Way::In, None, args.voice())?;
     note_earlier_drops(socket);
     let mut receiver = inbox.receiver(socket)?;
-    let address = Shown(socket::local_address(socket)?);
-    args.voice().note(&format!("listening on {address}"));
+    let address = socket::local_address(socket)?;
+    args.voice().note(&format!("listening on {}", Shown(address)));
     let deadline = Deadline::after(args.timeout);
     let came = loop {
         let ready = inbox.wait(None, Some(socket.as_fd()), deadline.next())?;
@@ -300,7 +301,8 @@ fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     receiver.count_drops(&mut inbox.tally.received);
     if !came {
         inbox.tally.silent += 1;
-        args.voice().note(&format!("no datagram came to {address} within {:?}", args.timeout));
+        let when = format!("within {:?}", args.timeout);
+        args.voice().note(&messages::too_few(0, 1, address, &when));
     }
     Ok(())
 }

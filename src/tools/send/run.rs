@@ -20,7 +20,7 @@ use crate::cli::value::{FOR_EVER, duration, rate, repeats, speed};
 use crate::cli::{
     BufferArgs, EncodingArgs, Given, InputFormatArgs, MessageArgs, ReadingArgs, ReportArgs, SendingSocketArgs,
 };
-use crate::exit::{self, Verdict};
+use crate::exit::{self, Ending, Verdict};
 use crate::flow::input::Input;
 use crate::flow::pace::{Interval, Pace, Rate, Replay, Speed};
 use crate::format::{Bad, To};
@@ -119,7 +119,7 @@ fn run(args: &Args) -> Result<Verdict> {
     {
         bail!("nothing to send: {why}");
     }
-    Ok(Verdict::of(&outbox.tally, false))
+    Ok(Verdict::of(Ending::Complete, &outbox.tally, None, false))
 }
 
 /// Returns a socket, and where each datagram goes.
