@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -127,6 +128,76 @@ pub fn forged(received: &Received) -> Option<String> {
         1 => Some(format!("ignored 1 forged datagram: {WHY}")),
         forged => Some(format!("ignored {forged} forged datagrams: {WHY}")),
     }
+}
+
+/// Returns the sentence about the first input that was skipped.
+pub(crate) fn skipped(name: &str, why: &dyn fmt::Display) -> String {
+    format!("skipped {name}: {why}")
+}
+
+/// Returns how many inputs were skipped, where `noun` is one, if it was more than the first.
+pub(crate) fn skipped_in_all(skipped: u64, noun: &str) -> Option<String> {
+    (skipped > 1).then(|| format!("skipped {skipped} {noun}s in all"))
+}
+
+/// Returns the sentence that `peer` did not answer the request called `name` within `time`. `attempts` says how often
+/// it was sent, where it may be sent again, and `stray` who answered instead.
+pub(crate) fn no_reply(
+    peer: &dyn fmt::Display,
+    name: &str,
+    time: Duration,
+    attempts: Option<u64>,
+    stray: Option<SocketAddr>,
+) -> String {
+    let attempts = match attempts {
+        Some(1) => ", asked once".to_owned(),
+        Some(attempts) => format!(", asked {attempts} times"),
+        None => String::new(),
+    };
+    let hint = stray.map(|stray| format!("; {} did, which --from-anyone takes", Shown(stray)));
+    format!("{peer} did not answer {name} within {time:?}{attempts}{}", hint.unwrap_or_default())
+}
+
+/// Returns the sentence about an ICMP error of a request that was answered, or whose verdict is known.
+pub(crate) fn another_icmp_error(error: &io::Error) -> String {
+    format!("a request came back as well ({})", os_error(error))
+}
+
+/// Returns the sentence about ICMP errors of earlier requests, of which `error` was the last, if there were any.
+pub(crate) fn earlier_icmp_errors(number: u64, error: &io::Error) -> Option<String> {
+    let reason = os_error(error);
+    match number {
+        0 => None,
+        1 => Some(format!("an earlier request came back ({reason})")),
+        _ => Some(format!("{number} earlier requests came back ({reason})")),
+    }
+}
+
+/// Returns the sentence about replies that were ignored because they arrived late or more than once, if there were any.
+/// Where anyone may answer, they are more replies than one.
+pub(crate) fn late_replies(number: u64, first: Option<SocketAddr>, from_anyone: bool) -> Option<String> {
+    if from_anyone {
+        let ignored = ignored(number, first, "a further reply", "further replies");
+        ignored.map(|ignored| format!("{ignored}; --collect prints them all"))
+    } else {
+        ignored(number, first, "a late or duplicate reply", "late or duplicate replies")
+    }
+}
+
+/// Returns the sentence about datagrams that were ignored because no request was sent to their source, if there were
+/// any.
+pub(crate) fn stray_datagrams(number: u64, first: Option<SocketAddr>) -> Option<String> {
+    let ignored = ignored(number, first, "a datagram", "datagrams");
+    ignored.map(|ignored| format!("{ignored}, who was not asked"))
+}
+
+/// Returns how many datagrams were ignored, and the source of the first. One is called `one`, and several `many`.
+fn ignored(number: u64, first: Option<SocketAddr>, one: &str, many: &str) -> Option<String> {
+    let first = Shown(first?);
+    Some(match number {
+        1 => format!("ignored {one} from {first}"),
+        number => format!("ignored {number} {many}, the first from {first}"),
+    })
 }
 
 /// Says that a listener drops requests.
@@ -366,5 +437,17 @@ mod tests {
             losses(sent)[1],
             "host:9 is out of reach: at least 1 of 3 datagrams came back (no route to host)"
         );
+    }
+
+    /// The loopback has the first number on Linux in every network namespace.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_source_of_ignored_datagrams_is_shown_with_the_name_of_its_zone() {
+        let source = "[fe80::1%1]:5".parse().ok();
+        for (number, words) in
+            [(1, "a reply from [fe80::1%lo]:5"), (2, "2 replies, the first from [fe80::1%lo]:5")]
+        {
+            assert_eq!(ignored(number, source, "a reply", "replies"), Some(format!("ignored {words}")));
+        }
     }
 }

@@ -15,8 +15,8 @@ use crate::exit::Voice;
 use crate::flow::input::Input;
 use crate::flow::pace::Interval;
 use crate::format::Bad;
-use crate::messages::{self, os_error};
-use crate::net::endpoint::{Endpoint, Shown};
+use crate::messages;
+use crate::net::endpoint::Endpoint;
 use crate::net::failure::Failure;
 use crate::net::socket::Way;
 use crate::net::{Sender, is_too_long};
@@ -117,7 +117,7 @@ impl<'a, 'i> Asker<'a, 'i> {
     fn skip(&mut self, name: &str, why: &dyn Display) {
         self.inbox.tally.skipped += 1;
         if self.inbox.tally.skipped == 1 {
-            self.inbox.args.voice().note(&format!("skipped {name}: {why}"));
+            self.inbox.args.voice().note(&messages::skipped(name, why));
         }
     }
 
@@ -241,16 +241,8 @@ impl<'a, 'i> Asker<'a, 'i> {
             }
             Came::Nothing => {
                 tally.silent += 1;
-                let times = match args.retry {
-                    Some(_) if times == 1 => ", asked once".to_owned(),
-                    Some(_) => format!(", asked {times} times"),
-                    None => String::new(),
-                };
-                let hint =
-                    stranger.map(|stranger| format!("; {} did, which --from-anyone takes", Shown(stranger)));
-                let hint = hint.unwrap_or_default();
-                let time = args.attempt();
-                args.voice().note(&format!("{there} did not answer {name} within {time:?}{times}{hint}"));
+                let attempts = args.retry.map(|_| times);
+                args.voice().note(&messages::no_reply(there, name, args.attempt(), attempts, stranger));
             }
         }
     }
@@ -328,7 +320,7 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// Where there is a reply, or the verdict is known, what else comes back is only counted and said.
     fn note_another(&mut self, error: &io::Error) {
         self.inbox.tally.sent.count_icmp_error_midway(error);
-        self.inbox.args.voice().note(&format!("a request came back as well ({})", os_error(error)));
+        self.inbox.args.voice().note(&messages::another_icmp_error(error));
     }
 
     /// Waits until the next request may be asked.
@@ -358,9 +350,8 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// Looks once more at all ports that are still open, and says how much of `input` was not sent,
     /// of which all was `asked`, or not.
     pub(super) fn finish(&mut self, input: &Input, asked: &Result<()>) -> Result<()> {
-        let skipped = self.inbox.tally.skipped;
-        if skipped > 1 {
-            self.inbox.args.voice().note(&format!("skipped {skipped} {}s in all", input.noun()));
+        if let Some(skipped) = messages::skipped_in_all(self.inbox.tally.skipped, input.noun()) {
+            self.inbox.args.voice().note(&skipped);
         }
         // Where nothing else went wrong and nothing was asked, the error says the same.
         let is_told = asked.is_ok() && self.inbox.tally.requests.asked == 0;

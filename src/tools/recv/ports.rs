@@ -10,8 +10,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use anyhow::{Context, Result};
 
 use crate::batch::{Batch, Envelope, LARGEST_V4, LARGEST_V6};
-use crate::messages::os_error;
-use crate::net::endpoint::{Resolved, Shown, canonical};
+use crate::messages;
+use crate::net::endpoint::{Resolved, canonical};
 use crate::net::socket::{self, Options};
 use crate::net::{IcmpErrors, Receiver, is_icmp};
 use crate::stats::{Received, Stats};
@@ -182,41 +182,31 @@ impl Ear<'_> {
     /// Takes all that has come, which answers nothing that will be asked, and counts it. Says it in words.
     /// A peer that floods us is not waited for.
     pub(super) fn empty(&mut self, batch: &mut Batch, tally: &mut Stats) -> Result<Vec<String>> {
-        let (mut late, mut strange, mut back) = (LeftOut::default(), LeftOut::default(), 0_u64);
-        let mut reason = String::new();
+        let (mut late, mut stray) = (LeftOut::default(), LeftOut::default());
+        let (mut icmp_errors, mut last_error) = (0_u64, None);
         for _ in 0..MOST_LATE {
             let mut uncounted = Received::default();
             let came_back = self.receive(batch, &mut uncounted)?;
             tally.received.denied += uncounted.denied;
             tally.received.forged += uncounted.forged;
             for peer in batch.iter().map(|datagram| datagram.envelope.from) {
-                if self.may_answer(peer) { &mut late } else { &mut strange }.count(peer);
+                if self.may_answer(peer) { &mut late } else { &mut stray }.count(peer);
             }
             match came_back {
                 Some(error) => {
                     tally.sent.count_icmp_error(&error);
-                    (back, reason) = (back + 1, os_error(&error));
+                    (icmp_errors, last_error) = (icmp_errors + 1, Some(error));
                 }
                 None if batch.is_empty() => break,
                 None => batch.clear(),
             }
         }
         tally.requests.late += late.number;
-        tally.requests.stray += strange.number;
-        let late = if self.peer.is_none() {
-            late.told("a further reply", "further replies")
-                .map(|told| format!("{told}; --collect prints them all"))
-        } else {
-            late.told("a late or duplicate reply", "late or duplicate replies")
-        };
-        let strange =
-            strange.told("a datagram", "datagrams").map(|told| format!("{told}, who was not asked"));
-        let back = match back {
-            0 => None,
-            1 => Some(format!("an earlier request came back ({reason})")),
-            _ => Some(format!("{back} earlier requests came back ({reason})")),
-        };
-        Ok(late.into_iter().chain(strange).chain(back).collect())
+        tally.requests.stray += stray.number;
+        let late = messages::late_replies(late.number, late.first, self.peer.is_none());
+        let stray = messages::stray_datagrams(stray.number, stray.first);
+        let icmp_errors = last_error.and_then(|error| messages::earlier_icmp_errors(icmp_errors, &error));
+        Ok(late.into_iter().chain(stray).chain(icmp_errors).collect())
     }
 
     /// Counts what the kernel has dropped here.
@@ -262,15 +252,6 @@ impl LeftOut {
         self.number += 1;
         self.first = self.first.or(peer);
     }
-
-    /// In words, if there was any: it is called `one`, or several of it `many`.
-    fn told(&self, one: &str, many: &str) -> Option<String> {
-        let first = Shown(self.first?);
-        Some(match self.number {
-            1 => format!("ignored {one} from {first}"),
-            number => format!("ignored {number} {many}, the first from {first}"),
-        })
-    }
 }
 
 #[cfg(test)]
@@ -278,19 +259,6 @@ mod tests {
     use super::*;
     use crate::net::Detail;
     use std::net::SocketAddrV6;
-
-    /// The loopback has the first number on Linux in every network namespace.
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn what_is_left_out_is_from_a_zone_with_a_name() {
-        let mut late = LeftOut::default();
-        for (number, words) in
-            [(1, "a reply from [fe80::1%lo]:5"), (2, "2 replies, the first from [fe80::1%lo]:5")]
-        {
-            late.count(Some("[fe80::1%1]:5".parse().unwrap()));
-            assert_eq!(late.told("a reply", "replies"), Some(format!("ignored {words}")), "{number}");
-        }
-    }
 
     #[test]
     fn only_the_peer_may_answer_and_from_its_own_zone() {

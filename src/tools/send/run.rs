@@ -318,7 +318,7 @@ impl<'o> Outbox<'o> {
     fn skip(&mut self, name: &str, why: &dyn Display) {
         self.tally.skipped += 1;
         if self.tally.skipped == 1 && self.args.report.is_chatty() {
-            self.say(&format!("skipped {name}: {why}"));
+            self.say(&messages::skipped(name, why));
         }
     }
 
@@ -417,8 +417,8 @@ impl<'o> Outbox<'o> {
         self.collect()?;
         self.say_losses(input);
         if self.args.report.is_chatty() {
-            if self.tally.skipped > 1 {
-                self.say(&format!("skipped {} {}s in all", self.tally.skipped, input.noun()));
+            if let Some(skipped) = messages::skipped_in_all(self.tally.skipped, input.noun()) {
+                self.say(&skipped);
             }
             // Where nothing else went wrong and nothing was found, the error says the same.
             let is_told = sent.is_ok() && self.has_found_nothing();
