@@ -1,4 +1,5 @@
-//! The parts of a command line that the tools share: groups of arguments, and the types of values.
+//! The parts of a command line that the tools share: groups of arguments, the types of values, and the parts of a
+//! plan that they become.
 //!
 //! A value becomes its type here or is a usage error; nothing is checked later.
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
+use self::usage::UsageError;
 use self::value::{block, count, duration, payload_size, size};
 use crate::encoding::{Charset, Encoding, Policy};
 use crate::escape;
@@ -28,17 +30,17 @@ use crate::net::{Detail, Receiver};
 use crate::runtime::streams::{self, Sink};
 use crate::stats::Stats;
 use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
-use clap::{Arg, Args, Command, CommandFactory, ValueEnum};
+use clap::{Arg, Args, Command, ValueEnum};
 
 /// What is sent.
 #[derive(Args, Clone, Debug)]
 pub struct MessageArgs {
     /// Send these instead of the lines of stdin; write -- first if one begins with -
     #[arg(value_name = "MESSAGE")]
-    messages: Vec<OsString>,
+    pub messages: Vec<OsString>,
+    /// How each message or text of stdin ends.
     #[command(flatten)]
-    eol: EolArgs,
+    pub eol: EolArgs,
 }
 
 /// How each text ends.
@@ -139,7 +141,7 @@ pub struct ReceivingArgs {
     max_size: Option<usize>,
     /// Exit with status 1 if datagrams were dropped or truncated
     #[arg(long)]
-    pub strict: bool,
+    strict: bool,
 }
 
 /// How much is said on stderr.
@@ -153,7 +155,7 @@ pub struct ReportArgs {
     verbose: bool,
     /// Print statistics at exit and on SIGUSR1 (SIGINFO on BSD)
     #[arg(long)]
-    pub stats: bool,
+    stats: bool,
 }
 
 /// How much the system holds of datagrams that wait.
@@ -161,7 +163,7 @@ pub struct ReportArgs {
 pub struct BufferArgs {
     /// Ask the kernel for a socket buffer of SIZE (64KiB, 4M)
     #[arg(long, value_name = "SIZE", value_parser = size)]
-    buffer: Option<usize>,
+    pub buffer: Option<usize>,
 }
 
 /// The socket.
@@ -185,24 +187,44 @@ pub struct SendingSocketArgs {
     broadcast: bool,
 }
 
-impl MessageArgs {
-    /// What is sent: the messages, or standard input where there are none.
-    pub fn input(&self, reading: Reading) -> anyhow::Result<Input> {
-        if self.messages.is_empty() {
-            return Ok(Input::stream(streams::input()?, reading, self.eol.eol));
-        }
-        Ok(Input::messages(self.messages.clone(), &reading, self.eol.eol))
-    }
+/// The datagrams that a tool sends.
+#[derive(Clone, Debug)]
+pub struct InputPlan {
+    /// The datagrams. If there are none, stdin is read.
+    pub messages: Vec<OsString>,
+    /// The format of stdin or of each message.
+    pub format: Format,
+    /// The charset on the wire.
+    pub encoding: Encoding,
+    /// How each text ends.
+    pub eol: Eol,
+    /// The size in bytes of each datagram of raw input.
+    pub block: Option<usize>,
+    /// How many times the whole input is sent.
+    pub repeat: u64,
+    /// Whether input that cannot be sent is skipped.
+    pub skip_bad: bool,
+}
 
-    /// Whether a message was given.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+impl InputPlan {
+    /// Opens the input, whose datagrams go `to` there.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are no messages and stdin cannot be read.
+    pub fn open(&self, to: To) -> anyhow::Result<Input> {
+        let reading = Reading { format: self.format, block: self.block, encoding: self.encoding, to };
+        let input = if self.messages.is_empty() {
+            Input::stream(streams::input()?, reading, self.eol)
+        } else {
+            Input::messages(self.messages.clone(), &reading, self.eol)
+        };
+        Ok(if self.repeat > 1 { input.repeatable() } else { input })
     }
 
     /// Warns of a MESSAGE that looks like a second destination, where messages are texts.
-    pub fn note_endpoint(&self, format: Format, voice: Voice) {
-        if format != Format::Text {
+    pub fn note_endpoint(&self, voice: Voice) {
+        if self.format != Format::Text {
             return;
         }
         let Some(first) = self.messages.first().and_then(|message| message.to_str()) else { return };
@@ -213,20 +235,6 @@ impl MessageArgs {
             let shown = escape::quoted(first.as_bytes());
             voice.note(&format!("{shown} is sent as a MESSAGE; run the command once for each destination"));
         }
-    }
-
-    /// What was given that does not mean something to every format.
-    #[must_use]
-    pub fn given(&self) -> Given {
-        Given { eol: self.eol.eol != Eol::None, message: !self.is_empty(), ..Given::default() }
-    }
-}
-
-impl ReadingArgs {
-    /// Returns how an input in `format` is read; its datagrams go `to` there.
-    #[must_use]
-    pub fn reading(self, format: Format, encoding: Encoding, to: To) -> Reading {
-        Reading { format, block: self.block, encoding, to }
     }
 }
 
@@ -265,83 +273,98 @@ fn continues(format: Format, output: &Sink) -> anyhow::Result<bool> {
     }
 }
 
-/// Decides whether an argument means something to a format.
-type Applies = fn(Format) -> bool;
-
-/// Which arguments were given that do not mean something to every format.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each of them may be given or not")]
-pub struct Given {
-    /// A charset.
-    pub encoding: bool,
-    /// An end of line.
-    pub eol: bool,
-    /// The sender before each datagram.
-    pub show_peer: bool,
-    /// The time of receipt before each datagram.
-    pub time: bool,
-    /// The size of a block.
-    pub block: bool,
-    /// The gaps of a record.
-    pub replay: bool,
-    /// A datagram on the command line.
-    pub message: bool,
-    /// A datagram that is always the answer.
-    pub reply: bool,
+/// An argument that has an effect only with some formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormatOption {
+    /// `--encoding`.
+    Encoding,
+    /// `--eol`, if it is not `none`.
+    Eol,
+    /// `--show-peer`.
+    ShowPeer,
+    /// `--time`.
+    Time,
+    /// `--block`.
+    Block,
+    /// `--replay`.
+    Replay,
+    /// A MESSAGE.
+    Message,
+    /// `--reply`.
+    Reply,
 }
 
-impl Given {
-    /// Refuses an argument of the tool `A` that has no effect with these formats, if one was given.
+impl FormatOption {
+    /// Refuses the first of the arguments that is `given` and has no effect with `formats`, of those that the tool
+    /// has.
     ///
     /// # Errors
     ///
-    /// Fails with the first such argument, and names the formats that it applies to.
-    pub fn check<A: CommandFactory>(self, formats: Formats) -> Result<(), clap::Error> {
+    /// Names that argument, and the formats that it applies to.
+    pub fn check(
+        given: impl IntoIterator<Item = (Self, bool)>,
+        formats: Formats,
+        known: &[Format],
+    ) -> Result<(), UsageError> {
+        let mut given = given.into_iter().filter_map(|(option, is_given)| is_given.then_some(option));
+        let conflict = given.find_map(|option| Some((option, option.conflict(formats)?)));
+        let Some((option, format)) = conflict else { return Ok(()) };
+        let names = in_words(known.iter().copied().filter(|format| option.applies_to(*format)));
+        let records: Vec<_> = known.iter().copied().filter(|format| format.has_addresses()).collect();
+        let verb = if records.len() == 1 { "contains" } else { "contain" };
+        let contained = match option {
+            Self::ShowPeer => Some("the sender"),
+            Self::Time => Some("the time"),
+            _ => None,
+        };
+        let containing = contained.map(|what| format!("; {} {verb} {what}", in_words(records)));
+        Err(UsageError::new(format!(
+            "{} has no effect with {format}; it applies to {names}{}",
+            option.name(),
+            containing.unwrap_or_default()
+        )))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Encoding => "--encoding",
+            Self::Eol => "--eol",
+            Self::ShowPeer => "--show-peer",
+            Self::Time => "--time",
+            Self::Block => "--block",
+            Self::Replay => "--replay",
+            Self::Message => "MESSAGE",
+            Self::Reply => "--reply",
+        }
+    }
+
+    fn applies_to(self, format: Format) -> bool {
+        match self {
+            Self::Encoding => format.has_charset(),
+            Self::Eol => format.is_text(),
+            Self::ShowPeer | Self::Time => format.has_lines(),
+            Self::Block => format == Format::Raw,
+            Self::Replay => format.has_addresses(),
+            Self::Message | Self::Reply => format.has_messages(),
+        }
+    }
+
+    /// Returns which of `formats` it has no effect with, if that is so.
+    fn conflict(self, formats: Formats) -> Option<String> {
         let Formats { input, output } = formats;
-        let (read, written) = (format!("input format {input}"), format!("output format {output}"));
-        let either = format!("format {formats}");
-        let conflicts: [(bool, &str, &String, Applies, &str); 8] = [
-            (self.encoding && !formats.have_charset(), "--encoding", &either, Format::has_charset, ""),
-            (self.eol && !input.is_text(), "--eol", &read, Format::is_text, ""),
-            (self.show_peer && !output.has_lines(), "--show-peer", &written, Format::has_lines, "the sender"),
-            (self.time && !output.has_lines(), "--time", &written, Format::has_lines, "the time"),
-            (self.block && input != Format::Raw, "--block", &read, |format| format == Format::Raw, ""),
-            (self.replay && !input.has_addresses(), "--replay", &read, Format::has_addresses, ""),
-            (self.message && !input.has_messages(), "MESSAGE", &read, Format::has_messages, ""),
-            (self.reply && !input.has_messages(), "--reply", &read, Format::has_messages, ""),
-        ];
-        match conflicts.into_iter().find(|(is_given, ..)| *is_given) {
-            Some((_, argument, format, applies, contained)) => {
-                let mut command = A::command();
-                let known = formats_of(&command);
-                let names = in_words(&known, applies);
-                let records: Vec<_> = known.into_iter().filter(|format| format.has_addresses()).collect();
-                let verb = if records.len() == 1 { "contains" } else { "contain" };
-                let containing = match contained {
-                    "" => String::new(),
-                    _ => format!("; {} {verb} {contained}", in_words(&records, |_| true)),
-                };
-                let what =
-                    format!("{argument} has no effect with {format}; it applies to {names}{containing}");
-                Err(command.error(ErrorKind::ArgumentConflict, what))
+        match self {
+            Self::Encoding => (!formats.have_charset()).then(|| format!("format {formats}")),
+            Self::ShowPeer | Self::Time => {
+                (!self.applies_to(output)).then(|| format!("output format {output}"))
             }
-            None => Ok(()),
+            _ => (!self.applies_to(input)).then(|| format!("input format {input}")),
         }
     }
 }
 
-/// Returns the formats that the tool of `command` has.
-fn formats_of(command: &Command) -> Vec<Format> {
-    let option = command.get_arguments().find(|arg| arg.get_long() == Some("format"));
-    let names = option.map(Arg::get_possible_values).unwrap_or_default();
-    let is_known = |format: &Format| names.iter().any(|name| name.get_name() == format.name());
-    Format::ALL.into_iter().filter(is_known).collect()
-}
-
-/// Returns the names of those `formats` for which `is_meant` holds, as a list in words.
-fn in_words(formats: &[Format], is_meant: Applies) -> String {
-    let names: Vec<_> =
-        formats.iter().filter(|format| is_meant(**format)).map(|format| format.name()).collect();
+/// Returns the names of `formats` as a list in words.
+fn in_words(formats: impl IntoIterator<Item = Format>) -> String {
+    let names: Vec<_> = formats.into_iter().map(Format::name).collect();
     match names.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
         _ => names.concat(),
@@ -378,15 +401,39 @@ impl Bounds {
     }
 }
 
-impl ReceivingArgs {
+/// Which datagrams are received, and how much of each.
+#[derive(Clone, Debug)]
+pub struct ReceivingPlan {
+    allow: Vec<Source>,
+    deny: Vec<Source>,
+    max_size: Option<usize>,
+    /// Whether a dropped or truncated datagram is trouble.
+    pub is_strict: bool,
+}
+
+impl From<ReceivingArgs> for ReceivingPlan {
+    fn from(ReceivingArgs { allow, deny, max_size, strict }: ReceivingArgs) -> Self {
+        Self { allow, deny, max_size, is_strict: strict }
+    }
+}
+
+impl ReceivingPlan {
     /// Reads the access lists from the files that they name. A tool reads them before it catches signals: any of them
     /// ends the wait for a pipe.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be read.
     pub fn access_lists(&self) -> anyhow::Result<Lists> {
         Lists::read(&self.allow, &self.deny)
     }
 
-    /// Returns a receiver on `socket`, which reports `detail` of each datagram, and its peer if there is an access
-    /// list.
+    /// Returns a receiver on `socket` of what `access` admits, which reports `detail` of each datagram, and its peer
+    /// if there is an access list.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the socket cannot report that.
     pub fn receiver<'s>(
         &self,
         socket: &'s UdpSocket,
@@ -401,54 +448,64 @@ impl ReceivingArgs {
     }
 }
 
+/// What a tool prints on stderr.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// Prints messages.
+    pub voice: Voice,
+    /// Whether notes are printed.
+    pub is_chatty: bool,
+    /// Whether statistics are printed at exit.
+    pub stats: bool,
+}
+
 impl ReportArgs {
-    /// The voice of `tool` that says so much.
+    /// Returns what `tool` prints.
     #[must_use]
-    pub fn voice(self, tool: &'static str) -> Voice {
-        Voice::new(tool, self.quiet, self.verbose)
-    }
-
-    /// What `tool` says at the end: what was lost here and, if they are asked for, the `numbers`.
-    pub fn conclude(self, tool: &'static str, tally: &Stats, numbers: &dyn Fn(&Stats) -> String) {
-        self.tell_losses(tool, tally);
-        if self.stats {
-            self.voice(tool).say(&numbers(tally));
-        }
-    }
-
-    /// What `tool` says at the end of what was not printed.
-    pub fn tell_losses(self, tool: &'static str, tally: &Stats) {
-        let Stats { received, .. } = tally;
-        let told =
-            [messages::denied(received), messages::forged(received), messages::receive_losses(received)];
-        told.iter().flatten().for_each(|told| self.voice(tool).note(told));
-    }
-
-    /// Whether notes are said.
-    #[must_use]
-    pub fn is_chatty(self) -> bool {
-        !self.quiet
+    pub fn of(self, tool: &'static str) -> Report {
+        let Self { quiet, verbose, stats } = self;
+        Report { voice: Voice::new(tool, quiet, verbose), is_chatty: !quiet, stats }
     }
 }
 
-impl BufferArgs {
-    /// Asks for the room that was asked for, or else for `usual` room. Says what comes of it.
-    pub fn apply(
-        self,
-        socket: &UdpSocket,
-        way: Way,
-        usual: Option<usize>,
-        voice: Voice,
-    ) -> anyhow::Result<()> {
-        let Some(asked) = self.buffer.or(usual) else { return Ok(()) };
-        let room = Room::ask(socket, way, asked)?;
-        if self.buffer.is_some() && room.falls_short() {
-            voice.note(&room);
-        } else {
-            voice.detail(&room);
+impl Report {
+    /// Prints at the end what was lost here and, if they are asked for, the `numbers`.
+    pub fn conclude(self, tally: &Stats, numbers: &dyn Fn(&Stats) -> String) {
+        self.note_losses(tally);
+        if self.stats {
+            self.voice.say(&numbers(tally));
         }
-        Ok(())
     }
+
+    /// Notes at the end what was not printed.
+    pub fn note_losses(self, tally: &Stats) {
+        let received = &tally.received;
+        let losses =
+            [messages::denied(received), messages::forged(received), messages::receive_losses(received)];
+        losses.iter().flatten().for_each(|loss| self.voice.note(loss));
+    }
+}
+
+/// Asks the kernel for a buffer of `asked` bytes, or else of the `usual` size, and notes a smaller one.
+///
+/// # Errors
+///
+/// Fails if the kernel does not report the size of its buffer.
+pub fn set_buffer(
+    socket: &UdpSocket,
+    way: Way,
+    asked: Option<usize>,
+    usual: Option<usize>,
+    voice: Voice,
+) -> anyhow::Result<()> {
+    let Some(size) = asked.or(usual) else { return Ok(()) };
+    let room = Room::ask(socket, way, size)?;
+    if asked.is_some() && room.falls_short() {
+        voice.note(&room);
+    } else {
+        voice.detail(&room);
+    }
+    Ok(())
 }
 
 impl SocketArgs {
@@ -505,7 +562,8 @@ impl ValueEnum for Policy {
 }
 
 /// Formats in which a person or a program can write one line and read one line.
-const CONVERSATION: [Format; 5] = [Format::Text, Format::Hex, Format::Base64, Format::Escaped, Format::Json];
+pub const CONVERSATION: [Format; 5] =
+    [Format::Text, Format::Hex, Format::Base64, Format::Escaped, Format::Json];
 
 /// Parses the value of `--format`, and lists the names for help and completion.
 #[derive(Clone, Copy, Debug)]

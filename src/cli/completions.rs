@@ -1,16 +1,18 @@
-//! Scripts with which a shell completes the arguments of a tool, made of what clap is told of them.
+//! Scripts with which a shell completes the arguments of a tool, generated from its clap command.
 //!
-//! A script is printed; where it goes is up to whoever asks for it.
+//! `--completions` prints a script to stdout, and nothing else can be given with it.
 
 use anyhow::Result;
-use clap::builder::PossibleValue;
-use clap::{Arg, Args, CommandFactory, ValueEnum, ValueHint};
+use clap::builder::{EnumValueParser, PossibleValue};
+use clap::{Arg, Command, ValueEnum, ValueHint};
 use clap_complete::generate;
 use clap_complete::shells::{Bash, Fish, Zsh};
 
 use crate::exit::Verdict;
 use crate::runtime::streams;
 
+/// The name and the id of the option.
+pub(super) const OPTION: &str = "completions";
 /// Where the script for bash learns what stands before the word that is completed.
 const BEFORE: &str = "    prev=\"$3\"\n";
 /// To bash the sign in `--format=hex` is a word of its own; and behind `--` there is no option.
@@ -19,17 +21,20 @@ const BEFORE_IN_BASH: &str = "    prev=\"$3\"
     [[ \" ${COMP_WORDS[*]:1:COMP_CWORD-1} \" != *' -- '* ]] || return 0
 ";
 
-/// A script in the place of all else.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct CompletionArgs {
-    /// Print a completion script for bash, zsh or fish
-    #[arg(long = "completions", value_name = "SHELL", exclusive = true, hide_possible_values = true)]
-    pub shell: Option<Shell>,
+/// Returns the option that every tool has.
+pub(super) fn option() -> Arg {
+    Arg::new(OPTION)
+        .long(OPTION)
+        .value_name("SHELL")
+        .value_parser(EnumValueParser::<Shell>::new())
+        .exclusive(true)
+        .hide_possible_values(true)
+        .help("Print a completion script for bash, zsh or fish")
 }
 
-/// A shell that can be told what to complete.
+/// A shell that completes arguments.
 #[derive(Clone, Copy, Debug)]
-pub enum Shell {
+pub(super) enum Shell {
     /// The Bourne-again shell.
     Bash,
     /// The Z shell, with its `compinit`.
@@ -39,14 +44,14 @@ pub enum Shell {
 }
 
 impl Shell {
-    /// Prints the script for the tool `A`.
-    pub fn print_script<A: CommandFactory>(self) -> Result<Verdict> {
-        streams::print(&self.script::<A>())?;
+    /// Prints the script for `command`.
+    pub(super) fn print_script(self, command: Command) -> Result<Verdict> {
+        streams::print(&self.script(command))?;
         Ok(Verdict::Done)
     }
 
-    fn script<A: CommandFactory>(self) -> String {
-        let mut command = A::command().mut_args(without_files);
+    fn script(self, command: Command) -> String {
+        let mut command = command.mut_args(without_files);
         let name = command.get_name().to_owned();
         // To memory: the generators panic where they cannot write.
         let mut script = Vec::new();
@@ -74,7 +79,8 @@ impl ValueEnum for Shell {
     }
 }
 
-/// A value of which nothing is known is taken for a file, and ours are numbers, times, addresses, texts.
+/// Keeps a shell from offering files for a value: clap offers them for all that it knows nothing of, and ours are
+/// numbers, times, addresses and texts.
 fn without_files(arg: Arg) -> Arg {
     let is_unknown = arg.get_action().takes_values() && arg.get_value_hint() == ValueHint::Unknown;
     let has_names = !arg.get_possible_values().is_empty();

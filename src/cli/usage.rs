@@ -4,12 +4,14 @@
 
 use std::env;
 use std::error::Error as _;
+use std::fmt;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
-use clap::{Arg, Command, Parser};
+use clap::{Arg, ArgMatches, Command, Parser};
 
+use super::completions::{self, Shell};
 use super::elsewhere;
 use super::words::{self, Kind, Word};
 use crate::escape;
@@ -18,27 +20,70 @@ use crate::net::endpoint::{self, Endpoint};
 use crate::runtime::signals;
 use crate::runtime::streams;
 
-/// Runs `tool` with the arguments that `A` describes, and turns the outcome into an exit status.
-#[must_use]
-pub fn main<A: Parser>(tool: &'static str, run: impl FnOnce(&A) -> Result<Verdict>) -> ExitCode {
-    let caught = signals::report_file_size_limit().context("cannot catch signals");
-    let outcome = caught.and_then(|()| Ok(parse()?)).and_then(|args| run(&args));
-    exit::conclude(tool, outcome.or_else(|error| settle(tool, error)))
-}
+/// A command line that clap accepts and the tool does not: what is wrong with it, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageError(String);
 
-/// Writes the help that was asked for to stdout, and a usage error to stderr; returns any other error.
-fn settle(tool: &'static str, error: anyhow::Error) -> Result<Verdict> {
-    let error = error.downcast::<Error>()?;
-    if error.use_stderr() {
-        Voice::new(tool, false, false).say(&sentence(error));
-        return Ok(Verdict::Usage);
+impl UsageError {
+    /// Returns an error that says `what` is wrong.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
     }
-    streams::print(&error.to_string())?;
-    Ok(Verdict::Done)
 }
 
-fn parse<A: Parser>() -> Result<A, Error> {
-    let mut command = A::command().mut_args(as_by_getopt);
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Parses the arguments `A` of `tool`, converts them into its plan, runs that, and turns the outcome into an exit
+/// status.
+#[must_use]
+pub fn main<A: Parser, P: TryFrom<A, Error = UsageError>>(
+    tool: &'static str,
+    run: impl FnOnce(P) -> Result<Verdict>,
+) -> ExitCode {
+    let outcome = parse_and_run::<A, P>(run).or_else(|error| settle(tool, error));
+    exit::conclude(tool, outcome)
+}
+
+fn parse_and_run<A: Parser, P: TryFrom<A, Error = UsageError>>(
+    run: impl FnOnce(P) -> Result<Verdict>,
+) -> Result<Verdict> {
+    signals::report_file_size_limit().context("cannot catch signals")?;
+    let arguments = parse(command::<A>())?;
+    if let Some(shell) = arguments.get_one::<Shell>(completions::OPTION) {
+        return shell.print_script(command::<A>());
+    }
+    let args = A::from_arg_matches(&arguments)?;
+    run(P::try_from(args)?)
+}
+
+/// Returns the command of a tool that has the arguments `A`, with the options that every tool has.
+#[must_use]
+pub fn command<A: Parser>() -> Command {
+    A::command().arg(completions::option())
+}
+
+/// Prints the help that was asked for to stdout, and a usage error to stderr; returns any other error.
+fn settle(tool: &'static str, error: anyhow::Error) -> Result<Verdict> {
+    let what = match error.downcast::<Error>() {
+        Ok(error) if !error.use_stderr() => {
+            streams::print(&error.to_string())?;
+            return Ok(Verdict::Done);
+        }
+        Ok(error) => sentence(error),
+        Err(error) => error.downcast::<UsageError>()?.0,
+    };
+    Voice::new(tool, false, false).say(&what);
+    Ok(Verdict::Usage)
+}
+
+fn parse(command: Command) -> Result<ArgMatches, Error> {
+    let mut command = command.mut_args(as_by_getopt);
     let words = words::read(&command, env::args_os().skip(1));
     if let Some(what) = elsewhere::unknown_option(&command, &words) {
         return Err(command.error(ErrorKind::UnknownArgument, what));
@@ -48,9 +93,7 @@ fn parse<A: Parser>() -> Result<A, Error> {
         return Err(command.error(ErrorKind::ValueValidation, what));
     }
     let arguments = command.try_get_matches_from_mut(env::args_os());
-    arguments
-        .and_then(|arguments| A::from_arg_matches(&arguments))
-        .map_err(|error| explain(&mut command, &words, error))
+    arguments.map_err(|error| explain(&mut command, &words, error))
 }
 
 /// Lets an option that needs a value take the next argument even if that begins with a hyphen, as getopt(3) does,

@@ -1,6 +1,24 @@
 //! `udp-chat`: talks to one peer or many, both ways at once.
 
+mod args;
 pub mod peers;
 mod run;
 
-pub use run::main;
+use std::process::ExitCode;
+
+use clap::Command;
+
+use self::args::{Args, TOOL};
+use crate::cli::usage;
+
+/// Runs the tool.
+#[must_use]
+pub fn main() -> ExitCode {
+    usage::main::<Args, _>(TOOL, |plan| run::run(&plan))
+}
+
+/// Returns the command line that the tool accepts.
+#[must_use]
+pub fn command() -> Command {
+    usage::command::<Args>()
+}

@@ -1,10 +1,28 @@
 //! `udp-listen`: binds a port and prints every datagram that arrives; answers if asked to.
 
 mod answers;
+mod args;
 mod command;
 mod jobs;
 mod matcher;
 mod ready;
 mod run;
 
-pub use run::main;
+use std::process::ExitCode;
+
+use clap::Command;
+
+use self::args::{Args, TOOL};
+use crate::cli::usage;
+
+/// Runs the tool.
+#[must_use]
+pub fn main() -> ExitCode {
+    usage::main::<Args, _>(TOOL, run::run)
+}
+
+/// Returns the command line that the tool accepts.
+#[must_use]
+pub fn command() -> Command {
+    usage::command::<Args>()
+}

@@ -3,25 +3,19 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Parser, ValueHint};
 
+use super::args::Plan;
 use super::peers::Company;
 use crate::batch::{Batch, Datagram, Envelope};
-use crate::cli::completions::CompletionArgs;
-use crate::cli::usage;
-use crate::cli::{
-    Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, Given, ReceivingArgs, ReportArgs,
-    SendingSocketArgs, writing,
-};
-use crate::exit::{self, Ending, Verdict, Voice};
+use crate::cli;
+use crate::exit::{self, Ending, Verdict};
 use crate::flow::input::{Eol, Input};
 use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, LOOK, Queue};
-use crate::format::{Bad, Columns, Format, Formats, Reading, Record, To};
+use crate::format::{Bad, Format, Formats, Reading, Record, To};
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::endpoint::{Endpoint, Shown};
@@ -34,92 +28,28 @@ use crate::runtime::streams::{self, ReaderGone};
 use crate::stats::{Sent, Stats};
 use crate::tools::resolve::{Destinations, Resolver};
 
-const TOOL: &str = "udp-chat";
-const DETAILS: &str = "\
-A plain line goes to every PEER, or to the first sender. @HOST:PORT TEXT sends TEXT to that
-address, @HOST:PORT alone changes where plain lines go, and @@ begins a text with @.
-
-Example: udp-chat 192.0.2.7:7890 --encoding gbk";
 /// So much quiet after the end of a piped input ends the chat, where no other bound was given.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long what has already arrived is still taken in at the end.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Talk to one peer or many over UDP, both ways at once.
-#[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
-struct Args {
-    #[arg(
-        value_name = "PEER", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
-        help = "Talk to HOST:PORT, [IPV6]:PORT or :PORT (this machine)"
-    )]
-    peers: Vec<Endpoint>,
-    /// Send and receive on this address, port or both
-    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source, default_value = ":7890")]
-    bind: Endpoint,
-    /// Print the time of receipt and a tab before each datagram
-    #[arg(short, long)]
-    time: bool,
-    #[command(flatten)]
-    format: ConversationArgs,
-    #[command(flatten)]
-    eol: EolArgs,
-    #[command(flatten)]
-    bounds: Bounds,
-    #[command(flatten)]
-    encoding: EncodingArgs,
-    #[command(flatten)]
-    receiving: ReceivingArgs,
-    #[command(flatten)]
-    socket: SendingSocketArgs,
-    #[command(flatten)]
-    buffer: BufferArgs,
-    #[command(flatten)]
-    report: ReportArgs,
-    #[command(flatten)]
-    completions: CompletionArgs,
-}
-
-impl Args {
-    /// The rule that clap cannot be told: what means nothing to the format.
-    fn check(&self) -> Result<(), clap::Error> {
-        let eol = self.eol.eol != Eol::None;
-        let encoding = self.encoding.encoding().charset.is_some();
-        let given = Given { encoding, eol, time: self.time, ..Given::default() };
-        given.check::<Self>(self.format.formats)
-    }
-
-    fn voice(&self) -> Voice {
-        self.report.voice(TOOL)
-    }
-}
-
 /// Runs the tool.
-#[must_use]
-pub fn main() -> ExitCode {
-    usage::main(TOOL, run)
-}
-
-fn run(args: &Args) -> Result<Verdict> {
-    if let Some(shell) = args.completions.shell {
-        return shell.print_script::<Args>();
-    }
-    args.check()?;
-    let lists = args.receiving.access_lists()?;
-    let options = args.socket.options();
+pub(super) fn run(plan: &Plan) -> Result<Verdict> {
+    let (options, voice) = (plan.socket, plan.report.voice);
+    let lists = plan.receiving.access_lists()?;
     let input = Input::stream(streams::input()?, Reading::default(), Eol::None);
-    let deadline = Deadline::new(args.bounds.timeout, args.bounds.idle);
+    let deadline = Deadline::new(plan.bounds.timeout, plan.bounds.idle);
     let signals = Signals::catch()?;
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
-    let socket = socket::bind(&resolver.local(&args.bind, options.family)?, options)?;
-    args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
+    let socket = socket::bind(&resolver.local(&plan.bind, options.family)?, options)?;
+    cli::set_buffer(&socket, Way::In, plan.buffer, Some(socket::ROOM), voice)?;
     note_earlier_drops(&socket);
     let address = socket::local_address(&socket)?;
     let family = options.family.of_socket(address.ip());
-    let company = Company::of(resolver.each(&args.peers, family)?, family);
-    let mut chat = Chat::new(args, &socket, &signals, company, &access)?;
-    args.voice().note(&format!("listening on {}", Shown(address)));
+    let company = Company::of(resolver.each(&plan.peers, family)?, family);
+    let mut chat = Chat::new(plan, &socket, &signals, company, &access)?;
+    voice.note(&format!("listening on {}", Shown(address)));
     let talked = chat.talk(input, deadline);
     exit::join(talked, chat.conclude())?;
     signals.check()?;
@@ -134,7 +64,7 @@ struct Ready {
 
 /// Both directions of a conversation.
 struct Chat<'c> {
-    args: &'c Args,
+    plan: &'c Plan,
     socket: &'c UdpSocket,
     signals: &'c Signals,
     company: Company,
@@ -153,27 +83,26 @@ struct Chat<'c> {
 
 impl<'c> Chat<'c> {
     fn new(
-        args: &'c Args,
+        plan: &'c Plan,
         socket: &'c UdpSocket,
         signals: &'c Signals,
         company: Company,
         access: &Access,
     ) -> Result<Self> {
         let output = streams::output()?;
-        let (Formats { input, output: format }, encoding) = (args.format.formats, args.encoding.encoding());
-        let columns = Columns { time: args.time, peer: true };
-        let writing = writing(format, encoding, columns, &output)?;
-        let printer = Printer::new(writing, args.voice());
+        let (Formats { input, output: format }, encoding) = (plan.formats, plan.encoding);
+        let writing = cli::writing(format, encoding, plan.columns, &output)?;
+        let printer = Printer::new(writing, plan.report.voice);
         let to = To::Company(company.family());
-        let detail = if format.has_addresses() || args.time { Detail::Arrival } else { Detail::Peer };
+        let detail = if format.has_addresses() || plan.columns.time { Detail::Arrival } else { Detail::Peer };
         Ok(Self {
-            args,
+            plan,
             socket,
             signals,
             destinations: Destinations::new(company.family()),
             company,
             sender: Sender::new(socket, signals)?,
-            receiver: args.receiving.receiver(socket, access, detail)?,
+            receiver: plan.receiving.receiver(socket, access, detail)?,
             record: Record::new(&Reading { format: input, encoding, to, ..Reading::default() }),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             queue: Queue::new(output, printer, CAPACITY, signals)?,
@@ -186,7 +115,7 @@ impl<'c> Chat<'c> {
 
     /// Moves lines out and datagrams in until both have had enough.
     fn talk(&mut self, input: Input, mut deadline: Deadline) -> Result<()> {
-        let bounds = self.args.bounds;
+        let bounds = self.plan.bounds;
         deadline.note_activity();
         let mut input = Some(input);
         while !self.is_enough() {
@@ -242,12 +171,12 @@ impl<'c> Chat<'c> {
     }
 
     fn is_enough(&self) -> bool {
-        self.args.bounds.count.is_some_and(|count| self.tally.received.datagrams >= count)
+        self.plan.bounds.count.is_some_and(|count| self.tally.received.datagrams >= count)
     }
 
     /// Prints what has arrived, and tells what came back.
     fn hear(&mut self) -> Result<()> {
-        let most = self.args.bounds.count.map_or(u64::MAX, |count| count - self.tally.received.datagrams);
+        let most = self.plan.bounds.count.map_or(u64::MAX, |count| count - self.tally.received.datagrams);
         let received = match self.receiver.receive(&mut self.batch, most, &mut self.tally.received) {
             // Of a datagram that went out: the error queue, below, says whose. It ends nothing.
             Err(error) if is_icmp(&error) => {
@@ -259,7 +188,7 @@ impl<'c> Chat<'c> {
         if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.from)
             && self.company.meet(peer)
         {
-            self.args.voice().note(&format!("talking to {}", Shown(peer)));
+            self.plan.report.voice.note(&format!("talking to {}", Shown(peer)));
         }
         // What arrived before an error is printed.
         self.queue.print(&mut self.batch)?;
@@ -280,7 +209,7 @@ impl<'c> Chat<'c> {
         while let Some((peer, error)) = icmp.take().context("cannot ask what came back")? {
             self.tally.sent.count_icmp_error(&error);
             let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| Shown(peer).to_string());
-            self.args.voice().note(&messages::icmp_error(&peer, "a datagram", &error));
+            self.plan.report.voice.note(&messages::icmp_error(&peer, "a datagram", &error));
         }
         Ok(())
     }
@@ -320,13 +249,13 @@ impl<'c> Chat<'c> {
 
     /// What cannot be done is said, and the chat goes on.
     fn complain(&mut self, error: &anyhow::Error) {
-        self.args.voice().error(error);
+        self.plan.report.voice.error(error);
         self.tally.unsent += 1;
     }
 
     /// Does what a line says.
     fn say(&mut self, line: &[u8], ordinal: u64, until: Option<Instant>) -> Result<()> {
-        let format = self.args.format.formats.input;
+        let format = self.plan.formats.input;
         let resolver = Resolver::new(until, self.signals);
         let destinations = &mut self.destinations;
         let resolve = |peer: &Endpoint| match destinations.address(peer, resolver) {
@@ -342,7 +271,7 @@ impl<'c> Chat<'c> {
         };
         if peers.is_empty() && format != Format::Json {
             let peers: Vec<_> = self.company.peers().iter().map(|peer| Shown(*peer).to_string()).collect();
-            self.args.voice().note(&format!("talking to {}", peers.join(", ")));
+            self.plan.report.voice.note(&format!("talking to {}", peers.join(", ")));
             return Ok(());
         }
         let mut outgoing = std::mem::take(&mut self.outgoing);
@@ -360,9 +289,9 @@ impl<'c> Chat<'c> {
             Some(record) => record.read(text, outgoing).map_err(|what| anyhow!(what))?,
             None => outgoing.push(text),
         }
-        if self.args.format.formats.input.is_text() {
-            self.args.eol.eol.apply(self.args.format.formats.input, outgoing);
-            if let Some(unencodable) = self.args.encoding.encoding().encode(outgoing).pop() {
+        if self.plan.formats.input.is_text() {
+            self.plan.eol.apply(self.plan.formats.input, outgoing);
+            if let Some(unencodable) = self.plan.encoding.encode(outgoing).pop() {
                 bail!(unencodable.what);
             }
         }
@@ -413,7 +342,7 @@ impl<'c> Chat<'c> {
     fn report_if_asked(&mut self) {
         if self.signals.report_asked() {
             self.count();
-            self.args.voice().say(&messages::summary(&self.tally));
+            self.plan.report.voice.say(&messages::summary(&self.tally));
         }
     }
 
@@ -431,18 +360,18 @@ impl<'c> Chat<'c> {
             printed = self.queue.finish(Some(streams::GRACE));
         }
         self.count();
-        self.args.report.conclude(TOOL, &self.tally, &messages::summary);
+        self.plan.report.conclude(&self.tally, &messages::summary);
         printed.map(drop)
     }
 
     /// Returns the verdict on the run at `address`, and reports if too few datagrams arrived.
     fn verdict(&self, address: SocketAddr) -> Verdict {
         let received = self.tally.received.datagrams;
-        let too_few = self.args.bounds.count.filter(|count| received < *count);
+        let too_few = self.plan.bounds.count.filter(|count| received < *count);
         if let Some(count) = too_few {
-            self.args.voice().note(&messages::too_few(received, count, address, "in time"));
+            self.plan.report.voice.note(&messages::too_few(received, count, address, "in time"));
         }
         let ending = if too_few.is_some() { Ending::TooFew } else { Ending::Complete };
-        Verdict::of(ending, &self.tally, None, self.args.receiving.strict)
+        Verdict::of(ending, &self.tally, None, self.plan.receiving.is_strict)
     }
 }

@@ -1,39 +1,26 @@
 //! `udp-listen`: binds a port and prints every datagram that arrives.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::error::ErrorKind as Usage;
-use clap::{CommandFactory, Parser, ValueHint};
 
 use super::answers::{Answer, Answers};
+use super::args::Plan;
 use super::command::{Command, NotRun};
-use super::jobs::{Handling, Jobs};
-use super::matcher::{Matcher, Pattern};
+use super::matcher::Matcher;
 use super::ready::Ready;
-use crate::batch::{Batch, LARGEST_V6};
-use crate::cli::completions::CompletionArgs;
-use crate::cli::usage;
-use crate::cli::value::{count, descriptor, duration, handler, size};
-use crate::cli::{
-    Bounds, BufferArgs, DecodingArgs, FormatArgs, Given, ReceivingArgs, ReportArgs, SocketArgs, writing,
-};
-use crate::escape;
+use crate::batch::Batch;
+use crate::cli;
 use crate::exit::{self, Ending, Verdict, Voice};
 use crate::flow::printer::Printer;
 use crate::flow::queue::{LOOK, Queue};
-use crate::format::{Columns, Reading, To};
 use crate::messages;
 use crate::net::access::Access;
-use crate::net::endpoint::{Endpoint, Shown, dialable};
-use crate::net::passed::{is_passing, passed_socket};
+use crate::net::endpoint::{Shown, dialable};
+use crate::net::passed::passed_socket;
 use crate::net::socket::{self, Way};
 use crate::net::{Detail, Receiver, is_full, is_icmp, note_earlier_drops};
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
@@ -44,10 +31,6 @@ use crate::runtime::streams::{self, ReaderGone};
 use crate::stats::Stats;
 use crate::tools::resolve::Resolver;
 
-const TOOL: &str = "udp-listen";
-const EXAMPLES: &str = "\
-Examples: udp-listen :7788 --encoding gbk
-          udp-listen :0 -w 10s --until '^up' -- sh -c './service --statsd $UDP_ADDR'";
 /// So much quiet ends a run whose COMMAND has succeeded, where no other bound was given.
 const QUIET: Duration = Duration::from_millis(200);
 /// Where so many datagrams have come at once, more are coming: a pause lets them gather, so that neither
@@ -61,104 +44,28 @@ const LEAST_ROOM: u64 = 4;
 const SLOW_READER: Duration = Duration::from_secs(10);
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(1);
 
-/// Print every UDP datagram that arrives on a port, one a line; answer it if asked to.
-#[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLES))]
-struct Args {
-    /// Listen on :PORT (every address) or ADDRESS:PORT; port 0 is any free port
-    #[arg(value_parser = Endpoint::here)]
-    endpoint: Option<Endpoint>,
-    /// Run COMMAND once the port is bound, with UDP_ADDR, UDP_HOST and UDP_PORT set
-    // CommandWithArguments would have zsh take ENDPOINT for the command.
-    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandName)]
-    command: Vec<OsString>,
-    /// Print the sender and a tab before each datagram
-    #[arg(short = 'p', long)]
-    show_peer: bool,
-    /// Print the time of receipt and a tab before each datagram
-    #[arg(short, long)]
-    time: bool,
-    /// Exit with status 0 when all regular expressions matched; repeatable
-    #[arg(long, value_name = "PATTERN")]
-    until: Vec<Pattern>,
-    /// Exit with status 1 when a regular expression matches; repeatable
-    #[arg(long, value_name = "PATTERN")]
-    reject: Vec<Pattern>,
-    /// Send every datagram back to its sender
-    #[arg(long, conflicts_with_all = ["reply", "exec"])]
-    echo: bool,
-    /// Answer every datagram with TEXT
-    #[arg(long, value_name = "TEXT", conflicts_with = "exec")]
-    reply: Option<OsString>,
-    /// Run COMMAND in a shell for each datagram and answer with its output
-    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
-    #[arg(value_parser = OsStringValueParser::new().try_map(handler))]
-    exec: Option<OsString>,
-    // What conflicts is told here as well: clap asks for no --exec beside what excludes that.
-    /// Run at most N handlers at once
-    #[arg(long, value_name = "N", value_parser = count, default_value = "16", requires = "exec")]
-    #[arg(conflicts_with_all = ["echo", "reply"])]
-    jobs: u64,
-    /// Stop a handler after TIME
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", requires = "exec")]
-    #[arg(conflicts_with_all = ["echo", "reply"])]
-    exec_timeout: Duration,
-    /// Write the bound address to PATH; remove PATH at exit
-    #[arg(long, value_name = "PATH")]
-    ready_file: Option<PathBuf>,
-    /// Write the bound address to the open descriptor N and close it
-    #[arg(long, value_name = "N", value_parser = descriptor)]
-    ready_fd: Option<RawFd>,
-    /// Buffer up to SIZE when stdout or handlers are slow
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
-    queue: usize,
-    #[command(flatten)]
-    format: FormatArgs,
-    #[command(flatten)]
-    bounds: Bounds,
-    #[command(flatten)]
-    encoding: DecodingArgs,
-    #[command(flatten)]
-    receiving: ReceivingArgs,
-    #[command(flatten)]
-    socket: SocketArgs,
-    #[command(flatten)]
-    buffer: BufferArgs,
-    #[command(flatten)]
-    report: ReportArgs,
-    #[command(flatten)]
-    completions: CompletionArgs,
-}
-
 /// Runs the tool.
-#[must_use]
-pub fn main() -> ExitCode {
-    usage::main(TOOL, run)
-}
-
-fn run(args: &Args) -> Result<Verdict> {
-    if let Some(shell) = args.completions.shell {
-        return shell.print_script::<Args>();
-    }
-    let answer = args.answer()?;
-    let printer = args.printer()?;
-    let lists = args.receiving.access_lists()?;
-    let mut ready = Ready::prepare(args.ready_file.as_deref(), args.ready_fd)?;
-    let deadline = Deadline::new(args.bounds.timeout, args.bounds.idle);
+pub(super) fn run(mut plan: Plan) -> Result<Verdict> {
+    let answer = plan.answer.take();
+    let voice = plan.report.voice;
+    let printer = printer(&plan)?;
+    let lists = plan.receiving.access_lists()?;
+    let mut ready = Ready::prepare(plan.ready_file.as_deref(), plan.ready_fd)?;
+    let deadline = Deadline::new(plan.bounds.timeout, plan.bounds.idle);
     let signals = Signals::catch()?;
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
-    let socket = args.open(resolver)?;
-    args.buffer.apply(&socket, Way::In, Some(socket::ROOM), args.voice())?;
+    let socket = open(&plan, resolver)?;
+    cli::set_buffer(&socket, Way::In, plan.buffer, Some(socket::ROOM), voice)?;
     note_earlier_drops(&socket);
     let address = socket::local_address(&socket)?;
     let dialable = dialable(address, socket::is_only_v6(&socket));
-    let mut listener = Listener::new(args, answer, printer, &socket, &signals, &access)?;
-    ready.tell(dialable, args.voice())?;
-    args.voice().note(&format!("listening on {}", Shown(address)));
-    let command = match start(&args.command, dialable, &signals) {
+    let mut listener = Listener::new(&plan, answer, printer, &socket, &signals, &access)?;
+    ready.tell(dialable, voice)?;
+    voice.note(&format!("listening on {}", Shown(address)));
+    let command = match start(&plan.command, dialable, &signals) {
         Ok(command) => command,
-        Err(error) => return not_run(args, error),
+        Err(error) => return not_run(voice, error),
     };
     let ended = listener.listen(command, deadline);
     let ended = exit::join(ended, listener.finish())?;
@@ -167,75 +74,18 @@ fn run(args: &Args) -> Result<Verdict> {
     Ok(verdict)
 }
 
-impl Args {
-    /// How to answer; and the rules that clap cannot be told: what means nothing to the format, and that
-    /// only systemd can know where to listen without ENDPOINT.
-    fn answer(&self) -> Result<Option<Answer>, clap::Error> {
-        let given = Given {
-            encoding: self.encoding.encoding().charset.is_some(),
-            show_peer: self.show_peer,
-            time: self.time,
-            reply: self.reply.is_some(),
-            ..Given::default()
-        };
-        given.check::<Self>(self.format.formats)?;
-        if self.endpoint.is_none() && !is_passing() {
-            let what = "no ENDPOINT; write where to listen, as in udp-listen :7788";
-            return Err(Self::command().error(Usage::MissingRequiredArgument, what));
-        }
-        if self.command.is_empty() && std::env::args_os().next_back().is_some_and(|last| last == "--") {
-            let what = "no COMMAND after --; write what to run, as in -- ./client";
-            return Err(Self::command().error(Usage::MissingRequiredArgument, what));
-        }
-        Ok(match (&self.reply, &self.exec) {
-            (Some(reply), _) => Some(self.reply(reply)?),
-            (None, Some(command)) => Some(Answer::Exec(Jobs::new(Handling {
-                command: command.clone(),
-                jobs: usize::try_from(self.jobs).unwrap_or(usize::MAX),
-                timeout: self.exec_timeout,
-                capacity: self.queue,
-                // A byte on the wire is a character, which is four bytes of UTF-8 at most.
-                longest_reply: if given.encoding { 4 * LARGEST_V6 } else { LARGEST_V6 },
-            }))),
-            (None, None) => self.echo.then_some(Answer::Echo),
-        })
+/// Returns the socket: at ENDPOINT, or the one that systemd has bound.
+fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<UdpSocket> {
+    match &plan.endpoint {
+        Some(endpoint) => socket::bind(&resolver.local(endpoint, plan.socket.family)?, plan.socket),
+        None => passed_socket(),
     }
+}
 
-    /// A text as the answer.
-    fn reply(&self, text: &OsStr) -> Result<Answer, clap::Error> {
-        let (format, encoding) = (self.format.formats.input, self.encoding.encoding());
-        let reading = Reading { format, encoding, to: To::OnePeer, block: None };
-        Answer::text(text, &reading).map_err(|what| {
-            let fault =
-                if format.is_text() { "cannot be sent".to_owned() } else { format!("is not {format}") };
-            let what = format!("--reply {} {fault}: {what}", escape::quoted(text.as_bytes()));
-            Self::command().error(Usage::ValueValidation, what)
-        })
-    }
-
-    /// Returns the socket: at ENDPOINT, or the one that systemd has bound.
-    fn open(&self, resolver: Resolver<'_>) -> Result<UdpSocket> {
-        let options = self.socket.options();
-        match &self.endpoint {
-            Some(endpoint) => socket::bind(&resolver.local(endpoint, options.family)?, options),
-            None => passed_socket(),
-        }
-    }
-
-    fn columns(&self) -> Columns {
-        Columns { time: self.time, peer: self.show_peer }
-    }
-
-    /// What prints to stdout.
-    fn printer(&self) -> Result<Printer> {
-        let (format, encoding) = (self.format.formats.output, self.encoding.encoding());
-        let writing = writing(format, encoding, self.columns(), &streams::output()?)?;
-        Ok(Printer::new(writing, self.voice()))
-    }
-
-    fn voice(&self) -> Voice {
-        self.report.voice(TOOL)
-    }
+/// Returns what prints to stdout.
+fn printer(plan: &Plan) -> Result<Printer> {
+    let writing = cli::writing(plan.output, plan.encoding, plan.columns, &streams::output()?)?;
+    Ok(Printer::new(writing, plan.report.voice))
 }
 
 fn start<'s>(words: &[OsString], listening: SocketAddr, signals: &'s Signals) -> Result<Option<Command<'s>>> {
@@ -243,9 +93,9 @@ fn start<'s>(words: &[OsString], listening: SocketAddr, signals: &'s Signals) ->
 }
 
 /// A COMMAND that cannot be run ends us with the status that a shell would give.
-fn not_run(args: &Args, error: anyhow::Error) -> Result<Verdict> {
+fn not_run(voice: Voice, error: anyhow::Error) -> Result<Verdict> {
     let Some(kind) = error.downcast_ref().map(NotRun::kind) else { return Err(error) };
-    args.voice().error(&error);
+    voice.error(&error);
     Ok(Verdict::of_command_not_run(kind))
 }
 
@@ -262,7 +112,7 @@ enum Ended {
 
 /// Where datagrams come from and where they go.
 struct Listener<'l> {
-    args: &'l Args,
+    plan: &'l Plan,
     socket: &'l UdpSocket,
     signals: &'l Signals,
     receiver: Receiver<'l>,
@@ -274,7 +124,7 @@ struct Listener<'l> {
 
 impl<'l> Listener<'l> {
     fn new(
-        args: &'l Args,
+        plan: &'l Plan,
         answer: Option<Answer>,
         printer: Printer,
         socket: &'l UdpSocket,
@@ -282,25 +132,24 @@ impl<'l> Listener<'l> {
         access: &Access,
     ) -> Result<Self> {
         let output = streams::output()?;
-        let encoding = args.encoding.encoding();
-        let format = args.format.formats.output;
-        let answers = Answers::new(answer, encoding, socket, signals, args.voice())?;
+        let (format, encoding) = (plan.output, plan.encoding);
+        let answers = Answers::new(answer, encoding, socket, signals, plan.report.voice)?;
         // An answer leaves from where its request has arrived.
-        let detail = if format.has_addresses() || args.time || answers.are_wanted() {
+        let detail = if format.has_addresses() || plan.columns.time || answers.are_wanted() {
             Detail::Arrival
-        } else if args.show_peer {
+        } else if plan.columns.peer {
             Detail::Peer
         } else {
             Detail::Payload
         };
         Ok(Self {
-            args,
+            plan,
             socket,
             signals,
-            receiver: args.receiving.receiver(socket, access, detail)?,
-            matcher: Matcher::new(args.until.clone(), args.reject.clone(), format, encoding),
+            receiver: plan.receiving.receiver(socket, access, detail)?,
+            matcher: Matcher::new(plan.until.clone(), plan.reject.clone(), format, encoding),
             answers,
-            queue: Queue::new(output, printer, args.queue, signals)?,
+            queue: Queue::new(output, printer, plan.queue, signals)?,
             tally: Stats::default(),
         })
     }
@@ -308,7 +157,7 @@ impl<'l> Listener<'l> {
     /// Prints and answers what comes until a bound is reached, a datagram settles it, COMMAND fails or a
     /// signal comes. COMMAND is ended with us.
     fn listen(&mut self, mut command: Option<Command<'_>>, mut deadline: Deadline) -> Result<Ended> {
-        let bounds = self.args.bounds;
+        let bounds = self.plan.bounds;
         deadline.note_activity();
         let mut has_succeeded = false;
         loop {
@@ -328,7 +177,7 @@ impl<'l> Listener<'l> {
             while self.signals.child_ended() {
                 self.answers.go_on()?;
                 if let Some(waits) = command.as_ref().and_then(Command::waits_for_terminal) {
-                    self.args.voice().note(&waits);
+                    self.plan.report.voice.note(&waits);
                 }
                 let end = command.as_mut().map(Command::ended).transpose()?.flatten();
                 if let Some(status) = end.and_then(End::failure) {
@@ -379,13 +228,13 @@ impl<'l> Listener<'l> {
 
     fn is_enough(&self) -> bool {
         self.matcher.is_settled()
-            || self.args.bounds.count.is_some_and(|count| self.tally.received.datagrams >= count)
+            || self.plan.bounds.count.is_some_and(|count| self.tally.received.datagrams >= count)
     }
 
     /// Prints what has arrived, and answers it. Says whether anything had.
     fn take(&mut self) -> Result<bool> {
         let before = self.tally.received.datagrams;
-        let most = self.args.bounds.count.map_or(u64::MAX, |count| count - before);
+        let most = self.plan.bounds.count.map_or(u64::MAX, |count| count - before);
         let mut batch = self.queue.batch();
         let first = batch.len();
         let received = match self.receiver.receive(&mut batch, most, &mut self.tally.received) {
@@ -446,7 +295,7 @@ impl<'l> Listener<'l> {
     /// Says what became of the datagrams until now.
     fn report(&mut self) {
         self.count();
-        self.args.voice().say(&self.numbers(&self.tally));
+        self.plan.report.voice.say(&self.numbers(&self.tally));
     }
 
     /// Counts what others have counted.
@@ -464,7 +313,7 @@ impl<'l> Listener<'l> {
     fn finish(&mut self) -> Result<()> {
         self.answers.give_up();
         self.answers.collect()?;
-        let patience = (!self.args.bounds.has_no_time()).then_some(SLOW_READER);
+        let patience = (!self.plan.bounds.has_no_time()).then_some(SLOW_READER);
         let mut printed = Ok(false);
         while matches!(printed, Ok(false)) {
             if self.signals.report_asked() {
@@ -474,9 +323,9 @@ impl<'l> Listener<'l> {
         }
         self.count();
         for lost in self.answers.stats().map(messages::reply_losses).into_iter().flatten().flatten() {
-            self.args.voice().note(&lost);
+            self.plan.report.voice.note(&lost);
         }
-        self.args.report.conclude(TOOL, &self.tally, &|tally| self.numbers(tally));
+        self.plan.report.conclude(&self.tally, &|tally| self.numbers(tally));
         printed.map(|_| ())
     }
 
@@ -484,27 +333,27 @@ impl<'l> Listener<'l> {
     fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
         let (ending, why) = self.ending(ended, address);
         if let Some(why) = why {
-            self.args.voice().note(&why);
+            self.plan.report.voice.note(&why);
         }
-        Verdict::of(ending, &self.tally, self.answers.stats(), self.args.receiving.strict)
+        Verdict::of(ending, &self.tally, self.answers.stats(), self.plan.receiving.is_strict)
     }
 
     /// Returns why the run at `address` ended, and the sentence about that if it is not a success.
     fn ending(&self, ended: Ended, address: SocketAddr) -> (Ending, Option<String>) {
-        let (args, received) = (self.args, self.tally.received.datagrams);
+        let (plan, received) = (self.plan, self.tally.received.datagrams);
         if let Some(rejected) = self.matcher.rejection(received) {
             return (Ending::Rejected, Some(rejected));
         }
         if let Ended::Failed(status) = ended {
-            return (Ending::CommandFailed(status), Some(messages::command_failed(&args.command[0], status)));
+            return (Ending::CommandFailed(status), Some(messages::command_failed(&plan.command[0], status)));
         }
         let missed = self.matcher.missed(received);
-        let count = args.bounds.count.unwrap_or(1);
+        let count = plan.bounds.count.unwrap_or(1);
         let is_late = matches!(ended, Ended::TimeUp) && received < count;
         match missed {
             Some(missed) if received > 0 => (Ending::TooFew, Some(missed)),
             missed if missed.is_some() || is_late => {
-                let when = if args.bounds.has_no_time() {
+                let when = if plan.bounds.has_no_time() {
                     "before COMMAND ended, nor just after; -w waits longer"
                 } else {
                     "in time"

@@ -8,27 +8,26 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
+use super::args::{Requests, TOOL};
+use super::inbox::Inbox;
 use super::ports::{Ear, Heard, Ports};
 use super::round_trips::Asked;
 use crate::batch::{Batch, Datagram};
+use crate::cli;
 use crate::exit::Voice;
 use crate::flow::input::Input;
 use crate::flow::pace::Interval;
 use crate::format::Bad;
 use crate::messages;
-use crate::net::endpoint::Endpoint;
 use crate::net::failure::Failure;
 use crate::net::socket::Way;
 use crate::net::{Sender, is_too_long};
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
 
-use super::inbox::Inbox;
-use super::run::TOOL;
-
 /// Requests on their way from the input to their replies.
 pub(super) struct Asker<'a, 'i> {
     inbox: &'a mut Inbox<'i>,
-    there: &'a Endpoint,
+    requests: &'a Requests,
     ports: Ports,
     interval: Option<Interval>,
     /// Whether the wait for a reply has been announced, or is not to be.
@@ -55,15 +54,16 @@ enum Came {
 }
 
 impl<'a, 'i> Asker<'a, 'i> {
-    /// Asks `there` from `ports`.
-    pub(super) fn new(inbox: &'a mut Inbox<'i>, there: &'a Endpoint, ports: Ports) -> Self {
-        let interval = inbox.args.interval.map(Interval::new);
+    /// Sends `requests` from `ports`.
+    pub(super) fn new(inbox: &'a mut Inbox<'i>, requests: &'a Requests, ports: Ports) -> Self {
+        let interval = requests.interval.map(Interval::new);
         let is_announced = !inbox.is_watched;
-        Self { inbox, there, ports, interval, is_announced }
+        Self { inbox, requests, ports, interval, is_announced }
     }
 
-    /// Asks the requests of the input, so many times.
-    pub(super) fn ask_again(&mut self, input: &mut Input, repeat: u64) -> Result<()> {
+    /// Asks the requests of the input as often as it is to be sent.
+    pub(super) fn ask_again(&mut self, input: &mut Input) -> Result<()> {
+        let repeat = self.requests.input.repeat;
         for round in 1..=repeat {
             if round > 1 {
                 input.rewind()?;
@@ -79,7 +79,7 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Asks each request of the input, and waits for its reply. It is the one `of_round`, if there are several.
     fn ask_each(&mut self, input: &mut Input, of_round: &str) -> Result<()> {
-        let args = self.inbox.args;
+        let (plan, voice) = (&self.requests.input, self.inbox.plan.report.voice);
         let mut requests = Batch::new();
         let mut more = true;
         while more {
@@ -87,15 +87,15 @@ impl<'a, 'i> Asker<'a, 'i> {
             let filled = input.fill(&mut requests)?;
             more = filled.more;
             if let Some(hint) = filled.hint {
-                args.voice().note(&hint);
+                voice.note(&hint);
             }
             let name = |ordinal| format!("{} {ordinal}{of_round}", input.noun());
             let mut skip = |bad: &Bad| self.skip(&name(bad.ordinal), &bad.what);
-            let end = filled.end(&mut requests, args.reading.skip_bad.then_some(&mut skip));
+            let end = filled.end(&mut requests, plan.skip_bad.then_some(&mut skip));
             for request in requests.iter() {
                 let (name, size) = (name(request.ordinal), request.payload.len());
                 let largest = self.ports.largest();
-                if args.reading.skip_bad && size > largest {
+                if plan.skip_bad && size > largest {
                     self.skip(&name, &Failure::TooLong { size, largest });
                 } else {
                     // Each request that is typed has its own announcement.
@@ -104,7 +104,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 }
             }
             if let Some(mut bad) = end {
-                if !args.message.is_empty() && bad.what.starts_with("not a JSON object") {
+                if !plan.messages.is_empty() && bad.what.starts_with("not a JSON object") {
                     bad.what += ", or use -f text:json to send text";
                 }
                 return Err(anyhow!(bad.what).context(self.cannot_send(&name(bad.ordinal))));
@@ -117,18 +117,18 @@ impl<'a, 'i> Asker<'a, 'i> {
     fn skip(&mut self, name: &str, why: &dyn Display) {
         self.inbox.tally.skipped += 1;
         if self.inbox.tally.skipped == 1 {
-            self.inbox.args.voice().note(&messages::skipped(name, why));
+            self.inbox.plan.report.voice.note(&messages::skipped(name, why));
         }
     }
 
     fn cannot_send(&self, name: &str) -> String {
-        format!("cannot send {name} to {}", self.there)
+        format!("cannot send {name} to {}", self.requests.destination)
     }
 
     /// Asks one request, called `name`, as often as it takes, and counts what comes of it.
     fn ask(&mut self, request: Datagram<'_>, name: &str) -> Result<()> {
         self.wait_for_turn()?;
-        let args = self.inbox.args;
+        let voice = self.inbox.plan.report.voice;
         let socket = self.open()?;
         let last = self.ports.last().unwrap_or(&socket);
         let mut ear_of_last = self.ports.ear(last, self.inbox.receiver(last)?);
@@ -143,7 +143,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         let before = self.inbox.tally.sent.datagrams;
         let sent = self.send(&mut sender, request, name);
         for told in late {
-            args.voice().note(&told);
+            voice.note(&told);
         }
         let mut unsent = sent?;
         let (mut left, mut narrows) = (self.attempts_left(), NARROWS);
@@ -164,9 +164,9 @@ impl<'a, 'i> Asker<'a, 'i> {
                 _ if left == 0 => break came,
                 _ => {
                     left -= 1;
-                    args.voice().detail(&match &came {
+                    voice.detail(&match &came {
                         Came::Unsent(why) => format!("{} ({why}); trying again", self.cannot_send(name)),
-                        _ => format!("{} did not answer {name}; asking again", self.there),
+                        _ => format!("{} did not answer {name}; asking again", self.requests.destination),
                     });
                 }
             }
@@ -184,7 +184,7 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// How often a request may be asked again. Of the first, some attempts have been used up in waiting for a route.
     fn attempts_left(&self) -> u64 {
-        let (tally, retry) = (&self.inbox.tally, self.inbox.args.retry.unwrap_or(0));
+        let (tally, retry) = (&self.inbox.tally, self.requests.retry.unwrap_or(0));
         if tally.requests.asked == 1 { retry.saturating_sub(tally.unsent_midway) } else { retry }
     }
 
@@ -218,31 +218,32 @@ impl<'a, 'i> Asker<'a, 'i> {
             let socket = opened?;
             // What the system grants is the same for all.
             let is_first = self.inbox.tally.requests.asked == 0;
-            let voice = if is_first { self.inbox.args.voice() } else { Voice::new(TOOL, true, false) };
-            self.inbox.args.buffer.apply(&socket, Way::In, None, voice)?;
+            let voice = if is_first { self.inbox.plan.report.voice } else { Voice::new(TOOL, true, false) };
+            cli::set_buffer(&socket, Way::In, self.inbox.plan.buffer, None, voice)?;
             return Ok(socket);
         }
     }
 
     /// Counts what a request has come to that was sent so many `times`, and says it if it was not answered.
     fn note(&mut self, came: Came, name: &str, times: u64, stranger: Option<SocketAddr>) {
-        let (args, there, tally) = (self.inbox.args, self.there, &mut self.inbox.tally);
+        let (voice, tally) = (self.inbox.plan.report.voice, &mut self.inbox.tally);
+        let there = &self.requests.destination;
         tally.requests.answered += u64::from(matches!(came, Came::Reply));
         tally.requests.lost += u64::from(!matches!(came, Came::Reply));
         match came {
             Came::Reply => {}
             Came::Error(error) => {
                 tally.sent.count_icmp_error(&error);
-                args.voice().note(&messages::icmp_error(there, name, &error));
+                voice.note(&messages::icmp_error(there, name, &error));
             }
             Came::Unsent(why) => {
                 tally.unsent += 1;
-                args.voice().error(&why.context(self.cannot_send(name)));
+                voice.error(&why.context(self.cannot_send(name)));
             }
             Came::Nothing => {
                 tally.silent += 1;
-                let attempts = args.retry.map(|_| times);
-                args.voice().note(&messages::no_reply(there, name, args.attempt(), attempts, stranger));
+                let (timeout, attempts) = (self.requests.timeout, self.requests.retry.map(|_| times));
+                voice.note(&messages::no_reply(there, name, timeout, attempts, stranger));
             }
         }
     }
@@ -259,9 +260,8 @@ impl<'a, 'i> Asker<'a, 'i> {
         is_last: bool,
         stranger: &mut Option<SocketAddr>,
     ) -> Result<Came> {
-        let args = self.inbox.args;
         let mut came = Came::Nothing;
-        let deadline = Deadline::after(args.attempt());
+        let deadline = Deadline::after(self.requests.timeout);
         let announcement = Instant::now() + ANNOUNCED_AFTER;
         let mut end = None;
         loop {
@@ -300,7 +300,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 Came::Error(error) => is_last || is_too_long(error),
                 Came::Nothing | Came::Unsent(_) => false,
             };
-            if args.collect.is_none() && is_over {
+            if !self.requests.collects && is_over {
                 break;
             }
         }
@@ -310,17 +310,18 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// Notes on a terminal what is waited for, once.
     fn announce_wait(&mut self) {
         self.is_announced = true;
-        let args = self.inbox.args;
-        args.voice().note(&match args.collect {
-            Some(time) => format!("waiting for replies ({time:?})..."),
-            None => format!("waiting for a reply from {} ({:?})...", self.there, args.timeout),
+        let Requests { destination, timeout, collects, .. } = self.requests;
+        self.inbox.plan.report.voice.note(&if *collects {
+            format!("waiting for replies ({timeout:?})...")
+        } else {
+            format!("waiting for a reply from {destination} ({timeout:?})...")
         });
     }
 
     /// Where there is a reply, or the verdict is known, what else comes back is only counted and said.
     fn note_another(&mut self, error: &io::Error) {
         self.inbox.tally.sent.count_icmp_error_midway(error);
-        self.inbox.args.voice().note(&messages::another_icmp_error(error));
+        self.inbox.plan.report.voice.note(&messages::another_icmp_error(error));
     }
 
     /// Waits until the next request may be asked.
@@ -341,7 +342,7 @@ impl<'a, 'i> Asker<'a, 'i> {
     fn see_off(&mut self, socket: &UdpSocket) -> Result<()> {
         let mut ear = self.ports.ear(socket, self.inbox.receiver(socket)?);
         for told in self.inbox.leave_out_late(&mut ear)? {
-            self.inbox.args.voice().note(&told);
+            self.inbox.plan.report.voice.note(&told);
         }
         ear.count_drops(&mut self.inbox.tally.received);
         Ok(())
@@ -351,12 +352,12 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// of which all was `asked`, or not.
     pub(super) fn finish(&mut self, input: &Input, asked: &Result<()>) -> Result<()> {
         if let Some(skipped) = messages::skipped_in_all(self.inbox.tally.skipped, input.noun()) {
-            self.inbox.args.voice().note(&skipped);
+            self.inbox.plan.report.voice.note(&skipped);
         }
         // Where nothing else went wrong and nothing was asked, the error says the same.
         let is_told = asked.is_ok() && self.inbox.tally.requests.asked == 0;
         if let Some(packets) = input.ignored().filter(|_| !is_told) {
-            self.inbox.args.voice().note(&format!("ignored {packets}"));
+            self.inbox.plan.report.voice.note(&format!("ignored {packets}"));
         }
         self.ports.close_all().try_for_each(|socket| self.see_off(&socket))
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
+use super::args::{Plan, Task};
 use super::ports::Ear;
 use super::round_trips::{Asked, RoundTrips};
 use crate::batch::Batch;
@@ -22,8 +23,6 @@ use crate::runtime::signals::Signals;
 use crate::runtime::streams::{self, ReaderGone};
 use crate::stats::Stats;
 
-use super::run::{Args, TOOL};
-
 /// What a wait found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ready {
@@ -35,38 +34,36 @@ pub(super) struct Ready {
 
 /// Datagrams on their way from a socket to stdout.
 pub(super) struct Inbox<'i> {
-    pub(super) args: &'i Args,
+    pub(super) plan: &'i Plan,
     pub(super) signals: &'i Signals,
     access: Access,
     queue: Queue<'i>,
     pub(super) batch: Batch,
     pub(super) tally: Stats,
     round_trips: RoundTrips,
-    is_asking: bool,
     /// Whether stderr is a terminal, and notes are wanted.
     pub(super) is_watched: bool,
 }
 
 impl<'i> Inbox<'i> {
     pub(super) fn new(
-        args: &'i Args,
+        plan: &'i Plan,
         printer: Printer,
-        is_asking: bool,
         signals: &'i Signals,
         access: Access,
     ) -> Result<Self> {
         let queue = Queue::new(streams::output()?, printer, CAPACITY, signals)?;
-        let is_watched = args.report.is_chatty() && io::stderr().is_terminal();
+        let is_watched = plan.report.is_chatty && io::stderr().is_terminal();
         let (batch, tally, round_trips) = (Batch::new(), Stats::default(), RoundTrips::default());
-        Ok(Self { args, signals, access, queue, batch, tally, round_trips, is_asking, is_watched })
+        Ok(Self { plan, signals, access, queue, batch, tally, round_trips, is_watched })
     }
 
     /// A receiver that tells as much of each datagram as is wanted.
     pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket) -> Result<Receiver<'s>> {
-        let is_wanted =
-            self.args.format.formats.output.has_addresses() || self.args.time || self.args.report.stats;
+        let plan = self.plan;
+        let is_wanted = plan.output.has_addresses() || plan.columns.time || plan.report.stats;
         let detail = if is_wanted { Detail::Arrival } else { Detail::Peer };
-        self.args.receiving.receiver(socket, &self.access, detail)
+        plan.receiving.receiver(socket, &self.access, detail)
     }
 
     /// Prints what has come. Says whether anything had.
@@ -79,7 +76,7 @@ impl<'i> Inbox<'i> {
 
     /// Waits until the reader of stdout has made room, for no longer than for a datagram.
     fn wait_for_room(&mut self) -> Result<()> {
-        let deadline = Deadline::after(self.args.timeout);
+        let deadline = Deadline::after(self.plan.timeout);
         while !self.queue.has_room() {
             ensure!(!deadline.has_passed(), self.queue.not_read());
             self.wait(None, None, Some(Instant::now() + LOOK))?;
@@ -153,11 +150,10 @@ impl<'i> Inbox<'i> {
     /// Says the numbers.
     fn report(&mut self) {
         self.count();
-        let voice = self.args.voice();
-        voice.say(&if self.is_asking {
-            messages::request_summary(&self.tally)
-        } else {
-            messages::received_summary(&self.tally.received)
+        let voice = self.plan.report.voice;
+        voice.say(&match self.plan.task {
+            Task::Ask(_) => messages::request_summary(&self.tally),
+            Task::Receive(_) | Task::ReceivePassed => messages::received_summary(&self.tally.received),
         });
         if let Some(told) = self.round_trips.told() {
             voice.say(&told);
@@ -180,8 +176,8 @@ impl<'i> Inbox<'i> {
             printed = self.queue.finish(Some(streams::GRACE));
         }
         self.count();
-        self.args.report.tell_losses(TOOL, &self.tally);
-        if self.args.report.stats {
+        self.plan.report.note_losses(&self.tally);
+        if self.plan.report.stats {
             self.report();
         }
         printed.map(drop)

@@ -5,24 +5,18 @@ use std::fmt::Display;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::error::ErrorKind as Usage;
-use clap::{CommandFactory, Parser, ValueHint};
 use indicatif::HumanDuration;
 
+use super::args::{Destination, Plan, Timing};
 use crate::batch::Batch;
-use crate::cli::completions::CompletionArgs;
-use crate::cli::usage;
-use crate::cli::value::{FOR_EVER, duration, rate, repeats, speed};
-use crate::cli::{
-    BufferArgs, EncodingArgs, Given, InputFormatArgs, MessageArgs, ReadingArgs, ReportArgs, SendingSocketArgs,
-};
-use crate::exit::{self, Ending, Verdict};
+use crate::cli;
+use crate::cli::value::FOR_EVER;
+use crate::exit::{Ending, Verdict};
 use crate::flow::input::Input;
-use crate::flow::pace::{Interval, Pace, Rate, Replay, Speed};
+use crate::flow::pace::{Interval, Pace, Replay};
 use crate::format::{Bad, To};
 use crate::messages;
 use crate::net::endpoint::{Endpoint, Shown};
@@ -35,81 +29,18 @@ use crate::runtime::signals::Signals;
 use crate::stats::Stats;
 use crate::tools::resolve::Resolver;
 
-const TOOL: &str = "udp-send";
 /// Of a longer gap in a record it is said how long it is.
 const LONG: Duration = Duration::from_secs(10);
-const EXAMPLE: &str = "Example: echo hi | udp-send 127.0.0.1:8080";
-
-/// Send each line of stdin, or each MESSAGE, as one UDP datagram.
-#[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLE))]
-struct Args {
-    #[arg(
-        value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
-        help = "Send to HOST:PORT, [IPV6]:PORT or :PORT (this machine); json and pcap can name it"
-    )]
-    dest: Option<Endpoint>,
-    /// Send from this address, port or both
-    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
-    bind: Option<Endpoint>,
-    /// Send at most RATE datagrams (1000/s, 500k/s, 10/min)
-    #[arg(long, value_name = "RATE", value_parser = rate)]
-    rate: Option<Rate>,
-    /// Wait at least TIME between datagrams
-    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["rate", "replay"])]
-    interval: Option<Duration>,
-    /// Send the whole input N times, or for ever (inf)
-    #[arg(long, value_name = "N", value_parser = repeats, default_value = "1")]
-    repeat: u64,
-    /// Keep the recorded gaps of json or pcap, SPEED times as fast (2, max)
-    #[arg(
-        long, value_name = "SPEED", value_parser = speed,
-        num_args = 0..=1, require_equals = true, default_missing_value = "1", conflicts_with = "rate"
-    )]
-    replay: Option<Speed>,
-    /// Wait TIME after the last datagram for late ICMP errors
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    linger: Option<Duration>,
-    #[command(flatten)]
-    message: MessageArgs,
-    #[command(flatten)]
-    format: InputFormatArgs,
-    #[command(flatten)]
-    reading: ReadingArgs,
-    #[command(flatten)]
-    encoding: EncodingArgs,
-    #[command(flatten)]
-    socket: SendingSocketArgs,
-    #[command(flatten)]
-    buffer: BufferArgs,
-    #[command(flatten)]
-    report: ReportArgs,
-    #[command(flatten)]
-    completions: CompletionArgs,
-}
 
 /// Runs the tool.
-#[must_use]
-pub fn main() -> ExitCode {
-    usage::main(TOOL, run)
-}
-
-fn run(args: &Args) -> Result<Verdict> {
-    if let Some(shell) = args.completions.shell {
-        return shell.print_script::<Args>();
-    }
-    args.check()?;
-    args.message.note_endpoint(args.format.format, args.report.voice(TOOL));
+pub(super) fn run(plan: &Plan) -> Result<Verdict> {
+    plan.input.note_endpoint(plan.report.voice);
     let signals = Signals::catch()?;
-    let (socket, to) = open(args, Resolver::new(None, &signals))?;
+    let (socket, to) = open(plan, Resolver::new(None, &signals))?;
     socket::receive_nothing(&socket);
-    args.buffer.apply(&socket, Way::Out, None, args.report.voice(TOOL))?;
-    let reading = args.reading.reading(args.format.format, args.encoding.encoding(), to);
-    let mut input = args.message.input(reading)?;
-    if args.repeat > 1 {
-        input = input.repeatable();
-    }
-    let mut outbox = Outbox::new(args, &socket, &signals, &input)?;
+    cli::set_buffer(&socket, Way::Out, plan.buffer, None, plan.report.voice)?;
+    let mut input = plan.input.open(to)?;
+    let mut outbox = Outbox::new(plan, &socket, &signals, &input)?;
     let sent = outbox.send_all(&mut input).and_then(|()| outbox.linger());
     outbox.finish(&input, &sent)?;
     sent?;
@@ -123,42 +54,22 @@ fn run(args: &Args) -> Result<Verdict> {
 }
 
 /// Returns a socket, and where each datagram goes.
-fn open(args: &Args, resolver: Resolver<'_>) -> Result<(UdpSocket, To)> {
-    let options = args.socket.options();
-    let bind = args.bind.as_ref();
-    if let Some(dest) = args.only_dest() {
-        let here = bind.map(|bind| resolver.local(bind, options.family)).transpose()?;
-        let there = resolver.remote(dest, options.family)?;
-        return Ok((socket::connect(&there, here.as_ref(), options)?, To::OnePeer));
-    }
-    let here = bind.cloned().unwrap_or_else(Endpoint::anywhere);
-    let socket = socket::bind(&resolver.local(&here, options.family)?, options)?;
-    let family = options.family.of_socket(socket::local_address(&socket)?.ip());
-    let there = args.dest.as_ref().map(|dest| resolver.remote(dest, family)).transpose()?;
-    Ok((socket, To::Each(there.map(|there| there.addresses()[0]), family)))
-}
-
-impl Args {
-    /// The rules that clap cannot be told: what means nothing to the format, and that most need DEST.
-    fn check(&self) -> Result<(), clap::Error> {
-        let given = Given {
-            encoding: self.encoding.encoding().charset.is_some(),
-            block: self.reading.block.is_some(),
-            replay: self.replay.is_some(),
-            ..self.message.given()
-        };
-        given.check::<Self>(self.format.format.into())?;
-        if self.dest.is_none() && !self.format.format.has_addresses() {
-            let what = "no DEST; write where to send, as in udp-send 127.0.0.1:7788";
-            return Err(Self::command().error(Usage::MissingRequiredArgument, what));
+fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(UdpSocket, To)> {
+    let options = plan.socket;
+    let local = |endpoint| resolver.local(endpoint, options.family);
+    let there = match &plan.destination {
+        Destination::One(there) => {
+            let here = plan.source.as_ref().map(local).transpose()?;
+            let there = resolver.remote(there, options.family)?;
+            return Ok((socket::connect(&there, here.as_ref(), options)?, To::OnePeer));
         }
-        Ok(())
-    }
-
-    /// Where all datagrams go, if none may have a destination of its own.
-    fn only_dest(&self) -> Option<&Endpoint> {
-        self.dest.as_ref().filter(|_| !self.format.format.has_addresses())
-    }
+        Destination::Recorded(there) => there,
+    };
+    let anywhere = Endpoint::anywhere();
+    let socket = socket::bind(&local(plan.source.as_ref().unwrap_or(&anywhere))?, options)?;
+    let family = options.family.of_socket(socket::local_address(&socket)?.ip());
+    let there = there.as_ref().map(|there| resolver.remote(there, family)).transpose()?;
+    Ok((socket, To::Each(there.map(|there| there.addresses()[0]), family)))
 }
 
 /// When datagrams may go.
@@ -172,7 +83,7 @@ enum Schedule {
 
 /// Datagrams on their way from the input to the socket.
 struct Outbox<'o> {
-    args: &'o Args,
+    plan: &'o Plan,
     socket: &'o UdpSocket,
     signals: &'o Signals,
     sender: Sender<'o>,
@@ -188,20 +99,20 @@ struct Outbox<'o> {
 }
 
 impl<'o> Outbox<'o> {
-    fn new(args: &'o Args, socket: &'o UdpSocket, signals: &'o Signals, input: &Input) -> Result<Self> {
-        let schedule = match (args.rate, args.interval, args.replay) {
-            (Some(rate), ..) => Schedule::Rate(Pace::new(rate, Instant::now())),
-            (None, Some(every), _) => Schedule::Interval(Interval::new(every)),
-            (None, None, Some(Speed::Times(speed))) => Schedule::Record(Replay::new(speed)),
-            (None, None, Some(Speed::Max) | None) => Schedule::None,
+    fn new(plan: &'o Plan, socket: &'o UdpSocket, signals: &'o Signals, input: &Input) -> Result<Self> {
+        let schedule = match plan.timing {
+            Timing::AtOnce => Schedule::None,
+            Timing::Rate(rate) => Schedule::Rate(Pace::new(rate, Instant::now())),
+            Timing::Interval(every) => Schedule::Interval(Interval::new(every)),
+            Timing::Recorded(speed) => Schedule::Record(Replay::new(speed)),
         };
-        let is_watched = args.report.is_chatty() && !input.is_terminal();
+        let is_watched = plan.report.is_chatty && !input.is_terminal();
         // How long a record takes is not to be seen from how far it has been read, and some inputs have no end.
-        let has_end = !matches!(schedule, Schedule::Record(_)) && args.repeat != FOR_EVER;
+        let has_end = !matches!(schedule, Schedule::Record(_)) && plan.input.repeat != FOR_EVER;
         let size = input.size().filter(|_| has_end);
-        let all = size.map(|size| size.saturating_mul(args.repeat));
+        let all = size.map(|size| size.saturating_mul(plan.input.repeat));
         Ok(Self {
-            args,
+            plan,
             socket,
             signals,
             sender: Sender::new(socket, signals)?,
@@ -221,7 +132,7 @@ impl<'o> Outbox<'o> {
 
     /// Sends the input, as often as it is to be sent.
     fn send_all(&mut self, input: &mut Input) -> Result<()> {
-        for _ in 1..self.args.repeat {
+        for _ in 1..self.plan.input.repeat {
             self.send_once(input)?;
             if self.has_found_nothing() {
                 return Ok(());
@@ -242,10 +153,10 @@ impl<'o> Outbox<'o> {
             let before = input.read();
             let filled = input.fill(&mut batch)?;
             more = filled.more;
-            if let Some(hint) = filled.hint.filter(|_| self.args.report.is_chatty()) {
+            if let Some(hint) = filled.hint.filter(|_| self.plan.report.is_chatty) {
                 self.say(hint);
             }
-            let is_skipping = self.args.reading.skip_bad;
+            let is_skipping = self.plan.input.skip_bad;
             let mut skip = |bad: &Bad| self.skip(&format!("{} {}", input.noun(), bad.ordinal), &bad.what);
             let end = filled.end(&mut batch, is_skipping.then_some(&mut skip));
             self.send(&batch, input, &(before..input.read()))?;
@@ -298,7 +209,7 @@ impl<'o> Outbox<'o> {
         if may_pass {
             self.tally.unsent += datagrams as u64;
             self.first_unsent.get_or_insert_with(|| format!("{name}: {why}"));
-        } else if self.args.reading.skip_bad {
+        } else if self.plan.input.skip_bad {
             self.skip(&name, &why);
         } else {
             return Err(why.context(format!("cannot send {name}")));
@@ -308,8 +219,10 @@ impl<'o> Outbox<'o> {
 
     /// What one datagram of the input is called, with where it goes.
     fn name(&self, input: &Input, ordinal: u64, peer: Option<SocketAddr>) -> String {
-        let there =
-            self.args.only_dest().map(ToString::to_string).or(peer.map(|peer| Shown(peer).to_string()));
+        let there = match &self.plan.destination {
+            Destination::One(there) => Some(there.to_string()),
+            Destination::Recorded(_) => peer.map(|peer| Shown(peer).to_string()),
+        };
         let to = there.map(|there| format!(" to {there}")).unwrap_or_default();
         format!("{} {ordinal}{to}", input.noun())
     }
@@ -317,7 +230,7 @@ impl<'o> Outbox<'o> {
     /// Counts what cannot be sent and is called `name`, and says the first.
     fn skip(&mut self, name: &str, why: &dyn Display) {
         self.tally.skipped += 1;
-        if self.tally.skipped == 1 && self.args.report.is_chatty() {
+        if self.tally.skipped == 1 && self.plan.report.is_chatty {
             self.say(&messages::skipped(name, why));
         }
     }
@@ -347,7 +260,7 @@ impl<'o> Outbox<'o> {
                 return Ok(allowed);
             }
             let is_long = matches!(self.schedule, Schedule::Record(_)) && until > now + LONG;
-            if is_long && !is_told && self.args.report.is_chatty() {
+            if is_long && !is_told && self.plan.report.is_chatty {
                 let ordinal = batch.part(next..next + 1).next().map_or(0, |datagram| datagram.ordinal);
                 self.say(&format!("{} {ordinal} is due in {}", input.noun(), HumanDuration(until - now)));
             }
@@ -404,7 +317,7 @@ impl<'o> Outbox<'o> {
 
     /// Waits for what comes back late, if that is asked for and there is still something that can.
     fn linger(&mut self) -> Result<()> {
-        let Some(time) = self.args.linger else { return Ok(()) };
+        let Some(time) = self.plan.linger else { return Ok(()) };
         let deadline = Deadline::after(time);
         while self.came_back() < self.tally.sent.datagrams && !deadline.has_passed() {
             self.wait(None, deadline.next())?;
@@ -416,7 +329,7 @@ impl<'o> Outbox<'o> {
     fn finish(&mut self, input: &Input, sent: &Result<()>) -> Result<()> {
         self.collect()?;
         self.say_losses(input);
-        if self.args.report.is_chatty() {
+        if self.plan.report.is_chatty {
             if let Some(skipped) = messages::skipped_in_all(self.tally.skipped, input.noun()) {
                 self.say(&skipped);
             }
@@ -426,7 +339,7 @@ impl<'o> Outbox<'o> {
                 self.say(&format!("ignored {packets}"));
             }
         }
-        if self.args.report.stats {
+        if self.plan.report.stats {
             self.say(&messages::sent_summary(&self.tally));
         }
         Ok(())
@@ -460,11 +373,11 @@ impl<'o> Outbox<'o> {
             };
             self.say(&format!("{in_all}cannot send {several}{first}"));
         }
-        if self.args.report.is_chatty() {
-            let peer = self
-                .args
-                .only_dest()
-                .map_or_else(|| messages::failed_destinations(&self.tally.sent), ToString::to_string);
+        if self.plan.report.is_chatty {
+            let peer = match &self.plan.destination {
+                Destination::One(there) => there.to_string(),
+                Destination::Recorded(_) => messages::failed_destinations(&self.tally.sent),
+            };
             messages::icmp_losses(&self.tally.sent, &peer)
                 .for_each(|loss| self.say(&format!("{in_all}{loss}")));
         }
@@ -472,6 +385,6 @@ impl<'o> Outbox<'o> {
     }
 
     fn say(&self, what: &str) {
-        self.progress.aside(|| self.args.report.voice(TOOL).say(&what));
+        self.progress.aside(|| self.plan.report.voice.say(&what));
     }
 }

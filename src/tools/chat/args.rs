@@ -1,0 +1,99 @@
+//! The arguments of `udp-chat`, and the plan that they become.
+
+use clap::{Parser, ValueHint};
+
+use crate::cli::usage::UsageError;
+use crate::cli::{
+    Bounds, BufferArgs, CONVERSATION, ConversationArgs, EncodingArgs, EolArgs, FormatOption, ReceivingArgs,
+    ReceivingPlan, Report, ReportArgs, SendingSocketArgs,
+};
+use crate::encoding::Encoding;
+use crate::exit;
+use crate::flow::input::Eol;
+use crate::format::{Columns, Formats};
+use crate::net::endpoint::Endpoint;
+use crate::net::socket::Options;
+
+pub(super) const TOOL: &str = "udp-chat";
+const DETAILS: &str = "\
+A plain line goes to every PEER, or to the first sender. @HOST:PORT TEXT sends TEXT to that
+address, @HOST:PORT alone changes where plain lines go, and @@ begins a text with @.
+
+Example: udp-chat 192.0.2.7:7890 --encoding gbk";
+
+/// Talk to one peer or many over UDP, both ways at once.
+#[derive(Parser)]
+#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
+pub(super) struct Args {
+    #[arg(
+        value_name = "PEER", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
+        help = "Talk to HOST:PORT, [IPV6]:PORT or :PORT (this machine)"
+    )]
+    peers: Vec<Endpoint>,
+    /// Send and receive on this address, port or both
+    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source, default_value = ":7890")]
+    bind: Endpoint,
+    /// Print the time of receipt and a tab before each datagram
+    #[arg(short, long)]
+    time: bool,
+    #[command(flatten)]
+    format: ConversationArgs,
+    #[command(flatten)]
+    eol: EolArgs,
+    #[command(flatten)]
+    bounds: Bounds,
+    #[command(flatten)]
+    encoding: EncodingArgs,
+    #[command(flatten)]
+    receiving: ReceivingArgs,
+    #[command(flatten)]
+    socket: SendingSocketArgs,
+    #[command(flatten)]
+    buffer: BufferArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// Whom to talk to, how, and for how long.
+pub(super) struct Plan {
+    pub(super) peers: Vec<Endpoint>,
+    /// The local address.
+    pub(super) bind: Endpoint,
+    pub(super) formats: Formats,
+    pub(super) encoding: Encoding,
+    pub(super) eol: Eol,
+    pub(super) columns: Columns,
+    pub(super) bounds: Bounds,
+    pub(super) receiving: ReceivingPlan,
+    pub(super) socket: Options,
+    /// The size in bytes of the receive buffer to ask for.
+    pub(super) buffer: Option<usize>,
+    pub(super) report: Report,
+}
+
+impl TryFrom<Args> for Plan {
+    type Error = UsageError;
+
+    fn try_from(args: Args) -> Result<Self, UsageError> {
+        let (formats, encoding, eol) = (args.format.formats, args.encoding.encoding(), args.eol.eol);
+        let given = [
+            (FormatOption::Encoding, encoding.charset.is_some()),
+            (FormatOption::Eol, eol != Eol::None),
+            (FormatOption::Time, args.time),
+        ];
+        FormatOption::check(given, formats, &CONVERSATION)?;
+        Ok(Self {
+            peers: args.peers,
+            bind: args.bind,
+            formats,
+            encoding,
+            eol,
+            columns: Columns { time: args.time, peer: true },
+            bounds: args.bounds,
+            receiving: args.receiving.into(),
+            socket: args.socket.options(),
+            buffer: args.buffer.buffer,
+            report: args.report.of(TOOL),
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! The arguments of `udp-listen`, and the plan that they become.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Parser, ValueHint};
+
+use super::answers::Answer;
+use super::jobs::{Handling, Jobs};
+use super::matcher::Pattern;
+use crate::batch::LARGEST_V6;
+use crate::cli::usage::UsageError;
+use crate::cli::value::{count, descriptor, duration, handler, size};
+use crate::cli::{
+    Bounds, BufferArgs, DecodingArgs, FormatArgs, FormatOption, ReceivingArgs, ReceivingPlan, Report,
+    ReportArgs, SocketArgs,
+};
+use crate::encoding::Encoding;
+use crate::escape;
+use crate::exit;
+use crate::format::{Columns, Format, Reading, To};
+use crate::net::endpoint::Endpoint;
+use crate::net::passed::is_passing;
+use crate::net::socket::Options;
+
+pub(super) const TOOL: &str = "udp-listen";
+const EXAMPLES: &str = "\
+Examples: udp-listen :7788 --encoding gbk
+          udp-listen :0 -w 10s --until '^up' -- sh -c './service --statsd $UDP_ADDR'";
+
+/// Print every UDP datagram that arrives on a port, one a line; answer it if asked to.
+#[derive(Parser)]
+#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLES))]
+pub(super) struct Args {
+    /// Listen on :PORT (every address) or ADDRESS:PORT; port 0 is any free port
+    #[arg(value_parser = Endpoint::here)]
+    endpoint: Option<Endpoint>,
+    /// Run COMMAND once the port is bound, with UDP_ADDR, UDP_HOST and UDP_PORT set
+    // CommandWithArguments would have zsh take ENDPOINT for the command.
+    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandName)]
+    command: Vec<OsString>,
+    /// Print the sender and a tab before each datagram
+    #[arg(short = 'p', long)]
+    show_peer: bool,
+    /// Print the time of receipt and a tab before each datagram
+    #[arg(short, long)]
+    time: bool,
+    /// Exit with status 0 when all regular expressions matched; repeatable
+    #[arg(long, value_name = "PATTERN")]
+    until: Vec<Pattern>,
+    /// Exit with status 1 when a regular expression matches; repeatable
+    #[arg(long, value_name = "PATTERN")]
+    reject: Vec<Pattern>,
+    /// Send every datagram back to its sender
+    #[arg(long, conflicts_with_all = ["reply", "exec"])]
+    echo: bool,
+    /// Answer every datagram with TEXT
+    #[arg(long, value_name = "TEXT", conflicts_with = "exec")]
+    reply: Option<OsString>,
+    /// Run COMMAND in a shell for each datagram and answer with its output
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(handler))]
+    exec: Option<OsString>,
+    // Without these conflicts clap would accept both with --echo and --reply: it does not require --exec beside an
+    // option that excludes it.
+    /// Run at most N handlers at once
+    #[arg(long, value_name = "N", value_parser = count, default_value = "16", requires = "exec")]
+    #[arg(conflicts_with_all = ["echo", "reply"])]
+    jobs: u64,
+    /// Stop a handler after TIME
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", requires = "exec")]
+    #[arg(conflicts_with_all = ["echo", "reply"])]
+    exec_timeout: Duration,
+    /// Write the bound address to PATH; remove PATH at exit
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
+    /// Write the bound address to the open descriptor N and close it
+    #[arg(long, value_name = "N", value_parser = descriptor)]
+    ready_fd: Option<RawFd>,
+    /// Buffer up to SIZE when stdout or handlers are slow
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
+    queue: usize,
+    #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
+    bounds: Bounds,
+    #[command(flatten)]
+    encoding: DecodingArgs,
+    #[command(flatten)]
+    receiving: ReceivingArgs,
+    #[command(flatten)]
+    socket: SocketArgs,
+    #[command(flatten)]
+    buffer: BufferArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// Where to listen, for how long, and what to do with each datagram.
+pub(super) struct Plan {
+    /// Where to listen; `None` is the socket that systemd has bound.
+    pub(super) endpoint: Option<Endpoint>,
+    /// A program and its arguments to run once the port is bound, or nothing.
+    pub(super) command: Vec<OsString>,
+    pub(super) answer: Option<Answer>,
+    pub(super) until: Vec<Pattern>,
+    pub(super) reject: Vec<Pattern>,
+    pub(super) ready_file: Option<PathBuf>,
+    pub(super) ready_fd: Option<RawFd>,
+    /// How many bytes may wait to be printed.
+    pub(super) queue: usize,
+    pub(super) bounds: Bounds,
+    pub(super) output: Format,
+    pub(super) encoding: Encoding,
+    pub(super) columns: Columns,
+    pub(super) receiving: ReceivingPlan,
+    pub(super) socket: Options,
+    /// The size in bytes of the receive buffer to ask for.
+    pub(super) buffer: Option<usize>,
+    pub(super) report: Report,
+}
+
+impl TryFrom<Args> for Plan {
+    type Error = UsageError;
+
+    fn try_from(args: Args) -> Result<Self, UsageError> {
+        let (formats, encoding) = (args.format.formats, args.encoding.encoding());
+        let given = [
+            (FormatOption::Encoding, encoding.charset.is_some()),
+            (FormatOption::ShowPeer, args.show_peer),
+            (FormatOption::Time, args.time),
+            (FormatOption::Reply, args.reply.is_some()),
+        ];
+        FormatOption::check(given, formats, &Format::ALL)?;
+        if args.endpoint.is_none() && !is_passing() {
+            let what = "no ENDPOINT; write where to listen, as in udp-listen :7788";
+            return Err(UsageError::new(what));
+        }
+        if args.command.is_empty() && env::args_os().next_back().is_some_and(|last| last == "--") {
+            return Err(UsageError::new("no COMMAND after --; write what to run, as in -- ./client"));
+        }
+        Ok(Self {
+            answer: args.answer()?,
+            endpoint: args.endpoint,
+            command: args.command,
+            until: args.until,
+            reject: args.reject,
+            ready_file: args.ready_file,
+            ready_fd: args.ready_fd,
+            queue: args.queue,
+            bounds: args.bounds,
+            output: formats.output,
+            encoding,
+            columns: Columns { time: args.time, peer: args.show_peer },
+            receiving: args.receiving.into(),
+            socket: args.socket.options(),
+            buffer: args.buffer.buffer,
+            report: args.report.of(TOOL),
+        })
+    }
+}
+
+impl Args {
+    /// Returns how to answer, if at all.
+    fn answer(&self) -> Result<Option<Answer>, UsageError> {
+        let encoding = self.encoding.encoding();
+        if let Some(text) = &self.reply {
+            return reply(text, self.format.formats.input, encoding).map(Some);
+        }
+        let Some(command) = &self.exec else { return Ok(self.echo.then_some(Answer::Echo)) };
+        Ok(Some(Answer::Exec(Jobs::new(Handling {
+            command: command.clone(),
+            jobs: usize::try_from(self.jobs).unwrap_or(usize::MAX),
+            timeout: self.exec_timeout,
+            capacity: self.queue,
+            // A byte on the wire is a character, which is four bytes of UTF-8 at most.
+            longest_reply: if encoding.charset.is_some() { 4 * LARGEST_V6 } else { LARGEST_V6 },
+        }))))
+    }
+}
+
+/// Parses the `text` of `--reply`.
+fn reply(text: &OsStr, format: Format, encoding: Encoding) -> Result<Answer, UsageError> {
+    let reading = Reading { format, encoding, to: To::OnePeer, block: None };
+    Answer::text(text, &reading).map_err(|what| {
+        let fault = if format.is_text() { "cannot be sent".to_owned() } else { format!("is not {format}") };
+        UsageError::new(format!("--reply {} {fault}: {what}", escape::quoted(text.as_bytes())))
+    })
+}

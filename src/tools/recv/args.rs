@@ -1,0 +1,243 @@
+//! The arguments of `udp-recv`, and the plan that they become.
+
+use std::time::Duration;
+
+use clap::{Parser, ValueHint};
+
+use crate::cli::usage::UsageError;
+use crate::cli::value::{duration, repeats, times};
+use crate::cli::{
+    BufferArgs, EncodingArgs, FormatArgs, FormatOption, InputPlan, MessageArgs, ReadingArgs, ReceivingArgs,
+    ReceivingPlan, Report, ReportArgs, SendingSocketArgs,
+};
+use crate::encoding::Encoding;
+use crate::exit;
+use crate::flow::input::Eol;
+use crate::format::{Columns, Format};
+use crate::net::endpoint::Endpoint;
+use crate::net::passed::is_passing;
+use crate::net::socket::Options;
+use crate::runtime::deadline::Deadline;
+
+pub(super) const TOOL: &str = "udp-recv";
+const DETAILS: &str = "\
+With HOST:PORT, send each line of stdin or each MESSAGE as a request and print its reply.
+With :PORT, or with --bind alone, receive the next datagram to this machine.
+
+Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
+
+/// Send requests and print the replies, or receive the next UDP datagram.
+#[derive(Parser)]
+#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
+pub(super) struct Args {
+    #[arg(
+        value_parser = Endpoint::remote_or_here,
+        value_hint = ValueHint::Hostname,
+        help = "Send requests to HOST:PORT or [IPV6]:PORT; :PORT receives on this machine"
+    )]
+    endpoint: Option<Endpoint>,
+    /// Send from this address, port or both; without ENDPOINT, receive there
+    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
+    bind: Option<Endpoint>,
+    /// Wait up to TIME for each datagram (500ms, 5s, 1m30s)
+    #[arg(short = 'w', long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    timeout: Duration,
+    /// Send an unanswered request again, up to N times
+    #[arg(long, value_name = "N", value_parser = times)]
+    retry: Option<u64>,
+    /// Print all replies that arrive within TIME, from any peer
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "timeout")]
+    collect: Option<Duration>,
+    /// Accept replies from any address and port
+    #[arg(long)]
+    from_anyone: bool,
+    /// Send the whole input N times, or for ever (inf)
+    #[arg(long, value_name = "N", value_parser = repeats)]
+    repeat: Option<u64>,
+    /// Wait at least TIME between requests
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    interval: Option<Duration>,
+    /// Print the sender and a tab before each datagram
+    #[arg(short = 'p', long)]
+    show_peer: bool,
+    /// Print the time of receipt and a tab before each datagram
+    #[arg(short, long)]
+    time: bool,
+    #[command(flatten)]
+    message: MessageArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
+    reading: ReadingArgs,
+    #[command(flatten)]
+    encoding: EncodingArgs,
+    #[command(flatten)]
+    receiving: ReceivingArgs,
+    #[command(flatten)]
+    socket: SendingSocketArgs,
+    #[command(flatten)]
+    buffer: BufferArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// What to receive, and how to print it.
+pub(super) struct Plan {
+    pub(super) task: Task,
+    /// How long to wait for a datagram.
+    pub(super) timeout: Duration,
+    pub(super) output: Format,
+    pub(super) encoding: Encoding,
+    pub(super) columns: Columns,
+    pub(super) receiving: ReceivingPlan,
+    pub(super) socket: Options,
+    /// The size in bytes of the receive buffer to ask for.
+    pub(super) buffer: Option<usize>,
+    pub(super) report: Report,
+}
+
+/// What a run does.
+pub(super) enum Task {
+    /// Sends requests and receives the replies.
+    Ask(Box<Requests>),
+    /// Binds an endpoint and receives one datagram.
+    Receive(Endpoint),
+    /// Receives one datagram on the socket that systemd has bound.
+    ReceivePassed,
+}
+
+/// The requests to send, and which replies to wait for.
+pub(super) struct Requests {
+    pub(super) destination: Endpoint,
+    /// The local address to send from.
+    pub(super) source: Option<Endpoint>,
+    pub(super) input: InputPlan,
+    pub(super) interval: Option<Duration>,
+    /// How many times an unanswered request is sent again.
+    pub(super) retry: Option<u64>,
+    /// How long to wait for a reply to each attempt.
+    pub(super) timeout: Duration,
+    /// Whether all replies within that time are received, and not only one.
+    pub(super) collects: bool,
+    /// Whether a reply may have any source address.
+    pub(super) from_anyone: bool,
+}
+
+impl Plan {
+    /// Returns when an attempt that begins now is over.
+    pub(super) fn deadline(&self) -> Deadline {
+        match &self.task {
+            Task::Ask(requests) => requests.deadline(),
+            Task::Receive(_) | Task::ReceivePassed => Deadline::after(self.timeout),
+        }
+    }
+}
+
+impl Requests {
+    /// Returns when an attempt that begins now is over.
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::after(self.timeout)
+    }
+}
+
+impl TryFrom<Args> for Plan {
+    type Error = UsageError;
+
+    fn try_from(args: Args) -> Result<Self, UsageError> {
+        let (formats, encoding) = (args.format.formats, args.encoding.encoding());
+        let given = [
+            (FormatOption::Encoding, encoding.charset.is_some()),
+            (FormatOption::Eol, args.message.eol.eol != Eol::None),
+            (FormatOption::ShowPeer, args.show_peer),
+            (FormatOption::Time, args.time),
+            (FormatOption::Block, args.reading.block.is_some()),
+            (FormatOption::Message, !args.message.messages.is_empty()),
+        ];
+        FormatOption::check(given, formats, &Format::ALL)?;
+        Ok(Self {
+            timeout: args.timeout,
+            output: formats.output,
+            encoding,
+            columns: Columns { time: args.time, peer: args.show_peer },
+            socket: args.socket.options(),
+            buffer: args.buffer.buffer,
+            report: args.report.of(TOOL),
+            receiving: args.receiving.clone().into(),
+            task: args.try_into()?,
+        })
+    }
+}
+
+impl TryFrom<Args> for Task {
+    type Error = UsageError;
+
+    fn try_from(mut args: Args) -> Result<Self, UsageError> {
+        let refused = |what: String| Err(UsageError::new(what));
+        let option = args.option_for_requests();
+        match (args.endpoint.take(), args.bind.take()) {
+            (Some(there), source) if !there.is_here() => {
+                Ok(Self::Ask(Box::new(args.requests(there, source))))
+            }
+            (Some(here), Some(_)) => refused(format!(
+                "{here} and --bind both name the local address; leave one out, or write localhost{here} to send requests"
+            )),
+            (Some(here), None) if !args.message.messages.is_empty() => refused(format!(
+                "{here} only receives and cannot send a MESSAGE; write localhost{here} to send it"
+            )),
+            (Some(here), None) | (None, Some(here)) => match option {
+                Some(option) => refused(format!(
+                    "{option} is for requests, and {here} only receives; write localhost:PORT to send requests"
+                )),
+                None => Ok(Self::Receive(here)),
+            },
+            (None, None) if is_passing() => match option {
+                Some(option) => refused(format!(
+                    "{option} is for requests, and without ENDPOINT there are none; write HOST:PORT to send requests"
+                )),
+                None => Ok(Self::ReceivePassed),
+            },
+            (None, None) => Err(UsageError::new(
+                "no ENDPOINT; write HOST:PORT to send requests, as in udp-recv 127.0.0.1:7788 ping, or :PORT to \
+                 receive, as in udp-recv :7788",
+            )),
+        }
+    }
+}
+
+impl Args {
+    /// Returns an option that has an effect only on requests, if one is given.
+    fn option_for_requests(&self) -> Option<&'static str> {
+        let options = [
+            (self.retry.is_some(), "--retry"),
+            (self.collect.is_some(), "--collect"),
+            (self.from_anyone, "--from-anyone"),
+            (self.repeat.is_some(), "--repeat"),
+            (self.interval.is_some(), "--interval"),
+            (self.message.eol.eol != Eol::None, "--eol"),
+            (self.reading.block.is_some(), "--block"),
+            (self.reading.skip_bad, "--skip-bad"),
+        ];
+        options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
+    }
+
+    fn requests(self, destination: Endpoint, source: Option<Endpoint>) -> Requests {
+        Requests {
+            destination,
+            source,
+            input: InputPlan {
+                messages: self.message.messages,
+                format: self.format.formats.input,
+                encoding: self.encoding.encoding(),
+                eol: self.message.eol.eol,
+                block: self.reading.block,
+                repeat: self.repeat.unwrap_or(1),
+                skip_bad: self.reading.skip_bad,
+            },
+            interval: self.interval,
+            retry: self.retry,
+            timeout: self.collect.unwrap_or(self.timeout),
+            collects: self.collect.is_some(),
+            from_anyone: self.from_anyone || self.collect.is_some(),
+        }
+    }
+}

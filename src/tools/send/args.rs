@@ -1,0 +1,147 @@
+//! The arguments of `udp-send`, and the plan that they become.
+
+use std::time::Duration;
+
+use clap::{Parser, ValueHint};
+
+use crate::cli::usage::UsageError;
+use crate::cli::value::{duration, rate, repeats, speed};
+use crate::cli::{
+    BufferArgs, EncodingArgs, FormatOption, InputFormatArgs, InputPlan, MessageArgs, ReadingArgs, Report,
+    ReportArgs, SendingSocketArgs,
+};
+use crate::exit;
+use crate::flow::input::Eol;
+use crate::flow::pace::{Rate, Speed};
+use crate::format::Format;
+use crate::net::endpoint::Endpoint;
+use crate::net::socket::Options;
+
+pub(super) const TOOL: &str = "udp-send";
+const EXAMPLE: &str = "Example: echo hi | udp-send 127.0.0.1:8080";
+
+/// Send each line of stdin, or each MESSAGE, as one UDP datagram.
+#[derive(Parser)]
+#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLE))]
+pub(super) struct Args {
+    #[arg(
+        value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
+        help = "Send to HOST:PORT, [IPV6]:PORT or :PORT (this machine); json and pcap can name it"
+    )]
+    dest: Option<Endpoint>,
+    /// Send from this address, port or both
+    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
+    bind: Option<Endpoint>,
+    /// Send at most RATE datagrams (1000/s, 500k/s, 10/min)
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: Option<Rate>,
+    /// Wait at least TIME between datagrams
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["rate", "replay"])]
+    interval: Option<Duration>,
+    /// Send the whole input N times, or for ever (inf)
+    #[arg(long, value_name = "N", value_parser = repeats, default_value = "1")]
+    repeat: u64,
+    /// Keep the recorded gaps of json or pcap, SPEED times as fast (2, max)
+    #[arg(
+        long, value_name = "SPEED", value_parser = speed,
+        num_args = 0..=1, require_equals = true, default_missing_value = "1", conflicts_with = "rate"
+    )]
+    replay: Option<Speed>,
+    /// Wait TIME after the last datagram for late ICMP errors
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    linger: Option<Duration>,
+    #[command(flatten)]
+    message: MessageArgs,
+    #[command(flatten)]
+    format: InputFormatArgs,
+    #[command(flatten)]
+    reading: ReadingArgs,
+    #[command(flatten)]
+    encoding: EncodingArgs,
+    #[command(flatten)]
+    socket: SendingSocketArgs,
+    #[command(flatten)]
+    buffer: BufferArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// What to send, where and when.
+pub(super) struct Plan {
+    pub(super) destination: Destination,
+    /// The local address to send from.
+    pub(super) source: Option<Endpoint>,
+    pub(super) input: InputPlan,
+    pub(super) timing: Timing,
+    /// How long to wait for late ICMP errors.
+    pub(super) linger: Option<Duration>,
+    pub(super) socket: Options,
+    /// The size in bytes of the send buffer to ask for.
+    pub(super) buffer: Option<usize>,
+    pub(super) report: Report,
+}
+
+/// Where datagrams go.
+pub(super) enum Destination {
+    /// All to one endpoint.
+    One(Endpoint),
+    /// Each where its record says, or else to this one.
+    Recorded(Option<Endpoint>),
+}
+
+/// When datagrams may be sent.
+pub(super) enum Timing {
+    AtOnce,
+    Rate(Rate),
+    Interval(Duration),
+    /// With the recorded gaps, divided by this factor.
+    Recorded(f64),
+}
+
+impl TryFrom<Args> for Plan {
+    type Error = UsageError;
+
+    fn try_from(args: Args) -> Result<Self, UsageError> {
+        let (format, encoding, eol) = (args.format.format, args.encoding.encoding(), args.message.eol.eol);
+        let given = [
+            (FormatOption::Encoding, encoding.charset.is_some()),
+            (FormatOption::Eol, eol != Eol::None),
+            (FormatOption::Block, args.reading.block.is_some()),
+            (FormatOption::Replay, args.replay.is_some()),
+            (FormatOption::Message, !args.message.messages.is_empty()),
+        ];
+        FormatOption::check(given, format.into(), &Format::ALL)?;
+        let destination = match args.dest {
+            dest if format.has_addresses() => Destination::Recorded(dest),
+            Some(dest) => Destination::One(dest),
+            None => {
+                let what = "no DEST; write where to send, as in udp-send 127.0.0.1:7788";
+                return Err(UsageError::new(what));
+            }
+        };
+        let timing = match (args.rate, args.interval, args.replay) {
+            (Some(rate), ..) => Timing::Rate(rate),
+            (None, Some(interval), _) => Timing::Interval(interval),
+            (None, None, Some(Speed::Times(speed))) => Timing::Recorded(speed),
+            (None, None, Some(Speed::Max) | None) => Timing::AtOnce,
+        };
+        Ok(Self {
+            destination,
+            source: args.bind,
+            input: InputPlan {
+                messages: args.message.messages,
+                format,
+                encoding,
+                eol,
+                block: args.reading.block,
+                repeat: args.repeat,
+                skip_bad: args.reading.skip_bad,
+            },
+            timing,
+            linger: args.linger,
+            socket: args.socket.options(),
+            buffer: args.buffer.buffer,
+            report: args.report.of(TOOL),
+        })
+    }
+}
