@@ -2,22 +2,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::UdpSocket;
 
-use crate::common::{Running, complaint, directory, number_after};
-
-/// A socket at an address of the loopback.
-fn socket_at(address: &str) -> UdpSocket {
-    UdpSocket::bind((address, 0)).unwrap()
-}
+use crate::harness::{Directory, Peer, Tool, complaint, number_after};
 
 #[test]
 fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
-    let directory = directory("access");
-    let list = directory.path().join("list");
+    let directory = Directory::new("access");
+    let list = directory.file("list");
     fs::write(&list, "# who may talk\n\n127.0.1.8 # one\r\n  127.0.1.16/30\n127.0.1.40-127.0.1.41").unwrap();
     let list = format!("@{}", list.display());
-    let list_with_mark = directory.path().join("with mark");
+    let list_with_mark = directory.file("with mark");
     fs::write(&list_with_mark, "\u{feff}127.0.1.50\n").unwrap();
     let list_with_mark = format!("@{}", list_with_mark.display());
     let arguments = [
@@ -39,12 +33,13 @@ fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
         "--deny",
         "127.0.1.5-127.0.1.5",
     ];
-    let (listen, address) = Running::listening("udp-listen", &arguments);
-    for host in [0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 19, 20, 40, 42, 50].map(|host| format!("127.0.1.{host}"))
+    let (listen, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
+    for host in
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 19, 20, 40, 42, 50].map(|host| format!("127.0.1.{host}:0"))
     {
-        socket_at(&host).send_to(b"hi", address).unwrap();
+        Peer::bind(&host).send_to(b"hi", address).unwrap();
     }
-    socket_at("127.0.0.1").send_to(b"from localhost", address).unwrap();
+    Peer::bind("127.0.0.1:0").send_to(b"from localhost", address).unwrap();
     let finished = listen.finish();
     let heard = finished.text().lines().map(|line| line.split(':').next().unwrap());
     let hosts = [0, 1, 4, 6, 8, 16, 19, 40, 50].map(|host| format!("127.0.1.{host}"));
@@ -55,8 +50,8 @@ fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
 #[test]
 fn an_allowed_list_without_an_address_allows_nobody() {
     let arguments = ["127.0.0.1:0", "--allow", "@/dev/null", "--deny", "@/dev/null", "-w", "1s", "--stats"];
-    let (listen, address) = Running::listening("udp-listen", &arguments);
-    socket_at("127.0.0.1").send_to(b"hi", address).unwrap();
+    let (listen, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
+    Peer::bind("127.0.0.1:0").send_to(b"hi", address).unwrap();
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(3), ""));
     assert_eq!(number_after(&finished.err, ", denied "), 1);
@@ -64,8 +59,8 @@ fn an_allowed_list_without_an_address_allows_nobody() {
 
 #[test]
 fn a_list_of_100_000_networks_is_read_before_anything_is_received() {
-    let directory = directory("access-long");
-    let list = directory.path().join("list");
+    let directory = Directory::new("access-long");
+    let list = directory.file("list");
     let mut text = String::new();
     for n in 0..100_000 {
         // Every second /28 from 16.0.0.0 on.
@@ -75,10 +70,10 @@ fn a_list_of_100_000_networks_is_read_before_anything_is_received() {
     fs::write(&list, text).unwrap();
     for (option, heard) in [("--allow", "127.0.0.2"), ("--deny", "127.0.0.1")] {
         let arguments = ["127.0.0.1:0", option, &format!("@{}", list.display()), "-n", "1", "-p"];
-        let (listen, address) = Running::listening("udp-listen", &arguments);
+        let (listen, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
         let other = if heard == "127.0.0.1" { "127.0.0.2" } else { "127.0.0.1" };
         for host in [other, heard] {
-            socket_at(host).send_to(b"hi", address).unwrap();
+            Peer::bind(&format!("{host}:0")).send_to(b"hi", address).unwrap();
         }
         assert!(listen.finish().text().starts_with(&format!("{heard}:")), "{option}");
     }
@@ -86,8 +81,8 @@ fn a_list_of_100_000_networks_is_read_before_anything_is_received() {
 
 #[test]
 fn a_list_that_cannot_be_used_is_named_with_its_line() {
-    let directory = directory("access-bad");
-    let list = directory.path().join("list");
+    let directory = Directory::new("access-bad");
+    let list = directory.file("list");
     let name = list.display().to_string();
     for (text, words) in [
         ("127.0.0.1\n\n# ok\n10.0.0.0/33", ", line 4: '10.0.0.0/33': prefix length 33 is larger than 32\n"),

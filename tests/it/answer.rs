@@ -3,35 +3,31 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::{
-    DEADLINE, Directory, Running, children, directory, number_after, path, path_with_tools, receive, socket,
-    tool,
+use crate::harness::{
+    DEADLINE, Directory, Peer, Printed, Running, Tool, children, in_own_process, number_after, path,
 };
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// A listener that has been told how to answer, on a port of `127.0.0.1`.
 fn answering(arguments: &[&str]) -> (Running, SocketAddr) {
-    Running::listening("udp-listen", &[&["127.0.0.1:0"], arguments].concat())
+    Tool::new("udp-listen").arg("127.0.0.1:0").args(arguments).spawn_listening()
 }
 
 /// Where a handler waits that is told `read go < GATE`.
 fn gate(directory: &Directory) -> PathBuf {
-    let gate = directory.path().join("gate");
-    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
-    gate
+    directory.fifo("gate")
 }
 
 /// Asks, and waits for the reply.
-fn ask(peer: &UdpSocket, address: SocketAddr, request: &[u8]) -> Vec<u8> {
+fn ask(peer: &Peer, address: SocketAddr, request: &[u8]) -> Vec<u8> {
     peer.send_to(request, address).unwrap();
-    let (reply, from) = receive(peer);
+    let (reply, from) = peer.receive_from();
     assert_eq!(from, address);
     reply
 }
@@ -39,11 +35,11 @@ fn ask(peer: &UdpSocket, address: SocketAddr, request: &[u8]) -> Vec<u8> {
 #[test]
 fn an_echo_goes_back_to_each_sender_and_is_printed() {
     let (listen, address) = answering(&["--echo", "-n", "3"]);
-    let (one, two) = (socket(), socket());
+    let (one, two) = (Peer::new(), Peer::new());
     one.send_to(b"one", address).unwrap();
     two.send_to(b"two", address).unwrap();
     one.send_to(b"", address).unwrap();
-    assert_eq!([receive(&one).0, receive(&two).0, receive(&one).0], [&b"one"[..], b"two", b""]);
+    assert_eq!([one.receive(), two.receive(), one.receive()], [&b"one"[..], b"two", b""]);
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "one\ntwo\n\n", ""));
 }
@@ -52,7 +48,7 @@ fn an_echo_goes_back_to_each_sender_and_is_printed() {
 fn the_largest_datagram_is_echoed_whole() {
     let (_listen, address) = answering(&["--echo"]);
     let largest: Vec<u8> = (0..65_507_u32).map(|i| i.to_le_bytes()[0]).collect();
-    assert_eq!(ask(&socket(), address, &largest), largest);
+    assert_eq!(ask(&Peer::new(), address, &largest), largest);
 }
 
 #[test]
@@ -69,7 +65,7 @@ fn a_reply_is_read_in_the_format_and_put_into_the_charset() {
         (&["--reply", "a\nb", "-f", "raw"], b"a\nb"),
     ] {
         let (_listen, address) = answering(arguments);
-        assert_eq!(ask(&socket(), address, b"?"), reply, "{arguments:?}");
+        assert_eq!(ask(&Peer::new(), address, b"?"), reply, "{arguments:?}");
     }
 }
 
@@ -91,8 +87,7 @@ fn a_reply_that_cannot_be_read_is_a_usage_error() {
         (&["--exec", "cat", "--jobs", "0"], "not a whole number from 1"),
         (&["--exec", "cat", "--exec-timeout", "soon"], "not a time; write 500ms"),
     ] {
-        let assert = tool("udp-listen").arg(":0").args(arguments).assert().code(2);
-        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        let said = Tool::new("udp-listen").arg(":0").args(arguments).assert().code(2).err();
         assert!(said.contains(words), "{said}");
     }
 }
@@ -100,18 +95,17 @@ fn a_reply_that_cannot_be_read_is_a_usage_error() {
 #[test]
 fn who_asks_an_address_hears_from_that_address() {
     for arguments in [&["--echo"][..], &["--reply", "x"], &["--exec", "echo x"]] {
-        let (_listen, address) = Running::listening("udp-listen", &[&[":0"], arguments].concat());
-        let v6 = UdpSocket::bind("[::1]:0").unwrap();
-        v6.set_read_timeout(Some(DEADLINE)).unwrap();
-        for (peer, host) in [(socket(), "127.0.0.2"), (socket(), "127.0.0.1"), (v6, "::1")] {
+        let (_listen, address) = Tool::new("udp-listen").arg(":0").args(arguments).spawn_listening();
+        let v6 = Peer::v6();
+        for (peer, host) in [(Peer::new(), "127.0.0.2"), (Peer::new(), "127.0.0.1"), (v6, "::1")] {
             let address = SocketAddr::new(host.parse::<IpAddr>().unwrap(), address.port());
             ask(&peer, address, b"x");
         }
         // Segments of one call as well.
         let asked = format!("127.0.0.3:{}", address.port());
-        tool("udp-chat")
+        Tool::new("udp-chat")
             .args(["--bind", "127.0.0.1:0", "-n", "3", "-q", &asked])
-            .write_stdin("x\nx\nx\n")
+            .input("x\nx\nx\n")
             .assert()
             .success()
             .stdout(format!("{asked}\tx\n").repeat(3));
@@ -124,11 +118,11 @@ fn a_sender_that_is_gone_keeps_nobody_from_being_answered() {
     // It answers when they are gone, and not before.
     listen.stop();
     for _ in 0..20 {
-        socket().send_to(b"gone", address).unwrap();
+        Peer::new().send_to(b"gone", address).unwrap();
     }
     listen.signal(Signal::SIGCONT);
     for _ in 0..3 {
-        assert_eq!(ask(&socket(), address, b"here"), b"here");
+        assert_eq!(ask(&Peer::new(), address, b"here"), b"here");
     }
     let finished = listen.ended_by(Signal::SIGINT);
     assert_eq!(finished.signal(), Some(Signal::SIGINT as i32));
@@ -139,7 +133,7 @@ fn a_sender_that_is_gone_keeps_nobody_from_being_answered() {
 #[test]
 fn a_handler_reads_the_datagram_and_prints_the_reply() {
     let (_listen, address) = answering(&["--exec", "tr a-z A-Z"]);
-    let peer = socket();
+    let peer = Peer::new();
     assert_eq!(ask(&peer, address, b"hello\nworld"), b"HELLO\nWORLD");
     // More than a pipe holds of what the handler says, and all that a datagram does.
     let largest = vec![b'x'; 65_507];
@@ -150,8 +144,8 @@ fn a_handler_reads_the_datagram_and_prints_the_reply() {
 fn a_handler_finds_out_who_asks_and_where() {
     let (_listen, address) =
         answering(&["--exec", "echo \"$UDP_PEER=$UDP_PEER_HOST+$UDP_PEER_PORT@$UDP_ADDR\""]);
-    let peer = socket();
-    let port = peer.local_addr().unwrap().port();
+    let peer = Peer::new();
+    let port = peer.port();
     let said = ask(&peer, address, b"");
     assert_eq!(String::from_utf8(said).unwrap(), format!("127.0.0.1:{port}=127.0.0.1+{port}@{address}\n"));
 }
@@ -160,19 +154,19 @@ fn a_handler_finds_out_who_asks_and_where() {
 fn a_datagram_is_never_part_of_a_command_line() {
     let (_listen, address) = answering(&["--exec", "cat; echo \"$0 $*\""]);
     let hostile = b"$(touch /tmp/pwned); `id` 'x\" \n; exit 9";
-    assert_eq!(ask(&socket(), address, hostile), [&hostile[..], b"sh \n"].concat());
+    assert_eq!(ask(&Peer::new(), address, hostile), [&hostile[..], b"sh \n"].concat());
 }
 
 #[test]
 fn a_handler_speaks_utf_8_where_the_wire_does_not() {
     let (_listen, address) = answering(&["-e", "gbk", "--exec", "sed s/你/好/"]);
-    assert_eq!(ask(&socket(), address, b"\xc4\xe3\n"), b"\xba\xc3\n");
+    assert_eq!(ask(&Peer::new(), address, b"\xc4\xe3\n"), b"\xba\xc3\n");
 }
 
 #[test]
 fn a_handler_that_prints_nothing_gives_no_reply() {
     let (listen, address) = answering(&["--stats", "-n", "2", "--exec", "grep --line-buffered yes || :"]);
-    let peer = socket();
+    let peer = Peer::new();
     peer.send_to(b"no", address).unwrap();
     assert_eq!(ask(&peer, address, b"yes"), b"yes\n");
     let finished = listen.finish();
@@ -196,10 +190,10 @@ fn a_handler_that_fails_is_said_and_counted_and_the_listener_lives() {
         // It fails for everyone but for who says that all is well.
         let handler = format!("read word; [ \"$word\" != well ] || exec echo well; {handler}");
         let (mut listen, address) = answering(&[&["--stats", "--exec", &handler], arguments].concat());
-        let (peer, other) = (socket(), socket());
+        let (peer, other) = (Peer::new(), Peer::new());
         peer.send_to(b"ill\n", address).unwrap();
         let said = listen.err_line_with("the handler for ");
-        assert!(said.ends_with(&format!("for {} {words}", crate::common::at(&peer))), "{said}");
+        assert!(said.ends_with(&format!("for {peer} {words}")), "{said}");
         peer.send_to(b"ill\n", address).unwrap();
         assert_eq!(ask(&other, address, b"well\n"), b"well\n");
         let finished = listen.ended_by(Signal::SIGTERM);
@@ -209,8 +203,8 @@ fn a_handler_that_fails_is_said_and_counted_and_the_listener_lives() {
             (number_after(&finished.err, ", failed "), number_after(&finished.err, ", given up "));
         assert_eq!(failed + given_up, 2, "{}", finished.err);
         // What a handler had printed when it was ended is not sent: the next datagram is this one.
-        other.send_to(b"nothing else", peer.local_addr().unwrap()).unwrap();
-        assert_eq!(receive(&peer).0, b"nothing else");
+        other.send_to(b"nothing else", peer.address()).unwrap();
+        assert_eq!(peer.receive(), b"nothing else");
     }
 }
 
@@ -222,13 +216,13 @@ fn what_a_handler_prints_before_it_fails_is_sent_and_the_failure_is_counted() {
         ("printf pong; kill -9 $$", "failed with status 137"),
     ] {
         let (listen, address) = answering(&["-n", "2", "--stats", "--exec", handler]);
-        let peer = socket();
+        let peer = Peer::new();
         for _ in 0..2 {
             assert_eq!(ask(&peer, address, b"ping"), b"pong");
         }
         let finished = listen.finish();
         assert_eq!(finished.code(), Some(1), "{handler}");
-        let expected = format!("udp-listen: the handler for {} {status}\n", crate::common::at(&peer));
+        let expected = format!("udp-listen: the handler for {peer} {status}\n");
         assert!(finished.err.contains(&expected), "{}", finished.err);
         assert!(
             finished.err.contains("udp-listen: 2 handlers failed after their reply\n"),
@@ -245,7 +239,7 @@ fn what_a_handler_prints_before_it_fails_is_sent_and_the_failure_is_counted() {
 fn a_request_that_is_not_answered_is_trouble() {
     for handler in ["exit 1", "head -c 65520 /dev/zero"] {
         let (listen, address) = answering(&["-n", "1", "--exec", handler]);
-        socket().send_to(b"x", address).unwrap();
+        Peer::new().send_to(b"x", address).unwrap();
         let finished = listen.finish();
         assert_eq!(finished.code(), Some(1), "{handler}");
         assert!(finished.err.contains("udp-listen: requests not answered: 1 whose "), "{}", finished.err);
@@ -254,16 +248,16 @@ fn a_request_that_is_not_answered_is_trouble() {
 
 #[test]
 fn who_has_asked_before_the_end_is_still_answered() {
-    let directory = directory("answered-at-the-end");
+    let directory = Directory::new("answered-at-the-end");
     let gate = gate(&directory);
     let handler = format!("read go < {}; cat", gate.display());
     for bound in [&["-n", "1"][..], &["--until", "as"]] {
         let (mut listen, address) = answering(&[&["--exec", &handler, "--stats"], bound].concat());
-        let peer = socket();
+        let peer = Peer::new();
         peer.send_to(b"ask", address).unwrap();
         assert_eq!(listen.line(), "ask");
         fs::write(&gate, "go\n").unwrap();
-        assert_eq!(receive(&peer).0, b"ask");
+        assert_eq!(peer.receive(), b"ask");
         assert_eq!(listen.finish().code(), Some(0));
     }
 }
@@ -272,7 +266,7 @@ fn who_has_asked_before_the_end_is_still_answered() {
 fn what_a_strict_charset_cannot_read_is_not_answered_and_counted() {
     let arguments = ["-f", "json", "-e", "gbk", "--errors", "strict", "--exec", "cat", "-n", "1"];
     let (listen, address) = answering(&arguments);
-    socket().send_to(b"\xff", address).unwrap();
+    Peer::new().send_to(b"\xff", address).unwrap();
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(1));
     let said = "requests not answered: 1 not in the charset\n";
@@ -282,7 +276,7 @@ fn what_a_strict_charset_cannot_read_is_not_answered_and_counted() {
 #[test]
 fn who_is_not_answered_before_the_time_is_up_is_counted() {
     let (listen, address) = answering(&["-w", "1s", "--jobs", "2", "--stats", "--exec", "tail -f /dev/null"]);
-    let peer = socket();
+    let peer = Peer::new();
     for _ in 0..5 {
         peer.send_to(b"ask", address).unwrap();
     }
@@ -299,30 +293,29 @@ fn nothing_that_a_handler_leaves_running_stays() {
     let leave = "tail -f /dev/null & echo left";
     let (listen, address) = answering(&["-n", "3", "--exec", leave]);
     for _ in 0..3 {
-        assert_eq!(ask(&socket(), address, b""), b"left\n");
+        assert_eq!(ask(&Peer::new(), address, b""), b"left\n");
     }
     assert_eq!(listen.finish().code(), Some(0));
     let stubborn = "trap '' TERM; tail -f /dev/null & wait";
     let (mut listen, address) = answering(&["--exec", stubborn]);
-    socket().send_to(b"ask", address).unwrap();
+    Peer::new().send_to(b"ask", address).unwrap();
     assert_eq!(listen.line(), "ask");
     assert_eq!(listen.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
 }
 
 #[test]
 fn a_burst_keeps_to_the_jobs_and_to_the_memory_and_says_who_was_not_served() {
-    let directory = directory("burst");
+    let directory = Directory::new("burst");
     // Each leaves a file while it runs, and says how many there are.
     let handler = ": > run.$$; ls run.* | wc -l >> seen; cat; rm run.$$";
     let arguments =
         ["127.0.0.1:0", "-n", "10000", "--exec", handler, "--jobs", "3", "--queue", "16KiB", "--stats"];
-    let mut command = Command::new(path("udp-listen"));
-    let mut listen = Running::spawn(command.args(arguments).current_dir(directory.path()));
-    let address = listen.await_listening();
+    let mut listen = Tool::new("udp-listen").args(arguments).current_dir(directory.path()).spawn();
+    let address = listen.listening_on();
     let lines = "ask\n".repeat(10_000);
-    tool("udp-send")
+    Tool::new("udp-send")
         .args([address.to_string(), "--rate".to_owned(), "100k/s".to_owned()])
-        .write_stdin(lines)
+        .input(lines)
         .assert()
         .success();
     // It is still there for those who wait.
@@ -336,21 +329,25 @@ fn a_burst_keeps_to_the_jobs_and_to_the_memory_and_says_who_was_not_served() {
     assert!((100..9_900).contains(&unserved), "{}", finished.err);
     assert!(finished.err.contains("dropping requests: all --jobs are busy and --queue is full"));
     assert!(memory < 32 * 1024, "{memory} KiB");
-    let seen = fs::read_to_string(directory.path().join("seen")).unwrap();
+    let seen = fs::read_to_string(directory.file("seen")).unwrap();
     let most = seen.lines().map(|line| line.trim().parse::<u32>().unwrap()).max();
     assert!((2..=3).contains(&most.unwrap()), "{most:?}");
-    assert!(fs::read_dir(directory.path()).unwrap().count() == 1);
+    assert!(directory.count() == 1);
 }
 
 #[test]
 fn ten_thousand_senders_are_answered_each() {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let raise = "ulimit -S -n $(ulimit -H -n)";
+    in_own_process("answer::ten_thousand_senders_are_answered_each", raise, answer_ten_thousand_senders);
+}
+
+fn answer_ten_thousand_senders() {
+    let (most, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let at_once = usize::try_from(most).unwrap().saturating_sub(200).min(10_000);
     let (listen, address) = answering(&["--echo", "-n", "10000"]);
     let mut left: usize = 10_000;
     while left > 0 {
-        let peers: Vec<_> = (0..left.min(at_once)).map(|_| socket()).collect();
+        let peers: Vec<_> = (0..left.min(at_once)).map(|_| Peer::new()).collect();
         left -= peers.len();
         // As many as the kernel holds for the listener.
         for (group, peers) in peers.chunks(200).enumerate() {
@@ -360,8 +357,9 @@ fn ten_thousand_senders_are_answered_each() {
             }
             for (number, peer) in peers.iter().enumerate() {
                 // A listener of another test may still answer who had this port before.
-                let (reply, _) =
-                    std::iter::repeat_with(|| receive(peer)).find(|(_, from)| *from == address).unwrap();
+                let (reply, _) = std::iter::repeat_with(|| peer.receive_from())
+                    .find(|(_, from)| *from == address)
+                    .unwrap();
                 assert_eq!(reply, request(number));
             }
         }
@@ -373,12 +371,12 @@ fn ten_thousand_senders_are_answered_each() {
 #[test]
 fn requests_and_replies_of_many_are_not_mixed_up() {
     let (_listen, address) = answering(&["--exec", "cat", "--jobs", "4"]);
-    let peers: HashMap<_, _> = (0..40).map(|number| (number, socket())).collect();
+    let peers: HashMap<_, _> = (0..40).map(|number| (number, Peer::new())).collect();
     for (number, peer) in &peers {
         peer.send_to(format!("{number}").as_bytes(), address).unwrap();
     }
     for (number, peer) in &peers {
-        assert_eq!(receive(peer).0, format!("{number}").as_bytes());
+        assert_eq!(peer.receive(), format!("{number}").as_bytes());
     }
 }
 
@@ -386,10 +384,7 @@ fn requests_and_replies_of_many_are_not_mixed_up() {
 fn a_mock_server_answers_the_client_that_it_runs() {
     let script = "test \"$(udp-recv $UDP_ADDR ping)\" = pong";
     let run = |reply: &str| {
-        tool("udp-listen")
-            .args([":0", "-q", "--reply", reply, "--", "sh", "-c", script])
-            .env("PATH", path_with_tools())
-            .assert()
+        Tool::new("udp-listen").args([":0", "-q", "--reply", reply, "--", "sh", "-c", script]).assert()
     };
     run("pong").success().stdout("ping\n");
     run("boo").code(1).stdout("ping\n");
@@ -398,11 +393,12 @@ fn a_mock_server_answers_the_client_that_it_runs() {
 #[test]
 fn while_it_answers_the_last_it_still_tells_the_numbers_and_sees_its_reader_go() {
     let (reader, writer) = std::io::pipe().unwrap();
-    let mut command = Command::new(path("udp-listen"));
-    command.args(["127.0.0.1:0", "-n", "1", "--exec", "tail -f /dev/null", "--exec-timeout", "1h"]);
-    let mut listen = Running::spawn_into(&mut command, writer);
-    let address = listen.await_listening();
-    socket().send_to(b"ask", address).unwrap();
+    let mut listen = Tool::new("udp-listen")
+        .args(["127.0.0.1:0", "-n", "1", "--exec", "tail -f /dev/null", "--exec-timeout", "1h"])
+        .stdout(writer)
+        .spawn();
+    let address = listen.listening_on();
+    Peer::new().send_to(b"ask", address).unwrap();
     let mut first = [0; 4];
     std::io::Read::read_exact(&mut &reader, &mut first).unwrap();
     listen.signal(Signal::SIGUSR1);
@@ -419,19 +415,19 @@ fn while_it_answers_the_last_it_still_tells_the_numbers_and_sees_its_reader_go()
 
 #[test]
 fn while_an_answer_is_on_its_way_it_is_not_quiet() {
-    let directory = directory("not-quiet");
+    let directory = Directory::new("not-quiet");
     let gate = gate(&directory);
     let handler = format!("read go < {}; cat", gate.display());
     let (mut listen, address) = answering(&["--exec", &handler, "--idle", "1s"]);
-    let peer = socket();
+    let peer = Peer::new();
     peer.send_to(b"ask", address).unwrap();
     assert_eq!(listen.line(), "ask");
     // Another that waits for quiet of twice that length has ended.
-    tool("udp-listen").args([":0", "-q", "--idle", "2s"]).assert().code(3);
+    Tool::new("udp-listen").args([":0", "-q", "--idle", "2s"]).assert().code(3);
     // It stays open, and is never waited for.
     let mut gate = fs::File::options().read(true).write(true).open(gate).unwrap();
     gate.write_all(b"go\n").unwrap();
-    assert_eq!(receive(&peer).0, b"ask");
+    assert_eq!(peer.receive(), b"ask");
     assert_eq!(listen.finish().code(), Some(0));
 }
 
@@ -440,12 +436,12 @@ fn the_time_and_a_signal_end_the_wait_for_handlers_as_well() {
     let arguments = ["-n", "1", "--exec", "tail -f /dev/null", "--exec-timeout", "3s"];
     let said = "requests not answered: 1 still unanswered when the run ended\n";
     let (listen, address) = answering(&[&arguments[..], &["-w", "1s"]].concat());
-    socket().send_to(b"ask", address).unwrap();
+    Peer::new().send_to(b"ask", address).unwrap();
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(1));
     assert!(finished.err.ends_with(said), "{}", finished.err);
     let (mut listen, address) = answering(&arguments);
-    socket().send_to(b"ask", address).unwrap();
+    Peer::new().send_to(b"ask", address).unwrap();
     assert_eq!(listen.line(), "ask");
     let finished = listen.ended_by(Signal::SIGTERM);
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
@@ -458,14 +454,14 @@ fn a_handler_may_end_in_its_own_way() {
     // It floods until nobody reads it, and is told to end.
     let (listen, address) =
         answering(&["-n", "1", "--exec", &format!("{trap}; tail -f /dev/null & yes & wait")]);
-    socket().send_to(b"ask", address).unwrap();
+    Peer::new().send_to(b"ask", address).unwrap();
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(1));
     assert!(finished.err.contains("bye\n"), "{}", finished.err);
     // It runs when the end comes.
     let (mut listen, address) =
         answering(&["--exec", &format!("{trap}; tail -f /dev/null & echo up >&2; wait")]);
-    socket().send_to(b"ask", address).unwrap();
+    Peer::new().send_to(b"ask", address).unwrap();
     listen.err_line_with("up");
     let finished = listen.ended_by(Signal::SIGTERM);
     assert!(finished.err.contains("bye\n"), "{}", finished.err);
@@ -474,7 +470,7 @@ fn a_handler_may_end_in_its_own_way() {
 #[test]
 fn a_reply_that_the_charset_cannot_say_is_said_and_counted() {
     let (listen, address) = answering(&["-e", "latin-1", "-n", "2", "--exec", "sed 's/ask/你/'"]);
-    let peer = socket();
+    let peer = Peer::new();
     peer.send_to(b"ask", address).unwrap();
     assert_eq!(ask(&peer, address, b"\xe9"), b"\xe9");
     let finished = listen.finish();
@@ -490,23 +486,23 @@ fn the_longest_reply_is_as_long_in_a_charset_with_longer_characters() {
     // 65,507 bytes on the wire, and 131,014 where the handler prints them.
     let handler = "head -c 65507 /dev/zero | tr '\\0' x | sed 's/x/é/g'";
     let (_listen, address) = answering(&["-e", "latin-1", "--exec", handler]);
-    assert_eq!(ask(&socket(), address, b""), b"\xe9".repeat(65_507));
+    assert_eq!(ask(&Peer::new(), address, b""), b"\xe9".repeat(65_507));
 }
 
 #[test]
 fn a_reply_that_cannot_be_sent_keeps_no_other_from_going() {
     // More than a datagram of IPv4 holds, and not more than one of IPv6 does.
     let reply = "x".repeat(65_520);
-    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "3", "--reply", &reply]);
-    let (v4, v6) = (socket(), UdpSocket::bind("[::1]:0").unwrap());
-    v6.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (listen, address) =
+        Tool::new("udp-listen").args([":0", "-n", "3", "--reply", &reply]).spawn_listening();
+    let (v4, v6) = (Peer::new(), Peer::v6());
     // All are answered at once.
     listen.stop();
     v4.send_to(b"ask", address).unwrap();
     v6.send_to(b"ask", ("::1", address.port())).unwrap();
     v4.send_to(b"ask", address).unwrap();
     let finished = listen.ended_by(Signal::SIGCONT);
-    assert_eq!(receive(&v6).0.len(), 65_520);
+    assert_eq!(v6.receive().len(), 65_520);
     assert_eq!(finished.code(), Some(1));
     assert_eq!(finished.err.matches("cannot send a reply: ").count(), 1, "{}", finished.err);
     let said = "requests not answered: 2 whose reply could not be sent\n";
@@ -515,8 +511,8 @@ fn a_reply_that_cannot_be_sent_keeps_no_other_from_going() {
 
 #[test]
 fn replies_of_one_call_leave_from_the_address_that_each_has_asked() {
-    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "4", "--echo"]);
-    let peer = socket();
+    let (listen, address) = Tool::new("udp-listen").args([":0", "-n", "4", "--echo"]).spawn_listening();
+    let peer = Peer::new();
     let asked = ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.0.2"]
         .map(|host| SocketAddr::new(host.parse().unwrap(), address.port()));
     listen.stop();
@@ -524,20 +520,20 @@ fn replies_of_one_call_leave_from_the_address_that_each_has_asked() {
         peer.send_to(b"x", address).unwrap();
     }
     assert_eq!(listen.ended_by(Signal::SIGCONT).code(), Some(0));
-    assert_eq!([(); 4].map(|()| receive(&peer).1), asked);
+    assert_eq!([(); 4].map(|()| peer.receive_from().1), asked);
 }
 
 #[test]
 fn there_is_room_again_when_requests_have_been_handled() {
     // Room for a few, and for one that is longer than that where none waits.
     let (listen, address) = answering(&["--exec", "cat", "--jobs", "1", "--queue", "1KiB", "--stats"]);
-    let peer = socket();
+    let peer = Peer::new();
     for _ in 0..20 {
         for _ in 0..3 {
             peer.send_to(b"ask", address).unwrap();
         }
         for _ in 0..3 {
-            assert_eq!(receive(&peer).0, b"ask");
+            assert_eq!(peer.receive(), b"ask");
         }
     }
     let long = b"x".repeat(2000);
@@ -548,14 +544,12 @@ fn there_is_room_again_when_requests_have_been_handled() {
 
 #[test]
 fn where_the_system_has_no_room_for_more_handlers_requests_wait() {
-    let directory = directory("no-room");
+    let directory = Directory::new("no-room");
     let gate = gate(&directory);
     // Each handler takes two descriptors, and runs until it is let go.
     let listen = "ulimit -n 24; exec udp-listen 127.0.0.1:0 -n 16 --exec 'read go < gate; cat'";
-    let mut shell = Command::new("sh");
-    shell.args(["-c", listen]).env("PATH", path_with_tools()).current_dir(directory.path());
-    let mut listen = Running::spawn(&mut shell);
-    let (address, peer) = (listen.await_listening(), socket());
+    let mut listen = Tool::shell(listen).current_dir(directory.path()).spawn();
+    let (address, peer) = (listen.listening_on(), Peer::new());
     for _ in 0..16 {
         peer.send_to(b"ask", address).unwrap();
     }
@@ -566,7 +560,7 @@ fn where_the_system_has_no_room_for_more_handlers_requests_wait() {
     let mut gate = fs::File::options().read(true).write(true).open(gate).unwrap();
     for _ in 0..16 {
         gate.write_all(b"\n").unwrap();
-        assert_eq!(receive(&peer).0, b"ask");
+        assert_eq!(peer.receive(), b"ask");
     }
     let finished = listen.finish();
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
@@ -575,23 +569,22 @@ fn where_the_system_has_no_room_for_more_handlers_requests_wait() {
 #[test]
 fn a_handler_is_not_told_of_systemd() {
     let names = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
-    let mut command = Command::new(path("udp-listen"));
-    command.args(["127.0.0.1:0", "--exec", "env"]).envs(names.map(|name| (name, "/no/such")));
-    let mut listen = Running::spawn(&mut command);
-    let address = listen.await_listening();
-    let told = String::from_utf8(ask(&socket(), address, b"")).unwrap();
+    let listen = Tool::new("udp-listen").args(["127.0.0.1:0", "--exec", "env"]);
+    let (_listen, address) = listen.envs(names.map(|name| (name, "/no/such"))).spawn_listening();
+    let told = String::from_utf8(ask(&Peer::new(), address, b"")).unwrap();
     assert!(told.contains("UDP_PEER=") && !names.iter().any(|name| told.contains(name)), "{told}");
 }
 
 #[test]
 #[ignore = "needs root and unshare"]
 fn the_first_process_of_a_container_takes_what_handlers_leave_out_of_the_table() {
-    let arguments = ["--pid", "--fork", "--kill-child", path("udp-listen"), "127.0.0.1:0"];
-    let leave = ["--exec", "tail -f /dev/null & echo left"];
-    let mut unshare = Running::start("unshare", &[&arguments[..], &leave].concat());
-    let (address, first) = (unshare.await_listening(), unshare.child_pid());
+    let mut unshare = Tool::new("udp-listen")
+        .args(["127.0.0.1:0", "--exec", "tail -f /dev/null & echo left"])
+        .in_container()
+        .spawn();
+    let (address, first) = (unshare.listening_on(), unshare.child_pid());
     for _ in 0..5 {
-        assert_eq!(ask(&socket(), address, b""), b"left\n");
+        assert_eq!(ask(&Peer::new(), address, b""), b"left\n");
     }
     let until = Instant::now() + DEADLINE;
     while !children(first).is_empty() {
@@ -602,7 +595,7 @@ fn the_first_process_of_a_container_takes_what_handlers_leave_out_of_the_table()
 #[test]
 fn a_request_that_a_handler_is_free_for_needs_no_room_in_the_queue() {
     let (listen, address) = answering(&["-n", "16", "--exec", "cat", "--queue", "1"]);
-    let peer = socket();
+    let peer = Peer::new();
     // All are taken at once, before any is handled.
     listen.stop();
     for _ in 0..16 {
@@ -611,7 +604,7 @@ fn a_request_that_a_handler_is_free_for_needs_no_room_in_the_queue() {
     let finished = listen.ended_by(Signal::SIGCONT);
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
     for _ in 0..16 {
-        assert_eq!(receive(&peer).0, b"ask");
+        assert_eq!(peer.receive(), b"ask");
     }
 }
 
@@ -620,12 +613,11 @@ fn a_request_that_a_handler_is_free_for_needs_no_room_in_the_queue() {
 fn unkillable(arguments: &[&str]) -> (Directory, Running) {
     let listener = ["--reuid=65534", "--clear-groups", "--inh-caps=-all,+setuid", "--ambient-caps=+setuid"];
     // Where nobody may run it.
-    let directory = directory("unkillable");
-    let copy = directory.path().join("udp-listen");
+    let directory = Directory::new("unkillable");
+    let copy = directory.file("udp-listen");
     fs::copy(path("udp-listen"), &copy).unwrap();
-    let unshare = ["--pid", "--fork", "--kill-child", "setpriv"];
-    let words = [&unshare[..], &listener, &[copy.to_str().unwrap()], arguments].concat();
-    (directory, Running::start("unshare", &words))
+    let listen = Tool::other(copy.to_str().unwrap()).args(arguments).under("setpriv", listener);
+    (directory, listen.in_container().spawn())
 }
 
 #[test]
@@ -634,7 +626,7 @@ fn handlers_that_cannot_be_killed_are_never_more_than_twice_the_jobs() {
     let handler = "exec setpriv --reuid=65533 tail -f /dev/null >/dev/null";
     let arguments = ["127.0.0.1:0", "--jobs", "2", "--exec-timeout", "100ms", "-w", "3s", "--stats"];
     let (_directory, mut listen) = unkillable(&[&arguments[..], &["--exec", handler]].concat());
-    let (address, peer) = (listen.await_listening(), socket());
+    let (address, peer) = (listen.listening_on(), Peer::new());
     for _ in 0..10 {
         peer.send_to(b"bad", address).unwrap();
     }
@@ -651,7 +643,7 @@ fn a_handler_that_cannot_be_killed_holds_up_no_other() {
         "[ \"$(cat)\" = bad ] || exec echo good; exec setpriv --reuid=65533 tail -f /dev/null >/dev/null";
     let (_directory, mut listen) =
         unkillable(&["127.0.0.1:0", "--jobs", "64", "--exec-timeout", "1s", "--exec", handler]);
-    let (address, peer) = (listen.await_listening(), socket());
+    let (address, peer) = (listen.listening_on(), Peer::new());
     for _ in 0..64 {
         peer.send_to(b"bad", address).unwrap();
     }
@@ -687,15 +679,14 @@ fn the_first_process_of_a_container_leaves_no_zombies_of_its_descendants() {
         ("", "wait", 0),
         ("exec tail -f /dev/null", "wait", 1),
     ] {
-        let directory = directory("zombies");
+        let directory = Directory::new("zombies");
         let gate = gate(&directory);
         // It is an orphan while it waits, in a session of its own; what starts it does not end before that.
         let orphan = format!("echo up; exec > /dev/null; read go < {}; kill -34 $$", gate.display());
         let orphan = format!("(setsid sh -c '{orphan}' &) | head -n 1 >&2");
         let [command, handler] = [command, handler]
             .map(|then| if then.is_empty() { String::new() } else { format!("{orphan}; {then}") });
-        let mut words =
-            vec!["--pid", "--fork", "--kill-child", path("udp-listen"), "127.0.0.1:0", "-w", "1h"];
+        let mut words = vec!["127.0.0.1:0", "-w", "1h"];
         let mut orphans = 0;
         if !handler.is_empty() {
             words.extend(["--exec", &handler]);
@@ -705,11 +696,11 @@ fn the_first_process_of_a_container_leaves_no_zombies_of_its_descendants() {
             words.extend(["--", "sh", "-c", &command]);
             orphans += 1;
         }
-        let mut unshare = Running::start("unshare", &words);
-        let (address, first) = (unshare.await_listening(), unshare.child_pid());
+        let mut unshare = Tool::new("udp-listen").args(&words).in_container().spawn();
+        let (address, first) = (unshare.listening_on(), unshare.child_pid());
         if !handler.is_empty() {
             for _ in 0..3 {
-                socket().send_to(b"ask", address).unwrap();
+                Peer::new().send_to(b"ask", address).unwrap();
             }
         }
         (0..orphans).for_each(|_| drop(unshare.err_line_with("up")));
@@ -724,18 +715,15 @@ fn the_first_process_of_a_container_leaves_no_zombies_of_its_descendants() {
 #[test]
 #[ignore = "needs root, unshare and nsenter"]
 fn the_first_process_of_a_container_leaves_no_zombies_of_strangers() {
-    let directory = directory("strangers");
+    let directory = Directory::new("strangers");
     let gate = gate(&directory);
     for words in [&["udp-listen", ":0"][..], &["udp-chat", "-b", ":0"]] {
-        let arguments = [&["--pid", "--fork", "--kill-child", path(words[0])], &words[1..]].concat();
-        let mut unshare = Running::start("unshare", &arguments);
-        unshare.await_listening();
+        let mut unshare = Tool::new(words[0]).args(&words[1..]).in_container().spawn();
+        unshare.listening_on();
         let first = unshare.child_pid();
-        let orphan = format!("setsid sh -c 'read go < {}' & :", gate.display());
+        let orphan = format!("setsid sh -c 'read go < {}' >/dev/null 2>&1 & :", gate.display());
         let target = first.to_string();
-        let status =
-            Command::new("nsenter").args(["--target", &target, "--pid", "sh", "-c", &orphan]).status();
-        assert!(status.unwrap().success());
+        Tool::other("nsenter").args(["--target", &target, "--pid", "sh", "-c", &orphan]).assert().success();
         await_children(first, 1);
         fs::write(&gate, "go\n").unwrap();
         await_children(first, 0);
@@ -745,7 +733,7 @@ fn the_first_process_of_a_container_leaves_no_zombies_of_strangers() {
 #[test]
 fn that_there_is_no_room_is_said_once_and_counted() {
     let (listen, address) = answering(&["-n", "5", "--exec", "cat", "--jobs", "1", "--queue", "1"]);
-    let peer = socket();
+    let peer = Peer::new();
     // All are taken at once, before any is handled.
     listen.stop();
     for _ in 0..5 {
@@ -763,11 +751,11 @@ fn that_there_is_no_room_is_said_once_and_counted() {
 #[test]
 fn that_the_last_sender_was_gone_is_known_at_the_end() {
     let (listen, address) = answering(&["-n", "1", "--echo", "--stats"]);
-    let gone = socket();
+    let gone = Peer::new();
     listen.stop();
     gone.send_to(b"ask", address).unwrap();
     // Connected to itself it hears nobody else.
-    gone.connect(gone.local_addr().unwrap()).unwrap();
+    gone.refuse();
     let finished = listen.ended_by(Signal::SIGCONT);
     assert_eq!(finished.code(), Some(0));
     assert!(finished.err.contains("udp-listen: 1 reply or more came back: its receiver was gone\n"));
@@ -777,14 +765,14 @@ fn that_the_last_sender_was_gone_is_known_at_the_end() {
 #[test]
 fn a_sender_that_is_gone_hides_nobody_who_had_asked_before_the_end() {
     let (listen, address) = answering(&["--echo"]);
-    let (peer, gone) = (socket(), socket());
+    let (peer, gone) = (Peer::new(), Peer::new());
     assert_eq!(ask(&peer, address, b"first"), b"first");
     listen.stop();
     // So many that a batch is full with the one of whom nothing can be heard any more.
     for asker in [&peer; 31].into_iter().chain([&gone]) {
         asker.send_to(&[b'x'; 9000], address).unwrap();
     }
-    gone.connect(gone.local_addr().unwrap()).unwrap();
+    gone.refuse();
     peer.send_to(b"last", address).unwrap();
     listen.signal(Signal::SIGTERM);
     let finished = listen.ended_by(Signal::SIGCONT);
@@ -795,7 +783,7 @@ fn a_sender_that_is_gone_hides_nobody_who_had_asked_before_the_end() {
 fn what_a_strict_charset_cannot_read_is_not_handled() {
     let (listen, address) =
         answering(&["-e", "gbk", "--errors", "strict", "-n", "2", "--exec", "echo x", "--stats"]);
-    let peer = socket();
+    let peer = Peer::new();
     peer.send_to(b"\xff\xff", address).unwrap();
     assert_eq!(ask(&peer, address, b"ask"), b"x\n");
     let finished = listen.finish();
@@ -810,11 +798,11 @@ fn what_a_strict_charset_cannot_read_is_not_handled() {
 #[test]
 fn that_a_sender_was_gone_is_known_while_it_listens() {
     let (mut listen, address) = answering(&["--echo"]);
-    let gone = socket();
+    let gone = Peer::new();
     listen.stop();
     gone.send_to(b"ask", address).unwrap();
     // Connected to itself it hears nobody else.
-    gone.connect(gone.local_addr().unwrap()).unwrap();
+    gone.refuse();
     listen.signal(Signal::SIGCONT);
     assert_eq!(listen.line(), "ask");
     listen.signal(Signal::SIGUSR1);
@@ -824,9 +812,8 @@ fn that_a_sender_was_gone_is_known_while_it_listens() {
 #[test]
 fn the_longest_reply_of_a_handler_fills_a_datagram_of_ipv6() {
     let arguments = ["[::1]:0", "--exec", "head -c 65527 /dev/zero"];
-    let (_listen, address) = Running::listening("udp-listen", &arguments);
-    let peer = UdpSocket::bind("[::1]:0").unwrap();
-    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (_listen, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
+    let peer = Peer::v6();
     assert_eq!(ask(&peer, address, b"").len(), 65_527);
 }
 
@@ -834,14 +821,14 @@ fn the_longest_reply_of_a_handler_fills_a_datagram_of_ipv6() {
 fn a_long_reply_to_many_at_once_takes_the_memory_of_one() {
     let reply = "x".repeat(65_507);
     let (mut listen, address) = answering(&["--reply", &reply]);
-    let (peer, before) = (socket(), listen.peak_memory());
+    let (peer, before) = (Peer::new(), listen.peak_memory());
     // As many as the kernel holds for the listener.
     listen.stop();
     for _ in 0..200 {
         peer.send_to(b"ask", address).unwrap();
     }
     listen.signal(Signal::SIGCONT);
-    assert_eq!(receive(&peer).0.len(), reply.len());
+    assert_eq!(peer.receive().len(), reply.len());
     for _ in 0..200 {
         assert_eq!(listen.line(), "ask");
     }

@@ -1,40 +1,24 @@
 //! How `udp-recv` asks: again, many, and which replies count.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
-use std::net::{SocketAddr, UdpSocket};
-use std::process::{Command, Stdio};
-use std::thread;
+use std::net::SocketAddr;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::common::{Running, assert_idle, at, deserted, number_after, path, receive, socket, tool};
-use nix::pty::openpty;
+use crate::harness::{
+    DEADLINE, Peer, Printed, Running, Terminal, Tool, assert_idle, number_after, unused_address,
+};
 use nix::sys::signal::Signal;
 
-fn recv(server: &UdpSocket, arguments: &[&str]) -> Running {
-    Running::start(path("udp-recv"), &[&[&at(server)[..]], arguments].concat())
-}
-
-/// A server that sends every datagram back, for as long as the test runs.
-fn echo() -> String {
-    let socket = socket();
-    socket.set_read_timeout(None).unwrap();
-    let address = at(&socket);
-    thread::spawn(move || {
-        loop {
-            let (request, peer) = receive(&socket);
-            socket.send_to(&request, peer).unwrap();
-        }
-    });
-    address
+fn recv(server: &Peer, arguments: &[&str]) -> Running {
+    Tool::new("udp-recv").arg(server).args(arguments).spawn()
 }
 
 #[test]
 fn a_request_is_sent_again_from_the_same_port_until_it_is_answered() {
-    let server = socket();
+    let server = Peer::new();
     let recv = recv(&server, &["-w", "50ms", "--retry", "1000", "hi"]);
-    let asked: Vec<_> = (0..3).map(|_| receive(&server)).collect();
+    let asked: Vec<_> = (0..3).map(|_| server.receive_from()).collect();
     assert!(asked.iter().all(|one| *one == asked[0]), "{asked:?}");
     server.send_to(b"at last", asked[0].1).unwrap();
     let finished = recv.finish();
@@ -43,10 +27,10 @@ fn a_request_is_sent_again_from_the_same_port_until_it_is_answered() {
 
 #[test]
 fn a_request_is_sent_so_many_times_and_no_more() {
-    let server = socket();
+    let server = Peer::new();
     let finished = recv(&server, &["-w", "20ms", "--retry", "2", "--stats", "hi"]).finish();
     assert_eq!((finished.code(), finished.text()), (Some(3), ""));
-    let said = format!("udp-recv: {} did not answer message 1 within 20ms, asked 3 times\n", at(&server));
+    let said = format!("udp-recv: {server} did not answer message 1 within 20ms, asked 3 times\n");
     assert!(finished.err.starts_with(&said), "{}", finished.err);
     assert!(
         finished.err.contains("asked 1, answered 0, lost 1 (100.0 %); sent 3 (6 bytes)"),
@@ -54,25 +38,25 @@ fn a_request_is_sent_so_many_times_and_no_more() {
         finished.err
     );
     // All there is comes before the sentinel.
-    socket().send_to(b"sentinel", server.local_addr().unwrap()).unwrap();
-    let came: Vec<_> = (0..4).map(|_| receive(&server).0).collect();
+    Peer::new().send_to(b"sentinel", server.address()).unwrap();
+    let came: Vec<_> = (0..4).map(|_| server.receive()).collect();
     assert_eq!(came, [&b"hi"[..], b"hi", b"hi", b"sentinel"]);
 }
 
 #[test]
 fn a_server_that_comes_up_late_is_asked_until_it_answers() {
     // Who is connected to itself hears nobody else.
-    let nobody = socket();
-    let address = nobody.local_addr().unwrap();
+    let nobody = Peer::new();
+    let address = nobody.address();
     nobody.connect(address).unwrap();
-    let arguments = [&at(&nobody), "-v", "-w", "20ms", "--retry", "1000000", "--stats", "hi"];
-    let mut recv = Running::start(path("udp-recv"), &arguments);
+    let arguments = [&nobody.to_string(), "-v", "-w", "20ms", "--retry", "1000000", "--stats", "hi"];
+    let mut recv = Tool::new("udp-recv").args(arguments).spawn();
     for _ in 0..2 {
         recv.err_line_with(&format!("{address} did not answer message 1; asking again"));
     }
     drop(nobody);
-    let server = UdpSocket::bind(address).unwrap();
-    let (_, peer) = receive(&server);
+    let server = Peer::bind(&address.to_string());
+    let (_, peer) = server.receive_from();
     server.send_to(b"up", peer).unwrap();
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "up\n"));
@@ -81,31 +65,35 @@ fn a_server_that_comes_up_late_is_asked_until_it_answers() {
 
 #[test]
 fn a_refusal_of_the_last_attempt_is_the_verdict_and_all_are_counted() {
-    let assert = tool("udp-recv").args([&deserted(), "-w", "20ms", "--retry", "2", "--stats", "hi"]).assert();
-    let said = String::from_utf8(assert.code(4).get_output().stderr.clone()).unwrap();
+    let said = Tool::new("udp-recv")
+        .arg(unused_address())
+        .args(["-w", "20ms", "--retry", "2", "--stats", "hi"])
+        .assert()
+        .code(4)
+        .err();
     assert_eq!([number_after(&said, "; sent "), number_after(&said, ", refused ")], [3, 3]);
-    tool("udp-recv").args([&deserted(), "-w", "1h", "--retry", "0", "hi"]).assert().code(4);
+    Tool::new("udp-recv").args([&unused_address(), "-w", "1h", "--retry", "0", "hi"]).assert().code(4);
 }
 
 #[test]
 fn who_asks_nothing_is_told_so() {
     for arguments in [&["127.0.0.1:9"][..], &["127.0.0.1:9", "-f", "json"]] {
-        let assert = tool("udp-recv").args(arguments).write_stdin("").assert().code(1);
+        let assert = Tool::new("udp-recv").args(arguments).input("").assert().code(1);
         let said = "udp-recv: nothing to send: no MESSAGE and stdin is empty\n";
         assert.stderr(said);
     }
     // What was skipped was asked for.
-    tool("udp-recv").args(["127.0.0.1:9", "-f", "hex", "--skip-bad", "xyz"]).assert().success();
+    Tool::new("udp-recv").args(["127.0.0.1:9", "-f", "hex", "--skip-bad", "xyz"]).assert().success();
 }
 
 #[test]
 fn each_request_has_a_port_of_its_own_unless_one_is_named() {
     let ports = |arguments: &[&str]| {
-        let server = socket();
+        let server = Peer::new();
         let recv = recv(&server, &[arguments, &["a", "b", "c", "d"]].concat());
         let ports: HashSet<SocketAddr> = (0..4)
             .map(|_| {
-                let (request, peer) = receive(&server);
+                let (request, peer) = server.receive_from();
                 server.send_to(&request, peer).unwrap();
                 peer
             })
@@ -113,7 +101,7 @@ fn each_request_has_a_port_of_its_own_unless_one_is_named() {
         assert_eq!(recv.finish().text(), "a\nb\nc\nd\n");
         ports
     };
-    let fixed = at(&socket());
+    let fixed = Peer::new().to_string();
     assert_eq!(ports(&[]).len(), 4);
     assert_eq!(ports(&["--bind", "127.0.0.2"]).len(), 4);
     assert_eq!(ports(&["--bind", "127.0.0.1:0"]).len(), 1);
@@ -123,37 +111,37 @@ fn each_request_has_a_port_of_its_own_unless_one_is_named() {
 
 #[test]
 fn a_late_reply_is_not_taken_for_the_reply_to_the_request_that_waits() {
-    let server = socket();
+    let server = Peer::new();
     let mut recv = recv(&server, &["-w", "300ms", "--stats"]);
     recv.type_line("one");
-    let (_, first) = receive(&server);
+    let (_, first) = server.receive_from();
     recv.err_line_with("did not answer line 1 within 300ms");
     recv.type_line("two");
-    let (_, second) = receive(&server);
+    let (_, second) = server.receive_from();
     // The second request waits by now.
     server.send_to(b"to one", first).unwrap();
     server.send_to(b"to two", second).unwrap();
     assert_eq!(recv.line(), "to two");
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text()), (Some(3), ""));
-    assert!(finished.err.contains(&format!("ignored a late or duplicate reply from {}", at(&server))));
+    assert!(finished.err.contains(&format!("ignored a late or duplicate reply from {server}")));
     assert!(finished.err.contains("asked 2, answered 1, lost 1 (50.0 %)"), "{}", finished.err);
     assert_eq!(number_after(&finished.err, ", late "), 1);
 }
 
 #[test]
 fn a_reply_to_the_first_attempt_that_comes_in_the_second_counts_once() {
-    let server = socket();
+    let server = Peer::new();
     let mut recv = recv(&server, &["-w", "100ms", "--retry", "1000", "--stats"]);
     recv.type_line("one");
-    let peers: Vec<_> = (0..2).map(|_| receive(&server).1).collect();
+    let peers: Vec<_> = (0..2).map(|_| server.receive_from().1).collect();
     for peer in &peers {
         server.send_to(b"to one", *peer).unwrap();
     }
     assert_eq!(recv.line(), "to one");
     recv.type_line("two");
     let second = loop {
-        let (request, peer) = receive(&server);
+        let (request, peer) = server.receive_from();
         if request == b"two" {
             break peer;
         }
@@ -168,13 +156,13 @@ fn a_reply_to_the_first_attempt_that_comes_in_the_second_counts_once() {
 
 #[test]
 fn what_comes_late_to_a_port_of_long_ago_is_said_when_that_is_closed() {
-    let server = socket();
+    let server = Peer::new();
     let requests: Vec<String> = (0..70).map(|number| number.to_string()).collect();
     let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
     let recv = recv(&server, &[&["--stats"][..], &requests].concat());
     let mut first = None;
     for _ in &requests {
-        let (request, peer) = receive(&server);
+        let (request, peer) = server.receive_from();
         // Always once more to the first, which is answered at once.
         server.send_to(&request, peer).unwrap();
         server.send_to(b"again", *first.get_or_insert(peer)).unwrap();
@@ -187,16 +175,14 @@ fn what_comes_late_to_a_port_of_long_ago_is_said_when_that_is_closed() {
 #[test]
 fn a_reply_of_a_stranger_is_no_answer_but_is_said() {
     for arguments in [&[][..], &["--bind", "127.0.0.1:0"]] {
-        let (server, stranger) = (socket(), socket());
+        let (server, stranger) = (Peer::new(), Peer::new());
         let recv = recv(&server, &[arguments, &["-w", "200ms", "--stats", "hi"]].concat());
-        let (_, peer) = receive(&server);
+        let (_, peer) = server.receive_from();
         stranger.send_to(b"odd", peer).unwrap();
         let finished = recv.finish();
         assert_eq!((finished.code(), finished.text()), (Some(3), ""));
         let said = format!(
-            "{} did not answer message 1 within 200ms; {} did, which --from-anyone takes\n",
-            at(&server),
-            at(&stranger)
+            "{server} did not answer message 1 within 200ms; {stranger} did, which --from-anyone takes\n"
         );
         assert!(finished.err.contains(&said), "{}", finished.err);
         assert!(finished.err.contains("received 0 (0 bytes)"), "{}", finished.err);
@@ -206,95 +192,92 @@ fn a_reply_of_a_stranger_is_no_answer_but_is_said() {
 
 #[test]
 fn a_stranger_is_remembered_through_all_attempts() {
-    let (server, stranger) = (socket(), socket());
+    let (server, stranger) = (Peer::new(), Peer::new());
     let recv = recv(&server, &["-w", "200ms", "--retry", "1", "hi"]);
-    let (_, peer) = receive(&server);
+    let (_, peer) = server.receive_from();
     stranger.send_to(b"odd", peer).unwrap();
-    let said = format!("asked 2 times; {} did, which --from-anyone takes", at(&stranger));
+    let said = format!("asked 2 times; {stranger} did, which --from-anyone takes");
     let finished = recv.finish();
     assert!(finished.err.contains(&said), "{}", finished.err);
 }
 
 #[test]
 fn what_comes_between_requests_is_told_by_who_it_is_from() {
-    let (server, stranger, denied) = (socket(), socket(), UdpSocket::bind("127.0.0.3:0").unwrap());
+    let (server, stranger, denied) = (Peer::new(), Peer::new(), Peer::bind("127.0.0.3:0"));
     let mut recv = recv(&server, &["--bind", "127.0.0.1:0", "--deny", "127.0.0.3", "--stats"]);
     recv.type_line("one");
-    let (_, peer) = receive(&server);
+    let (_, peer) = server.receive_from();
     server.send_to(b"to one", peer).unwrap();
     assert_eq!(recv.line(), "to one");
     for other in [&server, &server, &stranger, &denied] {
         other.send_to(b"between", peer).unwrap();
     }
     recv.type_line("two");
-    receive(&server);
+    server.receive_from();
     server.send_to(b"to two", peer).unwrap();
     assert_eq!(recv.line(), "to two");
     let finished = recv.finish();
-    let said = format!("ignored 2 late or duplicate replies, the first from {}\n", at(&server));
+    let said = format!("ignored 2 late or duplicate replies, the first from {server}\n");
     assert!(finished.err.contains(&said), "{}", finished.err);
-    assert!(
-        finished.err.contains(&format!("ignored a datagram from {}, who was not asked\n", at(&stranger)))
-    );
+    assert!(finished.err.contains(&format!("ignored a datagram from {stranger}, who was not asked\n")));
     let numbers = [", denied ", ", late ", ", from others "].map(|words| number_after(&finished.err, words));
     assert_eq!(numbers, [1, 2, 1]);
 }
 
 #[test]
 fn a_stranger_does_not_keep_the_reply_from_being_heard() {
-    let (server, stranger) = (socket(), socket());
+    let (server, stranger) = (Peer::new(), Peer::new());
     let recv = recv(&server, &["-p", "hi"]);
-    let (_, peer) = receive(&server);
+    let (_, peer) = server.receive_from();
     stranger.send_to(b"odd", peer).unwrap();
     server.send_to(b"good", peer).unwrap();
     let finished = recv.finish();
-    assert_eq!((finished.code(), finished.text()), (Some(0), &*format!("{}\tgood\n", at(&server))));
+    assert_eq!((finished.code(), finished.text()), (Some(0), &*format!("{server}\tgood\n")));
 }
 
 #[test]
 fn from_anyone_is_from_a_stranger_as_well_and_refusals_are_still_told() {
-    let (server, stranger) = (socket(), socket());
+    let (server, stranger) = (Peer::new(), Peer::new());
     let recv = recv(&server, &["-p", "--from-anyone", "hi"]);
-    let (_, peer) = receive(&server);
+    let (_, peer) = server.receive_from();
     stranger.send_to(b"odd", peer).unwrap();
     let finished = recv.finish();
-    assert_eq!((finished.code(), finished.text()), (Some(0), &*format!("{}\todd\n", at(&stranger))));
-    tool("udp-recv").args([&deserted(), "--from-anyone", "-w", "1h", "hi"]).assert().code(4);
+    assert_eq!((finished.code(), finished.text()), (Some(0), &*format!("{stranger}\todd\n")));
+    Tool::new("udp-recv").args([&unused_address(), "--from-anyone", "-w", "1h", "hi"]).assert().code(4);
 }
 
 #[test]
 fn all_replies_within_a_time_are_collected() {
-    let (server, others) = (socket(), [socket(), socket()]);
+    let (server, others) = (Peer::new(), [Peer::new(), Peer::new()]);
     let recv = recv(&server, &["--collect", "500ms", "--stats", "who"]);
-    let (_, peer) = receive(&server);
+    let (_, peer) = server.receive_from();
     for (number, other) in others.iter().chain([&server]).enumerate() {
         other.send_to(format!("{number}").as_bytes(), peer).unwrap();
     }
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "0\n1\n2\n"));
     assert!(finished.err.contains("asked 1, answered 1, lost 0 (0.0 %); sent 1"), "{}", finished.err);
-    let finished = recv_nothing(&socket(), &["--collect", "50ms", "who"]);
+    let finished = recv_nothing(&Peer::new(), &["--collect", "50ms", "who"]);
     assert_eq!(finished, (Some(3), String::new()));
-    tool("udp-recv").args([&deserted(), "--collect", "50ms", "hi"]).assert().code(4);
+    Tool::new("udp-recv").args([&unused_address(), "--collect", "50ms", "hi"]).assert().code(4);
 }
 
 #[test]
 fn what_else_anyone_has_said_is_told_with_the_way_to_print_it() {
-    let (server, other) = (socket(), socket());
+    let (server, other) = (Peer::new(), Peer::new());
     let recv = recv(&server, &["--from-anyone", "who"]);
-    let (_, peer) = receive(&server);
+    let (_, peer) = server.receive_from();
     recv.stop();
     for peers in [&server, &other, &other] {
         peers.send_to(b"me", peer).unwrap();
     }
     let finished = recv.ended_by(Signal::SIGCONT);
     assert_eq!(finished.text(), "me\n");
-    let said =
-        format!("ignored 2 further replies, the first from {}; --collect prints them all\n", at(&other));
+    let said = format!("ignored 2 further replies, the first from {other}; --collect prints them all\n");
     assert!(finished.err.ends_with(&said), "{}", finished.err);
 }
 
-fn recv_nothing(server: &UdpSocket, arguments: &[&str]) -> (Option<i32>, String) {
+fn recv_nothing(server: &Peer, arguments: &[&str]) -> (Option<i32>, String) {
     let finished = recv(server, arguments).finish();
     (finished.code(), finished.text().to_owned())
 }
@@ -302,14 +285,14 @@ fn recv_nothing(server: &UdpSocket, arguments: &[&str]) -> (Option<i32>, String)
 #[test]
 fn what_arrived_in_time_is_a_reply_even_if_it_is_read_later() {
     for (arguments, printed) in [(&["-w", "100ms"][..], "one\n"), (&["--collect", "100ms"], "one\ntwo\n")] {
-        let server = socket();
+        let server = Peer::new();
         let recv = recv(&server, &[arguments, &["hi"]].concat());
-        let (_, peer) = receive(&server);
+        let (_, peer) = server.receive_from();
         recv.stop();
         server.send_to(b"one", peer).unwrap();
         server.send_to(b"two", peer).unwrap();
         // Another that waits for twice as long has ended: the time of the first is up.
-        assert_eq!(recv_nothing(&socket(), &["-w", "200ms", "hi"]).0, Some(3));
+        assert_eq!(recv_nothing(&Peer::new(), &["-w", "200ms", "hi"]).0, Some(3));
         let finished = recv.ended_by(Signal::SIGCONT);
         assert_eq!((finished.code(), finished.text()), (Some(0), printed));
     }
@@ -317,9 +300,9 @@ fn what_arrived_in_time_is_a_reply_even_if_it_is_read_later() {
 
 #[test]
 fn a_reply_that_is_cut_is_an_answer_but_to_the_strict() {
-    let server = echo();
+    let server = Peer::echoing();
     for (strict, status) in [(&[][..], 0), (&["--strict"], 1)] {
-        tool("udp-recv")
+        Tool::new("udp-recv")
             .args([&server, "--max-size", "2", "hello"])
             .args(strict)
             .assert()
@@ -332,13 +315,13 @@ fn a_reply_that_is_cut_is_an_answer_but_to_the_strict() {
 #[test]
 fn requests_are_repeated_with_an_interval_and_the_round_trips_are_told() {
     let start = Instant::now();
-    let assert = tool("udp-recv")
-        .args([&echo(), "--repeat", "5", "--interval", "20ms", "--stats", "a", "b"])
+    let assert = Tool::new("udp-recv")
+        .args([&Peer::echoing(), "--repeat", "5", "--interval", "20ms", "--stats", "a", "b"])
         .assert()
         .success()
         .stdout("a\nb\n".repeat(5));
     assert!(start.elapsed() >= Duration::from_millis(20 * 9));
-    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    let said = assert.err();
     assert!(
         said.starts_with("udp-recv: asked 10, answered 10, lost 0 (0.0 %); sent 10 (10 bytes)"),
         "{said}"
@@ -358,9 +341,9 @@ fn requests_are_repeated_with_an_interval_and_the_round_trips_are_told() {
 
 #[test]
 fn the_input_is_repeated_as_well() {
-    tool("udp-recv")
-        .args([&echo(), "--repeat", "2"])
-        .write_stdin("a\nb\n")
+    Tool::new("udp-recv")
+        .args([&Peer::echoing(), "--repeat", "2"])
+        .input("a\nb\n")
         .assert()
         .success()
         .stdout("a\nb\na\nb\n");
@@ -368,10 +351,9 @@ fn the_input_is_repeated_as_well() {
 
 #[test]
 fn an_interrupted_run_tells_the_round_trips_until_then() {
-    let mut recv = Running::start(
-        path("udp-recv"),
-        &[&echo(), "--repeat", "1000000", "--interval", "1ms", "--stats", "hi"],
-    );
+    let mut recv = Tool::new("udp-recv")
+        .args([&Peer::echoing(), "--repeat", "1000000", "--interval", "1ms", "--stats", "hi"])
+        .spawn();
     assert_eq!([recv.line(), recv.line()], ["hi", "hi"]);
     let finished = recv.ended_by(Signal::SIGINT);
     assert_eq!(finished.signal(), Some(Signal::SIGINT as i32));
@@ -381,16 +363,11 @@ fn an_interrupted_run_tells_the_round_trips_until_then() {
 
 #[test]
 fn a_terminal_gets_a_picture_of_the_round_trips() {
-    let terminal = openpty(None, None).unwrap();
-    let mut command = Command::new(path("udp-recv"));
-    command.args([&echo(), "--repeat", "50", "--stats", "hi"]).stdout(Stdio::null()).stdin(Stdio::null());
-    let status = command.stderr(terminal.slave).status().unwrap();
-    drop(command);
-    assert!(status.success());
-    let mut shown = Vec::new();
-    // The terminal is at its end when nobody has it open any more, which is an error of its own.
-    let _ = File::from(terminal.master).read_to_end(&mut shown);
-    let shown = String::from_utf8(shown).unwrap();
+    let terminal = Terminal::new();
+    let recv = Tool::new("udp-recv").arg(Peer::echoing()).args(["--repeat", "50", "--stats", "hi"]);
+    let recv = recv.stdout(Stdio::null()).stderr(terminal.slave.try_clone().unwrap());
+    assert!(recv.run().status.success());
+    let shown = terminal.into_text();
     let bars: Vec<&str> = shown.lines().skip(2).collect();
     let counts: u64 =
         bars.iter().map(|bar| bar.trim_end().rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
@@ -401,17 +378,18 @@ fn a_terminal_gets_a_picture_of_the_round_trips() {
 
 #[test]
 fn json_tells_the_round_trip_of_each_reply() {
-    let server = socket();
+    let server = Peer::new();
     let recv = recv(&server, &["-f", "json", "{\"text\":\"hi\"}"]);
-    let (_, peer) = receive(&server);
+    let (_, peer) = server.receive_from();
     // Whatever it takes to come here is a part of it.
     server.send_to(b"reply", peer).unwrap();
     let finished = recv.finish();
     let rtt = finished.text().split_once("\"rtt\":").unwrap().1.split_once(',').unwrap().0;
     assert!((0.0..30.0).contains(&rtt.parse::<f64>().unwrap()) && rtt.len() == "0.000000000".len(), "{rtt}");
     // What nobody has asked for has none.
-    let (waiting, address) = Running::listening("udp-recv", &["--bind", "127.0.0.1:0", "-f", "json"]);
-    socket().send_to(b"hi", address).unwrap();
+    let (waiting, address) =
+        Tool::new("udp-recv").args(["--bind", "127.0.0.1:0", "-f", "json"]).spawn_listening();
+    Peer::new().send_to(b"hi", address).unwrap();
     assert!(!waiting.finish().text().contains("rtt"));
 }
 
@@ -432,33 +410,32 @@ fn what_is_for_requests_is_refused_where_nothing_is_asked() {
         (&["127.0.0.1:9", "--interval", "0"], "must be greater than zero"),
         (&["127.0.0.1:9", "--collect", "soon"], "not a time; write 500ms"),
     ] {
-        let assert = tool("udp-recv").args(arguments).assert().code(2);
-        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        let said = Tool::new("udp-recv").args(arguments).assert().code(2).err();
         assert!(said.contains(words), "{said}");
     }
 }
 
 #[test]
 fn with_one_port_every_stranger_is_said() {
-    let (server, stranger) = (socket(), socket());
+    let (server, stranger) = (Peer::new(), Peer::new());
     let mut recv = recv(&server, &["--bind", "127.0.0.1:0", "-w", "200ms", "--stats"]);
     for line in ["one", "two"] {
         recv.type_line(line);
-        let (_, peer) = receive(&server);
+        let (_, peer) = server.receive_from();
         stranger.send_to(b"odd", peer).unwrap();
-        recv.err_line_with(&format!("; {} did, which --from-anyone takes", at(&stranger)));
+        recv.err_line_with(&format!("; {stranger} did, which --from-anyone takes"));
     }
     assert_eq!(number_after(&recv.finish().err, ", from others "), 2);
 }
 
 #[test]
 fn after_the_first_stranger_no_other_is_heard() {
-    let (server, stranger) = (socket(), socket());
+    let (server, stranger) = (Peer::new(), Peer::new());
     let mut recv = recv(&server, &["-w", "1h", "hi"]);
-    let (_, peer) = receive(&server);
+    let (_, peer) = server.receive_from();
     stranger.connect(peer).unwrap();
     // Until it is told that nobody is there: for it, that is.
-    let until = Instant::now() + crate::common::DEADLINE;
+    let until = Instant::now() + DEADLINE;
     while stranger.send(b"odd").is_ok() {
         assert!(Instant::now() < until, "strangers are still heard");
     }
@@ -474,10 +451,10 @@ fn after_the_first_stranger_no_other_is_heard() {
 #[test]
 fn where_there_are_no_more_ports_to_open_earlier_ones_make_room() {
     let requests: Vec<String> = (0..40).map(|number| number.to_string()).collect();
-    let script = "ulimit -n 24; exec \"$@\"";
-    let arguments = ["-c", script, "sh", path("udp-recv"), &echo(), "-q"];
+
+    let recv = Tool::new("udp-recv").args([&Peer::echoing(), "-q"]);
     let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
-    let finished = Running::start("sh", &[&arguments[..], &requests].concat()).finish();
+    let finished = recv.args(&requests).after("ulimit -n 24").run();
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
     assert_eq!(finished.text().lines().collect::<Vec<_>>(), requests);
 }
@@ -485,21 +462,26 @@ fn where_there_are_no_more_ports_to_open_earlier_ones_make_room() {
 #[test]
 fn a_refusal_is_told_over_ipv6_as_well_beside_the_time_and_the_address() {
     // Connected to itself it hears nobody else.
-    let holder = UdpSocket::bind("[::1]:0").unwrap();
-    holder.connect(holder.local_addr().unwrap()).unwrap();
+    let holder = Peer::v6();
+    holder.refuse();
     for arguments in [&[][..], &["--stats"], &["--bind", "[::]:0"]] {
-        tool("udp-recv").args([&at(&holder), "-w", "1h", "hi"]).args(arguments).assert().code(4);
+        Tool::new("udp-recv").args([&holder.to_string(), "-w", "1h", "hi"]).args(arguments).assert().code(4);
     }
 }
 
 #[test]
 fn an_empty_input_is_not_repeated_for_ever() {
-    tool("udp-recv").args([&echo(), "--repeat", "1000000000000"]).write_stdin("").assert().code(1).stdout("");
+    Tool::new("udp-recv")
+        .args([&Peer::echoing(), "--repeat", "1000000000000"])
+        .input("")
+        .assert()
+        .code(1)
+        .stdout("");
 }
 
 #[test]
 fn that_a_request_is_asked_again_is_told_to_who_wants_details() {
-    let finished = recv(&socket(), &["-v", "-w", "20ms", "--retry", "2", "hi"]).finish();
+    let finished = recv(&Peer::new(), &["-v", "-w", "20ms", "--retry", "2", "hi"]).finish();
     assert_eq!(
         finished.err.matches(" did not answer message 1; asking again\n").count(),
         2,
@@ -510,22 +492,25 @@ fn that_a_request_is_asked_again_is_told_to_who_wants_details() {
 
 #[test]
 fn what_the_system_grants_is_said_once_and_not_for_each_port() {
-    let assert = tool("udp-recv").args([&echo(), "--buffer", "2147483647", "a", "b"]).assert().success();
-    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    let said = Tool::new("udp-recv")
+        .args([&Peer::echoing(), "--buffer", "2147483647", "a", "b"])
+        .assert()
+        .success()
+        .err();
     assert_eq!(said.matches("udp-recv: receive buffer of ").count(), 1, "{said}");
 }
 
 #[test]
 fn a_round_trip_ends_when_the_reply_arrives_and_not_when_it_is_read() {
-    let server = socket();
+    let server = Peer::new();
     let start = Instant::now();
     let recv = recv(&server, &["--stats", "hi"]);
-    let (_, peer) = receive(&server);
+    let (_, peer) = server.receive_from();
     recv.stop();
     server.send_to(b"reply", peer).unwrap();
     let most = start.elapsed();
     // It is read a second later.
-    assert_eq!(recv_nothing(&socket(), &["-w", "1s", "hi"]).0, Some(3));
+    assert_eq!(recv_nothing(&Peer::new(), &["-w", "1s", "hi"]).0, Some(3));
     let finished = recv.ended_by(Signal::SIGCONT);
     assert_eq!(finished.text(), "reply\n");
     let (_, told) = finished.err.split_once("max ").unwrap();
@@ -536,9 +521,9 @@ fn a_round_trip_ends_when_the_reply_arrives_and_not_when_it_is_read() {
 
 #[test]
 fn what_the_kernel_dropped_at_a_port_is_said() {
-    let server = socket();
+    let server = Peer::new();
     let recv = recv(&server, &["--buffer", "4096", "hi"]);
-    let (_, peer) = receive(&server);
+    let (_, peer) = server.receive_from();
     recv.stop();
     for _ in 0..100 {
         server.send_to(&b"x".repeat(1000), peer).unwrap();
@@ -550,8 +535,8 @@ fn what_the_kernel_dropped_at_a_port_is_said() {
 
 #[test]
 fn who_asks_again_and_again_is_told_which_round_was_not_answered() {
-    let there = deserted();
-    let finished = Running::start(path("udp-recv"), &[&there, "--repeat", "2", "hi"]).finish();
+    let there = unused_address();
+    let finished = Tool::new("udp-recv").args([&there, "--repeat", "2", "hi"]).run();
     let refused = [1, 2].map(|round| {
         format!("udp-recv: {there} refused message 1 of round {round}: nobody listens on that port\n")
     });
@@ -562,11 +547,10 @@ fn who_asks_again_and_again_is_told_which_round_was_not_answered() {
 #[cfg(target_os = "linux")]
 #[ignore = "needs strace"]
 fn an_error_of_this_machine_is_not_taken_for_one_of_the_network() {
-    let server = socket();
+    let server = Peer::new();
     for error in ["ENOMEM", "ENOBUFS", "EIO"] {
-        let inject = format!("inject=recvfrom,recvmsg,recvmmsg:error={error}");
-        let arguments = ["-f", "-o", "/dev/null", "-e", &inject, path("udp-recv"), &at(&server), "hi"];
-        let finished = Running::start("strace", &arguments).finish();
+        let fault = format!("recvfrom,recvmsg,recvmmsg:error={error}");
+        let finished = Tool::new("udp-recv").args([&server.to_string(), "hi"]).with_fault(&fault).run();
         assert_eq!(finished.code(), Some(1), "{error}: {}", finished.err);
         assert!(finished.err.starts_with("udp-recv: cannot receive: "), "{error}: {}", finished.err);
     }
@@ -577,14 +561,12 @@ fn an_error_of_this_machine_is_not_taken_for_one_of_the_network() {
 fn a_clock_that_is_set_back_makes_no_reply_late() {
     // The kernel's clock is an hour behind what the tool has read, as if it had been set back since.
     for bind in ["127.0.0.1:0", "127.0.0.1"] {
-        let server = socket();
-        let there = at(&server);
-        let arguments =
-            ["--exclude-monotonic", "-f", "+1h", path("udp-recv"), &there, "--bind", bind, "--stats"];
-        let mut recv = Running::start("faketime", &[&arguments[..], &["-w", "5s"]].concat());
+        let server = Peer::new();
+        let recv = Tool::new("udp-recv").arg(&server).args(["--bind", bind, "--stats", "-w", "5s"]);
+        let mut recv = recv.under("faketime", ["--exclude-monotonic", "-f", "+1h"]).spawn();
         for request in ["one", "two"] {
             recv.type_line(request);
-            let (_, peer) = receive(&server);
+            let (_, peer) = server.receive_from();
             server.send_to(request.as_bytes(), peer).unwrap();
             assert_eq!(recv.line(), request);
         }
@@ -600,9 +582,10 @@ fn a_clock_that_is_set_back_makes_no_reply_late() {
 
 #[test]
 fn a_wait_for_a_reply_that_is_longer_than_any_clock_can_count_is_idle() {
-    let server = socket();
-    let mut recv = Running::start(path("udp-recv"), &[&at(&server), "-w", "10000000000000000000", "ping"]);
-    let (_, peer) = receive(&server);
+    let server = Peer::new();
+    let mut recv =
+        Tool::new("udp-recv").args([&server.to_string(), "-w", "10000000000000000000", "ping"]).spawn();
+    let (_, peer) = server.receive_from();
     // Also after the half second in which somebody at a terminal is told nothing.
     for _ in 0..2 {
         assert_idle(&recv);

@@ -2,15 +2,12 @@
 
 use std::fs::File;
 use std::io::pipe;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
-use crate::common::{Running, TOOLS, at, complaint, directory, path, path_with_tools, receive, socket, tool};
+use crate::harness::{Directory, Peer, Printed, TOOLS, Tool, complaint};
 
 /// What a shell's `script` says on stderr, with the status of its end.
 fn shell(script: &str) -> (Option<i32>, String) {
-    let finished =
-        Running::spawn(Command::new("sh").args(["-c", script]).env("PATH", path_with_tools())).finish();
+    let finished = Tool::shell(script).run();
     assert_eq!(finished.text(), "");
     (finished.code(), finished.err)
 }
@@ -151,8 +148,8 @@ fn an_unresolvable_host_is_named() {
 
 #[test]
 fn a_port_in_use_is_named_with_the_way_out() {
-    let holder = socket();
-    let (address, port) = (at(&holder), holder.local_addr().unwrap().port());
+    let holder = Peer::new();
+    let (address, port) = (holder.to_string(), holder.port());
     for arguments in
         [&["udp-listen", &address][..], &["udp-recv", "--bind", &address], &["udp-chat", "--bind", &address]]
     {
@@ -173,12 +170,12 @@ fn a_privileged_port_is_denied_with_the_way_out() {
         // No port is privileged here.
         return;
     }
-    let mut command = Command::new(path("udp-listen"));
+    let mut listen = Tool::new("udp-listen").arg("127.0.0.1:1");
     if nix::unistd::geteuid().is_root() {
         // Nobody, who has no privilege.
-        command.uid(65_534);
+        listen = listen.user(65_534);
     }
-    let finished = Running::spawn(command.arg("127.0.0.1:1")).finish();
+    let finished = listen.run();
     assert_eq!(finished.code(), Some(1));
     assert_eq!(
         finished.err,
@@ -257,8 +254,7 @@ fn each_step_of_opening_a_socket_has_an_error_of_its_own() {
             "cannot set an option of a socket: out of memory",
         ),
     ] {
-        let inject = ["-f", "-o", "/dev/null", "-e", &format!("inject={call}"), path(arguments[0])];
-        let finished = Running::start("strace", &[&inject, &arguments[1..]].concat()).finish();
+        let finished = Tool::new(arguments[0]).args(&arguments[1..]).with_fault(call).run();
         assert_eq!(finished.code(), Some(1), "{call}");
         assert_eq!(finished.err, format!("{}: {said}\n", arguments[0]));
     }
@@ -266,7 +262,7 @@ fn each_step_of_opening_a_socket_has_an_error_of_its_own() {
 
 #[test]
 fn closed_standard_streams_are_trouble() {
-    let address = at(&socket());
+    let address = Peer::new().to_string();
     for (tool, arguments) in
         [("udp-send", &address[..]), ("udp-recv", &address), ("udp-chat", "-b 127.0.0.1:0")]
     {
@@ -299,9 +295,9 @@ const PRINTERS: [&[&str]; 3] = [
 fn output_that_cannot_be_written_is_trouble() {
     for command in PRINTERS {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let mut running = Running::spawn_into(Command::new(path(command[0])).args(&command[1..]), full);
-        let address = running.await_listening();
-        socket().send_to(b"hi", address).unwrap();
+        let mut running = Tool::new(command[0]).args(&command[1..]).stdout(full).spawn();
+        let address = running.listening_on();
+        Peer::new().send_to(b"hi", address).unwrap();
         running.err_line_with(&format!("{}: cannot write to stdout: no space left on device", command[0]));
         assert_eq!(running.finish().code(), Some(1));
     }
@@ -311,8 +307,8 @@ fn output_that_cannot_be_written_is_trouble() {
 fn a_reader_that_goes_away_is_a_quiet_end_whoever_notices() {
     for command in PRINTERS {
         let (reader, writer) = pipe().unwrap();
-        let mut running = Running::spawn_into(Command::new(path(command[0])).args(&command[1..]), writer);
-        running.await_listening();
+        let mut running = Tool::new(command[0]).args(&command[1..]).stdout(writer).spawn();
+        running.listening_on();
         drop(reader);
         let finished = running.ended();
         assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{command:?}");
@@ -394,12 +390,12 @@ fn a_lone_hyphen_is_not_a_message_unless_two_hyphens_precede_it() {
             assert_eq!(complaint(name, arguments, 2), format!("{name}: {ways_out}"));
         }
         assert!(complaint(name, &["-"], 2).contains("stdin and stdout need no address; leave it out"));
-        tool(name).args(["127.0.0.1:9", "-", "--help"]).assert().code(2);
-        tool(name).args(["--help", "127.0.0.1:9", "-"]).assert().success();
+        Tool::new(name).args(["127.0.0.1:9", "-", "--help"]).assert().code(2);
+        Tool::new(name).args(["--help", "127.0.0.1:9", "-"]).assert().success();
     }
-    let peer = socket();
-    tool("udp-send").args([&at(&peer), "--", "-"]).assert().success();
-    assert_eq!(receive(&peer).0, b"-");
+    let peer = Peer::new();
+    Tool::new("udp-send").args([&peer.to_string(), "--", "-"]).assert().success();
+    assert_eq!(peer.receive(), b"-");
 }
 
 /// Options of nc, of OpenBSD and the traditional one: a tool, its arguments and the way out.
@@ -669,15 +665,15 @@ fn a_message_that_begins_with_a_hyphen_is_never_taken_for_a_request_for_help() {
             "{said}"
         );
     }
-    let peer = socket();
-    tool("udp-send").args([&at(&peer), "--", "-hello"]).assert().success();
-    assert_eq!(receive(&peer).0, b"-hello");
+    let peer = Peer::new();
+    Tool::new("udp-send").args([&peer.to_string(), "--", "-hello"]).assert().success();
+    assert_eq!(peer.receive(), b"-hello");
 }
 
 #[test]
 fn a_flag_may_be_repeated() {
-    let peer = socket();
-    tool("udp-send").args([&at(&peer), "hi", "-vv", "--verbose", "-44"]).assert().success();
+    let peer = Peer::new();
+    Tool::new("udp-send").args([&peer.to_string(), "hi", "-vv", "--verbose", "-44"]).assert().success();
     let said = complaint("udp-send", &[":9", "-qq", "-v"], 2);
     assert_eq!(said, "udp-send: the argument '--quiet' cannot be used with '--verbose'\n");
 }
@@ -686,8 +682,7 @@ fn a_flag_may_be_repeated() {
 fn help_and_the_version_stand_alone_and_go_to_stdout() {
     for name in TOOLS {
         for argument in ["-h", "--help", "-V", "--version"] {
-            let assert = tool(name).args(["-q", argument]).assert().success().stderr("");
-            let shown = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+            let shown = Tool::new(name).args(["-q", argument]).assert().success().stderr("").out();
             let words = if argument.to_lowercase().contains('h') { "Usage: " } else { "udp-" };
             assert!(shown.contains(words), "{name} {argument}: {shown}");
         }
@@ -700,8 +695,8 @@ fn help_that_cannot_be_written_is_trouble_and_a_reader_that_is_gone_is_not() {
         for argument in ["-h", "--help", "-V", "--version", "--completions=bash"] {
             let full = format!("{name}: cannot write to stdout: no space left on device\n");
             assert_eq!(shell(&format!("{name} {argument} >/dev/full")), (Some(1), full));
-            let limited = directory("limited");
-            let file = limited.path().join("file");
+            let limited = Directory::new("limited");
+            let file = limited.file("file");
             let large = format!("{name}: cannot write to stdout: file too large\n");
             let limit = format!("ulimit -f 0; exec {name} {argument} >{}", file.display());
             assert_eq!(shell(&limit), (Some(1), large));
@@ -709,7 +704,7 @@ fn help_that_cannot_be_written_is_trouble_and_a_reader_that_is_gone_is_not() {
             assert_eq!(shell(&format!("{name} {argument} >&-")), (Some(1), closed));
             let (reader, writer) = pipe().unwrap();
             drop(reader);
-            let finished = Running::spawn_into(Command::new(path(name)).arg(argument), writer).ended();
+            let finished = Tool::new(name).arg(argument).stdout(writer).spawn().ended();
             assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{name} {argument}");
         }
     }
@@ -779,17 +774,21 @@ fn an_endpoint_that_is_written_as_elsewhere_is_answered_with_a_right_one() {
 
 #[test]
 fn an_endpoint_may_be_a_udp_url() {
-    let (listener, address) = Running::listening("udp-listen", &["UDP://127.0.0.1:0", "--echo"]);
+    let (listener, address) = Tool::new("udp-listen").args(["UDP://127.0.0.1:0", "--echo"]).spawn_listening();
     let url = format!("udp://{address}/");
-    tool("udp-recv").args([&url, "ping", "--bind", "udp://127.0.0.1:0"]).assert().success().stdout("ping\n");
-    tool("udp-send").args([&url, "hi"]).assert().success();
+    Tool::new("udp-recv")
+        .args([&url, "ping", "--bind", "udp://127.0.0.1:0"])
+        .assert()
+        .success()
+        .stdout("ping\n");
+    Tool::new("udp-send").args([&url, "hi"]).assert().success();
     drop(listener);
 }
 
 #[test]
 fn a_message_that_looks_like_a_destination_is_sent_with_a_note() {
-    let peer = socket();
-    let address = at(&peer);
+    let peer = Peer::new();
+    let address = peer.to_string();
     let note = |message: &str| {
         format!("udp-send: '{message}' is sent as a MESSAGE; run the command once for each destination\n")
     };
@@ -800,9 +799,9 @@ fn a_message_that_looks_like_a_destination_is_sent_with_a_note() {
         (&["hits:21"], String::new()),
         (&["-q", "127.0.0.1:9"], String::new()),
     ] {
-        tool("udp-send").arg(&address).args(messages).assert().success().stderr(note);
+        Tool::new("udp-send").arg(&address).args(messages).assert().success().stderr(note);
         let sent = messages.iter().filter(|message| **message != "-q");
-        sent.for_each(|message| assert_eq!(receive(&peer).0, message.as_bytes()));
+        sent.for_each(|message| assert_eq!(peer.receive(), message.as_bytes()));
     }
 }
 
@@ -839,8 +838,7 @@ fn no_value_of_an_option_is_quoted_whole() {
         &["127.0.0.1:0", "-w", "50ms"],
         &["--bind", "127.0.0.1:0", "-w", "50ms"],
     ]) {
-        let help = tool(name).arg("--help").assert().success();
-        let help = String::from_utf8(help.get_output().stdout.clone()).unwrap();
+        let help = Tool::new(name).arg("--help").assert().success().out();
         let options: Vec<_> = help
             .split_whitespace()
             .filter(|word| word.starts_with("--") && word.len() > 2)
@@ -854,11 +852,8 @@ fn no_value_of_an_option_is_quoted_whole() {
             lines.extend(options.map(|option| vec![format!("{option}={value}")]));
             lines.push(vec!["--".to_owned(), value.clone()]);
             for line in lines {
-                let done = tool(name).args(bound).args(&line).output().unwrap();
-                is_short_and_harmless(
-                    &String::from_utf8(done.stderr).unwrap(),
-                    &(name, line[0].chars().take(20).collect::<String>()),
-                );
+                let done = Tool::new(name).args(bound).args(&line).run();
+                is_short_and_harmless(&done.err, &(name, line[0].chars().take(20).collect::<String>()));
             }
         }
     }
@@ -898,9 +893,8 @@ fn nothing_of_an_input_is_quoted_whole() {
             }
             for (name, arguments) in all {
                 let pipes = if name == "udp-recv" { format!("{format}:text") } else { format.to_owned() };
-                let done =
-                    tool(name).args(&arguments).args(["-f", &pipes]).write_stdin(&line[..]).output().unwrap();
-                let said = String::from_utf8(done.stderr).unwrap();
+                let done = Tool::new(name).args(&arguments).args(["-f", &pipes]).input(&line[..]).run();
+                let said = done.err;
                 is_short_and_harmless(
                     &said,
                     &(name, &arguments, format, line.chars().take(9).collect::<String>()),
@@ -913,6 +907,6 @@ fn nothing_of_an_input_is_quoted_whole() {
 
 #[test]
 fn a_value_may_begin_with_a_hyphen() {
-    let (_server, address) = Running::listening("udp-listen", &["127.0.0.1:0", "--reply", "-1"]);
-    tool("udp-recv").args([&address.to_string(), "ping"]).assert().success().stdout("-1\n");
+    let (_server, address) = Tool::new("udp-listen").args(["127.0.0.1:0", "--reply", "-1"]).spawn_listening();
+    Tool::new("udp-recv").args([&address.to_string(), "ping"]).assert().success().stdout("-1\n");
 }

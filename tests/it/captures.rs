@@ -4,35 +4,20 @@
 //! What needs those programs is ignored by default; CI installs them.
 
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
-use std::net::UdpSocket;
-use std::process::{Command, Stdio};
+use std::io::{Seek, SeekFrom};
 
-use crate::common::{Random, Running, at, directory, path_with_tools, receive, socket, tool};
+use crate::harness::{Directory, Peer, Printed, Random, Tool};
 use nix::sys::signal::Signal;
 
 /// What `program` prints of `input`, and what it complains of.
 fn piped(program: &str, arguments: &[&str], input: &[u8]) -> (String, String) {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let done = std::thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(input).unwrap());
-        child.wait_with_output().unwrap()
-    });
-    let [out, err] = [done.stdout, done.stderr].map(|text| String::from_utf8(text).unwrap());
-    assert!(done.status.success(), "{err}");
-    (out, err)
+    let assert = Tool::other(program).args(arguments).input(input).assert().success();
+    (assert.out(), assert.err())
 }
 
 /// The capture that `udp-listen` makes of what `send` sends to it.
 fn captured(listening: &[&str], send: impl FnOnce(std::net::SocketAddr)) -> Vec<u8> {
-    let (listen, address) = Running::listening("udp-listen", &[listening, &["-f", "pcap"]].concat());
+    let (listen, address) = Tool::new("udp-listen").args(listening).args(["-f", "pcap"]).spawn_listening();
     send(address);
     listen.ended_by(Signal::SIGTERM).out
 }
@@ -48,7 +33,7 @@ fn payloads() -> Vec<Vec<u8>> {
     any.chain([vec![], vec![7], vec![0xff; 65_507], b"odd".to_vec()]).collect()
 }
 
-fn send_all(sender: &UdpSocket, payloads: &[Vec<u8>], address: std::net::SocketAddr) {
+fn send_all(sender: &Peer, payloads: &[Vec<u8>], address: std::net::SocketAddr) {
     for payload in payloads {
         sender.send_to(payload, address).unwrap();
     }
@@ -64,7 +49,7 @@ fn tshark_lists_a_capture_of_ours_and_finds_nothing_wrong_with_it() {
         let fields: Vec<_> = fields.iter().flat_map(|field| ["-e", field]).collect();
         piped("tshark", &[&options[..], &fields].concat(), capture)
     };
-    for (host, sender) in [("127.0.0.1:0", socket()), ("[::1]:0", UdpSocket::bind("[::1]:0").unwrap())] {
+    for (host, sender) in [("127.0.0.1:0", Peer::new()), ("[::1]:0", Peer::v6())] {
         let payloads = payloads();
         let mut port = 0;
         let before = seconds_now();
@@ -81,7 +66,7 @@ fn tshark_lists_a_capture_of_ours_and_finds_nothing_wrong_with_it() {
         assert_eq!(listed.lines().count(), payloads.len());
         for (line, payload) in listed.lines().zip(&payloads) {
             let (time, rest) = line.split_once('\t').unwrap();
-            let ports = format!("{}\t{port}", sender.local_addr().unwrap().port());
+            let ports = format!("{}\t{port}", sender.port());
             assert!(rest == format!("{ports}\t{}\t\t", hex(payload)), "{host}: {line:.200}");
             assert!((before..seconds_now() + 1.0).contains(&time.parse().unwrap()), "{time}");
         }
@@ -100,13 +85,13 @@ fn seconds_now() -> f64 {
 #[ignore = "needs tshark"]
 fn what_is_cut_is_a_packet_that_says_so() {
     let capture = captured(&["127.0.0.1:0", "--max-size", "4"], |address| {
-        send_all(&socket(), &[vec![1; 100]], address);
+        send_all(&Peer::new(), &[vec![1; 100]], address);
     });
     let fields = ["-r", "-", "-T", "fields", "-e", "frame.len", "-e", "frame.cap_len", "-e", "udp.length"];
     assert_eq!(piped("tshark", &fields, &capture).0, "128\t32\t108\n");
     // It cannot be sent again as it was.
     let said = "nothing to send: no UDP datagram in 1 packet: 1 truncated by the capture\n";
-    let sent = tool("udp-send").args([&at(&socket()), "-f", "pcap"]).write_stdin(capture).assert();
+    let sent = Tool::new("udp-send").args([&Peer::new().to_string(), "-f", "pcap"]).input(capture).assert();
     sent.code(1).stderr(format!("udp-send: {said}"));
 }
 
@@ -175,9 +160,8 @@ fn fragments(is_v6: bool, id: u8, payload: &[u8], size: usize) -> Vec<Vec<u8>> {
 
 /// The status of a tool that is to send this capture to nobody, and what it says.
 fn of_nothing(tool_name: &str, capture: &[u8]) -> (Option<i32>, String) {
-    let sent = tool(tool_name).args([&at(&socket()), "-f", "pcap"]).write_stdin(capture).assert();
-    let output = sent.get_output();
-    (output.status.code(), String::from_utf8(output.stderr.clone()).unwrap())
+    let sent = Tool::new(tool_name).arg(Peer::new()).args(["-f", "pcap"]).input(capture).run();
+    (sent.code(), sent.err)
 }
 
 #[test]
@@ -205,12 +189,12 @@ fn a_capture_that_the_network_does_not_take_is_not_called_one_without_datagrams(
     // Linux sends nothing to another machine from the loopback.
     let mut packet = ipv4(17, 0, 0, true, &udp(b"hi"));
     packet[16..20].copy_from_slice(&[198, 51, 100, 1]);
-    let sent = tool("udp-send")
+    let said = Tool::new("udp-send")
         .args(["-f", "pcap", "--bind", "127.0.0.1:0"])
-        .write_stdin(capture(false, 101, usize::MAX, &[packet]))
+        .input(capture(false, 101, usize::MAX, &[packet]))
         .assert()
-        .code(1);
-    let said = String::from_utf8(sent.get_output().stderr.clone()).unwrap();
+        .code(1)
+        .err();
     assert!(
         said.starts_with("udp-send: cannot send packet 1 to 198.51.100.1:8081: invalid argument; "),
         "{said}"
@@ -229,13 +213,12 @@ fn a_compressed_capture_is_named_with_the_way_out() {
 
 #[test]
 fn udp_recv_says_which_packets_of_a_capture_it_does_not_send() {
-    let server = socket();
-    let mut asking =
-        Running::start(crate::common::path("udp-recv"), &[&at(&server), "-f", "pcap", "-w", "30s"]);
+    let server = Peer::new();
+    let mut asking = Tool::new("udp-recv").args([&server.to_string(), "-f", "pcap", "-w", "30s"]).spawn();
     let frames = [ipv4(6, 0, 0, true, &[0; 20]), ipv4(17, 0, 0, true, &udp(b"ping"))];
     asking.type_bytes(&capture(true, 101, usize::MAX, &frames));
     asking.close_stdin();
-    let (request, peer) = receive(&server);
+    let (request, peer) = server.receive_from();
     assert_eq!(request, b"ping");
     server.send_to(b"pong", peer).unwrap();
     let finished = asking.finish();
@@ -244,29 +227,28 @@ fn udp_recv_says_which_packets_of_a_capture_it_does_not_send() {
 
 #[test]
 fn fragments_in_a_capture_are_sent_as_the_datagram_that_they_were() {
-    let receiver = socket();
+    let receiver = Peer::new();
     let payload = pattern(50_000);
     let (mut large, small) = (fragments(false, 1, &payload, 1480), ipv4(17, 0, 0, true, &udp(b"small")));
     large.reverse();
     large.insert(7, small.clone());
     large.push(small);
-    let sent = tool("udp-send")
-        .args([&at(&receiver), "-f", "pcap"])
-        .write_stdin(capture(false, 101, usize::MAX, &large))
+    let sent = Tool::new("udp-send")
+        .args([&receiver.to_string(), "-f", "pcap"])
+        .input(capture(false, 101, usize::MAX, &large))
         .assert();
     sent.success().stderr("");
-    let payloads: Vec<_> = (0..3).map(|_| receive(&receiver).0).collect();
+    let payloads: Vec<_> = (0..3).map(|_| receiver.receive()).collect();
     assert!(payloads == [b"small".to_vec(), payload, b"small".to_vec()]);
 }
 
 /// Appends what `udp-listen` captures of a datagram with this payload to what is there, or says why not.
 fn append(payload: &[u8], file: File) -> Result<(), String> {
-    let mut command = Command::new(crate::common::path("udp-listen"));
-    command.args(["127.0.0.1:0", "-f", "pcap", "-n", "1"]);
-    let mut listening = Running::spawn_into(&mut command, file);
+    let mut listening =
+        Tool::new("udp-listen").args(["127.0.0.1:0", "-f", "pcap", "-n", "1"]).stdout(file).spawn();
     let said = listening.err_line_with("");
     if let Some((_, address)) = said.split_once("listening on ") {
-        socket().send_to(payload, address).unwrap();
+        Peer::new().send_to(payload, address).unwrap();
         assert_eq!(listening.finish().code(), Some(0));
         return Ok(());
     }
@@ -277,8 +259,8 @@ fn append(payload: &[u8], file: File) -> Result<(), String> {
 
 #[test]
 fn packets_are_appended_to_a_capture() {
-    let directory = directory("append");
-    let path = directory.path().join("capture");
+    let directory = Directory::new("append");
+    let path = directory.file("capture");
     let appending = || File::options().create(true).append(true).open(&path).unwrap();
     append(b"first", appending()).unwrap();
     append(b"second", appending()).unwrap();
@@ -286,11 +268,12 @@ fn packets_are_appended_to_a_capture() {
     let mut at_its_end = File::options().write(true).open(&path).unwrap();
     at_its_end.seek(SeekFrom::End(0)).unwrap();
     append(b"third", at_its_end).unwrap();
-    let replying = socket();
-    let mut asking = Command::new(crate::common::path("udp-recv"));
-    asking.args([&at(&replying), "-f", "text:pcap", "-w", "30s", "ping"]);
-    let asking = Running::spawn_into(&mut asking, appending());
-    let (_, peer) = receive(&replying);
+    let replying = Peer::new();
+    let asking = Tool::new("udp-recv")
+        .args([&replying.to_string(), "-f", "text:pcap", "-w", "30s", "ping"])
+        .stdout(appending())
+        .spawn();
+    let (_, peer) = replying.receive_from();
     replying.send_to(b"fourth", peer).unwrap();
     assert_eq!(asking.finish().code(), Some(0));
     let all = ["first", "second", "third", "fourth"].map(|payload| hex(payload.as_bytes()));
@@ -302,8 +285,8 @@ fn packets_are_appended_to_a_capture() {
 
 #[test]
 fn what_is_not_a_whole_capture_of_ours_is_refused_before_anything_is_bound_or_written() {
-    let directory = directory("append");
-    let path = directory.path().join("capture");
+    let directory = Directory::new("append");
+    let path = directory.file("capture");
     let appending = || File::options().append(true).open(&path).unwrap();
     append(b"first", File::create(&path).unwrap()).unwrap();
     let whole = fs::read(&path).unwrap();
@@ -400,13 +383,12 @@ fn what_is_sent_of_a_capture_is_what_tshark_finds_in_it() {
 
 /// The payloads that are sent of a capture, in hexadecimal digits.
 fn sent_of(capture: &[u8]) -> Vec<String> {
-    let receiver = socket();
-    let sent = tool("udp-send").args([&at(&receiver), "-f", "pcap"]).write_stdin(capture).assert();
+    let receiver = Peer::new();
+    let sent = Tool::new("udp-send").args([&receiver.to_string(), "-f", "pcap"]).input(capture).assert();
     sent.success();
     let sentinel = b"no more of them";
-    socket().send_to(sentinel, receiver.local_addr().unwrap()).unwrap();
-    let payloads =
-        std::iter::from_fn(|| Some(receive(&receiver).0)).take_while(|payload| payload != sentinel);
+    Peer::new().send_to(sentinel, receiver.address()).unwrap();
+    let payloads = std::iter::from_fn(|| Some(receiver.receive())).take_while(|payload| payload != sentinel);
     payloads.map(|payload| hex(&payload)).collect()
 }
 
@@ -422,33 +404,34 @@ fn found_by_tshark(capture: &[u8]) -> Vec<String> {
 #[test]
 #[ignore = "needs tshark, and root to capture"]
 fn a_capture_of_tshark_is_replayed_and_arrives_as_it_was() {
-    let receiver = socket();
+    let receiver = Peer::new();
     let payloads = payloads();
-    let filter = format!("udp port {}", receiver.local_addr().unwrap().port());
+    let filter = format!("udp port {}", receiver.port());
     for kind in ["-P", "-n"] {
-        let directory = directory("captures");
+        let directory = Directory::new("captures");
         let file = format!("{}/{kind}.pcap", directory.path().display());
         let count = payloads.len().to_string();
         // -P writes pcap, -n pcapng.
-        let mut dumpcap = Running::start(
-            "dumpcap",
-            &["-i", "lo", "-f", &filter, "-c", &count, kind, "-w", &file, "-B", "32"],
-        );
+        let mut dumpcap = Tool::other("dumpcap")
+            .args(["-i", "lo", "-f", &filter, "-c", &count, kind, "-w", &file, "-B", "32"])
+            .spawn();
         dumpcap.err_line_with("File: ");
-        let sender = socket();
+        let sender = Peer::new();
         for payload in &payloads {
-            sender.send_to(payload, receiver.local_addr().unwrap()).unwrap();
-            receive(&receiver);
+            sender.send_to(payload, receiver.address()).unwrap();
+            receiver.receive_from();
         }
         assert_eq!(dumpcap.ended().code(), Some(0));
         // To another, and where it went when it was captured.
-        let other = socket();
-        for (arguments, peer) in [(&[&at(&other)[..]][..], &other), (&[], &receiver)] {
-            let mut command = Command::new(crate::common::path("udp-send"));
-            command.args(["-f", "pcap", "--rate", "2k/s"]).args(arguments);
-            let send = Running::spawn_with(&mut command, File::open(&file).unwrap(), Stdio::piped());
+        let other = Peer::new();
+        for (arguments, peer) in [(&[&other.to_string()[..]][..], &other), (&[], &receiver)] {
+            let send = Tool::new("udp-send")
+                .args(["-f", "pcap", "--rate", "2k/s"])
+                .args(arguments)
+                .stdin(File::open(&file).unwrap())
+                .spawn();
             for payload in &payloads {
-                assert!(&receive(peer).0 == payload, "{kind}: another datagram came");
+                assert!(&peer.receive() == payload, "{kind}: another datagram came");
             }
             let finished = send.finish();
             assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
@@ -461,20 +444,20 @@ fn a_capture_of_tshark_is_replayed_and_arrives_as_it_was() {
 fn jq_turns_what_was_received_into_replies() {
     let script = "udp-listen 127.0.0.1:0 -f json \
         | jq --unbuffered -c '{to: .from, text: (\"hello, \" + .text)}' | udp-send -f json";
-    let mut service = Running::spawn(Command::new("sh").args(["-c", script]).env("PATH", path_with_tools()));
-    let address = service.await_listening();
-    for client in [socket(), socket()] {
+    let mut service = Tool::shell(script).spawn();
+    let address = service.listening_on();
+    for client in [Peer::new(), Peer::new()] {
         client.send_to("你".as_bytes(), address).unwrap();
-        assert_eq!(receive(&client).0, "hello, 你".as_bytes());
+        assert_eq!(client.receive(), "hello, 你".as_bytes());
     }
 }
 
 #[test]
 #[ignore = "needs jq"]
 fn jq_reads_all_that_json_can_hold() {
-    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-f", "json"]);
+    let (listen, address) = Tool::new("udp-listen").args(["127.0.0.1:0", "-f", "json"]).spawn_listening();
     let payloads = payloads();
-    send_all(&socket(), &payloads, address);
+    send_all(&Peer::new(), &payloads, address);
     let lines = listen.ended_by(Signal::SIGTERM).out;
     let bytes =
         piped("jq", &["-r", "if has(\"text\") then .text | utf8bytelength else .base64 end"], &lines).0;
@@ -502,19 +485,17 @@ for n in range(1000):
 #[test]
 #[ignore = "needs python3-dnspython"]
 fn queries_of_a_resolver_library_pass_through_a_tunnel_byte_by_byte() {
-    let server = socket();
+    let server = Peer::new();
     // A pipe as ssh is one: bytes in pieces that have nothing to do with what was written.
-    let tunnel = format!(
-        "udp-listen 127.0.0.1:0 -f framed | dd bs=7 status=none | cat | udp-send -f framed {}",
-        at(&server)
-    );
-    let mut tunnel = Running::spawn(Command::new("sh").args(["-c", &tunnel]).env("PATH", path_with_tools()));
-    let near = tunnel.await_listening().to_string();
+    let tunnel =
+        format!("udp-listen 127.0.0.1:0 -f framed | dd bs=7 status=none | cat | udp-send -f framed {server}");
+    let mut tunnel = Tool::shell(&tunnel).spawn();
+    let near = tunnel.listening_on().to_string();
     // Debian's, which has the library.
-    let mut resolver = Running::start("/usr/bin/python3", &["-c", RESOLVER, &near]);
+    let mut resolver = Tool::other("/usr/bin/python3").args(["-c", RESOLVER, &near]).spawn();
     for _ in 0..1000 {
         let sent = resolver.line();
-        assert_eq!(hex(&receive(&server).0), sent);
+        assert_eq!(hex(&server.receive()), sent);
         resolver.type_line("");
     }
     assert_eq!(resolver.finish().code(), Some(0));

@@ -1,9 +1,8 @@
 //! Charsets on the wire, in both directions.
 
-use std::process::Command;
 use std::time::Instant;
 
-use crate::common::{DEADLINE, Running, at, path, path_with_tools, receive, socket, tool};
+use crate::harness::{DEADLINE, Peer, Printed, Tool};
 use udp_tools::batch::Batch;
 use udp_tools::encoding::{Charset, Encoding, Policy};
 
@@ -193,11 +192,11 @@ fn the_stand_in_of_each_of_many_characters_is_in_its_place() {
 
 #[test]
 fn a_line_of_a_megabyte_that_is_all_missing_is_sent() {
-    let peer = socket();
+    let peer = Peer::new();
     let line = "\u{1f600}".repeat(256 * 1024 - 1);
-    let arguments = [&at(&peer), "-e", "cp1252", "--errors", "ignore"];
-    tool("udp-send").args(arguments).write_stdin(format!("{line}\nafter\n")).assert().success();
-    assert_eq!([receive(&peer).0, receive(&peer).0], [&b""[..], b"after"]);
+    let arguments = [&peer.to_string(), "-e", "cp1252", "--errors", "ignore"];
+    Tool::new("udp-send").args(arguments).input(format!("{line}\nafter\n")).assert().success();
+    assert_eq!([peer.receive(), peer.receive()], [&b""[..], b"after"]);
 }
 
 #[test]
@@ -222,8 +221,7 @@ fn an_unknown_charset_is_a_usage_error_that_suggests_near_ones() {
         ("cp950", "not supported; use big5, which differs in some symbols"),
         ("koi8-u", "not supported; use koi8-ru, which differs from it in two letters"),
     ] {
-        let assert = tool("udp-listen").args([":0", "-e", label]).assert().code(2);
-        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        let said = Tool::new("udp-listen").args([":0", "-e", label]).assert().code(2).err();
         assert!(said.contains(words) && said.contains("--encoding <LABEL>"), "{label}: {said}");
     }
 }
@@ -231,38 +229,37 @@ fn an_unknown_charset_is_a_usage_error_that_suggests_near_ones() {
 #[test]
 fn a_policy_for_encoding_only_is_refused_where_nothing_is_encoded() {
     let assert =
-        tool("udp-listen").args([":0", "-e", "gbk", "--errors", "xmlcharrefreplace"]).assert().code(2);
-    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        Tool::new("udp-listen").args([":0", "-e", "gbk", "--errors", "xmlcharrefreplace"]).assert().code(2);
+    let said = assert.err();
     assert!(said.contains("not one of strict, ignore, replace, backslashreplace\n"), "{said}");
 }
 
 #[test]
 fn a_line_that_cannot_be_encoded_is_trouble_after_the_earlier_ones() {
-    let peer = socket();
+    let peer = Peer::new();
     let said = format!(
-        "udp-send: cannot send line 2 to {}: character 1, 你 (U+4F60), is not in latin-1; \
-         use --errors=replace to substitute\n",
-        at(&peer)
+        "udp-send: cannot send line 2 to {peer}: character 1, 你 (U+4F60), is not in latin-1; \
+         use --errors=replace to substitute\n"
     );
-    tool("udp-send")
-        .args([&at(&peer), "-e", "latin-1"])
-        .write_stdin("é\n你\nnever\n")
+    Tool::new("udp-send")
+        .args([&peer.to_string(), "-e", "latin-1"])
+        .input("é\n你\nnever\n")
         .assert()
         .code(1)
         .stderr(said);
-    tool("udp-send")
-        .args([&at(&peer), "-e", "latin1", "--errors", "replace"])
-        .write_stdin("你\n")
+    Tool::new("udp-send")
+        .args([&peer.to_string(), "-e", "latin1", "--errors", "replace"])
+        .input("你\n")
         .assert()
         .success();
-    assert_eq!(receive(&peer).0, b"\xe9");
-    assert_eq!(receive(&peer).0, b"?");
+    assert_eq!(peer.receive(), b"\xe9");
+    assert_eq!(peer.receive(), b"?");
 }
 
 #[test]
 fn a_listener_decodes_and_loses_nothing() {
-    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "3", "-e", "gbk"]);
-    let sender = socket();
+    let (listen, address) = Tool::new("udp-listen").args([":0", "-n", "3", "-e", "gbk"]).spawn_listening();
+    let sender = Peer::new();
     for payload in [&b"\xc4\xe3\xba\xc3"[..], b"\xff\x00ok", b""] {
         sender.send_to(payload, address).unwrap();
     }
@@ -272,35 +269,35 @@ fn a_listener_decodes_and_loses_nothing() {
 #[test]
 fn a_strict_listener_leaves_out_what_it_cannot_read_says_so_and_lives() {
     let (mut listen, address) =
-        Running::listening("udp-listen", &[":0", "-n", "3", "-e", "gbk", "--errors", "strict"]);
-    let sender = socket();
+        Tool::new("udp-listen").args([":0", "-n", "3", "-e", "gbk", "--errors", "strict"]).spawn_listening();
+    let sender = Peer::new();
     for payload in [&b"a"[..], b"\xff", b"b"] {
         sender.send_to(payload, address).unwrap();
     }
-    listen.err_line_with(&format!("ignored a datagram from {}: \\xff at byte 1 is not gbk", at(&sender)));
+    listen.err_line_with(&format!("ignored a datagram from {sender}: \\xff at byte 1 is not gbk"));
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(1), "a\nb\n"));
 }
 
 #[test]
 fn a_quiet_listener_leaves_out_what_it_cannot_read_without_a_word() {
-    let mut listen = Command::new(path("udp-listen"));
-    listen.args([":0", "-q", "-n", "2", "-e", "gbk", "--errors", "strict", "--", "sh", "-c"]);
-    listen.arg(r"printf 'ff\n61\n' | udp-send -f hex $UDP_ADDR").env("PATH", path_with_tools());
-    let finished = Running::spawn(&mut listen).finish();
+    let finished = Tool::new("udp-listen")
+        .args([":0", "-q", "-n", "2", "-e", "gbk", "--errors", "strict", "--", "sh", "-c"])
+        .arg(r"printf 'ff\n61\n' | udp-send -f hex $UDP_ADDR")
+        .run();
     assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(1), "a\n", ""));
 }
 
 #[test]
 fn a_request_is_encoded_and_its_reply_decoded() {
-    let server = socket();
-    let address = at(&server);
+    let server = Peer::new();
+    let address = server.to_string();
     let answer = std::thread::spawn(move || {
-        let (request, peer) = receive(&server);
+        let (request, peer) = server.receive_from();
         server.send_to(b"\xd4\xd9\xbc\xfb", peer).unwrap();
         request
     });
-    tool("udp-recv")
+    Tool::new("udp-recv")
         .args([&address, "-p", "-e", "gbk", "你好"])
         .assert()
         .success()
@@ -332,9 +329,9 @@ fn whole_charsets_are_the_same_as_python_s() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let hexes = |batch: &Batch| batch.iter().map(|datagram| hex(datagram.payload)).collect::<Vec<_>>();
     let labels: Vec<&str> = SAME_AS_PYTHON.split_whitespace().collect();
-    let output = Command::new("python3").args(["-c", PYTHON_TABLES]).args(&labels).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let tables = String::from_utf8(output.stdout).unwrap();
+    let python = Tool::other("python3").args(["-c", PYTHON_TABLES]).args(&labels).run();
+    assert!(python.status.success(), "{}", python.err);
+    let tables = python.text();
     let mut tables = tables.lines();
     for label in labels {
         let mut batch = Batch::new();
@@ -360,7 +357,7 @@ fn whole_charsets_are_the_same_as_python_s() {
 fn samples_are_the_same_in_python() {
     for (text, label, bytes) in SAMPLES {
         let script = "import sys; sys.stdout.buffer.write(sys.argv[1].encode(sys.argv[2]))";
-        let output = Command::new("python3").args(["-c", script, text, label]).output().unwrap();
-        assert_eq!(&output.stdout, bytes, "{text} in {label}");
+        let python = Tool::other("python3").args(["-c", script, text, label]).run();
+        assert_eq!(&python.out, bytes, "{text} in {label}");
     }
 }

@@ -1,59 +1,57 @@
 //! What `udp-chat` does.
 
-use std::net::UdpSocket;
-
-use crate::common::{Running, at, deserted, receive, socket, tool};
+use crate::harness::{Peer, Running, Tool, unused_address};
 use nix::sys::signal::Signal;
 
 /// A chat on the loopback, and where it is reached.
 fn chat(arguments: &[&str]) -> (Running, std::net::SocketAddr) {
-    Running::listening("udp-chat", &[&["--bind", "127.0.0.1:0"], arguments].concat())
+    Tool::new("udp-chat").args(["--bind", "127.0.0.1:0"]).args(arguments).spawn_listening()
 }
 
 #[test]
 fn lines_go_out_and_datagrams_come_in_at_once() {
-    let peer = socket();
-    let (mut chat, address) = chat(&[&at(&peer)]);
+    let peer = Peer::new();
+    let (mut chat, address) = chat(&[&peer.to_string()]);
     peer.send_to(b"before you ask", address).unwrap();
-    assert_eq!(chat.line(), format!("{}\tbefore you ask", at(&peer)));
+    assert_eq!(chat.line(), format!("{peer}\tbefore you ask"));
     chat.type_line("hello");
-    assert_eq!(receive(&peer), (b"hello".to_vec(), address));
+    assert_eq!(peer.receive_from(), (b"hello".to_vec(), address));
     peer.send_to(b"hello yourself", address).unwrap();
-    assert_eq!(chat.line(), format!("{}\thello yourself", at(&peer)));
+    assert_eq!(chat.line(), format!("{peer}\thello yourself"));
     assert_eq!(chat.finish().code(), Some(0));
 }
 
 #[test]
 fn a_plain_line_goes_to_every_peer() {
-    let (one, two) = (socket(), socket());
-    let (mut chat, _) = chat(&[&at(&one), &at(&two)]);
+    let (one, two) = (Peer::new(), Peer::new());
+    let (mut chat, _) = chat(&[&one.to_string(), &two.to_string()]);
     chat.type_line("hello all");
-    assert_eq!(receive(&one).0, b"hello all");
-    assert_eq!(receive(&two).0, b"hello all");
+    assert_eq!(one.receive(), b"hello all");
+    assert_eq!(two.receive(), b"hello all");
 }
 
 #[test]
 fn a_peer_that_cannot_be_sent_to_is_named_and_the_others_are_sent_to() {
-    let peer = socket();
-    let (mut chat, _) = chat(&["255.255.255.255:9", &at(&peer)]);
+    let peer = Peer::new();
+    let (mut chat, _) = chat(&["255.255.255.255:9", &peer.to_string()]);
     chat.type_line("hello");
     chat.err_line_with("cannot send line 1 to 255.255.255.255:9: permission denied; add --broadcast");
-    assert_eq!(receive(&peer).0, b"hello");
+    assert_eq!(peer.receive(), b"hello");
     assert_eq!(chat.finish().code(), Some(1));
 }
 
 #[test]
 fn an_addressed_line_goes_to_that_one_alone() {
-    let (one, two) = (socket(), socket());
-    let (mut chat, _) = chat(&[&at(&one)]);
-    chat.type_line(&format!("@{} psst", at(&two)));
+    let (one, two) = (Peer::new(), Peer::new());
+    let (mut chat, _) = chat(&[&one.to_string()]);
+    chat.type_line(&format!("@{two} psst"));
     chat.type_line("@@home");
-    assert_eq!(receive(&two).0, b"psst");
-    assert_eq!(receive(&one).0, b"@home");
-    chat.type_line(&format!("@{}", at(&two)));
-    chat.err_line_with(&format!("talking to {}", at(&two)));
+    assert_eq!(two.receive(), b"psst");
+    assert_eq!(one.receive(), b"@home");
+    chat.type_line(&format!("@{two}"));
+    chat.err_line_with(&format!("talking to {two}"));
     chat.type_line("now you");
-    assert_eq!(receive(&two).0, b"now you");
+    assert_eq!(two.receive(), b"now you");
 }
 
 #[test]
@@ -61,14 +59,14 @@ fn the_first_who_is_heard_is_talked_to() {
     let (mut chat, address) = chat(&[]);
     chat.type_line("anybody?");
     chat.err_line_with("there is nobody to talk to yet; write @HOST:PORT TEXT");
-    let (one, two) = (socket(), socket());
+    let (one, two) = (Peer::new(), Peer::new());
     one.send_to(b"me", address).unwrap();
-    chat.err_line_with(&format!("talking to {}", at(&one)));
+    chat.err_line_with(&format!("talking to {one}"));
     two.send_to(b"and me", address).unwrap();
-    assert_eq!(chat.line(), format!("{}\tme", at(&one)));
-    assert_eq!(chat.line(), format!("{}\tand me", at(&two)));
+    assert_eq!(chat.line(), format!("{one}\tme"));
+    assert_eq!(chat.line(), format!("{two}\tand me"));
     chat.type_line("you came first");
-    assert_eq!(receive(&one).0, b"you came first");
+    assert_eq!(one.receive(), b"you came first");
     assert_eq!(chat.finish().code(), Some(1));
 }
 
@@ -79,7 +77,7 @@ fn too_few_datagrams_in_time_are_reported_with_the_status_of_silence() {
         silent.err_line_with(&format!("no datagram came to {address} in time"));
         assert_eq!(silent.finish().code(), Some(3));
     }
-    let peer = socket();
+    let peer = Peer::new();
     let (mut short, address) = chat(&["-n", "2", "--timeout", "2s"]);
     peer.send_to(b"one", address).unwrap();
     short.err_line_with(&format!("only 1 of 2 datagrams came to {address} in time"));
@@ -88,64 +86,61 @@ fn too_few_datagrams_in_time_are_reported_with_the_status_of_silence() {
 
 #[test]
 fn what_it_does_not_understand_it_says_and_goes_on() {
-    let peer = socket();
-    let (mut chat, _) = chat(&[&at(&peer), "-e", "latin-1"]);
+    let peer = Peer::new();
+    let (mut chat, _) = chat(&[&peer.to_string(), "-e", "latin-1"]);
     chat.type_line("@bob hi");
     chat.err_line_with("invalid peer '@bob': no port; write bob:PORT; ");
     chat.type_line("你好");
     chat.err_line_with("cannot send line 2: character 1, 你 (U+4F60), is not in latin-1");
     chat.type_line(&"x".repeat(65_508));
-    chat.err_line_with(&format!(
-        "cannot send line 3 to {}: it is 65508 bytes, and the largest datagram",
-        at(&peer)
-    ));
+    chat.err_line_with(&format!("cannot send line 3 to {peer}: it is 65508 bytes, and the largest datagram"));
     chat.type_line("@[::1]:9 six");
     chat.err_line_with("cannot use [::1]:9: no IPv4 address, as -4, -6 or --bind requires");
     chat.type_line(&"x".repeat(3_000_000));
     chat.err_line_with("cannot send line 5: it is longer than 1048576 bytes");
     chat.type_line("still here");
-    assert_eq!(receive(&peer).0, b"still here");
+    assert_eq!(peer.receive(), b"still here");
     assert_eq!(chat.finish().code(), Some(1));
 }
 
 #[test]
 fn a_refusal_names_the_peer_and_ends_nothing() {
-    let peer = socket();
-    let nobody_on_v6 = UdpSocket::bind("[::1]:0").unwrap().local_addr().unwrap().to_string();
-    for (bind, nobody) in [("127.0.0.1:0", deserted()), (":0", deserted()), (":0", nobody_on_v6)] {
-        let (mut chat, _) = Running::listening("udp-chat", &["--bind", bind, &at(&peer)]);
+    let peer = Peer::new();
+    let nobody_on_v6 = Peer::v6().local_addr().unwrap().to_string();
+    for (bind, nobody) in [("127.0.0.1:0", unused_address()), (":0", unused_address()), (":0", nobody_on_v6)]
+    {
+        let (mut chat, _) = Tool::new("udp-chat").args(["--bind", bind, &peer.to_string()]).spawn_listening();
         chat.type_line(&format!("@{nobody} hello?"));
         chat.err_line_with(&format!("{nobody} refused a datagram: nobody listens on that port"));
         chat.type_line("still here");
-        assert_eq!(receive(&peer).0, b"still here");
+        assert_eq!(peer.receive(), b"still here");
         assert_eq!(chat.finish().code(), Some(4));
     }
 }
 
 #[test]
 fn it_talks_over_the_version_of_ip_that_it_is_bound_to() {
-    let peer = UdpSocket::bind("[::1]:0").unwrap();
-    peer.set_read_timeout(Some(crate::common::DEADLINE)).unwrap();
-    let here = format!(":{}", peer.local_addr().unwrap().port());
-    let (mut chat, _) = Running::listening("udp-chat", &["--bind", "[::1]:0", &here]);
+    let peer = Peer::v6();
+    let here = format!(":{}", peer.port());
+    let (mut chat, _) = Tool::new("udp-chat").args(["--bind", "[::1]:0", &here]).spawn_listening();
     chat.type_line("six");
-    assert_eq!(receive(&peer).0, b"six");
+    assert_eq!(peer.receive(), b"six");
     chat.type_line("@127.0.0.1:9 four");
     chat.err_line_with("cannot use 127.0.0.1:9: no IPv6 address, as -4, -6 or --bind requires");
 }
 
 #[test]
 fn one_socket_talks_over_both_versions_of_ip() {
-    let (v4, v6) = (socket(), UdpSocket::bind("[::1]:0").unwrap());
-    v6.set_read_timeout(Some(crate::common::DEADLINE)).unwrap();
-    let (mut chat, address) = Running::listening("udp-chat", &["--bind", ":0", &at(&v4), &at(&v6)]);
+    let (v4, v6) = (Peer::new(), Peer::v6());
+    let (mut chat, address) =
+        Tool::new("udp-chat").args(["--bind", ":0", &v4.to_string(), &v6.to_string()]).spawn_listening();
     chat.type_line("hello both");
-    assert_eq!(receive(&v4).0, b"hello both");
-    assert_eq!(receive(&v6).0, b"hello both");
+    assert_eq!(v4.receive(), b"hello both");
+    assert_eq!(v6.receive(), b"hello both");
     v4.send_to(b"four", address).unwrap();
-    assert_eq!(chat.line(), format!("{}\tfour", at(&v4)));
+    assert_eq!(chat.line(), format!("{v4}\tfour"));
     v6.send_to(b"six", ("::1", address.port())).unwrap();
-    assert_eq!(chat.line(), format!("{}\tsix", at(&v6)));
+    assert_eq!(chat.line(), format!("{v6}\tsix"));
 }
 
 #[test]
@@ -160,10 +155,10 @@ fn two_chats_talk_gbk_to_each_other() {
 
 #[test]
 fn it_ends_after_as_many_datagrams_as_were_asked_for() {
-    let peer = socket();
+    let peer = Peer::new();
     let (mut chat, address) = chat(&["-n", "1", "-w", "1h"]);
     peer.send_to(b"one", address).unwrap();
-    assert_eq!(chat.line(), format!("{}\tone", at(&peer)));
+    assert_eq!(chat.line(), format!("{peer}\tone"));
     // Its stdin is still open: the count alone ends it.
     chat.await_end_of_stdout();
     assert_eq!(chat.finish().code(), Some(0));
@@ -172,13 +167,13 @@ fn it_ends_after_as_many_datagrams_as_were_asked_for() {
 #[test]
 fn too_few_datagrams_are_silence() {
     let command = ["--bind", "127.0.0.1:0", "-q", "-n", "1", "-w", "30ms"];
-    tool("udp-chat").args(command).assert().code(3).stdout("").stderr("");
+    Tool::new("udp-chat").args(command).assert().code(3).stdout("").stderr("");
 }
 
 #[test]
 fn what_arrived_before_a_signal_is_printed() {
     let (chat, address) = chat(&[]);
-    let peer = socket();
+    let peer = Peer::new();
     chat.stop();
     for number in 0..100 {
         peer.send_to(format!("{number}").as_bytes(), address).unwrap();

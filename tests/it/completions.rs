@@ -1,9 +1,8 @@
 //! What --completions prints makes each shell complete our arguments.
 
 use std::io::pipe;
-use std::process::Command;
 
-use crate::common::{Running, TOOLS, path, path_with_tools, tool};
+use crate::harness::{Printed, TOOLS, Tool};
 
 /// The line of the README that teaches `shell` to complete our arguments.
 fn lesson(shell: &str) -> &'static str {
@@ -13,8 +12,7 @@ fn lesson(shell: &str) -> &'static str {
 
 /// What a shell prints that is started with `arguments`, of which the last is a script. It must not complain.
 fn printed(shell: &str, arguments: &[&str]) -> String {
-    let mut command = Command::new(shell);
-    let finished = Running::spawn(command.args(arguments).env("PATH", path_with_tools())).finish();
+    let finished = Tool::other(shell).args(arguments).run();
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{shell} {arguments:?}");
     finished.text().to_owned()
 }
@@ -22,10 +20,10 @@ fn printed(shell: &str, arguments: &[&str]) -> String {
 /// Has `shell` read every script with `option`, which keeps it from running them.
 fn check(shell: &str, option: &str) {
     for name in TOOLS {
-        let script = tool(name).args(["--completions", shell]).assert().success().stderr("");
-        let script = script.get_output().stdout.clone();
+        let script = Tool::new(name).args(["--completions", shell]).assert().success().stderr("");
+        let script = script.out();
         assert!(!script.is_empty());
-        assert_cmd::Command::new(shell).arg(option).write_stdin(script).assert().success().stderr("");
+        Tool::other(shell).arg(option).input(script).assert().success().stderr("");
     }
 }
 
@@ -129,8 +127,7 @@ fn files_are_offered_only_where_one_is_meant() {
 #[test]
 fn an_unknown_shell_is_a_usage_error_that_names_those_we_know() {
     for name in TOOLS {
-        let assert = tool(name).args(["--completions", "elvish"]).assert().code(2).stdout("");
-        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        let said = Tool::new(name).args(["--completions", "elvish"]).assert().code(2).stdout("").err();
         assert!(said.contains("not one of bash, zsh, fish\n"), "{said}");
     }
 }
@@ -139,8 +136,8 @@ fn an_unknown_shell_is_a_usage_error_that_names_those_we_know() {
 fn a_script_is_asked_for_alone() {
     for name in TOOLS {
         for other in ["--quiet", "127.0.0.1:9"] {
-            let assert = tool(name).args(["--completions", "bash", other]).assert().code(2).stdout("");
-            let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+            let said =
+                Tool::new(name).args(["--completions", "bash", other]).assert().code(2).stdout("").err();
             assert!(said.contains("'--completions <SHELL>' cannot be used with"), "{said}");
         }
     }
@@ -151,9 +148,7 @@ fn a_script_that_cannot_be_printed_is_trouble() {
     for name in TOOLS {
         for (to, why) in [("/dev/full", "no space left on device"), ("&-", "it is closed")] {
             let script = format!("{name} --completions zsh >{to}");
-            let mut shell = Command::new("sh");
-            let finished =
-                Running::spawn(shell.args(["-c", &script]).env("PATH", path_with_tools())).finish();
+            let finished = Tool::shell(&script).run();
             let said = format!("{name}: cannot write to stdout: {why}\n");
             assert_eq!((finished.code(), finished.err), (Some(1), said));
         }
@@ -165,8 +160,7 @@ fn a_reader_of_a_script_that_is_gone_is_a_quiet_end() {
     for name in TOOLS {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
-        let finished =
-            Running::spawn_into(Command::new(path(name)).args(["--completions", "fish"]), writer).finish();
+        let finished = Tool::new(name).args(["--completions", "fish"]).stdout(writer).run();
         assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{name}");
     }
 }

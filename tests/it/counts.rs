@@ -1,15 +1,14 @@
 //! What is sent is delivered or counted, and what was lost is said.
 
 use std::io::{Read, pipe};
-use std::net::{SocketAddr, UdpSocket};
-use std::process::Command;
+use std::net::SocketAddr;
 
-use crate::common::{Finished, Running, at, deserted, number_after, path, receive, socket, tool};
+use crate::harness::{Finished, Peer, Printed, Running, Tool, number_after, unused_address};
 use nix::sys::signal::Signal;
 
 /// A listener that is stopped, so that all that is sent to it stays in its buffer or is dropped.
 fn stopped(arguments: &[&str]) -> (Running, SocketAddr) {
-    let (listen, address) = Running::listening("udp-listen", &[&["127.0.0.1:0"], arguments].concat());
+    let (listen, address) = Tool::new("udp-listen").arg("127.0.0.1:0").args(arguments).spawn_listening();
     listen.stop();
     (listen, address)
 }
@@ -27,7 +26,7 @@ fn ended(listen: Running) -> Finished {
 }
 
 fn flood(address: SocketAddr, datagrams: usize) {
-    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sender = Peer::new();
     for _ in 0..datagrams {
         sender.send_to(&[b'x'; 64], address).unwrap();
     }
@@ -72,7 +71,7 @@ fn a_loss_is_trouble_only_to_the_strict() {
         flood(address, 500);
         assert_eq!(listen.ended_by(Signal::SIGCONT).code(), Some(status));
         let cut = ["127.0.0.1:0", "-n", "1", "--max-size", "3"];
-        let (listen, address) = Running::listening("udp-listen", &[&cut[..], strict].concat());
+        let (listen, address) = Tool::new("udp-listen").args(cut).args(strict).spawn_listening();
         flood(address, 1);
         assert_eq!(listen.finish().code(), Some(status));
     }
@@ -81,12 +80,12 @@ fn a_loss_is_trouble_only_to_the_strict() {
 #[test]
 fn drops_of_bundles_are_counted_at_least() {
     let (mut listen, address) =
-        Running::listening("udp-listen", &["127.0.0.1:0", "--buffer", "32KiB", "--stats"]);
+        Tool::new("udp-listen").args(["127.0.0.1:0", "--buffer", "32KiB", "--stats"]).spawn_listening();
     flood(address, 1);
     listen.line();
     listen.stop();
     let lines = format!("{}\n", "x".repeat(64)).repeat(5000);
-    tool("udp-send").arg(address.to_string()).write_stdin(lines).assert().success();
+    Tool::new("udp-send").arg(address).input(lines).assert().success();
     let finished = ended(listen);
     let told = last_told(&finished);
     let (received, dropped) = (number_after(told, ""), number_after(told, "dropped by the kernel"));
@@ -98,12 +97,12 @@ fn drops_of_bundles_are_counted_at_least() {
 
 #[test]
 fn what_had_come_in_bundles_before_the_end_is_printed() {
-    let (mut listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "--stats"]);
+    let (mut listen, address) = Tool::new("udp-listen").args(["127.0.0.1:0", "--stats"]).spawn_listening();
     flood(address, 1);
     listen.line();
     listen.stop();
     // Far more than the kernel holds of those that come one by one.
-    tool("udp-send").arg(address.to_string()).write_stdin("line\n".repeat(100_000)).assert().success();
+    Tool::new("udp-send").arg(address).input("line\n".repeat(100_000)).assert().success();
     let finished = ended(listen);
     let told = last_told(&finished);
     let (received, dropped) = (number_after(told, ""), number_after(told, "dropped by the kernel"));
@@ -116,10 +115,11 @@ fn what_had_come_in_bundles_before_the_end_is_printed() {
 #[test]
 fn a_datagram_is_cut_where_it_is_too_long() {
     for (size, printed, cut) in [("0", "\n\n\n", 2), ("2", "ab\n\nab\n", 1), ("3", "abc\n\nab\n", 0)] {
-        let (listen, address) =
-            Running::listening("udp-listen", &["127.0.0.1:0", "-n", "3", "--stats", "--max-size", size]);
+        let (listen, address) = Tool::new("udp-listen")
+            .args(["127.0.0.1:0", "-n", "3", "--stats", "--max-size", size])
+            .spawn_listening();
         for payload in ["abc", "", "ab"] {
-            socket().send_to(payload.as_bytes(), address).unwrap();
+            Peer::new().send_to(payload.as_bytes(), address).unwrap();
         }
         let finished = listen.finish();
         assert_eq!(finished.text(), printed, "{size}");
@@ -130,16 +130,17 @@ fn a_datagram_is_cut_where_it_is_too_long() {
 
 #[test]
 fn every_tool_that_receives_cuts_and_says_so() {
-    let peer = socket();
-    let recv = Running::start(path("udp-recv"), &[&at(&peer), "--max-size", "4", "--strict", "ask"]);
-    let (_, asker) = receive(&peer);
+    let peer = Peer::new();
+    let recv = Tool::new("udp-recv").args([&peer.to_string(), "--max-size", "4", "--strict", "ask"]).spawn();
+    let (_, asker) = peer.receive_from();
     peer.send_to(b"answer", asker).unwrap();
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text()), (Some(1), "answ\n"));
     assert_eq!(finished.err, "udp-recv: datagrams lost: 1 longer than --max-size and cut\n");
 
-    let (mut chat, address) =
-        Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-n", "1", "--max-size", "4", "--strict"]);
+    let (mut chat, address) = Tool::new("udp-chat")
+        .args(["--bind", "127.0.0.1:0", "-n", "1", "--max-size", "4", "--strict"])
+        .spawn_listening();
     peer.send_to(b"hello", address).unwrap();
     assert!(chat.line().ends_with("\thell"));
     let finished = chat.finish();
@@ -153,21 +154,21 @@ fn every_tool_that_receives_cuts_and_says_so() {
 
 #[test]
 fn the_numbers_are_told_at_the_end() {
-    let peer = socket();
-    let said =
-        |assert: assert_cmd::assert::Assert| String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-    let send = tool("udp-send").args([&at(&peer), "--stats", "-q", "one", "three"]).assert().success();
+    let peer = Peer::new();
+    let said = |assert: assert_cmd::assert::Assert| assert.err();
+    let send =
+        Tool::new("udp-send").args([&peer.to_string(), "--stats", "-q", "one", "three"]).assert().success();
     assert_eq!(said(send), "udp-send: sent 2 (8 bytes), refused 0, out of reach 0, skipped 0, not sent 0\n");
-    let recv = tool("udp-recv").args([&deserted(), "--stats", "-q", "ask"]).assert().code(4);
+    let recv = Tool::new("udp-recv").args([&unused_address(), "--stats", "-q", "ask"]).assert().code(4);
     assert_eq!(
         said(recv),
         "udp-recv: asked 1, answered 0, lost 1 (100.0 %); sent 1 (3 bytes), refused 1, out of reach 0, skipped 0, not sent 0; \
          received 0 (0 bytes), dropped by the kernel 0, rejected 0, truncated 0, undecodable 0, denied 0, forged 0, late 0, \
          from others 0\n"
     );
-    let chat = tool("udp-chat")
-        .args([&at(&peer), "--bind", "127.0.0.1:0", "--stats", "-q"])
-        .write_stdin("hi\n")
+    let chat = Tool::new("udp-chat")
+        .args([&peer.to_string(), "--bind", "127.0.0.1:0", "--stats", "-q"])
+        .input("hi\n")
         .assert();
     assert!(said(chat.success()).starts_with(
         "udp-chat: sent 1 (2 bytes), refused 0, out of reach 0, skipped 0, not sent 0; received 0 (0 bytes)"
@@ -177,9 +178,9 @@ fn the_numbers_are_told_at_the_end() {
 #[test]
 fn a_signal_asks_for_the_numbers_now() {
     let (mut listen, address) =
-        Running::listening("udp-listen", &["127.0.0.1:0", "-e", "utf-8", "--errors", "strict"]);
+        Tool::new("udp-listen").args(["127.0.0.1:0", "-e", "utf-8", "--errors", "strict"]).spawn_listening();
     for payload in [&b"good"[..], b"\xff"] {
-        socket().send_to(payload, address).unwrap();
+        Peer::new().send_to(payload, address).unwrap();
     }
     assert_eq!(listen.line(), "good");
     listen.err_line_with("ignored a datagram");
@@ -196,16 +197,16 @@ fn a_signal_asks_for_the_numbers_now() {
 
 #[test]
 fn every_tool_tells_the_numbers_when_it_is_asked() {
-    let peer = socket();
-    let mut send = Running::start(path("udp-send"), &[at(&peer)]);
+    let peer = Peer::new();
+    let mut send = Tool::new("udp-send").arg(&peer).spawn();
     send.type_line("hi");
-    receive(&peer);
+    peer.receive_from();
     send.signal(Signal::SIGUSR1);
     send.err_line_with("udp-send: sent 1 (2 bytes), refused 0, out of reach 0");
     assert_eq!(send.finish().code(), Some(0));
 
-    let mut recv = Running::start(path("udp-recv"), &[&at(&peer), "ask"]);
-    let (_, asker) = receive(&peer);
+    let mut recv = Tool::new("udp-recv").args([&peer.to_string(), "ask"]).spawn();
+    let (_, asker) = peer.receive_from();
     recv.signal(Signal::SIGUSR1);
     recv.err_line_with(
         "lost 0 (0.0 %); sent 1 (3 bytes), refused 0, out of reach 0, skipped 0, not sent 0; received 0 (0 bytes)",
@@ -213,7 +214,7 @@ fn every_tool_tells_the_numbers_when_it_is_asked() {
     peer.send_to(b"reply", asker).unwrap();
     assert_eq!(recv.finish().text(), "reply\n");
 
-    let (mut chat, address) = Running::listening("udp-chat", &["--bind", "127.0.0.1:0"]);
+    let (mut chat, address) = Tool::new("udp-chat").args(["--bind", "127.0.0.1:0"]).spawn_listening();
     peer.send_to(b"hi", address).unwrap();
     chat.line();
     chat.signal(Signal::SIGUSR1);
@@ -225,22 +226,24 @@ fn every_tool_tells_the_numbers_when_it_is_asked() {
 #[test]
 fn refusals_of_many_datagrams_are_counted_and_none_is_sent_twice() {
     let finished =
-        tool("udp-send").args([&deserted(), "--stats"]).write_stdin("x\n".repeat(1000)).assert().code(4);
-    let said = String::from_utf8(finished.get_output().stderr.clone()).unwrap();
+        Tool::new("udp-send").args([&unused_address(), "--stats"]).input("x\n".repeat(1000)).assert().code(4);
+    let said = finished.err();
     assert_eq!(number_after(&said, "sent "), 1000);
     assert!(number_after(&said, "), refused ") > 0, "{said}");
 }
 
 #[test]
 fn the_room_in_the_kernel_is_what_was_asked_for_or_said() {
-    let granted =
-        tool("udp-listen").args(["127.0.0.1:0", "-v", "-n1", "-w1ms", "--buffer", "64KiB"]).assert().code(3);
-    let said = String::from_utf8(granted.get_output().stderr.clone()).unwrap();
+    let granted = Tool::new("udp-listen")
+        .args(["127.0.0.1:0", "-v", "-n1", "-w1ms", "--buffer", "64KiB"])
+        .assert()
+        .code(3);
+    let said = granted.err();
     assert_eq!(said.lines().next(), Some("udp-listen: receive buffer of 65536 bytes"));
     // No system grants so much.
     let refused =
-        tool("udp-send").args(["127.0.0.1:9", "--buffer", "2047M"]).write_stdin("").assert().success();
-    let said = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
+        Tool::new("udp-send").args(["127.0.0.1:9", "--buffer", "2047M"]).input("").assert().success();
+    let said = refused.err();
     assert!(said.starts_with("udp-send: send buffer of "), "{said}");
     assert!(said.ends_with("2146435072 were asked for; `sysctl net.core.wmem_max` is the limit\n"), "{said}");
 }
@@ -249,12 +252,11 @@ fn the_room_in_the_kernel_is_what_was_asked_for_or_said() {
 fn a_reader_that_slept_has_missed_nothing() {
     let (mut reader, writer) = pipe().unwrap();
     let arguments = ["127.0.0.1:0", "-n", "20000", "-w", "25s"];
-    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).args(arguments), writer);
-    let address = listen.await_listening();
+    let mut listen = Tool::new("udp-listen").args(arguments).stdout(writer).spawn();
+    let address = listen.listening_on();
     // Far more than a pipe and the kernel's buffer hold.
     let lines: String = (0..20_000).map(|n| format!("{n:0>399}\n")).collect();
-    let mut send = Command::new(path("udp-send"));
-    let mut send = Running::spawn(send.args([&address.to_string(), "--rate", "20k/s"]));
+    let mut send = Tool::new("udp-send").args([&address.to_string(), "--rate", "20k/s"]).spawn();
     send.type_bytes(lines.as_bytes());
     assert_eq!(send.finish().code(), Some(0));
     let mut printed = Vec::new();
@@ -269,16 +271,16 @@ fn a_full_queue_is_not_quiet_and_what_waits_behind_it_is_printed() {
     for bound in [["--idle", "500ms"], ["-w", "1s"]] {
         let (mut reader, writer) = pipe().unwrap();
         let arguments = [&["127.0.0.1:0", "--queue", "1"], &bound[..]].concat();
-        let mut listen = Running::spawn_into(Command::new(path("udp-listen")).args(arguments), writer);
-        let address = listen.await_listening();
+        let mut listen = Tool::new("udp-listen").args(arguments).stdout(writer).spawn();
+        let address = listen.listening_on();
         // More than a pipe holds and two batches beside it, and less than the kernel's buffer does.
         let payload = b"x".repeat(30_000);
         for _ in 0..16 {
-            socket().send_to(&payload, address).unwrap();
+            Peer::new().send_to(&payload, address).unwrap();
         }
         // While a request goes unanswered, the bound is reached.
-        let silent = socket();
-        tool("udp-recv").args([&at(&silent), "-q", "-w", "1500ms", "hello?"]).assert().code(3);
+        let silent = Peer::new();
+        Tool::new("udp-recv").args([&silent.to_string(), "-q", "-w", "1500ms", "hello?"]).assert().code(3);
         let mut printed = Vec::new();
         reader.read_to_end(&mut printed).unwrap();
         assert_eq!(printed.len(), 16 * 30_001, "{bound:?}");
@@ -289,11 +291,10 @@ fn a_full_queue_is_not_quiet_and_what_waits_behind_it_is_printed() {
 #[test]
 fn a_signal_while_the_rest_is_printed_is_the_end_that_the_shell_sees() {
     let (mut reader, writer) = pipe().unwrap();
-    let mut listen =
-        Running::spawn_into(Command::new(path("udp-listen")).args(["127.0.0.1:0", "-n", "4", "-v"]), writer);
-    let address = listen.await_listening();
+    let mut listen = Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "4", "-v"]).stdout(writer).spawn();
+    let address = listen.listening_on();
     for _ in 0..4 {
-        socket().send_to(&b"x".repeat(40_000), address).unwrap();
+        Peer::new().send_to(&b"x".repeat(40_000), address).unwrap();
     }
     // It has received all and waits for its reader: the numbers prove that it hears.
     let mut told = String::new();
@@ -312,8 +313,8 @@ fn a_signal_while_the_rest_is_printed_is_the_end_that_the_shell_sees() {
 fn what_a_full_queue_leaves_in_the_kernel_is_counted() {
     let (mut reader, writer) = pipe().unwrap();
     let arguments = ["127.0.0.1:0", "--queue", "64KiB", "--buffer", "64KiB", "--stats"];
-    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).args(arguments), writer);
-    let address = listen.await_listening();
+    let mut listen = Tool::new("udp-listen").args(arguments).stdout(writer).spawn();
+    let address = listen.listening_on();
     flood(address, 30_000);
     listen.signal(Signal::SIGTERM);
     let mut printed = Vec::new();

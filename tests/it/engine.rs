@@ -1,6 +1,6 @@
 //! Many datagrams at once: in order, whole, and without a call for each.
 
-use crate::common::{Running, at, receive, socket, tool};
+use crate::harness::{Peer, Running, Tool};
 use nix::sys::signal::Signal;
 
 /// Lines of all kinds of lengths: runs of one length with a shorter end, longer ones, empty ones.
@@ -17,20 +17,20 @@ fn text(lines: &[String]) -> String {
 
 #[test]
 fn lines_of_all_lengths_arrive_whole_and_in_order() {
-    let peer = socket();
+    let peer = Peer::new();
     let lines = lines();
-    tool("udp-send").arg(at(&peer)).write_stdin(text(&lines)).assert().success();
+    Tool::new("udp-send").arg(&peer).input(text(&lines)).assert().success();
     for line in &lines {
-        assert_eq!(receive(&peer).0, line.as_bytes());
+        assert_eq!(peer.receive(), line.as_bytes());
     }
 }
 
 #[test]
 fn what_arrives_in_bundles_is_printed_as_the_datagrams_it_was() {
     for host in ["127.0.0.1", "[::1]"] {
-        let (listen, address) = Running::listening("udp-listen", &[&format!("{host}:0")]);
+        let (listen, address) = Tool::new("udp-listen").arg(format!("{host}:0")).spawn_listening();
         let lines = text(&lines());
-        tool("udp-send").arg(address.to_string()).write_stdin(lines.as_str()).assert().success();
+        Tool::new("udp-send").arg(address).input(lines.as_str()).assert().success();
         let finished = listen.ended_by(Signal::SIGTERM);
         assert!(finished.text() == lines, "{host}");
     }
@@ -39,9 +39,9 @@ fn what_arrives_in_bundles_is_printed_as_the_datagrams_it_was() {
 /// A listener that has received a datagram, so that it takes bundles, and is stopped: what is sent to it
 /// from now on arrives as it was sent. And its address.
 fn stopped(arguments: &[&str]) -> (Running, String) {
-    let (mut listen, address) = Running::listening("udp-listen", &[&["127.0.0.1:0"], arguments].concat());
+    let (mut listen, address) = Tool::new("udp-listen").arg("127.0.0.1:0").args(arguments).spawn_listening();
     let address = address.to_string();
-    tool("udp-send").args([&address, "1st"]).assert().success();
+    Tool::new("udp-send").args([&address, "1st"]).assert().success();
     listen.line();
     listen.stop();
     (listen, address)
@@ -52,7 +52,7 @@ fn a_count_ends_in_the_middle_of_bundles() {
     for count in 2..=8 {
         let (listen, address) = stopped(&["-n", &count.to_string(), "--stats"]);
         let bundles: String = (0..20).map(|n| format!("A{n:0>5}\nB{n:0>5}\nC\n")).collect();
-        tool("udp-send").arg(address).write_stdin(bundles.as_str()).assert().success();
+        Tool::new("udp-send").arg(address).input(bundles.as_str()).assert().success();
         let finished = listen.ended_by(Signal::SIGCONT);
         let expected: String = bundles.split_inclusive('\n').take(count - 1).collect();
         assert_eq!(finished.text(), expected);
@@ -63,7 +63,7 @@ fn a_count_ends_in_the_middle_of_bundles() {
 #[test]
 fn every_datagram_of_a_bundle_is_cut_by_itself() {
     let (listen, address) = stopped(&["-n", "5", "--max-size", "2", "--stats"]);
-    tool("udp-send").arg(address).write_stdin("abc\ndef\nghi\nj\n").assert().success();
+    Tool::new("udp-send").arg(address).input("abc\ndef\nghi\nj\n").assert().success();
     let finished = listen.ended_by(Signal::SIGCONT);
     assert_eq!(finished.text(), "ab\nde\ngh\nj\n");
     let said = "received 5 (13 bytes), dropped by the kernel 0, rejected 0, truncated 4";
@@ -76,7 +76,7 @@ fn a_bundle_is_its_sender_s() {
     for (source, lines) in
         [("127.0.0.2:1111", "a\nb\n"), ("127.0.0.3:2222", "c\n"), ("127.0.0.2:1111", "d\ne\n")]
     {
-        tool("udp-send").args([&address, "--bind", source]).write_stdin(lines).assert().success();
+        Tool::new("udp-send").args([&address, "--bind", source]).input(lines).assert().success();
     }
     let finished = listen.ended_by(Signal::SIGCONT);
     let expected =
@@ -96,12 +96,11 @@ fn calls(traced: &str) -> std::collections::BTreeMap<String, u64> {
 #[cfg(not(feature = "portable"))]
 #[ignore = "needs strace"]
 fn no_call_is_made_for_each_datagram() {
-    use std::process::Command;
     let traced = |tool: &str, arguments: &[&str]| {
-        Running::spawn(Command::new("strace").args(["-f", "-c", crate::common::path(tool)]).args(arguments))
+        Tool::new(tool).args(arguments).under("strace", ["-f", "-c"]).spawn()
     };
     let mut listen = traced("udp-listen", &["127.0.0.1:0", "--idle", "2s"]);
-    let address = listen.await_listening();
+    let address = listen.listening_on();
     let lines = format!("{}\n", "x".repeat(63)).repeat(20_000);
     let mut send = traced("udp-send", &[&address.to_string()]);
     send.type_bytes(lines.as_bytes());
@@ -118,18 +117,16 @@ fn whatever_a_call_fails_with_nothing_is_lost_or_doubled() {
     let lines = lines();
     for error in ["EIO", "EINVAL", "EMSGSIZE", "ENOBUFS", "EAGAIN", "EINTR", "ECONNREFUSED", "EHOSTUNREACH"] {
         for call in ["1", "1..2", "2", "1+"] {
-            let peer = socket();
-            let fault = format!("inject=sendmmsg:error={error}:when={call}");
-            let arguments =
-                ["-qq", "-o", "/dev/null", "-e", &fault, crate::common::path("udp-send"), &at(&peer)];
+            let peer = Peer::new();
+            let fault = format!("sendmmsg:error={error}:when={call}");
             if call == "1+" && ["EAGAIN", "EINTR"].contains(&error) {
                 // That is a call that is never taken, and what to do about it is to wait.
                 continue;
             }
-            let mut send = Running::start("strace", &arguments);
+            let mut send = Tool::new("udp-send").arg(&peer).with_fault(&fault).spawn();
             send.type_bytes(text(&lines).as_bytes());
             for line in &lines {
-                assert_eq!(receive(&peer).0, line.as_bytes(), "{error} {call}");
+                assert_eq!(peer.receive(), line.as_bytes(), "{error} {call}");
             }
             // No datagram is refused by the call that sends it: that tells of an earlier one, and is counted.
             let status = if error == "ECONNREFUSED" && ["1", "2"].contains(&call) { 4 } else { 0 };

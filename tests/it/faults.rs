@@ -7,12 +7,11 @@
 #![allow(clippy::print_stdout, reason = "how many faults there were, for who runs it with --nocapture")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::{Directory, Finished, Running, at, directory, number_after, path, receive, socket};
+use crate::harness::{Directory, Finished, Peer, Tool, number_after};
 
 /// Longer than any scenario waits by itself (1 s), by what counts as a hang (2 s).
 const HANG: Duration = Duration::from_secs(3);
@@ -121,7 +120,7 @@ const FAULTS: [(&str, &[&str]); 39] = [
 
 /// Who is at the other end.
 #[derive(Clone, Copy, PartialEq)]
-enum Peer {
+enum Role {
     /// It receives.
     Hears,
     /// It sends back what it receives.
@@ -137,7 +136,7 @@ struct Scenario {
     /// `ADDRESS` is that of the peer, `FILE` a file in a directory of the test.
     arguments: &'static [&'static str],
     input: &'static str,
-    peer: Peer,
+    peer: Role,
     /// Whether the faults are for all threads: where a tool has children, those are spared.
     has_children: bool,
 }
@@ -165,22 +164,20 @@ struct Call {
 impl Scenario {
     /// Runs it with these arguments for strace.
     fn run(&self, files: &Directory, trace: &[&str]) -> Seen {
-        let peer = socket();
-        let file = files.path().join("ready");
-        let mut command = Command::new("strace");
-        command.args(trace).args(["-qq", path(self.tool)]);
-        for argument in self.arguments {
-            let argument = argument.replace("ADDRESS", &at(&peer)).replace("FILE", file.to_str().unwrap());
-            command.arg(argument);
-        }
-        let answering = (self.peer == Peer::Answers).then(|| answer(peer.try_clone().unwrap()));
+        let peer = Peer::new();
+        let file = files.file("ready");
+        let arguments = self.arguments.iter().map(|argument| {
+            argument.replace("ADDRESS", &peer.to_string()).replace("FILE", file.to_str().unwrap())
+        });
+        let tool = Tool::new(self.tool).args(arguments).under("strace", [trace, &["-qq"]].concat());
+        let answering = (self.peer == Role::Answers).then(|| answer(peer.duplicate()));
         let began = Instant::now();
-        let mut running = Running::spawn(&mut command);
+        let mut running = tool.spawn();
         if !self.input.is_empty() {
             running.type_bytes(self.input.as_bytes());
         }
         let mut told = String::new();
-        if matches!(self.peer, Peer::Speaks | Peer::Asks) {
+        if matches!(self.peer, Role::Speaks | Role::Asks) {
             // It may end before it listens.
             while let Some(line) = running.next_err_line() {
                 told = format!("{told}{line}\n");
@@ -197,7 +194,7 @@ impl Scenario {
         let finished = catch_unwind(AssertUnwindSafe(|| running.finish()));
         let finished = finished.map(|finished| Finished { err: told + &finished.err, ..finished }).ok();
         let time = began.elapsed();
-        let _ = socket().send_to(SENTINEL, peer.local_addr().unwrap());
+        let _ = Peer::new().send_to(SENTINEL, peer.address());
         let mut delivered = match answering {
             Some(answering) => answering.join().unwrap(),
             None => all_until_sentinel(&peer),
@@ -210,7 +207,7 @@ impl Scenario {
 
     /// The calls that it makes once `main` has begun.
     fn calls(&self, files: &Directory) -> BTreeSet<Call> {
-        let log = files.path().join("trace");
+        let log = files.file("trace");
         let mut options = vec!["-o", log.to_str().unwrap()];
         options.extend((!self.has_children).then_some("-f"));
         let seen = self.run(files, &options);
@@ -250,15 +247,15 @@ impl Scenario {
             Some(number_after(line, words))
         };
         if code == 0 {
-            let is_printed = self.peer == Peer::Hears || finished.text().lines().count() == LINES.len();
-            let is_delivered = self.peer == Peer::Speaks || *delivered == sorted(&LINES);
+            let is_printed = self.peer == Role::Hears || finished.text().lines().count() == LINES.len();
+            let is_delivered = self.peer == Role::Speaks || *delivered == sorted(&LINES);
             ensure(
                 is_printed && is_delivered,
                 format!("status 0, printed {printed}, delivered {delivered:?}"),
             )?;
         }
-        let sends = if self.peer == Peer::Asks { "; answered " } else { " sent " };
-        if let Some(sent) = told(sends).filter(|_| self.peer != Peer::Speaks) {
+        let sends = if self.peer == Role::Asks { "; answered " } else { " sent " };
+        if let Some(sent) = told(sends).filter(|_| self.peer != Role::Speaks) {
             ensure(sent == delivered.len() as u64, format!("delivered {delivered:?}"))?;
         }
         let stats = if tool == "udp-listen" { ": received " } else { "; received " };
@@ -272,7 +269,7 @@ impl Scenario {
     }
 
     fn fails_well(&self) {
-        let files = directory("faults");
+        let files = Directory::new("faults");
         let calls = self.calls(&files);
         let (mut longest, mut faults) = (Duration::ZERO, 0);
         let mut complaints = Vec::new();
@@ -332,11 +329,11 @@ fn calls_in(trace: &str) -> BTreeSet<Call> {
 }
 
 /// Sends back what comes until the sentinel does, and tells what came.
-fn answer(peer: UdpSocket) -> std::thread::JoinHandle<Vec<String>> {
+fn answer(peer: Peer) -> std::thread::JoinHandle<Vec<String>> {
     std::thread::spawn(move || {
         let mut heard = Vec::new();
         loop {
-            let (payload, from) = receive(&peer);
+            let (payload, from) = peer.receive_from();
             if payload == SENTINEL {
                 return heard;
             }
@@ -352,8 +349,8 @@ fn sorted(lines: &[&str]) -> Vec<String> {
     lines
 }
 
-fn all_until_sentinel(peer: &UdpSocket) -> Vec<String> {
-    let payloads = std::iter::from_fn(|| Some(receive(peer).0).filter(|payload| payload != SENTINEL));
+fn all_until_sentinel(peer: &Peer) -> Vec<String> {
+    let payloads = std::iter::from_fn(|| Some(peer.receive()).filter(|payload| payload != SENTINEL));
     payloads.map(|payload| String::from_utf8(payload).unwrap()).collect()
 }
 
@@ -368,7 +365,7 @@ macro_rules! scenario {
                 tool: $tool,
                 arguments: &$arguments,
                 input: $input,
-                peer: Peer::$peer,
+                peer: Role::$peer,
                 has_children: $children,
             }
             .fails_well();
@@ -377,7 +374,7 @@ macro_rules! scenario {
 }
 
 mod a_failing_system_call_is_reported_while {
-    use super::{INPUT, Peer, Scenario};
+    use super::{INPUT, Role, Scenario};
 
     scenario!(lines_are_sent: "udp-send" ["ADDRESS", "--stats"], INPUT, Hears, children: false);
     scenario!(messages_are_sent: "udp-send" ["ADDRESS", "--stats", "one", "two", "three"], "", Hears, children: false);

@@ -2,10 +2,9 @@
 
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::common::{Random, Running, at, path_with_tools, receive, socket, tool};
+use crate::harness::{Peer, Printed, Random, Running, Tool, unused_address};
 use nix::sys::signal::Signal;
 use proptest::prelude::*;
 use udp_tools::batch::{Batch, Envelope, Received};
@@ -131,22 +130,22 @@ proptest! {
 
 /// Sends `payloads` to `first` and receives them at `last`, which is where all goes in the end. No more are
 /// under way than any buffer holds.
-fn pass_through(first: SocketAddr, last: &std::net::UdpSocket, payloads: &[Vec<u8>]) {
-    let sender = socket();
+fn pass_through(first: SocketAddr, last: &Peer, payloads: &[Vec<u8>]) {
+    let sender = Peer::new();
     for window in payloads.chunks(64) {
         for payload in window {
             sender.send_to(payload, first).unwrap();
         }
         for payload in window {
             // Not assert_eq: it would print both.
-            assert!(&receive(last).0 == payload, "another datagram came");
+            assert!(&last.receive() == payload, "another datagram came");
         }
     }
 }
 
 fn relay(pipe: &str) -> (Running, SocketAddr) {
-    let mut relay = Running::spawn(Command::new("sh").args(["-c", pipe]).env("PATH", path_with_tools()));
-    let first = relay.await_listening();
+    let mut relay = Tool::shell(pipe).spawn();
+    let first = relay.listening_on();
     (relay, first)
 }
 
@@ -155,9 +154,9 @@ fn ten_thousand_datagrams_pass_through_a_pipe_in_every_exact_format() {
     let mut random = Random::default();
     let payloads: Vec<_> = (0..10_000).map(|_| random.bytes(600)).collect();
     for format in EXACT {
-        let last = socket();
+        let last = Peer::new();
         let (_relay, first) =
-            relay(&format!("udp-listen 127.0.0.1:0 -f {format} | udp-send -f {format} {}", at(&last)));
+            relay(&format!("udp-listen 127.0.0.1:0 -f {format} | udp-send -f {format} {last}"));
         pass_through(first, &last, &payloads);
     }
 }
@@ -165,16 +164,15 @@ fn ten_thousand_datagrams_pass_through_a_pipe_in_every_exact_format() {
 #[test]
 fn the_largest_and_the_empty_datagram_pass_through_a_pipe_in_every_exact_format() {
     for format in EXACT {
-        let last = socket();
-        let (_relay, first) =
-            relay(&format!("udp-listen :0 -f {format} | udp-send -f {format} {}", at(&last)));
+        let last = Peer::new();
+        let (_relay, first) = relay(&format!("udp-listen :0 -f {format} | udp-send -f {format} {last}"));
         pass_through(first, &last, &[vec![b'\n'; 65_507], vec![], vec![0xff; 65_507], vec![]]);
     }
 }
 
 /// What `udp-listen` prints of one datagram that `sender` sends to it at `host`.
-fn listened(listening: &[&str], sender: &std::net::UdpSocket, payload: &[u8]) -> (String, SocketAddr) {
-    let (listen, address) = Running::listening("udp-listen", &[&["-n", "1"], listening].concat());
+fn listened(listening: &[&str], sender: &Peer, payload: &[u8]) -> (String, SocketAddr) {
+    let (listen, address) = Tool::new("udp-listen").args(["-n", "1"]).args(listening).spawn_listening();
     sender.send_to(payload, address).unwrap();
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(0));
@@ -183,35 +181,35 @@ fn listened(listening: &[&str], sender: &std::net::UdpSocket, payload: &[u8]) ->
 
 #[test]
 fn a_payload_of_several_lines_does_not_forge_a_sender() {
-    let sender = socket();
+    let sender = Peer::new();
     let payload = b"a\n127.0.0.1:1\tforged\n\nb";
-    let lines = format!("{}\ta\n\t127.0.0.1:1\tforged\n\t\n\tb\n", at(&sender));
+    let lines = format!("{sender}\ta\n\t127.0.0.1:1\tforged\n\t\n\tb\n");
     assert_eq!(listened(&["127.0.0.1:0", "-p"], &sender, payload).0, lines);
     let wide = ["127.0.0.1:0", "-p", "-e", "utf-16-le"];
     let utf_16: Vec<u8> = payload.iter().flat_map(|byte| [*byte, 0]).collect();
     assert_eq!(listened(&wide, &sender, &utf_16).0, lines);
-    let records = format!("{}\ta\n\0\t127.0.0.1:1\tforged\0", at(&sender));
+    let records = format!("{sender}\ta\n\0\t127.0.0.1:1\tforged\0");
     let nul = b"a\n\x00127.0.0.1:1\tforged";
     assert_eq!(listened(&["127.0.0.1:0", "-p", "-f", "nul"], &sender, nul).0, records);
     // Without the column a payload is what it was.
     let (out, _) = listened(&["127.0.0.1:0"], &sender, payload);
     assert_eq!(out.as_bytes(), [&payload[..], b"\n"].concat());
 
-    let recv = Running::start(crate::common::path("udp-recv"), &["-p", &at(&sender), "hi"]);
-    let (_, asker) = receive(&sender);
+    let recv = Tool::new("udp-recv").args(["-p", &sender.to_string(), "hi"]).spawn();
+    let (_, asker) = sender.receive_from();
     sender.send_to(payload, asker).unwrap();
     assert_eq!(recv.finish().text(), lines);
 
-    let (chat, address) = Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-n", "1"]);
+    let (chat, address) = Tool::new("udp-chat").args(["--bind", "127.0.0.1:0", "-n", "1"]).spawn_listening();
     sender.send_to(payload, address).unwrap();
     assert_eq!(chat.ended().text(), lines);
 }
 
 #[test]
 fn the_time_of_receipt_precedes_the_sender_and_the_text() {
-    let sender = socket();
+    let sender = Peer::new();
     let before = SystemTime::now();
-    let (tab, peer) = ('\t', at(&sender));
+    let (tab, peer) = ('\t', sender.to_string());
     let is_now = |line: &str, rest: &str| {
         let time = line.strip_suffix(rest).unwrap_or_else(|| panic!("{line:?} does not end with {rest:?}"));
         assert_eq!(time.len(), "2026-11-25T12:00:00.123456789Z".len());
@@ -226,25 +224,27 @@ fn the_time_of_receipt_precedes_the_sender_and_the_text() {
     let (line, _) = listened(&["127.0.0.1:0", "-p", "-t"], &sender, b"hi\nyou");
     is_now(&line, &format!("{tab}{peer}{tab}hi\n{tab}{tab}you\n"));
 
-    let recv = Running::start(crate::common::path("udp-recv"), &["-t", &peer, "?"]);
-    let (_, asker) = receive(&sender);
+    let recv = Tool::new("udp-recv").args(["-t", &peer, "?"]).spawn();
+    let (_, asker) = sender.receive_from();
     sender.send_to(b"hi", asker).unwrap();
     is_now(recv.finish().text(), "\thi\n");
-    let (recv, address) = Running::listening("udp-recv", &["--bind", "127.0.0.1:0", "-t"]);
+    let (recv, address) = Tool::new("udp-recv").args(["--bind", "127.0.0.1:0", "-t"]).spawn_listening();
     sender.send_to(b"hi", address).unwrap();
     is_now(recv.finish().text(), "\thi\n");
 
-    let (chat, address) = Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-t", "-n", "1"]);
+    let (chat, address) =
+        Tool::new("udp-chat").args(["--bind", "127.0.0.1:0", "-t", "-n", "1"]).spawn_listening();
     sender.send_to(b"hi", address).unwrap();
     is_now(chat.ended().text(), &format!("{tab}{peer}{tab}hi\n"));
 }
 
 #[test]
 fn every_datagram_of_many_has_a_time() {
-    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-t", "-n", "500"]);
-    tool("udp-send")
+    let (listen, address) =
+        Tool::new("udp-listen").args(["127.0.0.1:0", "-t", "-n", "500"]).spawn_listening();
+    Tool::new("udp-send")
         .args([&address.to_string(), "--rate", "10k/s"])
-        .write_stdin("x\n".repeat(500))
+        .input("x\n".repeat(500))
         .assert()
         .success();
     let finished = listen.finish();
@@ -255,11 +255,11 @@ fn every_datagram_of_many_has_a_time() {
 
 #[test]
 fn json_tells_who_sent_what_where_and_how_long_it_was() {
-    let sender = socket();
+    let sender = Peer::new();
     let before = SystemTime::now();
     let (line, address) = listened(&["127.0.0.1:0", "-f", "json"], &sender, b"a \"b\"\n\x1b");
     let object: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(object["from"], at(&sender));
+    assert_eq!(object["from"], sender.to_string());
     assert_eq!(object["to"], address.to_string());
     assert_eq!((&object["size"], &object["text"]), (&7.into(), &"a \"b\"\n\u{1b}".into()));
     let time = object["time"].as_str().unwrap();
@@ -273,24 +273,25 @@ fn json_tells_which_of_our_addresses_was_sent_to() {
     for host in ["127.0.0.2", "127.0.0.1"] {
         for arguments in [&[":0"][..], &[":0", "-4"], &["0.0.0.0:0"]] {
             let (mut listen, address) =
-                Running::listening("udp-listen", &[arguments, &["-f", "json"]].concat());
+                Tool::new("udp-listen").args(arguments).args(["-f", "json"]).spawn_listening();
             let asked = format!("{host}:{}", address.port());
             // The second one is received with all others that have come.
             for _ in 0..2 {
-                socket().send_to(b"", &asked).unwrap();
+                Peer::new().send_to(b"", &asked).unwrap();
                 assert!(listen.line().contains(&format!("\"to\":\"{asked}\"")), "{arguments:?}");
             }
         }
     }
-    let (listen, address) = Running::listening("udp-listen", &["[::]:0", "-6", "-f", "json", "-n", "1"]);
+    let (listen, address) =
+        Tool::new("udp-listen").args(["[::]:0", "-6", "-f", "json", "-n", "1"]).spawn_listening();
     let asked = format!("[::1]:{}", address.port());
-    tool("udp-send").args([&asked, "hi"]).assert().success();
+    Tool::new("udp-send").args([&asked, "hi"]).assert().success();
     assert!(listen.finish().text().contains(&format!("\"to\":\"{asked}\"")));
 }
 
 #[test]
 fn json_of_what_is_cut_tells_how_long_it_was() {
-    let (line, _) = listened(&["127.0.0.1:0", "-f", "json", "--max-size", "2"], &socket(), b"hello");
+    let (line, _) = listened(&["127.0.0.1:0", "-f", "json", "--max-size", "2"], &Peer::new(), b"hello");
     assert!(line.contains("\"size\":5,\"text\":\"he\""), "{line}");
 }
 
@@ -304,50 +305,54 @@ fn json_has_text_in_the_charset_in_force_and_bytes_where_it_is_none() {
         (&["-e", "ascii", "--errors", "strict"], b"\xff", "\"base64\":\"/w==\"}\n"),
         (&["-e", "ascii", "--errors", "replace"], b"a\xff", "\"text\":\"a\u{fffd}\"}\n"),
     ] {
-        let (line, _) = listened(&[&["127.0.0.1:0", "-f", "json"], arguments].concat(), &socket(), payload);
+        let (line, _) =
+            listened(&[&["127.0.0.1:0", "-f", "json"], arguments].concat(), &Peer::new(), payload);
         assert!(line.ends_with(end), "{line}");
     }
 }
 
 #[test]
 fn a_record_of_json_is_text_hex_or_base64_and_goes_to_its_own_address() {
-    let [one, other] = [socket(), socket()];
+    let [one, other] = [Peer::new(), Peer::new()];
     let records = format!(
-        "\u{feff}{{\"text\":\"h\\u00e9\"}}\r\n\n{{\"hex\":\"de:ad\",\"to\":\"{}\"}}\n{{\"base64\":\"_w\",\"x\":[1]}}\n",
-        at(&other)
+        "\u{feff}{{\"text\":\"h\\u00e9\"}}\r\n\n{{\"hex\":\"de:ad\",\"to\":\"{other}\"}}\n{{\"base64\":\"_w\",\"x\":[1]}}\n"
     );
     let records = records.replace("_w", "/w");
-    tool("udp-send").args([&at(&one), "-f", "json", "-e", "latin-1"]).write_stdin(records).assert().success();
-    assert_eq!(receive(&one).0, b"h\xe9");
-    assert_eq!(receive(&other).0, b"\xde\xad");
-    assert_eq!(receive(&one).0, b"\xff");
+    Tool::new("udp-send")
+        .args([&one.to_string(), "-f", "json", "-e", "latin-1"])
+        .input(records)
+        .assert()
+        .success();
+    assert_eq!(one.receive(), b"h\xe9");
+    assert_eq!(other.receive(), b"\xde\xad");
+    assert_eq!(one.receive(), b"\xff");
 }
 
 #[test]
 fn what_was_received_goes_to_dest_and_without_dest_to_its_own_address() {
-    let [one, other] = [socket(), socket()];
-    let record = format!("{{\"from\":\"192.0.2.1:5\",\"to\":\"{}\",\"text\":\"hi\"}}", at(&other));
-    tool("udp-send").args(["-f", "json", &at(&one)]).write_stdin(record.as_str()).assert().success();
-    assert_eq!(receive(&one).0, b"hi");
-    tool("udp-send").args(["-f", "json"]).write_stdin(record).assert().success();
-    assert_eq!(receive(&other).0, b"hi");
+    let [one, other] = [Peer::new(), Peer::new()];
+    let record = format!("{{\"from\":\"192.0.2.1:5\",\"to\":\"{other}\",\"text\":\"hi\"}}");
+    Tool::new("udp-send").args(["-f", "json", &one.to_string()]).input(record.as_str()).assert().success();
+    assert_eq!(one.receive(), b"hi");
+    Tool::new("udp-send").args(["-f", "json"]).input(record).assert().success();
+    assert_eq!(other.receive(), b"hi");
 }
 
 #[test]
 fn a_name_in_a_record_is_looked_up() {
-    let peer = socket();
-    let port = peer.local_addr().unwrap().port();
+    let peer = Peer::new();
+    let port = peer.port();
     let records = format!("{{\"to\":\"localhost:{port}\",\"text\":\"hi\"}}\n").repeat(2);
-    tool("udp-send").args(["-f", "json", "-4"]).write_stdin(records).assert().success();
-    assert_eq!((receive(&peer).0, receive(&peer).0), (b"hi".to_vec(), b"hi".to_vec()));
+    Tool::new("udp-send").args(["-f", "json", "-4"]).input(records).assert().success();
+    assert_eq!((peer.receive(), peer.receive()), (b"hi".to_vec(), b"hi".to_vec()));
 }
 
 #[test]
 fn refusals_are_noticed_where_each_record_has_its_own_address() {
-    let [one, other] = [crate::common::deserted(), crate::common::deserted()];
+    let [one, other] = [unused_address(), unused_address()];
     let said = |records: String| {
-        let done = tool("udp-send").args(["-f", "json"]).write_stdin(records).assert().code(4);
-        String::from_utf8(done.get_output().stderr.clone()).unwrap()
+        let done = Tool::new("udp-send").args(["-f", "json"]).input(records).assert().code(4);
+        done.err()
     };
     let record = |peer: &str| format!("{{\"to\":\"{peer}\",\"text\":\"hi\"}}\n");
     let refused = "refused the datagram: nobody listens on that port\n";
@@ -368,23 +373,18 @@ fn a_request_and_its_reply_stand_in_the_same_format() {
         ("raw", "a", "a"),
         ("nul", "a", "a\0"),
     ] {
-        let peer = socket();
-        let recv = Running::start(crate::common::path("udp-recv"), &["-f", format, &at(&peer), asked]);
-        let (request, asker) = receive(&peer);
+        let peer = Peer::new();
+        let recv = Tool::new("udp-recv").args(["-f", format, &peer.to_string(), asked]).spawn();
+        let (request, asker) = peer.receive_from();
         peer.send_to(&request, asker).unwrap();
         assert_eq!(recv.finish().text(), reply);
     }
-    let peer = socket();
-    let recv =
-        Running::start(crate::common::path("udp-recv"), &["-f", "json", &at(&peer), r#"{"hex":"dead"}"#]);
-    let (request, asker) = receive(&peer);
+    let peer = Peer::new();
+    let recv = Tool::new("udp-recv").args(["-f", "json", &peer.to_string(), r#"{"hex":"dead"}"#]).spawn();
+    let (request, asker) = peer.receive_from();
     peer.send_to(&request, asker).unwrap();
     let reply = recv.finish();
-    assert!(
-        reply.text().contains(&format!("\"from\":\"{}\",\"to\":\"{asker}\"", at(&peer))),
-        "{}",
-        reply.text()
-    );
+    assert!(reply.text().contains(&format!("\"from\":\"{peer}\",\"to\":\"{asker}\"")), "{}", reply.text());
 }
 
 #[test]
@@ -395,11 +395,11 @@ fn a_request_is_read_in_one_format_and_its_reply_written_in_another() {
         ("hex:text", &["-e", "gbk"], "c4e3", b"\xc4\xe3", "你\n"),
         ("escaped:raw", &[], "a\\0", b"a\0", "a\0"),
     ] {
-        let peer = socket();
-        let there = at(&peer);
+        let peer = Peer::new();
+        let there = peer.to_string();
         let recv = [&["-f", formats, &there, asked], arguments].concat();
-        let recv = Running::start(crate::common::path("udp-recv"), &recv);
-        let (request, asker) = receive(&peer);
+        let recv = Tool::new("udp-recv").args(&recv).spawn();
+        let (request, asker) = peer.receive_from();
         assert_eq!(request, sent, "{formats}");
         peer.send_to(&request, asker).unwrap();
         let reply = recv.finish();
@@ -409,43 +409,44 @@ fn a_request_is_read_in_one_format_and_its_reply_written_in_another() {
 
 #[test]
 fn a_chat_reads_text_and_writes_json() {
-    let friend = socket();
-    let (mut chat, address) =
-        Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-f", "text:json", "--eol", "lf"]);
-    chat.type_line(&format!("@{} hi", at(&friend)));
-    assert_eq!(receive(&friend), (b"hi\n".to_vec(), address));
+    let friend = Peer::new();
+    let (mut chat, address) = Tool::new("udp-chat")
+        .args(["--bind", "127.0.0.1:0", "-f", "text:json", "--eol", "lf"])
+        .spawn_listening();
+    chat.type_line(&format!("@{friend} hi"));
+    assert_eq!(friend.receive_from(), (b"hi\n".to_vec(), address));
     friend.send_to(b"yes", address).unwrap();
     let line = chat.line();
-    let expected = format!("\"from\":\"{}\",\"to\":\"{address}\",\"size\":3,\"text\":\"yes\"}}", at(&friend));
+    let expected = format!("\"from\":\"{friend}\",\"to\":\"{address}\",\"size\":3,\"text\":\"yes\"}}");
     assert!(line.starts_with("{\"time\":\"") && line.ends_with(&expected), "{line}");
     let (mut chat, address) =
-        Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-f", "json:escaped"]);
-    chat.type_line(&format!("{{\"to\":\"{}\",\"hex\":\"00\"}}", at(&friend)));
-    assert_eq!(receive(&friend), (vec![0], address));
+        Tool::new("udp-chat").args(["--bind", "127.0.0.1:0", "-f", "json:escaped"]).spawn_listening();
+    chat.type_line(&format!("{{\"to\":\"{friend}\",\"hex\":\"00\"}}"));
+    assert_eq!(friend.receive_from(), (vec![0], address));
     friend.send_to(b"\0", address).unwrap();
-    assert_eq!(chat.line(), format!("{}\t\\0", at(&friend)));
+    assert_eq!(chat.line(), format!("{friend}\t\\0"));
 }
 
 #[test]
 fn a_reply_text_is_read_in_the_input_format() {
     let (mut listen, address) =
-        Running::listening("udp-listen", &["127.0.0.1:0", "-f", "hex:text", "--reply", "00ff"]);
-    let asker = socket();
+        Tool::new("udp-listen").args(["127.0.0.1:0", "-f", "hex:text", "--reply", "00ff"]).spawn_listening();
+    let asker = Peer::new();
     asker.send_to(b"hi", address).unwrap();
-    assert_eq!((receive(&asker).0, listen.line()), (b"\x00\xff".to_vec(), "hi".to_owned()));
+    assert_eq!((asker.receive(), listen.line()), (b"\x00\xff".to_vec(), "hi".to_owned()));
 }
 
 #[test]
 fn a_chat_of_programs_is_json_both_ways() {
-    let friend = socket();
+    let friend = Peer::new();
     let (mut chat, address) =
-        Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-f", "json", "-e", "gbk"]);
-    chat.type_line(&format!("{{\"to\":\"{}\",\"text\":\"你\"}}", at(&friend)));
-    assert_eq!(receive(&friend), (b"\xc4\xe3".to_vec(), address));
+        Tool::new("udp-chat").args(["--bind", "127.0.0.1:0", "-f", "json", "-e", "gbk"]).spawn_listening();
+    chat.type_line(&format!("{{\"to\":\"{friend}\",\"text\":\"你\"}}"));
+    assert_eq!(friend.receive_from(), (b"\xc4\xe3".to_vec(), address));
     friend.send_to(b"\xba\xc3", address).unwrap();
     assert!(chat.line().ends_with("\"size\":2,\"text\":\"好\"}"));
     chat.type_line("{\"hex\":\"00\"}");
-    assert_eq!(receive(&friend).0, [0]);
+    assert_eq!(friend.receive(), [0]);
     chat.type_line("no object");
     chat.err_line_with("cannot send line 3: not a JSON object: it begins with 'n'");
     assert_eq!(chat.finish().code(), Some(1));
@@ -453,12 +454,13 @@ fn a_chat_of_programs_is_json_both_ways() {
 
 #[test]
 fn a_chat_in_hex_says_what_it_is_told() {
-    let friend = socket();
-    let (mut chat, address) = Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "-f", "hex"]);
-    chat.type_line(&format!("@{} de ad", at(&friend)));
-    assert_eq!(receive(&friend).0, b"\xde\xad");
+    let friend = Peer::new();
+    let (mut chat, address) =
+        Tool::new("udp-chat").args(["--bind", "127.0.0.1:0", "-f", "hex"]).spawn_listening();
+    chat.type_line(&format!("@{friend} de ad"));
+    assert_eq!(friend.receive(), b"\xde\xad");
     friend.send_to(b"\n", address).unwrap();
-    assert_eq!(chat.line(), format!("{}\t0a", at(&friend)));
+    assert_eq!(chat.line(), format!("{friend}\t0a"));
 }
 
 #[test]
@@ -476,17 +478,17 @@ fn a_malformed_record_ends_the_run_after_what_was_good() {
         ("pcap", b"no capture at all!!!!!!!!!!", "packet 1: not a pcap or pcapng file (bad magic number)"),
         ("raw", &too_much, "block 1 to PEER: it has more than 262108 bytes"),
     ] {
-        let peer = socket();
-        let done = tool("udp-send").args([&at(&peer), "-f", format]).write_stdin(input).assert().code(1);
-        let printed = String::from_utf8(done.get_output().stderr.clone()).unwrap();
-        let said = format!("udp-send: cannot send {said}").replace("PEER", &at(&peer));
+        let peer = Peer::new();
+        let printed =
+            Tool::new("udp-send").args([&peer.to_string(), "-f", format]).input(input).assert().code(1).err();
+        let said = format!("udp-send: cannot send {said}").replace("PEER", &peer.to_string());
         assert!(printed.starts_with(&said), "{printed}");
         if !["pcap", "raw"].contains(&format) {
-            assert_eq!(receive(&peer).0, [0], "{format}");
+            assert_eq!(peer.receive(), [0], "{format}");
         }
         // Nothing of what follows was sent.
-        socket().send_to(b"sentinel", peer.local_addr().unwrap()).unwrap();
-        assert_eq!(receive(&peer).0, b"sentinel", "{format}");
+        Peer::new().send_to(b"sentinel", peer.address()).unwrap();
+        assert_eq!(peer.receive(), b"sentinel", "{format}");
     }
 }
 
@@ -499,46 +501,50 @@ fn a_hex_dump_is_refused_with_the_way_out_and_no_byte_of_it_is_sent() {
         "\t0x0000:  4500 0026 6edd\n",
         "000000 30 4a\n000002\n",
     ] {
-        let peer = socket();
-        let done = tool("udp-send").args([&at(&peer), "-f", "hex"]).write_stdin(dump).assert().code(1);
-        let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+        let peer = Peer::new();
+        let said =
+            Tool::new("udp-send").args([&peer.to_string(), "-f", "hex"]).input(dump).assert().code(1).err();
         let ways_out = ["xxd -r ", "xxd -p ", "tshark -T fields", "tcpdump -w -", "--format pcap"];
         assert!(ways_out.iter().all(|way_out| said.contains(way_out)), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
-        tool("udp-send").args([&at(&peer), "-f", "hex", "--skip-bad"]).write_stdin(dump).assert().success();
-        socket().send_to(b"sentinel", peer.local_addr().unwrap()).unwrap();
-        assert_eq!(receive(&peer).0, b"sentinel", "{dump}");
+        Tool::new("udp-send")
+            .args([&peer.to_string(), "-f", "hex", "--skip-bad"])
+            .input(dump)
+            .assert()
+            .success();
+        Peer::new().send_to(b"sentinel", peer.address()).unwrap();
+        assert_eq!(peer.receive(), b"sentinel", "{dump}");
     }
 }
 
 #[test]
 fn a_hex_dump_ends_with_its_last_offset_and_with_the_input() {
-    let peer = socket();
+    let peer = Peer::new();
     // The end of a dump by hexdump -C, and one by xxd, which shows no end.
     for (input, rounds) in [
         ("00000000  30 4a  |0J|\n00000002\ndeadbeef\ndeadbeef\n", "1"),
         ("deadbeef\n00000000: 304a  0J\n", "2"),
     ] {
-        let arguments = [&at(&peer), "-f", "hex", "--skip-bad", "--repeat", rounds];
-        tool("udp-send").args(arguments).write_stdin(input).assert().success();
+        let arguments = [&peer.to_string(), "-f", "hex", "--skip-bad", "--repeat", rounds];
+        Tool::new("udp-send").args(arguments).input(input).assert().success();
         for _ in 0..2 {
-            assert_eq!(receive(&peer).0, b"\xde\xad\xbe\xef", "{input}");
+            assert_eq!(peer.receive(), b"\xde\xad\xbe\xef", "{input}");
         }
     }
 }
 
 #[test]
 fn malformed_records_are_skipped_and_counted_where_that_is_asked_for() {
-    let peer = socket();
+    let peer = Peer::new();
     let long = "00".repeat(65_508);
     let input = format!("00\nzz\n01\n{long}\n0\n02\n");
-    let done = tool("udp-send")
-        .args([&at(&peer), "-f", "hex", "--skip-bad", "--stats"])
-        .write_stdin(input)
+    let done = Tool::new("udp-send")
+        .args([&peer.to_string(), "-f", "hex", "--skip-bad", "--stats"])
+        .input(input)
         .assert()
         .success();
-    assert_eq!([0, 1, 2].map(|_| receive(&peer).0[0]), [0, 1, 2]);
-    let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+    assert_eq!([0, 1, 2].map(|_| peer.receive()[0]), [0, 1, 2]);
+    let said = done.err();
     assert_eq!(
         said,
         "udp-send: skipped line 2: 'z' in column 1 is not a hex digit\n\
@@ -549,10 +555,10 @@ fn malformed_records_are_skipped_and_counted_where_that_is_asked_for() {
 
 #[test]
 fn requests_that_are_malformed_are_skipped_where_that_is_asked_for() {
-    let peer = socket();
-    let mut recv = Running::start(crate::common::path("udp-recv"), &["-f", "hex", "--skip-bad", &at(&peer)]);
+    let peer = Peer::new();
+    let mut recv = Tool::new("udp-recv").args(["-f", "hex", "--skip-bad", &peer.to_string()]).spawn();
     recv.type_line("zz\n00");
-    let (_, asker) = receive(&peer);
+    let (_, asker) = peer.receive_from();
     peer.send_to(b"!", asker).unwrap();
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "21\n"));
@@ -561,11 +567,11 @@ fn requests_that_are_malformed_are_skipped_where_that_is_asked_for() {
 
 #[test]
 fn requests_that_are_too_long_are_skipped_as_well_and_the_first_is_said() {
-    let peer = socket();
-    let mut recv = Running::start(crate::common::path("udp-recv"), &["--skip-bad", "--stats", &at(&peer)]);
+    let peer = Peer::new();
+    let mut recv = Tool::new("udp-recv").args(["--skip-bad", "--stats", &peer.to_string()]).spawn();
     let too_long = "x".repeat(65_508);
     recv.type_line(&format!("{too_long}\nhi\n{too_long}"));
-    let (request, asker) = receive(&peer);
+    let (request, asker) = peer.receive_from();
     assert_eq!(request, b"hi");
     peer.send_to(b"!", asker).unwrap();
     let finished = recv.finish();
@@ -578,30 +584,33 @@ fn requests_that_are_too_long_are_skipped_as_well_and_the_first_is_said() {
 
 #[test]
 fn what_cannot_be_said_in_a_charset_is_skipped_as_well() {
-    let peer = socket();
-    tool("udp-send")
-        .args([&at(&peer), "-e", "latin-1", "--skip-bad", "-q"])
-        .write_stdin("é\n你\nà\n")
+    let peer = Peer::new();
+    Tool::new("udp-send")
+        .args([&peer.to_string(), "-e", "latin-1", "--skip-bad", "-q"])
+        .input("é\n你\nà\n")
         .assert()
         .success()
         .stderr("");
-    assert_eq!((receive(&peer).0, receive(&peer).0), (b"\xe9".to_vec(), b"\xe0".to_vec()));
+    assert_eq!((peer.receive(), peer.receive()), (b"\xe9".to_vec(), b"\xe0".to_vec()));
 }
 
 #[test]
 fn blocks_are_datagrams_and_all_of_the_input_is_one() {
-    let peer = socket();
-    tool("udp-send").args([&at(&peer), "-f", "raw"]).write_stdin("one\ntwo\n").assert().success();
-    assert_eq!(receive(&peer).0, b"one\ntwo\n");
-    tool("udp-send").args([&at(&peer), "-f", "raw", "--block", "3"]).write_stdin("abcde").assert().success();
-    assert_eq!((receive(&peer).0, receive(&peer).0), (b"abc".to_vec(), b"de".to_vec()));
+    let peer = Peer::new();
+    Tool::new("udp-send").args([&peer.to_string(), "-f", "raw"]).input("one\ntwo\n").assert().success();
+    assert_eq!(peer.receive(), b"one\ntwo\n");
+    Tool::new("udp-send")
+        .args([&peer.to_string(), "-f", "raw", "--block", "3"])
+        .input("abcde")
+        .assert()
+        .success();
+    assert_eq!((peer.receive(), peer.receive()), (b"abc".to_vec(), b"de".to_vec()));
 }
 
 #[test]
 fn an_empty_message_is_no_object() {
     for name in ["udp-send", "udp-recv"] {
-        let done = tool(name).args(["127.0.0.1:9", "-f", "json", ""]).assert().code(1);
-        let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+        let said = Tool::new(name).args(["127.0.0.1:9", "-f", "json", ""]).assert().code(1).err();
         assert!(said.starts_with(&format!("{name}: cannot send message 1")), "{said}");
         assert!(said.ends_with(": it is empty\n"), "{said}");
     }
@@ -695,8 +704,7 @@ fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
             "--encoding has no effect with format hex:base64",
         ),
     ] {
-        let assert = tool(name).args(arguments).assert().code(2).stdout("");
-        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        let said = Tool::new(name).args(arguments).assert().code(2).stdout("").err();
         assert!(said.contains(words), "{said}");
     }
 }
@@ -715,32 +723,32 @@ fn a_record_is_not_replayed_faster_than_it_was_recorded() {
     ]
     .concat();
     for (option, least) in [("--replay", 500), ("--replay=2", 250), ("--replay=max", 0)] {
-        let peer = socket();
+        let peer = Peer::new();
         let begun = std::time::Instant::now();
-        tool("udp-send")
-            .args([&at(&peer), "-f", "json", option])
-            .write_stdin(&records[..])
+        Tool::new("udp-send")
+            .args([&peer.to_string(), "-f", "json", option])
+            .input(&records[..])
             .assert()
             .success();
         assert!(begun.elapsed() >= Duration::from_millis(least), "{option}");
-        assert_eq!([(); 5].map(|()| receive(&peer).0[0]), *b"abcde");
+        assert_eq!([(); 5].map(|()| peer.receive()[0]), *b"abcde");
     }
 }
 
 #[test]
 fn a_gap_of_years_ends_with_a_signal() {
-    let peer = socket();
-    let mut send = Running::start(crate::common::path("udp-send"), &[&at(&peer), "-f", "json", "--replay"]);
+    let peer = Peer::new();
+    let mut send = Tool::new("udp-send").args([&peer.to_string(), "-f", "json", "--replay"]).spawn();
     send.type_line("{\"time\":\"1970-01-01T00:00:00Z\",\"text\":\"a\"}");
     send.type_line("{\"time\":\"9999-01-01T00:00:00Z\",\"text\":\"b\"}");
-    assert_eq!(receive(&peer).0, b"a");
+    assert_eq!(peer.receive(), b"a");
     send.err_line_with("line 2 is due in ");
     assert_eq!(send.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
 }
 
 #[test]
 fn a_capture_begins_before_anything_has_come() {
-    let (listen, _) = Running::listening("udp-listen", &["127.0.0.1:0", "-f", "pcap"]);
+    let (listen, _) = Tool::new("udp-listen").args(["127.0.0.1:0", "-f", "pcap"]).spawn_listening();
     let finished = listen.ended_by(Signal::SIGTERM);
     assert_eq!(read(Format::Pcap, &finished.out, 1), (vec![], vec![]));
     assert_eq!(finished.out.len(), 24);

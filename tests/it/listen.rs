@@ -1,26 +1,21 @@
 //! What `udp-listen` does.
 
 use std::io::{Read, pipe};
-use std::process::Command;
+use std::net::UdpSocket;
 
-use crate::common::{Running, at, directory, path, path_with_tools, socket, tool};
-use nix::pty::openpty;
+use crate::harness::{Directory, Finished, Peer, Printed, Running, Terminal, Tool, number_after};
 use nix::sys::signal::{Signal, kill};
 
 /// Runs `udp-listen` with `arguments` and a COMMAND that a shell understands.
 fn with_command(arguments: &[&str], command: &str) -> assert_cmd::assert::Assert {
-    tool("udp-listen")
-        .args(arguments)
-        .args(["--", "sh", "-c", command])
-        .env("PATH", path_with_tools())
-        .assert()
+    Tool::new("udp-listen").args(arguments).args(["--", "sh", "-c", command]).assert()
 }
 
 #[test]
 fn every_datagram_of_every_sender_is_a_line() {
-    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-n", "3"]);
+    let (listen, address) = Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "3"]).spawn_listening();
     for text in ["one", "two", "three"] {
-        socket().send_to(text.as_bytes(), address).unwrap();
+        Peer::new().send_to(text.as_bytes(), address).unwrap();
     }
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "one\ntwo\nthree\n", ""));
@@ -28,19 +23,19 @@ fn every_datagram_of_every_sender_is_a_line() {
 
 #[test]
 fn a_hundred_and_fifty_senders_are_heard_and_named() {
-    let (mut listen, address) = Running::listening("udp-listen", &[":0", "-p", "-n", "150"]);
-    let senders: Vec<_> = (0..150).map(|_| socket()).collect();
+    let (mut listen, address) = Tool::new("udp-listen").args([":0", "-p", "-n", "150"]).spawn_listening();
+    let senders: Vec<_> = (0..150).map(|_| Peer::new()).collect();
     for sender in &senders {
         sender.send_to(b"hi", address).unwrap();
-        assert_eq!(listen.line(), format!("{}\thi", crate::common::at(sender)));
+        assert_eq!(listen.line(), format!("{sender}\thi"));
     }
     assert_eq!(listen.finish().code(), Some(0));
 }
 
 #[test]
 fn a_newline_is_added_only_where_there_is_none() {
-    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "4"]);
-    let sender = socket();
+    let (listen, address) = Tool::new("udp-listen").args([":0", "-n", "4"]).spawn_listening();
+    let sender = Peer::new();
     for payload in [&b"a"[..], b"b\n", b"", b"c\nd"] {
         sender.send_to(payload, address).unwrap();
     }
@@ -49,8 +44,8 @@ fn a_newline_is_added_only_where_there_is_none() {
 
 #[test]
 fn an_empty_datagram_ends_nothing() {
-    let (mut listen, address) = Running::listening("udp-listen", &[":0", "-n", "2"]);
-    let sender = socket();
+    let (mut listen, address) = Tool::new("udp-listen").args([":0", "-n", "2"]).spawn_listening();
+    let sender = Peer::new();
     sender.send_to(b"", address).unwrap();
     assert_eq!(listen.line(), "");
     sender.send_to(b"alive", address).unwrap();
@@ -59,57 +54,57 @@ fn an_empty_datagram_ends_nothing() {
 
 #[test]
 fn the_largest_datagram_is_whole() {
-    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "1"]);
+    let (listen, address) = Tool::new("udp-listen").args([":0", "-n", "1"]).spawn_listening();
     let payload: Vec<u8> = (0..65_507u32).map(|i| u8::try_from(i % 251).unwrap()).collect();
-    socket().send_to(&payload, address).unwrap();
+    Peer::new().send_to(&payload, address).unwrap();
     assert_eq!(listen.finish().out, [&payload[..], b"\n"].concat());
 }
 
 #[test]
 fn a_sender_that_vanished_ends_nothing() {
-    let (mut listen, address) = Running::listening("udp-listen", &[":0"]);
-    socket().send_to(b"gone", address).unwrap();
+    let (mut listen, address) = Tool::new("udp-listen").arg(":0").spawn_listening();
+    Peer::new().send_to(b"gone", address).unwrap();
     assert_eq!(listen.line(), "gone");
-    socket().send_to(b"here", address).unwrap();
+    Peer::new().send_to(b"here", address).unwrap();
     assert_eq!(listen.line(), "here");
     assert_eq!(listen.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
 }
 
 #[test]
 fn a_wildcard_hears_both_versions_of_ip_and_shows_each_as_itself() {
-    let (listen, address) = Running::listening("udp-listen", &[":0", "-p", "-n", "2"]);
-    let v4 = socket();
+    let (listen, address) = Tool::new("udp-listen").args([":0", "-p", "-n", "2"]).spawn_listening();
+    let v4 = Peer::new();
     v4.send_to(b"four", address).unwrap();
-    let v6 = std::net::UdpSocket::bind("[::1]:0").unwrap();
+    let v6 = Peer::v6();
     v6.send_to(b"six", ("::1", address.port())).unwrap();
-    let expected = format!("{}\tfour\n{}\tsix\n", crate::common::at(&v4), crate::common::at(&v6));
+    let expected = format!("{v4}\tfour\n{v6}\tsix\n");
     assert_eq!(listen.finish().text(), expected);
 }
 
 #[test]
 fn ipv4_alone_leaves_the_port_free_on_ipv6() {
-    let mut listen = Running::start(path("udp-listen"), &[":0", "-4"]);
+    let mut listen = Tool::new("udp-listen").args([":0", "-4"]).spawn();
     let said = listen.err_line_with("listening on 0.0.0.0:");
     let port: u16 = said.rsplit(':').next().unwrap().parse().unwrap();
-    std::net::UdpSocket::bind(("::1", port)).unwrap();
+    UdpSocket::bind(("::1", port)).unwrap();
 }
 
 #[test]
 fn ipv6_alone_leaves_the_port_free_on_ipv4() {
-    let mut listen = Running::start(path("udp-listen"), &[":0", "-6", "-n", "1"]);
+    let mut listen = Tool::new("udp-listen").args([":0", "-6", "-n", "1"]).spawn();
     let said = listen.err_line_with("listening on [::]:");
     let port: u16 = said.rsplit(':').next().unwrap().parse().unwrap();
-    let v4 = std::net::UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    let v4 = UdpSocket::bind(("127.0.0.1", port)).unwrap();
     v4.send_to(b"four", ("127.0.0.1", port)).unwrap();
-    std::net::UdpSocket::bind("[::1]:0").unwrap().send_to(b"six", ("::1", port)).unwrap();
+    Peer::v6().send_to(b"six", ("::1", port)).unwrap();
     assert_eq!(listen.finish().text(), "six\n");
 }
 
 #[test]
 fn it_ends_when_its_reader_goes_away_and_nothing_arrives() {
     let (reader, writer) = pipe().unwrap();
-    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), writer);
-    listen.await_listening();
+    let mut listen = Tool::new("udp-listen").arg(":0").stdout(writer).spawn();
+    listen.listening_on();
     drop(reader);
     let finished = listen.finish();
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
@@ -117,19 +112,18 @@ fn it_ends_when_its_reader_goes_away_and_nothing_arrives() {
 
 #[test]
 fn head_ends_it() {
-    let mut shell = Running::spawn(
-        Command::new("sh").args(["-c", "udp-listen 127.0.0.1:0 | head -n 1"]).env("PATH", path_with_tools()),
-    );
-    let address = shell.await_listening();
-    socket().send_to(b"one", address).unwrap();
+    let mut shell = Tool::shell("udp-listen 127.0.0.1:0 | head -n 1").spawn();
+    let address = shell.listening_on();
+    Peer::new().send_to(b"one", address).unwrap();
     let finished = shell.finish();
     assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "one\n", ""));
 }
 
 #[test]
 fn too_few_datagrams_in_time_are_silence() {
-    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-n", "2", "-w", "1s"]);
-    socket().send_to(b"one", address).unwrap();
+    let (listen, address) =
+        Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "2", "-w", "1s"]).spawn_listening();
+    Peer::new().send_to(b"one", address).unwrap();
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(3), "one\n"));
     assert_eq!(finished.err, format!("udp-listen: only 1 of 2 datagrams came to {address} in time\n"));
@@ -137,8 +131,8 @@ fn too_few_datagrams_in_time_are_silence() {
 
 #[test]
 fn quiet_ends_it() {
-    let (listen, address) = Running::listening("udp-listen", &[":0", "--idle", "1s"]);
-    socket().send_to(b"one", address).unwrap();
+    let (listen, address) = Tool::new("udp-listen").args([":0", "--idle", "1s"]).spawn_listening();
+    Peer::new().send_to(b"one", address).unwrap();
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "one\n"));
 }
@@ -146,14 +140,14 @@ fn quiet_ends_it() {
 #[test]
 fn the_nearest_bound_ends_it() {
     for bounds in [["--idle", "20ms", "-w", "1h"], ["--idle", "1h", "-w", "20ms"]] {
-        tool("udp-listen").args(["127.0.0.1:0", "-q"]).args(bounds).assert().code(3).stderr("");
+        Tool::new("udp-listen").args(["127.0.0.1:0", "-q"]).args(bounds).assert().code(3).stderr("");
     }
 }
 
 #[test]
 fn what_arrived_before_a_signal_is_printed() {
-    let (listen, address) = Running::listening("udp-listen", &[":0"]);
-    let sender = socket();
+    let (listen, address) = Tool::new("udp-listen").arg(":0").spawn_listening();
+    let sender = Peer::new();
     // Stopped, it can see neither the datagrams nor the signal before both are there.
     listen.stop();
     for number in 0..100 {
@@ -167,11 +161,12 @@ fn what_arrived_before_a_signal_is_printed() {
 
 #[test]
 fn signals_that_come_together_are_one_and_the_end_is_orderly() {
-    let directory = directory("together");
-    let file = directory.path().join("address");
-    let (listen, address) = Running::listening("udp-listen", &[":0", "--ready-file", file.to_str().unwrap()]);
+    let directory = Directory::new("together");
+    let file = directory.file("address");
+    let (listen, address) =
+        Tool::new("udp-listen").args([":0", "--ready-file", file.to_str().unwrap()]).spawn_listening();
     listen.stop();
-    socket().send_to(b"hi", address).unwrap();
+    Peer::new().send_to(b"hi", address).unwrap();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         listen.signal(signal);
     }
@@ -187,24 +182,24 @@ const ENDING: [i32; 15] = [1, 2, 3, 12, 14, 15, 16, 24, 26, 27, 29, 30, 34, 35, 
 
 /// Signals `running` by a number: some signals have no name.
 #[cfg(target_os = "linux")]
-fn ended_by_number(running: Running, signal: i32) -> crate::common::Finished {
+fn ended_by_number(running: Running, signal: i32) -> Finished {
     let kill = format!("kill -{signal} {}", running.pid());
-    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    Tool::shell(&kill).assert().success();
     running.ended()
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 fn every_signal_that_ends_a_process_ends_the_listener_and_its_children_in_order() {
-    let directory = directory("every-signal");
-    let file = directory.path().join("address");
+    let directory = Directory::new("every-signal");
+    let file = directory.file("address");
     for signal in ENDING {
         let arguments = ["127.0.0.1:0", "--ready-file", file.to_str().unwrap(), "--exec"];
         let endless = "echo up >&2; tail -f /dev/null";
         let listen = [&arguments[..], &[endless, "--", "sh", "-c", endless]].concat();
-        let (mut listen, address) = Running::listening("udp-listen", &listen);
+        let (mut listen, address) = Tool::new("udp-listen").args(&listen).spawn_listening();
         listen.err_line_with("up");
-        socket().send_to(b"hi", address).unwrap();
+        Peer::new().send_to(b"hi", address).unwrap();
         listen.err_line_with("up");
         // Both children hold the pipe of stderr: this waits for their end as well.
         let finished = ended_by_number(listen, signal);
@@ -217,19 +212,19 @@ fn every_signal_that_ends_a_process_ends_the_listener_and_its_children_in_order(
 #[test]
 #[cfg(target_os = "linux")]
 fn every_signal_that_ends_a_process_lets_each_tool_print_its_statistics() {
-    let peer = socket();
-    let there = at(&peer);
+    let peer = Peer::new();
+    let there = peer.to_string();
     for signal in ENDING {
         for arguments in [
             &["udp-send", &there, "--stats", "--linger", "1h", "hi"][..],
             &["udp-recv", &there, "--stats", "-w", "1h", "hi"],
             &["udp-chat", &there, "--stats", "-b", ":0"],
         ] {
-            let mut running = Running::start(path(arguments[0]), &arguments[1..]);
+            let mut running = Tool::new(arguments[0]).args(&arguments[1..]).spawn();
             if arguments[0] == "udp-chat" {
                 running.type_line("hi");
             }
-            assert_eq!(crate::common::receive(&peer).0, b"hi");
+            assert_eq!(peer.receive(), b"hi");
             let finished = ended_by_number(running, signal);
             assert_eq!(finished.signal(), Some(signal), "{arguments:?}");
             assert!(finished.err.contains("sent 1 (2 bytes)"), "{signal} {arguments:?}: {}", finished.err);
@@ -239,18 +234,16 @@ fn every_signal_that_ends_a_process_lets_each_tool_print_its_statistics() {
 
 #[test]
 fn a_file_that_may_not_grow_is_reported_and_the_end_is_orderly() {
-    let directory = directory("file-size");
+    let directory = Directory::new("file-size");
     // 512 or 1024 bytes.
     let script = "ulimit -f 1; exec udp-listen 127.0.0.1:0 --ready-file address > out";
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script]).env("PATH", path_with_tools()).current_dir(directory.path());
-    let mut listen = Running::spawn(&mut shell);
-    let address = listen.await_listening();
-    socket().send_to(&[b'x'; 4096], address).unwrap();
+    let mut listen = Tool::shell(script).current_dir(directory.path()).spawn();
+    let address = listen.listening_on();
+    Peer::new().send_to(&[b'x'; 4096], address).unwrap();
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(1));
     assert!(finished.err.contains(": file too large"), "{}", finished.err);
-    assert!(!directory.path().join("address").exists());
+    assert!(!directory.file("address").exists());
 }
 
 #[test]
@@ -259,11 +252,11 @@ fn a_child_inherits_no_ignored_and_no_blocked_signal() {
     let script = "grep -E 'Sig(Blk|Ign)' /proc/self/status";
     for arguments in [&["-w", "1h", "-n", "1", "--exec", script][..], &["--", "sh", "-c", script]] {
         let arguments = [&["127.0.0.1:0"], arguments].concat();
-        let (mut listen, address) = Running::listening("udp-listen", &arguments);
+        let (mut listen, address) = Tool::new("udp-listen").args(&arguments).spawn_listening();
         let printed = if arguments.contains(&"--exec") {
-            let peer = socket();
+            let peer = Peer::new();
             peer.send_to(b"", address).unwrap();
-            String::from_utf8(crate::common::receive(&peer).0).unwrap()
+            String::from_utf8(peer.receive()).unwrap()
         } else {
             ["SigBlk", "SigIgn"].map(|name| listen.err_line_with(name) + "\n").concat()
         };
@@ -279,12 +272,10 @@ fn a_child_inherits_no_ignored_and_no_blocked_signal() {
 #[ignore = "needs root and unshare"]
 fn a_signal_that_was_ignored_stays_ignored_without_proc() {
     let script = "umount -l /proc && test ! -e /proc/self && exec nohup udp-listen 127.0.0.1:0 -n 1";
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "sh", "-c", script]).env("PATH", path_with_tools());
-    let mut listen = Running::spawn(&mut unshare);
-    let address = listen.await_listening();
+    let mut listen = Tool::shell(script).under("unshare", ["--mount"]).spawn();
+    let address = listen.listening_on();
     listen.signal(Signal::SIGHUP);
-    socket().send_to(b"alive", address).unwrap();
+    Peer::new().send_to(b"alive", address).unwrap();
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "alive\n"));
 }
@@ -292,11 +283,11 @@ fn a_signal_that_was_ignored_stays_ignored_without_proc() {
 #[test]
 fn a_signal_that_was_ignored_stays_ignored() {
     let script = "trap '' INT HUP; exec udp-listen 127.0.0.1:0 -n 1";
-    let mut listen = Running::spawn(Command::new("sh").args(["-c", script]).env("PATH", path_with_tools()));
-    let address = listen.await_listening();
+    let mut listen = Tool::shell(script).spawn();
+    let address = listen.listening_on();
     listen.signal(Signal::SIGINT);
     listen.signal(Signal::SIGHUP);
-    socket().send_to(b"alive", address).unwrap();
+    Peer::new().send_to(b"alive", address).unwrap();
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "alive\n"));
 }
@@ -304,9 +295,9 @@ fn a_signal_that_was_ignored_stays_ignored() {
 #[test]
 fn a_signal_ends_it_while_its_reader_does_not_read() {
     let (_never_read, writer) = pipe().unwrap();
-    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), writer);
-    let address = listen.await_listening();
-    let sender = socket();
+    let mut listen = Tool::new("udp-listen").arg(":0").stdout(writer).spawn();
+    let address = listen.listening_on();
+    let sender = Peer::new();
     // More than a pipe holds.
     for _ in 0..40 {
         sender.send_to(&[b'x'; 4096], address).unwrap();
@@ -322,12 +313,12 @@ fn a_signal_ends_it_while_its_reader_does_not_read() {
 #[test]
 fn a_signal_is_obeyed_when_a_reader_that_stalled_reads_on() {
     let (mut reader, writer) = pipe().unwrap();
-    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), writer);
-    let address = listen.await_listening();
+    let mut listen = Tool::new("udp-listen").arg(":0").stdout(writer).spawn();
+    let address = listen.listening_on();
     // More than a pipe holds, all of it there before the signal.
     listen.stop();
     for _ in 0..3 {
-        socket().send_to(&b"x".repeat(40_000), address).unwrap();
+        Peer::new().send_to(&b"x".repeat(40_000), address).unwrap();
     }
     listen.signal(Signal::SIGTERM);
     listen.signal(Signal::SIGCONT);
@@ -342,12 +333,7 @@ fn the_end_of_a_command_is_not_overlooked_while_the_reader_stalls() {
     let (mut reader, writer) = pipe().unwrap();
     let fill = "head -c 60000 /dev/zero | tr '\\0' x | udp-send $UDP_ADDR";
     let script = format!("{fill}; {fill}; echo sent; exit 3");
-    let mut listen = Running::spawn_into(
-        Command::new(path("udp-listen"))
-            .args([":0", "--", "sh", "-c", &script])
-            .env("PATH", path_with_tools()),
-        writer,
-    );
+    let mut listen = Tool::new("udp-listen").args([":0", "--", "sh", "-c", &script]).stdout(writer).spawn();
     listen.err_line_with("sent");
     let mut printed = Vec::new();
     reader.read_to_end(&mut printed).unwrap();
@@ -358,7 +344,7 @@ fn the_end_of_a_command_is_not_overlooked_while_the_reader_stalls() {
 fn a_command_finds_us_in_its_environment_and_prints_to_stderr() {
     let command = r#"echo "$UDP_ADDR = $UDP_HOST : $UDP_PORT" && echo hi | udp-send $UDP_ADDR"#;
     let assert = with_command(&[":0", "-n", "1"], command).success().stdout("hi\n");
-    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    let said = assert.err();
     let port = said.lines().next().unwrap().rsplit(':').next().unwrap();
     assert!(said.contains(&format!("127.0.0.1:{port} = 127.0.0.1 : {port}\n")), "{said}");
     with_command(&["[::1]:0", "-q", "-n", "1"], "udp-send [$UDP_HOST]:$UDP_PORT hi").success().stdout("hi\n");
@@ -372,8 +358,8 @@ fn a_command_that_fails_ends_us_with_its_status() {
     with_command(&[":0", "-q"], "kill -9 $$").code(137);
     // The first of the real-time signals has no name.
     with_command(&[":0", "-q"], "kill -34 $$").code(162);
-    tool("udp-listen").args([":0", "-q", "--", "/nonexistent"]).assert().code(127);
-    tool("udp-listen").args([":0", "-q", "--", "/"]).assert().code(126);
+    Tool::new("udp-listen").args([":0", "-q", "--", "/nonexistent"]).assert().code(127);
+    Tool::new("udp-listen").args([":0", "-q", "--", "/"]).assert().code(126);
 }
 
 #[test]
@@ -387,15 +373,14 @@ fn after_a_command_without_a_bound_a_moment_of_quiet_decides() {
 
 #[test]
 fn a_command_that_a_shell_should_read_is_told_so() {
-    let assert = tool("udp-listen").args([":0", "--", "udp-send $UDP_ADDR up"]).assert().code(127);
-    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    let said = Tool::new("udp-listen").args([":0", "--", "udp-send $UDP_ADDR up"]).assert().code(127).err();
     let words = "cannot run 'udp-send $UDP_ADDR up': no such file or directory; for shell syntax, write -- sh -c 'udp-send $UDP_ADDR up'\n";
     assert!(said.contains(words), "{said}");
 }
 
 #[test]
 fn a_program_that_is_missing_is_named_without_a_shell() {
-    let assert = tool("udp-listen").args([":0", "-q", "--", "./nosuch", "a b"]).assert().code(127);
+    let assert = Tool::new("udp-listen").args([":0", "-q", "--", "./nosuch", "a b"]).assert().code(127);
     assert.stderr("udp-listen: cannot run './nosuch': no such file or directory\n");
 }
 
@@ -419,7 +404,7 @@ fn a_command_is_ended_with_us() {
 
 #[test]
 fn a_hangup_ends_the_command_too() {
-    let (listen, _) = Running::listening("udp-listen", &[":0", "--", "tail", "-f", "/dev/null"]);
+    let (listen, _) = Tool::new("udp-listen").args([":0", "--", "tail", "-f", "/dev/null"]).spawn_listening();
     assert_eq!(listen.ended_by(Signal::SIGHUP).signal(), Some(Signal::SIGHUP as i32));
 }
 
@@ -427,9 +412,8 @@ fn a_hangup_ends_the_command_too() {
 #[ignore = "needs root and unshare"]
 fn the_first_process_of_a_container_ends_with_the_status_of_a_signal() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        let arguments = ["--pid", "--fork", "--kill-child", path("udp-listen"), ":0"];
-        let mut unshare = Running::start("unshare", &arguments);
-        unshare.await_listening();
+        let mut unshare = Tool::new("udp-listen").arg(":0").in_container().spawn();
+        unshare.listening_on();
         kill(unshare.child_pid(), signal).unwrap();
         assert_eq!(unshare.finish().code(), Some(128 + signal as i32));
     }
@@ -437,45 +421,44 @@ fn the_first_process_of_a_container_ends_with_the_status_of_a_signal() {
 
 #[test]
 fn what_arrived_before_the_time_was_up_is_printed() {
-    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-w", "500ms", "--stats"]);
-    let sender = socket();
+    let (listen, address) =
+        Tool::new("udp-listen").args(["127.0.0.1:0", "-w", "500ms", "--stats"]).spawn_listening();
+    let sender = Peer::new();
     listen.stop();
     // More than is taken at once.
     for _ in 0..100 {
         sender.send_to(&[b'x'; 8200], address).unwrap();
     }
     // Another that waits for twice as long has ended: the time of the first is up.
-    tool("udp-listen").args([":0", "-q", "-w", "1s"]).assert().code(3);
+    Tool::new("udp-listen").args([":0", "-q", "-w", "1s"]).assert().code(3);
     let finished = listen.ended_by(Signal::SIGCONT);
     assert_eq!(finished.code(), Some(0));
-    let dropped = crate::common::number_after(&finished.err, ", dropped by the kernel ");
+    let dropped = number_after(&finished.err, ", dropped by the kernel ");
     assert_eq!(finished.text().lines().count() as u64 + dropped, 100, "{}", finished.err);
 }
 
 #[test]
 fn a_command_does_not_read_the_terminal() {
-    let terminal = openpty(None, None).unwrap();
-    let mut command = Command::new(path("udp-listen"));
-    command.args([":0", "-q", "--", "cat"]);
-    let listen = Running::spawn_with(&mut command, terminal.slave, std::process::Stdio::piped());
+    let terminal = Terminal::new();
+    let listen = Tool::new("udp-listen").args([":0", "-q", "--", "cat"]).stdin(terminal.slave).spawn();
     assert_eq!(listen.finish().code(), Some(3));
 }
 
 #[test]
 fn the_second_signal_is_the_one_that_ends_it_at_once() {
     let (_never_read, writer) = pipe().unwrap();
-    let mut listen = Running::spawn_into(Command::new(path("udp-listen")).arg(":0"), writer);
-    let address = listen.await_listening();
+    let mut listen = Tool::new("udp-listen").arg(":0").stdout(writer).spawn();
+    let address = listen.listening_on();
     // More than a pipe holds: at the end the reader is waited for.
     for _ in 0..40 {
-        socket().send_to(&[b'x'; 4096], address).unwrap();
+        Peer::new().send_to(&[b'x'; 4096], address).unwrap();
     }
     // Of signals that come together it would take this one.
     listen.signal(Signal::SIGHUP);
     while !listen.has_ended() {
         listen.signal(Signal::SIGTERM);
         // A flood of signals would keep it from anything else.
-        tool("udp-listen").args([":0", "-q", "-w", "20ms"]).assert().code(3);
+        Tool::new("udp-listen").args([":0", "-q", "-w", "20ms"]).assert().code(3);
     }
     assert_eq!(listen.finish().signal(), Some(Signal::SIGTERM as i32));
 }

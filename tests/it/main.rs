@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 
+mod harness;
+
 mod access;
 mod answer;
 mod ask;
@@ -9,7 +11,6 @@ mod bad_input;
 mod captures;
 mod charsets;
 mod chat;
-mod common;
 mod completions;
 mod counts;
 mod engine;

@@ -1,9 +1,8 @@
 //! The manual pages say what the tools do.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
-use crate::common::{TOOLS, tool};
+use crate::harness::{Printed, TOOLS, Tool};
 use udp_tools::cli::elsewhere::OPTIONS;
 
 fn page(name: &str) -> String {
@@ -11,8 +10,8 @@ fn page(name: &str) -> String {
 }
 
 fn help(name: &str) -> String {
-    let assert = tool(name).arg("--help").assert().success();
-    String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+    let assert = Tool::new(name).arg("--help").assert().success();
+    assert.out()
 }
 
 /// The options of a help text, as in `-b --bind ADDR`.
@@ -61,8 +60,7 @@ fn an_option_of_another_tool_is_known_as_such() {
         for (name, options) in TOOLS.iter().zip(&all) {
             assert_eq!(options.contains(option), tools.contains(name), "{name} {option}");
             if !options.contains(option) {
-                let assert = tool(name).args([":9", option]).assert().code(2);
-                let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+                let said = Tool::new(name).args([":9", option]).assert().code(2).err();
                 let words = format!("{name}: unknown option {option}: it is an option of {tools}");
                 assert!(said.starts_with(&words), "{said}");
             }
@@ -113,9 +111,8 @@ fn every_page_is_clean() {
     let directory = format!("{}/man", env!("CARGO_MANIFEST_DIR"));
     for name in TOOLS {
         let page = format!("{name}.1");
-        let output =
-            Command::new("mandoc").args(["-T", "lint", &page]).current_dir(&directory).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+        let lint = Tool::other("mandoc").args(["-T", "lint", &page]).current_dir(directory.as_ref()).run();
+        let said = [lint.text(), &lint.err].concat();
+        assert!(lint.status.success() && said.is_empty(), "{said}");
     }
 }

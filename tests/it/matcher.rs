@@ -1,13 +1,11 @@
 //! Which datagrams settle a run of `udp-listen`, and who is heard at all.
 
-use std::net::{SocketAddr, UdpSocket};
-
-use crate::common::{Finished, Running, at, number_after, receive, socket, tool};
+use crate::harness::{Finished, Peer, Printed, Tool, number_after};
 
 /// Runs `udp-listen` with `arguments` while `payloads` are sent to it.
-fn listen(arguments: &[&str], payloads: &[&[u8]]) -> (Finished, UdpSocket) {
-    let (listen, address) = Running::listening("udp-listen", &[&["127.0.0.1:0"], arguments].concat());
-    let sender = socket();
+fn listen(arguments: &[&str], payloads: &[&[u8]]) -> (Finished, Peer) {
+    let (listen, address) = Tool::new("udp-listen").arg("127.0.0.1:0").args(arguments).spawn_listening();
+    let sender = Peer::new();
     // All of it is there before any of it is looked at.
     listen.stop();
     for payload in payloads {
@@ -29,7 +27,7 @@ fn the_first_that_must_not_come_ends_it_badly_and_is_named() {
         listen(&["--reject", "(?i)error", "--until", "x"], &[b"ok", b"ERROR: \x1b[2J", b"x"]);
     assert_eq!((finished.code(), finished.text()), (Some(1), "ok\nERROR: \x1b[2J\n"));
     let said = "udp-listen: datagram 2 matches --reject '(?i)error': 'ERROR: \\x1b[2J' from";
-    assert_eq!(finished.err, format!("{said} {}\n", at(&sender)));
+    assert_eq!(finished.err, format!("{said} {sender}\n"));
 }
 
 #[test]
@@ -45,15 +43,15 @@ fn without_a_match_it_is_silence_and_what_came_last_is_said() {
         assert_eq!((finished.code(), finished.text()), (Some(3), "one\nstill starting\n"));
         let said =
             "udp-listen: no match for --until '^up$' in 2 datagrams; the last was 'still starting' from";
-        assert_eq!(finished.err, format!("{said} {}\n", at(&sender)));
+        assert_eq!(finished.err, format!("{said} {sender}\n"));
     }
     let (finished, sender) = listen(&["--until", "x", "-n", "1"], &[b"y"]);
     let said = "udp-listen: no match for --until 'x' in 1 datagram; the last was 'y' from";
-    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {}\n", at(&sender))));
+    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {sender}\n")));
     let (finished, _) = listen(&["--until", "x", "-w", "50ms"], &[]);
     assert_eq!(finished.code(), Some(3));
     assert!(finished.err.starts_with("udp-listen: no datagram came to "), "{}", finished.err);
-    tool("udp-listen").args([":0", "-q", "--until", "x", "-w", "50ms"]).assert().code(3).stderr("");
+    Tool::new("udp-listen").args([":0", "-q", "--until", "x", "-w", "50ms"]).assert().code(3).stderr("");
 }
 
 #[test]
@@ -94,17 +92,17 @@ fn what_is_printed_is_matched_in_every_charset_and_format() {
     }
     let (finished, sender) = listen(&["-f", "hex", "--until", "ok", "-n", "1"], &[b"ok"]);
     let said = "udp-listen: no match for --until 'ok' in 1 datagram; the last was '6f6b' from";
-    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {}\n", at(&sender))));
+    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {sender}\n")));
     let (finished, sender) = listen(&["-f", "json", "--reject", "\"size\":2,"], &[b"a", b"ok"]);
     let (said, searched) = (
         "udp-listen: datagram 2 matches --reject '\"size\":2,': 'ok' from",
         "(patterns match the JSON record)",
     );
-    let said = format!("{said} {} {searched}\n", at(&sender));
+    let said = format!("{said} {sender} {searched}\n");
     assert_eq!((finished.code(), finished.err), (Some(1), said));
     let (finished, sender) = listen(&["-f", "json", "--until", "^a", "-n", "1"], &[b"a"]);
     let said = "udp-listen: no match for --until '^a' in 1 datagram; the last was 'a' from";
-    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {} {searched}\n", at(&sender))));
+    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {sender} {searched}\n")));
 }
 
 #[test]
@@ -117,7 +115,7 @@ fn every_until_must_match_in_any_order_and_the_missing_ones_are_named() {
     }
     let (finished, sender) = listen(&[&both[..], &["-n", "2"]].concat(), &[b"web up", b"x"]);
     let said = "udp-listen: no match for --until '^db up' in 2 datagrams; the last was 'x' from";
-    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {}\n", at(&sender))));
+    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {sender}\n")));
     let either = ["--reject", "panic", "--reject", "(?i)error"];
     for payload in [&b"panic!"[..], b"Error 5"] {
         let (finished, _) = listen(&[&both[..], &either].concat(), &[b"db up", payload, b"web up"]);
@@ -139,25 +137,17 @@ fn a_long_pattern_is_cut_where_it_is_quoted() {
 fn a_match_is_answered() {
     let (finished, sender) = listen(&["--until", "b", "--echo"], &[b"a", b"b", b"c"]);
     assert_eq!(finished.code(), Some(0));
-    assert_eq!([receive(&sender).0, receive(&sender).0], [b"a", b"b"]);
+    assert_eq!([sender.receive(), sender.receive()], [b"a", b"b"]);
 }
 
 #[test]
 fn a_pattern_that_is_none_is_a_usage_error() {
     for option in ["--until", "--reject"] {
-        let assert = tool("udp-listen").args([":0", option, "a("]).assert().code(2);
-        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        let said = Tool::new("udp-listen").args([":0", option, "a("]).assert().code(2).err();
         let words =
             format!("invalid value 'a(' for '{option} <PATTERN>': not a regular expression: unclosed group");
         assert!(said.contains(&words), "{said}");
     }
-}
-
-/// A socket at an address of the loopback.
-fn socket_at(address: &str) -> UdpSocket {
-    let socket = UdpSocket::bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
-    socket.set_read_timeout(Some(crate::common::DEADLINE)).unwrap();
-    socket
 }
 
 #[test]
@@ -175,18 +165,18 @@ fn only_who_is_allowed_and_not_denied_is_heard_and_answered() {
         "--echo",
         "--stats",
     ];
-    let (listen, address) = Running::listening("udp-listen", &arguments);
-    let denied = [socket_at("127.0.0.2"), socket_at("127.0.0.4")];
+    let (listen, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
+    let denied = [Peer::bind("127.0.0.2:0"), Peer::bind("127.0.0.4:0")];
     for peer in denied.iter().chain(&denied) {
         peer.send_to(b"denied", address).unwrap();
     }
-    for peer in [socket_at("127.0.0.1"), socket_at("127.0.0.3")] {
+    for peer in [Peer::bind("127.0.0.1:0"), Peer::bind("127.0.0.3:0")] {
         peer.send_to(b"allowed", address).unwrap();
-        assert_eq!(receive(&peer).0, b"allowed");
+        assert_eq!(peer.receive(), b"allowed");
     }
-    let v6 = socket_at("::1");
+    let v6 = Peer::v6();
     v6.send_to(b"allowed", ("::1", address.port())).unwrap();
-    assert_eq!(receive(&v6).0, b"allowed");
+    assert_eq!(v6.receive(), b"allowed");
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), &*"allowed\n".repeat(3)));
     assert_eq!(number_after(&finished.err, ", denied "), 4);
@@ -197,24 +187,25 @@ fn only_who_is_allowed_and_not_denied_is_heard_and_answered() {
     );
     // What was sent to them comes before the sentinel.
     for peer in denied {
-        socket().send_to(b"sentinel", peer.local_addr().unwrap()).unwrap();
-        assert_eq!(receive(&peer).0, b"sentinel");
+        Peer::new().send_to(b"sentinel", peer.address()).unwrap();
+        assert_eq!(peer.receive(), b"sentinel");
     }
 }
 
 #[test]
 fn a_bundle_that_is_denied_is_counted_by_its_datagrams() {
-    let (mut listen, address) =
-        Running::listening("udp-listen", &["127.0.0.1:0", "--deny", "127.0.0.2", "-n", "2", "--stats"]);
+    let (mut listen, address) = Tool::new("udp-listen")
+        .args(["127.0.0.1:0", "--deny", "127.0.0.2", "-n", "2", "--stats"])
+        .spawn_listening();
     // It takes bundles once it has received.
-    socket().send_to(b"heard", address).unwrap();
+    Peer::new().send_to(b"heard", address).unwrap();
     assert_eq!(listen.line(), "heard");
-    tool("udp-send")
+    Tool::new("udp-send")
         .args(["--bind", "127.0.0.2", &address.to_string()])
-        .write_stdin("same\n".repeat(50) + "end\n")
+        .input("same\n".repeat(50) + "end\n")
         .assert()
         .success();
-    socket().send_to(b"heard", address).unwrap();
+    Peer::new().send_to(b"heard", address).unwrap();
     let finished = listen.finish();
     assert_eq!(finished.text(), "heard\n");
     assert_eq!(number_after(&finished.err, ", denied "), 51);
@@ -222,12 +213,12 @@ fn a_bundle_that_is_denied_is_counted_by_its_datagrams() {
 
 #[test]
 fn a_flood_of_denied_datagrams_keeps_no_bound_from_ending_it() {
-    let (listen, address) =
-        Running::listening("udp-listen", &["127.0.0.1:0", "--deny", "127.0.0.0/8", "-w", "1s", "--stats"]);
-    let mut flood = Running::start(
-        crate::common::path("udp-send"),
-        &[&address.to_string(), "--repeat", "1000000000000", "-q", "flood", "of", "denied"],
-    );
+    let (listen, address) = Tool::new("udp-listen")
+        .args(["127.0.0.1:0", "--deny", "127.0.0.0/8", "-w", "1s", "--stats"])
+        .spawn_listening();
+    let mut flood = Tool::new("udp-send")
+        .args([&address.to_string(), "--repeat", "1000000000000", "-q", "flood", "of", "denied"])
+        .spawn();
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(3));
     assert!(number_after(&finished.err, ", denied ") > 0, "{}", finished.err);
@@ -236,27 +227,27 @@ fn a_flood_of_denied_datagrams_keeps_no_bound_from_ending_it() {
 
 #[test]
 fn udp_recv_and_udp_chat_hear_whom_they_may() {
-    let (recv, address) = Running::listening("udp-recv", &["--bind", "127.0.0.1:0", "--deny", "127.0.0.2"]);
-    let (denied, allowed) = (socket_at("127.0.0.2"), socket_at("127.0.0.1"));
+    let (recv, address) =
+        Tool::new("udp-recv").args(["--bind", "127.0.0.1:0", "--deny", "127.0.0.2"]).spawn_listening();
+    let (denied, allowed) = (Peer::bind("127.0.0.2:0"), Peer::bind("127.0.0.1:0"));
     denied.send_to(b"denied", address).unwrap();
     allowed.send_to(b"allowed", address).unwrap();
     assert_eq!(recv.finish().text(), "allowed\n");
 
     let arguments = ["--bind", "127.0.0.1:0", "--allow", "127.0.0.1", "-n", "1"];
-    let (chat, address) = Running::listening("udp-chat", &arguments);
+    let (chat, address) = Tool::new("udp-chat").args(arguments).spawn_listening();
     denied.send_to(b"denied", address).unwrap();
     allowed.send_to(b"allowed", address).unwrap();
-    assert_eq!(chat.ended().text(), format!("{}\tallowed\n", at(&allowed)));
+    assert_eq!(chat.ended().text(), format!("{allowed}\tallowed\n"));
 }
 
 #[test]
 fn who_is_denied_does_not_keep_a_chat_from_ending() {
     let arguments = ["--bind", "127.0.0.1:0", "--deny", "127.0.0.1", "--idle", "200ms"];
-    let (mut chat, address) = Running::listening("udp-chat", &arguments);
-    let mut denied = Running::start(
-        crate::common::path("udp-send"),
-        &[&address.to_string(), "--rate", "100/s", "--repeat", "1000000", "-q", "x"],
-    );
+    let (mut chat, address) = Tool::new("udp-chat").args(arguments).spawn_listening();
+    let mut denied = Tool::new("udp-send")
+        .args([&address.to_string(), "--rate", "100/s", "--repeat", "1000000", "-q", "x"])
+        .spawn();
     chat.await_end_of_stdout();
     let finished = chat.ended();
     assert_eq!(finished.code(), Some(0));
@@ -270,15 +261,15 @@ fn who_had_been_heard_before_the_end_is_printed_behind_whatever_is_denied() {
         [("udp-listen", &["127.0.0.1:0"][..]), ("udp-chat", &["--bind", "127.0.0.1:0"])]
     {
         let (mut running, address) =
-            Running::listening(name, &[at_loopback, &["--deny", "127.0.0.2"]].concat());
-        let allowed = socket();
+            Tool::new(name).args(at_loopback).args(["--deny", "127.0.0.2"]).spawn_listening();
+        let allowed = Peer::new();
         // It takes bundles once it has received.
         allowed.send_to(b"first", address).unwrap();
         assert!(running.line().ends_with("first"));
         running.stop();
-        tool("udp-send")
+        Tool::new("udp-send")
             .args(["--bind", "127.0.0.2", &address.to_string()])
-            .write_stdin("denied\n".repeat(20_000))
+            .input("denied\n".repeat(20_000))
             .assert()
             .success();
         allowed.send_to(b"last", address).unwrap();
@@ -292,8 +283,7 @@ fn who_had_been_heard_before_the_end_is_printed_behind_whatever_is_denied() {
 #[test]
 fn what_is_not_a_source_is_a_usage_error() {
     for text in ["", "10.0.0.0/33", "two words", "10.0.0.1:53", "::1/200"] {
-        let assert = tool("udp-listen").args([":0", &format!("--allow={text}")]).assert().code(2);
-        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        let said = Tool::new("udp-listen").args([":0", &format!("--allow={text}")]).assert().code(2).err();
         assert!(said.contains("--allow <SOURCE>"), "{said}");
     }
 }

@@ -2,175 +2,19 @@
 //!
 //! Ignored by default: it needs root, and `ip` of iproute2. Nothing leaves the machine.
 
-use std::fmt::{self, Display, Formatter};
 use std::fs;
-use std::ops::Deref;
-use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::common::{Finished, Running, directory, number_after, path};
+use crate::harness::{Cable, Directory, Finished, Namespace, Tool, ip, number_after, path};
 use nix::sys::signal::Signal;
-
-/// Hardware addresses that nobody was given.
-const NEAR_HARDWARE: &str = "02:00:00:00:00:01";
-const FAR_HARDWARE: &str = "02:00:00:00:00:02";
-
-/// Two hosts on one cable, and a network behind the second that it lets nobody into.
-struct Cable {
-    near: Host,
-    far: Host,
-}
-
-/// A network namespace of this name, which is deleted at the end.
-pub(crate) struct Host(String);
-
-impl Cable {
-    /// The hosts are called after `name`, which must be of one test alone.
-    fn new(name: &str) -> Self {
-        let [near, far] = ["near", "far"].map(|side| Host::new(&format!("{name}-{side}")));
-        let cable = Self { near, far };
-        let Self { near, far } = &cable;
-        for command in [
-            format!(
-                "link add cable0 address {NEAR_HARDWARE} netns {near} type veth \
-                 peer name cable0 address {FAR_HARDWARE} netns {far}"
-            ),
-            format!("-n {near} address add 192.0.2.1/24 broadcast 192.0.2.255 dev cable0"),
-            format!("-n {far} address add 192.0.2.2/24 broadcast 192.0.2.255 dev cable0"),
-            format!("-n {near} address add fe80::1/64 dev cable0 nodad"),
-            format!("-n {far} address add fe80::2/64 dev cable0 nodad"),
-            format!("-n {near} link set cable0 up"),
-            format!("-n {far} link set cable0 up"),
-            format!("-n {near} link set lo up"),
-            format!("-n {far} link set lo up"),
-            format!("-n {near} route add 198.51.100.0/24 via 192.0.2.2"),
-            format!("-n {far} route add prohibit 198.51.100.0/24"),
-            format!("netns exec {far} sysctl -q -w net.ipv4.ip_forward=1"),
-        ] {
-            ip(&command);
-        }
-        cable
-    }
-
-    /// From now on what the second host has to say to the first waits until [`Cable::let_answers_go`]: it
-    /// must know the first host's hardware address for it, and asks nobody but a program, which says so
-    /// (arp(7), `app_solicit`). The first host asks for no address either, for the question would tell its own.
-    fn hold_answers(&self) -> Running {
-        let Self { near, far } = self;
-        let settings = "net.ipv4.neigh.cable0.app_solicit=1000000 net.ipv4.neigh.cable0.mcast_solicit=0";
-        for command in [
-            format!("-n {near} neighbour add 192.0.2.2 lladdr {FAR_HARDWARE} dev cable0"),
-            format!("netns exec {far} sysctl -q -w {settings}"),
-        ] {
-            ip(&command);
-        }
-        Running::start("ip", &["-4", "-n", far, "monitor", "neigh"])
-    }
-
-    fn let_answers_go(&self) {
-        ip(&format!("-n {} neighbour replace 192.0.2.1 lladdr {NEAR_HARDWARE} dev cable0", self.far));
-    }
-
-    /// Has the first host send one packet to the second that no honest host sends: `arguments` are those of
-    /// `forge.py` behind the device and the hardware address.
-    fn forge(&self, kind: &str, arguments: &[&str]) {
-        let python = ["netns", "exec", &self.near, "python3", "-c", include_str!("common/forge.py")];
-        let mut command = Command::new("ip");
-        command.args(python).args([kind, "cable0", FAR_HARDWARE]).args(arguments);
-        assert!(command.status().unwrap().success());
-    }
-
-    /// From now on the first host puts no more on the cable than tc-tbf(8) lets it.
-    fn narrow(&self, to: &str) {
-        let words = format!("-n {} qdisc add dev cable0 root tbf {to}", self.near);
-        assert!(Command::new("tc").args(words.split(' ')).status().unwrap().success());
-    }
-
-    /// A third host behind the second, at the end of a cable that takes packets of 1300 bytes at most. It has the
-    /// addresses 203.0.113.2 and 2001:db8:2::2.
-    fn extend(&self, name: &str) -> Host {
-        let (Self { near, far }, third) = (self, Host::new(&format!("{name}-third")));
-        for command in [
-            format!("link add cable1 netns {far} type veth peer name cable1 netns {third}"),
-            format!("-n {far} link set cable1 mtu 1300 up"),
-            format!("-n {third} link set cable1 mtu 1300 up"),
-            format!("-n {far} address add 203.0.113.1/24 dev cable1"),
-            format!("-n {third} address add 203.0.113.2/24 dev cable1"),
-            format!("-n {near} route add 203.0.113.0/24 via 192.0.2.2"),
-            format!("-n {third} route add default via 203.0.113.1"),
-            format!("netns exec {far} sysctl -q -w net.ipv6.conf.all.forwarding=1"),
-            format!("-n {near} address add 2001:db8:1::1/64 dev cable0 nodad"),
-            format!("-n {far} address add 2001:db8:1::2/64 dev cable0 nodad"),
-            format!("-n {far} address add 2001:db8:2::1/64 dev cable1 nodad"),
-            format!("-n {third} address add 2001:db8:2::2/64 dev cable1 nodad"),
-            format!("-n {near} -6 route add default via 2001:db8:1::2"),
-            format!("-n {third} -6 route add default via 2001:db8:2::1"),
-        ] {
-            ip(&command);
-        }
-        third
-    }
-
-    /// The number of the interface `cable0` of the first host.
-    fn number(&self) -> String {
-        ip(&format!("-n {} -o link show dev cable0", self.near)).split(':').next().unwrap().to_owned()
-    }
-
-    fn start(host: &str, tool: &str, arguments: &[&str]) -> Running {
-        Running::start("ip", &[&["netns", "exec", host, path(tool)], arguments].concat())
-    }
-
-    fn run(host: &str, tool: &str, arguments: &[&str]) -> Finished {
-        Self::start(host, tool, arguments).finish()
-    }
-}
-
-impl Host {
-    pub(crate) fn new(name: &str) -> Self {
-        static HOSTS: AtomicUsize = AtomicUsize::new(0);
-        // Another run of these tests may be under way on this machine.
-        let host =
-            Self(format!("udp-{name}-{}-{}", std::process::id(), HOSTS.fetch_add(1, Ordering::Relaxed)));
-        ip(&format!("netns add {host}"));
-        host
-    }
-}
-
-impl Deref for Host {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Display for Host {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(self)
-    }
-}
-
-/// Runs a command of ip(8), and returns what it prints.
-pub(crate) fn ip(command: &str) -> String {
-    let output = Command::new("ip").args(command.split(' ')).output().unwrap();
-    assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "delete", self]).status();
-    }
-}
 
 #[test]
 #[ignore = "needs root and ip"]
 fn a_refusal_crosses_the_network() {
     let cable = Cable::new("refusal");
-    let finished = Cable::run(&cable.near, "udp-recv", &["192.0.2.2:9", "-w", "1h", "hi"]);
+    let finished = cable.near.tool("udp-recv").args(["192.0.2.2:9", "-w", "1h", "hi"]).run();
     assert_eq!(finished.code(), Some(4));
     assert_eq!(finished.err, "udp-recv: 192.0.2.2:9 refused message 1: nobody listens on that port\n");
-    let mut send = Cable::start(&cable.near, "udp-send", &["192.0.2.2:9"]);
+    let mut send = cable.near.tool("udp-send").arg("192.0.2.2:9").spawn();
     send.type_line("hi");
     send.err_line_with("192.0.2.2:9 refused the datagram");
     assert_eq!(send.finish().code(), Some(4));
@@ -181,11 +25,11 @@ fn a_refusal_crosses_the_network() {
 fn no_request_goes_to_the_very_port_that_it_is_asked_from() {
     let cable = Cable::new("self");
     // Half of all ports that are free.
-    ip(&format!("netns exec {} sysctl -q -w net.ipv4.ip_local_port_range=40000\t40001", cable.near));
+    cable.near.sysctl(&["net.ipv4.ip_local_port_range=40000\t40001"]);
     for bind in [&["-b", ":0"][..], &["-b", "127.0.0.1"], &[]] {
         for _ in 0..20 {
             let arguments = [&["127.0.0.1:40001", "-w", "1h", "hi"], bind].concat();
-            assert_eq!(Cable::run(&cable.near, "udp-recv", &arguments).code(), Some(4), "{bind:?}");
+            assert_eq!(cable.near.tool("udp-recv").args(&arguments).run().code(), Some(4), "{bind:?}");
         }
     }
 }
@@ -194,11 +38,11 @@ fn no_request_goes_to_the_very_port_that_it_is_asked_from() {
 #[ignore = "needs root and ip"]
 fn that_no_port_is_free_is_said() {
     let cable = Cable::new("ports");
-    ip(&format!("netns exec {} sysctl -q -w net.ipv4.ip_local_port_range=40000\t40000", cable.near));
-    let mut holder = Cable::start(&cable.near, "udp-listen", &["127.0.0.1:40000"]);
-    holder.await_listening();
+    cable.near.sysctl(&["net.ipv4.ip_local_port_range=40000\t40000"]);
+    let mut holder = cable.near.tool("udp-listen").arg("127.0.0.1:40000").spawn();
+    holder.listening_on();
     for tool in ["udp-send", "udp-recv"] {
-        let finished = Cable::run(&cable.near, tool, &["127.0.0.1:9", "hi"]);
+        let finished = cable.near.tool(tool).args(["127.0.0.1:9", "hi"]).run();
         let said = "cannot send to 127.0.0.1:9: no port of this machine is free to send from";
         assert_eq!((finished.code(), finished.err), (Some(1), format!("{tool}: {said}\n")));
     }
@@ -210,9 +54,9 @@ fn that_no_port_is_free_is_said() {
 fn a_refusal_that_is_late_is_missed_by_who_does_not_linger() {
     let cable = Cable::new("late");
     let mut held = cable.hold_answers();
-    let lingering = Cable::start(&cable.near, "udp-send", &["192.0.2.2:9", "--linger", "1h", "hi"]);
+    let lingering = cable.near.tool("udp-send").args(["192.0.2.2:9", "--linger", "1h", "hi"]).spawn();
     assert_eq!(held.line().trim_end(), "miss 192.0.2.1 dev cable0 INCOMPLETE");
-    let finished = Cable::run(&cable.near, "udp-send", &["192.0.2.2:9", "hi"]);
+    let finished = cable.near.tool("udp-send").args(["192.0.2.2:9", "hi"]).run();
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
     cable.let_answers_go();
     let finished = lingering.finish();
@@ -227,7 +71,7 @@ const NOWHERE: &str = "198.51.100.1:9";
 #[ignore = "needs root and ip"]
 fn a_request_that_is_turned_away_on_its_way_is_trouble_at_once() {
     let cable = Cable::new("recv");
-    let finished = Cable::run(&cable.near, "udp-recv", &[NOWHERE, "-w", "1h", "one", "two"]);
+    let finished = cable.near.tool("udp-recv").args([NOWHERE, "-w", "1h", "one", "two"]).run();
     assert_eq!(finished.code(), Some(1));
     let said = |message| {
         format!("udp-recv: {NOWHERE} is out of reach: message {message} came back (no route to host)\n")
@@ -239,7 +83,7 @@ fn a_request_that_is_turned_away_on_its_way_is_trouble_at_once() {
 #[ignore = "needs root and ip"]
 fn a_line_that_is_turned_away_on_its_way_is_said_while_input_is_awaited() {
     let cable = Cable::new("send");
-    let mut send = Cable::start(&cable.near, "udp-send", &[NOWHERE]);
+    let mut send = cable.near.tool("udp-send").arg(NOWHERE).spawn();
     send.type_line("hi");
     send.err_line_with("198.51.100.1:9 is out of reach: the datagram came back (no route to host)");
     assert_eq!(send.finish().code(), Some(1));
@@ -249,7 +93,7 @@ fn a_line_that_is_turned_away_on_its_way_is_said_while_input_is_awaited() {
 #[ignore = "needs root and ip"]
 fn a_chat_tells_who_refused_from_who_is_out_of_reach() {
     let cable = Cable::new("chat");
-    let mut chat = Cable::start(&cable.near, "udp-chat", &["--bind", ":0", "192.0.2.2:9"]);
+    let mut chat = cable.near.tool("udp-chat").args(["--bind", ":0", "192.0.2.2:9"]).spawn();
     chat.type_line(&format!("@{NOWHERE} hi"));
     chat.err_line_with("198.51.100.1:9 is out of reach: a datagram came back (no route to host)");
     chat.type_line("hi");
@@ -261,10 +105,10 @@ fn a_chat_tells_who_refused_from_who_is_out_of_reach() {
 #[ignore = "needs root and ip"]
 fn link_local_addresses_work_with_their_zone() {
     let cable = Cable::new("zone");
-    let mut listen = Cable::start(&cable.far, "udp-listen", &["[fe80::2%cable0]:0", "-n", "1", "-p"]);
+    let mut listen = cable.far.tool("udp-listen").args(["[fe80::2%cable0]:0", "-n", "1", "-p"]).spawn();
     let port = listen.err_line_with("listening on ").rsplit(':').next().unwrap().to_owned();
     let there = format!("[fe80::2%cable0]:{port}");
-    assert_eq!(Cable::run(&cable.near, "udp-send", &[&there, "hi"]).code(), Some(0));
+    assert_eq!(cable.near.tool("udp-send").args([&there, "hi"]).run().code(), Some(0));
     let finished = listen.finish();
     assert!(
         finished.text().starts_with("[fe80::1%") && finished.text().ends_with("\thi\n"),
@@ -277,22 +121,22 @@ fn link_local_addresses_work_with_their_zone() {
 #[ignore = "needs root and ip"]
 fn a_zone_is_printed_by_its_name_and_read_by_name_and_number() {
     let cable = Cable::new("names");
-    let directory = directory("names");
-    let file = directory.path().join("address");
+    let directory = Directory::new("names");
+    let file = directory.file("address");
     let handler = "printf '%s ' $UDP_ADDR $UDP_PEER $UDP_PEER_HOST";
     let arguments = ["[fe80::2%cable0]:0", "-p", "--ready-file", file.to_str().unwrap(), "--exec", handler];
-    let mut listen = Cable::start(&cable.far, "udp-listen", &arguments);
+    let mut listen = cable.far.tool("udp-listen").args(arguments).spawn();
     let said = listen.err_line_with("listening on ");
     let there = said.rsplit(' ').next().unwrap();
     assert!(there.starts_with("[fe80::2%cable0]:"), "{there}");
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("{there}\n"));
     let number = there.replace("cable0", &cable.number());
     for (asked, here) in [(there, "[fe80::1%cable0]:5000"), (&number, "[fe80::1%cable0]:5001")] {
-        let finished = Cable::run(&cable.near, "udp-recv", &["-p", "--bind", here, asked, "ping"]);
+        let finished = cable.near.tool("udp-recv").args(["-p", "--bind", here, asked, "ping"]).run();
         assert_eq!(finished.text(), format!("{there}\t{there} {here} fe80::1%cable0 \n"), "{}", finished.err);
         assert_eq!(listen.line(), format!("{here}\tping"));
     }
-    let silent = Cable::run(&cable.near, "udp-recv", &["--bind", "[fe80::1%cable0]:5000", "-w", "10ms"]);
+    let silent = cable.near.tool("udp-recv").args(["--bind", "[fe80::1%cable0]:5000", "-w", "10ms"]).run();
     assert!(silent.err.contains("[fe80::1%cable0]:5000"), "{}", silent.err);
 }
 
@@ -301,15 +145,15 @@ fn a_zone_is_printed_by_its_name_and_read_by_name_and_number() {
 fn a_record_with_a_zone_says_where_its_answer_goes() {
     let cable = Cable::new("record");
     let (near, far) = ("[fe80::1%cable0]:5000", "[fe80::2%cable0]:7788");
-    let mut listen = Cable::start(&cable.far, "udp-listen", &[":7788", "-f", "json", "-n", "1"]);
+    let mut listen = cable.far.tool("udp-listen").args([":7788", "-f", "json", "-n", "1"]).spawn();
     listen.err_line_with("listening on ");
-    assert_eq!(Cable::run(&cable.near, "udp-send", &["--bind", near, far, "hi"]).code(), Some(0));
+    assert_eq!(cable.near.tool("udp-send").args(["--bind", near, far, "hi"]).run().code(), Some(0));
     let record = listen.line();
     assert!(record.contains(&format!(r#""from":"{near}","to":"{far}","#)), "{record}");
-    let mut chat = Cable::start(&cable.near, "udp-chat", &["--bind", near, far]);
+    let mut chat = cable.near.tool("udp-chat").args(["--bind", near, far]).spawn();
     chat.err_line_with(&format!("listening on {near}"));
     let answer = format!(r#"{{"to":"{near}","from":"{far}","text":"back"}}"#);
-    let mut send = Cable::start(&cable.far, "udp-send", &["-f", "json", "--bind", far]);
+    let mut send = cable.far.tool("udp-send").args(["-f", "json", "--bind", far]).spawn();
     send.type_line(&answer);
     assert_eq!(chat.line(), format!("{far}\tback"));
     assert_eq!(send.finish().code(), Some(0));
@@ -330,9 +174,9 @@ fn a_zone_whose_name_could_be_misread_is_printed_by_its_number() {
         let number =
             ip(&format!("-n {} -o link show dev {name}", cable.near)).split(':').next().unwrap().to_owned();
         let there = format!("[fe80::1%{number}]:7788");
-        let mut listen = Cable::start(&cable.near, "udp-listen", &[&there, "-f", "json", "-n", "1"]);
+        let mut listen = cable.near.tool("udp-listen").args([&there, "-f", "json", "-n", "1"]).spawn();
         listen.err_line_with(&format!("listening on {there}"));
-        assert_eq!(Cable::run(&cable.far, "udp-send", &["[fe80::1%cable0]:7788", "hi"]).code(), Some(0));
+        assert_eq!(cable.far.tool("udp-send").args(["[fe80::1%cable0]:7788", "hi"]).run().code(), Some(0));
         let record = listen.line();
         assert!(record.contains(&format!(r#""to":"{there}""#)), "{record}");
     }
@@ -344,7 +188,7 @@ fn a_command_reaches_a_link_local_listener() {
     let cable = Cable::new("dial");
     let send = format!("{} $UDP_ADDR \"$UDP_HOST\"", path("udp-send"));
     let arguments = ["[fe80::2%cable0]:0", "-q", "-n", "1", "--", "sh", "-c", &send];
-    let finished = Cable::run(&cable.far, "udp-listen", &arguments);
+    let finished = cable.far.tool("udp-listen").args(arguments).run();
     assert!(finished.text().starts_with("fe80::2%"), "{} {}", finished.text(), finished.err);
 }
 
@@ -352,11 +196,11 @@ fn a_command_reaches_a_link_local_listener() {
 #[ignore = "needs root and ip"]
 fn a_broadcast_is_heard_where_it_is_allowed() {
     let cable = Cable::new("cast");
-    let mut listen = Cable::start(&cable.far, "udp-listen", &[":0", "-n", "1", "-p"]);
+    let mut listen = cable.far.tool("udp-listen").args([":0", "-n", "1", "-p"]).spawn();
     let everyone =
         format!("192.0.2.255:{}", listen.err_line_with("listening on ").rsplit(':').next().unwrap());
-    assert_eq!(Cable::run(&cable.near, "udp-send", &[&everyone, "hi"]).code(), Some(1));
-    assert_eq!(Cable::run(&cable.near, "udp-send", &[&everyone, "--broadcast", "hi"]).code(), Some(0));
+    assert_eq!(cable.near.tool("udp-send").args([&everyone, "hi"]).run().code(), Some(1));
+    assert_eq!(cable.near.tool("udp-send").args([&everyone, "--broadcast", "hi"]).run().code(), Some(0));
     assert!(listen.finish().text().ends_with("\thi\n"));
 }
 
@@ -373,9 +217,9 @@ fn what_is_too_long_for_a_segment_is_sent_all_the_same_and_in_order() {
     let cable = Cable::new("segments");
     for there in ["192.0.2.2", "[fe80::2%cable0]"] {
         let arguments = [&format!("{there}:7788"), "-n", "22", "-w", "20s"];
-        let mut listen = Cable::start(&cable.far, "udp-listen", &arguments);
+        let mut listen = cable.far.tool("udp-listen").args(arguments).spawn();
         listen.err_line_with("listening on");
-        let mut send = Cable::start(&cable.near, "udp-send", &[&format!("{there}:7788")]);
+        let mut send = cable.near.tool("udp-send").arg(format!("{there}:7788")).spawn();
         // Until a host knows its neighbour's hardware address, it drops what it cannot hold.
         send.type_line("the first");
         assert_eq!(listen.line(), "the first");
@@ -391,11 +235,11 @@ fn what_is_too_long_for_a_segment_is_sent_all_the_same_and_in_order() {
 fn a_device_without_room_loses_nothing_in_silence() {
     let cable = Cable::new("room");
     cable.narrow("rate 8mbit burst 3000 limit 6000");
-    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0", "-n", "500", "-w", "20s"]);
-    let there = listen.await_listening().to_string();
+    let mut listen = cable.far.tool("udp-listen").args(["192.0.2.2:0", "-n", "500", "-w", "20s"]).spawn();
+    let there = listen.listening_on().to_string();
     // Each is longer than the one before: none can be a segment.
     let lines: String = (100..600).map(|length| format!("{length:0>length$}\n")).collect();
-    let mut send = Cable::start(&cable.near, "udp-send", &[&there]);
+    let mut send = cable.near.tool("udp-send").arg(&there).spawn();
     send.type_bytes(lines.as_bytes());
     assert_eq!(send.finish().code(), Some(0));
     assert!(listen.finish().text() == lines);
@@ -406,7 +250,7 @@ fn a_device_without_room_loses_nothing_in_silence() {
 fn a_datagram_that_there_is_never_room_for_is_an_error() {
     let cable = Cable::new("never");
     let finished =
-        Cable::run(&cable.near, "udp-send", &["192.0.2.2:9", "--buffer", "1", &"x".repeat(40_000)]);
+        cable.near.tool("udp-send").args(["192.0.2.2:9", "--buffer", "1", &"x".repeat(40_000)]).run();
     assert_eq!(finished.code(), Some(1));
     let said = "cannot send message 1 to 192.0.2.2:9: send buffer full; raise it with --buffer\n";
     assert!(finished.err.ends_with(said), "{}", finished.err);
@@ -417,10 +261,10 @@ fn a_datagram_that_there_is_never_room_for_is_an_error() {
 fn a_signal_ends_the_wait_for_a_device_that_is_stuck() {
     let cable = Cable::new("stuck");
     cable.narrow("rate 8kbit burst 2000 limit 1000000");
-    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0", "-n", "1"]);
-    let there = listen.await_listening().to_string();
+    let mut listen = cable.far.tool("udp-listen").args(["192.0.2.2:0", "-n", "1"]).spawn();
+    let there = listen.listening_on().to_string();
     let text = "x".repeat(1400);
-    let mut send = Cable::start(&cable.near, "udp-send", &[&there, "--repeat", "1000", "-q", &text]);
+    let mut send = cable.near.tool("udp-send").args([&there, "--repeat", "1000", "-q", &text]).spawn();
     assert_eq!(listen.line(), text);
     // It is stuck before a thousand have gone; the numbers are told all the same.
     send.signal(Signal::SIGUSR1);
@@ -435,9 +279,9 @@ fn replies_wait_for_a_slow_device_whatever_handlers_end_meanwhile() {
     cable.narrow("rate 10mbit burst 10000 limit 10000000");
     let handler = "printf %08000d 0";
     let mut listen =
-        Cable::start(&cable.near, "udp-listen", &["192.0.2.1:0", "-n", "200", "--exec", handler]);
-    let there = listen.await_listening().to_string();
-    let mut chat = Cable::start(&cable.far, "udp-chat", &["--bind", "192.0.2.2:0", "-n", "200", &there]);
+        cable.near.tool("udp-listen").args(["192.0.2.1:0", "-n", "200", "--exec", handler]).spawn();
+    let there = listen.listening_on().to_string();
+    let mut chat = cable.far.tool("udp-chat").args(["--bind", "192.0.2.2:0", "-n", "200", &there]).spawn();
     chat.type_bytes("ask\n".repeat(200).as_bytes());
     let finished = listen.finish();
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
@@ -450,12 +294,12 @@ fn whoever_answers_a_broadcast_is_found() {
     let cable = Cable::new("discovery");
     let mut listening = Vec::new();
     for (host, reply) in [(&cable.near, "near"), (&cable.far, "far")] {
-        let mut listen = Cable::start(host, "udp-listen", &[":7788", "--reply", reply]);
-        listen.await_listening();
+        let mut listen = host.tool("udp-listen").args([":7788", "--reply", reply]).spawn();
+        listen.listening_on();
         listening.push(listen);
     }
     let arguments = ["--broadcast", "--collect", "500ms", "-p", "192.0.2.255:7788", "who"];
-    let finished = Cable::run(&cable.near, "udp-recv", &arguments);
+    let finished = cable.near.tool("udp-recv").args(arguments).run();
     let mut found: Vec<&str> = finished.text().lines().collect();
     found.sort_unstable();
     assert_eq!(found, ["192.0.2.1:7788\tnear", "192.0.2.2:7788\tfar"]);
@@ -475,10 +319,10 @@ fn a_request_to_many_hosts_is_answered_by_any_of_them() {
         ip(&command);
     }
     // An IPv6 socket hears no IPv4 group that another has joined.
-    let listen = |version| Cable::start(far, "udp-listen", &[":7788", version, "--reply", "far"]);
+    let listen = |version| far.tool("udp-listen").args([":7788", version, "--reply", "far"]).spawn();
     let mut listening = ["-4", "-6"].map(listen);
     for listen in &mut listening {
-        listen.await_listening();
+        listen.listening_on();
     }
     for (there, arguments, from) in [
         ("192.0.2.255:7788", &["--broadcast"][..], "192.0.2.2:7788"),
@@ -487,20 +331,19 @@ fn a_request_to_many_hosts_is_answered_by_any_of_them() {
         ("239.1.1.1:7788", &[], "192.0.2.2:7788"),
         ("[ff02::1%cable0]:7788", &[], "[fe80::"),
     ] {
-        let finished =
-            Cable::run(near, "udp-recv", &[arguments, &["-p", "-w", "30s", there, "who"]].concat());
+        let finished = near.tool("udp-recv").args(arguments).args(["-p", "-w", "30s", there, "who"]).run();
         let reply = finished.text();
         assert!(reply.starts_with(from) && reply.ends_with("\tfar\n"), "{there}: {reply} {}", finished.err);
         assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{there}");
     }
     // One host answers for itself alone, broadcasts allowed or not.
     ip(&format!("-n {far} address add 192.0.2.3/24 dev cable0"));
-    let mut other = Cable::start(far, "udp-chat", &["--bind", "192.0.2.3:9999"]);
-    other.await_listening();
-    let mut mute = Cable::start(far, "udp-chat", &["--bind", "192.0.2.2:9999"]);
-    mute.await_listening();
+    let mut other = far.tool("udp-chat").args(["--bind", "192.0.2.3:9999"]).spawn();
+    other.listening_on();
+    let mut mute = far.tool("udp-chat").args(["--bind", "192.0.2.2:9999"]).spawn();
+    mute.listening_on();
     let arguments = ["--broadcast", "--bind", ":5000", "-w", "2s", "192.0.2.2:9999", "who"];
-    let recv = Cable::start(near, "udp-recv", &arguments);
+    let recv = near.tool("udp-recv").args(arguments).spawn();
     mute.line();
     other.type_line("@192.0.2.1:5000 me");
     let finished = recv.finish();
@@ -514,10 +357,10 @@ fn a_reply_comes_from_the_address_that_was_asked() {
     let cable = Cable::new("source");
     ip(&format!("-n {} address add 192.0.2.3/24 dev cable0", cable.far));
     for how in [&["--echo"][..], &["--exec", "cat"]] {
-        let mut listen = Cable::start(&cable.far, "udp-listen", &[&[":7788"], how].concat());
-        listen.await_listening();
+        let mut listen = cable.far.tool("udp-listen").arg(":7788").args(how).spawn();
+        listen.listening_on();
         for address in ["192.0.2.3:7788", "192.0.2.2:7788", "[fe80::2%cable0]:7788"] {
-            let finished = Cable::run(&cable.near, "udp-recv", &["-w", "5s", address, "hi"]);
+            let finished = cable.near.tool("udp-recv").args(["-w", "5s", address, "hi"]).run();
             assert_eq!((finished.code(), finished.text()), (Some(0), "hi\n"), "{address}: {}", finished.err);
         }
     }
@@ -527,9 +370,10 @@ fn a_reply_comes_from_the_address_that_was_asked() {
 #[ignore = "needs root and ip"]
 fn a_link_local_address_has_its_zone_where_it_is_told() {
     let cable = Cable::new("told");
-    let mut listen = Cable::start(&cable.far, "udp-listen", &[":7788", "--exec", "echo $UDP_ADDR $UDP_PEER"]);
-    listen.await_listening();
-    let finished = Cable::run(&cable.near, "udp-recv", &["[fe80::2%cable0]:7788", ""]);
+    let mut listen =
+        cable.far.tool("udp-listen").args([":7788", "--exec", "echo $UDP_ADDR $UDP_PEER"]).spawn();
+    listen.listening_on();
+    let finished = cable.near.tool("udp-recv").args(["[fe80::2%cable0]:7788", ""]).run();
     let (local, peer) = finished.text().split_once(' ').unwrap();
     let zone = |address: &str| {
         address.split_once('%').and_then(|(_, rest)| Some(rest.split_once(']')?.0.to_owned()))
@@ -541,14 +385,11 @@ fn a_link_local_address_has_its_zone_where_it_is_told() {
 #[ignore = "needs root and ip"]
 fn where_ports_are_few_no_request_answers_itself() {
     let cable = Cable::new("ports");
-    let range = "net.ipv4.ip_local_port_range=40000\t40009";
-    let mut sysctl = Command::new("ip");
-    sysctl.args(["netns", "exec", &cable.far, "sysctl", "-q", "-w", range]);
-    assert!(sysctl.status().unwrap().success());
+    cable.far.sysctl(&["net.ipv4.ip_local_port_range=40000\t40009"]);
     let requests: Vec<String> = (0..100).map(|number| number.to_string()).collect();
     let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
     let arguments = [&["127.0.0.1:40003", "-q", "--stats"], &requests[..]].concat();
-    let finished = Cable::run(&cable.far, "udp-recv", &arguments);
+    let finished = cable.far.tool("udp-recv").args(&arguments).run();
     assert_eq!((finished.code(), finished.text()), (Some(4), ""));
     assert!(finished.err.contains("asked 100, answered 0, lost 100"), "{}", finished.err);
     assert!(finished.err.contains("refused 100, "), "{}", finished.err);
@@ -561,10 +402,10 @@ fn who_asks_whoever_is_on_the_cable_is_answered() {
     ip(&format!("-n {} route add 255.255.255.255 dev cable0", cable.near));
     // Nobody can answer from that address.
     for how in [&["--reply", "far"][..], &["--exec", "printf far"]] {
-        let mut listen = Cable::start(&cable.far, "udp-listen", &[&[":7788"], how].concat());
-        listen.await_listening();
+        let mut listen = cable.far.tool("udp-listen").arg(":7788").args(how).spawn();
+        listen.listening_on();
         let arguments = ["--broadcast", "-p", "255.255.255.255:7788", "who"];
-        let finished = Cable::run(&cable.near, "udp-recv", &arguments);
+        let finished = cable.near.tool("udp-recv").args(arguments).run();
         assert_eq!(finished.text(), "192.0.2.2:7788\tfar\n", "{}", finished.err);
         assert_eq!(listen.ended_by(Signal::SIGTERM).err, "");
     }
@@ -575,11 +416,11 @@ fn who_asks_whoever_is_on_the_cable_is_answered() {
 fn a_request_that_is_too_long_for_its_path_goes_in_pieces() {
     let cable = Cable::new("path");
     let (near, third) = (&cable.near, cable.extend("path"));
-    let mut listen = Cable::start(&third, "udp-listen", &[":7788", "--echo"]);
-    listen.await_listening();
+    let mut listen = third.tool("udp-listen").args([":7788", "--echo"]).spawn();
+    listen.listening_on();
     let request = "x".repeat(1400);
     for there in ["203.0.113.2:7788", "[2001:db8:2::2]:7788"] {
-        let finished = Cable::run(near, "udp-recv", &["-w", "5s", there, &request]);
+        let finished = near.tool("udp-recv").args(["-w", "5s", there, &request]).run();
         assert_eq!(finished.text().trim_end(), request, "{}", finished.err);
         assert_eq!(finished.code(), Some(0));
     }
@@ -591,16 +432,16 @@ fn what_is_too_long_for_a_link_on_the_way_is_delivered_or_counted() {
     let cable = Cable::new("mtu");
     let third = cable.extend("mtu");
     for there in ["203.0.113.2", "[2001:db8:2::2]"] {
-        let mut listen = Cable::start(&third, "udp-listen", &[":0"]);
-        let there = format!("{there}:{}", listen.await_listening().port());
+        let mut listen = third.tool("udp-listen").arg(":0").spawn();
+        let there = format!("{there}:{}", listen.listening_on().port());
         // Until a host knows its neighbour's hardware address, it drops what it cannot hold.
-        assert_eq!(Cable::run(&cable.near, "udp-send", &[&there, "first"]).code(), Some(0));
+        assert_eq!(cable.near.tool("udp-send").args([&there, "first"]).run().code(), Some(0));
         assert_eq!(listen.line(), "first");
         let lines: String = (0..300).map(|n| format!("{n:0>1400}\n")).collect();
-        let mut send = Cable::start(&cable.near, "udp-send", &[&there, "--stats", "--linger", "500ms"]);
+        let mut send = cable.near.tool("udp-send").args([&there, "--stats", "--linger", "500ms"]).spawn();
         send.type_bytes(lines.as_bytes());
         let finished = send.finish();
-        assert_eq!(Cable::run(&cable.near, "udp-send", &[&there, "sentinel"]).code(), Some(0));
+        assert_eq!(cable.near.tool("udp-send").args([&there, "sentinel"]).run().code(), Some(0));
         let delivered =
             std::iter::repeat_with(|| listen.line()).take_while(|line| line != "sentinel").count();
         let came_back = number_after(&finished.err, "out of reach ");
@@ -630,11 +471,11 @@ fn an_ipv4_source_in_an_ipv6_packet_is_forged() {
         ("udp-recv", &[":7788", "-w", "30s"], FAR_V4),
         ("udp-chat", &["--bind", ":7788", "-n", "1"], FAR_V4),
     ] {
-        let mut running = Cable::start(&cable.far, tool, arguments);
-        running.await_listening();
+        let mut running = cable.far.tool(tool).args(arguments).spawn();
+        running.listening_on();
         cable.forge("udp", &["::ffff:192.0.2.1", "fe80::2", "9999", "7788", "forged"]);
         for _ in 0..if arguments.contains(&"2") { 2 } else { 1 } {
-            assert_eq!(Cable::run(&cable.near, "udp-send", &[genuine, "genuine"]).code(), Some(0));
+            assert_eq!(cable.near.tool("udp-send").args([genuine, "genuine"]).run().code(), Some(0));
         }
         let finished = running.ended();
         assert_eq!(finished.code(), Some(0), "{tool} {arguments:?}: {}", finished.err);
@@ -649,10 +490,10 @@ fn an_ipv4_source_in_an_ipv6_packet_is_forged() {
 #[ignore = "needs root, ip and python3"]
 fn a_refusal_that_quotes_an_ipv6_packet_to_an_ipv4_address_is_forged() {
     let cable = Cable::new("quoted");
-    let mut peer = Cable::start(&cable.near, "udp-chat", &["--bind", "[fe80::1%cable0]:7788"]);
+    let mut peer = cable.near.tool("udp-chat").args(["--bind", "[fe80::1%cable0]:7788"]).spawn();
     peer.err_line_with("listening on");
     let arguments = ["--bind", ":5000", "-w", "30s", "[fe80::1%cable0]:7788", "ping"];
-    let recv = Cable::start(&cable.far, "udp-recv", &arguments);
+    let recv = cable.far.tool("udp-recv").args(arguments).spawn();
     assert!(peer.line().ends_with("\tping"));
     cable.forge("icmp", &["fe80::1", "fe80::2", "fe80::2", "::ffff:192.0.2.9", "5000", "7788"]);
     peer.type_line("pong");
@@ -666,12 +507,11 @@ fn a_listener_answers_neither_itself_nor_a_service_that_answers_everything() {
     let cable = Cable::new("loops");
     ip(&format!("-n {} address add 2001:db8::2/64 dev cable0 nodad", cable.far));
     // With this, to bind an address does not show whose it is.
-    let settings = "net.ipv4.ip_nonlocal_bind=1 net.ipv6.ip_nonlocal_bind=1";
-    ip(&format!("netns exec {} sysctl -q -w {settings}", cable.far));
+    cable.far.sysctl(&["net.ipv4.ip_nonlocal_bind=1", "net.ipv6.ip_nonlocal_bind=1"]);
     for how in [&["--echo"][..], &["--reply", "pong"], &["--exec", "cat"]] {
         let mut listen =
-            Cable::start(&cable.far, "udp-listen", &[&[":7788", "-n", "10", "--stats"], how].concat());
-        listen.await_listening();
+            cable.far.tool("udp-listen").args([":7788", "-n", "10", "--stats"]).args(how).spawn();
+        listen.listening_on();
         // The very address that it is sent to, another one of the same machine, no address, and no port.
         for (source, port) in [("fe80::2", "7788"), ("2001:db8::2", "7788"), ("::", "9999"), ("fe80::1", "0")]
         {
@@ -679,11 +519,11 @@ fn a_listener_answers_neither_itself_nor_a_service_that_answers_everything() {
         }
         for port in ["7", "13", "17", "19", "37"] {
             let arguments = ["--bind", &format!(":{port}"), FAR_V4, "reflector"];
-            assert_eq!(Cable::run(&cable.near, "udp-send", &arguments).code(), Some(0));
+            assert_eq!(cable.near.tool("udp-send").args(arguments).run().code(), Some(0));
         }
         // The same port of another machine is answered.
         let arguments = ["--bind", "192.0.2.1:7788", "-w", "30s", FAR_V4, "pong"];
-        let finished = Cable::run(&cable.near, "udp-recv", &arguments);
+        let finished = cable.near.tool("udp-recv").args(arguments).run();
         assert_eq!((finished.code(), finished.text()), (Some(0), "pong\n"), "{how:?}: {}", finished.err);
         let finished = listen.finish();
         assert_eq!(finished.code(), Some(0), "{how:?}: {}", finished.err);
@@ -700,9 +540,9 @@ fn a_listener_answers_neither_itself_nor_a_service_that_answers_everything() {
 #[ignore = "needs root and ip"]
 fn while_there_is_no_route_datagrams_are_counted_and_later_ones_are_sent() {
     let cable = Cable::new("down");
-    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0"]);
-    let there = listen.await_listening().to_string();
-    let mut send = Cable::start(&cable.near, "udp-send", &[&there, "--stats"]);
+    let mut listen = cable.far.tool("udp-listen").arg("192.0.2.2:0").spawn();
+    let there = listen.listening_on().to_string();
+    let mut send = cable.near.tool("udp-send").args([&there, "--stats"]).spawn();
     send.type_line("first");
     assert_eq!(listen.line(), "first");
     // That is what a link takes with it when it goes down.
@@ -734,11 +574,10 @@ fn what_a_firewall_of_this_machine_drops_is_counted_and_the_rest_is_sent() {
     let cable = Cable::new("firewall");
     // Neither the shorter lines nor what is sent as segments of one: those are one packet to it.
     let rules = "table ip t { chain c { type filter hook output priority 0; meta length 400-65535 drop; }; }";
-    let mut nft = Command::new("ip");
-    assert!(nft.args(["netns", "exec", &cable.near, "nft", rules]).status().unwrap().success());
-    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0"]);
-    let there = listen.await_listening().to_string();
-    let mut send = Cable::start(&cable.near, "udp-send", &[&there, "--stats"]);
+    cable.near.host(Tool::other("nft")).arg(rules).assert().success();
+    let mut listen = cable.far.tool("udp-listen").arg("192.0.2.2:0").spawn();
+    let there = listen.listening_on().to_string();
+    let mut send = cable.near.tool("udp-send").args([&there, "--stats"]).spawn();
     let lines: String = (0..900).map(|n| format!("{n:0>0$}\n", if n < 300 { 500 } else { 100 })).collect();
     send.type_bytes(lines.as_bytes());
     let finished = send.finish();
@@ -757,8 +596,8 @@ fn record(to: &str, text: &str) -> String {
     format!("{{\"to\":\"{to}\",\"text\":\"{text}\"}}\n")
 }
 
-fn send_records(host: &str, arguments: &[&str], records: &str) -> Finished {
-    let mut send = Cable::start(host, "udp-send", &[&["-f", "json"], arguments].concat());
+fn send_records(host: &Namespace, arguments: &[&str], records: &str) -> Finished {
+    let mut send = host.tool("udp-send").args(["-f", "json"]).args(arguments).spawn();
     send.type_bytes(records.as_bytes());
     send.finish()
 }
@@ -767,8 +606,8 @@ fn send_records(host: &str, arguments: &[&str], records: &str) -> Finished {
 #[ignore = "needs root and ip"]
 fn a_record_that_no_route_leads_to_keeps_no_other_from_being_sent() {
     let cable = Cable::new("records");
-    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0"]);
-    let there = listen.await_listening().to_string();
+    let mut listen = cable.far.tool("udp-listen").arg("192.0.2.2:0").spawn();
+    let there = listen.listening_on().to_string();
     let nowhere = record("203.0.113.9:9", "no route");
     let records = [record(&there, "one"), nowhere.clone(), nowhere, record(&there, "two")].concat();
     let finished = send_records(&cable.near, &[], &records);
@@ -782,8 +621,8 @@ fn a_record_that_no_route_leads_to_keeps_no_other_from_being_sent() {
 fn a_broadcast_that_is_not_allowed_is_named_and_can_be_skipped() {
     let cable = Cable::new("forbidden");
     ip(&format!("-n {} route add 255.255.255.255 dev cable0", cable.near));
-    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0"]);
-    let there = listen.await_listening().to_string();
+    let mut listen = cable.far.tool("udp-listen").arg("192.0.2.2:0").spawn();
+    let there = listen.listening_on().to_string();
     for everyone in ["255.255.255.255:9", "192.0.2.255:9"] {
         let records = [record(&there, "one"), record(everyone, "all"), record(&there, "two")].concat();
         let said = format!("line 2 to {everyone}: permission denied; add --broadcast\n");
@@ -815,7 +654,7 @@ fn a_route_that_leads_nowhere_is_explained() {
             };
             change("add");
             for tool in ["udp-send", "udp-recv"] {
-                let finished = Cable::run(near, tool, &[&there, "hi"]);
+                let finished = near.tool(tool).args([&there, "hi"]).run();
                 let said = format!(
                     "{tool}: cannot send to {there}: {why}; {route} route does that: \
                      `ip {version}route show match {destination}`\n"
@@ -832,11 +671,11 @@ fn a_route_that_leads_nowhere_is_explained() {
 fn a_request_is_sent_again_until_there_is_a_route() {
     let cable = Cable::new("route");
     ip(&format!("-n {} address add 203.0.113.2/24 dev cable0", cable.far));
-    let mut listen = Cable::start(&cable.far, "udp-listen", &[":0", "--echo"]);
-    let there = format!("203.0.113.2:{}", listen.await_listening().port());
+    let mut listen = cable.far.tool("udp-listen").args([":0", "--echo"]).spawn();
+    let there = format!("203.0.113.2:{}", listen.listening_on().port());
     // It has no route when it starts, and none again before its second request.
     let arguments = [&there, "-v", "-w", "100ms", "--retry", "100000", "--stats"];
-    let mut recv = Cable::start(&cable.near, "udp-recv", &arguments);
+    let mut recv = cable.near.tool("udp-recv").args(arguments).spawn();
     for _ in 0..2 {
         recv.err_line_with(&format!("cannot send to {there} yet (network is unreachable); trying again"));
     }
@@ -864,13 +703,13 @@ fn a_request_that_no_route_leads_to_is_trouble_when_its_attempts_are_used_up() {
     let said = "udp-recv: cannot send to 203.0.113.2:9: network is unreachable\n";
     for retry in [&[][..], &["-w", "20ms", "--retry", "2"]] {
         let arguments = [&["203.0.113.2:9", "one", "two"], retry].concat();
-        let finished = Cable::run(&cable.near, "udp-recv", &arguments);
+        let finished = cable.near.tool("udp-recv").args(&arguments).run();
         assert_eq!((finished.code(), &finished.err[..]), (Some(1), said));
     }
     // Once it has had a route, the next request has its turn as well.
-    let mut listen = Cable::start(&cable.far, "udp-listen", &["192.0.2.2:0", "--echo"]);
-    let there = listen.await_listening().to_string();
-    let mut recv = Cable::start(&cable.near, "udp-recv", &[&there]);
+    let mut listen = cable.far.tool("udp-listen").args(["192.0.2.2:0", "--echo"]).spawn();
+    let there = listen.listening_on().to_string();
+    let mut recv = cable.near.tool("udp-recv").arg(&there).spawn();
     recv.type_line("one");
     assert_eq!(recv.line(), "one");
     ip(&format!("-n {} link set cable0 down", cable.near));
@@ -892,15 +731,15 @@ fn a_datagram_with_a_wrong_checksum_is_not_dropped_for_want_of_room() {
         ("192.0.2.2:7788", "2", &[("192.0.2.1", "192.0.2.2")]),
     ] {
         let arguments = [bind, "-n", count, "-w", "30s", "--strict", "--stats"];
-        let mut listen = Cable::start(&cable.far, "udp-listen", &arguments);
-        listen.await_listening();
+        let mut listen = cable.far.tool("udp-listen").args(arguments).spawn();
+        listen.listening_on();
         for (source, destination) in sources {
             for _ in 0..3 {
                 cable.forge("udp", &[source, destination, "9999", "7788", &payload, "damaged"]);
             }
         }
         for _ in 0..count.parse().unwrap() {
-            assert_eq!(Cable::run(&cable.near, "udp-send", &[FAR_V4, "whole"]).code(), Some(0));
+            assert_eq!(cable.near.tool("udp-send").args([FAR_V4, "whole"]).run().code(), Some(0));
         }
         let finished = listen.finish();
         let rejected = 3 * sources.len();
@@ -922,14 +761,14 @@ fn a_refusal_that_comes_while_the_receive_buffer_of_a_chat_is_full_is_counted() 
     let cable = Cable::new("full");
     let mut held = cable.hold_answers();
     let arguments = ["--bind", "192.0.2.1:0", "--buffer", "1", "--stats", "192.0.2.2:9"];
-    let mut chat = Cable::start(&cable.near, "udp-chat", &arguments);
-    let there = chat.await_listening().to_string();
+    let mut chat = cable.near.tool("udp-chat").args(arguments).spawn();
+    let there = chat.listening_on().to_string();
     chat.type_line("hi");
     held.line();
     chat.stop();
     // Its refusal waits for an address, and that of the next one behind it.
-    let lingering = Cable::start(&cable.near, "udp-send", &["192.0.2.2:9", "--linger", "1h", "hi"]);
-    Cable::run(&cable.near, "udp-send", &[&there, "--repeat", "1000", "x"]);
+    let lingering = cable.near.tool("udp-send").args(["192.0.2.2:9", "--linger", "1h", "hi"]).spawn();
+    cable.near.tool("udp-send").args([&there, "--repeat", "1000", "x"]).run();
     cable.let_answers_go();
     assert_eq!(lingering.finish().code(), Some(4));
     chat.signal(Signal::SIGCONT);

@@ -3,9 +3,7 @@
 //! They are ignored by default because those programs need not be there; CI installs them and runs
 //! them all. A peer is awaited by what it says once it is bound; its port is the system's choice.
 
-use std::net::UdpSocket;
-
-use crate::common::{Running, at, path, socket, tool};
+use crate::harness::{Finished, Peer, Running, Tool, unused_address};
 
 /// A Python program that binds a port of its own, says which on stderr, and does the rest.
 fn python(rest: &str) -> (Running, String) {
@@ -16,14 +14,14 @@ fn python(rest: &str) -> (Running, String) {
          print('bound %s:%d' % s.getsockname(), file=sys.stderr, flush=True)\n\
          {rest}"
     );
-    let mut running = Running::start("python3", &["-c", &program]);
+    let mut running = Tool::other("python3").args(["-c", &program]).spawn();
     let address = running.err_line_with("bound ").replace("bound ", "");
     (running, address)
 }
 
 /// A listener of another make, and where it is bound. `words` are what it says once it is.
 fn listener(program: &str, arguments: &[&str], words: &str) -> (Running, String) {
-    let mut running = Running::start(program, arguments);
+    let mut running = Tool::other(program).args(arguments).spawn();
     running.err_line_with(words);
     let address = format!("127.0.0.1:{}", running.bound_port());
     (running, address)
@@ -48,12 +46,13 @@ const SENDERS: [&str; 4] = [
 #[test]
 #[ignore = "needs python3"]
 fn a_listener_prints_the_gbk_of_python() {
-    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "1", "--encoding", "gbk"]);
+    let (listen, address) =
+        Tool::new("udp-listen").args([":0", "-n", "1", "--encoding", "gbk"]).spawn_listening();
     let program = format!(
         "import socket; socket.socket(2, 2).sendto('你好'.encode('gbk'), {:?})",
         python_address(address)
     );
-    assert_eq!(Running::start("python3", &["-c", &program]).finish().code(), Some(0));
+    assert_eq!(Tool::other("python3").args(["-c", &program]).run().code(), Some(0));
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "你好\n"));
 }
@@ -68,7 +67,7 @@ fn a_request_prints_the_gbk_reply_of_a_python_server_and_who_it_is() {
     let server = "while True:\n  text, peer = s.recvfrom(1024)\n  s.sendto(('答：' + text.decode('gbk')).encode('gbk'), peer)";
     let (_server, address) = python(server);
     let ask = |extra: &[&str]| {
-        tool("udp-recv").args([&address, "--encoding", "gbk"]).args(extra).write_stdin("你好\n").assert()
+        Tool::new("udp-recv").args([&address, "--encoding", "gbk"]).args(extra).input("你好\n").assert()
     };
     ask(&[]).success().stdout("答：你好\n").stderr("");
     ask(&["-p"]).success().stdout(format!("{address}\t答：你好\n"));
@@ -78,7 +77,7 @@ fn a_request_prints_the_gbk_reply_of_a_python_server_and_who_it_is() {
 #[ignore = "needs python3"]
 fn a_line_arrives_in_python_as_gbk() {
     let (server, address) = python("print(s.recvfrom(1024)[0] == '你好'.encode('gbk'))");
-    tool("udp-send").args([&address, "--encoding", "gbk"]).write_stdin("你好\n").assert().success();
+    Tool::new("udp-send").args([&address, "--encoding", "gbk"]).input("你好\n").assert().success();
     assert_eq!(server.finish().text(), "True\n");
 }
 
@@ -90,7 +89,8 @@ fn a_chat_talks_both_ways_with_a_python_program() {
                    s.sendto('我很好'.encode('gbk'), peer)\n\
                    print(s.recvfrom(1024)[0].decode('gbk'), flush=True)";
     let (mut friend, address) = python(program);
-    let (mut chat, _) = Running::listening("udp-chat", &["--bind", ":0", "--encoding", "gbk", &address]);
+    let (mut chat, _) =
+        Tool::new("udp-chat").args(["--bind", ":0", "--encoding", "gbk", &address]).spawn_listening();
     chat.type_line("你好吗");
     assert_eq!(friend.line(), "你好吗");
     assert_eq!(chat.line(), format!("{address}\t我很好"));
@@ -106,7 +106,7 @@ fn python_hears_all_byte_values_and_all_sizes() {
     let values: Vec<u8> = (0..=255).filter(|byte| *byte != b'\n').collect();
     let sizes = [0, 1, 1024, 1472, 65_507].map(|size| b"s".repeat(size));
     for payload in [&[values][..], &sizes].concat() {
-        tool("udp-send").arg(&address).write_stdin([&payload[..], b"\n"].concat()).assert().success();
+        Tool::new("udp-send").arg(&address).input([&payload[..], b"\n"].concat()).assert().success();
         let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         assert_eq!(server.line(), hex);
     }
@@ -117,9 +117,9 @@ fn python_hears_all_byte_values_and_all_sizes() {
 fn every_sender_is_heard_as_one_datagram() {
     for sender in SENDERS {
         for tool in [&["udp-listen", "127.0.0.1:0", "-n", "1"][..], &["udp-recv", "--bind", "127.0.0.1:0"]] {
-            let (running, address) = Running::listening(tool[0], &tool[1..]);
+            let (running, address) = Tool::new(tool[0]).args(&tool[1..]).spawn_listening();
             let (host, port) = (address.ip().to_string(), address.port().to_string());
-            let finished = Running::start("sh", &["-c", sender, &host, &port]).finish();
+            let finished = Tool::other("sh").args(["-c", sender, &host, &port]).run();
             assert!(finished.status.success(), "{sender}: {}", finished.err);
             assert_eq!(running.finish().text(), "hello\n", "{sender}");
         }
@@ -130,7 +130,7 @@ fn every_sender_is_heard_as_one_datagram() {
 #[ignore = "needs nc.openbsd"]
 fn a_person_at_a_netcat_answers_a_request() {
     let (mut person, address) = nc(&[]);
-    let recv = Running::start(path("udp-recv"), &[&address, "-w", "1h", "--eol", "lf", "hello"]);
+    let recv = Tool::new("udp-recv").args([&address, "-w", "1h", "--eol", "lf", "hello"]).spawn();
     assert_eq!(person.line(), "hello");
     person.type_line("hello yourself");
     assert_eq!(recv.finish().text(), "hello yourself\n");
@@ -144,7 +144,7 @@ fn every_listener_hears_our_sender() {
     let listeners: [&dyn Fn() -> (Running, String); 3] = [&socat, &|| ncat(&[]), &|| nc(&[])];
     for start in listeners {
         let (mut peer, address) = start();
-        tool("udp-send").args([&address, "--eol", "lf"]).write_stdin("one\ntwo\n").assert().success();
+        Tool::new("udp-send").args([&address, "--eol", "lf"]).input("one\ntwo\n").assert().success();
         assert_eq!((peer.line(), peer.line()), ("one".to_owned(), "two".to_owned()), "{address}");
     }
 }
@@ -160,7 +160,7 @@ fn the_others_answer_from_an_address_that_was_not_asked() {
     ];
     for (place, (mut server, address)) in servers.into_iter().enumerate() {
         let address = address.replace("127.0.0.1", "127.0.0.2");
-        let recv = Running::start(path("udp-recv"), &["-w", "2s", &address, "--eol", "lf", "hello"]);
+        let recv = Tool::new("udp-recv").args(["-w", "2s", &address, "--eol", "lf", "hello"]).spawn();
         if place == 2 {
             // Here it is a person who answers.
             assert_eq!(server.line(), "hello");
@@ -175,22 +175,23 @@ fn the_others_answer_from_an_address_that_was_not_asked() {
             finished.err
         );
     }
-    let (_listen, address) = Running::listening("udp-listen", &[":0", "--echo"]);
+    let (_listen, address) = Tool::new("udp-listen").args([":0", "--echo"]).spawn_listening();
     let address = format!("127.0.0.2:{}", address.port());
-    tool("udp-recv").args([&address, "hello"]).assert().success().stdout("hello\n");
+    Tool::new("udp-recv").args([&address, "hello"]).assert().success().stdout("hello\n");
 }
 
 #[test]
 #[ignore = "needs python3, socat, ncat and nc.openbsd"]
 fn clients_of_every_make_are_answered() {
-    let (_listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "--exec", "tr a-z A-Z"]);
+    let (_listen, address) =
+        Tool::new("udp-listen").args(["127.0.0.1:0", "--exec", "tr a-z A-Z"]).spawn_listening();
     let (host, port) = (address.ip().to_string(), address.port().to_string());
     for client in [
         "python3 -c 'import socket,sys; s=socket.socket(2,2); s.connect((sys.argv[1],int(sys.argv[2]))); s.send(b\"hello\"); print(s.recv(9).decode())' $0 $1",
         "printf hello | socat -t 5 - UDP:$0:$1 | head -c 5",
         "printf hello | nc.openbsd -u -W 1 $0 $1",
     ] {
-        let finished = Running::start("sh", &["-c", client, &host, &port]).finish();
+        let finished = Tool::other("sh").args(["-c", client, &host, &port]).run();
         assert_eq!(finished.text().trim_end(), "HELLO", "{client}: {}", finished.err);
     }
 }
@@ -200,7 +201,7 @@ fn clients_of_every_make_are_answered() {
 fn every_server_is_asked_and_its_reply_ends_the_wait() {
     let socat = ["-dd", "UDP-RECVFROM:0,bind=127.0.0.1,fork", "EXEC:cat"];
     for (_server, address) in [listener("socat", &socat, "receiving on"), ncat(&["--exec", "/bin/cat"])] {
-        tool("udp-recv").args([&address, "-w", "1h", "hello"]).assert().success().stdout("hello\n");
+        Tool::new("udp-recv").args([&address, "-w", "1h", "hello"]).assert().success().stdout("hello\n");
     }
 }
 
@@ -209,7 +210,7 @@ fn every_server_is_asked_and_its_reply_ends_the_wait() {
 fn a_chat_talks_both_ways_with_the_netcats() {
     for (mut peer, address) in [nc(&[]), ncat(&[])] {
         let (mut chat, _) =
-            Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "--eol", "lf", &address]);
+            Tool::new("udp-chat").args(["--bind", "127.0.0.1:0", "--eol", "lf", &address]).spawn_listening();
         chat.type_line("hello");
         assert_eq!(peer.line(), "hello");
         peer.type_line("hello yourself");
@@ -221,9 +222,10 @@ fn a_chat_talks_both_ways_with_the_netcats() {
 #[ignore = "needs socat, ncat and nc.openbsd"]
 fn a_client_of_another_make_is_talked_to_by_a_chat() {
     for client in ["socat - UDP:$0:$1", "ncat -u $0 $1", "nc.openbsd -u $0 $1"] {
-        let (mut chat, address) = Running::listening("udp-chat", &["--bind", "127.0.0.1:0", "--eol", "lf"]);
+        let (mut chat, address) =
+            Tool::new("udp-chat").args(["--bind", "127.0.0.1:0", "--eol", "lf"]).spawn_listening();
         let (host, port) = (address.ip().to_string(), address.port().to_string());
-        let mut client = Running::start("sh", &["-c", &format!("exec {client}"), &host, &port]);
+        let mut client = Tool::other("sh").args(["-c", &format!("exec {client}"), &host, &port]).spawn();
         client.type_line("hello");
         let heard = chat.line();
         assert!(heard.ends_with("\thello"), "{heard}");
@@ -235,21 +237,21 @@ fn a_client_of_another_make_is_talked_to_by_a_chat() {
 /// Runs the request of another program through a shell and says its status.
 fn status_of(script: &str, address: &str) -> Option<i32> {
     let (host, port) = address.rsplit_once(':').unwrap();
-    Running::start("sh", &["-c", script, host, port]).finish().code()
+    Tool::other("sh").args(["-c", script, host, port]).run().code()
 }
 
 /// One who answers, one who is bound and silent, and a port where nobody listens. They last as long as what
 /// comes first.
-fn answering_silent_and_refusing() -> ((Running, UdpSocket), [String; 3]) {
+fn answering_silent_and_refusing() -> ((Running, Peer), [String; 3]) {
     let (server, answering) =
         listener("socat", &["-dd", "UDP-RECVFROM:0,bind=127.0.0.1,fork", "EXEC:cat"], "receiving on");
-    let silent = socket();
-    let peers = [answering, at(&silent), crate::common::deserted()];
+    let silent = Peer::new();
+    let peers = [answering, silent.to_string(), unused_address()];
     ((server, silent), peers)
 }
 
 fn our_verdict(peer: &str) -> Option<i32> {
-    tool("udp-recv").args([peer, "-w", "2s", "hi"]).assert().get_output().status.code()
+    Tool::new("udp-recv").args([peer, "-w", "2s", "hi"]).run().code()
 }
 
 #[test]
@@ -270,10 +272,10 @@ fn a_health_check_tells_an_answer_from_silence_and_a_scan_of_nc_does_not() {
     for (scan, closed) in [("-vzu", 1), ("-vzu -w 1", 1), ("-zu", 0), ("-zu -w 1", 0)] {
         let scans = peers.each_ref().map(|peer| {
             let (host, port) = peer.rsplit_once(':').unwrap();
-            Running::start("nc.openbsd", &scan.split(' ').chain([host, port]).collect::<Vec<_>>())
+            Tool::other("nc.openbsd").args(scan.split(' ').chain([host, port]).collect::<Vec<_>>()).spawn()
         });
         let finished = scans.map(Running::finish);
-        let statuses = finished.each_ref().map(crate::common::Finished::code);
+        let statuses = finished.each_ref().map(Finished::code);
         assert_eq!(statuses, [Some(0), Some(0), Some(closed)], "{scan}");
         let succeeded = finished.each_ref().map(|finished| finished.err.ends_with(" succeeded!\n"));
         assert_eq!(succeeded, [closed == 1, closed == 1, false], "{scan}");
@@ -283,9 +285,9 @@ fn a_health_check_tells_an_answer_from_silence_and_a_scan_of_nc_does_not() {
 #[test]
 #[ignore = "needs nc.openbsd, and looks at what it gets wrong"]
 fn where_nc_stops_at_an_empty_datagram_we_go_on() {
-    let (listen, address) = Running::listening("udp-listen", &["127.0.0.1:0", "-n", "2"]);
+    let (listen, address) = Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "2"]).spawn_listening();
     let (nc, nc_address) = nc(&[]);
-    let sender = socket();
+    let sender = Peer::new();
     for peer in [address.to_string(), nc_address] {
         sender.send_to(b"", &peer).unwrap();
         // Refused where the listener is gone: that is what nc does.

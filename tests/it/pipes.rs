@@ -1,13 +1,12 @@
 //! The tools as pipes of each other: what goes in comes out.
 
-use std::process::Command;
-
-use crate::common::{Running, path, path_with_tools, tool};
+use crate::harness::Tool;
 
 /// What `udp-listen` prints of all that `udp-send` makes of `input`.
 fn through(input: &[u8], count: usize) -> Vec<u8> {
-    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", &count.to_string(), "-w", "20s"]);
-    tool("udp-send").arg(address.to_string()).write_stdin(input).assert().success();
+    let (listen, address) =
+        Tool::new("udp-listen").args([":0", "-n", &count.to_string(), "-w", "20s"]).spawn_listening();
+    Tool::new("udp-send").arg(address).input(input).assert().success();
     let finished = listen.finish();
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
     finished.out
@@ -37,22 +36,18 @@ fn all_sizes_pass_unchanged() {
 
 #[test]
 fn a_listener_feeds_a_sender() {
-    let (last, address) = Running::listening("udp-listen", &[":0", "-n", "2"]);
-    let mut relay = Running::spawn(
-        Command::new("sh")
-            .args(["-c", &format!("udp-listen 127.0.0.1:0 | grep --line-buffered x | udp-send {address}")])
-            .env("PATH", path_with_tools()),
-    );
-    let first = relay.await_listening().to_string();
-    tool("udp-send").arg(first).write_stdin("ax\nb\ncx\n").assert().success();
+    let (last, address) = Tool::new("udp-listen").args([":0", "-n", "2"]).spawn_listening();
+    let mut relay =
+        Tool::shell(&format!("udp-listen 127.0.0.1:0 | grep --line-buffered x | udp-send {address}")).spawn();
+    let first = relay.listening_on().to_string();
+    Tool::new("udp-send").arg(&first).input("ax\nb\ncx\n").assert().success();
     assert_eq!(last.finish().text(), "ax\ncx\n");
 }
 
 #[test]
 fn two_tools_ask_and_answer_over_ipv6() {
-    let (listen, address) = Running::listening("udp-listen", &["[::1]:0", "-n", "1"]);
-    let mut send = Command::new(path("udp-send"));
-    let finished = Running::spawn(send.arg(address.to_string()).arg("hi")).finish();
+    let (listen, address) = Tool::new("udp-listen").args(["[::1]:0", "-n", "1"]).spawn_listening();
+    let finished = Tool::new("udp-send").arg(address).arg("hi").run();
     assert_eq!(finished.code(), Some(0));
     assert_eq!(listen.finish().text(), "hi\n");
 }

@@ -3,9 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
-use crate::common::{Running, at, deserted, directory, free_port, path_with_tools, socket};
+use crate::harness::{Directory, Peer, Tool, free_port, path_with_tools, unused_address};
 
 /// Ports differ from run to run.
 fn without_ports(text: &str) -> String {
@@ -49,27 +48,25 @@ fn blocks(readme: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// Runs the examples that need `program`. `port` is that of a server which is `$PORT` to them.
 fn run(program: &str, port: Option<u16>) {
-    let directory = directory("readme");
+    let directory = Directory::new("readme");
     let examples = examples(&readme(), program);
     assert!(!examples.is_empty(), "no block needs {program:?}");
     for (command, shown) in examples {
         let script = format!("exec 2>&1; {command}");
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &script]).env("PATH", path_with_tools()).current_dir(directory.path());
-        shell.envs(port.map(|port| ("PORT", port.to_string())));
-        let printed = Running::spawn(&mut shell).finish();
+        let printed = Tool::shell(&script)
+            .current_dir(directory.path())
+            .envs(port.map(|port| ("PORT", port.to_string())))
+            .run();
         assert_eq!(without_ports(printed.text()), without_ports(&shown), "{command}");
     }
 }
 
 /// Starts `server`, which binds `port` and then says `words`, and runs the examples that need it.
-fn run_beside(server: &mut Command, port: u16, words: &str) {
-    let name = server.get_program().to_str().unwrap().to_owned();
+fn run_beside(name: &str, server: Tool, port: u16, words: &str) {
     // Where Debian keeps servers, which is in the PATH of root alone.
-    server.env("PATH", format!("{}:/usr/sbin", path_with_tools()));
-    let mut running = Running::spawn(server);
+    let mut running = server.env("PATH", format!("{}:/usr/sbin", path_with_tools())).spawn();
     running.err_line_with(words);
-    run(&name, Some(port));
+    run(name, Some(port));
 }
 
 fn readme() -> String {
@@ -93,44 +90,47 @@ fn every_example_with_other_programs_prints_what_the_readme_shows() {
 #[ignore = "needs dnsmasq"]
 fn a_name_server_answers_as_the_readme_shows() {
     let port = free_port();
-    let mut server = Command::new("dnsmasq");
-    server.args(["-d", "--log-facility=-", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"]);
-    server.args(["--bind-interfaces", "--listen-address=127.0.0.1", "--address=/example.test/192.0.2.9"]);
-    server.arg(format!("--port={port}"));
-    run_beside(&mut server, port, "started, version");
+    let server = Tool::other("dnsmasq")
+        .args(["-d", "--log-facility=-", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"])
+        .args(["--bind-interfaces", "--listen-address=127.0.0.1", "--address=/example.test/192.0.2.9"])
+        .arg(format!("--port={port}"));
+    run_beside("dnsmasq", server, port, "started, version");
 }
 
 #[test]
 #[ignore = "needs chronyd"]
 fn a_time_server_answers_as_the_readme_shows() {
-    let directory = directory("chronyd");
+    let directory = Directory::new("chronyd");
     let port = free_port();
-    let configuration = directory.path().join("chrony.conf");
-    let pid = directory.path().join("pid");
+    let configuration = directory.file("chrony.conf");
+    let pid = directory.file("pid");
     let directives = format!(
         "port {port}\nallow 127/8\nlocal\nbindaddress 127.0.0.1\ncmdport 0\nbindcmdaddress /\npidfile {}\n",
         pid.display()
     );
     fs::write(&configuration, directives).unwrap();
-    let mut server = Command::new("chronyd");
     // -x leaves the clock alone, -U needs no root. What a filter of system calls (-F) says is the one line
     // that comes after the port is bound.
-    server.args(["-d", "-x", "-U", "-F", "2", "-f"]).arg(configuration);
-    run_beside(&mut server, port, "Loaded seccomp filter");
+    let server =
+        Tool::other("chronyd").args(["-d", "-x", "-U", "-F", "2", "-f"]).arg(configuration.display());
+    run_beside("chronyd", server, port, "Loaded seccomp filter");
 }
 
 #[test]
 #[ignore = "needs snmpd"]
 fn a_management_agent_answers_as_the_readme_shows() {
-    let directory = directory("snmpd");
+    let directory = Directory::new("snmpd");
     let port = free_port();
-    let configuration = directory.path().join("snmpd.conf");
+    let configuration = directory.file("snmpd.conf");
     fs::write(&configuration, "rocommunity public\nsysName printer.example.test\n").unwrap();
-    let mut server = Command::new("snmpd");
     // Without its smux it binds no other port, and without MIBS it does not complain of those it lacks.
-    server.args(["-f", "-Le", "-C", "-I", "-smux", "-c"]).arg(configuration);
-    server.arg(format!("udp:127.0.0.1:{port}")).env("MIBS", "").env("SNMP_PERSISTENT_DIR", directory.path());
-    run_beside(&mut server, port, "NET-SNMP version");
+    let server = Tool::other("snmpd")
+        .args(["-f", "-Le", "-C", "-I", "-smux", "-c"])
+        .arg(configuration.display())
+        .arg(format!("udp:127.0.0.1:{port}"))
+        .env("MIBS", "")
+        .env("SNMP_PERSISTENT_DIR", directory.path().display());
+    run_beside("snmpd", server, port, "NET-SNMP version");
 }
 
 /// The steps of the workflow, in their order.
@@ -144,14 +144,8 @@ fn steps() -> [String; 5] {
 
 /// The status of a step, as a runner of workflows runs it: in `directory`, with `port` as `$PORT`.
 fn status(step: &str, directory: &Path, port: &str) -> Option<i32> {
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-e", "-c", step])
-        .env("PATH", path_with_tools())
-        .env("PORT", port)
-        .env("OLD_PORT", port)
-        .current_dir(directory);
-    Running::spawn(&mut shell).finish().code()
+    let shell = Tool::other("sh").args(["-e", "-c", step]).current_dir(directory);
+    shell.env("PORT", port).env("OLD_PORT", port).run().code()
 }
 
 /// Puts a program of one line where a step finds it.
@@ -163,7 +157,7 @@ fn program(directory: &Path, name: &str, script: &str) {
 
 #[test]
 fn the_steps_with_a_service_and_with_a_client_tell_good_from_bad() {
-    let directory = directory("workflow");
+    let directory = Directory::new("workflow");
     let [metric, .., mock] = steps();
     for (script, expected) in [
         ("udp-send $2 starting:1\\|c deploys:1\\|c; exec tail -f /dev/null", 0),
@@ -186,13 +180,13 @@ fn the_steps_with_a_service_and_with_a_client_tell_good_from_bad() {
 
 #[test]
 fn the_steps_with_a_server_tell_an_answer_from_silence_and_from_a_closed_port() {
-    let directory = directory("steps");
+    let directory = Directory::new("steps");
     let [_, answers, is_silent, is_closed, _] = steps();
     let arguments = ["127.0.0.1:0", "--exec", "case $(cat) in ping) printf pong;; esac"];
-    let (_server, address) = Running::listening("udp-listen", &arguments);
-    let (silent, closed) = (socket(), deserted());
+    let (_server, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
+    let (silent, closed) = (Peer::new(), unused_address());
     let port = |address: &str| address.rsplit(':').next().unwrap().to_owned();
-    let [server, silent, closed] = [port(&address.to_string()), port(&at(&silent)), port(&closed)];
+    let [server, silent, closed] = [port(&address.to_string()), port(&silent.to_string()), port(&closed)];
     let statuses = |step: &str| [&server, &silent, &closed].map(|port| status(step, directory.path(), port));
     assert_eq!(statuses(&answers.replace("-w 1s", "-w 100ms")), [0, 1, 1].map(Some));
     assert_eq!(status(&answers, directory.path(), &server), Some(0));
@@ -216,7 +210,7 @@ fn ports_are_the_only_thing_that_may_differ() {
 
 #[test]
 fn the_step_with_a_service_gives_up_a_service_that_says_nothing() {
-    let directory = directory("workflow-silent");
+    let directory = Directory::new("workflow-silent");
     let [metric, ..] = steps();
     program(directory.path(), "service", "exec tail -f /dev/null");
     assert_eq!(status(&metric.replace("-w 10s", "-w 100ms"), directory.path(), ""), Some(3));
@@ -224,12 +218,13 @@ fn the_step_with_a_service_gives_up_a_service_that_says_nothing() {
 
 #[test]
 fn the_step_with_a_server_asks_it_again() {
-    let directory = directory("steps-again");
+    let directory = Directory::new("steps-again");
     let [_, answers, ..] = steps();
-    let seen = directory.path().join("seen");
+    let seen = directory.file("seen");
     // The first request is lost.
     let handler = format!("if test -e {0}; then printf pong; else : > {0}; fi", seen.display());
-    let (_server, address) = Running::listening("udp-listen", &["127.0.0.1:0", "--exec", &handler]);
+    let (_server, address) =
+        Tool::new("udp-listen").args(["127.0.0.1:0", "--exec", &handler]).spawn_listening();
     assert_eq!(status(&answers, directory.path(), &address.port().to_string()), Some(0));
     assert!(seen.exists());
 }

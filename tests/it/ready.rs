@@ -6,21 +6,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread::yield_now;
 use std::time::Instant;
 
-use crate::common::{DEADLINE, Running, at, directory, path, path_with_tools, receive, socket, tool};
-use nix::pty::openpty;
+use crate::harness::{DEADLINE, Directory, Peer, Printed, Running, Terminal, Tool, path};
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
-
-/// A shell that finds our tools.
-fn shell(script: &str) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script]).env("PATH", path_with_tools());
-    shell
-}
 
 /// The processes that have `NAME=value` in their environment.
 fn processes_with(name: &str, value: &str) -> Vec<String> {
@@ -35,56 +27,59 @@ fn processes_with(name: &str, value: &str) -> Vec<String> {
 
 #[test]
 fn a_file_has_the_address_while_it_listens() {
-    let directory = directory("ready-file");
-    let file = directory.path().join("address");
+    let directory = Directory::new("ready-file");
+    let file = directory.file("address");
     for ending in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         // What an earlier run has left is replaced.
         fs::write(&file, "old").unwrap();
         let arguments = ["127.0.0.1:0", "--ready-file", file.to_str().unwrap()];
-        let (listen, address) = Running::listening("udp-listen", &arguments);
+        let (listen, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
         assert_eq!(fs::read_to_string(&file).unwrap(), format!("{address}\n"));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert_eq!(directory.count(), 1);
         listen.ended_by(ending);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        assert_eq!(directory.count(), 0);
     }
 }
 
 #[test]
 fn a_file_is_removed_however_a_run_ends() {
-    let directory = directory("ready-file-ends");
+    let directory = Directory::new("ready-file-ends");
     for (arguments, command, status) in [
         (&["-n", "1"][..], "udp-send $(cat address) hi", 0),
         (&["-w", "20ms"], ":", 3),
         (&[], "test -s address && exit 9", 9),
         (&[], "no-such-program", 127),
     ] {
-        let mut listen = tool("udp-listen");
-        listen.current_dir(directory.path()).env("PATH", path_with_tools());
-        listen.args([":0", "-q", "--ready-file", "address"]).args(arguments);
-        listen.args(["--", "sh", "-c", command]).assert().code(status);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "{command}");
+        Tool::new("udp-listen")
+            .args([":0", "-q", "--ready-file", "address"])
+            .args(arguments)
+            .args(["--", "sh", "-c", command])
+            .current_dir(directory.path())
+            .assert()
+            .code(status);
+        assert_eq!(directory.count(), 0, "{command}");
     }
 }
 
 #[test]
 fn a_file_that_another_has_put_there_stays() {
-    let directory = directory("ready-file-stays");
-    let file = directory.path().join("address");
+    let directory = Directory::new("ready-file-stays");
+    let file = directory.file("address");
     let arguments = ["127.0.0.1:0", "--ready-file", file.to_str().unwrap()];
-    let (first, _) = Running::listening("udp-listen", &arguments);
-    let (_second, address) = Running::listening("udp-listen", &arguments);
+    let (first, _) = Tool::new("udp-listen").args(arguments).spawn_listening();
+    let (_second, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
     first.ended_by(Signal::SIGTERM);
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("{address}\n"));
 }
 
 #[test]
 fn a_descriptor_gets_the_address_and_is_closed() {
-    let directory = directory("ready-fd");
-    assert!(Command::new("mkfifo").arg("fifo").current_dir(directory.path()).status().unwrap().success());
+    let directory = Directory::new("ready-fd");
+    directory.fifo("fifo");
     // The second read waits for the end: for the last who has the descriptor open.
     let script = "udp-listen :0 -q -n 1 --ready-fd 3 -- tail -f /dev/null 3> fifo &
         { read -r address; read -r more || echo end of $address; } < fifo; udp-send $address hi; wait";
-    let finished = Running::spawn(shell(script).current_dir(directory.path())).finish();
+    let finished = Tool::shell(script).current_dir(directory.path()).run();
     let (first, second) = finished.text().split_once('\n').unwrap();
     assert!(first.starts_with("end of 127.0.0.1:") && second == "hi\n", "{first} {second}");
 }
@@ -94,11 +89,11 @@ fn a_descriptor_may_be_a_socket() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut listen =
-        Running::with_descriptor_3(&theirs, &[path("udp-listen"), "127.0.0.1:0", "--ready-fd", "3"]);
+        Tool::new("udp-listen").args(["127.0.0.1:0", "--ready-fd", "3"]).descriptor_3(&theirs).spawn();
     drop(theirs);
     let mut line = String::new();
     BufReader::new(ours).read_line(&mut line).unwrap();
-    assert_eq!(line, format!("{}\n", listen.await_listening()));
+    assert_eq!(line, format!("{}\n", listen.listening_on()));
 }
 
 #[test]
@@ -116,16 +111,15 @@ fn what_cannot_be_told_is_an_error_before_anything_is_bound() {
         (&["--ready-file", "/no/such"], "cannot write the address to /no/such: no such file", 1),
         (&["--ready-file", ""], "a value is required", 2),
     ] {
-        let assert = tool("udp-listen").arg(":0").args(arguments).assert().code(status);
-        let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        let said = Tool::new("udp-listen").arg(":0").args(arguments).assert().code(status).err();
         assert!(said.contains(words) && !said.contains("listening"), "{said}");
     }
 }
 
 #[test]
 fn systemd_is_told_where() {
-    let directory = directory("notify");
-    let by_path = directory.path().join("notify");
+    let directory = Directory::new("notify");
+    let by_path = directory.file("notify");
     let name = format!("udp-tools-{}", std::process::id());
     let abstract_name = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
     for (notified, told) in [
@@ -133,10 +127,8 @@ fn systemd_is_told_where() {
         (UnixDatagram::bind_addr(&abstract_name).unwrap(), format!("@{name}")),
     ] {
         notified.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut command = Command::new(path("udp-listen"));
-        command.arg("127.0.0.1:0").env("NOTIFY_SOCKET", told);
-        let mut listen = Running::spawn(&mut command);
-        let address = listen.await_listening();
+        let mut listen = Tool::new("udp-listen").arg("127.0.0.1:0").env("NOTIFY_SOCKET", told).spawn();
+        let address = listen.listening_on();
         let mut message = [0; 200];
         let size = notified.recv(&mut message).unwrap();
         assert_eq!(
@@ -148,57 +140,57 @@ fn systemd_is_told_where() {
 
 #[test]
 fn a_socket_that_systemd_has_bound_is_listened_on() {
-    let bound = socket();
-    let address: SocketAddr = bound.local_addr().unwrap();
-    let mut listen = passing(&bound, "1", &[path("udp-listen"), "-n", "1"]);
-    assert_eq!(listen.await_listening(), address);
-    socket().send_to(b"hi", address).unwrap();
+    let bound = Peer::new();
+    let address: SocketAddr = bound.address();
+    let mut listen = passing(&bound, "1", &["udp-listen", "-n", "1"]);
+    assert_eq!(listen.listening_on(), address);
+    Peer::new().send_to(b"hi", address).unwrap();
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "hi\n"));
 }
 
 #[test]
 fn the_next_datagram_of_a_socket_that_systemd_has_bound_is_received() {
-    let (bound, sender) = (socket(), socket());
-    let address = bound.local_addr().unwrap();
+    let (bound, sender) = (Peer::new(), Peer::new());
+    let address = bound.address();
     for text in ["one", "two"] {
         sender.send_to(text.as_bytes(), address).unwrap();
     }
     for text in ["one\n", "two\n"] {
-        let mut recv = passing(&bound, "1", &[path("udp-recv"), "-w", "1h"]);
-        assert_eq!(recv.await_listening(), address);
+        let mut recv = passing(&bound, "1", &["udp-recv", "-w", "1h"]);
+        assert_eq!(recv.listening_on(), address);
         let finished = recv.finish();
         assert_eq!((finished.code(), finished.text()), (Some(0), text));
     }
-    assert_eq!(passing(&bound, "1", &[path("udp-recv"), "-w", "10ms"]).finish().code(), Some(3));
-    assert_eq!(passing(&bound, "2", &[path("udp-recv")]).finish().code(), Some(1));
-    let finished = passing(&bound, "1", &[path("udp-recv"), "--retry", "2"]).finish();
+    assert_eq!(passing(&bound, "1", &["udp-recv", "-w", "10ms"]).finish().code(), Some(3));
+    assert_eq!(passing(&bound, "2", &["udp-recv"]).finish().code(), Some(1));
+    let finished = passing(&bound, "1", &["udp-recv", "--retry", "2"]).finish();
     assert_eq!(finished.code(), Some(2));
     assert!(finished.err.contains("--retry is for requests, and without ENDPOINT there are none"));
     // Where an endpoint is named, nothing is received from it.
     sender.send_to(b"three", address).unwrap();
-    let recv = passing(&bound, "1", &[path("udp-recv"), &at(&sender), "ping"]);
-    let (request, peer) = receive(&sender);
+    let recv = passing(&bound, "1", &["udp-recv", &sender.to_string(), "ping"]);
+    let (request, peer) = sender.receive_from();
     sender.send_to(b"pong", peer).unwrap();
     assert_eq!((&request[..], recv.finish().text()), (&b"ping"[..], "pong\n"));
-    assert_eq!(receive(&bound).0, b"three");
+    assert_eq!(bound.receive(), b"three");
 }
 
 #[test]
 fn a_socket_that_tells_more_than_is_asked_is_listened_on_as_well() {
     use nix::sys::socket::{TimestampingFlag, setsockopt, sockopt};
 
-    let bound = socket();
-    let address = bound.local_addr().unwrap();
+    let bound = Peer::new();
+    let address = bound.address();
     let flags = TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
     setsockopt(&bound, sockopt::Timestamping, &flags).unwrap();
     let arguments = ["-f", "json", "-n", "101"];
-    let mut listen = passing(&bound, "1", &[&[path("udp-listen")], &arguments[..]].concat());
-    listen.await_listening();
+    let mut listen = passing(&bound, "1", &[&["udp-listen"], &arguments[..]].concat());
+    listen.listening_on();
     // It takes bundles once it has received.
-    socket().send_to(b"first", address).unwrap();
+    Peer::new().send_to(b"first", address).unwrap();
     listen.line();
-    tool("udp-send").arg(address.to_string()).write_stdin("line\n".repeat(100)).assert().success();
+    Tool::new("udp-send").arg(address).input("line\n".repeat(100)).assert().success();
     let finished = listen.finish();
     assert_eq!(finished.text().matches(r#""text":"line""#).count(), 100, "{}", finished.text());
 }
@@ -236,42 +228,42 @@ fn a_client_that_is_gone_ends_no_listener_whatever_its_socket_tells() {
     for family in ["4", "6"] {
         let start = |arguments: &[&str]| {
             let passed = ["-c", TELLS_ALL, path("udp-listen"), family, "--echo"];
-            Running::start("python3", &[&passed, arguments].concat())
+            Tool::other("python3").args(passed).args(arguments).spawn()
         };
         // One datagram is received by itself.
         let mut listen = start(&["-n", "1"]);
-        let client = socket();
-        client.send_to(b"only", listen.await_listening()).unwrap();
+        let client = Peer::new();
+        client.send_to(b"only", listen.listening_on()).unwrap();
         let finished = listen.finish();
         assert_eq!((finished.code(), finished.text()), (Some(0), "only\n"), "{family}: {}", finished.err);
-        assert_eq!(receive(&client).0, b"only");
+        assert_eq!(client.receive(), b"only");
 
         let mut listen = start(&["-p", "-n", "3", "--stats"]);
-        let address = listen.await_listening();
+        let address = listen.listening_on();
         listen.stop();
-        let gone = socket();
+        let gone = Peer::new();
         gone.send_to(b"gone", address).unwrap();
         drop(gone);
         listen.signal(Signal::SIGCONT);
         assert!(listen.line().ends_with("\tgone"));
         for request in ["one", "two"] {
             client.send_to(request.as_bytes(), address).unwrap();
-            assert_eq!(receive(&client), (request.into(), address), "{family}");
+            assert_eq!(client.receive_from(), (request.into(), address), "{family}");
         }
         let finished = listen.finish();
         assert_eq!(finished.code(), Some(0), "{family}: {}", finished.err);
-        assert_eq!(finished.text(), format!("{0}\tone\n{0}\ttwo\n", at(&client)));
+        assert_eq!(finished.text(), format!("{0}\tone\n{0}\ttwo\n", client.to_string()));
         assert!(finished.err.contains("came back 1"), "{family}: {}", finished.err);
     }
 }
 
 #[test]
 fn what_is_no_one_socket_of_udp_is_refused() {
-    let bound = socket();
-    let directory = directory("passed");
+    let bound = Peer::new();
+    let directory = Directory::new("passed");
     let stream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let local = UnixDatagram::bind(directory.path().join("socket")).unwrap();
-    let listen = [path("udp-listen")];
+    let local = UnixDatagram::bind(directory.file("socket")).unwrap();
+    let listen = ["udp-listen"];
     let unbound = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     let group = std::net::UdpSocket::bind("239.255.77.88:0").unwrap();
     for (listen, words) in [
@@ -295,17 +287,16 @@ fn what_is_no_one_socket_of_udp_is_refused() {
     // A group that somebody has joined is heard.
     group.join_multicast_v4(&"239.255.77.88".parse().unwrap(), &"127.0.0.1".parse().unwrap()).unwrap();
     passing(&group, "1", &listen).err_line_with("listening on 239.255.77.88:");
-    let mut other = Command::new(path("udp-listen"));
-    let finished = Running::spawn(other.env("LISTEN_FDS", "1").env("LISTEN_PID", "1")).finish();
+    let finished = Tool::new("udp-listen").env("LISTEN_FDS", "1").env("LISTEN_PID", "1").run();
     assert_eq!(finished.code(), Some(1));
     assert!(finished.err.contains("no ENDPOINT, and systemd passed no socket"), "{}", finished.err);
-    tool("udp-listen").assert().code(2);
+    Tool::new("udp-listen").assert().code(2);
 }
 
-/// Does what systemd does: runs `words` with `socket` as descriptor 3, and says that there are so many.
+/// Does what systemd does: runs a tool with `socket` as descriptor 3, and says that there are so many.
 fn passing(socket: &impl AsFd, number: &str, words: &[&str]) -> Running {
-    let script = format!("LISTEN_FDS={number} LISTEN_PID=$$ exec \"$@\"");
-    Running::with_descriptor_3(socket, &[&["sh", "-c", &script, "sh"], words].concat())
+    let setup = format!("export LISTEN_FDS={number} LISTEN_PID=$$");
+    Tool::new(words[0]).args(&words[1..]).after(&setup).descriptor_3(socket).spawn()
 }
 
 #[test]
@@ -338,10 +329,9 @@ fn whatever_ends_a_run_first_decides_and_nothing_of_the_command_stays() {
     .enumerate()
     {
         let mark = format!("{}-{number}", std::process::id());
-        let mut listen = tool("udp-listen");
-        listen.args([":0", "-q"]).args(arguments).args(["--", "sh", "-c", &command]);
-        let listen = listen.env("PATH", path_with_tools()).env("UDP_TOOLS_TEST", &mark);
-        listen.assert().code(status).stdout(out);
+        let listen =
+            Tool::new("udp-listen").args([":0", "-q"]).args(arguments).args(["--", "sh", "-c", &command]);
+        listen.env("UDP_TOOLS_TEST", &mark).assert().code(status).stdout(out);
         assert_eq!(processes_with("UDP_TOOLS_TEST", &mark), [""; 0], "{arguments:?} {command}");
     }
 }
@@ -352,9 +342,10 @@ fn a_child_that_does_not_want_to_end_is_ended_with_its_command() {
     // The command ends when it is told to, and what it has started does not.
     let stubborn = "sh -c 'trap \"\" TERM INT HUP; echo up >&2; while :; do tail -f /dev/null; done' & wait";
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        let mut command = Command::new(path("udp-listen"));
-        command.args([":0", "--", "sh", "-c", stubborn]).env("UDP_TOOLS_TEST", &mark);
-        let mut listen = Running::spawn(&mut command);
+        let mut listen = Tool::new("udp-listen")
+            .args([":0", "--", "sh", "-c", stubborn])
+            .env("UDP_TOOLS_TEST", &mark)
+            .spawn();
         listen.err_line_with("up");
         assert_eq!(listen.ended_by(signal).signal(), Some(signal as i32));
         assert_eq!(processes_with("UDP_TOOLS_TEST", &mark), [""; 0]);
@@ -366,7 +357,7 @@ fn a_command_is_told_by_the_signal_that_ends_us_and_may_end_in_its_own_way() {
     for name in ["INT", "HUP", "TERM", "QUIT"] {
         let signal = format!("SIG{name}").parse().unwrap();
         let script = format!("trap 'echo ended by {name}; exit' {name}; echo up; tail -f /dev/null & wait");
-        let mut listen = Running::start(path("udp-listen"), &[":0", "--", "sh", "-c", &script]);
+        let mut listen = Tool::new("udp-listen").args([":0", "--", "sh", "-c", &script]).spawn();
         listen.err_line_with("up");
         let finished = listen.ended_by(signal);
         assert!(finished.err.contains(&format!("ended by {name}\n")), "{}", finished.err);
@@ -375,7 +366,7 @@ fn a_command_is_told_by_the_signal_that_ends_us_and_may_end_in_its_own_way() {
 
 #[test]
 fn a_command_that_is_stopped_is_ended_all_the_same() {
-    let mut listen = Running::start(path("udp-listen"), &[":0", "--", "sh", "-c", "echo up; kill -STOP $$"]);
+    let mut listen = Tool::new("udp-listen").args([":0", "--", "sh", "-c", "echo up; kill -STOP $$"]).spawn();
     listen.err_line_with("up");
     assert_eq!(listen.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
 }
@@ -384,10 +375,8 @@ fn a_command_that_is_stopped_is_ended_all_the_same() {
 fn what_a_command_prints_never_stands_among_the_datagrams() {
     let (mut reader, writer) = pipe().unwrap();
     let script = "for i in 1 2 3; do echo out; echo err >&2; udp-send $UDP_ADDR datagram; done";
-    let mut command = Command::new(path("udp-listen"));
-    command.args([":0", "-n", "3", "--", "sh", "-c", script]).env("PATH", path_with_tools());
-    let finished = Running::spawn_into(&mut command, writer);
-    drop(command);
+    let finished =
+        Tool::new("udp-listen").args([":0", "-n", "3", "--", "sh", "-c", script]).stdout(writer).spawn();
     let mut printed = String::new();
     reader.read_to_string(&mut printed).unwrap();
     assert_eq!(printed, "datagram\n".repeat(3));
@@ -397,64 +386,61 @@ fn what_a_command_prints_never_stands_among_the_datagrams() {
 
 #[test]
 fn a_thousand_runs_in_a_row_leave_nothing_behind() {
-    let directory = directory("thousand");
+    let directory = Directory::new("thousand");
     let mark = format!("{}-thousand", std::process::id());
     for run in 1..=1000 {
-        let mut listen = tool("udp-listen");
-        listen.args([":0", "-n", "1", "-w", "5s", "--", "sh", "-c", "echo hi | udp-send $UDP_ADDR"]);
-        let assert = listen
+        let listen = Tool::new("udp-listen")
+            .args([":0", "-n", "1", "-w", "5s", "--", "sh", "-c", "echo hi | udp-send $UDP_ADDR"])
             .current_dir(directory.path())
-            .env("PATH", path_with_tools())
-            .env("TMPDIR", directory.path())
+            .env("TMPDIR", directory.path().display())
             .env("UDP_TOOLS_TEST", &mark)
-            .assert();
-        assert!(assert.get_output().status.success(), "run {run}: {:?}", assert.get_output());
-        assert_eq!(assert.get_output().stdout, b"hi\n", "run {run}");
+            .run();
+        assert!(listen.status.success(), "run {run}: {}", listen.err);
+        assert_eq!(listen.out, b"hi\n", "run {run}");
     }
     assert_eq!(processes_with("UDP_TOOLS_TEST", &mark), [""; 0]);
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    assert_eq!(directory.count(), 0);
 }
 
 #[test]
 fn a_file_appears_as_a_whole_or_not_at_all() {
-    let directory = directory("ready-file-whole");
-    let file = directory.path().join("address");
+    let directory = Directory::new("ready-file-whole");
+    let file = directory.file("address");
     fs::write(&file, "old").unwrap();
     // Not a byte can be written to any file.
     let script = "ulimit -f 0; exec udp-listen :0 -q --ready-file address";
-    let finished = Running::spawn(shell(script).current_dir(directory.path())).finish();
+    let finished = Tool::shell(script).current_dir(directory.path()).run();
     assert_eq!(finished.code(), Some(1));
     assert_eq!(finished.err, "udp-listen: cannot write the address to address: file too large\n");
     assert_eq!(fs::read_to_string(&file).unwrap(), "old");
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    assert_eq!(directory.count(), 1);
 }
 
 #[test]
 fn what_a_process_of_the_same_number_has_left_is_replaced() {
-    let directory = directory("ready-file-left");
+    let directory = Directory::new("ready-file-left");
     let script = "echo old > address.$$; exec udp-listen :0 --ready-file address -- cat address";
-    let mut listen = Running::spawn(shell(script).current_dir(directory.path()));
-    let address = listen.await_listening();
+    let mut listen = Tool::shell(script).current_dir(directory.path()).spawn();
+    let address = listen.listening_on();
     listen.err_line_with(&address.to_string());
     listen.ended();
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    assert_eq!(directory.count(), 0);
 }
 
 #[test]
 fn a_pipe_that_nobody_reads_any_more_keeps_it_from_nothing() {
-    let directory = directory("ready-fd-unread");
-    let fifo = directory.path().join("fifo");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let directory = Directory::new("ready-fd-unread");
+    let fifo = directory.fifo("fifo");
     let both = fs::File::options().read(true).write(true).open(&fifo).unwrap();
     let writer = fs::File::options().write(true).open(&fifo).unwrap();
     drop(both);
     for unread in [OwnedFd::from(writer), OwnedFd::from(pipe().unwrap().1)] {
-        let mut listen = Running::with_descriptor_3(
-            &unread,
-            &[path("udp-listen"), "127.0.0.1:0", "-n", "1", "--ready-fd", "3"],
-        );
-        let address = listen.await_listening();
-        socket().send_to(b"hi", address).unwrap();
+        let mut listen = Tool::new("udp-listen")
+            .args(["127.0.0.1:0", "-n", "1", "--ready-fd", "3"])
+            .descriptor_3(&unread)
+            .spawn();
+        let address = listen.listening_on();
+        Peer::new().send_to(b"hi", address).unwrap();
         let finished = listen.finish();
         assert_eq!((finished.code(), finished.text()), (Some(0), "hi\n"));
     }
@@ -467,17 +453,16 @@ fn that_systemd_cannot_be_told_ends_nothing() {
         ("@udp-tools-no-such", "udp-listen: cannot tell systemd at @udp-tools-no-such: connection refused"),
         ("", "udp-listen: listening on 127.0.0.1:"),
     ] {
-        let mut command = Command::new(path("udp-listen"));
-        command.args(["127.0.0.1:0", "-n", "1"]).env("NOTIFY_SOCKET", told);
-        let mut listen = Running::spawn(&mut command);
+        let mut listen =
+            Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "1"]).env("NOTIFY_SOCKET", told).spawn();
         let first = listen.err_line_with("");
         assert!(first.starts_with(said), "{first}");
         let address = if told.is_empty() {
             first.rsplit(' ').next().unwrap().parse().unwrap()
         } else {
-            listen.await_listening()
+            listen.listening_on()
         };
-        socket().send_to(b"hi", address).unwrap();
+        Peer::new().send_to(b"hi", address).unwrap();
         let finished = listen.finish();
         assert_eq!((finished.code(), finished.text()), (Some(0), "hi\n"));
     }
@@ -486,20 +471,20 @@ fn that_systemd_cannot_be_told_ends_nothing() {
 #[test]
 fn a_socket_that_was_passed_is_not_passed_on() {
     let script = "ls -l /proc/$$/fd | grep socket: >&2 && exit 9; exit 8";
-    let finished = passing(&socket(), "1", &[path("udp-listen"), "--", "sh", "-c", script]).finish();
+    let finished = passing(&Peer::new(), "1", &["udp-listen", "--", "sh", "-c", script]).finish();
     assert_eq!(finished.code(), Some(8), "{}", finished.err);
 }
 
 #[test]
 fn the_end_of_a_command_is_noticed_also_where_whoever_started_us_had_blocked_the_signal() {
-    let words = ["--block-signal=CHLD", path("udp-listen"), ":0", "--", "true"];
-    assert_eq!(Running::start("env", &words).finish().code(), Some(3));
+    let listen = Tool::new("udp-listen").args([":0", "--", "true"]);
+    assert_eq!(listen.under("env", ["--block-signal=CHLD"]).run().code(), Some(3));
 }
 
 #[test]
 fn a_command_that_is_stopped_may_end_in_its_own_way() {
     let script = "trap 'echo ended; exit' TERM; echo up $$; kill -STOP $$; tail -f /dev/null";
-    let mut listen = Running::start(path("udp-listen"), &[":0", "--", "sh", "-c", script]);
+    let mut listen = Tool::new("udp-listen").args([":0", "--", "sh", "-c", script]).spawn();
     let said = listen.err_line_with("up ");
     let stat = format!("/proc/{}/stat", said.rsplit(' ').next().unwrap());
     while !fs::read_to_string(&stat).unwrap().contains(") T ") {}
@@ -509,28 +494,30 @@ fn a_command_that_is_stopped_may_end_in_its_own_way() {
 
 #[test]
 fn a_socket_that_was_passed_is_never_waited_for_by_itself() {
-    let bound = socket();
-    let address = bound.local_addr().unwrap();
+    let bound = Peer::new();
+    let address = bound.address();
     let arguments = ["-n", "1", "-w", "1s", "--deny", "127.0.0.1"];
-    let mut listen = passing(&bound, "1", &[&[path("udp-listen")], &arguments[..]].concat());
-    listen.await_listening();
-    socket().send_to(b"denied", address).unwrap();
+    let mut listen = passing(&bound, "1", &[&["udp-listen"], &arguments[..]].concat());
+    listen.listening_on();
+    Peer::new().send_to(b"denied", address).unwrap();
     assert_eq!(listen.finish().code(), Some(3));
 }
 
 #[test]
 fn a_command_finds_nothing_of_systemd_in_its_environment() {
     let names = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
-    let mut command = Command::new(path("udp-listen"));
-    command.args([":0", "-q", "--", "env"]).envs(names.map(|name| (name, "/no/such")));
-    let told = Running::spawn(&mut command).finish().err;
+    let told = Tool::new("udp-listen")
+        .args([":0", "-q", "--", "env"])
+        .envs(names.map(|name| (name, "/no/such")))
+        .run()
+        .err;
     assert!(told.contains("UDP_ADDR=") && !names.iter().any(|name| told.contains(name)), "{told}");
 }
 
 #[test]
 fn a_command_that_does_not_heed_our_signal_is_told_to_end() {
     let script = "trap '' INT; trap 'echo bye; exit' TERM; tail -f /dev/null & echo up; wait";
-    let mut listen = Running::start(path("udp-listen"), &[":0", "--", "sh", "-c", script]);
+    let mut listen = Tool::new("udp-listen").args([":0", "--", "sh", "-c", script]).spawn();
     listen.err_line_with("up");
     let finished = listen.ended_by(Signal::SIGINT);
     assert_eq!(finished.signal(), Some(Signal::SIGINT as i32));
@@ -539,8 +526,8 @@ fn a_command_that_does_not_heed_our_signal_is_told_to_end() {
 
 #[test]
 fn a_signal_ends_what_waits_for_somebody_who_does_not_read_what_is_said() {
-    let directory = directory("stuck");
-    let file = directory.path().join("address");
+    let directory = Directory::new("stuck");
+    let file = directory.file("address");
     let (mut full, _reader) = UnixStream::pair().unwrap();
     full.set_nonblocking(true).unwrap();
     for size in [4096, 1] {
@@ -554,14 +541,12 @@ fn a_signal_ends_what_waits_for_somebody_who_does_not_read_what_is_said() {
             yield_now();
         }
     };
-    let words = [path("udp-listen"), ":0", "-q", "--ready-file", file.to_str().unwrap(), "--ready-fd", "3"];
+    let listen = || Tool::new("udp-listen").args([":0", "--ready-file", file.to_str().unwrap()]);
     // What is written next is the address once more, or where it listens.
-    let mut telling = Running::with_descriptor_3(&full, &words);
+    let mut telling = listen().args(["-q", "--ready-fd", "3"]).descriptor_3(&full).spawn();
     file_is_there(&mut telling);
     assert_eq!(telling.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "exec 2>&0 < /dev/null; exec \"$@\"", "sh", words[0], words[1], words[3], words[4]]);
-    let mut saying = Running::spawn_with(&mut shell, OwnedFd::from(full), Stdio::piped());
+    let mut saying = listen().stdin(Stdio::null()).stderr(OwnedFd::from(full)).spawn();
     file_is_there(&mut saying);
     assert_eq!(saying.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
 }
@@ -569,33 +554,32 @@ fn a_signal_ends_what_waits_for_somebody_who_does_not_read_what_is_said() {
 #[test]
 fn a_descriptor_that_can_only_be_read_is_no_place_for_the_address() {
     let readable = fs::File::open("/dev/null").unwrap();
-    let finished =
-        Running::with_descriptor_3(&readable, &[path("udp-listen"), ":0", "--ready-fd", "3"]).finish();
+    let finished = Tool::new("udp-listen").args([":0", "--ready-fd", "3"]).descriptor_3(&readable).run();
     let said = "descriptor 3: open for reading only; open it in the shell with 3>FILE";
     assert_eq!(finished.err, format!("udp-listen: cannot write the address to {said}\n"));
 }
 
 #[test]
 fn a_command_that_is_stopped_because_it_wants_the_terminal_is_said() {
-    let terminal = openpty(None, None).unwrap();
-    let mut setsid = Command::new("setsid");
-    setsid.args(["--ctty", "--wait", path("udp-listen"), "127.0.0.1:0", "-n", "1", "--"]);
-    setsid.args(["sh", "-c", "read -r line < /dev/tty"]);
-    let mut listen = Running::spawn_with(&mut setsid, terminal.slave, Stdio::piped());
-    let address = listen.await_listening();
+    let terminal = Terminal::new();
+    let (mut listen, address) = Tool::new("udp-listen")
+        .args(["127.0.0.1:0", "-n", "1", "--", "sh", "-c", "read -r line < /dev/tty"])
+        .under("setsid", ["--ctty", "--wait"])
+        .stdin(terminal.slave)
+        .spawn_listening();
     let said = listen.err_line_with("wants the terminal");
     assert!(said.starts_with("udp-listen: COMMAND is stopped by SIGTTIN: "), "{said}");
-    socket().send_to(b"hi", address).unwrap();
+    Peer::new().send_to(b"hi", address).unwrap();
     assert_eq!(listen.finish().text(), "hi\n");
 }
 
 #[test]
 fn where_a_command_has_ended_too_soon_it_is_said_what_waits_longer() {
-    let finished = Running::start(path("udp-listen"), &["127.0.0.1:0", "-n", "1", "--", "true"]).finish();
+    let finished = Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "1", "--", "true"]).run();
     assert_eq!(finished.code(), Some(3));
     let said = " before COMMAND ended, nor just after; -w waits longer\n";
     assert!(finished.err.ends_with(said), "{}", finished.err);
-    let finished = Running::start(path("udp-listen"), &["127.0.0.1:0", "-n", "1", "--", ""]).finish();
+    let finished = Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "1", "--", ""]).run();
     assert_eq!(finished.code(), Some(127));
     assert!(finished.err.ends_with("udp-listen: cannot run COMMAND: it is empty\n"));
 }

@@ -3,35 +3,20 @@
 use std::sync::mpsc::channel;
 use std::thread;
 
-use crate::common::{DEADLINE, Running, at, deserted, path, receive, socket, tool};
+use crate::harness::{DEADLINE, Peer, Printed, Tool, unused_address};
 use nix::sys::signal::Signal;
 
-/// A server that answers each of the next `requests` datagrams in capitals.
-fn shouting(requests: usize) -> String {
-    server(requests, |request| Some(request.to_ascii_uppercase()))
-}
-
-/// A server that answers each of the next `requests` datagrams with what `reply` makes of it.
-fn server(requests: usize, reply: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> String {
-    let socket = socket();
-    let address = at(&socket);
-    thread::spawn(move || {
-        for _ in 0..requests {
-            let (request, peer) = receive(&socket);
-            if let Some(reply) = reply(&request) {
-                socket.send_to(&reply, peer).unwrap();
-            }
-        }
-    });
-    address
+/// A server that answers in capitals.
+fn shouting() -> String {
+    Peer::answering(|request| Some(request.to_ascii_uppercase()))
 }
 
 #[test]
 fn each_line_is_a_request_and_its_reply_is_printed() {
-    let server = shouting(3);
-    tool("udp-recv")
-        .arg(server)
-        .write_stdin("one\n\nthree\n")
+    let server = shouting();
+    Tool::new("udp-recv")
+        .arg(&server)
+        .input("one\n\nthree\n")
         .assert()
         .success()
         .stdout("ONE\n\nTHREE\n")
@@ -40,21 +25,21 @@ fn each_line_is_a_request_and_its_reply_is_printed() {
 
 #[test]
 fn each_message_is_a_request() {
-    let server = shouting(2);
-    tool("udp-recv").args([&server, "one", "two"]).assert().success().stdout("ONE\nTWO\n");
+    let server = shouting();
+    Tool::new("udp-recv").args([&server, "one", "two"]).assert().success().stdout("ONE\nTWO\n");
 }
 
 #[test]
 fn it_shows_who_answered() {
-    let server = shouting(1);
+    let server = shouting();
     let expected = format!("{server}\tHI\n");
-    tool("udp-recv").args(["-p", &server, "hi"]).assert().success().stdout(expected);
+    Tool::new("udp-recv").args(["-p", &server, "hi"]).assert().success().stdout(expected);
 }
 
 #[test]
 fn the_reply_is_there_before_the_next_line_is_typed() {
-    let server = shouting(2);
-    let mut recv = Running::start(path("udp-recv"), &[server]);
+    let server = shouting();
+    let mut recv = Tool::new("udp-recv").arg(&server).spawn();
     for (request, reply) in [("one", "ONE"), ("two", "TWO")] {
         recv.type_line(request);
         assert_eq!(recv.line(), reply);
@@ -64,44 +49,49 @@ fn the_reply_is_there_before_the_next_line_is_typed() {
 
 #[test]
 fn silence_is_status_3_after_the_time_to_wait() {
-    let silent = socket();
-    let said = format!("udp-recv: {} did not answer message 1 within 50ms\n", at(&silent));
-    tool("udp-recv").args([&at(&silent), "-w", "50ms", "hi"]).assert().code(3).stdout("").stderr(said);
-    tool("udp-recv").args([&at(&silent), "-w", "50ms", "-q", "hi"]).assert().code(3).stderr("");
+    let silent = Peer::new();
+    let said = format!("udp-recv: {silent} did not answer message 1 within 50ms\n");
+    Tool::new("udp-recv")
+        .args([&silent.to_string(), "-w", "50ms", "hi"])
+        .assert()
+        .code(3)
+        .stdout("")
+        .stderr(said);
+    Tool::new("udp-recv").args([&silent.to_string(), "-w", "50ms", "-q", "hi"]).assert().code(3).stderr("");
 }
 
 #[test]
 fn one_silent_request_does_not_keep_the_others_from_being_answered() {
-    let server = server(2, |request| (request != b"one").then(|| request.to_vec()));
-    tool("udp-recv").args([&server, "-w", "1s", "one", "two"]).assert().code(3).stdout("two\n");
+    let server = Peer::answering(|request| (request != b"one").then(|| request.to_vec()));
+    Tool::new("udp-recv").args([&server, "-w", "1s", "one", "two"]).assert().code(3).stdout("two\n");
 }
 
 #[test]
 fn refusal_is_status_4_and_does_not_wait() {
-    let nobody = deserted();
+    let nobody = unused_address();
     let said = format!("udp-recv: {nobody} refused message 1: nobody listens on that port\n");
     // The wait is longer than the deadline: only a refusal that is noticed at once can pass.
-    tool("udp-recv").args([&nobody, "-w", "1h", "hi"]).assert().code(4).stderr(said);
+    Tool::new("udp-recv").args([&nobody, "-w", "1h", "hi"]).assert().code(4).stderr(said);
 }
 
 #[test]
 fn a_reply_ends_the_wait_at_once() {
-    let server = shouting(1);
-    tool("udp-recv").args([&server, "-w", "1h", "hi"]).assert().success();
+    let server = shouting();
+    Tool::new("udp-recv").args([&server, "-w", "1h", "hi"]).assert().success();
 }
 
 #[test]
 fn a_doubled_reply_does_not_answer_the_next_request() {
-    let (socket, (done, doubled)) = (socket(), channel());
-    let server = at(&socket);
+    let (socket, (done, doubled)) = (Peer::new(), channel());
+    let server = socket.to_string();
     thread::spawn(move || {
-        let (_, peer) = receive(&socket);
+        let (_, peer) = socket.receive_from();
         socket.send_to(b"first", peer).unwrap();
         socket.send_to(b"doubled", peer).unwrap();
         done.send(()).unwrap();
-        receive(&socket);
+        socket.receive_from();
     });
-    let mut recv = Running::start(path("udp-recv"), &[&server, "-w", "1s"]);
+    let mut recv = Tool::new("udp-recv").args([&server, "-w", "1s"]).spawn();
     recv.type_line("one");
     assert_eq!(recv.line(), "first");
     doubled.recv_timeout(DEADLINE).unwrap();
@@ -115,8 +105,8 @@ fn a_doubled_reply_does_not_answer_the_next_request() {
 #[test]
 fn without_a_host_it_waits_for_one_datagram_and_ends() {
     for arguments in [&[":0"][..], &["--bind", "127.0.0.1:0"]] {
-        let (recv, address) = Running::listening("udp-recv", arguments);
-        let stranger = socket();
+        let (recv, address) = Tool::new("udp-recv").args(arguments).spawn_listening();
+        let stranger = Peer::new();
         stranger.send_to(b"hi", address).unwrap();
         stranger.send_to(b"too much", address).unwrap();
         let finished = recv.finish();
@@ -126,7 +116,7 @@ fn without_a_host_it_waits_for_one_datagram_and_ends() {
 
 #[test]
 fn waiting_in_vain_is_silence() {
-    let recv = Running::start(path("udp-recv"), &["--bind", "127.0.0.1:0", "-w", "50ms"]);
+    let recv = Tool::new("udp-recv").args(["--bind", "127.0.0.1:0", "-w", "50ms"]).spawn();
     let finished = recv.finish();
     assert_eq!(finished.code(), Some(3));
     assert!(finished.err.ends_with("within 50ms\n"), "{}", finished.err);
@@ -134,8 +124,8 @@ fn waiting_in_vain_is_silence() {
 
 #[test]
 fn it_asks_from_the_address_it_is_bound_to() {
-    let server = shouting(1);
-    tool("udp-recv").args(["--bind", "127.0.0.3", &server, "hi"]).assert().success().stdout("HI\n");
+    let server = shouting();
+    Tool::new("udp-recv").args(["--bind", "127.0.0.3", &server, "hi"]).assert().success().stdout("HI\n");
 }
 
 #[test]
@@ -145,14 +135,13 @@ fn an_endpoint_that_cannot_be_meant_is_a_usage_error() {
         (&[":7", "--bind", ":8"], ":7 and --bind both name the local address"),
         (&[], "no ENDPOINT; write HOST:PORT to send requests"),
     ] {
-        let output = tool("udp-recv").args(arguments).assert().code(2).get_output().stderr.clone();
-        let output = String::from_utf8(output).unwrap();
+        let output = Tool::new("udp-recv").args(arguments).assert().code(2).err();
         assert!(output.contains(words), "{output}");
     }
 }
 
 #[test]
 fn an_interrupt_ends_the_wait_by_that_signal() {
-    let (recv, _) = Running::listening("udp-recv", &[":0", "-w", "1h"]);
+    let (recv, _) = Tool::new("udp-recv").args([":0", "-w", "1h"]).spawn_listening();
     assert_eq!(recv.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
 }

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::common::{Finished, Running, path};
-use crate::network::{Host, ip};
+use crate::harness::{Finished, Namespace, Running, ip};
 
 /// How long the C library waits for a name server here, in seconds: far longer than any test.
 const SLOWNESS: u64 = 30;
@@ -18,7 +17,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 
 /// A host whose name server never answers. It has the address of `known.test` in a file.
 struct Place {
-    host: Host,
+    host: Namespace,
     /// It prints the queries.
     server: Running,
 }
@@ -26,7 +25,7 @@ struct Place {
 impl Place {
     /// The host is called after `name`, which must be of one test alone.
     fn new(name: &str) -> Self {
-        let host = Host::new(name);
+        let host = Namespace::new(name);
         ip(&format!("-n {host} link set lo up"));
         let files = Self::files(&host);
         fs::create_dir_all(&files).unwrap();
@@ -34,22 +33,18 @@ impl Place {
         fs::write(files.join("nsswitch.conf"), "hosts: files dns\nservices: files\n").unwrap();
         let options = format!("nameserver 127.0.0.1\noptions timeout:{SLOWNESS} attempts:1\n");
         fs::write(files.join("resolv.conf"), options).unwrap();
-        let mut server = Self::start_at(&host, "udp-listen", &["127.0.0.1:53", "--format", "escaped"]);
-        server.await_listening();
+        let listen = host.tool("udp-listen").args(["127.0.0.1:53", "--format", "escaped"]);
+        let (server, _) = listen.spawn_listening();
         Self { host, server }
     }
 
     /// The directory whose files are those of `/etc` to `host` (ip-netns(8)).
-    fn files(host: &Host) -> PathBuf {
+    fn files(host: &Namespace) -> PathBuf {
         PathBuf::from(format!("/etc/netns/{host}"))
     }
 
-    fn start_at(host: &Host, tool: &str, arguments: &[&str]) -> Running {
-        Running::start("ip", &[&["netns", "exec", host, path(tool)], arguments].concat())
-    }
-
     fn start(&self, tool: &str, arguments: &[&str]) -> Running {
-        Self::start_at(&self.host, tool, arguments)
+        self.host.tool(tool).args(arguments).spawn()
     }
 
     /// Waits until the host `name`.test is looked up.
@@ -210,9 +205,9 @@ fn a_look_up_for_a_typed_line_ends_by_the_bound_of_the_chat_or_by_a_signal() {
 fn a_chat_goes_on_after_a_look_up_that_took_too_long() {
     let place = Place::new("on");
     let mut listen = place.start("udp-listen", &["127.0.0.2:9000"]);
-    listen.await_listening();
+    listen.listening_on();
     let mut chat = place.start("udp-chat", &["-b", ":0"]);
-    chat.await_listening();
+    chat.listening_on();
     let start = Instant::now();
     chat.type_line("@slow.test:9 hi");
     chat.err_line_with("cannot resolve slow.test:9: timed out after 5s");
@@ -226,7 +221,7 @@ fn a_chat_goes_on_after_a_look_up_that_took_too_long() {
 fn what_was_looked_up_is_remembered_for_the_run() {
     let place = Place::new("known");
     let mut listen = place.start("udp-listen", &["127.0.0.2:9000"]);
-    listen.await_listening();
+    listen.listening_on();
     let mut chat = place.start("udp-chat", &["-b", ":0"]);
     chat.type_line("@known.test:9000 first");
     assert_eq!(listen.line(), "first");

@@ -2,24 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use crate::common::{Finished, Running, at, deserted, directory, path, receive, socket};
+use crate::harness::{Directory, Finished, Peer, Running, Terminal, Tool, number_after, unused_address};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::Signal;
 use nix::sys::termios::{FlowArg, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr};
 
 const NOT_WRITTEN: &str = "cannot write to stdout: nobody reads it; 1 received datagram was not written\n";
-
-/// A terminal on which somebody has typed Ctrl-S.
-fn stopped_terminal() -> OpenptyResult {
-    let terminal = openpty(None, None).unwrap();
-    tcflow(&terminal.slave, FlowArg::TCOOFF).unwrap();
-    terminal
-}
 
 /// A pipe that has no room, and how many bytes it holds.
 fn full_pipe() -> (PipeReader, PipeWriter, usize) {
@@ -47,31 +39,29 @@ fn copy(fd: &impl AsFd) -> OwnedFd {
 
 /// Runs a tool with this stdout.
 fn with_stdout(stdout: &impl AsFd, tool: &str, arguments: &[&str]) -> Running {
-    Running::spawn_into(Command::new(path(tool)).args(arguments), copy(stdout))
+    Tool::new(tool).args(arguments).stdout(copy(stdout)).spawn()
 }
 
 /// Runs a tool with this stderr, and a stdout that nobody looks at.
 fn with_stderr(stderr: &impl AsFd, tool: &str, arguments: &[&str]) -> Running {
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 2>&1 >/dev/null", "sh", path(tool)]).args(arguments);
-    Running::spawn_into(&mut command, copy(stderr))
+    Tool::new(tool).args(arguments).stdout(Stdio::null()).stderr(copy(stderr)).spawn()
 }
 
 /// Runs a chat with this stdout, in which a datagram has come in and a line has gone out since.
-fn chat_that_received(stdout: &impl AsFd, arguments: &[&str]) -> (Running, UdpSocket) {
-    let peer = socket();
-    let there = at(&peer);
+fn chat_that_received(stdout: &impl AsFd, arguments: &[&str]) -> (Running, Peer) {
+    let peer = Peer::new();
+    let there = peer.to_string();
     let mut chat = with_stdout(stdout, "udp-chat", &[&["-b", "127.0.0.1:0", &there], arguments].concat());
-    let address = chat.await_listening();
+    let address = chat.listening_on();
     peer.send_to(b"hi", address).unwrap();
     chat.type_line("typed");
-    assert_eq!(receive(&peer), (b"typed".to_vec(), address));
+    assert_eq!(peer.receive_from(), (b"typed".to_vec(), address));
     (chat, peer)
 }
 
 /// Replies to the next request.
-fn reply(server: &UdpSocket) -> SocketAddr {
-    let (_, asker) = receive(server);
+fn reply(server: &Peer) -> SocketAddr {
+    let (_, asker) = server.receive_from();
     server.send_to(b"pong", asker).unwrap();
     asker
 }
@@ -79,13 +69,13 @@ fn reply(server: &UdpSocket) -> SocketAddr {
 #[test]
 fn a_stopped_terminal_does_not_keep_a_tool_beyond_its_time() {
     for bound in ["-w", "--idle"] {
-        let terminal = stopped_terminal();
+        let terminal = Terminal::stopped();
         let (chat, _) = chat_that_received(&terminal.slave, &[bound, "500ms"]);
         let finished = chat.ended();
         assert_eq!((finished.code(), finished.err), (Some(1), format!("udp-chat: {NOT_WRITTEN}")), "{bound}");
     }
-    let (terminal, server) = (stopped_terminal(), socket());
-    let recv = with_stdout(&terminal.slave, "udp-recv", &[&at(&server), "ping"]);
+    let (terminal, server) = (Terminal::stopped(), Peer::new());
+    let recv = with_stdout(&terminal.slave, "udp-recv", &[&server.to_string(), "ping"]);
     reply(&server);
     let finished = recv.ended();
     assert_eq!((finished.code(), finished.err), (Some(1), format!("udp-recv: {NOT_WRITTEN}")));
@@ -93,27 +83,27 @@ fn a_stopped_terminal_does_not_keep_a_tool_beyond_its_time() {
 
 #[test]
 fn a_stopped_terminal_does_not_keep_a_listener_beyond_its_time() {
-    let terminal = stopped_terminal();
+    let terminal = Terminal::stopped();
     let mut listen = with_stdout(&terminal.slave, "udp-listen", &[":0", "--idle", "100ms"]);
-    let address = listen.await_listening();
-    socket().send_to(b"hi", address).unwrap();
+    let address = listen.listening_on();
+    Peer::new().send_to(b"hi", address).unwrap();
     let finished = listen.ended();
     assert_eq!((finished.code(), finished.err), (Some(1), format!("udp-listen: {NOT_WRITTEN}")));
 }
 
 #[test]
 fn a_signal_ends_a_tool_whose_terminal_is_stopped() {
-    let terminal = stopped_terminal();
+    let terminal = Terminal::stopped();
     let (chat, _) = chat_that_received(&terminal.slave, &[]);
     let finished = chat.ended_by(Signal::SIGTERM);
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
     assert_eq!(finished.err, format!("udp-chat: {NOT_WRITTEN}"));
 
-    let (terminal, server) = (stopped_terminal(), socket());
-    let recv = with_stdout(&terminal.slave, "udp-recv", &[&at(&server), "-w", "1h", "ping", "ping"]);
+    let (terminal, server) = (Terminal::stopped(), Peer::new());
+    let recv = with_stdout(&terminal.slave, "udp-recv", &[&server.to_string(), "-w", "1h", "ping", "ping"]);
     reply(&server);
     // It goes on to ask.
-    receive(&server);
+    server.receive_from();
     let finished = recv.ended_by(Signal::SIGTERM);
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
     assert_eq!(finished.err, format!("udp-recv: {NOT_WRITTEN}"));
@@ -121,7 +111,7 @@ fn a_signal_ends_a_tool_whose_terminal_is_stopped() {
 
 #[test]
 fn a_terminal_that_goes_on_shows_all_that_has_come_meanwhile() {
-    let terminal = stopped_terminal();
+    let terminal = Terminal::stopped();
     let (mut chat, peer) = chat_that_received(&terminal.slave, &["-n", "3"]);
     for text in ["more", "last"] {
         peer.send_to(text.as_bytes(), receive_from(&mut chat, &peer)).unwrap();
@@ -130,21 +120,21 @@ fn a_terminal_that_goes_on_shows_all_that_has_come_meanwhile() {
     let finished = chat.ended();
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
     drop(terminal.slave);
-    let shown = ["hi", "more", "last"].map(|text| format!("{}\t{text}\r\n", at(&peer))).concat();
+    let shown = ["hi", "more", "last"].map(|text| format!("{peer}\t{text}\r\n")).concat();
     let mut screen = vec![0; shown.len()];
-    File::from(terminal.master).read_exact(&mut screen).unwrap();
+    (&terminal.master).read_exact(&mut screen).unwrap();
     assert_eq!(String::from_utf8(screen).unwrap(), shown);
 }
 
 /// Where a chat is, by a line of it.
-fn receive_from(chat: &mut Running, peer: &UdpSocket) -> SocketAddr {
+fn receive_from(chat: &mut Running, peer: &Peer) -> SocketAddr {
     chat.type_line("typed");
-    receive(peer).1
+    peer.receive_from().1
 }
 
 #[test]
 fn a_terminal_whose_other_side_does_not_read_holds_up_neither_a_chat_nor_its_end() {
-    let terminal = openpty(None, None).unwrap();
+    let terminal = Terminal::new();
     let (mut chat, peer) = chat_that_received(&terminal.slave, &[]);
     let address = receive_from(&mut chat, &peer);
     // A terminal holds 64 KiB at most. After each hundred the chat has read them, as it takes a line.
@@ -157,20 +147,17 @@ fn a_terminal_whose_other_side_does_not_read_holds_up_neither_a_chat_nor_its_end
     let finished = chat.ended_by(Signal::SIGTERM);
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
     // What is on its way to the other side is taken as written.
-    drop(terminal.slave);
-    let mut screen = Vec::new();
-    let _ = File::from(terminal.master).read_to_end(&mut screen);
-    let whole = String::from_utf8(screen).unwrap().matches('\n').count();
-    let unwritten = crate::common::number_after(&finished.err, "nobody reads it;");
+    let whole = terminal.into_text().matches('\n').count();
+    let unwritten = number_after(&finished.err, "nobody reads it;");
     assert_eq!(whole + usize::try_from(unwritten).unwrap(), 1001, "{}", finished.err);
 }
 
 /// What ends while nobody reads its stderr, and with which status.
 fn end_with_stderr(stderr: &impl AsFd) {
-    let silent = socket();
+    let silent = Peer::new();
     for (tool, arguments, status) in [
-        ("udp-send", &[&deserted()[..], "--linger", "1h", "hi"][..], 4),
-        ("udp-recv", &[&at(&silent), "-w", "100ms", "hi"], 3),
+        ("udp-send", &[&unused_address()[..], "--linger", "1h", "hi"][..], 4),
+        ("udp-recv", &[&silent.to_string(), "-w", "100ms", "hi"], 3),
         ("udp-recv", &[":0", "-w", "100ms"], 3),
         ("udp-listen", &[":0", "-w", "100ms", "-v"], 3),
         ("udp-chat", &["-b", "127.0.0.1:0", "-w", "100ms", "-n", "1"], 3),
@@ -179,27 +166,31 @@ fn end_with_stderr(stderr: &impl AsFd) {
         assert_eq!(finished.code(), Some(status), "{tool}");
     }
     // An error as well.
-    assert_eq!(with_stderr(stderr, "udp-send", &[&at(&silent), "-f", "hex", "xyz"]).ended().code(), Some(1));
+    assert_eq!(
+        with_stderr(stderr, "udp-send", &[&silent.to_string(), "-f", "hex", "xyz"]).ended().code(),
+        Some(1)
+    );
 }
 
 #[test]
 fn a_stderr_that_nobody_reads_does_not_keep_a_tool_beyond_its_time() {
     let (_unread, full, _) = full_pipe();
     end_with_stderr(&full);
-    end_with_stderr(&stopped_terminal().slave);
+    end_with_stderr(&Terminal::stopped().slave);
 }
 
 #[test]
 fn a_signal_ends_a_tool_whose_stderr_nobody_reads() {
     let (_unread, full, _) = full_pipe();
-    let terminal = stopped_terminal();
+    let terminal = Terminal::stopped();
     for stderr in [full.as_fd(), terminal.slave.as_fd()] {
-        let peer = socket();
-        let recv = with_stderr(&stderr, "udp-recv", &[&at(&peer), "-w", "1h", "-v", "--buffer", "1G", "hi"]);
-        receive(&peer);
+        let peer = Peer::new();
+        let recv =
+            with_stderr(&stderr, "udp-recv", &[&peer.to_string(), "-w", "1h", "-v", "--buffer", "1G", "hi"]);
+        peer.receive_from();
         assert_eq!(recv.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
 
-        let mut chat = with_stderr(&stderr, "udp-chat", &["-b", "127.0.0.1:0", &at(&peer), "--stats"]);
+        let mut chat = with_stderr(&stderr, "udp-chat", &["-b", "127.0.0.1:0", &peer.to_string(), "--stats"]);
         receive_from(&mut chat, &peer);
         assert_eq!(chat.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
     }
@@ -207,13 +198,13 @@ fn a_signal_ends_a_tool_whose_stderr_nobody_reads() {
 
 #[test]
 fn progress_on_a_stopped_terminal_does_not_hold_up_what_is_sent() {
-    let (terminal, peer) = (stopped_terminal(), socket());
-    let mut send = with_stderr(&terminal.slave, "udp-send", &[&at(&peer), "--interval", "50ms"]);
+    let (terminal, peer) = (Terminal::stopped(), Peer::new());
+    let mut send = with_stderr(&terminal.slave, "udp-send", &[&peer.to_string(), "--interval", "50ms"]);
     for number in 0..30 {
         send.type_line(&number.to_string());
     }
     for number in 0..30 {
-        assert_eq!(receive(&peer).0, number.to_string().as_bytes());
+        assert_eq!(peer.receive(), number.to_string().as_bytes());
     }
     assert_eq!(send.finish().code(), Some(0));
 }
@@ -221,12 +212,12 @@ fn progress_on_a_stopped_terminal_does_not_hold_up_what_is_sent() {
 #[test]
 fn what_is_said_while_nobody_reads_it_is_told_later() {
     let (mut unread, full, held) = full_pipe();
-    let peer = socket();
-    let arguments = [&at(&peer), "-w", "100ms", "one", "two", "three"];
+    let peer = Peer::new();
+    let arguments = [&peer.to_string(), "-w", "100ms", "one", "two", "three"];
     let recv = with_stderr(&full, "udp-recv", &arguments);
     drop(full);
     for _ in 0..3 {
-        receive(&peer);
+        peer.receive_from();
     }
     let mut said = Vec::new();
     unread.read_to_end(&mut said).unwrap();
@@ -243,8 +234,8 @@ fn what_is_said_while_nobody_reads_it_is_told_later() {
 fn messages_that_do_not_fit_in_memory_are_counted() {
     const LINES: usize = 5_000;
     let (mut unread, full, held) = full_pipe();
-    let peer = socket();
-    let mut chat = with_stderr(&full, "udp-chat", &["-b", "127.0.0.1:0", &at(&peer)]);
+    let peer = Peer::new();
+    let mut chat = with_stderr(&full, "udp-chat", &["-b", "127.0.0.1:0", &peer.to_string()]);
     drop(full);
     // Each complaint quotes the beginning of what it does not understand, and is longer than 100 bytes.
     chat.type_bytes(format!("@{}\n", "x".repeat(80)).repeat(LINES).as_bytes());
@@ -257,7 +248,7 @@ fn messages_that_do_not_fit_in_memory_are_counted() {
     let (told, dropped): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.contains("invalid peer"));
     let dropped = dropped.last().unwrap();
     assert!(dropped.ends_with("messages dropped: stderr was not read in time"), "{dropped}");
-    let dropped = usize::try_from(crate::common::number_after(dropped, "udp-chat:")).unwrap();
+    let dropped = usize::try_from(number_after(dropped, "udp-chat:")).unwrap();
     // One of the messages is where it listens.
     assert!(dropped > 0 && (LINES..=LINES + 1).contains(&(told.len() + dropped)), "{} {dropped}", told.len());
 }
@@ -265,18 +256,18 @@ fn messages_that_do_not_fit_in_memory_are_counted() {
 #[test]
 fn a_ready_fd_that_nobody_reads_holds_up_nothing_and_is_told_when_it_is_read() {
     let (_unread, full, _) = full_pipe();
-    let words = [path("udp-listen"), "127.0.0.1:0", "-w", "100ms", "--ready-fd", "3"];
-    assert_eq!(Running::with_descriptor_3(&full, &words).ended().code(), Some(3));
+    let listen = || Tool::new("udp-listen").args(["127.0.0.1:0", "--ready-fd", "3"]);
+    let bounded = listen().args(["-w", "100ms"]).descriptor_3(&full).spawn();
+    assert_eq!(bounded.ended().code(), Some(3));
     let (_unread, full, _) = full_pipe();
-    let words = [path("udp-listen"), "127.0.0.1:0", "--ready-fd", "3"];
-    let mut listen = Running::with_descriptor_3(&full, &words);
-    listen.await_listening();
-    assert_eq!(listen.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
+    let mut endless = listen().descriptor_3(&full).spawn();
+    endless.listening_on();
+    assert_eq!(endless.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
 
     let (mut unread, full, held) = full_pipe();
-    let mut listen = Running::with_descriptor_3(&full, &words);
+    let mut listen = listen().descriptor_3(&full).spawn();
     drop(full);
-    let address = listen.await_listening();
+    let address = listen.listening_on();
     let mut told = Vec::new();
     unread.read_to_end(&mut told).unwrap();
     assert_eq!(String::from_utf8(told.split_off(held)).unwrap(), format!("{address}\n"));
@@ -284,9 +275,9 @@ fn a_ready_fd_that_nobody_reads_holds_up_nothing_and_is_told_when_it_is_read() {
 
 /// Lets a tool receive `number` datagrams of 99 bytes at once, and returns how it ends.
 fn ends_after(mut tool: Running, number: usize) -> Finished {
-    let address = tool.await_listening();
+    let address = tool.listening_on();
     tool.stop();
-    let sender = socket();
+    let sender = Peer::new();
     for _ in 0..number {
         sender.send_to(&[b'x'; 99], address).unwrap();
     }
@@ -304,8 +295,8 @@ fn the_datagrams_that_a_full_disk_does_not_take_are_counted() {
         assert!(finished.err.ends_with(&said), "{}", finished.err);
         assert_eq!(finished.code(), Some(1));
     }
-    let (full, server) = (File::options().write(true).open("/dev/full").unwrap(), socket());
-    let recv = with_stdout(&full, "udp-recv", &[&at(&server), "hi"]);
+    let (full, server) = (File::options().write(true).open("/dev/full").unwrap(), Peer::new());
+    let recv = with_stdout(&full, "udp-recv", &[&server.to_string(), "hi"]);
     reply(&server);
     let loss = "no space left on device; 1 received datagram was not written";
     assert_eq!(recv.ended().err, format!("udp-recv: cannot write to stdout: {loss}\n"));
@@ -313,17 +304,16 @@ fn the_datagrams_that_a_full_disk_does_not_take_are_counted() {
 
 #[test]
 fn a_datagram_is_written_only_if_all_its_bytes_are() {
-    let directory = directory("streams-partial");
+    let directory = Directory::new("streams-partial");
     for (tool, arguments) in
         [("udp-listen", &["127.0.0.1:0"][..]), ("udp-chat", &["-b", "127.0.0.1:0", "-f", "hex"])]
     {
-        let file = directory.path().join(tool);
+        let file = directory.file(tool);
         let stdout = File::create(&file).unwrap();
         // A file of 1 KiB at most.
-        let script = "trap '' XFSZ; ulimit -f 1; exec \"$@\"";
-        let mut bash = Command::new("bash");
-        bash.args(["-c", script, "bash", path(tool)]).args(arguments);
-        let finished = ends_after(Running::spawn_into(&mut bash, stdout), 24);
+        let limit = "trap '' XFSZ; ulimit -f 1; exec \"$@\"";
+        let limited = Tool::new(tool).args(arguments).under("bash", ["-c", limit, "bash"]).stdout(stdout);
+        let finished = ends_after(limited.spawn(), 24);
         let written = fs::read(&file).unwrap();
         assert_eq!(written.len(), 1024);
         let whole = String::from_utf8(written).unwrap().matches('\n').count();
@@ -337,18 +327,17 @@ fn a_datagram_is_written_only_if_all_its_bytes_are() {
 #[test]
 fn a_stdin_that_others_made_non_blocking_and_read_from_is_waited_for() {
     for (tool, more) in [("udp-send", &[][..]), ("udp-recv", &["-w", "1h"])] {
-        let (peer, (reader, mut writer)) = (socket(), pipe().unwrap());
+        let (peer, (reader, mut writer)) = (Peer::new(), pipe().unwrap());
         make_nonblocking(&reader);
-        let there = at(&peer);
+        let there = peer.to_string();
         let arguments = [&[&there[..]], more].concat();
-        let run =
-            || Running::spawn_with(Command::new(path(tool)).args(&arguments), copy(&reader), Stdio::null());
+        let run = || Tool::new(tool).args(&arguments).stdin(copy(&reader)).stdout(Stdio::null()).spawn();
         let both = [run(), run()];
         drop(reader);
         for number in 0..300 {
             // Both are woken, and one finds nothing.
             writer.write_all(format!("{number}\n").as_bytes()).unwrap();
-            let (line, asker) = receive(&peer);
+            let (line, asker) = peer.receive_from();
             assert_eq!(line, number.to_string().as_bytes());
             peer.send_to(b"pong", asker).unwrap();
         }
@@ -360,20 +349,13 @@ fn a_stdin_that_others_made_non_blocking_and_read_from_is_waited_for() {
     }
 }
 
-/// Runs a tool with a fault injected into one system call.
-fn with_fault(fault: &str, on: &[&str], tool: &str, arguments: &[&str], stdout: impl Into<Stdio>) -> Running {
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={fault}")]).args(on);
-    Running::spawn_into(strace.arg(path(tool)).args(arguments), stdout)
-}
-
 #[test]
 #[ignore = "needs strace"]
 fn a_broken_pipe_that_is_not_stdout_is_not_a_quiet_end() {
-    let peer = socket();
+    let peer = Peer::new();
     let fault = "sendmmsg,sendmsg,sendto:error=EPIPE";
-    let finished = with_fault(fault, &[], "udp-send", &[&at(&peer), "hi"], Stdio::piped()).finish();
-    let said = format!("udp-send: cannot send message 1 to {}: broken pipe\n", at(&peer));
+    let finished = Tool::new("udp-send").args([&peer.to_string(), "hi"]).with_fault(fault).run();
+    let said = format!("udp-send: cannot send message 1 to {peer}: broken pipe\n");
     assert_eq!((finished.code(), finished.err), (Some(1), said));
 }
 
@@ -382,9 +364,9 @@ fn a_broken_pipe_that_is_not_stdout_is_not_a_quiet_end() {
 fn a_wake_up_that_is_lost_does_not_hang_the_end() {
     for error in ["EAGAIN", "ENOBUFS", "ENOMEM", "EINTR"] {
         let fault = format!("sendto:error={error}");
-        let mut listen = with_fault(&fault, &[], "udp-listen", &["127.0.0.1:0", "-n", "1"], Stdio::piped());
-        let address = listen.await_listening();
-        socket().send_to(b"hi", address).unwrap();
+        let (listen, address) =
+            Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "1"]).with_fault(&fault).spawn_listening();
+        Peer::new().send_to(b"hi", address).unwrap();
         let finished = listen.finish();
         assert_eq!((finished.code(), finished.text()), (Some(0), "hi\n"), "{error}");
     }
@@ -393,14 +375,17 @@ fn a_wake_up_that_is_lost_does_not_hang_the_end() {
 #[test]
 #[ignore = "needs strace"]
 fn a_write_that_writes_nothing_is_an_error() {
-    let directory = directory("streams-zero");
-    let file = directory.path().join("out");
+    let directory = Directory::new("streams-zero");
+    let file = directory.file("out");
     for (tool, arguments) in [("udp-listen", &["127.0.0.1:0"][..]), ("udp-chat", &["-b", "127.0.0.1:0"])] {
         let on = ["-P", file.to_str().unwrap()];
-        let stdout = File::create(&file).unwrap();
-        let mut running = with_fault("write:retval=0", &on, tool, arguments, stdout);
-        let address = running.await_listening();
-        socket().send_to(b"hi", address).unwrap();
+        let strace = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=write:retval=0"];
+        let (mut running, address) = Tool::new(tool)
+            .args(arguments)
+            .under("strace", strace.iter().chain(&on))
+            .stdout(File::create(&file).unwrap())
+            .spawn_listening();
+        Peer::new().send_to(b"hi", address).unwrap();
         running.err_line_with(&format!(
             "{tool}: cannot write to stdout: the system wrote nothing; 1 received datagram was not written"
         ));
@@ -409,23 +394,19 @@ fn a_write_that_writes_nothing_is_an_error() {
 }
 
 /// The lines that a terminal shows until it is closed.
-fn screen(terminal: OpenptyResult, running: Running) -> Vec<String> {
-    drop(terminal.slave);
+fn screen(terminal: Terminal, running: Running) -> Vec<String> {
     running.ended();
-    let mut shown = Vec::new();
-    // The end of a terminal is an error.
-    let _ = File::from(terminal.master).read_to_end(&mut shown);
-    String::from_utf8(shown).unwrap().lines().map(str::to_owned).collect()
+    terminal.into_text().lines().map(str::to_owned).collect()
 }
 
 #[test]
 fn somebody_who_looks_on_is_told_what_is_waited_for() {
-    let silent = socket();
-    let there = at(&silent);
+    let silent = Peer::new();
+    let there = silent.to_string();
     let waiting = format!("udp-recv: waiting for a reply from {there} (600ms)...");
     let for_all = "udp-recv: waiting for replies (600ms)...";
     let shown = |arguments: &[&str]| {
-        let terminal = openpty(None, None).unwrap();
+        let terminal = Terminal::new();
         let recv = with_stderr(&terminal.slave, "udp-recv", &[&[&there[..]], arguments].concat());
         screen(terminal, recv)
     };
@@ -436,26 +417,23 @@ fn somebody_who_looks_on_is_told_what_is_waited_for() {
     assert_eq!(shown(&["--collect", "600ms", "one"])[0], for_all);
     assert_eq!(shown(&["-w", "600ms", "-q", "one"]), [""; 0]);
     assert_eq!(shown(&["-w", "100ms", "one"]).len(), 1);
-    let mut recv = Running::start(path("udp-recv"), &[&there, "-w", "600ms", "one"]);
+    let mut recv = Tool::new("udp-recv").args([&there, "-w", "600ms", "one"]).spawn();
     assert!(!recv.err_line_with("").contains("waiting"));
     assert_eq!(recv.finish().code(), Some(3));
 }
 
 #[test]
 fn whoever_types_a_request_is_told_each_time() {
-    let (silent, terminal, typed) = (socket(), openpty(None, None).unwrap(), openpty(None, None).unwrap());
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 2>&1 >/dev/null", "sh", path("udp-recv"), &at(&silent), "-w", "600ms"]);
-    let recv = Running::spawn_with(&mut command, typed.slave, copy(&terminal.slave));
-    // It holds the terminals open.
-    drop(command);
-    let mut person = File::from(typed.master);
+    let (silent, terminal, typed) = (Peer::new(), Terminal::new(), Terminal::new());
+    let recv = Tool::new("udp-recv").arg(&silent).args(["-w", "600ms"]).stdin(typed.slave);
+    let recv = recv.stdout(Stdio::null()).stderr(copy(&terminal.slave)).spawn();
+    let mut person = typed.master;
     // By accident, and on purpose.
     person.write_all(b"\nping\n").unwrap();
-    assert_eq!(receive(&silent).0, b"");
-    assert_eq!(receive(&silent).0, b"ping");
+    assert_eq!(silent.receive(), b"");
+    assert_eq!(silent.receive(), b"ping");
     person.write_all(b"\x04").unwrap();
-    let waiting = format!("udp-recv: waiting for a reply from {} (600ms)...", at(&silent));
+    let waiting = format!("udp-recv: waiting for a reply from {silent} (600ms)...");
     let lines = screen(terminal, recv);
     assert_eq!(lines.iter().filter(|line| **line == waiting).count(), 2, "{lines:?}");
 }
@@ -463,17 +441,17 @@ fn whoever_types_a_request_is_told_each_time() {
 #[test]
 #[cfg(target_os = "linux")]
 fn what_is_printed_to_the_master_of_a_terminal_arrives_at_its_slave() {
-    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+    let Terminal { master, slave } = Terminal::new();
     // Nothing is echoed or changed on its way.
     let mut raw = tcgetattr(&slave).unwrap();
     cfmakeraw(&mut raw);
     tcsetattr(&slave, SetArg::TCSANOW, &raw).unwrap();
     let mut listen = with_stdout(&master, "udp-listen", &["127.0.0.1:0", "-n", "1"]);
-    let address = listen.await_listening();
-    socket().send_to(b"typed", address).unwrap();
+    let address = listen.listening_on();
+    Peer::new().send_to(b"typed", address).unwrap();
     assert_eq!(listen.ended().code(), Some(0));
     let mut typed = [0; 6];
-    File::from(slave).read_exact(&mut typed).unwrap();
+    (&slave).read_exact(&mut typed).unwrap();
     assert_eq!(&typed, b"typed\n");
 }
 
@@ -481,8 +459,8 @@ fn what_is_printed_to_the_master_of_a_terminal_arrives_at_its_slave() {
 fn a_stdout_that_is_only_open_for_reading_is_an_error() {
     let (reader, _writer) = pipe().unwrap();
     let mut listen = with_stdout(&reader, "udp-listen", &["127.0.0.1:0", "-n", "1"]);
-    let address = listen.await_listening();
-    socket().send_to(b"lost", address).unwrap();
+    let address = listen.listening_on();
+    Peer::new().send_to(b"lost", address).unwrap();
     let finished = listen.ended();
     assert_eq!(finished.code(), Some(1));
     assert!(finished.err.ends_with("; 1 received datagram was not written\n"), "{}", finished.err);

@@ -2,26 +2,24 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use crate::common::{DEADLINE, Running, at, path, socket};
-use nix::pty::openpty;
+use crate::harness::{DEADLINE, Peer, Running, Terminal, Tool};
 
 /// A terminal without a person: what our tools write to it arrives here, line by line.
-struct Terminal {
+struct Screen {
     tool: File,
     lines: Receiver<String>,
 }
 
-impl Terminal {
+impl Screen {
     fn new() -> Self {
-        let pty = openpty(None, None).unwrap();
+        let terminal = Terminal::new();
         let (sender, lines) = channel();
-        let mut screen = BufReader::new(File::from(pty.master));
+        let mut output = BufReader::new(terminal.master);
         std::thread::spawn(move || {
             let mut line = Vec::new();
-            while screen.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            while output.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 let text = String::from_utf8(std::mem::take(&mut line)).unwrap();
                 // The terminal itself ends a line with both.
                 if sender.send(text.trim_end_matches("\r\n").to_owned()).is_err() {
@@ -29,7 +27,7 @@ impl Terminal {
                 }
             }
         });
-        Self { tool: File::from(pty.slave), lines }
+        Self { tool: terminal.slave, lines }
     }
 
     fn line(&self) -> String {
@@ -38,15 +36,15 @@ impl Terminal {
 }
 
 /// One of our tools with its stdout on a terminal.
-fn on(terminal: &Terminal, name: &str, arguments: &[&str]) -> Running {
-    Running::spawn_into(Command::new(path(name)).args(arguments), terminal.tool.try_clone().unwrap())
+fn on(screen: &Screen, name: &str, arguments: &[&str]) -> Running {
+    Tool::new(name).args(arguments).stdout(screen.tool.try_clone().unwrap()).spawn()
 }
 
 #[test]
 fn control_and_bidi_characters_and_bad_bytes_are_shown_escaped() {
-    let terminal = Terminal::new();
-    let mut listen = on(&terminal, "udp-listen", &[":0"]);
-    let (address, sender) = (listen.await_listening(), socket());
+    let screen = Screen::new();
+    let mut listen = on(&screen, "udp-listen", &[":0"]);
+    let (address, sender) = (listen.listening_on(), Peer::new());
     for (payload, shown) in [
         (&b"\x1b]0;gotcha\x07"[..], "\\x1b]0;gotcha\\x07"),
         ("a\u{202e}b".as_bytes(), "a\\u202eb"),
@@ -57,52 +55,52 @@ fn control_and_bidi_characters_and_bad_bytes_are_shown_escaped() {
         (b"", ""),
     ] {
         sender.send_to(payload, address).unwrap();
-        assert_eq!(terminal.line(), shown);
+        assert_eq!(screen.line(), shown);
     }
 }
 
 #[test]
 fn decoded_text_is_escaped_as_well() {
-    let terminal = Terminal::new();
-    let mut listen = on(&terminal, "udp-listen", &[":0", "-p", "-e", "gbk"]);
-    let (address, sender) = (listen.await_listening(), socket());
+    let screen = Screen::new();
+    let mut listen = on(&screen, "udp-listen", &[":0", "-p", "-e", "gbk"]);
+    let (address, sender) = (listen.listening_on(), Peer::new());
     sender.send_to(b"\x1b[2J\xc4\xe3\xba\xc3\xff", address).unwrap();
-    assert_eq!(terminal.line(), format!("{}\t\\x1b[2J你好\\xff", at(&sender)));
+    assert_eq!(screen.line(), format!("{sender}\t\\x1b[2J你好\\xff"));
 }
 
 #[test]
 fn a_stranger_cannot_write_a_line_in_the_name_of_another() {
-    let terminal = Terminal::new();
-    let mut chat = on(&terminal, "udp-chat", &["--bind", "127.0.0.1:0"]);
-    let (address, sender) = (chat.await_listening(), socket());
+    let screen = Screen::new();
+    let mut chat = on(&screen, "udp-chat", &["--bind", "127.0.0.1:0"]);
+    let (address, sender) = (chat.listening_on(), Peer::new());
     sender.send_to(b"hi\n192.0.2.1:7890\tsend me money", address).unwrap();
-    assert_eq!(terminal.line(), format!("{}\thi\\n192.0.2.1:7890\tsend me money", at(&sender)));
+    assert_eq!(screen.line(), format!("{sender}\thi\\n192.0.2.1:7890\tsend me money"));
 }
 
 #[test]
 fn the_end_of_what_a_person_types_ends_a_chat() {
-    let pty = openpty(None, None).unwrap();
-    let mut person = File::from(pty.master);
-    let mut chat = Command::new(path("udp-chat"));
-    chat.args(["--bind", "127.0.0.1:0", "--idle", "1h"]);
-    let mut chat = Running::spawn_with(&mut chat, File::from(pty.slave), Stdio::piped());
-    chat.await_listening();
+    let terminal = Terminal::new();
+    let mut person = terminal.master;
+    let mut chat =
+        Tool::new("udp-chat").args(["--bind", "127.0.0.1:0", "--idle", "1h"]).stdin(terminal.slave).spawn();
+    chat.listening_on();
     person.write_all(b"\x04").unwrap();
     assert_eq!(chat.finish().code(), Some(0));
 }
 
 #[test]
 fn in_a_pipe_the_same_bytes_pass_untouched() {
-    let (listen, address) = Running::listening("udp-listen", &[":0", "-n", "1"]);
+    let (listen, address) = Tool::new("udp-listen").args([":0", "-n", "1"]).spawn_listening();
     let payload = "\x1b]0;x\x07\u{202e}\r".as_bytes();
-    socket().send_to(payload, address).unwrap();
+    Peer::new().send_to(payload, address).unwrap();
     assert_eq!(listen.finish().out, [payload, b"\n"].concat());
 }
 
 #[test]
 fn what_is_said_of_a_strict_reading_is_harmless_too() {
-    let (mut listen, address) =
-        Running::listening("udp-listen", &[":0", "-n", "1", "-e", "ascii", "--errors", "strict"]);
-    socket().send_to(b"\x9b2J", address).unwrap();
+    let (mut listen, address) = Tool::new("udp-listen")
+        .args([":0", "-n", "1", "-e", "ascii", "--errors", "strict"])
+        .spawn_listening();
+    Peer::new().send_to(b"\x9b2J", address).unwrap();
     listen.err_line_with("\\x9b at byte 1 is not ascii");
 }

@@ -1,0 +1,37 @@
+//! What the tests share: tools and other programs, peers, network namespaces, terminals.
+//!
+//! All tests run in one process. Nothing here changes what belongs to the whole process, and every descriptor
+//! that is opened here is closed in the programs that other tests start meanwhile.
+
+mod directory;
+mod namespace;
+mod own_process;
+mod peer;
+mod random;
+mod running;
+mod terminal;
+mod tool;
+
+use std::time::Duration;
+
+pub(crate) use directory::Directory;
+pub(crate) use namespace::{Cable, Namespace, ip};
+pub(crate) use own_process::in_own_process;
+pub(crate) use peer::{Peer, free_port, unused_address};
+pub(crate) use random::Random;
+pub(crate) use running::{Finished, Running, assert_idle, children};
+pub(crate) use terminal::Terminal;
+pub(crate) use tool::{Printed, Tool, complaint, path, path_with_tools};
+
+/// Far longer than anything here takes: only a hang reaches it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// All of our tools.
+pub(crate) const TOOLS: [&str; 4] = ["udp-send", "udp-recv", "udp-listen", "udp-chat"];
+
+/// Returns the number in `text` behind `words`.
+pub(crate) fn number_after(text: &str, words: &str) -> u64 {
+    let (_, rest) = text.split_once(words).unwrap_or_else(|| panic!("no {words:?} in {text:?}"));
+    let rest = rest.trim_start_matches(" at least").trim_start();
+    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap_or_else(|_| panic!("{text:?}"))
+}
