@@ -63,7 +63,7 @@ impl Verdict {
             _ if has_failed => Self::Trouble,
             _ if sent.refused > 0 => Self::Refused,
             Ending::TooFew => Self::Silence,
-            Ending::Complete if stats.silent > 0 => Self::Silence,
+            Ending::Complete if stats.timed_out > 0 => Self::Silence,
             Ending::Complete => Self::Done,
         }
     }
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn trouble_outweighs_refusal_and_refusal_outweighs_silence() {
-        let silent = Stats { silent: 1, ..Stats::default() };
+        let silent = Stats { timed_out: 1, ..Stats::default() };
         let refused = Stats { sent: Sent { refused: 1, ..Sent::default() }, ..silent };
         let undecodable = Received { undecodable: 1, ..Received::default() };
         let undecodable = Stats { received: undecodable, ..refused };

@@ -21,8 +21,8 @@ pub struct Stats {
     pub unsent: u64,
     /// Datagrams that could not be sent, but whose request was sent again or answered.
     pub unsent_midway: u64,
-    /// Waits that ended without a datagram, or with too few.
-    pub silent: u64,
+    /// Requests, or waits for a datagram, that nothing answered in time.
+    pub timed_out: u64,
 }
 
 /// Counts what happened to the datagrams that were handed to the network.

@@ -241,7 +241,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 voice.error(&why.context(self.cannot_send(name)));
             }
             Came::Nothing => {
-                tally.silent += 1;
+                tally.timed_out += 1;
                 let (timeout, attempts) = (self.requests.timeout, self.requests.retry.map(|_| times));
                 voice.note(&messages::no_reply(there, name, timeout, attempts, stranger));
             }

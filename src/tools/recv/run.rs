@@ -135,7 +135,7 @@ fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     };
     receiver.count_drops(&mut inbox.tally.received);
     if !came {
-        inbox.tally.silent += 1;
+        inbox.tally.timed_out += 1;
         let when = format!("within {:?}", plan.timeout);
         voice.note(&messages::too_few(0, 1, address, &when));
     }
