@@ -1,4 +1,5 @@
-//! The one place where a result becomes an exit status and a message.
+//! Every verdict: why a run ended and its numbers become an exit status. The sentences about them are in
+//! [`crate::messages`].
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -83,19 +84,19 @@ impl Verdict {
             Self::Silence => 3,
             Self::Refused => 4,
             Self::Command(status) => status,
-            // As a shell would give it, should the signal not end us.
+            // A shell returns the same, should the signal not end the process.
             Self::Signal(signal) => 128 + u8::try_from(signal).unwrap_or(0),
         }
     }
 }
 
-/// What stands below the options in the help of a tool: `details`, and what the statuses mean.
+/// Returns the end of a tool's help: `details`, and the meaning of the exit statuses.
 #[must_use]
 pub fn after_help(details: &str) -> String {
     format!("{details}\n\n{STATUSES}")
 }
 
-/// Ends a tool: says what went wrong, and turns the verdict into an exit status.
+/// Ends a tool: reports its error, if it has one, and returns the exit status.
 #[must_use]
 pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCode {
     let verdict = verdict(tool, outcome);
@@ -109,7 +110,7 @@ pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCod
 fn verdict(tool: &'static str, outcome: anyhow::Result<Verdict>) -> Verdict {
     outcome.unwrap_or_else(|error| {
         if let Some(Stopped(signal)) = error.downcast_ref() {
-            // On its way here it may have met with a loss.
+            // Its context reports what was lost because of the signal.
             if error.chain().len() > 1 {
                 Voice::new(tool, false, false).say(&error);
             }
@@ -123,8 +124,8 @@ fn verdict(tool: &'static str, outcome: anyhow::Result<Verdict>) -> Verdict {
     })
 }
 
-/// Joins how a run came out with how its output did. What ended the run counts first, but a signal and a
-/// reader that is gone say less than what was lost.
+/// Joins the results of a run and of its output. An error of the run takes precedence, but for a signal and a reader
+/// of stdout that has gone away: an error of the output says more.
 pub fn join<T>(run: anyhow::Result<T>, printed: anyhow::Result<()>) -> anyhow::Result<T> {
     match run {
         Err(error) if !error.is::<Stopped>() && !error.is::<ReaderGone>() => Err(error),
