@@ -309,8 +309,10 @@ impl FormatOption {
         let mut given = given.into_iter().filter_map(|(option, is_given)| is_given.then_some(option));
         let conflict = given.find_map(|option| Some((option, option.conflict(formats)?)));
         let Some((option, format)) = conflict else { return Ok(()) };
-        let names = in_words(known.iter().copied().filter(|format| option.applies_to(*format)));
-        let records: Vec<_> = known.iter().copied().filter(|format| format.has_addresses()).collect();
+        let names =
+            in_words(known.iter().filter(|format| option.applies_to(**format)).map(|format| format.name()));
+        let records: Vec<_> =
+            known.iter().filter(|format| format.has_addresses()).map(|format| format.name()).collect();
         let verb = if records.len() == 1 { "contains" } else { "contain" };
         let contained = match option {
             Self::ShowPeer => Some("the sender"),
@@ -362,9 +364,9 @@ impl FormatOption {
     }
 }
 
-/// Returns the names of `formats` as a list in words.
-fn in_words(formats: impl IntoIterator<Item = Format>) -> String {
-    let names: Vec<_> = formats.into_iter().map(Format::name).collect();
+/// Returns `names` as a list in words: `text, hex and json`.
+fn in_words<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    let names: Vec<_> = names.into_iter().collect();
     match names.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
         _ => names.concat(),

@@ -5,3 +5,11 @@ pub mod listen;
 pub mod recv;
 mod resolve;
 pub mod send;
+
+use clap::Command;
+
+/// Returns the command lines that the tools accept, in the order in which texts name them.
+#[must_use]
+pub fn commands() -> Vec<Command> {
+    vec![send::command(), recv::command(), listen::command(), chat::command()]
+}

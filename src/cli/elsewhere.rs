@@ -1,12 +1,14 @@
-//! Options that a tool does not have: those of the other tools, and those of netcats, socat and curl, by what
-//! serves the same purpose here.
+//! Options that a tool does not have: those of the other tools, which are read from their commands, and those of
+//! netcats, socat and curl, by what serves the same purpose here.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::net::IpAddr;
 use std::path::Path;
 
 use clap::{Arg, Command};
 
+use super::in_words;
 use super::value::size;
 use super::words::{Kind, Word};
 use crate::encoding::Charset;
@@ -14,41 +16,8 @@ use crate::escape;
 use crate::format::Format;
 use crate::net::endpoint::{self, Endpoint};
 
-/// Options that not all tools have, and those that have them.
-pub const OPTIONS: [(&str, &str); 32] = [
-    ("--allow", "udp-recv, udp-listen and udp-chat"),
-    ("--bind", "udp-send, udp-recv and udp-chat"),
-    ("--block", "udp-send and udp-recv"),
-    ("--broadcast", "udp-send, udp-recv and udp-chat"),
-    ("--collect", "udp-recv"),
-    ("--count", "udp-listen and udp-chat"),
-    ("--deny", "udp-recv, udp-listen and udp-chat"),
-    ("--echo", "udp-listen"),
-    ("--eol", "udp-send, udp-recv and udp-chat"),
-    ("--exec", "udp-listen"),
-    ("--exec-timeout", "udp-listen"),
-    ("--from-anyone", "udp-recv"),
-    ("--idle", "udp-listen and udp-chat"),
-    ("--interval", "udp-send and udp-recv"),
-    ("--jobs", "udp-listen"),
-    ("--linger", "udp-send"),
-    ("--max-size", "udp-recv, udp-listen and udp-chat"),
-    ("--queue", "udp-listen"),
-    ("--rate", "udp-send"),
-    ("--ready-fd", "udp-listen"),
-    ("--ready-file", "udp-listen"),
-    ("--reject", "udp-listen"),
-    ("--repeat", "udp-send and udp-recv"),
-    ("--replay", "udp-send"),
-    ("--reply", "udp-listen"),
-    ("--retry", "udp-recv"),
-    ("--show-peer", "udp-recv and udp-listen"),
-    ("--skip-bad", "udp-send and udp-recv"),
-    ("--strict", "udp-recv, udp-listen and udp-chat"),
-    ("--time", "udp-recv, udp-listen and udp-chat"),
-    ("--timeout", "udp-recv, udp-listen and udp-chat"),
-    ("--until", "udp-listen"),
-];
+/// Returns the commands of all tools, in the order in which a hint names them.
+pub type Tools = fn() -> Vec<Command>;
 
 /// Options of other programs that are not needed here, and why.
 const NEEDLESS: [(&[&str], &str); 10] = [
@@ -100,15 +69,13 @@ const LONG: usize = 64;
 /// The beginning of a name that is enough to suggest it, in bytes.
 const BEGINNING: usize = 3;
 
+/// The name of the tool whose ENDPOINT is a local address.
+const LISTENER: &str = "udp-listen";
 /// The letters that take no value in netcats.
 const FLAGS: &str = "CDFNSUZbdklnrtuz";
 
-/// The short names of some of [`OPTIONS`].
-const SHORT: [(&str, &str); 5] =
-    [("-b", "--bind"), ("-n", "--count"), ("-p", "--show-peer"), ("-t", "--time"), ("-w", "--timeout")];
-
 /// Says what to do about the first option that the tool does not have, if there is one.
-pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String> {
+pub(super) fn unknown_option(command: &Command, tools: Tools, words: &[Word]) -> Option<String> {
     let read: Vec<_> = words.iter().take_while(|word| !word.asks_for_help()).collect();
     let place = read.iter().position(|word| matches!(word.kind, Kind::Unknown { .. }))?;
     let Word { kind: Kind::Unknown { name, attached }, argument } = read[place] else { return None };
@@ -118,10 +85,10 @@ pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String
         // It is an argument of a COMMAND that lacks its --.
         return None;
     }
-    let tool = Tool { command, endpoint: endpoint(&plain) };
+    let tool = Tool { command, tools: &tools(), endpoint: endpoint(&plain) };
     let next = plain.get(plain_before).copied();
     let message = message(command, plain_before, argument).filter(|_| !tool.receives_one(next));
-    if let Some(what) = number_in_cluster(command, argument) {
+    if let Some(what) = tool.number_in_cluster(argument) {
         let way_out: Vec<_> = [Some(what), message].into_iter().flatten().collect();
         return Some(format!(
             "invalid option {}: {}",
@@ -156,8 +123,7 @@ pub(super) fn unknown_option(command: &Command, words: &[Word]) -> Option<String
 /// Returns whether a MESSAGE is a lone hyphen, which means stdin to other programs.
 pub(super) fn has_lone_hyphen(command: &Command, words: &[Word]) -> bool {
     let read = words.iter().take_while(|word| !word.asks_for_help());
-    Tool { command, endpoint: None }.has_messages()
-        && read.filter_map(Word::plain).skip(1).any(|word| word == "-")
+    has_messages(command) && read.filter_map(Word::plain).skip(1).any(|word| word == "-")
 }
 
 /// Says what to do if `value` has a variable of a shell that no shell has replaced, as in a COMMAND without one.
@@ -170,7 +136,7 @@ pub(super) fn variable(value: &str) -> Option<String> {
 
 /// Says how to read `value` if it is the name of a file.
 pub(super) fn file(command: &Command, value: &str) -> Option<String> {
-    let is_file = Path::new(value).is_file() && !Tool { command, endpoint: None }.listens();
+    let is_file = Path::new(value).is_file() && command.get_name() != LISTENER;
     is_file.then(|| format!("a file; to read it as stdin, write < {}", escape::shortened(value)))
 }
 
@@ -189,43 +155,27 @@ fn endpoint(plain: &[&str]) -> Option<String> {
 /// Says how to send `argument` as a MESSAGE, if there are `plain_before` words before it and a tool that may
 /// send one after the first.
 pub(super) fn message(command: &Command, plain_before: usize, argument: &str) -> Option<String> {
-    let may_be_message = plain_before > 0 && Tool { command, endpoint: None }.has_messages();
+    let may_be_message = plain_before > 0 && has_messages(command);
     let shown = escape::quoted(argument.as_bytes());
     may_be_message.then(|| format!("to send {shown} as a MESSAGE, write -- before it"))
 }
 
 /// Says how to run the command `value` for each datagram, if it is one.
-pub(super) fn exec(command: &Command, value: &str) -> Option<String> {
+pub(super) fn exec(command: &Command, tools: Tools, value: &str) -> Option<String> {
     let program = value.split(' ').next()?;
     let directories = env::var_os("PATH")?;
     // An absolute name is looked up as it is: `join` replaces the directory by it.
     let is_program = !program.is_empty()
         && env::split_paths(&directories).any(|directory| directory.join(program).is_file());
-    let hint = Tool { command, endpoint: None }.option("--exec", &quoted(value));
-    is_program.then(|| format!("to run it for each datagram, {}", hint.text()))
-}
-
-/// Says what is wrong with `-q1` or `-vp4000`: a flag with a number.
-fn number_in_cluster(command: &Command, argument: &str) -> Option<String> {
-    let letters = argument.trim_end_matches(|letter: char| letter.is_ascii_digit());
-    let number = &argument[letters.len()..];
-    let is_cluster = !argument.starts_with("--") && !number.is_empty();
-    let flag = letters.chars().next_back().filter(|_| is_cluster)?;
-    flag_with_number(command, &format!("-{flag}"), number)
+    is_program.then(|| {
+        let hint = Tool { command, tools: &tools(), endpoint: None }.option("--exec", &quoted(value));
+        format!("to run it for each datagram, {}", hint.text())
+    })
 }
 
 /// Says what to do with the number that follows a flag, as it does in netcats.
-pub(super) fn flag_with_number(command: &Command, flag: &str, number: &str) -> Option<String> {
-    let arg = command.get_arguments().find(|arg| arg.get_short() == flag.chars().nth(1))?;
-    let long = arg.get_long().filter(|_| !arg.get_action().takes_values())?;
-    let way_out = match flag {
-        "-p" => {
-            let bind = Tool { command, endpoint: None }.bind(&format!(":{number}")).text();
-            format!("to name the local port, {bind}")
-        }
-        _ => format!("leave out {number}"),
-    };
-    Some(format!("{flag} is --{long} and takes no value; {way_out}"))
+pub(super) fn flag_with_number(command: &Command, tools: Tools, flag: &str, number: &str) -> Option<String> {
+    Tool { command, tools: &tools(), endpoint: None }.flag_with_number(flag, number)
 }
 
 /// What to do about an option that a tool does not have.
@@ -248,6 +198,8 @@ impl Hint {
 /// The tool whose command line is wrong.
 struct Tool<'c> {
     command: &'c Command,
+    /// The commands of all tools.
+    tools: &'c [Command],
     /// The endpoint among the arguments, if they are read as a netcat reads them.
     endpoint: Option<String>,
 }
@@ -257,10 +209,8 @@ impl Tool<'_> {
         self.command.get_name()
     }
 
-    fn has(&self, long: &str) -> bool {
-        self.command
-            .get_arguments()
-            .any(|arg| arg.get_long().is_some_and(|name| long.strip_prefix("--") == Some(name)))
+    fn has(&self, option: &str) -> bool {
+        option.strip_prefix("--").is_some_and(|long| has_long(self.command, long))
     }
 
     fn has_short(&self, letter: char) -> bool {
@@ -268,11 +218,47 @@ impl Tool<'_> {
     }
 
     fn has_messages(&self) -> bool {
-        self.command.get_positionals().any(|arg| arg.get_id() == "messages")
+        has_messages(self.command)
     }
 
     fn listens(&self) -> bool {
-        self.name() == "udp-listen"
+        self.name() == LISTENER
+    }
+
+    /// Returns the tools that have an option, as a list in words, if not all of them have it.
+    fn tools_with(&self, option: &str) -> Option<String> {
+        let long = self.long_name(option)?;
+        let tools: Vec<_> = self.tools.iter().filter(|tool| has_long(tool, long)).collect();
+        let is_of_some = !tools.is_empty() && tools.len() < self.tools.len();
+        is_of_some.then(|| in_words(tools.into_iter().map(Command::get_name)))
+    }
+
+    /// Returns the long name, without hyphens, of an option that any tool may have.
+    fn long_name<'o>(&'o self, option: &'o str) -> Option<&'o str> {
+        option.strip_prefix("--").or_else(|| {
+            let letter = option.chars().nth(1);
+            let mut args = self.tools.iter().flat_map(Command::get_arguments);
+            args.find(|arg| arg.get_short() == letter)?.get_long()
+        })
+    }
+
+    /// Says what is wrong with `-q1` or `-vp4000`: a flag with a number.
+    fn number_in_cluster(&self, argument: &str) -> Option<String> {
+        let letters = argument.trim_end_matches(|letter: char| letter.is_ascii_digit());
+        let number = &argument[letters.len()..];
+        let is_cluster = !argument.starts_with("--") && !number.is_empty();
+        let flag = letters.chars().next_back().filter(|_| is_cluster)?;
+        self.flag_with_number(&format!("-{flag}"), number)
+    }
+
+    fn flag_with_number(&self, flag: &str, number: &str) -> Option<String> {
+        let arg = self.command.get_arguments().find(|arg| arg.get_short() == flag.chars().nth(1))?;
+        let long = arg.get_long().filter(|_| !arg.get_action().takes_values())?;
+        let way_out = match flag {
+            "-p" => format!("to name the local port, {}", self.bind(&format!(":{number}")).text()),
+            _ => format!("leave out {number}"),
+        };
+        Some(format!("{flag} is --{long} and takes no value; {way_out}"))
     }
 
     /// Returns whether it is udp-recv with the port of this machine for its endpoint, which is not the `value` of an
@@ -307,9 +293,10 @@ impl Tool<'_> {
 
     /// Returns what to do about the option `name`, whose value may be `value`.
     fn hint(&self, name: &str, value: Option<&str>) -> Option<Hint> {
-        let long = SHORT.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| long);
         self.foreign(name, value)
-            .or_else(|| tools_with(long).map(|tools| Hint::Instead(format!("it is an option of {tools}"))))
+            .or_else(|| {
+                self.tools_with(name).map(|tools| Hint::Instead(format!("it is an option of {tools}")))
+            })
             .or_else(|| self.name_of_a_value(name))
             .or_else(|| self.near(name))
     }
@@ -428,20 +415,23 @@ impl Tool<'_> {
             if is_beginning { 1.0 } else { strsim::normalized_damerau_levenshtein(name, long) }
         };
         let own = self.command.get_arguments().filter_map(Arg::get_long);
-        let options = own.chain(OPTIONS.iter().map(|(long, _)| &long[2..]));
+        let of_all: BTreeSet<_> =
+            self.tools.iter().flat_map(Command::get_arguments).filter_map(Arg::get_long).collect();
+        let options = own.chain(of_all);
         let near = options.map(|long| (nearness(long), long)).filter(|(nearness, _)| *nearness >= NEAR);
         // The first of two that are equally near wins, which is the tool's own.
         let (_, long) = near.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
         let long = format!("--{long}");
-        let of_tools = tools_with(&long).filter(|_| !self.has(&long)).map(|tools| format!(" of {tools}"));
+        let of_tools =
+            self.tools_with(&long).filter(|_| !self.has(&long)).map(|tools| format!(" of {tools}"));
         Some(Hint::Instead(format!("the nearest option is {long}{}", of_tools.unwrap_or_default())))
     }
 
     /// Suggests an option, and names the tools that have it if this one does not.
     fn option(&self, option: &str, value: &str) -> Hint {
-        let long = SHORT.iter().find(|(short, _)| *short == option).map_or(option, |(_, long)| long);
-        Hint::Instead(match tools_with(long) {
-            Some(tools) if !self.has(long) => format!("use {option} {value} of {tools}"),
+        let is_own = self.long_name(option).is_some_and(|long| has_long(self.command, long));
+        Hint::Instead(match self.tools_with(option) {
+            Some(tools) if !is_own => format!("use {option} {value} of {tools}"),
             _ => format!("use {option} {value}"),
         })
     }
@@ -468,9 +458,12 @@ fn instead(what: &str) -> Hint {
     Hint::Instead(what.to_owned())
 }
 
-/// Returns the tools that have an option, if not all of them have it.
-fn tools_with(long: &str) -> Option<&'static str> {
-    OPTIONS.iter().find(|(name, _)| *name == long).map(|(_, tools)| *tools)
+fn has_long(command: &Command, long: &str) -> bool {
+    command.get_arguments().any(|arg| arg.get_long() == Some(long))
+}
+
+fn has_messages(command: &Command) -> bool {
+    command.get_positionals().any(|arg| arg.get_id() == "messages")
 }
 
 /// Quotes a command as one word for a shell; only its beginning if it is long.

@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{Arg, ArgMatches, Command, Parser};
 
 use super::completions::{self, Shell};
-use super::elsewhere;
+use super::elsewhere::{self, Tools};
 use super::words::{self, Kind, Word};
 use crate::escape;
 use crate::exit::{self, Verdict, Voice};
@@ -39,22 +39,24 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Parses the arguments `A` of `tool`, converts them into its plan, runs that, and turns the outcome into an exit
-/// status.
+/// Parses the arguments `A` of `tool`, which is one of `tools`, converts them into its plan, runs that, and turns the
+/// outcome into an exit status.
 #[must_use]
 pub fn main<A: Parser, P: TryFrom<A, Error = UsageError>>(
     tool: &'static str,
+    tools: Tools,
     run: impl FnOnce(P) -> Result<Verdict>,
 ) -> ExitCode {
-    let outcome = parse_and_run::<A, P>(run).or_else(|error| settle(tool, error));
+    let outcome = parse_and_run::<A, P>(tools, run).or_else(|error| settle(tool, error));
     exit::conclude(tool, outcome)
 }
 
 fn parse_and_run<A: Parser, P: TryFrom<A, Error = UsageError>>(
+    tools: Tools,
     run: impl FnOnce(P) -> Result<Verdict>,
 ) -> Result<Verdict> {
     signals::report_file_size_limit().context("cannot catch signals")?;
-    let arguments = parse(command::<A>())?;
+    let arguments = parse(command::<A>(), tools)?;
     if let Some(shell) = arguments.get_one::<Shell>(completions::OPTION) {
         return shell.print_script(command::<A>());
     }
@@ -82,10 +84,10 @@ fn settle(tool: &'static str, error: anyhow::Error) -> Result<Verdict> {
     Ok(Verdict::Usage)
 }
 
-fn parse(command: Command) -> Result<ArgMatches, Error> {
+fn parse(command: Command, tools: Tools) -> Result<ArgMatches, Error> {
     let mut command = command.mut_args(as_by_getopt);
     let words = words::read(&command, env::args_os().skip(1));
-    if let Some(what) = elsewhere::unknown_option(&command, &words) {
+    if let Some(what) = elsewhere::unknown_option(&command, tools, &words) {
         return Err(command.error(ErrorKind::UnknownArgument, what));
     }
     if elsewhere::has_lone_hyphen(&command, &words) {
@@ -93,7 +95,7 @@ fn parse(command: Command) -> Result<ArgMatches, Error> {
         return Err(command.error(ErrorKind::ValueValidation, what));
     }
     let arguments = command.try_get_matches_from_mut(env::args_os());
-    arguments.map_err(|error| explain(&mut command, &words, error))
+    arguments.map_err(|error| explain(&mut command, tools, &words, error))
 }
 
 /// Lets an option that needs a value take the next argument even if that begins with a hyphen, as getopt(3) does,
@@ -108,7 +110,7 @@ fn as_by_getopt(arg: Arg) -> Arg {
 }
 
 /// Names the way out where the words next to a wrong one show what was meant.
-fn explain(command: &mut Command, words: &[Word], error: Error) -> Error {
+fn explain(command: &mut Command, tools: Tools, words: &[Word], error: Error) -> Error {
     if let Some(requirer) = requirer(command, words, &error) {
         let missing = texts(&error, ContextKind::InvalidArg).join(", ");
         return command.error(error.kind(), format!("{requirer} needs {missing}"));
@@ -119,9 +121,9 @@ fn explain(command: &mut Command, words: &[Word], error: Error) -> Error {
             let reason = reason.to_string();
             let shown = escape::quoted(value.as_bytes());
             let what = if argument.starts_with('[') {
-                endpoint_reason(command, words, argument, value).unwrap_or(reason)
+                endpoint_reason(command, tools, words, argument, value).unwrap_or(reason)
             } else {
-                value_reason(command, words, value, reason)
+                value_reason(command, tools, words, value, reason)
             };
             format!("invalid value {shown} for '{argument}': {what}")
         }
@@ -144,14 +146,14 @@ fn requirer(command: &Command, words: &[Word], error: &Error) -> Option<String> 
 }
 
 /// Says why the `value` of an option is wrong: the `reason`, and what the same letter is to a netcat.
-fn value_reason(command: &Command, words: &[Word], value: &str, reason: String) -> String {
+fn value_reason(command: &Command, tools: Tools, words: &[Word], value: &str, reason: String) -> String {
     let given = words.iter().position(
         |word| matches!(&word.kind, Kind::Known { value: Some(given), .. } if given.trim_start_matches('=') == value),
     );
     let Some(place) = given else { return reason };
     let Word { kind: Kind::Known { name, .. }, argument } = &words[place] else { return reason };
     let more = match name.as_str() {
-        "-e" => match elsewhere::exec(command, value) {
+        "-e" => match elsewhere::exec(command, tools, value) {
             Some(exec) => return format!("not a charset; {exec}"),
             None => None,
         },
@@ -171,7 +173,13 @@ fn value_reason(command: &Command, words: &[Word], value: &str, reason: String) 
 
 /// Says why an endpoint is wrong, if the words next to it show that: the port is an argument of its own, as for
 /// netcats, or an option before it takes a value elsewhere.
-fn endpoint_reason(command: &Command, words: &[Word], argument: &str, value: &str) -> Option<String> {
+fn endpoint_reason(
+    command: &Command,
+    tools: Tools,
+    words: &[Word],
+    argument: &str,
+    value: &str,
+) -> Option<String> {
     let is_endpoint = |part| Endpoint::here(part).is_ok();
     if argument.ends_with("...") && value.split_once(',').is_some_and(|(first, _)| is_endpoint(first)) {
         return Some("more than one endpoint; separate them by spaces".to_owned());
@@ -187,7 +195,7 @@ fn endpoint_reason(command: &Command, words: &[Word], argument: &str, value: &st
     let Kind::Known { name, value: given } = &words[place.checked_sub(1)?].kind else { return None };
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
     match (name.as_str(), given) {
-        ("-p" | "-q" | "-t", None) if is_number => elsewhere::flag_with_number(command, name, value),
+        ("-p" | "-q" | "-t", None) if is_number => elsewhere::flag_with_number(command, tools, name, value),
         ("-b", Some(given)) if given.contains("255") => {
             let there = endpoint::join(given, value).unwrap_or_else(|| given.clone());
             Some(format!("-b is --bind and takes a local address; did you mean --broadcast {there}?"))

@@ -18,7 +18,7 @@ use crate::cli::usage;
 /// Runs the tool.
 #[must_use]
 pub fn main() -> ExitCode {
-    usage::main::<Args, _>(TOOL, run::run)
+    usage::main::<Args, _>(TOOL, super::commands, run::run)
 }
 
 /// Returns the command line that the tool accepts.

@@ -13,7 +13,7 @@ use crate::cli::usage;
 /// Runs the tool.
 #[must_use]
 pub fn main() -> ExitCode {
-    usage::main::<Args, _>(TOOL, |plan| run::run(&plan))
+    usage::main::<Args, _>(TOOL, super::commands, |plan| run::run(&plan))
 }
 
 /// Returns the command line that the tool accepts.
