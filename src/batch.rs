@@ -152,6 +152,48 @@ impl Batch {
         self.entries.truncate(len);
     }
 
+    /// Leaves out the received datagrams from the place `first` on whose envelope is not `wanted`, which is asked once
+    /// for each envelope. Those that are kept are numbered without a gap. Returns how many were left out.
+    pub fn retain_from(&mut self, first: usize, mut wanted: impl FnMut(&Envelope) -> bool) -> usize {
+        let all = self.entries.len();
+        let Some(&Entry { mut start, mut ordinal, .. }) = self.entries.get(first) else { return 0 };
+        let last_before = first.checked_sub(1).map_or(0, |last| self.entries[last].envelope);
+        let (mut kept, mut envelopes) = (first, last_before);
+        let mut judged = None;
+        for place in first..all {
+            let entry = self.entries[place];
+            let is_wanted = match judged {
+                Some((envelope, is_wanted)) if envelope == entry.envelope => is_wanted,
+                _ => {
+                    let envelope = *entry.envelope(&self.envelopes);
+                    let is_wanted = wanted(&envelope);
+                    if is_wanted && entry.envelope > last_before {
+                        self.envelopes[envelopes as usize] = envelope;
+                        envelopes += 1;
+                    }
+                    judged = Some((entry.envelope, is_wanted));
+                    is_wanted
+                }
+            };
+            if is_wanted {
+                self.arena.copy_within(entry.start..entry.start + entry.len as usize, start);
+                let envelope = entry.envelope.min(envelopes);
+                self.entries[kept] = Entry { start, ordinal, envelope, ..entry };
+                (kept, start, ordinal) = (kept + 1, start + entry.size as usize, ordinal + 1);
+            }
+        }
+        // Neither bytes nor envelopes of what is left out stay: a flood of it does not fill a batch.
+        (self.filled, self.last) = (start, ordinal - 1);
+        self.entries.truncate(kept);
+        self.envelopes.truncate(envelopes as usize);
+        all - kept
+    }
+
+    /// Returns the size on the wire and the number of bytes kept, in bytes, of each datagram at `places`.
+    pub fn sizes(&self, places: Range<usize>) -> impl Iterator<Item = (u32, u32)> {
+        self.entries[places].iter().map(|entry| (entry.size, entry.len))
+    }
+
     /// How many datagrams there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -172,13 +214,16 @@ impl Batch {
 
     /// The datagrams, in order.
     #[must_use]
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Datagram<'_>> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Datagram<'_>> + DoubleEndedIterator {
         self.part(0..self.len())
     }
 
     /// Those of the datagrams whose places, from 0, lie in `places`.
     #[must_use]
-    pub fn part(&self, places: Range<usize>) -> impl ExactSizeIterator<Item = Datagram<'_>> {
+    pub fn part(
+        &self,
+        places: Range<usize>,
+    ) -> impl ExactSizeIterator<Item = Datagram<'_>> + DoubleEndedIterator {
         self.entries[places].iter().map(|entry| entry.datagram([&self.arena, &self.aside], &self.envelopes))
     }
 
@@ -300,14 +345,18 @@ impl Batch {
 
 impl Entry {
     fn datagram<'b>(&self, [arena, aside]: [&'b [u8]; 2], envelopes: &'b [Envelope]) -> Datagram<'b> {
-        let last = (self.envelope as usize).checked_sub(1);
         let memory = if self.is_aside { aside } else { arena };
         Datagram {
             payload: &memory[self.start..self.start + self.len as usize],
             size: self.size as usize,
-            envelope: last.map_or(&EMPTY, |last| &envelopes[last]),
+            envelope: self.envelope(envelopes),
             ordinal: self.ordinal,
         }
+    }
+
+    fn envelope<'b>(&self, envelopes: &'b [Envelope]) -> &'b Envelope {
+        let last = (self.envelope as usize).checked_sub(1);
+        last.map_or(&EMPTY, |last| &envelopes[last])
     }
 }
 
@@ -443,6 +492,30 @@ mod tests {
         let received = Received { time: Some(SystemTime::UNIX_EPOCH), ..Received::default() };
         let request = Envelope { to: Some(local), received, ..Envelope::from_peer(peer) };
         assert_eq!(request.reply(), Envelope { from: Some(local), ..Envelope::to_peer(peer) });
+    }
+
+    #[test]
+    fn nothing_stays_of_datagrams_that_are_not_retained() {
+        let [one, two] =
+            ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| Envelope::from_peer(peer.parse().unwrap()));
+        let mut batch = Batch::new();
+        batch.number_after(6);
+        for (payload, envelope) in
+            [("a", one), ("bb", one), ("ccc", two), ("dddd", one), ("e", one), ("fff", two), ("gg", two)]
+        {
+            batch.address(envelope);
+            batch.push(payload.as_bytes());
+        }
+        assert_eq!(batch.retain_from(1, |envelope| *envelope == one), 3);
+        assert_eq!(payloads(&batch), [b"a".as_slice(), b"bb", b"dddd", b"e"]);
+        assert!(batch.iter().map(|it| (it.ordinal, *it.envelope)).eq((7..=10).map(|ordinal| (ordinal, one))));
+        assert_eq!(batch.filled, "abbdddde".len());
+        batch.push(b"next");
+        assert_eq!(batch.iter().next_back().unwrap().ordinal, 11);
+        assert_eq!(batch.retain_from(5, |_| false) + batch.retain_from(1, |_| false), 4);
+        assert_eq!((batch.filled, batch.envelopes.len()), (1, 1));
+        assert_eq!(batch.retain_from(0, |_| false), 1);
+        assert_eq!(batch.footprint(), 0);
     }
 
     #[test]

@@ -444,9 +444,7 @@ impl ReceivingPlan {
     ) -> anyhow::Result<Receiver<'s>> {
         let detail = if access.is_open() { detail } else { detail.max(Detail::Peer) };
         let receiver = Receiver::new(socket, self.max_size, detail);
-        let mut receiver = receiver.context("cannot ask a socket for details of datagrams")?;
-        receiver.admit(access.clone());
-        Ok(receiver)
+        receiver.context("cannot ask a socket for details of datagrams")
     }
 }
 

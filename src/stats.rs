@@ -3,8 +3,11 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use nix::errno::Errno;
+
+use crate::batch::Batch;
 
 /// Counts what happened to the datagrams of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,6 +113,17 @@ pub struct ReplyStats {
     pub declined: u64,
 }
 
+/// What the kernel has dropped of the datagrams that arrived at a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// The drops since they were last reported, for whatever reason.
+    pub new: u64,
+    /// Whether a GRO batch counts as one.
+    pub are_batches: bool,
+    /// The drops because a receive buffer was full, at all sockets since the start, where the system reports them.
+    pub without_room: Option<u64>,
+}
+
 impl Sent {
     /// Counts `datagrams` with a payload of `bytes` together.
     pub fn count(&mut self, datagrams: usize, bytes: usize) {
@@ -153,31 +167,29 @@ impl Sent {
 }
 
 impl Received {
-    /// Counts a datagram of `size` bytes of which `kept` were kept.
-    pub fn count(&mut self, size: usize, kept: usize) {
-        self.datagrams += 1;
-        self.bytes += size as u64;
-        self.truncated += u64::from(kept < size);
+    /// Counts the datagrams of `batch` at `places`.
+    pub fn count(&mut self, batch: &Batch, places: Range<usize>) {
+        self.datagrams += places.len() as u64;
+        for (size, kept) in batch.sizes(places) {
+            self.bytes += u64::from(size);
+            self.truncated += u64::from(kept < size);
+        }
     }
 
-    /// Takes back what [`Received::count`] has counted.
-    pub fn leave_out(&mut self, size: usize, kept: usize) {
-        self.datagrams -= 1;
-        self.bytes -= size as u64;
-        self.truncated -= u64::from(kept < size);
+    /// Counts what the kernel has dropped.
+    pub fn count_drops(&mut self, drops: Drops) {
+        self.dropped += drops.new;
+        self.drops_are_batches |= drops.are_batches;
+        if let Some(without_room) = drops.without_room {
+            self.split_drops(without_room);
+        }
     }
 
     /// Splits the drops by their reason: at most `without_room` of them found the receive buffer full.
-    pub fn split_drops(&mut self, without_room: u64) {
+    fn split_drops(&mut self, without_room: u64) {
         let all = self.dropped + self.rejected;
         self.dropped = all.min(without_room);
         self.rejected = all - self.dropped;
-    }
-
-    /// Returns how many datagrams were discarded because of their source.
-    #[must_use]
-    pub fn left_out(&self) -> u64 {
-        self.denied + self.forged
     }
 }
 
@@ -198,8 +210,7 @@ mod tests {
     fn no_more_datagrams_are_dropped_for_a_full_buffer_than_all_sockets_report() {
         let mut received = Received { dropped: 5, ..Received::default() };
         for (new, without_room, split) in [(0, 2, (2, 3)), (1, 2, (2, 4)), (1, 9, (7, 0))] {
-            received.dropped += new;
-            received.split_drops(without_room);
+            received.count_drops(Drops { new, are_batches: false, without_room: Some(without_room) });
             assert_eq!((received.dropped, received.rejected), split);
         }
     }

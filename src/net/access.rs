@@ -1,7 +1,7 @@
 //! Access lists: the source addresses that are allowed, and those that are denied.
 //!
 //! Every notation becomes ranges of addresses, which are merged, sorted and searched by halves: 17 steps
-//! among 100,000 of them. A list knows addresses and not datagrams: a receiver checks it before anything else.
+//! among 100,000 of them. A tool filters what it has received before it counts or prints it.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::resolver::Query;
+use crate::batch::Batch;
 use crate::escape;
 
 /// The largest list that is read, in bytes: millions of networks. A device such as /dev/zero has no end.
@@ -62,6 +63,14 @@ impl Access {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.allowed.is_none() && self.denied.is_none()
+    }
+
+    /// Leaves out the datagrams of `batch` from the place `first` on whose sources are denied. Returns their number.
+    pub fn filter(&self, batch: &mut Batch, first: usize) -> u64 {
+        if self.is_open() {
+            return 0;
+        }
+        batch.retain_from(first, |envelope| self.admits(envelope.from)) as u64
     }
 
     /// Returns whether datagrams from `peer` are accepted. A peer that the system does not name

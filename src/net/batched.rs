@@ -31,11 +31,10 @@ use socket2::SockAddr;
 
 use super::ancillary::Ancillary;
 use super::cmsg::{ControlMessages, RECEIVED, Room, address, no_name};
-use super::{Detail, Direction, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp, single};
+use super::{Detail, Direction, FORGED_AT_ONCE, ReceiveOutcome, SLOT, Unsent, Why, is_full, is_icmp, single};
 use crate::batch::{Batch, Datagram, Envelope};
-use crate::net::access::Access;
 use crate::runtime::signals::Signals;
-use crate::stats::{Received, Sent};
+use crate::stats::{Drops, Sent};
 
 /// One call sends so many bytes at most, so that a tool looks up now and then.
 const SENT_AT_ONCE: usize = 256 * 1024;
@@ -411,6 +410,8 @@ pub struct Receiver<'s> {
     one_by_one: single::Receiver<'s>,
     /// Where many are received at once: there is none until they are asked for.
     ring: Option<Ring>,
+    /// Whether the ring receives GRO batches.
+    has_gro: bool,
     max_size: usize,
 }
 
@@ -426,8 +427,8 @@ struct Ring {
     messages: Vec<mmsghdr>,
 }
 
-/// What a slot has received.
-struct Bundle<'r> {
+/// What a slot has received: one datagram or a GRO batch.
+struct Message<'r> {
     bytes: &'r [u8],
     /// `None` if the source is forged.
     envelope: Option<Envelope>,
@@ -436,72 +437,63 @@ struct Bundle<'r> {
 }
 
 impl<'s> Receiver<'s> {
-    /// A receiver on `socket`, which cuts datagrams that are longer than `max_size` bytes and tells `detail`
-    /// of each.
+    /// Returns a receiver on `socket` that truncates datagrams to `max_size` bytes and puts `detail` on their
+    /// envelopes. Fails where the system does not report that.
     pub fn new(socket: &'s UdpSocket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
         let one_by_one = single::Receiver::new(socket, max_size, detail)?;
-        Ok(Self { socket, one_by_one, ring: None, max_size: max_size.unwrap_or(usize::MAX) })
+        let max_size = max_size.unwrap_or(usize::MAX);
+        Ok(Self { socket, one_by_one, ring: None, has_gro: false, max_size })
     }
 
-    /// From now on only those are heard whom `access` admits. The others are counted.
-    pub fn admit(&mut self, access: Access) {
-        self.one_by_one.admit(access);
-    }
-
-    /// Appends to `batch` what has arrived, without waiting: at most `most` datagrams, perhaps none,
-    /// and none if the batch is full. Counts them.
+    /// Appends datagrams that have arrived to `batch`, without waiting, until it has `limit` more or is full. The last
+    /// GRO batch is appended as a whole, even beyond the limit: the caller may leave out some of the datagrams.
     ///
-    /// On a socket that knows of datagrams that came back, each is an error, told once: a refusal is
-    /// one of the kind `ConnectionRefused`. What has arrived before it is in the batch.
-    pub fn receive(&mut self, batch: &mut Batch, most: u64, tally: &mut Received) -> io::Result<()> {
-        if most == 1 && self.ring.is_none() {
-            return self.one_by_one.receive(batch, 1, tally);
+    /// A socket that reports ICMP errors returns each once, as an error: a refusal is of the kind `ConnectionRefused`.
+    /// What arrived before it is in the batch.
+    pub fn receive(&mut self, batch: &mut Batch, limit: usize) -> ReceiveOutcome {
+        if limit == 1 && self.ring.is_none() {
+            return self.one_by_one.receive(batch, 1);
         }
         if self.ring.is_none() {
-            // An older kernel knows no bundles, and delivers the datagrams one by one.
-            tally.drops_are_batches = setsockopt(self.socket, sockopt::UdpGroSegment, &true).is_ok();
+            // An older kernel has no GRO batches, and delivers the datagrams one by one.
+            self.has_gro = setsockopt(self.socket, sockopt::UdpGroSegment, &true).is_ok();
         }
         let ring = self.ring.get_or_insert_with(Ring::new);
-        batch.number_after(tally.datagrams);
-        let enough = tally.datagrams.saturating_add(most);
-        let patience = tally.left_out() + LEFT_OUT_AT_ONCE;
-        while tally.datagrams < enough && tally.left_out() < patience && !is_full(batch) {
-            let wanted = usize::try_from(enough - tally.datagrams).unwrap_or(SLOTS).min(SLOTS);
+        let mut outcome = ReceiveOutcome::default();
+        let enough = batch.len().saturating_add(limit);
+        while batch.len() < enough && outcome.forged < FORGED_AT_ONCE && !is_full(batch) {
+            let wanted = (enough - batch.len()).min(SLOTS);
             let received = match ring.receive(self.socket, wanted) {
                 Ok(received) => received,
                 Err(Errno::EINTR) => continue,
                 Err(Errno::EAGAIN) => break,
-                Err(error) => return Err(error.into()),
-            };
-            for slot in 0..received {
-                let bundle = ring.bundle(slot, self.one_by_one.ancillary());
-                let Some(envelope) = bundle.envelope else {
-                    tally.forged += bundle.len();
-                    continue;
-                };
-                if !self.one_by_one.access().admits(envelope.from) {
-                    tally.denied += bundle.len();
-                    continue;
-                }
-                batch.address(envelope);
-                bundle.unpack(batch, self.max_size, enough, tally);
-                if tally.datagrams == enough {
+                Err(error) => {
+                    outcome.error = Some(error.into());
                     break;
                 }
+            };
+            for slot in 0..received {
+                let message = ring.message(slot, self.one_by_one.ancillary());
+                let Some(envelope) = message.envelope else {
+                    outcome.forged += message.len();
+                    continue;
+                };
+                batch.address(envelope);
+                message.unpack(batch, self.max_size);
             }
             if received < wanted {
                 break;
             }
         }
         if is_full(batch) {
-            self.one_by_one.drops().count(tally);
+            self.one_by_one.drop_counter().read();
         }
-        Ok(())
+        outcome
     }
 
-    /// Counts what the kernel has dropped by now, by its reason.
-    pub fn count_drops(&mut self, tally: &mut Received) {
-        self.one_by_one.count_drops(tally);
+    /// Returns what the kernel has dropped since this was last called.
+    pub fn drops(&mut self) -> Drops {
+        self.one_by_one.drop_counter().report(self.has_gro)
     }
 }
 
@@ -550,34 +542,32 @@ impl Ring {
         Errno::result(received).map(|received| received as usize)
     }
 
-    /// What the last call has received into `slot`, and what is known of it.
-    fn bundle(&self, slot: usize, ancillary: &Ancillary) -> Bundle<'_> {
+    /// Returns what the last call has received into `slot`.
+    fn message(&self, slot: usize, ancillary: &Ancillary) -> Message<'_> {
         let message = &self.messages[slot];
         let start = slot * SLOT;
         let bytes = &self.slots[start..start + message.msg_len as usize];
         let control = ControlMessages::of(&message.msg_hdr);
         let envelope = ancillary.envelope(address(&self.names[slot]), &control);
-        Bundle { bytes, envelope, size: control.segment.unwrap_or(SLOT) }
+        Message { bytes, envelope, size: control.segment.unwrap_or(SLOT) }
     }
 }
 
-impl Bundle<'_> {
+impl Message<'_> {
     /// How many datagrams there are. An empty one is one as well.
     fn len(&self) -> u64 {
         self.bytes.len().div_ceil(self.size).max(1) as u64
     }
 
-    /// Appends the datagrams to `batch`, each cut at `max_size`, until `enough` have been received.
-    fn unpack(&self, batch: &mut Batch, max_size: usize, enough: u64, tally: &mut Received) {
+    /// Appends the datagrams to `batch`, each truncated to `max_size`.
+    fn unpack(&self, batch: &mut Batch, max_size: usize) {
         batch.spare(self.bytes.len())[..self.bytes.len()].copy_from_slice(self.bytes);
         let mut rest = self.bytes.len();
         loop {
             let size = rest.min(self.size);
-            let kept = size.min(max_size);
-            batch.take_cut(size, kept);
-            tally.count(size, kept);
+            batch.take_cut(size, size.min(max_size));
             rest -= size;
-            if rest == 0 || tally.datagrams == enough {
+            if rest == 0 {
                 break;
             }
         }

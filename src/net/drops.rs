@@ -5,52 +5,55 @@
 
 use std::net::UdpSocket;
 
-use crate::stats::Received;
+use crate::stats::Drops;
 
-/// The drops of one socket, counted where the system tells of them: Linux.
+/// Counts the drops of one socket. Only Linux reports them.
 #[derive(Debug)]
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody tells there"))]
-pub(super) struct Drops<'s> {
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "the system does not report drops"))]
+pub(super) struct DropCounter<'s> {
     socket: &'s UdpSocket,
-    /// The kernel's counter when it was last looked at. It begins anew after 2^32.
-    seen: u32,
+    /// The value of the kernel's counter when it was last read. It wraps around at 2^32.
+    last: u32,
+    /// All drops until then, and those of them that were reported.
+    total: u64,
+    reported: u64,
 }
 
 #[cfg(target_os = "linux")]
-impl<'s> Drops<'s> {
-    pub(super) fn of(socket: &'s UdpSocket) -> Self {
-        Self { socket, seen: 0 }
+impl<'s> DropCounter<'s> {
+    pub(super) fn new(socket: &'s UdpSocket) -> Self {
+        Self { socket, last: 0, total: 0, reported: 0 }
     }
 
-    /// Counts the new ones, for whatever reason: it is cheap.
-    pub(super) fn count(&mut self, tally: &mut Received) {
+    /// Reads the kernel's counter, often enough that it does not wrap around twice. This is cheap.
+    pub(super) fn read(&mut self) {
         if let Ok(now) = super::batched::drops(self.socket) {
-            tally.dropped += u64::from(now.wrapping_sub(self.seen));
-            self.seen = now;
+            self.total += u64::from(now.wrapping_sub(self.last));
+            self.last = now;
         }
     }
 
-    /// Counts the new ones, and tells all of the run apart by their reason.
-    pub(super) fn count_by_reason(&mut self, tally: &mut Received) {
-        self.count(tally);
-        if tally.dropped > 0
-            && let Some(without_room) = counters::without_room_since_start()
-        {
-            tally.split_drops(without_room);
-        }
+    /// Returns the drops that were not reported yet, of which a GRO batch counts as one if they `are_batches`.
+    pub(super) fn report(&mut self, are_batches: bool) -> Drops {
+        self.read();
+        let new = self.total - std::mem::replace(&mut self.reported, self.total);
+        let without_room = if self.total > 0 { counters::without_room_since_start() } else { None };
+        Drops { new, are_batches, without_room }
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-#[expect(clippy::unused_self, reason = "nobody tells there")]
-impl<'s> Drops<'s> {
-    pub(super) fn of(socket: &'s UdpSocket) -> Self {
-        Self { socket, seen: 0 }
+#[expect(clippy::unused_self, reason = "the system does not report drops")]
+impl<'s> DropCounter<'s> {
+    pub(super) fn new(socket: &'s UdpSocket) -> Self {
+        Self { socket, last: 0, total: 0, reported: 0 }
     }
 
-    pub(super) fn count(&mut self, _: &mut Received) {}
+    pub(super) fn read(&mut self) {}
 
-    pub(super) fn count_by_reason(&mut self, _: &mut Received) {}
+    pub(super) fn report(&mut self, _: bool) -> Drops {
+        Drops::default()
+    }
 }
 
 /// Notes what was dropped before `socket` is received from, so that reports tell the reasons apart more exactly. This

@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use nix::libc::{EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENOBUFS};
 
 use super::ancillary::{self, Ancillary};
-use super::drops::Drops;
+use super::drops::DropCounter;
 use super::icmp::is_of_an_earlier;
-use super::{Detail, Direction, IcmpErrors, LEFT_OUT_AT_ONCE, SLOT, Unsent, Why, is_full, is_icmp};
+use super::{
+    Detail, Direction, FORGED_AT_ONCE, IcmpErrors, ReceiveOutcome, SLOT, Unsent, Why, is_full, is_icmp,
+};
 use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
-use crate::net::access::Access;
 use crate::net::endpoint::{canonical, mapped};
 use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::signals::Signals;
-use crate::stats::{Received, Sent};
+use crate::stats::{Drops, Sent};
 
 /// How long to wait for a device that has no room for a datagram: it does not say when it has.
 const FULL: Duration = Duration::from_millis(1);
@@ -309,33 +310,20 @@ impl<'s> Sender<'s> {
 pub struct Receiver<'s> {
     socket: &'s UdpSocket,
     max_size: usize,
-    access: Access,
     ancillary: Ancillary,
-    drops: Drops<'s>,
+    drops: DropCounter<'s>,
 }
 
 impl<'s> Receiver<'s> {
-    /// A receiver on `socket`, which cuts datagrams that are longer than `max_size` bytes and tells `detail`
-    /// of each.
+    /// Returns a receiver on `socket` that truncates datagrams to `max_size` bytes and puts `detail` on their
+    /// envelopes. Fails where the system does not report that.
     pub fn new(socket: &'s UdpSocket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
         Ok(Self {
             socket,
             max_size: max_size.unwrap_or(usize::MAX),
-            access: Access::default(),
             ancillary: Ancillary::ask(socket, detail)?,
-            drops: Drops::of(socket),
+            drops: DropCounter::new(socket),
         })
-    }
-
-    /// From now on only those are heard whom `access` admits. The others are counted.
-    pub fn admit(&mut self, access: Access) {
-        self.access = access;
-    }
-
-    /// Who is heard.
-    #[cfg(target_os = "linux")]
-    pub(super) fn access(&self) -> &Access {
-        &self.access
     }
 
     /// What tells of it.
@@ -344,46 +332,44 @@ impl<'s> Receiver<'s> {
         &self.ancillary
     }
 
-    /// Appends to `batch` what has arrived, without waiting: at most `most` datagrams, perhaps none,
-    /// and none if the batch is full. Counts them.
+    /// Appends datagrams that have arrived to `batch`, without waiting, until it has `limit` more or is full.
     ///
-    /// On a socket that knows of datagrams that came back, each is an error, told once: a refusal is
-    /// one of the kind `ConnectionRefused`. What has arrived before it is in the batch.
-    pub fn receive(&mut self, batch: &mut Batch, most: u64, tally: &mut Received) -> io::Result<()> {
-        batch.number_after(tally.datagrams);
-        let enough = tally.datagrams.saturating_add(most);
-        let patience = tally.left_out() + LEFT_OUT_AT_ONCE;
-        while tally.datagrams < enough && tally.left_out() < patience && !is_full(batch) {
+    /// A socket that reports ICMP errors returns each once, as an error: a refusal is of the kind `ConnectionRefused`.
+    /// What arrived before it is in the batch.
+    pub fn receive(&mut self, batch: &mut Batch, limit: usize) -> ReceiveOutcome {
+        let mut outcome = ReceiveOutcome::default();
+        let enough = batch.len().saturating_add(limit);
+        while batch.len() < enough && outcome.forged < FORGED_AT_ONCE && !is_full(batch) {
             match self.ancillary.receive(self.socket, batch.spare(SLOT)) {
-                Ok((_, None)) => tally.forged += 1,
-                Ok((_, Some(envelope))) if !self.access.admits(envelope.from) => tally.denied += 1,
+                Ok((_, None)) => outcome.forged += 1,
                 Ok((size, Some(envelope))) => {
-                    let kept = size.min(self.max_size);
                     batch.address(envelope);
-                    batch.take_cut(size, kept);
-                    tally.count(size, kept);
+                    batch.take_cut(size, size.min(self.max_size));
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock => break,
-                    _ => return Err(error),
+                    _ => {
+                        outcome.error = Some(error);
+                        break;
+                    }
                 },
             }
         }
         if is_full(batch) {
-            self.drops.count(tally);
+            self.drops.read();
         }
-        Ok(())
+        outcome
     }
 
-    /// Counts what the kernel has dropped by now, by its reason.
-    pub fn count_drops(&mut self, tally: &mut Received) {
-        self.drops.count_by_reason(tally);
+    /// Returns what the kernel has dropped since this was last called.
+    pub fn drops(&mut self) -> Drops {
+        self.drops.report(false)
     }
 
-    /// The drops of the socket.
+    /// Returns the counter of the socket's drops.
     #[cfg(target_os = "linux")]
-    pub(super) fn drops(&mut self) -> &mut Drops<'s> {
+    pub(super) fn drop_counter(&mut self) -> &mut DropCounter<'s> {
         &mut self.drops
     }
 }

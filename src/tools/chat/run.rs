@@ -71,6 +71,7 @@ struct Chat<'c> {
     destinations: Destinations,
     sender: Sender<'c>,
     receiver: Receiver<'c>,
+    access: &'c Access,
     record: Option<Record>,
     icmp: Option<IcmpErrors<'c>>,
     queue: Queue<'c>,
@@ -87,7 +88,7 @@ impl<'c> Chat<'c> {
         socket: &'c UdpSocket,
         signals: &'c Signals,
         company: Company,
-        access: &Access,
+        access: &'c Access,
     ) -> Result<Self> {
         let output = streams::output()?;
         let (Formats { input, output: format }, encoding) = (plan.formats, plan.encoding);
@@ -103,6 +104,7 @@ impl<'c> Chat<'c> {
             company,
             sender: Sender::new(socket, signals)?,
             receiver: plan.receiving.receiver(socket, access, detail)?,
+            access,
             record: Record::new(&Reading { format: input, encoding, to, ..Reading::default() }),
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             queue: Queue::new(output, printer, CAPACITY, signals)?,
@@ -176,14 +178,23 @@ impl<'c> Chat<'c> {
 
     /// Prints what has arrived, and tells what came back.
     fn hear(&mut self) -> Result<()> {
-        let most = self.plan.bounds.count.map_or(u64::MAX, |count| count - self.tally.received.datagrams);
-        let received = match self.receiver.receive(&mut self.batch, most, &mut self.tally.received) {
-            // Of a datagram that went out: the error queue, below, says whose. It ends nothing.
-            Err(error) if is_icmp(&error) => {
+        let stats = &mut self.tally.received;
+        let limit = self.plan.bounds.count.map(|count| count - stats.datagrams);
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        self.batch.number_after(stats.datagrams);
+        let outcome = self.receiver.receive(&mut self.batch, limit);
+        stats.forged += outcome.forged;
+        stats.denied += self.access.filter(&mut self.batch, 0);
+        self.batch.truncate(limit);
+        stats.count(&self.batch, 0..self.batch.len());
+        let received = match outcome.error {
+            // The ICMP error of a datagram that was sent ends nothing. The error queue, below, has its destination.
+            Some(error) if is_icmp(&error) => {
                 self.note_icmp_error(error);
                 Ok(())
             }
-            received => received.context("cannot receive"),
+            Some(error) => Err(error).context("cannot receive"),
+            None => Ok(()),
         };
         if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.from)
             && self.company.meet(peer)
@@ -348,7 +359,7 @@ impl<'c> Chat<'c> {
 
     /// Counts what others have counted.
     fn count(&mut self) {
-        self.receiver.count_drops(&mut self.tally.received);
+        self.tally.received.count_drops(self.receiver.drops());
         self.tally.received.undecodable = self.queue.undecodable();
     }
 

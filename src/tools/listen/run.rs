@@ -35,7 +35,7 @@ use crate::tools::resolve::Resolver;
 const QUIET: Duration = Duration::from_millis(200);
 /// Where so many datagrams have come at once, more are coming: a pause lets them gather, so that neither
 /// we nor who sends them wakes the other for every few.
-const SEVERAL: u64 = 4;
+const SEVERAL: usize = 4;
 const PAUSE: Duration = Duration::from_micros(30);
 /// What the kernel keeps with each datagram that waits, at the least, in bytes: as many as 128 that came as
 /// one bundle share what it keeps with that.
@@ -116,6 +116,7 @@ struct Listener<'l> {
     socket: &'l UdpSocket,
     signals: &'l Signals,
     receiver: Receiver<'l>,
+    access: &'l Access,
     matcher: Matcher,
     answers: Answers<'l>,
     queue: Queue<'l>,
@@ -129,7 +130,7 @@ impl<'l> Listener<'l> {
         printer: Printer,
         socket: &'l UdpSocket,
         signals: &'l Signals,
-        access: &Access,
+        access: &'l Access,
     ) -> Result<Self> {
         let output = streams::output()?;
         let (format, encoding) = (plan.output, plan.encoding);
@@ -147,6 +148,7 @@ impl<'l> Listener<'l> {
             socket,
             signals,
             receiver: plan.receiving.receiver(socket, access, detail)?,
+            access,
             matcher: Matcher::new(plan.until.clone(), plan.reject.clone(), format, encoding),
             answers,
             queue: Queue::new(output, printer, plan.queue, signals)?,
@@ -233,38 +235,39 @@ impl<'l> Listener<'l> {
 
     /// Prints what has arrived, and answers it. Says whether anything had.
     fn take(&mut self) -> Result<bool> {
-        let before = self.tally.received.datagrams;
-        let most = self.plan.bounds.count.map_or(u64::MAX, |count| count - before);
+        let stats = &mut self.tally.received;
+        let limit = self.plan.bounds.count.map(|count| count - stats.datagrams);
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let mut batch = self.queue.batch();
         let first = batch.len();
-        let received = match self.receiver.receive(&mut batch, most, &mut self.tally.received) {
-            // Of a reply whose receiver is gone: that is counted, and ends nothing.
-            Err(error) if self.answers.are_wanted() && is_icmp(&error) => {
+        batch.number_after(stats.datagrams);
+        let outcome = self.receiver.receive(&mut batch, limit);
+        stats.forged += outcome.forged;
+        stats.denied += self.access.filter(&mut batch, first);
+        batch.truncate(first.saturating_add(limit));
+        if let Some(last) = self.matcher.check(&batch, first..batch.len()) {
+            // What arrived after the datagram that settles the run is too late.
+            batch.truncate(last + 1);
+        }
+        stats.count(&batch, first..batch.len());
+        let received = match outcome.error {
+            // The error of a reply whose receiver is gone is counted, and ends nothing.
+            Some(error) if self.answers.are_wanted() && is_icmp(&error) => {
                 self.answers.count_icmp_error(error)
             }
-            received => received.context("cannot receive"),
+            Some(error) => Err(error).context("cannot receive"),
+            None => Ok(()),
         };
-        self.match_patterns(&mut batch, first);
+        let number = batch.len() - first;
         let answered = self.answer(&batch, first);
         let has_room = !is_full(&batch);
         self.queue.put(batch)?;
         answered?;
         received?;
-        let received = self.tally.received.datagrams - before;
-        if received >= SEVERAL && has_room {
+        if number >= SEVERAL && has_room {
             pause(PAUSE, self.signals)?;
         }
-        Ok(received > 0)
-    }
-
-    /// Searches `batch` for the patterns from the place `first` on. What has come after the datagram that
-    /// settles it came too late.
-    fn match_patterns(&mut self, batch: &mut Batch, first: usize) {
-        let Some(place) = self.matcher.check(batch, first..batch.len()) else { return };
-        for late in batch.part(place + 1..batch.len()) {
-            self.tally.received.leave_out(late.size, late.payload.len());
-        }
-        batch.truncate(place + 1);
+        Ok(number > 0)
     }
 
     fn answer(&mut self, batch: &Batch, first: usize) -> Result<()> {
@@ -300,7 +303,7 @@ impl<'l> Listener<'l> {
 
     /// Counts what others have counted.
     fn count(&mut self) {
-        self.receiver.count_drops(&mut self.tally.received);
+        self.tally.received.count_drops(self.receiver.drops());
         self.tally.received.undecodable = self.queue.undecodable();
     }
 

@@ -131,9 +131,9 @@ impl<'a, 'i> Asker<'a, 'i> {
         let voice = self.inbox.plan.report.voice;
         let socket = self.open()?;
         let last = self.ports.last().unwrap_or(&socket);
-        let mut ear_of_last = self.ports.ear(last, self.inbox.receiver(last)?);
+        let mut ear_of_last = self.ports.ear(last, self.inbox.receiver(last)?, &self.inbox.access);
         let mut sender = Sender::new(&socket, self.inbox.signals)?;
-        let mut ear = self.ports.ear(&socket, self.inbox.receiver(&socket)?);
+        let mut ear = self.ports.ear(&socket, self.inbox.receiver(&socket)?, &self.inbox.access);
         let envelope = self.ports.envelope();
         let request = Datagram { envelope: &envelope, ..request };
         self.inbox.tally.requests.asked += 1;
@@ -340,7 +340,7 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Looks at what has come to a port that is not asked from any more.
     fn see_off(&mut self, socket: &UdpSocket) -> Result<()> {
-        let mut ear = self.ports.ear(socket, self.inbox.receiver(socket)?);
+        let mut ear = self.ports.ear(socket, self.inbox.receiver(socket)?, &self.inbox.access);
         for told in self.inbox.leave_out_late(&mut ear)? {
             self.inbox.plan.report.voice.note(&told);
         }

@@ -36,7 +36,7 @@ pub(super) struct Ready {
 pub(super) struct Inbox<'i> {
     pub(super) plan: &'i Plan,
     pub(super) signals: &'i Signals,
-    access: Access,
+    pub(super) access: Access,
     queue: Queue<'i>,
     pub(super) batch: Batch,
     pub(super) tally: Stats,

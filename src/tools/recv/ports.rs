@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::batch::{Batch, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::messages;
+use crate::net::access::Access;
 use crate::net::endpoint::{Resolved, canonical};
 use crate::net::socket::{self, Options};
 use crate::net::{IcmpErrors, Receiver, is_icmp};
@@ -44,6 +45,7 @@ pub(super) struct Ear<'p> {
     /// The one who may answer, if not anyone may.
     peer: Option<SocketAddr>,
     receiver: Receiver<'p>,
+    access: Access,
     icmp: Option<IcmpErrors<'p>>,
 }
 
@@ -115,12 +117,12 @@ impl Ports {
         Ok(socket)
     }
 
-    /// What is heard at `socket` by `receiver`.
+    /// Returns what accepts the replies that `receiver` receives at `socket`, but for those that `access` denies.
     #[must_use]
-    pub(super) fn ear<'p>(&self, socket: &'p UdpSocket, receiver: Receiver<'p>) -> Ear<'p> {
+    pub(super) fn ear<'p>(&self, socket: &'p UdpSocket, receiver: Receiver<'p>, access: &Access) -> Ear<'p> {
         let icmp = if self.is_connected { None } else { IcmpErrors::kept_for(socket) };
         let peer = (!self.from_anyone).then(|| canonical(self.peer));
-        Ear { peer, receiver, icmp }
+        Ear { peer, receiver, access: access.clone(), icmp }
     }
 
     /// Whoever else sends to `socket` is not heard any more: one has been, and no flood of them is to keep
@@ -171,9 +173,9 @@ impl Ear<'_> {
         let Some(datagram) = batch.iter().next() else { return Ok(Heard::Nothing) };
         let peer = datagram.envelope.from;
         if self.may_answer(peer) {
+            tally.received.count(batch, 0..1);
             return Ok(Heard::Reply);
         }
-        tally.received.leave_out(datagram.size, datagram.payload.len());
         batch.clear();
         tally.requests.stray += 1;
         Ok(peer.map_or(Heard::Nothing, Heard::Stranger))
@@ -185,10 +187,8 @@ impl Ear<'_> {
         let (mut late, mut stray) = (LeftOut::default(), LeftOut::default());
         let (mut icmp_errors, mut last_error) = (0_u64, None);
         for _ in 0..MOST_LATE {
-            let mut uncounted = Received::default();
-            let came_back = self.receive(batch, &mut uncounted)?;
-            tally.received.denied += uncounted.denied;
-            tally.received.forged += uncounted.forged;
+            let before = tally.received;
+            let came_back = self.receive(batch, &mut tally.received)?;
             for peer in batch.iter().map(|datagram| datagram.envelope.from) {
                 if self.may_answer(peer) { &mut late } else { &mut stray }.count(peer);
             }
@@ -197,7 +197,8 @@ impl Ear<'_> {
                     tally.sent.count_icmp_error(&error);
                     (icmp_errors, last_error) = (icmp_errors + 1, Some(error));
                 }
-                None if batch.is_empty() => break,
+                // Behind what is denied or forged there may be more.
+                None if batch.is_empty() && tally.received == before => break,
                 None => batch.clear(),
             }
         }
@@ -211,14 +212,19 @@ impl Ear<'_> {
 
     /// Counts what the kernel has dropped here.
     pub(super) fn count_drops(&mut self, tally: &mut Received) {
-        self.receiver.count_drops(tally);
+        tally.count_drops(self.receiver.drops());
     }
 
-    /// Receives a datagram into `batch` or returns an ICMP error, if there is one of them.
+    /// Receives a datagram into `batch` or returns an ICMP error, if there is one of them. Only datagrams that are
+    /// denied or forged are counted.
     fn receive(&mut self, batch: &mut Batch, tally: &mut Received) -> Result<Option<io::Error>> {
-        let received = match self.receiver.receive(batch, 1, tally) {
-            Err(error) if is_icmp(&error) => Some(error),
-            other => other.map(|()| None).context("cannot receive")?,
+        batch.number_after(tally.datagrams);
+        let outcome = self.receiver.receive(batch, 1);
+        tally.forged += outcome.forged;
+        tally.denied += self.access.filter(batch, 0);
+        let received = match outcome.error {
+            Some(error) if !is_icmp(&error) => return Err(error).context("cannot receive"),
+            received => received,
         };
         let Some(icmp) = self.icmp.as_mut().filter(|_| batch.is_empty()) else { return Ok(received) };
         if let Some(error) = received {
@@ -263,8 +269,8 @@ mod tests {
     #[test]
     fn only_the_peer_may_answer_and_from_its_own_zone() {
         let socket = UdpSocket::bind("[::1]:0").unwrap();
-        let ear =
-            |peer| Ear { peer, receiver: Receiver::new(&socket, None, Detail::Peer).unwrap(), icmp: None };
+        let receiver = || Receiver::new(&socket, None, Detail::Peer).unwrap();
+        let ear = |peer| Ear { peer, receiver: receiver(), access: Access::default(), icmp: None };
         let v6 = |ip: &str, port, flow, zone| {
             SocketAddr::V6(SocketAddrV6::new(ip.parse().unwrap(), port, flow, zone))
         };

@@ -126,14 +126,19 @@ fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     let came = loop {
         let ready = inbox.wait(None, Some(socket.as_fd()), deadline.next())?;
         if ready.socket {
-            receiver.receive(&mut inbox.batch, 1, &mut inbox.tally.received).context("cannot receive")?;
+            let (batch, stats) = (&mut inbox.batch, &mut inbox.tally.received);
+            let outcome = receiver.receive(batch, 1);
+            stats.forged += outcome.forged;
+            stats.denied += inbox.access.filter(batch, 0);
+            stats.count(batch, 0..batch.len());
+            outcome.error.map_or(Ok(()), Err).context("cannot receive")?;
         }
         // What the system announced may have been damaged on the way, or be from somebody who is denied.
         if !inbox.batch.is_empty() || deadline.has_passed() {
             break inbox.print()?;
         }
     };
-    receiver.count_drops(&mut inbox.tally.received);
+    inbox.tally.received.count_drops(receiver.drops());
     if !came {
         inbox.tally.timed_out += 1;
         let when = format!("within {:?}", plan.timeout);
