@@ -19,7 +19,6 @@ use self::usage::UsageError;
 use self::value::{block, count, duration, payload_size, size};
 use crate::encoding::{Charset, Encoding, Policy};
 use crate::escape;
-use crate::exit::Voice;
 use crate::flow::input::{Eol, Input};
 use crate::format::{Columns, Format, Formats, Reading, To, Writing};
 use crate::messages;
@@ -27,6 +26,7 @@ use crate::net::access::{Access, Lists, Source};
 use crate::net::endpoint::{Endpoint, Family};
 use crate::net::socket::{Options, Room, Way};
 use crate::net::{Detail, Receiver};
+use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::streams::{self, Sink};
 use crate::stats::Stats;
 use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
@@ -223,7 +223,7 @@ impl InputPlan {
     }
 
     /// Warns of a MESSAGE that looks like a second destination, where messages are texts.
-    pub fn note_endpoint(&self, voice: Voice) {
+    pub fn note_endpoint(&self, console: Console) {
         if self.format != Format::Text {
             return;
         }
@@ -233,7 +233,7 @@ impl InputPlan {
         };
         if Endpoint::remote(first).is_ok_and(|endpoint| is_endpoint(&endpoint)) {
             let shown = escape::quoted(first.as_bytes());
-            voice.note(&format!("{shown} is sent as a MESSAGE; run the command once for each destination"));
+            console.note(&format!("{shown} is sent as a MESSAGE; run the command once for each destination"));
         }
     }
 }
@@ -452,7 +452,7 @@ impl ReceivingPlan {
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
     /// Prints messages.
-    pub voice: Voice,
+    pub console: Console,
     /// Whether notes are printed.
     pub is_chatty: bool,
     /// Whether statistics are printed at exit.
@@ -464,7 +464,12 @@ impl ReportArgs {
     #[must_use]
     pub fn of(self, tool: &'static str) -> Report {
         let Self { quiet, verbose, stats } = self;
-        Report { voice: Voice::new(tool, quiet, verbose), is_chatty: !quiet, stats }
+        let verbosity = match (quiet, verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        Report { console: Console::new(tool, verbosity), is_chatty: !quiet, stats }
     }
 }
 
@@ -473,7 +478,7 @@ impl Report {
     pub fn conclude(self, tally: &Stats, numbers: &dyn Fn(&Stats) -> String) {
         self.note_losses(tally);
         if self.stats {
-            self.voice.say(&numbers(tally));
+            self.console.print(&numbers(tally));
         }
     }
 
@@ -482,7 +487,7 @@ impl Report {
         let received = &tally.received;
         let losses =
             [messages::denied(received), messages::forged(received), messages::receive_losses(received)];
-        losses.iter().flatten().for_each(|loss| self.voice.note(loss));
+        losses.iter().flatten().for_each(|loss| self.console.note(loss));
     }
 }
 
@@ -496,14 +501,14 @@ pub fn set_buffer(
     way: Way,
     asked: Option<usize>,
     usual: Option<usize>,
-    voice: Voice,
+    console: Console,
 ) -> anyhow::Result<()> {
     let Some(size) = asked.or(usual) else { return Ok(()) };
     let room = Room::ask(socket, way, size)?;
     if asked.is_some() && room.falls_short() {
-        voice.note(&room);
+        console.note(&room);
     } else {
-        voice.detail(&room);
+        console.detail(&room);
     }
     Ok(())
 }

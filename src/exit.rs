@@ -1,14 +1,12 @@
 //! Every verdict: why a run ended and its numbers become an exit status. The sentences about them are in
 //! [`crate::messages`].
 
-use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use crate::escape;
-use crate::messages::os_error;
+use crate::runtime::console::{self, Console, Verbosity};
 use crate::runtime::signals::{self, Stopped};
-use crate::runtime::streams::{self, ReaderGone};
+use crate::runtime::streams::ReaderGone;
 use crate::stats::{ReplyStats, Stats};
 
 const STATUSES: &str = "\
@@ -100,7 +98,7 @@ pub fn after_help(details: &str) -> String {
 #[must_use]
 pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCode {
     let verdict = verdict(tool, outcome);
-    streams::finish_saying();
+    console::flush();
     if let Verdict::Signal(signal) = verdict {
         signals::die_of(signal);
     }
@@ -112,14 +110,14 @@ fn verdict(tool: &'static str, outcome: anyhow::Result<Verdict>) -> Verdict {
         if let Some(Stopped(signal)) = error.downcast_ref() {
             // Its context reports what was lost because of the signal.
             if error.chain().len() > 1 {
-                Voice::new(tool, false, false).say(&error);
+                Console::new(tool, Verbosity::Normal).print(&error);
             }
             return Verdict::Signal(*signal);
         }
         if error.is::<ReaderGone>() {
             return Verdict::Done;
         }
-        Voice::new(tool, false, false).error(&error);
+        Console::new(tool, Verbosity::Normal).error(&error);
         Verdict::Trouble
     })
 }
@@ -133,79 +131,13 @@ pub fn join<T>(run: anyhow::Result<T>, printed: anyhow::Result<()>) -> anyhow::R
     }
 }
 
-/// How a tool speaks to people: a line on stderr, under its name. What strangers sent is safe in it.
-#[derive(Clone, Copy, Debug)]
-pub struct Voice {
-    tool: &'static str,
-    is_quiet: bool,
-    is_verbose: bool,
-}
-
-impl Voice {
-    /// The voice of `tool`. A quiet one keeps its notes to itself, and only a verbose one tells details.
-    #[must_use]
-    pub fn new(tool: &'static str, is_quiet: bool, is_verbose: bool) -> Self {
-        Self { tool, is_quiet, is_verbose }
-    }
-
-    /// Tells what only some want to know.
-    pub fn detail(self, what: &dyn fmt::Display) {
-        if self.is_verbose {
-            self.say(what);
-        }
-    }
-
-    /// Tells how things go, unless it is to be quiet.
-    pub fn note(self, what: &dyn fmt::Display) {
-        if !self.is_quiet {
-            self.say(what);
-        }
-    }
-
-    /// Says what must be said.
-    pub fn say(self, what: &dyn fmt::Display) {
-        let mut line = format!("{}: ", self.tool).into_bytes();
-        escape::line(what.to_string().as_bytes(), &mut line);
-        line.push(b'\n');
-        streams::say(self.tool, &line);
-    }
-
-    /// Says an error and its causes, as one sentence.
-    pub fn error(self, error: &anyhow::Error) {
-        self.say(&Chain(error));
-    }
-}
-
-/// An error and its causes as one sentence.
-struct Chain<'e>(&'e anyhow::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (depth, cause) in self.0.chain().enumerate() {
-            if depth > 0 {
-                f.write_str(": ")?;
-            }
-            match cause.downcast_ref::<io::Error>() {
-                Some(error) => f.write_str(&os_error(error))?,
-                None => write!(f, "{cause}")?,
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::streams;
     use crate::stats::{Received, Sent};
     use anyhow::Context;
-
-    #[test]
-    fn causes_are_told_as_one_sentence() {
-        let error =
-            Err::<(), _>(io::Error::from_raw_os_error(13)).context("cannot bind 127.0.0.1:53").unwrap_err();
-        assert_eq!(Chain(&error).to_string(), "cannot bind 127.0.0.1:53: permission denied");
-    }
+    use std::io;
 
     #[test]
     fn only_a_reader_of_stdout_that_is_gone_ends_quietly() {

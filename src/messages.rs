@@ -7,13 +7,12 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use crate::batch::LARGEST_V4;
 use crate::escape;
 use crate::net::endpoint::Shown;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
 use crate::net::socket::{Room, Way};
+pub use crate::runtime::os_error;
 use crate::stats::{Received, ReplyStats, Requests, Sent, Stats};
 
 /// Returns what was sent and its losses, in numbers.
@@ -273,15 +272,6 @@ pub(crate) fn command_failed(program: &OsStr, status: u8) -> String {
     format!("{} failed with status {status}", escape::name(program))
 }
 
-/// Returns the system's text for an error, in lower case and without its number.
-#[must_use]
-pub fn os_error(error: &io::Error) -> String {
-    let text =
-        error.raw_os_error().map_or_else(|| error.to_string(), |n| Errno::from_raw(n).desc().to_owned());
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-}
-
 /// Returns a number of bytes with its unit.
 fn in_bytes(size: u64) -> String {
     format!("{size} byte{}", if size == 1 { "" } else { "s" })
@@ -402,6 +392,7 @@ impl fmt::Display for Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::errno::Errno;
 
     fn losses(sent: Sent) -> Vec<String> {
         icmp_losses(&sent, &"host:9").collect()

@@ -15,8 +15,9 @@ use super::completions::{self, Shell};
 use super::elsewhere::{self, Tools};
 use super::words::{self, Kind, Word};
 use crate::escape;
-use crate::exit::{self, Verdict, Voice};
+use crate::exit::{self, Verdict};
 use crate::net::endpoint::{self, Endpoint};
+use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::signals;
 use crate::runtime::streams;
 
@@ -80,7 +81,7 @@ fn settle(tool: &'static str, error: anyhow::Error) -> Result<Verdict> {
         Ok(error) => sentence(error),
         Err(error) => error.downcast::<UsageError>()?.0,
     };
-    Voice::new(tool, false, false).say(&what);
+    Console::new(tool, Verbosity::Normal).print(&what);
     Ok(Verdict::Usage)
 }
 

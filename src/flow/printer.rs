@@ -3,15 +3,15 @@
 
 use crate::batch::Batch;
 use crate::encoding::Encoding;
-use crate::exit::Voice;
 use crate::format::{Writer, Writing};
+use crate::runtime::console::Console;
 
 /// Turns batches into text, and counts what of it is written. Reports what it leaves out.
 #[derive(Debug)]
 pub struct Printer {
     encoding: Encoding,
     writer: Writer,
-    voice: Voice,
+    console: Console,
     text: Vec<u8>,
     /// Where each datagram ends in the text.
     ends: Vec<usize>,
@@ -22,10 +22,10 @@ pub struct Printer {
 impl Printer {
     /// A printer that writes as it is told to. Its first text is what comes before the first datagram.
     #[must_use]
-    pub fn new(writing: Writing, voice: Voice) -> Self {
+    pub fn new(writing: Writing, console: Console) -> Self {
         let writer = Writer::new(writing);
         let text = writer.beginning().to_vec();
-        Self { encoding: writing.encoding, writer, voice, text, ends: Vec::new(), written: 0 }
+        Self { encoding: writing.encoding, writer, console, text, ends: Vec::new(), written: 0 }
     }
 
     /// Makes the text of the datagrams of `batch`, in place of the one before. Leaves out what cannot be
@@ -35,7 +35,7 @@ impl Printer {
         if self.writer.format().is_text() {
             for datagram in self.encoding.decode(batch) {
                 undecodable += 1;
-                self.voice.note(&datagram);
+                self.console.note(&datagram);
             }
         }
         self.text.clear();
@@ -66,6 +66,7 @@ impl Printer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::console::Verbosity;
 
     #[test]
     fn a_datagram_is_written_when_its_last_byte_is() {
@@ -73,7 +74,7 @@ mod tests {
         for payload in [&b"one"[..], b"", b"three"] {
             batch.push(payload);
         }
-        let mut printer = Printer::new(Writing::default(), Voice::new("tool", true, false));
+        let mut printer = Printer::new(Writing::default(), Console::new("tool", Verbosity::Quiet));
         assert_eq!((printer.rest(), printer.unwritten()), (&b""[..], 0));
         assert_eq!(printer.load(&mut batch), 0);
         assert_eq!(printer.rest(), b"one\n\nthree\n");

@@ -21,12 +21,12 @@ use crate::messages::os_error;
 use crate::net::is_full;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
-use crate::runtime::streams::{Sink, cannot_write, cannot_write_because, last_moment};
+use crate::runtime::streams::{Sink, cannot_write, cannot_write_because, flush_deadline};
 
 /// How many bytes may wait for stdout in a tool without --queue.
 pub const CAPACITY: usize = 64 * 1024 * 1024;
-/// How often a wait checks on the thread, whose attempt to wake the tool can fail.
-pub const LOOK: Duration = Duration::from_millis(100);
+/// How often a wait checks on the thread, which may fail to wake the tool.
+pub const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// How many empty batches are kept for later.
 const SPARE: usize = 4;
 const NOT_READ: &str = "nobody reads it";
@@ -97,7 +97,7 @@ impl<'q> Queue<'q> {
     }
 
     /// Whether another batch may come. If not, [`Queue::wakeup`] says when it may; but to say so may fail, and
-    /// a wait for it ends after [`LOOK`].
+    /// a wait for it ends after [`CHECK_INTERVAL`].
     #[must_use]
     pub fn has_room(&self) -> bool {
         let mut state = self.shared.lock();
@@ -234,7 +234,7 @@ impl<'q> Queue<'q> {
         self.seen = Some((taken, since));
         let stopped = self.signals.stopped();
         let give_up = match stopped {
-            Some(_) => Some(last_moment()),
+            Some(_) => Some(flush_deadline()),
             None => patience.map(|patience| since + patience),
         };
         if give_up.is_some_and(|give_up| now >= give_up) {
@@ -247,7 +247,7 @@ impl<'q> Queue<'q> {
         let mut set = PollSet::new();
         set.add_signals(self.signals);
         set.add(self.wakeup(), Interest::Read);
-        set.wait(Some(give_up.unwrap_or(now + LOOK).min(now + LOOK)))?;
+        set.wait(Some(give_up.unwrap_or(now + CHECK_INTERVAL).min(now + CHECK_INTERVAL)))?;
         Ok(false)
     }
 
@@ -321,15 +321,15 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Voice;
     use crate::format::Writing;
+    use crate::runtime::console::{Console, Verbosity};
     use std::os::fd::OwnedFd;
 
     #[test]
     fn datagrams_that_come_one_by_one_share_the_memory_they_wait_in() {
         let (mut reader, writer) = io::pipe().unwrap();
         let sink = Sink::new(OwnedFd::from(writer).into());
-        let printer = Printer::new(Writing::default(), Voice::new("tool", true, false));
+        let printer = Printer::new(Writing::default(), Console::new("tool", Verbosity::Quiet));
         let signals = Signals::catch().unwrap();
         let mut queue = Queue::new(sink, printer, CAPACITY, &signals).unwrap();
         let mut batch = Batch::new();

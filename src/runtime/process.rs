@@ -16,10 +16,10 @@ use crate::net::sys::peek_child;
 use crate::runtime::poll::PollSet;
 use crate::runtime::signals::Signals;
 
-/// How long processes are given to end by themselves, and then to end when they are told to.
-pub(crate) const GRACE: Duration = Duration::from_millis(200);
-/// How often it is looked whether processes have ended that are not our own children: nobody tells.
-const LOOK: Duration = Duration::from_millis(2);
+/// How long processes have to exit by themselves, and again after a signal.
+pub(crate) const EXIT_TIMEOUT: Duration = Duration::from_millis(200);
+/// How often processes are checked that are not our own children: no signal reports their exit.
+const EXIT_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 /// What systemd tells its child is not for the children of that.
 const SYSTEMD: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET"];
 
@@ -137,7 +137,7 @@ impl Group {
 
     /// Gives the child a moment to end by itself. Says how it did, if it did.
     pub fn end_soon(&mut self, signals: &Signals) -> io::Result<Option<End>> {
-        let until = Instant::now() + GRACE;
+        let until = Instant::now() + EXIT_TIMEOUT;
         loop {
             let ended = self.ended()?;
             if ended.is_some() || Instant::now() >= until {
@@ -160,7 +160,7 @@ impl Group {
             }
         }
         self.kill();
-        is_soon(|| self.reap());
+        wait_for_exit(|| self.reap());
     }
 
     /// Waits for the end of the child, and then of what it has started.
@@ -169,7 +169,7 @@ impl Group {
             return false;
         }
         self.is_gone
-            || is_soon(|| {
+            || wait_for_exit(|| {
                 // Those of them that this process has inherited.
                 while reap_one_of(self.id) {}
                 killpg(self.id, None).is_err()
@@ -184,17 +184,18 @@ fn reap_one_of(group: Pid) -> bool {
     !matches!(ended, Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD | Errno::EINTR))
 }
 
-/// Waits until something `is_done` that no signal reports. Returns whether it is done before the grace is over.
-pub(crate) fn is_soon(mut is_done: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + GRACE;
+/// Waits until processes `have_exited`, which no signal reports. Returns whether they have within
+/// [`EXIT_TIMEOUT`].
+pub(crate) fn wait_for_exit(mut have_exited: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + EXIT_TIMEOUT;
     loop {
-        if is_done() {
+        if have_exited() {
             return true;
         }
         if Instant::now() >= until {
             return false;
         }
-        thread::sleep(LOOK);
+        thread::sleep(EXIT_CHECK_INTERVAL);
     }
 }
 

@@ -6,9 +6,8 @@ use std::fs::{File, FileType};
 use std::io::{self, ErrorKind, IsTerminal, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -16,7 +15,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::EBADF;
 use nix::sys::socket::{MsgFlags, send};
 
-use crate::messages::os_error;
+use crate::runtime::os_error;
 use crate::runtime::poll::wait_writable;
 
 /// A pipe that poll(2) calls writable takes this much without blocking: `PIPE_BUF`, 4096 on Linux
@@ -25,10 +24,8 @@ const PIPE_BUF: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 /// A terminal promises nothing. Linux has room for 256 bytes in one that poll(2) calls writable, and a
 /// newline becomes two.
 const TERMINAL_BUF: usize = 128;
-/// How long a reader that does not read may hold up the end of a tool.
-pub const GRACE: Duration = Duration::from_secs(1);
-/// How many bytes of messages wait for a reader of stderr that does not read.
-const BACKLOG: usize = 256 * 1024;
+/// How long a reader that does not read holds up the end of a tool.
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which of stdin and stdout were closed when the process began. The runtime puts /dev/null in the
 /// place of a closed one before `main`: without this a tool would lose its output and say nothing.
@@ -256,118 +253,11 @@ fn reopen(_: &File) -> Option<File> {
     None
 }
 
-/// What is written to stderr. It never blocks: when the reader does not read, messages wait here and a
-/// thread writes them.
-struct Messages {
-    state: Mutex<Backlog>,
-    /// The thread has caught up.
-    caught_up: Condvar,
-    sink: OnceLock<Option<Sink>>,
-}
-
-#[derive(Default)]
-struct Backlog {
-    waiting: Vec<u8>,
-    /// Whether a thread is writing what was left.
-    is_behind: bool,
-    /// Messages for which there was no room.
-    dropped: u64,
-}
-
-static MESSAGES: Messages = Messages {
-    state: Mutex::new(Backlog { waiting: Vec::new(), is_behind: false, dropped: 0 }),
-    caught_up: Condvar::new(),
-    sink: OnceLock::new(),
-};
-
-/// Writes a line of `tool` to stderr, or leaves it to a thread if that would block.
-pub fn say(tool: &'static str, line: &[u8]) {
-    MESSAGES.say(tool, line);
-}
-
-/// Returns whether a line can be written to stderr now without blocking.
-pub(crate) fn can_say() -> bool {
-    !MESSAGES.lock().is_behind
-        && wait_writable(io::stderr().as_fd(), Some(Instant::now())).is_ok_and(|can| can)
-}
-
-/// Waits until stderr has taken all messages, up to the [`last_moment()`].
-pub(crate) fn finish_saying() {
-    let mut state = MESSAGES.lock();
-    while state.is_behind {
-        let left = last_moment().saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        state = MESSAGES.caught_up.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-    }
-}
-
-/// Returns when the end stops waiting for readers that do not read: all of them together have [`GRACE`]
-/// from the first call.
-pub(crate) fn last_moment() -> Instant {
-    static LAST: OnceLock<Instant> = OnceLock::new();
-    *LAST.get_or_init(|| Instant::now() + GRACE)
-}
-
-impl Messages {
-    fn lock(&self) -> MutexGuard<'_, Backlog> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sink(&self) -> Option<&Sink> {
-        let open = || io::stderr().as_fd().try_clone_to_owned().ok().map(|fd| Sink::new(fd.into()));
-        self.sink.get_or_init(open).as_ref()
-    }
-
-    fn say(&'static self, tool: &'static str, line: &[u8]) {
-        let Some(sink) = self.sink() else {
-            // No descriptor was left for one of our own. What does not fit now is lost.
-            if can_say() {
-                let _ = io::stderr().write_all(line);
-            }
-            return;
-        };
-        let mut state = self.lock();
-        if state.is_behind {
-            if state.waiting.len() + line.len() <= BACKLOG {
-                state.waiting.extend(line);
-            } else {
-                state.dropped += 1;
-            }
-            return;
-        }
-        let Ok(written) = sink.write_now(line) else { return };
-        if written < line.len() {
-            state.waiting.extend(&line[written..]);
-            let catch_up = move || self.catch_up(tool, sink);
-            state.is_behind = thread::Builder::new().name("stderr".to_owned()).spawn(catch_up).is_ok();
-            if !state.is_behind {
-                state.waiting.clear();
-                state.dropped += 1;
-            }
-        }
-    }
-
-    fn catch_up(&self, tool: &str, sink: &Sink) {
-        loop {
-            let mut state = self.lock();
-            if state.waiting.is_empty() && state.dropped > 0 {
-                let dropped = std::mem::take(&mut state.dropped);
-                let told = format!("{tool}: {dropped} messages dropped: stderr was not read in time\n");
-                state.waiting.extend(told.as_bytes());
-            }
-            let waiting = std::mem::take(&mut state.waiting);
-            if waiting.is_empty() {
-                state.is_behind = false;
-                self.caught_up.notify_all();
-                return;
-            }
-            drop(state);
-            // If it fails, so does what follows.
-            let _ = sink.write_all(&waiting);
-        }
-    }
+/// Returns when the end stops waiting for readers that do not read: all of them together have
+/// [`FLUSH_TIMEOUT`] from the first call.
+pub(crate) fn flush_deadline() -> Instant {
+    static DEADLINE: OnceLock<Instant> = OnceLock::new();
+    *DEADLINE.get_or_init(|| Instant::now() + FLUSH_TIMEOUT)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::cli;
 use crate::exit::{self, Ending, Verdict};
 use crate::flow::input::{Eol, Input};
 use crate::flow::printer::Printer;
-use crate::flow::queue::{CAPACITY, LOOK, Queue};
+use crate::flow::queue::{CAPACITY, CHECK_INTERVAL, Queue};
 use crate::format::{Bad, Format, Formats, Reading, Record, To};
 use crate::messages;
 use crate::net::access::Access;
@@ -28,14 +28,14 @@ use crate::runtime::streams::{self, ReaderGone};
 use crate::stats::{Sent, Stats};
 use crate::tools::resolve::{Destinations, Resolver};
 
-/// So much quiet after the end of a piped input ends the chat, where no other bound was given.
-const QUIET: Duration = Duration::from_secs(1);
-/// How long what has already arrived is still taken in at the end.
-const GRACE: Duration = Duration::from_secs(1);
+/// A chat without a bound ends this long after the last datagram once a piped input has ended.
+const IDLE_AFTER_INPUT: Duration = Duration::from_secs(1);
+/// How long datagrams that arrived before the end are received after it, at most.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Runs the tool.
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
-    let (options, voice) = (plan.socket, plan.report.voice);
+    let (options, console) = (plan.socket, plan.report.console);
     let lists = plan.receiving.access_lists()?;
     let input = Input::stream(streams::input()?, Reading::default(), Eol::None);
     let deadline = Deadline::new(plan.bounds.timeout, plan.bounds.idle);
@@ -43,13 +43,13 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
     let socket = socket::bind(&resolver.local(&plan.bind, options.family)?, options)?;
-    cli::set_buffer(&socket, Way::In, plan.buffer, Some(socket::ROOM), voice)?;
+    cli::set_buffer(&socket, Way::In, plan.buffer, Some(socket::ROOM), console)?;
     note_earlier_drops(&socket);
     let address = socket::local_address(&socket)?;
     let family = options.family.of_socket(address.ip());
     let company = Company::of(resolver.each(&plan.peers, family)?, family);
     let mut chat = Chat::new(plan, &socket, &signals, company, &access)?;
-    voice.note(&format!("listening on {}", Shown(address)));
+    console.note(&format!("listening on {}", Shown(address)));
     let talked = chat.talk(input, deadline);
     exit::join(talked, chat.conclude())?;
     signals.check()?;
@@ -93,7 +93,7 @@ impl<'c> Chat<'c> {
         let output = streams::output()?;
         let (Formats { input, output: format }, encoding) = (plan.formats, plan.encoding);
         let writing = cli::writing(format, encoding, plan.columns, &output)?;
-        let printer = Printer::new(writing, plan.report.voice);
+        let printer = Printer::new(writing, plan.report.console);
         let to = To::Company(company.family());
         let detail = if format.has_addresses() || plan.columns.time { Detail::Arrival } else { Detail::Peer };
         Ok(Self {
@@ -146,7 +146,7 @@ impl<'c> Chat<'c> {
                     return Ok(());
                 }
                 if bounds.are_absent() {
-                    deadline.limit_idle_time(QUIET);
+                    deadline.limit_idle_time(IDLE_AFTER_INPUT);
                 }
                 input = None;
             }
@@ -157,7 +157,7 @@ impl<'c> Chat<'c> {
     /// Waits until something comes or it is time. While the reader of stdout is behind, nothing is heard.
     fn wait(&self, input: Option<&Input>, deadline: &Deadline) -> Result<Ready> {
         let has_room = self.queue.has_room();
-        let look = (!has_room).then(|| Instant::now() + LOOK);
+        let look = (!has_room).then(|| Instant::now() + CHECK_INTERVAL);
         let mut set = PollSet::new();
         set.add_signals(self.signals);
         set.add(self.queue.wakeup(), Interest::Read);
@@ -199,7 +199,7 @@ impl<'c> Chat<'c> {
         if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.from)
             && self.company.meet(peer)
         {
-            self.plan.report.voice.note(&format!("talking to {}", Shown(peer)));
+            self.plan.report.console.note(&format!("talking to {}", Shown(peer)));
         }
         // What arrived before an error is printed.
         self.queue.print(&mut self.batch)?;
@@ -220,14 +220,14 @@ impl<'c> Chat<'c> {
         while let Some((peer, error)) = icmp.take().context("cannot ask what came back")? {
             self.tally.sent.count_icmp_error(&error);
             let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| Shown(peer).to_string());
-            self.plan.report.voice.note(&messages::icmp_error(&peer, "a datagram", &error));
+            self.plan.report.console.note(&messages::icmp_error(&peer, "a datagram", &error));
         }
         Ok(())
     }
 
     /// What arrived before the end is still printed.
     fn hear_the_rest(&mut self) -> Result<()> {
-        let until = Instant::now() + GRACE;
+        let until = Instant::now() + DRAIN_LIMIT;
         while !self.is_enough() && Instant::now() < until {
             let before = self.tally;
             self.hear()?;
@@ -260,7 +260,7 @@ impl<'c> Chat<'c> {
 
     /// What cannot be done is said, and the chat goes on.
     fn complain(&mut self, error: &anyhow::Error) {
-        self.plan.report.voice.error(error);
+        self.plan.report.console.error(error);
         self.tally.unsent += 1;
     }
 
@@ -282,7 +282,7 @@ impl<'c> Chat<'c> {
         };
         if peers.is_empty() && format != Format::Json {
             let peers: Vec<_> = self.company.peers().iter().map(|peer| Shown(*peer).to_string()).collect();
-            self.plan.report.voice.note(&format!("talking to {}", peers.join(", ")));
+            self.plan.report.console.note(&format!("talking to {}", peers.join(", ")));
             return Ok(());
         }
         let mut outgoing = std::mem::take(&mut self.outgoing);
@@ -353,7 +353,7 @@ impl<'c> Chat<'c> {
     fn report_if_asked(&mut self) {
         if self.signals.report_asked() {
             self.count();
-            self.plan.report.voice.say(&messages::summary(&self.tally));
+            self.plan.report.console.print(&messages::summary(&self.tally));
         }
     }
 
@@ -368,7 +368,7 @@ impl<'c> Chat<'c> {
         let mut printed = Ok(false);
         while matches!(printed, Ok(false)) {
             self.report_if_asked();
-            printed = self.queue.finish(Some(streams::GRACE));
+            printed = self.queue.finish(Some(streams::FLUSH_TIMEOUT));
         }
         self.count();
         self.plan.report.conclude(&self.tally, &messages::summary);
@@ -380,7 +380,7 @@ impl<'c> Chat<'c> {
         let received = self.tally.received.datagrams;
         let too_few = self.plan.bounds.count.filter(|count| received < *count);
         if let Some(count) = too_few {
-            self.plan.report.voice.note(&messages::too_few(received, count, address, "in time"));
+            self.plan.report.console.note(&messages::too_few(received, count, address, "in time"));
         }
         let ending = if too_few.is_some() { Ending::TooFew } else { Ending::Complete };
         Verdict::of(ending, &self.tally, None, self.plan.receiving.is_strict)

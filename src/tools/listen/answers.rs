@@ -15,13 +15,13 @@ use nix::unistd::Pid;
 use super::jobs::{Failure, Handled, Jobs};
 use crate::batch::{Batch, Envelope, LARGEST_V6};
 use crate::encoding::Encoding;
-use crate::exit::Voice;
 use crate::flow::input::{Eol, Input};
 use crate::format::Reading;
 use crate::messages;
 use crate::net::endpoint::Shown;
 use crate::net::socket;
 use crate::net::{Sender, Unsent};
+use crate::runtime::console::Console;
 use crate::runtime::poll::PollSet;
 use crate::runtime::signals::Signals;
 use crate::stats::{ReplyStats, Sent};
@@ -54,7 +54,7 @@ pub(super) struct Answers<'a> {
     sender: Sender<'a>,
     /// Our own port.
     port: u16,
-    voice: Voice,
+    console: Console,
     replies: Batch,
     stats: ReplyStats,
 }
@@ -86,7 +86,7 @@ impl<'a> Answers<'a> {
         encoding: Encoding,
         socket: &'a UdpSocket,
         signals: &'a Signals,
-        voice: Voice,
+        console: Console,
     ) -> Result<Self> {
         if let Some(Answer::Exec(_)) = answer {
             signals.catch_child()?;
@@ -100,7 +100,7 @@ impl<'a> Answers<'a> {
             encoding,
             sender,
             port,
-            voice,
+            console,
             replies: Batch::new(),
             stats: ReplyStats::default(),
         })
@@ -162,7 +162,7 @@ impl<'a> Answers<'a> {
                     if !jobs.request(text.to_vec(), *request.envelope) {
                         self.stats.unserved += 1;
                         if self.stats.unserved == 1 {
-                            self.voice.note(&messages::DROPPING_REQUESTS);
+                            self.console.note(&messages::DROPPING_REQUESTS);
                         }
                     }
                 }
@@ -201,16 +201,16 @@ impl<'a> Answers<'a> {
     pub(super) fn go_on(&mut self) -> Result<()> {
         let Some(Answer::Exec(jobs)) = &mut self.answer else { return Ok(()) };
         self.replies.clear();
-        let (stats, voice) = (&mut self.stats, self.voice);
+        let (stats, console) = (&mut self.stats, self.console);
         jobs.go_on(&mut self.replies, |handled| match handled {
             Handled::Reply => {}
             Handled::Nothing => stats.without_reply += 1,
             Handled::Failed { envelope, failure, has_reply } => {
-                count_failure(stats, &envelope, &failure, has_reply, voice);
+                count_failure(stats, &envelope, &failure, has_reply, console);
             }
         });
         for unencodable in self.encoding.encode(&mut self.replies) {
-            count_unsent(&mut self.stats, &unencodable.what, self.voice);
+            count_unsent(&mut self.stats, &unencodable.what, self.console);
         }
         self.send_replies()
     }
@@ -260,7 +260,7 @@ impl<'a> Answers<'a> {
                 Ok(sent) => {
                     next += sent;
                     if next < places.end {
-                        count_unsent(&mut self.stats, &"the system has no room for it", self.voice);
+                        count_unsent(&mut self.stats, &"the system has no room for it", self.console);
                         self.stats.unsent += (places.end - next - 1) as u64;
                         break;
                     }
@@ -268,7 +268,7 @@ impl<'a> Answers<'a> {
                 Err(unsent) => {
                     let sent = usize::try_from(self.stats.sent.datagrams - before)?;
                     let datagrams = unsent.datagrams;
-                    count_unsent(&mut self.stats, &in_words(unsent), self.voice);
+                    count_unsent(&mut self.stats, &in_words(unsent), self.console);
                     self.stats.unsent += datagrams as u64 - 1;
                     next += sent + datagrams;
                 }
@@ -297,10 +297,10 @@ fn count_failure(
     envelope: &Envelope,
     failure: &Failure,
     has_reply: bool,
-    voice: Voice,
+    console: Console,
 ) {
     if stats.failed + stats.failed_after_reply == 0 {
-        voice.note(&messages::handler_failed(envelope.from, failure));
+        console.note(&messages::handler_failed(envelope.from, failure));
     }
     if has_reply {
         stats.failed_after_reply += 1;
@@ -310,10 +310,10 @@ fn count_failure(
 }
 
 /// Counts a reply that cannot be sent, and reports the first.
-fn count_unsent(stats: &mut ReplyStats, why: &dyn Display, voice: Voice) {
+fn count_unsent(stats: &mut ReplyStats, why: &dyn Display, console: Console) {
     stats.unsent += 1;
     if stats.unsent == 1 {
-        voice.note(&messages::reply_not_sent(why));
+        console.note(&messages::reply_not_sent(why));
     }
 }
 

@@ -22,7 +22,7 @@ use crate::batch::{Batch, Envelope};
 use crate::messages::os_error;
 use crate::net::endpoint::{Shown, host};
 use crate::runtime::poll::{Interest, PollSet};
-use crate::runtime::process::{GRACE, Group, is_soon};
+use crate::runtime::process::{EXIT_TIMEOUT, Group, wait_for_exit};
 
 /// Where a clock cannot count to the end of a time.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -239,10 +239,10 @@ impl Jobs {
         self.held = 0;
         self.running.iter().for_each(|job| job.group.signal(Signal::SIGTERM));
         let mut groups: Vec<_> = self.running.drain(..).map(|job| job.group).collect();
-        is_soon(|| groups.iter_mut().all(|group| matches!(group.ended(), Ok(Some(_)))));
+        wait_for_exit(|| groups.iter_mut().all(|group| matches!(group.ended(), Ok(Some(_)))));
         groups.iter().for_each(Group::kill);
         groups.append(&mut self.killed);
-        is_soon(|| {
+        wait_for_exit(|| {
             groups.retain_mut(|group| !group.reap());
             groups.is_empty()
         });
@@ -328,7 +328,7 @@ impl Job {
         (self.stdin, self.stdout) = (None, None);
         self.reply.clear();
         self.failure = Some(failure);
-        self.until = Instant::now() + GRACE;
+        self.until = Instant::now() + EXIT_TIMEOUT;
         self.group.signal(Signal::SIGTERM);
     }
 

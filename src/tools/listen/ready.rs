@@ -18,10 +18,10 @@ use nix::libc::EBADF;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::escape;
-use crate::exit::Voice;
 use crate::messages::os_error;
 use crate::net::endpoint::Shown;
 use crate::net::sys::take_descriptor;
+use crate::runtime::console::Console;
 use crate::runtime::streams::Sink;
 
 /// Those whom it is told, beside a person.
@@ -50,7 +50,7 @@ impl Ready {
     }
 
     /// Tells them that `address` is reached now. That systemd cannot be told is said, and ends nothing.
-    pub(super) fn tell(&mut self, address: SocketAddr, voice: Voice) -> Result<()> {
+    pub(super) fn tell(&mut self, address: SocketAddr, console: Console) -> Result<()> {
         let address = Shown(address);
         let line = format!("{address}\n");
         if let Some(file) = &self.file {
@@ -64,7 +64,7 @@ impl Ready {
         if let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
             && let Err(error) = notify(&name, &format!("READY=1\nSTATUS=listening on {address}\n"))
         {
-            voice.note(&format!("cannot tell systemd at {}: {}", escape::name(&name), os_error(&error)));
+            console.note(&format!("cannot tell systemd at {}: {}", escape::name(&name), os_error(&error)));
         }
         Ok(())
     }

@@ -14,15 +14,16 @@ use super::matcher::Matcher;
 use super::ready::Ready;
 use crate::batch::Batch;
 use crate::cli;
-use crate::exit::{self, Ending, Verdict, Voice};
+use crate::exit::{self, Ending, Verdict};
 use crate::flow::printer::Printer;
-use crate::flow::queue::{LOOK, Queue};
+use crate::flow::queue::{CHECK_INTERVAL, Queue};
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::endpoint::{Shown, dialable};
 use crate::net::passed::passed_socket;
 use crate::net::socket::{self, Way};
 use crate::net::{Detail, Receiver, is_full, is_icmp, note_earlier_drops};
+use crate::runtime::console::Console;
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::process::{End, reap_orphans};
@@ -31,8 +32,8 @@ use crate::runtime::streams::{self, ReaderGone};
 use crate::stats::Stats;
 use crate::tools::resolve::Resolver;
 
-/// So much quiet ends a run whose COMMAND has succeeded, where no other bound was given.
-const QUIET: Duration = Duration::from_millis(200);
+/// A run without a bound ends this long after the last datagram once COMMAND has succeeded.
+const IDLE_AFTER_COMMAND: Duration = Duration::from_millis(200);
 /// Where so many datagrams have come at once, more are coming: a pause lets them gather, so that neither
 /// we nor who sends them wakes the other for every few.
 const SEVERAL: usize = 4;
@@ -40,14 +41,14 @@ const PAUSE: Duration = Duration::from_micros(30);
 /// What the kernel keeps with each datagram that waits, at the least, in bytes: as many as 128 that came as
 /// one bundle share what it keeps with that.
 const LEAST_ROOM: u64 = 4;
-/// A run with a time limit waits so long at its end for a reader that takes nothing.
-const SLOW_READER: Duration = Duration::from_secs(10);
+/// A run with a time limit waits this long at its end for a reader of stdout that takes nothing.
+const STDOUT_TIMEOUT: Duration = Duration::from_secs(10);
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Runs the tool.
 pub(super) fn run(mut plan: Plan) -> Result<Verdict> {
     let answer = plan.answer.take();
-    let voice = plan.report.voice;
+    let console = plan.report.console;
     let printer = printer(&plan)?;
     let lists = plan.receiving.access_lists()?;
     let mut ready = Ready::prepare(plan.ready_file.as_deref(), plan.ready_fd)?;
@@ -56,16 +57,16 @@ pub(super) fn run(mut plan: Plan) -> Result<Verdict> {
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
     let socket = open(&plan, resolver)?;
-    cli::set_buffer(&socket, Way::In, plan.buffer, Some(socket::ROOM), voice)?;
+    cli::set_buffer(&socket, Way::In, plan.buffer, Some(socket::ROOM), console)?;
     note_earlier_drops(&socket);
     let address = socket::local_address(&socket)?;
     let dialable = dialable(address, socket::is_only_v6(&socket));
     let mut listener = Listener::new(&plan, answer, printer, &socket, &signals, &access)?;
-    ready.tell(dialable, voice)?;
-    voice.note(&format!("listening on {}", Shown(address)));
+    ready.tell(dialable, console)?;
+    console.note(&format!("listening on {}", Shown(address)));
     let command = match start(&plan.command, dialable, &signals) {
         Ok(command) => command,
-        Err(error) => return not_run(voice, error),
+        Err(error) => return not_run(console, error),
     };
     let ended = listener.listen(command, deadline);
     let ended = exit::join(ended, listener.finish())?;
@@ -85,7 +86,7 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<UdpSocket> {
 /// Returns what prints to stdout.
 fn printer(plan: &Plan) -> Result<Printer> {
     let writing = cli::writing(plan.output, plan.encoding, plan.columns, &streams::output()?)?;
-    Ok(Printer::new(writing, plan.report.voice))
+    Ok(Printer::new(writing, plan.report.console))
 }
 
 fn start<'s>(words: &[OsString], listening: SocketAddr, signals: &'s Signals) -> Result<Option<Command<'s>>> {
@@ -93,9 +94,9 @@ fn start<'s>(words: &[OsString], listening: SocketAddr, signals: &'s Signals) ->
 }
 
 /// A COMMAND that cannot be run ends us with the status that a shell would give.
-fn not_run(voice: Voice, error: anyhow::Error) -> Result<Verdict> {
+fn not_run(console: Console, error: anyhow::Error) -> Result<Verdict> {
     let Some(kind) = error.downcast_ref().map(NotRun::kind) else { return Err(error) };
-    voice.error(&error);
+    console.error(&error);
     Ok(Verdict::of_command_not_run(kind))
 }
 
@@ -134,7 +135,7 @@ impl<'l> Listener<'l> {
     ) -> Result<Self> {
         let output = streams::output()?;
         let (format, encoding) = (plan.output, plan.encoding);
-        let answers = Answers::new(answer, encoding, socket, signals, plan.report.voice)?;
+        let answers = Answers::new(answer, encoding, socket, signals, plan.report.console)?;
         // An answer leaves from where its request has arrived.
         let detail = if format.has_addresses() || plan.columns.time || answers.are_wanted() {
             Detail::Arrival
@@ -179,7 +180,7 @@ impl<'l> Listener<'l> {
             while self.signals.child_ended() {
                 self.answers.go_on()?;
                 if let Some(waits) = command.as_ref().and_then(Command::waits_for_terminal) {
-                    self.plan.report.voice.note(&waits);
+                    self.plan.report.console.note(&waits);
                 }
                 let end = command.as_mut().map(Command::ended).transpose()?.flatten();
                 if let Some(status) = end.and_then(End::failure) {
@@ -187,7 +188,7 @@ impl<'l> Listener<'l> {
                     return Ok(Ended::Failed(status));
                 }
                 if end.is_some() && !has_succeeded && bounds.has_no_time() {
-                    deadline.limit_idle_time(QUIET);
+                    deadline.limit_idle_time(IDLE_AFTER_COMMAND);
                 }
                 has_succeeded |= end.is_some();
                 reap_orphans(|child| {
@@ -205,7 +206,7 @@ impl<'l> Listener<'l> {
     /// room, nothing more is heard.
     fn wait(&mut self, deadline: &mut Deadline) -> Result<()> {
         let has_room = self.queue.has_room() && !self.is_enough();
-        let look = (!has_room).then(|| Instant::now() + LOOK);
+        let look = (!has_room).then(|| Instant::now() + CHECK_INTERVAL);
         let until = if has_room { deadline.next() } else { deadline.total() };
         let mut set = PollSet::new();
         set.add_signals(self.signals);
@@ -298,7 +299,7 @@ impl<'l> Listener<'l> {
     /// Says what became of the datagrams until now.
     fn report(&mut self) {
         self.count();
-        self.plan.report.voice.say(&self.numbers(&self.tally));
+        self.plan.report.console.print(&self.numbers(&self.tally));
     }
 
     /// Counts what others have counted.
@@ -316,7 +317,7 @@ impl<'l> Listener<'l> {
     fn finish(&mut self) -> Result<()> {
         self.answers.give_up();
         self.answers.collect()?;
-        let patience = (!self.plan.bounds.has_no_time()).then_some(SLOW_READER);
+        let patience = (!self.plan.bounds.has_no_time()).then_some(STDOUT_TIMEOUT);
         let mut printed = Ok(false);
         while matches!(printed, Ok(false)) {
             if self.signals.report_asked() {
@@ -326,7 +327,7 @@ impl<'l> Listener<'l> {
         }
         self.count();
         for lost in self.answers.stats().map(messages::reply_losses).into_iter().flatten().flatten() {
-            self.plan.report.voice.note(&lost);
+            self.plan.report.console.note(&lost);
         }
         self.plan.report.conclude(&self.tally, &|tally| self.numbers(tally));
         printed.map(|_| ())
@@ -336,7 +337,7 @@ impl<'l> Listener<'l> {
     fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
         let (ending, why) = self.ending(ended, address);
         if let Some(why) = why {
-            self.plan.report.voice.note(&why);
+            self.plan.report.console.note(&why);
         }
         Verdict::of(ending, &self.tally, self.answers.stats(), self.plan.receiving.is_strict)
     }

@@ -14,7 +14,6 @@ use super::ports::{Ear, Heard, Ports};
 use super::round_trips::Asked;
 use crate::batch::{Batch, Datagram};
 use crate::cli;
-use crate::exit::Voice;
 use crate::flow::input::Input;
 use crate::flow::pace::Interval;
 use crate::format::Bad;
@@ -22,6 +21,7 @@ use crate::messages;
 use crate::net::failure::Failure;
 use crate::net::socket::Way;
 use crate::net::{Sender, is_too_long};
+use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
 
 /// Requests on their way from the input to their replies.
@@ -79,7 +79,7 @@ impl<'a, 'i> Asker<'a, 'i> {
 
     /// Asks each request of the input, and waits for its reply. It is the one `of_round`, if there are several.
     fn ask_each(&mut self, input: &mut Input, of_round: &str) -> Result<()> {
-        let (plan, voice) = (&self.requests.input, self.inbox.plan.report.voice);
+        let (plan, console) = (&self.requests.input, self.inbox.plan.report.console);
         let mut requests = Batch::new();
         let mut more = true;
         while more {
@@ -87,7 +87,7 @@ impl<'a, 'i> Asker<'a, 'i> {
             let filled = input.fill(&mut requests)?;
             more = filled.more;
             if let Some(hint) = filled.hint {
-                voice.note(&hint);
+                console.note(&hint);
             }
             let name = |ordinal| format!("{} {ordinal}{of_round}", input.noun());
             let mut skip = |bad: &Bad| self.skip(&name(bad.ordinal), &bad.what);
@@ -117,7 +117,7 @@ impl<'a, 'i> Asker<'a, 'i> {
     fn skip(&mut self, name: &str, why: &dyn Display) {
         self.inbox.tally.skipped += 1;
         if self.inbox.tally.skipped == 1 {
-            self.inbox.plan.report.voice.note(&messages::skipped(name, why));
+            self.inbox.plan.report.console.note(&messages::skipped(name, why));
         }
     }
 
@@ -128,7 +128,7 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// Asks one request, called `name`, as often as it takes, and counts what comes of it.
     fn ask(&mut self, request: Datagram<'_>, name: &str) -> Result<()> {
         self.wait_for_turn()?;
-        let voice = self.inbox.plan.report.voice;
+        let console = self.inbox.plan.report.console;
         let socket = self.open()?;
         let last = self.ports.last().unwrap_or(&socket);
         let mut ear_of_last = self.ports.ear(last, self.inbox.receiver(last)?, &self.inbox.access);
@@ -143,7 +143,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         let before = self.inbox.tally.sent.datagrams;
         let sent = self.send(&mut sender, request, name);
         for told in late {
-            voice.note(&told);
+            console.note(&told);
         }
         let mut unsent = sent?;
         let (mut left, mut narrows) = (self.attempts_left(), NARROWS);
@@ -164,7 +164,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 _ if left == 0 => break came,
                 _ => {
                     left -= 1;
-                    voice.detail(&match &came {
+                    console.detail(&match &came {
                         Came::Unsent(why) => format!("{} ({why}); trying again", self.cannot_send(name)),
                         _ => format!("{} did not answer {name}; asking again", self.requests.destination),
                     });
@@ -218,15 +218,16 @@ impl<'a, 'i> Asker<'a, 'i> {
             let socket = opened?;
             // What the system grants is the same for all.
             let is_first = self.inbox.tally.requests.asked == 0;
-            let voice = if is_first { self.inbox.plan.report.voice } else { Voice::new(TOOL, true, false) };
-            cli::set_buffer(&socket, Way::In, self.inbox.plan.buffer, None, voice)?;
+            let console =
+                if is_first { self.inbox.plan.report.console } else { Console::new(TOOL, Verbosity::Quiet) };
+            cli::set_buffer(&socket, Way::In, self.inbox.plan.buffer, None, console)?;
             return Ok(socket);
         }
     }
 
     /// Counts what a request has come to that was sent so many `times`, and says it if it was not answered.
     fn note(&mut self, came: Came, name: &str, times: u64, stranger: Option<SocketAddr>) {
-        let (voice, tally) = (self.inbox.plan.report.voice, &mut self.inbox.tally);
+        let (console, tally) = (self.inbox.plan.report.console, &mut self.inbox.tally);
         let there = &self.requests.destination;
         tally.requests.answered += u64::from(matches!(came, Came::Reply));
         tally.requests.lost += u64::from(!matches!(came, Came::Reply));
@@ -234,16 +235,16 @@ impl<'a, 'i> Asker<'a, 'i> {
             Came::Reply => {}
             Came::Error(error) => {
                 tally.sent.count_icmp_error(&error);
-                voice.note(&messages::icmp_error(there, name, &error));
+                console.note(&messages::icmp_error(there, name, &error));
             }
             Came::Unsent(why) => {
                 tally.unsent += 1;
-                voice.error(&why.context(self.cannot_send(name)));
+                console.error(&why.context(self.cannot_send(name)));
             }
             Came::Nothing => {
                 tally.timed_out += 1;
                 let (timeout, attempts) = (self.requests.timeout, self.requests.retry.map(|_| times));
-                voice.note(&messages::no_reply(there, name, timeout, attempts, stranger));
+                console.note(&messages::no_reply(there, name, timeout, attempts, stranger));
             }
         }
     }
@@ -311,7 +312,7 @@ impl<'a, 'i> Asker<'a, 'i> {
     fn announce_wait(&mut self) {
         self.is_announced = true;
         let Requests { destination, timeout, collects, .. } = self.requests;
-        self.inbox.plan.report.voice.note(&if *collects {
+        self.inbox.plan.report.console.note(&if *collects {
             format!("waiting for replies ({timeout:?})...")
         } else {
             format!("waiting for a reply from {destination} ({timeout:?})...")
@@ -321,7 +322,7 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// Where there is a reply, or the verdict is known, what else comes back is only counted and said.
     fn note_another(&mut self, error: &io::Error) {
         self.inbox.tally.sent.count_icmp_error_midway(error);
-        self.inbox.plan.report.voice.note(&messages::another_icmp_error(error));
+        self.inbox.plan.report.console.note(&messages::another_icmp_error(error));
     }
 
     /// Waits until the next request may be asked.
@@ -342,7 +343,7 @@ impl<'a, 'i> Asker<'a, 'i> {
     fn see_off(&mut self, socket: &UdpSocket) -> Result<()> {
         let mut ear = self.ports.ear(socket, self.inbox.receiver(socket)?, &self.inbox.access);
         for told in self.inbox.leave_out_late(&mut ear)? {
-            self.inbox.plan.report.voice.note(&told);
+            self.inbox.plan.report.console.note(&told);
         }
         ear.count_drops(&mut self.inbox.tally.received);
         Ok(())
@@ -352,12 +353,12 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// of which all was `asked`, or not.
     pub(super) fn finish(&mut self, input: &Input, asked: &Result<()>) -> Result<()> {
         if let Some(skipped) = messages::skipped_in_all(self.inbox.tally.skipped, input.noun()) {
-            self.inbox.plan.report.voice.note(&skipped);
+            self.inbox.plan.report.console.note(&skipped);
         }
         // Where nothing else went wrong and nothing was asked, the error says the same.
         let is_told = asked.is_ok() && self.inbox.tally.requests.asked == 0;
         if let Some(packets) = input.ignored().filter(|_| !is_told) {
-            self.inbox.plan.report.voice.note(&format!("ignored {packets}"));
+            self.inbox.plan.report.console.note(&format!("ignored {packets}"));
         }
         self.ports.close_all().try_for_each(|socket| self.see_off(&socket))
     }

@@ -13,7 +13,7 @@ use super::round_trips::{Asked, RoundTrips};
 use crate::batch::Batch;
 use crate::flow::input::Input;
 use crate::flow::printer::Printer;
-use crate::flow::queue::{CAPACITY, LOOK, Queue};
+use crate::flow::queue::{CAPACITY, CHECK_INTERVAL, Queue};
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::{Detail, Receiver};
@@ -79,7 +79,7 @@ impl<'i> Inbox<'i> {
         let deadline = Deadline::after(self.plan.timeout);
         while !self.queue.has_room() {
             ensure!(!deadline.has_passed(), self.queue.not_read());
-            self.wait(None, None, Some(Instant::now() + LOOK))?;
+            self.wait(None, None, Some(Instant::now() + CHECK_INTERVAL))?;
         }
         Ok(())
     }
@@ -150,15 +150,15 @@ impl<'i> Inbox<'i> {
     /// Says the numbers.
     fn report(&mut self) {
         self.count();
-        let voice = self.plan.report.voice;
-        voice.say(&match self.plan.task {
+        let console = self.plan.report.console;
+        console.print(&match self.plan.task {
             Task::Ask(_) => messages::request_summary(&self.tally),
             Task::Receive(_) | Task::ReceivePassed => messages::received_summary(&self.tally.received),
         });
         if let Some(told) = self.round_trips.told() {
-            voice.say(&told);
+            console.print(&told);
             if io::stderr().is_terminal() {
-                self.round_trips.bars().iter().for_each(|bar| voice.say(bar));
+                self.round_trips.bars().iter().for_each(|bar| console.print(bar));
             }
         }
     }
@@ -173,7 +173,7 @@ impl<'i> Inbox<'i> {
         let mut printed = Ok(false);
         while matches!(printed, Ok(false)) {
             self.report_if_asked();
-            printed = self.queue.finish(Some(streams::GRACE));
+            printed = self.queue.finish(Some(streams::FLUSH_TIMEOUT));
         }
         self.count();
         self.plan.report.note_losses(&self.tally);

@@ -29,7 +29,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let options = plan.socket;
     let lists = plan.receiving.access_lists()?;
     if let Task::Ask(requests) = &plan.task {
-        requests.input.note_endpoint(plan.report.voice);
+        requests.input.note_endpoint(plan.report.console);
     }
     let printer = printer(plan)?;
     let deadline = plan.deadline();
@@ -68,7 +68,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
 /// Returns what prints to stdout.
 fn printer(plan: &Plan) -> Result<Printer> {
     let writing = cli::writing(plan.output, plan.encoding, plan.columns, &streams::output()?)?;
-    Ok(Printer::new(writing, plan.report.voice))
+    Ok(Printer::new(writing, plan.report.console))
 }
 
 /// Returns whether a host could not be reached because the network is not up yet.
@@ -96,7 +96,7 @@ fn reach(
         inbox.tally.unsent_midway += 1;
         let why = error.root_cause();
         let there = &requests.destination;
-        inbox.plan.report.voice.detail(&format!("cannot send to {there} yet ({why}); trying again"));
+        inbox.plan.report.console.detail(&format!("cannot send to {there} yet ({why}); trying again"));
         while !deadline.has_passed() {
             inbox.wait(None, None, deadline.next())?;
         }
@@ -116,12 +116,12 @@ fn receive(mut inbox: Inbox<'_>, work: impl FnOnce(&mut Inbox<'_>) -> Result<()>
 
 fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     let plan = inbox.plan;
-    let voice = plan.report.voice;
-    cli::set_buffer(socket, Way::In, plan.buffer, None, voice)?;
+    let console = plan.report.console;
+    cli::set_buffer(socket, Way::In, plan.buffer, None, console)?;
     note_earlier_drops(socket);
     let mut receiver = inbox.receiver(socket)?;
     let address = socket::local_address(socket)?;
-    voice.note(&format!("listening on {}", Shown(address)));
+    console.note(&format!("listening on {}", Shown(address)));
     let deadline = Deadline::after(plan.timeout);
     let came = loop {
         let ready = inbox.wait(None, Some(socket.as_fd()), deadline.next())?;
@@ -142,7 +142,7 @@ fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
     if !came {
         inbox.tally.timed_out += 1;
         let when = format!("within {:?}", plan.timeout);
-        voice.note(&messages::too_few(0, 1, address, &when));
+        console.note(&messages::too_few(0, 1, address, &when));
     }
     Ok(())
 }

@@ -22,9 +22,9 @@ use crate::messages;
 use crate::net::endpoint::{Endpoint, Shown};
 use crate::net::socket::{self, Way};
 use crate::net::{Sender, Unsent};
+use crate::runtime::console::Progress;
 use crate::runtime::deadline::{Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet};
-use crate::runtime::progress::Progress;
 use crate::runtime::signals::Signals;
 use crate::stats::Stats;
 use crate::tools::resolve::Resolver;
@@ -34,11 +34,11 @@ const LONG: Duration = Duration::from_secs(10);
 
 /// Runs the tool.
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
-    plan.input.note_endpoint(plan.report.voice);
+    plan.input.note_endpoint(plan.report.console);
     let signals = Signals::catch()?;
     let (socket, to) = open(plan, Resolver::new(None, &signals))?;
     socket::receive_nothing(&socket);
-    cli::set_buffer(&socket, Way::Out, plan.buffer, None, plan.report.voice)?;
+    cli::set_buffer(&socket, Way::Out, plan.buffer, None, plan.report.console)?;
     let mut input = plan.input.open(to)?;
     let mut outbox = Outbox::new(plan, &socket, &signals, &input)?;
     let sent = outbox.send_all(&mut input).and_then(|()| outbox.linger());
@@ -196,7 +196,7 @@ impl<'o> Outbox<'o> {
             }
             next += done;
             self.done = filled.start + (filled.end - filled.start) * next as u64 / batch.len() as u64;
-            self.progress.note(self.done, self.tally.sent.datagrams);
+            self.progress.update(self.done, self.tally.sent.datagrams);
         }
         Ok(())
     }
@@ -298,8 +298,8 @@ impl<'o> Outbox<'o> {
         set.add_signals(self.signals);
         let input = set.add(input, Interest::Read);
         let socket = set.add(self.socket.as_fd(), Interest::Error);
-        let ready = set.wait(earliest([until, self.progress.next()]))?;
-        self.progress.note(self.done, self.tally.sent.datagrams);
+        let ready = set.wait(earliest([until, self.progress.next_update()]))?;
+        self.progress.update(self.done, self.tally.sent.datagrams);
         if ready.contains(socket) {
             self.collect()?;
         }
@@ -385,6 +385,6 @@ impl<'o> Outbox<'o> {
     }
 
     fn say(&self, what: &str) {
-        self.progress.aside(|| self.plan.report.voice.say(&what));
+        self.plan.report.console.print(&what);
     }
 }
