@@ -172,10 +172,8 @@ impl Scenario {
         let tool = Tool::new(self.tool).args(arguments).under("strace", [trace, &["-qq"]].concat());
         let answering = (self.peer == Role::Answers).then(|| answer(peer.duplicate()));
         let began = Instant::now();
-        let mut running = tool.spawn();
-        if !self.input.is_empty() {
-            running.type_bytes(self.input.as_bytes());
-        }
+        // It may end before it has read that.
+        let mut running = if self.input.is_empty() { tool.spawn() } else { tool.input(self.input).spawn() };
         let mut told = String::new();
         if matches!(self.peer, Role::Speaks | Role::Asks) {
             // It may end before it listens.

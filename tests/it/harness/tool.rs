@@ -1,6 +1,7 @@
 //! A builder for the programs that tests run: our tools, shells that find them, and programs of others.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -120,7 +121,7 @@ impl Tool {
         self
     }
 
-    /// Writes `input` to its stdin, where it is run to its end.
+    /// Writes `input` to its stdin and closes that. It may exit without having read all.
     pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
         self
@@ -137,7 +138,12 @@ impl Tool {
             command.uid(user);
         }
         let [stdin, stdout, stderr] = self.streams.map(|stream| stream.unwrap_or_else(Stdio::piped));
-        Running::spawn(command.stdin(stdin).stdout(stdout).stderr(stderr))
+        let mut running = Running::spawn(command.stdin(stdin).stdout(stdout).stderr(stderr));
+        if let Some(input) = self.input {
+            let mut stdin = running.take_stdin().expect("a pipe as stdin");
+            thread::spawn(move || stdin.write_all(&input));
+        }
+        running
     }
 
     /// Starts a tool that listens and waits until it does. Returns the address to reach it.
@@ -148,14 +154,8 @@ impl Tool {
     }
 
     /// Runs it to its end.
-    pub(crate) fn run(mut self) -> Finished {
-        let input = self.input.take();
-        let mut running = self.spawn();
-        if let (Some(input), Some(mut stdin)) = (input, running.take_stdin()) {
-            // It may end without having read all.
-            thread::spawn(move || std::io::Write::write_all(&mut stdin, &input));
-        }
-        running.finish()
+    pub(crate) fn run(self) -> Finished {
+        self.spawn().finish()
     }
 
     /// Runs it to its end, and asserts in the manner of `assert_cmd`.
