@@ -4,7 +4,7 @@
 //! text in the charset of the pipe; `hex`, `base64` and `framed` the bytes of the wire; `json` and `pcap` both
 //! addresses and the time as well.
 //!
-//! A new format is a file with a [`Spec`] and one line in the list of [`formats!`].
+//! A new format is a file with a `Spec` and one line in the list of `formats!`.
 
 use std::fmt;
 use std::io::{self, Read};
