@@ -19,14 +19,14 @@ const LONGEST_LABEL: usize = 63;
 
 /// `HOST:PORT`, `192.0.2.1:PORT`, `[2001:db8::1]:PORT`, `[fe80::1%eth0]:PORT` or `:PORT`, checked
 /// but not looked up.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     text: String,
     host: Option<Host>,
     port: Port,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Host {
     Address(IpAddr),
     /// A link-local address and its zone, which only this machine can resolve.
@@ -34,7 +34,7 @@ enum Host {
     Name(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Port {
     /// Any that is free: none was named.
     Any,

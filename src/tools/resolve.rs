@@ -1,6 +1,6 @@
 //! Waiting for names to be looked up, until the time is up or a signal ends the tool.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -33,7 +33,8 @@ pub(super) struct TimedOut(Duration);
 #[derive(Debug)]
 pub(super) struct Destinations {
     family: Family,
-    known: HashMap<Endpoint, SocketAddr>,
+    // A hash map would ask the system for random numbers in every run.
+    known: BTreeMap<Endpoint, SocketAddr>,
 }
 
 impl<'s> Resolver<'s> {
@@ -93,7 +94,7 @@ impl<'s> Resolver<'s> {
 impl Destinations {
     /// Returns an empty memory for addresses of `family`.
     pub(super) fn new(family: Family) -> Self {
-        Self { family, known: HashMap::new() }
+        Self { family, known: BTreeMap::new() }
     }
 
     /// Returns the best address of `endpoint` to send to, as it was or is looked up by `resolver`.
