@@ -200,11 +200,15 @@ impl<'s> Sender<'s> {
         self.slices.clear();
         let segmented_below = self.segmented_below(places.len());
         let mut bytes = 0;
+        let (mut envelope, mut peer, mut source, mut largest) = (None::<&Envelope>, None, None, 0);
         for datagram in batch.part(places) {
             let size = datagram.payload.len();
-            let (from, peer) = direction.addresses(datagram.envelope);
-            let largest = self.one_by_one.largest(peer);
-            let source = self.one_by_one.source(from);
+            // Datagrams in a row share an envelope, and each would have the same answers.
+            if !envelope.is_some_and(|last| ptr::eq(last, datagram.envelope)) {
+                envelope = Some(datagram.envelope);
+                let (from, to) = direction.addresses(datagram.envelope);
+                (peer, source, largest) = (to, self.one_by_one.source(from), self.one_by_one.largest(to));
+            }
             let is_enough = self.slices.len() == SLICES || (bytes > 0 && bytes + size > SENT_AT_ONCE);
             if is_enough || size > largest || self.groups.len() == self.messages_at_once {
                 break;
