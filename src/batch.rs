@@ -31,8 +31,6 @@ pub struct Batch {
     envelopes: Vec<Envelope>,
     /// The ordinal of the last datagram, or of the last before the first.
     last: u64,
-    /// Where [`Batch::rewrite`] builds the next arena.
-    rewritten: Vec<u8>,
 }
 
 /// Where a datagram lies in the arena, and what is known of it.
@@ -321,30 +319,22 @@ impl Batch {
         }
     }
 
-    /// Puts other bytes in the place of every payload: `rewrite` appends them to its second argument.
-    /// A datagram for which it returns `false` is left out.
-    pub fn rewrite(&mut self, mut rewrite: impl FnMut(Datagram<'_>, &mut Vec<u8>) -> bool) {
-        let (memory, envelopes, rewritten) =
-            ([&self.arena[..], &self.aside], &self.envelopes, &mut self.rewritten);
-        rewritten.clear();
-        self.entries.retain_mut(|entry| {
-            let start = rewritten.len();
-            let is_kept = rewrite(entry.datagram(memory, envelopes), rewritten);
-            if is_kept {
-                (entry.start, entry.len) = (start, count(rewritten.len() - start));
-                entry.is_aside = false;
-            } else {
-                rewritten.truncate(start);
-            }
-            is_kept
-        });
-        // Swapping the two would leave a shorter arena, and what it lacks would have to be initialised again for
-        // the next datagrams.
-        let rewritten = std::mem::take(&mut self.rewritten);
-        self.filled = 0;
-        self.spare(rewritten.len())[..rewritten.len()].copy_from_slice(&rewritten);
-        self.filled = rewritten.len();
-        self.rewritten = rewritten;
+    /// Returns the last datagram.
+    #[must_use]
+    pub fn last(&self) -> Option<Datagram<'_>> {
+        self.entries.last().map(|entry| entry.datagram([&self.arena, &self.aside], &self.envelopes))
+    }
+
+    /// Puts other bytes in the place of the last payload.
+    pub fn replace_last(&mut self, payload: &[u8]) {
+        let Some(entry) = self.entries.pop() else { return };
+        if !entry.is_aside && entry.start + entry.size as usize == self.filled {
+            self.filled = entry.start;
+        }
+        let (start, len) = (self.filled, payload.len());
+        self.spare(len)[..len].copy_from_slice(payload);
+        self.filled += len;
+        self.entries.push(Entry { start, is_aside: false, len: count(len), size: count(len), ..entry });
     }
 }
 
@@ -432,11 +422,6 @@ mod tests {
         batch.take(3);
         assert_eq!(payloads(&batch), [b"one".as_slice(), b"between", b"between", b"two"]);
         assert_eq!(batch.iter().map(|datagram| datagram.ordinal).collect::<Vec<_>>(), [1, 2, 3, 4]);
-        batch.rewrite(|datagram, out| {
-            out.extend(datagram.payload.to_ascii_uppercase());
-            true
-        });
-        assert_eq!(payloads(&batch), [b"ONE".as_slice(), b"BETWEEN", b"BETWEEN", b"TWO"]);
         batch.clear();
         batch.push_aside(b"new");
         assert_eq!(payloads(&batch), [b"new"]);
@@ -524,17 +509,25 @@ mod tests {
     }
 
     #[test]
-    fn a_rewrite_leaves_out_what_it_is_told_to() {
+    fn the_last_payload_is_replaced_in_its_place() {
         let mut batch = Batch::new();
         for payload in [b"a", b"b", b"c"] {
             batch.push(payload);
+            batch.replace_last(&payload.repeat(2));
+            if payload == b"b" {
+                batch.truncate(1);
+            }
         }
-        batch.rewrite(|datagram, out| {
-            out.extend(datagram.payload.repeat(2));
-            datagram.payload != b"b"
-        });
         assert_eq!(payloads(&batch), [b"aa", b"cc"]);
         batch.push(b"next");
         assert_eq!(payloads(&batch), [b"aa".as_slice(), b"cc", b"next"]);
+        batch.clear();
+        batch.spare(3)[..3].copy_from_slice(b"one");
+        batch.take(3);
+        batch.push_aside(b"between");
+        batch.push_again();
+        batch.replace_last(b"BETWEEN");
+        assert_eq!(payloads(&batch), [b"one".as_slice(), b"between", b"BETWEEN"]);
+        assert!(batch.iter().map(|datagram| datagram.ordinal).eq([5, 6, 7]));
     }
 }

@@ -19,8 +19,9 @@ use self::usage::UsageError;
 use self::value::{block, count, duration, payload_size, size};
 use crate::encoding::{Charset, Encoding, Policy};
 use crate::escape;
-use crate::flow::input::{Eol, Input};
-use crate::format::{Columns, Format, Formats, Reading, To, Writing};
+use crate::flow::codec::{Codec, Eol, Reading, Writing, obstacle_to_append};
+use crate::flow::input::Input;
+use crate::format::{Columns, Format, Formats, To};
 use crate::messages;
 use crate::net::access::{Access, Lists, Source};
 use crate::net::endpoint::{Endpoint, Family};
@@ -192,12 +193,8 @@ pub struct SendingSocketArgs {
 pub struct InputPlan {
     /// The datagrams. If there are none, stdin is read.
     pub messages: Vec<OsString>,
-    /// The format of stdin or of each message.
-    pub format: Format,
-    /// The charset on the wire.
-    pub encoding: Encoding,
-    /// How each text ends.
-    pub eol: Eol,
+    /// The format of stdin or of each message, the charset on the wire, and how each text ends.
+    pub codec: Codec,
     /// The size in bytes of each datagram of raw input.
     pub block: Option<usize>,
     /// How many times the whole input is sent.
@@ -213,18 +210,18 @@ impl InputPlan {
     ///
     /// Fails if there are no messages and stdin cannot be read.
     pub fn open(&self, to: To) -> anyhow::Result<Input> {
-        let reading = Reading { format: self.format, block: self.block, encoding: self.encoding, to };
+        let reading = Reading { codec: self.codec, block: self.block, to };
         let input = if self.messages.is_empty() {
-            Input::stream(streams::input()?, reading, self.eol)
+            Input::stream(streams::input()?, reading)
         } else {
-            Input::messages(self.messages.clone(), &reading, self.eol)
+            Input::messages(self.messages.clone(), &reading)
         };
         Ok(if self.repeat > 1 { input.repeatable() } else { input })
     }
 
     /// Warns of a MESSAGE that looks like a second destination, where messages are texts.
     pub fn note_endpoint(&self, console: Console) {
-        if self.format != Format::Text {
+        if self.codec.formats.input != Format::Text {
             return;
         }
         let Some(first) = self.messages.first().and_then(|message| message.to_str()) else { return };
@@ -238,19 +235,14 @@ impl InputPlan {
     }
 }
 
-/// Returns how `output` is written in `format`.
+/// Returns how `output` is written by `codec`.
 ///
 /// # Errors
 ///
 /// Fails where it is a terminal and would get any bytes, or where it is a file that cannot be continued in this
 /// format.
-pub fn writing(
-    format: Format,
-    encoding: Encoding,
-    columns: Columns,
-    output: &Sink,
-) -> anyhow::Result<Writing> {
-    let for_terminal = output.is_terminal();
+pub fn writing(codec: Codec, columns: Columns, output: &Sink) -> anyhow::Result<Writing> {
+    let (format, for_terminal) = (codec.formats.output, output.is_terminal());
     ensure!(
         !(for_terminal && format.is_binary()),
         "cannot write {format} to a terminal, which might obey what is in it; \
@@ -258,7 +250,7 @@ pub fn writing(
     );
     let is_continued =
         continues(format, output).with_context(|| format!("cannot append {format} to stdout"))?;
-    Ok(Writing { format, encoding, columns, for_terminal, is_continued })
+    Ok(Writing { codec, columns, for_terminal, is_continued })
 }
 
 /// Returns whether `output` is a file that is not empty, and is continued in `format`.
@@ -267,7 +259,7 @@ fn continues(format: Format, output: &Sink) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let Some(content) = output.content()? else { return Ok(false) };
-    match format.obstacle_to_append(content).context("cannot read the file")? {
+    match obstacle_to_append(format, content).context("cannot read the file")? {
         Some(why) => bail!("{why}; write to a new file"),
         None => Ok(true),
     }

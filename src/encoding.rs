@@ -3,12 +3,9 @@
 //! Without a charset bytes pass untouched. What cannot be said in a charset, or read in it, is
 //! handled by a [`Policy`], with the names and the results of Python's error handlers.
 
-use std::fmt::{self, Write};
-use std::net::SocketAddr;
+use std::fmt::Write;
 
-use crate::batch::Batch;
 use crate::escape;
-use crate::net::endpoint::Shown;
 
 mod charset;
 mod label;
@@ -39,47 +36,13 @@ pub enum Policy {
 pub struct Encoding {
     /// `None` lets bytes pass untouched.
     pub charset: Option<Charset>,
-    /// `None` is `Strict` on the way to the wire and `BackslashReplace` on the way from it.
+    /// `None` is `Strict` on the way to the wire. On the way from it that depends on the format.
     pub errors: Option<Policy>,
 }
 
-/// A datagram that cannot be put on the wire.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unencodable {
-    /// Which one of the input it is, from 1.
-    pub ordinal: u64,
-    /// What in it, in words.
-    pub what: String,
-}
-
-/// A datagram that cannot be read, and was left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undecodable {
-    /// Who sent it.
-    pub peer: Option<SocketAddr>,
-    /// What in it, in words.
-    pub what: String,
-}
-
 impl Encoding {
-    /// Puts the texts of a batch into the charset of the wire. What cannot be put into it is left out of
-    /// the batch and returned.
-    pub fn encode(&self, batch: &mut Batch) -> Vec<Unencodable> {
-        let mut unencodable = Vec::new();
-        if self.charset.is_some() {
-            batch.rewrite(|datagram, out| {
-                let encoded = self.encode_text(datagram.payload, out);
-                let left_out = encoded.map_err(|what| Unencodable { ordinal: datagram.ordinal, what }).err();
-                let is_kept = left_out.is_none();
-                unencodable.extend(left_out);
-                is_kept
-            });
-        }
-        unencodable
-    }
-
-    /// Appends `text` to `out` in the charset of the wire, or says what in it stands in the way.
-    pub fn encode_text(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    /// Appends `text` to `out` in the charset of the wire, or returns why it cannot be encoded.
+    pub fn encode(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         if let Some(charset) = self.charset {
             return encode(charset, self.errors.unwrap_or(Policy::Strict), text, out);
         }
@@ -87,38 +50,14 @@ impl Encoding {
         Ok(())
     }
 
-    /// Turns what came over the wire into UTF-8. What a strict reading cannot take is left out of
-    /// the batch and returned.
-    pub fn decode(&self, batch: &mut Batch) -> Vec<Undecodable> {
-        let mut undecodable = Vec::new();
-        let Some(charset) = self.charset else { return undecodable };
-        let policy = self.errors.unwrap_or(Policy::BackslashReplace);
-        batch.rewrite(|datagram, out| {
-            let read = decode(charset, policy, datagram.payload, out);
-            let left_out = read.map_err(|what| Undecodable { peer: datagram.envelope.from, what }).err();
-            let is_kept = left_out.is_none();
-            undecodable.extend(left_out);
-            is_kept
-        });
-        undecodable
-    }
-
-    /// Returns what [`Encoding::decode`] makes of `payload`, or `None` where a strict reading rejects it.
-    /// `room` is for what has to be rewritten.
-    pub fn decode_text<'p>(&self, payload: &'p [u8], room: &'p mut Vec<u8>) -> Option<&'p [u8]> {
-        let Some(charset) = self.charset else { return Some(payload) };
-        room.clear();
-        decode(charset, self.errors.unwrap_or(Policy::BackslashReplace), payload, room).ok()?;
-        Some(room)
-    }
-
-    /// What came over the wire as text, if it is text: in the charset, or else in UTF-8. What is none is
-    /// text still where a policy was named that makes it one. `room` is for what has to be rewritten.
-    pub fn text<'p>(&self, payload: &'p [u8], room: &'p mut Vec<u8>) -> Option<&'p str> {
-        let Some(charset) = self.charset else { return std::str::from_utf8(payload).ok() };
-        room.clear();
-        decode(charset, self.errors.unwrap_or(Policy::Strict), payload, room).ok()?;
-        std::str::from_utf8(room).ok()
+    /// Appends `payload` to `out` as UTF-8, or returns why it cannot be decoded. Where no policy was named, the
+    /// `usual` one holds.
+    pub fn decode(&self, payload: &[u8], usual: Policy, out: &mut Vec<u8>) -> Result<(), String> {
+        if let Some(charset) = self.charset {
+            return decode(charset, self.errors.unwrap_or(usual), payload, out);
+        }
+        out.extend(payload);
+        Ok(())
     }
 }
 
@@ -188,14 +127,4 @@ fn substitute(c: char, policy: Policy, out: &mut String) {
         (Policy::BackslashReplace, code) => write!(out, "\\U{code:08x}"),
         (Policy::XmlCharRefReplace, code) => write!(out, "&#{code};"),
     };
-}
-
-impl fmt::Display for Undecodable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ignored a datagram")?;
-        if let Some(peer) = self.peer {
-            write!(f, " from {}", Shown(peer))?;
-        }
-        write!(f, ": {}", self.what)
-    }
 }

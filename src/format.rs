@@ -1,27 +1,24 @@
 //! Formats: how datagrams are written in a pipe. Each has a file of its own, with its reading and its writing.
 //!
-//! A format knows no socket: it turns bytes into a [`Batch`] and back. `text`, `raw`, `nul` and `escaped` contain
-//! text in the charset of the pipe; `hex`, `base64` and `framed` the bytes of the wire; `json` and `pcap` both
-//! addresses and the time as well.
+//! A format knows no socket and no charset: it turns bytes into a [`Batch`] and back. `text`, `raw`, `nul` and
+//! `escaped` contain text; `hex`, `base64` and `framed` the bytes of the wire; `json` and `pcap` both addresses and
+//! the time as well. What reads a stream or writes an output in a format is [`crate::flow::codec`].
 //!
 //! A new format is a file with a `Spec` and one line in the list of `formats!`.
 
 use std::fmt;
-use std::io::{self, Read};
 use std::net::SocketAddr;
 
 use crate::batch::{Batch, Datagram, Envelope, Received};
-use crate::encoding::Encoding;
+use crate::net::endpoint::{Endpoint, Family};
 
 mod columns;
-mod stream;
 mod to;
 
 pub use columns::Columns;
+pub(crate) use columns::Writer as ColumnWriter;
 pub use raw::LARGEST_BLOCK;
 pub use to::To;
-
-use stream::Stream;
 
 /// Declares the module of each format, and the enum of all formats in this order.
 macro_rules! formats {
@@ -80,14 +77,14 @@ struct Spec {
     /// The bytes before the first datagram.
     header: &'static [u8],
     /// Makes what finds datagrams, or the records that represent them, in a stream.
-    splitter: fn(&Reading) -> Box<dyn Splitter>,
+    splitter: fn(block: Option<usize>, to: &To) -> Box<dyn Splitter>,
     /// Makes what reads a record, where its bytes are not the payload.
     record_reader: Option<NewRecordReader>,
     /// Makes what writes datagrams.
-    record_writer: fn(&Writing) -> Box<dyn RecordWriter>,
+    record_writer: fn(columns: Columns, for_terminal: bool) -> Box<dyn RecordWriter>,
 }
 
-type NewRecordReader = fn(&Reading) -> Box<dyn RecordReader>;
+type NewRecordReader = fn(to: &To) -> Box<dyn RecordReader>;
 
 /// What a payload is in a format.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -168,24 +165,29 @@ impl Format {
         !self.spec().header.is_empty()
     }
 
-    /// Returns why datagrams cannot be appended to `existing`, if they cannot: it is not empty, and has another
-    /// header or does not end with a whole datagram.
-    ///
-    /// # Errors
-    ///
-    /// Fails if `existing` cannot be read.
-    pub fn obstacle_to_append(self, mut existing: impl Read) -> io::Result<Option<String>> {
-        let expected = self.spec().header;
-        let mut header = Vec::new();
-        existing.by_ref().take(expected.len() as u64).read_to_end(&mut header)?;
-        if header != expected {
-            return Ok(Some("it is not a capture in the format that is written here".to_owned()));
-        }
-        let reading = Reading { format: self, ..Reading::default() };
-        let (mut reader, mut batch, mut bad) =
-            (Reader::new(expected.chain(existing), reading), Batch::new(), vec![]);
-        while bad.is_empty() && reader.fill(&mut batch, &mut bad)? {}
-        Ok(bad.into_iter().next().map(|bad| bad.what))
+    /// Returns the bytes before the first datagram.
+    pub(crate) fn header(self) -> &'static [u8] {
+        self.spec().header
+    }
+
+    /// Returns what splits a stream. Where the format does not separate datagrams, each has the size of a `block`.
+    pub(crate) fn splitter(self, block: Option<usize>, to: &To) -> Box<dyn Splitter> {
+        (self.spec().splitter)(block, to)
+    }
+
+    /// Returns what reads records, if their bytes are not the payloads.
+    pub(crate) fn record_reader(self, to: &To) -> Option<Box<dyn RecordReader>> {
+        self.spec().record_reader.map(|new| new(to))
+    }
+
+    /// Returns what writes datagrams behind these `columns`.
+    pub(crate) fn record_writer(self, columns: Columns, for_terminal: bool) -> Box<dyn RecordWriter> {
+        (self.spec().record_writer)(columns, for_terminal)
+    }
+
+    /// Returns what writes these `columns`, if the format has any of them.
+    pub(crate) fn column_writer(self, columns: Columns) -> Option<ColumnWriter> {
+        (self.has_lines() && !columns.are_none()).then(|| ColumnWriter::new(columns))
     }
 }
 
@@ -238,7 +240,7 @@ pub struct Bad {
 }
 
 impl Bad {
-    fn new(ordinal: u64, what: String) -> Self {
+    pub(crate) fn new(ordinal: u64, what: String) -> Self {
         Self { ordinal, what, is_the_end: false }
     }
 
@@ -247,21 +249,43 @@ impl Bad {
     }
 }
 
-/// How an input is to be read: as text for one peer, unless it says more.
-#[derive(Clone, Debug, Default)]
-pub struct Reading {
-    /// Its format.
-    pub format: Format,
-    /// How many bytes are a datagram, where nothing in the format tells.
-    pub block: Option<usize>,
-    /// The charset of the wire, for what stands in JSON as text.
-    pub encoding: Encoding,
-    /// Where what is read goes to.
-    pub to: To,
+/// What the payload of a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    /// There is none: the record is empty.
+    None,
+    /// Text.
+    Text,
+    /// The bytes of the wire.
+    Bytes,
+}
+
+/// Why a record is not read.
+#[derive(Clone, Debug)]
+pub enum ReadError {
+    /// It is not a datagram, for this reason.
+    Bad(String),
+    /// It goes to an endpoint that must be looked up first.
+    Unresolved(Endpoint, Family),
+}
+
+impl From<String> for ReadError {
+    fn from(what: String) -> Self {
+        Self::Bad(what)
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bad(what) => f.write_str(what),
+            Self::Unresolved(endpoint, _) => write!(f, "{endpoint} must be looked up first"),
+        }
+    }
 }
 
 /// Finds datagrams, or the records that represent them, in the bytes of a stream.
-trait Splitter: fmt::Debug {
+pub(crate) trait Splitter: fmt::Debug {
     /// Takes those that are complete among the next `len` bytes of [`Batch::spare`], and the rest if no bytes
     /// follow. Appends what is not a datagram to `bad`. Returns the number of bytes that it has taken or skipped.
     fn split(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize;
@@ -278,18 +302,26 @@ trait Splitter: fmt::Debug {
 }
 
 /// Reads records whose bytes are not the payload.
-trait RecordReader: fmt::Debug {
-    /// Appends the datagram of `record` to `batch`, or returns why it is not one. An empty record may have none.
-    fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), String>;
+pub(crate) trait RecordReader: fmt::Debug {
+    /// Appends the datagram of `record` to `batch`, and returns what its payload is. Appends nothing if it fails.
+    fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError>;
 
-    /// Forgets the records before. Names that were looked up are kept.
+    /// Forgets the records before. Addresses of names are kept.
     fn restart(&mut self) {}
+
+    /// Takes the address of the endpoint that the last record lacked, or why it has none.
+    fn resolve(&mut self, _address: Result<SocketAddr, String>) {}
 }
 
 /// Writes datagrams.
-trait RecordWriter: fmt::Debug + Send {
+pub(crate) trait RecordWriter: fmt::Debug + Send {
     /// Appends a datagram to `out`.
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>);
+
+    /// Appends a datagram to `out` whose payload is known not to be text.
+    fn write_bytes(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        self.write(datagram, out);
+    }
 
     /// Appends the datagrams of `batch` to `out`, and the place where each ends to `ends`. Every format has its own
     /// copy of this loop, so that the format is chosen once a batch and not for each datagram.
@@ -298,162 +330,6 @@ trait RecordWriter: fmt::Debug + Send {
             self.write(&datagram, out);
             out.len()
         }));
-    }
-}
-
-/// Reads a stream. What one read returns is passed on at once: a slow producer is not delayed.
-#[derive(Debug)]
-pub struct Reader<R> {
-    stream: Stream<R>,
-    reading: Reading,
-    splitter: Box<dyn Splitter>,
-    /// The records that were found and what reads them, where a record is not a payload.
-    records: Option<(Batch, Record)>,
-}
-
-impl<R: Read> Reader<R> {
-    /// Returns a reader of `input`, which should have no buffer of its own.
-    pub fn new(input: R, reading: Reading) -> Self {
-        let records = Record::new(&reading).map(|record| (Batch::new(), record));
-        Self { stream: Stream::new(input), splitter: reading.splitter(), reading, records }
-    }
-
-    /// Returns the source of the bytes.
-    pub fn input(&self) -> &R {
-        self.stream.input()
-    }
-
-    /// Returns the source of the bytes.
-    pub fn input_mut(&mut self) -> &mut R {
-        self.stream.input_mut()
-    }
-
-    /// Prepares for reading from the beginning again, after the input was rewound.
-    pub fn restart(&mut self) {
-        self.stream.restart();
-        self.splitter = self.reading.splitter();
-        if let Some((_, record)) = &mut self.records {
-            record.0.restart();
-        }
-    }
-
-    /// Reads once, and fills `batch` with the datagrams that are now complete, which may be none. Appends
-    /// what is not a datagram to `bad`. Returns whether there may be more.
-    pub fn fill(&mut self, batch: &mut Batch, bad: &mut Vec<Bad>) -> io::Result<bool> {
-        let split = |batch: &mut Batch, len, is_last| self.splitter.split(batch, len, is_last, bad);
-        let more = match &mut self.records {
-            None => self.stream.fill(batch, split)?,
-            Some((found, record)) => {
-                let more = self.stream.fill(found, split)?;
-                batch.clear();
-                for line in found.iter() {
-                    batch.number_after(line.ordinal - 1);
-                    if let Err(what) = record.read(line.payload, batch) {
-                        bad.push(Bad::new(line.ordinal, what));
-                    }
-                }
-                more
-            }
-        };
-        Ok(more && !bad.iter().any(|bad| bad.is_the_end))
-    }
-
-    /// Returns the number of packets of a capture that contain nothing to send, and why, in words.
-    pub fn ignored(&self) -> Option<String> {
-        self.splitter.ignored()
-    }
-
-    /// Returns why there is nothing to send, where an input without datagrams is a mistake.
-    pub fn why_empty(&self) -> Option<String> {
-        self.splitter.why_empty()
-    }
-}
-
-impl Reading {
-    fn splitter(&self) -> Box<dyn Splitter> {
-        (self.format.spec().splitter)(self)
-    }
-}
-
-/// Reads records one by one.
-#[derive(Debug)]
-pub struct Record(Box<dyn RecordReader>);
-
-impl Record {
-    /// Returns a reader of records in the format of `reading`, if they are not the payloads.
-    #[must_use]
-    pub fn new(reading: &Reading) -> Option<Self> {
-        reading.format.spec().record_reader.map(|new| Self(new(reading)))
-    }
-
-    /// Appends the datagram of `record` to `batch`, or returns why it is not one.
-    pub fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), String> {
-        self.0.read(record, batch)
-    }
-}
-
-/// How an output is to be written.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Writing {
-    /// Its format.
-    pub format: Format,
-    /// The charset of the wire, for what stands in JSON as text.
-    pub encoding: Encoding,
-    /// What precedes each datagram of a format that has lines.
-    pub columns: Columns,
-    /// A person looks at it: what is not plain text is shown escaped.
-    pub for_terminal: bool,
-    /// It continues an output of this format.
-    pub is_continued: bool,
-}
-
-/// Writes batches.
-#[derive(Debug)]
-pub struct Writer {
-    writing: Writing,
-    /// What precedes each datagram, if anything does.
-    columns: Option<columns::Writer>,
-    records: Box<dyn RecordWriter>,
-}
-
-impl Writer {
-    /// Returns a writer that does as `writing` says.
-    #[must_use]
-    pub fn new(writing: Writing) -> Self {
-        let has_columns = writing.format.has_lines() && !writing.columns.are_none();
-        let columns = has_columns.then(|| columns::Writer::new(writing.columns));
-        Self { writing, columns, records: (writing.format.spec().record_writer)(&writing) }
-    }
-
-    /// Returns its format.
-    #[must_use]
-    pub fn format(&self) -> Format {
-        self.writing.format
-    }
-
-    /// Returns the bytes before the first datagram.
-    #[must_use]
-    pub fn beginning(&self) -> &'static [u8] {
-        if self.writing.is_continued { b"" } else { self.writing.format.spec().header }
-    }
-
-    /// Appends the datagrams of `batch` to `out`, and the place where each ends to `ends`.
-    pub fn write_all(&mut self, batch: &Batch, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
-        if self.columns.is_none() {
-            return self.records.write_all(batch, out, ends);
-        }
-        ends.extend(batch.iter().map(|datagram| {
-            self.write(&datagram, out);
-            out.len()
-        }));
-    }
-
-    /// Appends a datagram to `out`.
-    pub fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        if let Some(columns) = &mut self.columns {
-            columns.write(datagram.envelope, out);
-        }
-        self.records.write(datagram, out);
     }
 }
 
@@ -469,6 +345,8 @@ fn recorded(
 #[cfg(test)]
 mod tests {
     use super::*;
+    pub(super) use crate::flow::codec::{Reader, Reading, Writer, Writing};
+    use std::io::{self, Read};
 
     /// What was read of an input.
     #[derive(Debug, Default)]
@@ -491,7 +369,7 @@ mod tests {
 
     /// How a tool with no other option and one peer reads a format.
     pub(super) fn reading(format: Format) -> Reading {
-        Reading { format, ..Reading::default() }
+        format.into()
     }
 
     pub(super) fn reading_in_steps(reading: Reading, input: &[u8], step: usize) -> Found {
@@ -499,7 +377,10 @@ mod tests {
         let mut found = Found::default();
         let mut more = true;
         while more {
-            more = reader.fill(&mut batch, &mut found.bad).unwrap();
+            let filled = reader.fill(&mut batch).unwrap();
+            assert!(filled.unresolved.is_none(), "{filled:?}");
+            more = filled.more;
+            found.bad.extend(filled.bad);
             for datagram in batch.iter() {
                 found.datagrams.push((datagram.ordinal, datagram.payload.to_vec()));
                 found.envelopes.push(*datagram.envelope);
@@ -529,12 +410,12 @@ mod tests {
         }
         let mut writer = Writer::new(writing);
         let mut ends = Vec::new();
-        writer.write_all(&batch, &mut out, &mut ends);
+        assert_eq!(writer.write_all(&batch, &mut out, &mut ends), []);
         assert!(ends.len() == batch.len() && ends.last().is_none_or(|end| *end == out.len()));
         out
     }
 
     pub(super) fn written(format: Format, payloads: &[&[u8]]) -> Vec<u8> {
-        written_as(Writing { format, ..Writing::default() }, payloads)
+        written_as(format.into(), payloads)
     }
 }

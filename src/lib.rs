@@ -8,15 +8,16 @@
 //! One currency flows one way through each tool: the [`Batch`](batch::Batch).
 //!
 //! ```text
-//!  stdin ─► flow::input ─► Batch ─► flow::pace ─► net::Sender ═══ UDP ═══► net::Receiver ─► net::access ─► Batch ─► flow::queue ─► stdout
+//!  stdin ─► flow::codec ─► Batch ─► flow::pace ─► net::Sender ═══ UDP ═══► net::Receiver ─► net::access ─► Batch ─► flow::codec ─► stdout
 //! ```
 //!
-//! - **Out.** Stdin is read straight into the arena of a batch. A [`format`](mod@format) finds the datagrams in it, and
-//!   an [`encoding`] puts their text into the charset of the wire. [`flow::pace`] decides when they may be sent.
+//! - **Out.** A [`flow::codec`] reads stdin straight into the arena of a batch, finds the records in it by their
+//!   [`format`](mod@format), and encodes their text by an [`encoding`]. [`flow::pace`] decides when they may be sent.
 //!   [`net::Sender`] sends them from where they lie, many a call, and returns what it did.
 //! - **In.** [`net::Receiver`] appends datagrams to a batch, with an [`Envelope`](batch::Envelope) that contains their
 //!   addresses and times. [`net::access`] removes those that are denied. Only what is left is counted, answered and
-//!   printed. A thread prints when the reader of stdout is slow; batches wait for it in a [`flow::queue`].
+//!   printed, by the same codec. A thread prints when the reader of stdout is slow; batches wait for it in a
+//!   [`flow::queue`].
 //! - **Around.** A command line becomes a plan in [`tools`], on which each tool works. It waits in one place,
 //!   [`runtime::poll`]. It counts in [`stats`], finds the words in [`messages`] and the exit status in [`exit`].
 //!

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use udp_tools::batch::{Batch, Envelope, LARGEST_V4};
-use udp_tools::encoding::Encoding;
-use udp_tools::format::{Bad, Format, Reader, Reading, To, Writer, Writing};
+use udp_tools::flow::codec::{Reader, Reading, Writer, Writing};
+use udp_tools::format::{Bad, Format, To};
 use udp_tools::net::endpoint::Family;
 
 /// The formats that can carry any payload up to the largest of IPv4, and tell where it ends.
@@ -80,7 +80,7 @@ impl<'d> Case<'d> {
     pub fn check(&self, reading: &Reading) -> Found {
         // A charset makes its tables once a process, at the first character that is not ASCII: that memory
         // does not belong to this input.
-        let _ = reading.encoding.encode_text("é".as_bytes(), &mut Vec::new());
+        let _ = reading.codec.encoding.encode("é".as_bytes(), &mut Vec::new());
         let floor = LIVE.load(Relaxed);
         PEAK.store(floor, Relaxed);
         let pieces = Pieces { input: self.input, steps: self.steps.into_iter().cycle(), is_whole: false };
@@ -105,7 +105,7 @@ impl<'d> Case<'d> {
 
     /// What was read, written in any exact format and in its own, is read again as it was.
     fn can_be_written(&self, found: &Found, reading: &Reading) {
-        let own = Some(reading.format).filter(|format| !EXACT.contains(format) && *format != Format::Raw);
+        let own = Some(reading.codec.formats.input).filter(|format| !EXACT.contains(format) && *format != Format::Raw);
         for format in EXACT.into_iter().chain(own) {
             let fits = |owned: &&Owned| match format {
                 // What goes to one peer is written as if it went from nobody, over IPv4.
@@ -118,14 +118,13 @@ impl<'d> Case<'d> {
             for owned in &mut fitting {
                 owned.envelope = Envelope { from: None, to: None, ..owned.envelope };
             }
-            let writing = Writing { format, ..Writing::default() };
-            let written = written(writing, &fitting);
+            let written = written(format.into(), &fitting);
             if matches!(format, Format::Hex | Format::Base64 | Format::Escaped | Format::Json) {
                 is_harmless(&written, fitting.len());
             }
             let case = Case { input: &written, ..*self };
             let mut again = Found::default();
-            again.fill(&mut case.reader(Reading { format, ..Reading::default() }), written.len());
+            again.fill(&mut case.reader(format.into()), written.len());
             assert_eq!(again.bad, [], "{format}");
             assert_eq!(again.ignored, None, "{format}");
             assert!(payloads(&again.datagrams).eq(payloads(&fitting)), "{format} is not exact");
@@ -150,7 +149,14 @@ impl Found {
         let mut batch = Batch::new();
         let mut more = true;
         while more {
-            more = reader.fill(&mut batch, &mut self.bad).expect("the input has no errors");
+            let filled = reader.fill(&mut batch).expect("the input has no errors");
+            more = filled.more;
+            self.bad.extend(filled.bad);
+            if filled.unresolved.is_some() {
+                assert!(more, "its record is left");
+                // No name is known, and nobody is asked.
+                reader.resolve(Err("host not found".to_owned()));
+            }
             assert!(batch.footprint() <= 4096 + 128 * input, "a batch of {} bytes", batch.footprint());
             self.datagrams.extend(batch.iter().map(|datagram| {
                 assert_eq!(datagram.size, datagram.payload.len());
@@ -229,7 +235,7 @@ pub fn to(choice: usize) -> To {
         0 => To::OnePeer,
         1 => To::Each(None, family),
         2 => To::Each(Some(there), family),
-        _ => To::Company(family),
+        _ => To::Peers(family),
     }
 }
 
@@ -244,7 +250,7 @@ pub fn written(writing: Writing, datagrams: &[Owned]) -> Vec<u8> {
     }
     let mut writer = Writer::new(writing);
     let mut out = writer.beginning().to_vec();
-    batch.iter().for_each(|datagram| writer.write(&datagram, &mut out));
+    batch.iter().for_each(|datagram| writer.write(&datagram, &mut out).expect("it has no charset"));
     out
 }
 
@@ -285,7 +291,7 @@ pub fn is_harmless(text: &[u8], lines: usize) {
 /// How a format is read where nothing else is said.
 #[must_use]
 pub fn reading(format: Format) -> Reading {
-    Reading { format, encoding: Encoding::default(), block: None, to: To::OnePeer }
+    format.into()
 }
 
 /// Counts the bytes that are in use. libFuzzer limits an allocation only with a sanitizer, which a stable

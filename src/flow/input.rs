@@ -4,19 +4,16 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use anyhow::{Context, Result};
-use memchr::{memchr, memchr_iter};
-
+use super::codec::{Filled, Reader, Reading, Records};
 use crate::batch::Batch;
-use crate::encoding::Encoding;
-use crate::format::{Bad, Format, Reader, Reading, Record};
+use crate::format::{Bad, Format, ReadError};
+use anyhow::{Context, Result};
 
 const CANNOT_READ: &str = "cannot read stdin";
-const BINARY: &str = "stdin contains NUL bytes, and each line is a datagram; use --format raw to send binary data, \
-                      or --format nul where a NUL ends each datagram";
 /// What cannot be read twice is kept in memory to be repeated, up to so many bytes.
 const KEPT: usize = 256 * 1024 * 1024;
 
@@ -25,27 +22,17 @@ const KEPT: usize = 256 * 1024 * 1024;
 pub struct Input {
     source: Source,
     format: Format,
-    encoding: Encoding,
-    eol: Eol,
-    /// Whether no datagram has been found yet.
-    is_first: bool,
 }
 
 #[derive(Debug)]
 enum Source {
-    Messages { messages: Vec<OsString>, record: Option<Record>, are_read: bool },
+    /// Messages, and the number of those that have been read.
+    Messages {
+        messages: Vec<OsString>,
+        records: Records,
+        done: usize,
+    },
     Stream(Box<Reader<Tape>>),
-}
-
-/// What one look at an input has come to, beside datagrams.
-#[derive(Debug)]
-pub struct Filled {
-    /// Whether there may be more.
-    pub more: bool,
-    /// What was left out of the batch because it is no datagram.
-    pub bad: Vec<Bad>,
-    /// What the user may have got wrong, if that shows in the first block of the input.
-    pub hint: Option<&'static str>,
 }
 
 /// A stream that can be read again from where it began.
@@ -70,35 +57,21 @@ enum Again {
     Replayed(Vec<u8>, usize),
 }
 
-/// How texts end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Eol {
-    /// As they are.
-    #[default]
-    None,
-    /// In a newline.
-    Lf,
-    /// In a carriage return.
-    Cr,
-    /// In a carriage return and a newline.
-    Crlf,
-}
-
 impl Input {
-    /// Each message is a datagram.
+    /// Returns an input in which each message is a datagram.
     #[must_use]
-    pub fn messages(messages: Vec<OsString>, reading: &Reading, eol: Eol) -> Self {
-        let source = Source::Messages { messages, record: Record::new(reading), are_read: false };
-        Self { source, format: reading.format, encoding: reading.encoding, eol, is_first: true }
+    pub fn messages(messages: Vec<OsString>, reading: &Reading) -> Self {
+        let records = Records::new(reading.codec, &reading.to);
+        let source = Source::Messages { messages, records, done: 0 };
+        Self { source, format: reading.codec.formats.input }
     }
 
-    /// What is read from `file` are datagrams.
+    /// Returns an input of the datagrams that are read from `file`.
     #[must_use]
-    pub fn stream(file: File, reading: Reading, eol: Eol) -> Self {
-        let (format, encoding) = (reading.format, reading.encoding);
+    pub fn stream(file: File, reading: Reading) -> Self {
+        let format = reading.codec.formats.input;
         let tape = Tape { file, read: 0, again: Again::Never };
-        let source = Source::Stream(Box::new(Reader::new(tape, reading)));
-        Self { source, format, encoding, eol, is_first: true }
+        Self { source: Source::Stream(Box::new(Reader::new(tape, reading))), format }
     }
 
     /// From now on what is read is kept, so that [`Input::rewind`] can go back to it.
@@ -120,7 +93,7 @@ impl Input {
     /// Goes back to the beginning of a repeatable input.
     pub fn rewind(&mut self) -> Result<()> {
         match &mut self.source {
-            Source::Messages { are_read, .. } => *are_read = false,
+            Source::Messages { done, .. } => *done = 0,
             Source::Stream(reader) => {
                 reader.input_mut().rewind().context(CANNOT_READ)?;
                 reader.restart();
@@ -129,12 +102,13 @@ impl Input {
         Ok(())
     }
 
-    /// What to wait for before [`Input::fill`]. Messages are always there, and so is what is in memory.
+    /// Returns what to wait for before [`Input::fill`]. Messages need no wait, nor do bytes and records in memory.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         let Source::Stream(reader) = &self.source else { return None };
         let tape = reader.input();
-        (!matches!(tape.again, Again::Replayed(..))).then(|| tape.file.as_fd())
+        let is_in_memory = matches!(tape.again, Again::Replayed(..)) || reader.has_pending();
+        (!is_in_memory).then(|| tape.file.as_fd())
     }
 
     /// Whether a person types it.
@@ -190,70 +164,44 @@ impl Input {
 
     /// Fills `batch` with what is there now.
     pub fn fill(&mut self, batch: &mut Batch) -> Result<Filled> {
-        let mut bad = Vec::new();
-        let more = match &mut self.source {
-            Source::Messages { messages, record, are_read } => {
-                batch.clear();
-                let messages = if *are_read { &[][..] } else { messages };
-                for (ordinal, message) in (1..).zip(messages) {
-                    batch.number_after(ordinal - 1);
-                    let message = message.as_bytes();
-                    let Some(record) = record else {
-                        batch.push(message);
-                        continue;
-                    };
-                    let before = batch.len();
-                    let mut read = record.read(message, batch);
-                    if read.is_ok() && batch.len() == before {
-                        // A line may be there for nothing; what somebody has written is not.
-                        read = Err("it is empty".to_owned());
-                    }
-                    if let Err(what) = read {
-                        bad.push(Bad { ordinal, what, is_the_end: false });
-                    }
-                }
-                *are_read = true;
-                false
-            }
-            Source::Stream(reader) => reader.fill(batch, &mut bad).context(CANNOT_READ)?,
-        };
-        let hint = self.hint(batch);
-        if self.format.is_text() {
-            self.eol.apply(self.format, batch);
-            let unencodable = self.encoding.encode(batch).into_iter();
-            bad.extend(unencodable.map(|bad| Bad {
-                ordinal: bad.ordinal,
-                what: bad.what,
-                is_the_end: false,
-            }));
+        match &mut self.source {
+            Source::Messages { messages, records, done } => Ok(read_messages(messages, records, done, batch)),
+            Source::Stream(reader) => reader.fill(batch).context(CANNOT_READ),
         }
-        Ok(Filled { more, bad, hint })
     }
 
-    /// Returns what the first datagrams show to be a mistake: lines of text contain no NUL.
-    fn hint(&mut self, batch: &Batch) -> Option<&'static str> {
-        let is_first = self.is_first && !batch.is_empty();
-        self.is_first &= batch.is_empty();
-        let is_text = self.format == Format::Text && matches!(self.source, Source::Stream(_));
-        let is_binary = || batch.iter().any(|line| memchr(0, line.payload).is_some());
-        (is_first && is_text && is_binary()).then_some(BINARY)
+    /// Takes the address of the destination that [`Input::fill`] has returned as unresolved, or why it has none. The
+    /// next call continues with its record.
+    pub fn resolve(&mut self, address: std::result::Result<SocketAddr, String>) {
+        match &mut self.source {
+            Source::Messages { records, .. } => records.resolve(address),
+            Source::Stream(reader) => reader.resolve(address),
+        }
     }
 }
 
-impl Filled {
-    /// What ends the work, if anything does: the first that is no datagram, and `batch` then ends before
-    /// it. Where such are to be skipped, `skip` is told of them, and only one ends the work behind which
-    /// nothing can be read.
-    pub fn end(self, batch: &mut Batch, skip: Option<&mut dyn FnMut(&Bad)>) -> Option<Bad> {
-        if let Some(skip) = skip {
-            let (end, skipped): (Vec<_>, Vec<_>) = self.bad.into_iter().partition(|bad| bad.is_the_end);
-            skipped.iter().for_each(skip);
-            return end.into_iter().next();
+/// Fills `batch` with the messages behind those that are `done`.
+fn read_messages(
+    messages: &[OsString],
+    records: &mut Records,
+    done: &mut usize,
+    batch: &mut Batch,
+) -> Filled {
+    batch.clear();
+    let mut bad = Vec::new();
+    for message in &messages[*done..] {
+        let ordinal = *done as u64 + 1;
+        batch.number_after(ordinal - 1);
+        match records.read_message(message.as_bytes(), batch) {
+            Ok(()) => {}
+            Err(ReadError::Bad(what)) => bad.push(Bad { ordinal, what, is_the_end: false }),
+            Err(ReadError::Unresolved(endpoint, family)) => {
+                return Filled { more: true, bad, hint: None, unresolved: Some((endpoint, family)) };
+            }
         }
-        let first = self.bad.into_iter().min_by_key(|bad| bad.ordinal)?;
-        batch.end_before(first.ordinal);
-        Some(first)
+        *done += 1;
     }
+    Filled { more: false, bad, hint: None, unresolved: None }
 }
 
 impl Read for Tape {
@@ -294,82 +242,5 @@ impl Tape {
             }
         }
         Ok(())
-    }
-}
-
-impl Eol {
-    /// Ends every text of a batch so: a block of raw input has lines of its own, whose ends are replaced; to any
-    /// other text the end is appended, as far as it is missing.
-    pub fn apply(self, format: Format, batch: &mut Batch) {
-        let end: &[u8] = match self {
-            Self::None => return,
-            Self::Lf => b"\n",
-            Self::Cr => b"\r",
-            Self::Crlf => b"\r\n",
-        };
-        batch.rewrite(|datagram, out| {
-            let text = datagram.payload;
-            if format == Format::Raw {
-                replace_ends(text, end, out);
-                return true;
-            }
-            let text = if self == Self::Lf { text } else { text.strip_suffix(b"\r").unwrap_or(text) };
-            out.extend(text);
-            out.extend(end);
-            true
-        });
-    }
-}
-
-/// Appends `text` to `out` with `end` in the place of every newline and of the carriage return before it.
-fn replace_ends(text: &[u8], end: &[u8], out: &mut Vec<u8>) {
-    let mut begin = 0;
-    for newline in memchr_iter(b'\n', text) {
-        let line = &text[begin..newline];
-        out.extend(line.strip_suffix(b"\r").unwrap_or(line));
-        out.extend(end);
-        begin = newline + 1;
-    }
-    out.extend(&text[begin..]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ended(eol: Eol, format: Format, text: &[u8]) -> Vec<u8> {
-        let mut batch = Batch::new();
-        batch.push(text);
-        eol.apply(format, &mut batch);
-        batch.iter().next().unwrap().payload.to_vec()
-    }
-
-    #[test]
-    fn an_end_is_appended_to_a_line_as_far_as_it_is_missing() {
-        for (eol, of_plain, of_returned) in [
-            (Eol::None, &b"a"[..], &b"a\r"[..]),
-            (Eol::Lf, b"a\n", b"a\r\n"),
-            (Eol::Cr, b"a\r", b"a\r"),
-            (Eol::Crlf, b"a\r\n", b"a\r\n"),
-        ] {
-            for format in [Format::Text, Format::Nul, Format::Escaped] {
-                assert_eq!(ended(eol, format, b"a"), of_plain, "{eol:?} {format}");
-                assert_eq!(ended(eol, format, b"a\r"), of_returned, "{eol:?} {format}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_ends_of_all_lines_of_a_block_are_replaced_and_none_is_appended() {
-        let block = b"\na\r\n\r\r\n\nb\rc";
-        for (eol, expected) in [
-            (Eol::None, &block[..]),
-            (Eol::Lf, b"\na\n\r\n\nb\rc"),
-            (Eol::Cr, b"\ra\r\r\r\rb\rc"),
-            (Eol::Crlf, b"\r\na\r\n\r\r\n\r\nb\rc"),
-        ] {
-            assert_eq!(ended(eol, Format::Raw, block), expected, "{eol:?}");
-        }
-        assert_eq!(ended(Eol::Crlf, Format::Raw, b""), b"");
     }
 }

@@ -2,14 +2,12 @@
 //! that has been written.
 
 use crate::batch::Batch;
-use crate::encoding::Encoding;
-use crate::format::{Writer, Writing};
+use crate::flow::codec::{Writer, Writing};
 use crate::runtime::console::Console;
 
 /// Turns batches into text, and counts what of it is written. Reports what it leaves out.
 #[derive(Debug)]
 pub struct Printer {
-    encoding: Encoding,
     writer: Writer,
     console: Console,
     text: Vec<u8>,
@@ -25,24 +23,20 @@ impl Printer {
     pub fn new(writing: Writing, console: Console) -> Self {
         let writer = Writer::new(writing);
         let text = writer.beginning().to_vec();
-        Self { encoding: writing.encoding, writer, console, text, ends: Vec::new(), written: 0 }
+        Self { writer, console, text, ends: Vec::new(), written: 0 }
     }
 
-    /// Makes the text of the datagrams of `batch`, in place of the one before. Leaves out what cannot be
-    /// decoded, and returns how many datagrams those are.
-    pub fn load(&mut self, batch: &mut Batch) -> u64 {
-        let mut undecodable = 0;
-        if self.writer.format().is_text() {
-            for datagram in self.encoding.decode(batch) {
-                undecodable += 1;
-                self.console.note(&datagram);
-            }
-        }
+    /// Makes the text of the datagrams of `batch`, in place of the one before. Leaves out those that cannot be
+    /// decoded, and returns their number.
+    pub fn load(&mut self, batch: &Batch) -> u64 {
         self.text.clear();
         self.ends.clear();
         self.written = 0;
-        self.writer.write_all(batch, &mut self.text, &mut self.ends);
-        undecodable
+        let undecodable = self.writer.write_all(batch, &mut self.text, &mut self.ends);
+        for datagram in &undecodable {
+            self.console.note(datagram);
+        }
+        undecodable.len() as u64
     }
 
     /// Returns the text that has not been written yet.
@@ -76,7 +70,7 @@ mod tests {
         }
         let mut printer = Printer::new(Writing::default(), Console::new("tool", Verbosity::Quiet));
         assert_eq!((printer.rest(), printer.unwritten()), (&b""[..], 0));
-        assert_eq!(printer.load(&mut batch), 0);
+        assert_eq!(printer.load(&batch), 0);
         assert_eq!(printer.rest(), b"one\n\nthree\n");
         for (written, unwritten) in [(3, 3), (1, 2), (1, 1), (5, 1), (1, 0)] {
             printer.note_written(written);

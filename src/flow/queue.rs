@@ -276,7 +276,7 @@ impl Shared {
         self.write(printer, sink)?;
         while let Some(mut batch) = self.next() {
             let footprint = batch.footprint();
-            let undecodable = printer.load(&mut batch);
+            let undecodable = printer.load(&batch);
             let mut state = self.lock();
             state.undecodable += undecodable;
             state.printing = printer.unwritten();
@@ -321,7 +321,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Writing;
+    use crate::flow::codec::Writing;
     use crate::runtime::console::{Console, Verbosity};
     use std::os::fd::OwnedFd;
 

@@ -4,7 +4,7 @@
 use data_encoding::{BASE64, BASE64_NOPAD};
 
 use super::text::Lines;
-use super::{Content, Layout, RecordReader, RecordWriter, Spec};
+use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec};
 use crate::batch::{Batch, Datagram};
 use crate::escape;
 
@@ -17,9 +17,9 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: false,
     has_messages: true,
     header: b"",
-    splitter: |_| Box::new(Lines::ended_by(b'\n')),
+    splitter: |_, _| Box::new(Lines::ended_by(b'\n')),
     record_reader: Some(|_| Box::new(Reader)),
-    record_writer: |_| Box::new(Writer),
+    record_writer: |_, _| Box::new(Writer),
 };
 
 /// Reads lines.
@@ -27,8 +27,9 @@ pub(super) const FORMAT: Spec = Spec {
 struct Reader;
 
 impl RecordReader for Reader {
-    fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), String> {
-        read(record, batch)
+    fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
+        read(record, batch)?;
+        Ok(Payload::Bytes)
     }
 }
 

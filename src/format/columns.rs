@@ -22,7 +22,7 @@ pub struct Columns {
 
 impl Columns {
     /// Returns whether there are none.
-    pub(super) fn are_none(self) -> bool {
+    pub(crate) fn are_none(self) -> bool {
         !self.time && !self.peer
     }
 
@@ -34,7 +34,7 @@ impl Columns {
 
 /// Writes columns.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     columns: Columns,
     clock: Clock,
     peer: Option<SocketAddr>,
@@ -43,12 +43,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(columns: Columns) -> Self {
+    pub(crate) fn new(columns: Columns) -> Self {
         Self { columns, ..Self::default() }
     }
 
     /// Appends the columns of a datagram. What is not known of it is empty.
-    pub(super) fn write(&mut self, envelope: &Envelope, out: &mut Vec<u8>) {
+    pub(crate) fn write(&mut self, envelope: &Envelope, out: &mut Vec<u8>) {
         if self.columns.time {
             if let Some(shown) = envelope.received.time.and_then(|time| self.clock.shown(time)) {
                 out.extend(shown);

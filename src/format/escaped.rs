@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use memchr::memchr;
 
 use super::text::Lines;
-use super::{Content, Layout, RecordReader, RecordWriter, Spec};
+use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec};
 use crate::batch::{Batch, Datagram};
 use crate::escape;
 
@@ -19,9 +19,9 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: false,
     has_messages: true,
     header: b"",
-    splitter: |_| Box::new(Lines::ended_by(b'\n')),
+    splitter: |_, _| Box::new(Lines::ended_by(b'\n')),
     record_reader: Some(|_| Box::new(Reader)),
-    record_writer: |_| Box::new(Writer),
+    record_writer: |_, _| Box::new(Writer),
 };
 
 /// Reads lines.
@@ -29,7 +29,7 @@ pub(super) const FORMAT: Spec = Spec {
 struct Reader;
 
 impl RecordReader for Reader {
-    fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
+    fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
         let bytes = batch.spare(line.len());
         let (mut len, mut at) = (0, 0);
         while at < line.len() {
@@ -44,7 +44,7 @@ impl RecordReader for Reader {
             }
         }
         batch.take(len);
-        Ok(())
+        Ok(Payload::Text)
     }
 }
 

@@ -13,9 +13,9 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: false,
     has_messages: false,
     header: b"",
-    splitter: |_| Box::new(Frames::default()),
+    splitter: |_, _| Box::new(Frames::default()),
     record_reader: None,
-    record_writer: |_| Box::new(Writer),
+    record_writer: |_, _| Box::new(Writer),
 };
 
 /// The size of the length, in bytes.

@@ -7,7 +7,7 @@
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
 use super::text;
-use super::{Content, Layout, RecordReader, RecordWriter, Spec};
+use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec};
 use crate::batch::{Batch, Datagram};
 use crate::escape;
 
@@ -20,9 +20,9 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: false,
     has_messages: true,
     header: b"",
-    splitter: |_| Box::new(text::Lines::ended_by(b'\n')),
+    splitter: |_, _| Box::new(text::Lines::ended_by(b'\n')),
     record_reader: Some(|_| Box::new(Lines::default())),
-    record_writer: |_| Box::new(Writer),
+    record_writer: |_, _| Box::new(Writer),
 };
 
 const DUMP: &str = "it looks like a hex dump with offsets; write plain hex with xxd -p or tshark -T fields -e \
@@ -62,8 +62,9 @@ struct Group<'l> {
     digits: &'l [u8],
 }
 
-impl RecordReader for Lines {
-    fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
+impl Lines {
+    /// Appends the datagram that `line` represents.
+    pub(super) fn parse(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
         let decoded = decode(line, batch.spare(line.len() / 2), self.follows_dump);
         // A row that repeats is a star. An offset alone is the last line of a dump.
         let is_last = !line.trim_ascii().iter().any(u8::is_ascii_whitespace);
@@ -80,6 +81,13 @@ impl RecordReader for Lines {
             Err(Wrong::Dump) => Err(DUMP.to_owned()),
             Err(Wrong::Other(what)) => Err(what),
         }
+    }
+}
+
+impl RecordReader for Lines {
+    fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
+        self.parse(record, batch)?;
+        Ok(Payload::Bytes)
     }
 
     fn restart(&mut self) {

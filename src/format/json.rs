@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -18,9 +19,8 @@ use serde_json::value::RawValue;
 use super::columns::Clock;
 use super::text::Lines;
 use super::to::{Names, To};
-use super::{Content, Layout, Reading, RecordReader, RecordWriter, Spec, base64, hex, recorded};
+use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec, base64, hex, recorded};
 use crate::batch::{Batch, Datagram, Envelope};
-use crate::encoding::Encoding;
 use crate::escape;
 use crate::net::endpoint::{Shown, address};
 
@@ -33,9 +33,9 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: true,
     has_messages: true,
     header: b"",
-    splitter: |_| Box::new(Lines::ended_by(b'\n')),
-    record_reader: Some(|reading| Box::new(Reader::new(reading))),
-    record_writer: |writing| Box::new(Writer::new(writing.encoding)),
+    splitter: |_, _| Box::new(Lines::ended_by(b'\n')),
+    record_reader: Some(|to| Box::new(Reader { to: to.clone(), names: Names::default() })),
+    record_writer: |_, _| Box::new(Writer::default()),
 };
 
 /// What is read of an object. Other keys mean nothing here.
@@ -59,57 +59,64 @@ struct Object<'l> {
 /// Reads objects.
 #[derive(Debug)]
 struct Reader {
-    encoding: Encoding,
     to: To,
     names: Names,
-    encoded: Vec<u8>,
-}
-
-impl Reader {
-    fn new(reading: &Reading) -> Self {
-        let (encoding, to) = (reading.encoding, reading.to.clone());
-        Self { encoding, to, names: Names::default(), encoded: Vec::new() }
-    }
 }
 
 impl RecordReader for Reader {
     /// Appends the datagram of an object. A line of white space has none.
-    fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
+    fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
         // Some editors begin a file with a mark, which RFC 8259 lets a reader pass over.
         let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
         match line.trim_ascii_start() {
-            [] => return Ok(()),
+            [] => return Ok(Payload::None),
             [b'{', ..] => {}
             // serde would take an array of the values as well.
             other => {
                 let first = escape::first(other);
-                return Err(format!(
+                let what = format!(
                     "not a JSON object: it begins with {first}; write a text as {{\"text\":\"ping\"}}"
-                ));
+                );
+                return Err(what.into());
             }
         }
         let object: Object<'_> = serde_json::from_slice(line).map_err(|error| explain(line, &error))?;
         let time = object.time.map(time).transpose()?;
-        let own = object.to.as_deref().map(|to| |family| self.names.resolve(to, family));
+        let own = object.to.as_deref().map(|to| |family| self.names.address(to, family));
         let to = self.to.choose(own, object.from.is_some())?;
         let from = object.from.as_deref().and_then(address);
         batch.address(recorded(from, to, time));
-        match (&object.text, &object.hex, &object.base64) {
+        Ok(object.payload(batch)?)
+    }
+
+    fn resolve(&mut self, address: Result<SocketAddr, String>) {
+        self.names.resolve(address);
+    }
+}
+
+impl Object<'_> {
+    /// Appends the payload.
+    fn payload(&self, batch: &mut Batch) -> Result<Payload, String> {
+        match (&self.text, &self.hex, &self.base64) {
             (Some(text), None, None) => {
-                self.encoded.clear();
-                self.encoding.encode_text(text.as_bytes(), &mut self.encoded)?;
-                batch.push(&self.encoded);
-                Ok(())
+                batch.push(text.as_bytes());
+                return Ok(Payload::Text);
             }
             (None, Some(hex), None) => {
-                hex::Lines::default().read(hex.as_bytes(), batch).map_err(|what| format!("\"hex\": {what}"))
+                let read = hex::Lines::default().parse(hex.as_bytes(), batch);
+                read.map_err(|what| format!("\"hex\": {what}"))?;
             }
             (None, None, Some(base64)) => {
-                base64::read(base64.as_bytes(), batch).map_err(|what| format!("\"base64\": {what}"))
+                base64::read(base64.as_bytes(), batch).map_err(|what| format!("\"base64\": {what}"))?;
             }
-            (None, None, None) => Err("no payload; write one of \"text\", \"hex\" and \"base64\"".to_owned()),
-            _ => Err("more than one payload; write one of \"text\", \"hex\" and \"base64\"".to_owned()),
+            (None, None, None) => {
+                return Err("no payload; write one of \"text\", \"hex\" and \"base64\"".to_owned());
+            }
+            _ => {
+                return Err("more than one payload; write one of \"text\", \"hex\" and \"base64\"".to_owned());
+            }
         }
+        Ok(Payload::Bytes)
     }
 }
 
@@ -172,27 +179,22 @@ fn seconds(number: &str) -> Option<Timestamp> {
 }
 
 /// Writes objects.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Writer {
-    encoding: Encoding,
-    /// What the last object began with, and which envelope and size that tells: many come in a row.
+    /// The beginning of the last object, and the envelope and the size that it shows: many follow with the same.
     head: Vec<u8>,
     envelope: Option<Envelope>,
     size: usize,
     clock: Clock,
-    decoded: Vec<u8>,
 }
 
 impl Writer {
-    fn new(encoding: Encoding) -> Self {
-        Self {
-            encoding,
-            head: Vec::new(),
-            envelope: None,
-            size: 0,
-            clock: Clock::default(),
-            decoded: Vec::new(),
+    /// Appends the beginning of the object of a datagram.
+    fn write_head(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        if self.size != datagram.size || self.envelope.as_ref() != Some(datagram.envelope) {
+            self.begin(datagram.envelope, datagram.size);
         }
+        out.extend_from_slice(&self.head);
     }
 
     fn begin(&mut self, envelope: &Envelope, size: usize) {
@@ -218,28 +220,33 @@ impl Writer {
 
 impl RecordWriter for Writer {
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        if self.size != datagram.size || self.envelope.as_ref() != Some(datagram.envelope) {
-            self.begin(datagram.envelope, datagram.size);
-        }
-        out.extend_from_slice(&self.head);
-        if self.encoding.charset.is_none()
-            && datagram.payload.iter().fold(true, |all, byte| all & is_plain(*byte))
-        {
-            // Most of what is sent is so, and needs no second look.
+        self.write_head(datagram, out);
+        // Most payloads are so, and need no second look.
+        if datagram.payload.iter().fold(true, |all, byte| all & is_plain(*byte)) {
             out.extend_from_slice(b",\"text\":\"");
             out.extend_from_slice(datagram.payload);
             out.push(b'"');
-        } else if let Some(text) = self.encoding.text(datagram.payload, &mut self.decoded) {
+        } else if let Ok(text) = std::str::from_utf8(datagram.payload) {
             out.extend_from_slice(b",\"text\":");
             // Writing to a Vec cannot fail, and a string has no keys.
             let _ = text.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Safe));
         } else {
-            out.extend(b",\"base64\":\"");
-            base64::encode(datagram.payload, out);
-            out.push(b'"');
+            write_base64(datagram.payload, out);
         }
         out.extend_from_slice(b"}\n");
     }
+
+    fn write_bytes(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        self.write_head(datagram, out);
+        write_base64(datagram.payload, out);
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn write_base64(payload: &[u8], out: &mut Vec<u8>) {
+    out.extend(b",\"base64\":\"");
+    base64::encode(payload, out);
+    out.push(b'"');
 }
 
 /// Whether a byte stands for itself in a string of JSON, whatever stands beside it.

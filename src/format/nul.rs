@@ -14,9 +14,9 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: false,
     has_messages: true,
     header: b"",
-    splitter: |_| Box::new(Lines::ended_by(END)),
+    splitter: |_, _| Box::new(Lines::ended_by(END)),
     record_reader: None,
-    record_writer: |writing| Box::new(Ended::by(END, writing.columns)),
+    record_writer: |columns, _| Box::new(Ended::by(END, columns)),
 };
 
 /// The byte behind each datagram. It is added only where a payload does not end in it.
@@ -24,8 +24,9 @@ const END: u8 = 0;
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::Writing;
     use super::super::tests::{payloads, read_in_steps, written, written_as};
-    use super::super::{Columns, Format, Writing};
+    use super::super::{Columns, Format};
 
     #[test]
     fn a_nul_ends_a_datagram_however_the_reads_fall() {
@@ -39,7 +40,7 @@ mod tests {
     #[test]
     fn a_further_record_of_a_datagram_has_empty_columns() {
         let columns = Columns { peer: true, ..Columns::default() };
-        let writing = Writing { format: Format::Nul, columns, ..Writing::default() };
+        let writing = Writing { columns, ..Format::Nul.into() };
         let out = written_as(writing, &[b"a\nb\x00192.0.2.9:1\tc"]);
         assert_eq!(out, b"192.0.2.1:53\ta\nb\0\t192.0.2.9:1\tc\0");
     }

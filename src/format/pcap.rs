@@ -27,7 +27,7 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: true,
     has_messages: false,
     header: &HEADER,
-    splitter: |reading| Box::new(Packets::new(reading.to.clone())),
+    splitter: |_, to| Box::new(Packets::new(to.clone())),
     record_reader: None,
-    record_writer: |_| Box::new(Writer),
+    record_writer: |_, _| Box::new(Writer),
 };

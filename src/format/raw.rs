@@ -13,9 +13,9 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: false,
     has_messages: true,
     header: b"",
-    splitter: |reading| Box::new(Blocks::of(reading.block)),
+    splitter: |block, _| Box::new(Blocks::of(block)),
     record_reader: None,
-    record_writer: |_| Box::new(Writer),
+    record_writer: |_, _| Box::new(Writer),
 };
 
 /// More text than this does not shrink to a datagram in any charset, in bytes: UTF-8 has three for what the
@@ -73,8 +73,9 @@ impl RecordWriter for Writer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Format;
+    use super::super::tests::Reading;
     use super::super::tests::{payloads, read, reading, reading_in_steps, written};
-    use super::super::{Format, Reading};
     use super::*;
 
     #[test]

@@ -17,12 +17,12 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: false,
     has_messages: true,
     header: b"",
-    splitter: |_| Box::new(Lines::ended_by(b'\n')),
+    splitter: |_, _| Box::new(Lines::ended_by(b'\n')),
     record_reader: None,
-    record_writer: |writing| match writing.for_terminal {
+    record_writer: |columns, for_terminal| match for_terminal {
         true => Box::new(Shown),
-        false if writing.columns.are_none() => Box::new(Plain),
-        false => Box::new(Ended::by(b'\n', writing.columns)),
+        false if columns.are_none() => Box::new(Plain),
+        false => Box::new(Ended::by(b'\n', columns)),
     },
 };
 
@@ -141,8 +141,9 @@ fn without_end(payload: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Format;
+    use super::super::tests::Writing;
     use super::super::tests::{payloads, read, read_in_steps, written};
-    use super::super::{Format, Writing};
     use super::*;
 
     #[test]

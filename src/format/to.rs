@@ -1,68 +1,99 @@
-//! Where a datagram goes that was read from a format that has addresses.
+//! The destination of a datagram that was read from a format that has addresses.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 
+use super::ReadError;
 use crate::escape;
 use crate::net::endpoint::{Endpoint, Family};
 
-/// How many names are remembered.
-const NAMES: usize = 4096;
+/// The number of destinations that are remembered.
+const REMEMBERED: usize = 4096;
 
 /// What is done with the addresses of a record.
 #[derive(Clone, Debug, Default)]
 pub enum To {
-    /// It goes where all others go: it may not have an address of its own.
+    /// All datagrams go to one peer: a record may not have a destination of its own.
     #[default]
     OnePeer,
-    /// It goes to its own address. What has none goes to this one.
+    /// A datagram goes to its own destination, or to this one if it has none.
     ///
-    /// What says where it came `from` was received once, at the address it has, and is not sent there
-    /// again: it goes to this one too, if there is one.
+    /// A record with a source (`from`) was received at its destination and is not sent there again: it goes to this
+    /// one too, if there is one.
     Each(Option<SocketAddr>, Family),
-    /// It goes to its own address. What has none, or was received, goes to whoever is talked to.
-    Company(Family),
+    /// A datagram goes to its own destination. If it has none, or was received, it goes to the peers of a chat.
+    Peers(Family),
 }
 
-/// The names that were looked up.
+/// The addresses of the destinations that records have named.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashMap<String, SocketAddr>);
+pub(super) struct Names {
+    known: HashMap<String, SocketAddr>,
+    /// The destination that must be looked up.
+    wanted: String,
+    /// A destination that has no address, and why. It is looked up again for the next record.
+    failed: Option<(String, String)>,
+}
 
 impl To {
-    /// Where a record goes that has this address of its `own`, and perhaps `was_received`. `None` is the
-    /// one peer.
-    pub(super) fn choose(
+    /// Returns the destination of a record that has an address of its `own`, and perhaps `was_received`. `None` is
+    /// the one peer.
+    pub(super) fn choose<E: From<String>>(
         &self,
-        own: Option<impl FnOnce(Family) -> Result<SocketAddr, String>>,
+        own: Option<impl FnOnce(Family) -> Result<SocketAddr, E>>,
         was_received: bool,
-    ) -> Result<Option<SocketAddr>, String> {
+    ) -> Result<Option<SocketAddr>, E> {
         match (self, own) {
             (Self::OnePeer, Some(_)) if !was_received => {
-                Err("\"to\" has no effect with one ENDPOINT for all; leave it out".to_owned())
+                Err("\"to\" has no effect with one ENDPOINT for all; leave it out".to_owned().into())
             }
-            (Self::OnePeer, _) | (Self::Company(_), None) => Ok(None),
-            (Self::Company(_), _) if was_received => Ok(None),
+            (Self::OnePeer, _) | (Self::Peers(_), None) => Ok(None),
+            (Self::Peers(_), _) if was_received => Ok(None),
             (Self::Each(Some(there), _), own) if was_received || own.is_none() => Ok(Some(*there)),
-            (Self::Each(_, family) | Self::Company(family), Some(own)) => own(*family).map(Some),
-            (Self::Each(..), None) => Err("no \"to\" and no DEST".to_owned()),
+            (Self::Each(_, family) | Self::Peers(family), Some(own)) => own(*family).map(Some),
+            (Self::Each(..), None) => Err("no \"to\" and no DEST".to_owned().into()),
         }
     }
 }
 
 impl Names {
-    /// The address that an endpoint stands for, which is looked up once.
-    pub(super) fn resolve(&mut self, text: &str, family: Family) -> Result<SocketAddr, String> {
-        if let Some(known) = self.0.get(text) {
+    /// Returns the address of the endpoint in `text`, if that is known or needs no look-up.
+    pub(super) fn address(&mut self, text: &str, family: Family) -> Result<SocketAddr, ReadError> {
+        if let Some(known) = self.known.get(text) {
             return Ok(*known);
         }
-        let wrong =
-            |why: &dyn std::fmt::Display| format!("\"to\" is {}: {why}", escape::quoted(text.as_bytes()));
-        let endpoint = Endpoint::remote(text).map_err(|error| wrong(&error))?;
-        let found = endpoint.addresses_there(family).map_err(|error| wrong(&format_args!("{error:#}")))?;
-        if self.0.len() >= NAMES {
-            self.0.clear();
+        if let Some((_, why)) = self.failed.take_if(|(failed, _)| failed == text) {
+            return Err(wrong(text, &why));
         }
-        self.0.insert(text.to_owned(), found[0]);
+        let endpoint = Endpoint::remote(text).map_err(|error| wrong(text, &error))?;
+        if endpoint.needs_look_up() {
+            text.clone_into(&mut self.wanted);
+            return Err(ReadError::Unresolved(endpoint, family));
+        }
+        let found =
+            endpoint.addresses_there(family).map_err(|error| wrong(text, &format_args!("{error:#}")))?;
+        self.remember(text.to_owned(), found[0]);
         Ok(found[0])
     }
+
+    /// Takes the address of the endpoint that was looked up, or why it has none.
+    pub(super) fn resolve(&mut self, address: Result<SocketAddr, String>) {
+        let text = std::mem::take(&mut self.wanted);
+        match address {
+            Ok(address) => self.remember(text, address),
+            Err(why) => self.failed = Some((text, why)),
+        }
+    }
+
+    fn remember(&mut self, text: String, address: SocketAddr) {
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+        }
+        self.known.insert(text, address);
+    }
+}
+
+fn wrong(text: &str, why: &dyn fmt::Display) -> ReadError {
+    ReadError::Bad(format!("\"to\" is {}: {why}", escape::quoted(text.as_bytes())))
 }

@@ -11,7 +11,7 @@ use crate::net::access::{Access, Lists};
 use crate::net::endpoint::{Endpoint, Family, Resolved};
 use crate::net::resolver::{Lookups, Query};
 use crate::runtime::poll::{Interest, PollSet};
-use crate::runtime::signals::Signals;
+use crate::runtime::signals::{Signals, Stopped};
 
 /// How long to wait for names where nothing else bounds the wait.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,6 +57,20 @@ impl<'s> Resolver<'s> {
     pub(super) fn each(&self, endpoints: &[Endpoint], family: Family) -> Result<Vec<SocketAddr>> {
         let queries: Vec<_> = endpoints.iter().map(|endpoint| Query::remote(endpoint, family)).collect();
         Ok(self.resolve(&queries)?.iter().map(|addresses| addresses[0]).collect())
+    }
+
+    /// Returns the best address of `endpoint` to send to, or why there is none. Fails with the signal that ends the
+    /// tool.
+    pub(super) fn destination(
+        &self,
+        endpoint: &Endpoint,
+        family: Family,
+    ) -> Result<Result<SocketAddr, String>> {
+        match self.remote(endpoint, family) {
+            Ok(found) => Ok(Ok(found.addresses()[0])),
+            Err(error) if error.is::<Stopped>() => Err(error),
+            Err(error) => Ok(Err(format!("{error:#}"))),
+        }
     }
 
     /// Returns access `lists` with the addresses of their hosts.

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use crate::harness::{DEADLINE, Peer, Printed, Tool};
-use udp_tools::batch::Batch;
 use udp_tools::encoding::{Charset, Encoding, Policy};
 
 /// A text, a label and the bytes that the text has in that charset, as Python 3.11 wrote them.
@@ -47,21 +46,14 @@ fn encoding(label: &str, errors: Option<Policy>) -> Encoding {
 }
 
 fn encoded(label: &str, errors: Option<Policy>, text: &[u8]) -> Result<Vec<u8>, String> {
-    let mut batch = Batch::new();
-    batch.push(text);
-    match encoding(label, errors).encode(&mut batch).pop() {
-        Some(unencodable) => Err(unencodable.what),
-        None => Ok(batch.iter().next().unwrap().payload.to_vec()),
-    }
+    let mut encoded = Vec::new();
+    encoding(label, errors).encode(text, &mut encoded).map(|()| encoded)
 }
 
 fn decoded(label: &str, errors: Option<Policy>, bytes: &[u8]) -> Result<String, String> {
-    let mut batch = Batch::new();
-    batch.push(bytes);
-    match encoding(label, errors).decode(&mut batch).pop() {
-        Some(undecodable) => Err(undecodable.what),
-        None => Ok(String::from_utf8(batch.iter().next().unwrap().payload.to_vec()).unwrap()),
-    }
+    let mut decoded = Vec::new();
+    encoding(label, errors).decode(bytes, Policy::BackslashReplace, &mut decoded)?;
+    Ok(String::from_utf8(decoded).unwrap())
 }
 
 #[test]
@@ -327,28 +319,34 @@ for label in sys.argv[1:]:
 #[ignore = "needs python3"]
 fn whole_charsets_are_the_same_as_python_s() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-    let hexes = |batch: &Batch| batch.iter().map(|datagram| hex(datagram.payload)).collect::<Vec<_>>();
     let labels: Vec<&str> = SAME_AS_PYTHON.split_whitespace().collect();
     let python = Tool::other("python3").args(["-c", PYTHON_TABLES]).args(&labels).run();
     assert!(python.status.success(), "{}", python.err);
     let tables = python.text();
     let mut tables = tables.lines();
     for label in labels {
-        let mut batch = Batch::new();
-        for c in (0..0x1_0000).filter_map(char::from_u32) {
-            batch.push(c.to_string().as_bytes());
-        }
-        assert_eq!(encoding(label, Some(Policy::Ignore)).encode(&mut batch), []);
+        let [ignoring, showing] = [Some(Policy::Ignore), None].map(|errors| encoding(label, errors));
+        let ours: Vec<_> = (0..0x1_0000)
+            .filter_map(char::from_u32)
+            .map(|c| {
+                let mut bytes = Vec::new();
+                assert_eq!(ignoring.encode(c.to_string().as_bytes(), &mut bytes), Ok(()));
+                hex(&bytes)
+            })
+            .collect();
         // Not assert_eq: it would print both tables.
         let theirs: Vec<&str> = tables.next().unwrap().split(' ').collect();
-        assert!(hexes(&batch) == theirs, "the characters of {label}");
-        batch.clear();
-        for bytes in (0..=u16::MAX).map(u16::to_be_bytes) {
-            batch.push(&bytes);
-        }
-        encoding(label, None).decode(&mut batch);
+        assert!(ours == theirs, "the characters of {label}");
+        let ours: Vec<_> = (0..=u16::MAX)
+            .map(|bytes| {
+                let mut text = Vec::new();
+                let usual = Policy::BackslashReplace;
+                assert_eq!(showing.decode(&bytes.to_be_bytes(), usual, &mut text), Ok(()));
+                hex(&text)
+            })
+            .collect();
         let theirs: Vec<&str> = tables.next().unwrap().split(' ').collect();
-        assert!(hexes(&batch) == theirs, "the bytes of {label}");
+        assert!(ours == theirs, "the bytes of {label}");
     }
 }
 

@@ -8,7 +8,8 @@ use crate::harness::{Peer, Printed, Random, Running, Tool, unused_address};
 use nix::sys::signal::Signal;
 use proptest::prelude::*;
 use udp_tools::batch::{Batch, Envelope, Received};
-use udp_tools::format::{Bad, Format, Reader, Reading, To, Writer, Writing};
+use udp_tools::flow::codec::{Reader, Reading, Writer};
+use udp_tools::format::{Bad, Format, To};
 use udp_tools::net::endpoint::Family;
 
 /// Those that carry any datagrams.
@@ -19,13 +20,13 @@ const EXACT: [Format; 6] =
 type Found = (Vec<(Vec<u8>, Envelope)>, Vec<Bad>);
 
 fn written<'p>(format: Format, datagrams: impl IntoIterator<Item = (&'p [u8], Envelope)>) -> Vec<u8> {
-    let (mut batch, mut writer) = (Batch::new(), Writer::new(Writing { format, ..Writing::default() }));
+    let (mut batch, mut writer) = (Batch::new(), Writer::new(format.into()));
     for (payload, envelope) in datagrams {
         batch.address(envelope);
         batch.push(payload);
     }
     let mut out = writer.beginning().to_vec();
-    batch.iter().for_each(|datagram| writer.write(&datagram, &mut out));
+    batch.iter().for_each(|datagram| writer.write(&datagram, &mut out).unwrap());
     out
 }
 
@@ -43,11 +44,14 @@ impl Read for Slow<'_> {
 fn read(format: Format, input: &[u8], step: usize) -> Found {
     let to =
         if matches!(format, Format::Json | Format::Pcap) { To::Each(None, Family::Any) } else { To::OnePeer };
-    let mut reader = Reader::new(Slow(input, step), Reading { format, to, ..Reading::default() });
+    let mut reader = Reader::new(Slow(input, step), Reading { to, ..format.into() });
     let (mut batch, mut found, mut bad) = (Batch::new(), Vec::new(), Vec::new());
     let mut more = true;
     while more {
-        more = reader.fill(&mut batch, &mut bad).unwrap();
+        let filled = reader.fill(&mut batch).unwrap();
+        assert_eq!(filled.unresolved, None);
+        more = filled.more;
+        bad.extend(filled.bad);
         found.extend(batch.iter().map(|datagram| (datagram.payload.to_vec(), *datagram.envelope)));
     }
     (found, bad)

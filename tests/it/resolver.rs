@@ -229,3 +229,55 @@ fn what_was_looked_up_is_remembered_for_the_run() {
     chat.type_line("@known.test:9000 second");
     assert_eq!(listen.line(), "second");
 }
+
+const TO_SLOW: &str = r#"{"to":"slow.test:9","text":"hi"}"#;
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_look_up_for_a_record_ends_in_time_and_by_a_signal() {
+    let mut place = Place::new("record");
+    let start = Instant::now();
+    let send = place.start("udp-send", &["-f", "json", "127.0.0.1:9", TO_SLOW]);
+    let finished = ended_in_time(send, start, 5000);
+    let words =
+        "cannot send message 1: \"to\" is 'slow.test:9': cannot resolve slow.test:9: timed out after 5s\n";
+    assert!(finished.err.ends_with(words), "{}", finished.err);
+    assert_eq!(finished.code(), Some(1));
+
+    for (number, signal) in [Signal::SIGTERM, Signal::SIGINT].into_iter().enumerate() {
+        let record = TO_SLOW.replace("slow", &format!("signal{number}"));
+        let mut send = place.start("udp-send", &["-f", "json"]);
+        send.type_line(&record);
+        place.await_query(&format!("signal{number}"));
+        ended_in_time_by(send, signal, Instant::now());
+    }
+
+    let start = Instant::now();
+    let mut chat = place.start("udp-chat", &["-f", "json", "-b", ":0", "-w", "1s"]);
+    chat.type_line(TO_SLOW);
+    let finished = ended_in_time(chat, start, 1000);
+    assert!(finished.err.contains("cannot resolve slow.test:9: timed out after "), "{}", finished.err);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn the_records_around_a_name_that_takes_too_long_are_sent() {
+    let place = Place::new("around");
+    let mut listen = place.start("udp-listen", &["127.0.0.2:9000"]);
+    listen.listening_on();
+    let mut send = place.start("udp-send", &["-f", "json", "--skip-bad"]);
+    let start = Instant::now();
+    send.type_line(
+        &[
+            r#"{"to":"known.test:9000","text":"first"}"#,
+            TO_SLOW,
+            r#"{"to":"127.0.0.2:9000","text":"second"}"#,
+            r#"{"to":"known.test:9000","text":"third"}"#,
+        ]
+        .join("\n"),
+    );
+    assert_eq!(listen.line(), "first");
+    assert!(start.elapsed() < MARGIN, "{:?}", start.elapsed());
+    assert_eq!([listen.line(), listen.line()], ["second", "third"]);
+    assert!(start.elapsed() >= Duration::from_secs(5), "{:?}", start.elapsed());
+}

@@ -3,7 +3,6 @@
 
 #![no_main]
 
-use udp_tools::batch::Batch;
 use udp_tools::encoding::{Encoding, Policy};
 
 /// A charset of every kind: tables of one byte, of several, with a state, and Unicode in all its widths.
@@ -45,25 +44,24 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let errors = POLICIES[usize::from(policy) % POLICIES.len()];
     let encoding = Encoding { charset: Some(label.parse().expect("it is known")), errors };
 
-    let mut batch = Batch::new();
-    batch.push(payload);
-    let bad = encoding.decode(&mut batch);
-    assert_eq!(batch.len() + bad.len(), 1);
-    assert!(batch.iter().all(|datagram| str::from_utf8(datagram.payload).is_ok()));
-    let (mut room, mut wire) = (Vec::new(), Vec::new());
-    let _ = encoding.text(payload, &mut room);
+    let (mut text, mut wire) = (Vec::new(), Vec::new());
+    let decoded = encoding.decode(payload, Policy::BackslashReplace, &mut text);
+    assert!(decoded.is_err() || str::from_utf8(&text).is_ok());
     // Every byte stands for a few characters at most, and every character for a few bytes.
-    let all = batch.iter().map(|datagram| datagram.payload.len()).sum::<usize>();
-    assert!(all <= 16 + 16 * payload.len(), "{all} bytes of {}", payload.len());
+    assert!(text.len() <= 16 + 16 * payload.len(), "{} bytes of {}", text.len(), payload.len());
+    text.clear();
+    let _ = encoding.decode(payload, Policy::Strict, &mut text);
 
     let Ok(text) = str::from_utf8(payload) else {
-        let _ = encoding.encode_text(payload, &mut wire);
+        let _ = encoding.encode(payload, &mut wire);
         return;
     };
     let strict = Encoding { errors: Some(Policy::Strict), ..encoding };
     // The charsets of East Asia have one sign for both minuses, and some of their own for private ones.
     let has_twins = text.contains(|c| matches!(c, '\u{2212}' | '\u{e000}'..='\u{f8ff}'));
-    if strict.encode_text(text.as_bytes(), &mut wire).is_ok() && !has_twins {
-        assert_eq!(strict.text(&wire, &mut room), Some(text), "{label}");
+    if strict.encode(text.as_bytes(), &mut wire).is_ok() && !has_twins {
+        let mut again = Vec::new();
+        assert_eq!(strict.decode(&wire, Policy::Strict, &mut again), Ok(()), "{label}");
+        assert_eq!(str::from_utf8(&again), Ok(text), "{label}");
     }
 });

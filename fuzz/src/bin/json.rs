@@ -3,7 +3,8 @@
 #![no_main]
 
 use udp_tools::encoding::{Encoding, Policy};
-use udp_tools::format::{Format, Reading, To, Writing};
+use udp_tools::flow::codec::{Codec, Reading};
+use udp_tools::format::{Format, To};
 use udp_tools::net::endpoint::Family;
 use udp_tools_fuzz::{Case, lines, payloads, read_again, reading, to, written};
 
@@ -15,7 +16,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let charset = CHARSETS.get(case.choice / 12 % 8).map(|label| label.parse().expect("it is known"));
     let errors = (case.choice >= 128).then_some(Policy::BackslashReplace);
     let encoding = Encoding { charset, errors };
-    let reading = Reading { encoding, to: to(case.choice), ..reading(Format::Json) };
+    let reading = Reading { codec: Codec { encoding, ..Format::Json.into() }, to: to(case.choice), block: None };
     let found = case.check(&reading);
 
     let told = lines(case.input, b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
@@ -26,8 +27,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     }
 
     // `from` stays, and what is sent once more goes to its own address where it does not say `from`.
-    let again = written(Writing { format: Format::Json, ..Writing::default() }, &found.datagrams);
-    let again = read_again(Reading { to: To::Company(Family::Any), ..self::reading(Format::Json) }, &again);
+    let again = written(Format::Json.into(), &found.datagrams);
+    let again = read_again(Reading { to: To::Peers(Family::Any), ..self::reading(Format::Json) }, &again);
     assert!(payloads(&again).eq(payloads(&found.datagrams)));
     for (was, is) in found.datagrams.iter().map(|owned| owned.envelope).zip(&again) {
         let to = was.to.filter(|to| was.from.is_none() && to.port() > 0);

@@ -2,7 +2,8 @@
 
 #![no_main]
 
-use udp_tools::format::{Format, Reading, To, Writing};
+use udp_tools::flow::codec::Reading;
+use udp_tools::format::{Format, To};
 use udp_tools::net::endpoint::Family;
 use udp_tools_fuzz::{Case, payloads, read_again, reading, to, written};
 
@@ -13,7 +14,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     assert!(found.datagrams.iter().all(|owned| owned.envelope.from.is_some()));
     if matches!(reading.to, To::Each(None, _)) {
         let again =
-            written(Writing { format: Format::Pcap, ..Writing::default() }, &found.datagrams);
+            written(Format::Pcap.into(), &found.datagrams);
         let again = read_again(Reading { to: To::Each(None, Family::Any), ..reading }, &again);
         assert!(payloads(&again).eq(payloads(&found.datagrams)));
         for (was, is) in found.datagrams.iter().zip(&again) {

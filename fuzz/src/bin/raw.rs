@@ -2,7 +2,8 @@
 
 #![no_main]
 
-use udp_tools::format::{Format, Reading, Writing};
+use udp_tools::flow::codec::Reading;
+use udp_tools::format::Format;
 use udp_tools_fuzz::{Case, payloads, reading, written};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
@@ -13,7 +14,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if found.bad.is_empty() {
         let blocks = case.input.chunks(block.unwrap_or(case.input.len()).max(1));
         assert!(payloads(&found.datagrams).eq(blocks));
-        let writing = Writing { format: Format::Raw, ..Writing::default() };
+        let writing = Format::Raw.into();
         assert_eq!(written(writing, &found.datagrams), case.input);
     }
 });

@@ -1,5 +1,5 @@
-use super::super::tests::{Found, payloads, read_in_steps, reading, reading_in_steps};
-use super::super::{Format, Reading, To, Writer, Writing, recorded};
+use super::super::tests::{Found, Reading, Writer, payloads, read_in_steps, reading, reading_in_steps};
+use super::super::{Format, To, recorded};
 use crate::batch::{Batch, Envelope};
 use crate::net::endpoint::Family;
 use std::time::{Duration, SystemTime};
@@ -17,8 +17,8 @@ fn packet_with(payload: &[u8]) -> Vec<u8> {
     let [from, to] = ["192.0.2.1:1000", "192.0.2.2:2000"].map(|at| Some(at.parse().unwrap()));
     batch.address(Envelope { from, to, ..Envelope::default() });
     batch.push(payload);
-    let mut writer = Writer::new(Writing { format: Format::Pcap, ..Writing::default() });
-    batch.iter().for_each(|datagram| writer.write(&datagram, &mut out));
+    let mut writer = Writer::new(Format::Pcap.into());
+    batch.iter().for_each(|datagram| writer.write(&datagram, &mut out).unwrap());
     out.split_off(16)
 }
 

@@ -7,10 +7,9 @@ use crate::cli::{
     Bounds, BufferArgs, CONVERSATION, ConversationArgs, EncodingArgs, EolArgs, FormatOption, ReceivingArgs,
     ReceivingPlan, Report, ReportArgs, SendingSocketArgs,
 };
-use crate::encoding::Encoding;
 use crate::exit;
-use crate::flow::input::Eol;
-use crate::format::{Columns, Formats};
+use crate::flow::codec::{Codec, Eol};
+use crate::format::Columns;
 use crate::net::endpoint::Endpoint;
 use crate::net::socket::Options;
 
@@ -59,9 +58,7 @@ pub(super) struct Plan {
     pub(super) peers: Vec<Endpoint>,
     /// The local address.
     pub(super) bind: Endpoint,
-    pub(super) formats: Formats,
-    pub(super) encoding: Encoding,
-    pub(super) eol: Eol,
+    pub(super) codec: Codec,
     pub(super) columns: Columns,
     pub(super) bounds: Bounds,
     pub(super) receiving: ReceivingPlan,
@@ -85,9 +82,7 @@ impl TryFrom<Args> for Plan {
         Ok(Self {
             peers: args.peers,
             bind: args.bind,
-            formats,
-            encoding,
-            eol,
+            codec: Codec { formats, encoding, eol },
             columns: Columns { time: args.time, peer: true },
             bounds: args.bounds,
             receiving: args.receiving.into(),

@@ -12,10 +12,11 @@ use super::peers::Company;
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::cli;
 use crate::exit::{self, Ending, Verdict};
-use crate::flow::input::{Eol, Input};
+use crate::flow::codec::{Reading, Records};
+use crate::flow::input::Input;
 use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, CHECK_INTERVAL, Queue};
-use crate::format::{Bad, Format, Formats, Reading, Record, To};
+use crate::format::{Bad, Format, ReadError, To};
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::endpoint::{Endpoint, Shown};
@@ -33,11 +34,13 @@ const IDLE_AFTER_INPUT: Duration = Duration::from_secs(1);
 /// How long datagrams that arrived before the end are received after it, at most.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
+const TOLD_TO_STOP: &str = "it was told to stop";
+
 /// Runs the tool.
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let (options, console) = (plan.socket, plan.report.console);
     let lists = plan.receiving.access_lists()?;
-    let input = Input::stream(streams::input()?, Reading::default(), Eol::None);
+    let input = Input::stream(streams::input()?, Reading::default());
     let deadline = Deadline::new(plan.bounds.timeout, plan.bounds.idle);
     let signals = Signals::catch()?;
     let resolver = Resolver::new(deadline.total(), &signals);
@@ -72,7 +75,7 @@ struct Chat<'c> {
     sender: Sender<'c>,
     receiver: Receiver<'c>,
     access: &'c Access,
-    record: Option<Record>,
+    records: Records,
     icmp: Option<IcmpErrors<'c>>,
     queue: Queue<'c>,
     /// What is received, the lines that are typed, and one of them on its way out.
@@ -91,10 +94,10 @@ impl<'c> Chat<'c> {
         access: &'c Access,
     ) -> Result<Self> {
         let output = streams::output()?;
-        let (Formats { input, output: format }, encoding) = (plan.formats, plan.encoding);
-        let writing = cli::writing(format, encoding, plan.columns, &output)?;
+        let writing = cli::writing(plan.codec, plan.columns, &output)?;
         let printer = Printer::new(writing, plan.report.console);
-        let to = To::Company(company.family());
+        let format = plan.codec.formats.output;
+        let records = Records::new(plan.codec, &To::Peers(company.family()));
         let detail = if format.has_addresses() || plan.columns.time { Detail::Arrival } else { Detail::Peer };
         Ok(Self {
             plan,
@@ -105,7 +108,7 @@ impl<'c> Chat<'c> {
             sender: Sender::new(socket, signals)?,
             receiver: plan.receiving.receiver(socket, access, detail)?,
             access,
-            record: Record::new(&Reading { format: input, encoding, to, ..Reading::default() }),
+            records,
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             queue: Queue::new(output, printer, CAPACITY, signals)?,
             batch: Batch::new(),
@@ -266,12 +269,12 @@ impl<'c> Chat<'c> {
 
     /// Does what a line says.
     fn say(&mut self, line: &[u8], ordinal: u64, until: Option<Instant>) -> Result<()> {
-        let format = self.plan.formats.input;
+        let format = self.plan.codec.formats.input;
         let resolver = Resolver::new(until, self.signals);
         let destinations = &mut self.destinations;
         let resolve = |peer: &Endpoint| match destinations.address(peer, resolver) {
             Err(error) if error.is::<Stopped>() => {
-                Err(anyhow!("it was told to stop").context(format!("cannot send line {ordinal}")))
+                Err(anyhow!(TOLD_TO_STOP).context(format!("cannot send line {ordinal}")))
             }
             known => known,
         };
@@ -288,25 +291,27 @@ impl<'c> Chat<'c> {
         let mut outgoing = std::mem::take(&mut self.outgoing);
         outgoing.clear();
         let said = self
-            .put_into_words(text, &mut outgoing)
+            .read(text, &mut outgoing, resolver)
             .and_then(|()| self.send_to_each(&outgoing, &peers, ordinal));
         self.outgoing = outgoing;
         said.with_context(|| format!("cannot send line {ordinal}"))
     }
 
-    /// Makes a datagram of a text.
-    fn put_into_words(&mut self, text: &[u8], outgoing: &mut Batch) -> Result<()> {
-        match &mut self.record {
-            Some(record) => record.read(text, outgoing).map_err(|what| anyhow!(what))?,
-            None => outgoing.push(text),
-        }
-        if self.plan.formats.input.is_text() {
-            self.plan.eol.apply(self.plan.formats.input, outgoing);
-            if let Some(unencodable) = self.plan.encoding.encode(outgoing).pop() {
-                bail!(unencodable.what);
+    /// Makes a datagram of `text`, and looks its destination up where it has one.
+    fn read(&mut self, text: &[u8], outgoing: &mut Batch, resolver: Resolver<'_>) -> Result<()> {
+        loop {
+            match self.records.read(text, outgoing) {
+                Ok(()) => return Ok(()),
+                Err(ReadError::Bad(what)) => bail!(what),
+                Err(ReadError::Unresolved(endpoint, _)) => {
+                    let address = self.destinations.address(&endpoint, resolver);
+                    if address.as_ref().is_err_and(anyhow::Error::is::<Stopped>) {
+                        bail!(TOLD_TO_STOP);
+                    }
+                    self.records.resolve(address.map_err(|error| format!("{error:#}")));
+                }
             }
         }
-        Ok(())
     }
 
     /// Sends what there is to its own peer, or else to each of `peers`.
@@ -332,7 +337,7 @@ impl<'c> Chat<'c> {
         let sent = loop {
             match self.sender.send_one(datagram, &mut uncounted) {
                 Ok(true) => break Ok(()),
-                Ok(false) if self.signals.stopped().is_some() => break Err(anyhow!("it was told to stop")),
+                Ok(false) if self.signals.stopped().is_some() => break Err(anyhow!(TOLD_TO_STOP)),
                 Ok(false) => self.report_if_asked(),
                 Err(unsent) => break Err(unsent.cause()),
             }

@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -14,9 +15,8 @@ use nix::unistd::Pid;
 
 use super::jobs::{Failure, Handled, Jobs};
 use crate::batch::{Batch, Envelope, LARGEST_V6};
-use crate::encoding::Encoding;
-use crate::flow::input::{Eol, Input};
-use crate::format::Reading;
+use crate::flow::codec::{Codec, Records, Writer, Writing};
+use crate::format::To;
 use crate::messages;
 use crate::net::endpoint::Shown;
 use crate::net::socket;
@@ -49,12 +49,15 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Answers<'a> {
     answer: Option<Answer>,
-    /// The charset of the wire: a handler reads and writes UTF-8.
-    encoding: Encoding,
+    /// What a handler reads of a request, and what its output is on the wire.
+    requests: Writer,
+    outputs: Records,
     sender: Sender<'a>,
     /// Our own port.
     port: u16,
     console: Console,
+    /// The outputs of handlers, and the replies.
+    printed: Batch,
     replies: Batch,
     stats: ReplyStats,
 }
@@ -63,14 +66,11 @@ pub(super) struct Answers<'a> {
 type Send<'a> = fn(&mut Sender<'a>, &Batch, Range<usize>, &mut Sent) -> Result<usize, Unsent>;
 
 impl Answer {
-    /// Always `text`, which is read and encoded as `reading` says.
-    pub(super) fn text(text: &OsStr, reading: &Reading) -> Result<Self, String> {
+    /// Always `text`, as `codec` reads it.
+    pub(super) fn text(text: &OsStr, codec: Codec) -> Result<Self, String> {
         let mut batch = Batch::new();
-        let filled = Input::messages(vec![text.to_owned()], reading, Eol::None).fill(&mut batch);
-        let filled = filled.map_err(|error| format!("{error:#}"))?;
-        if let Some(bad) = filled.end(&mut batch, None) {
-            return Err(bad.what);
-        }
+        let read = Records::new(codec, &To::OnePeer).read_message(text.as_bytes(), &mut batch);
+        read.map_err(|error| error.to_string())?;
         let payload = batch.iter().next().map_or_else(Vec::new, |reply| reply.payload.to_vec());
         match payload.len() {
             ..=LARGEST_V6 => Ok(Self::Text(payload)),
@@ -83,7 +83,7 @@ impl<'a> Answers<'a> {
     /// Answers on `socket` as `answer` says, or not at all.
     pub(super) fn new(
         answer: Option<Answer>,
-        encoding: Encoding,
+        codec: Codec,
         socket: &'a UdpSocket,
         signals: &'a Signals,
         console: Console,
@@ -97,10 +97,12 @@ impl<'a> Answers<'a> {
         let port = socket::local_address(socket)?.port();
         Ok(Self {
             answer,
-            encoding,
+            requests: Writer::new(Writing { codec: codec.of_payloads(), ..Writing::default() }),
+            outputs: Records::new(codec.of_payloads(), &To::OnePeer),
             sender,
             port,
             console,
+            printed: Batch::new(),
             replies: Batch::new(),
             stats: ReplyStats::default(),
         })
@@ -153,9 +155,8 @@ impl<'a> Answers<'a> {
                 }
             }
             Some(Answer::Exec(jobs)) => {
-                let mut room = Vec::new();
                 for request in batch.part(places) {
-                    let Some(text) = self.encoding.decode_text(request.payload, &mut room) else {
+                    let Ok(text) = self.requests.text(request.payload) else {
                         self.stats.unreadable += 1;
                         continue;
                     };
@@ -200,17 +201,21 @@ impl<'a> Answers<'a> {
     /// Takes what handlers have to say, and starts another.
     pub(super) fn go_on(&mut self) -> Result<()> {
         let Some(Answer::Exec(jobs)) = &mut self.answer else { return Ok(()) };
-        self.replies.clear();
         let (stats, console) = (&mut self.stats, self.console);
-        jobs.go_on(&mut self.replies, |handled| match handled {
+        self.printed.clear();
+        jobs.go_on(&mut self.printed, |handled| match handled {
             Handled::Reply => {}
             Handled::Nothing => stats.without_reply += 1,
             Handled::Failed { envelope, failure, has_reply } => {
                 count_failure(stats, &envelope, &failure, has_reply, console);
             }
         });
-        for unencodable in self.encoding.encode(&mut self.replies) {
-            count_unsent(&mut self.stats, &unencodable.what, self.console);
+        self.replies.clear();
+        for output in self.printed.iter() {
+            self.replies.address(*output.envelope);
+            if let Err(why) = self.outputs.read(output.payload, &mut self.replies) {
+                count_unsent(&mut self.stats, &why.to_string(), self.console);
+            }
         }
         self.send_replies()
     }

@@ -20,10 +20,10 @@ use crate::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, FormatOption, ReceivingArgs, ReceivingPlan, Report,
     ReportArgs, SocketArgs,
 };
-use crate::encoding::Encoding;
 use crate::escape;
 use crate::exit;
-use crate::format::{Columns, Format, Reading, To};
+use crate::flow::codec::{Codec, Eol};
+use crate::format::{Columns, Format};
 use crate::net::endpoint::Endpoint;
 use crate::net::passed::is_passing;
 use crate::net::socket::Options;
@@ -115,8 +115,7 @@ pub(super) struct Plan {
     /// How many bytes may wait to be printed.
     pub(super) queue: usize,
     pub(super) bounds: Bounds,
-    pub(super) output: Format,
-    pub(super) encoding: Encoding,
+    pub(super) codec: Codec,
     pub(super) columns: Columns,
     pub(super) receiving: ReceivingPlan,
     pub(super) socket: Options,
@@ -129,7 +128,7 @@ impl TryFrom<Args> for Plan {
     type Error = UsageError;
 
     fn try_from(args: Args) -> Result<Self, UsageError> {
-        let (formats, encoding) = (args.format.formats, args.encoding.encoding());
+        let codec @ Codec { formats, encoding, .. } = args.codec();
         let given = [
             (FormatOption::Encoding, encoding.charset.is_some()),
             (FormatOption::ShowPeer, args.show_peer),
@@ -154,8 +153,7 @@ impl TryFrom<Args> for Plan {
             ready_fd: args.ready_fd,
             queue: args.queue,
             bounds: args.bounds,
-            output: formats.output,
-            encoding,
+            codec,
             columns: Columns { time: args.time, peer: args.show_peer },
             receiving: args.receiving.into(),
             socket: args.socket.options(),
@@ -166,11 +164,15 @@ impl TryFrom<Args> for Plan {
 }
 
 impl Args {
+    fn codec(&self) -> Codec {
+        Codec { formats: self.format.formats, encoding: self.encoding.encoding(), eol: Eol::None }
+    }
+
     /// Returns how to answer, if at all.
     fn answer(&self) -> Result<Option<Answer>, UsageError> {
-        let encoding = self.encoding.encoding();
+        let codec = self.codec();
         if let Some(text) = &self.reply {
-            return reply(text, self.format.formats.input, encoding).map(Some);
+            return reply(text, codec).map(Some);
         }
         let Some(command) = &self.exec else { return Ok(self.echo.then_some(Answer::Echo)) };
         Ok(Some(Answer::Exec(Jobs::new(Handling {
@@ -179,15 +181,15 @@ impl Args {
             timeout: self.exec_timeout,
             capacity: self.queue,
             // A byte on the wire is a character, which is four bytes of UTF-8 at most.
-            longest_reply: if encoding.charset.is_some() { 4 * LARGEST_V6 } else { LARGEST_V6 },
+            longest_reply: if codec.encoding.charset.is_some() { 4 * LARGEST_V6 } else { LARGEST_V6 },
         }))))
     }
 }
 
 /// Parses the `text` of `--reply`.
-fn reply(text: &OsStr, format: Format, encoding: Encoding) -> Result<Answer, UsageError> {
-    let reading = Reading { format, encoding, to: To::OnePeer, block: None };
-    Answer::text(text, &reading).map_err(|what| {
+fn reply(text: &OsStr, codec: Codec) -> Result<Answer, UsageError> {
+    let format = codec.formats.input;
+    Answer::text(text, codec).map_err(|what| {
         let fault = if format.is_text() { "cannot be sent".to_owned() } else { format!("is not {format}") };
         UsageError::new(format!("--reply {} {fault}: {what}", escape::quoted(text.as_bytes())))
     })

@@ -9,9 +9,9 @@ use std::str::FromStr;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::batch::{Batch, Datagram};
-use crate::encoding::Encoding;
 use crate::escape;
-use crate::format::{Format, Writer, Writing};
+use crate::flow::codec::{Codec, Writer, Writing};
+use crate::format::Format;
 use crate::net::endpoint::Shown;
 
 /// A regular expression that is searched for in what is printed of a datagram, as grep(1) would in its
@@ -42,16 +42,11 @@ enum Outcome {
 }
 
 impl Matcher {
-    /// Returns a matcher of what is printed in `format`, from the charset of `encoding`. It settles a run
+    /// Returns a matcher of what `codec` prints. It settles a run
     /// when every pattern of `until` has matched, or any of `rejected`.
     #[must_use]
-    pub(super) fn new(
-        until: Vec<Pattern>,
-        rejected: Vec<Pattern>,
-        format: Format,
-        encoding: Encoding,
-    ) -> Self {
-        let printed = Printed::new(format, encoding);
+    pub(super) fn new(until: Vec<Pattern>, rejected: Vec<Pattern>, codec: Codec) -> Self {
+        let printed = Printed::new(codec);
         Self { missing: until, rejected, printed, outcome: None, last: None }
     }
 
@@ -117,31 +112,24 @@ impl Matcher {
 #[derive(Debug)]
 struct Printed {
     format: Format,
-    encoding: Encoding,
     writer: Writer,
-    decoded: Vec<u8>,
     line: Vec<u8>,
 }
 
 impl Printed {
-    fn new(format: Format, encoding: Encoding) -> Self {
-        let writer = Writer::new(Writing { format, encoding, ..Writing::default() });
-        Self { format, encoding, writer, decoded: Vec::new(), line: Vec::new() }
+    fn new(codec: Codec) -> Self {
+        let writer = Writer::new(Writing { codec, ..Writing::default() });
+        Self { format: codec.formats.output, writer, line: Vec::new() }
     }
 
     /// Returns what is printed of `datagram`, without what a format puts around it. `None` where a strict
     /// charset cannot decode it.
     fn text<'t>(&'t mut self, datagram: &Datagram<'t>) -> Option<&'t [u8]> {
-        let payload = if self.format.is_text() {
-            self.encoding.decode_text(datagram.payload, &mut self.decoded)?
-        } else {
-            datagram.payload
-        };
         if self.format == Format::Text || self.format.is_binary() {
-            return Some(payload);
+            return self.writer.text(datagram.payload).ok();
         }
         self.line.clear();
-        self.writer.write(&Datagram { payload, ..*datagram }, &mut self.line);
+        self.writer.write(datagram, &mut self.line).ok()?;
         Some(&self.line)
     }
 
@@ -207,7 +195,7 @@ mod tests {
             batch.push(payload);
         }
         let patterns = |text: &str| text.split_terminator(' ').map(|text| text.parse().unwrap()).collect();
-        let mut matcher = Matcher::new(patterns(until), patterns(reject), Format::Text, Encoding::default());
+        let mut matcher = Matcher::new(patterns(until), patterns(reject), Codec::default());
         let place = matcher.check(&batch, 0..batch.len());
         (place.zip(matcher.outcome.clone()), matcher)
     }
@@ -261,7 +249,7 @@ mod tests {
             batch.address(Envelope::from_peer("192.0.2.1:5".parse().unwrap()));
             batch.push(payload);
             let until = vec![pattern.parse().unwrap()];
-            let mut matcher = Matcher::new(until, Vec::new(), format, Encoding::default());
+            let mut matcher = Matcher::new(until, Vec::new(), format.into());
             assert_eq!(matcher.check(&batch, 0..1), Some(0), "{format}");
         }
     }

@@ -85,7 +85,7 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<UdpSocket> {
 
 /// Returns what prints to stdout.
 fn printer(plan: &Plan) -> Result<Printer> {
-    let writing = cli::writing(plan.output, plan.encoding, plan.columns, &streams::output()?)?;
+    let writing = cli::writing(plan.codec, plan.columns, &streams::output()?)?;
     Ok(Printer::new(writing, plan.report.console))
 }
 
@@ -134,8 +134,8 @@ impl<'l> Listener<'l> {
         access: &'l Access,
     ) -> Result<Self> {
         let output = streams::output()?;
-        let (format, encoding) = (plan.output, plan.encoding);
-        let answers = Answers::new(answer, encoding, socket, signals, plan.report.console)?;
+        let format = plan.codec.formats.output;
+        let answers = Answers::new(answer, plan.codec, socket, signals, plan.report.console)?;
         // An answer leaves from where its request has arrived.
         let detail = if format.has_addresses() || plan.columns.time || answers.are_wanted() {
             Detail::Arrival
@@ -150,7 +150,7 @@ impl<'l> Listener<'l> {
             signals,
             receiver: plan.receiving.receiver(socket, access, detail)?,
             access,
-            matcher: Matcher::new(plan.until.clone(), plan.reject.clone(), format, encoding),
+            matcher: Matcher::new(plan.until.clone(), plan.reject.clone(), plan.codec),
             answers,
             queue: Queue::new(output, printer, plan.queue, signals)?,
             tally: Stats::default(),

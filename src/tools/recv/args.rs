@@ -10,9 +10,8 @@ use crate::cli::{
     BufferArgs, EncodingArgs, FormatArgs, FormatOption, InputPlan, MessageArgs, ReadingArgs, ReceivingArgs,
     ReceivingPlan, Report, ReportArgs, SendingSocketArgs,
 };
-use crate::encoding::Encoding;
 use crate::exit;
-use crate::flow::input::Eol;
+use crate::flow::codec::{Codec, Eol};
 use crate::format::{Columns, Format};
 use crate::net::endpoint::Endpoint;
 use crate::net::passed::is_passing;
@@ -86,8 +85,7 @@ pub(super) struct Plan {
     pub(super) task: Task,
     /// How long to wait for a datagram.
     pub(super) timeout: Duration,
-    pub(super) output: Format,
-    pub(super) encoding: Encoding,
+    pub(super) codec: Codec,
     pub(super) columns: Columns,
     pub(super) receiving: ReceivingPlan,
     pub(super) socket: Options,
@@ -144,10 +142,10 @@ impl TryFrom<Args> for Plan {
     type Error = UsageError;
 
     fn try_from(args: Args) -> Result<Self, UsageError> {
-        let (formats, encoding) = (args.format.formats, args.encoding.encoding());
+        let Codec { formats, encoding, eol } = args.codec();
         let given = [
             (FormatOption::Encoding, encoding.charset.is_some()),
-            (FormatOption::Eol, args.message.eol.eol != Eol::None),
+            (FormatOption::Eol, eol != Eol::None),
             (FormatOption::ShowPeer, args.show_peer),
             (FormatOption::Time, args.time),
             (FormatOption::Block, args.reading.block.is_some()),
@@ -156,8 +154,7 @@ impl TryFrom<Args> for Plan {
         FormatOption::check(given, formats, &Format::ALL)?;
         Ok(Self {
             timeout: args.timeout,
-            output: formats.output,
-            encoding,
+            codec: args.codec(),
             columns: Columns { time: args.time, peer: args.show_peer },
             socket: args.socket.options(),
             buffer: args.buffer.buffer,
@@ -205,6 +202,11 @@ impl TryFrom<Args> for Task {
 }
 
 impl Args {
+    fn codec(&self) -> Codec {
+        let (formats, encoding) = (self.format.formats, self.encoding.encoding());
+        Codec { formats, encoding, eol: self.message.eol.eol }
+    }
+
     /// Returns an option that has an effect only on requests, if one is given.
     fn option_for_requests(&self) -> Option<&'static str> {
         let options = [
@@ -221,14 +223,13 @@ impl Args {
     }
 
     fn requests(self, destination: Endpoint, source: Option<Endpoint>) -> Requests {
+        let codec = self.codec();
         Requests {
             destination,
             source,
             input: InputPlan {
                 messages: self.message.messages,
-                format: self.format.formats.input,
-                encoding: self.encoding.encoding(),
-                eol: self.message.eol.eol,
+                codec,
                 block: self.reading.block,
                 repeat: self.repeat.unwrap_or(1),
                 skip_bad: self.reading.skip_bad,

@@ -61,7 +61,7 @@ impl<'i> Inbox<'i> {
     /// A receiver that tells as much of each datagram as is wanted.
     pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket) -> Result<Receiver<'s>> {
         let plan = self.plan;
-        let is_wanted = plan.output.has_addresses() || plan.columns.time || plan.report.stats;
+        let is_wanted = plan.codec.formats.output.has_addresses() || plan.columns.time || plan.report.stats;
         let detail = if is_wanted { Detail::Arrival } else { Detail::Peer };
         plan.receiving.receiver(socket, &self.access, detail)
     }

@@ -67,7 +67,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
 
 /// Returns what prints to stdout.
 fn printer(plan: &Plan) -> Result<Printer> {
-    let writing = cli::writing(plan.output, plan.encoding, plan.columns, &streams::output()?)?;
+    let writing = cli::writing(plan.codec, plan.columns, &streams::output()?)?;
     Ok(Printer::new(writing, plan.report.console))
 }
 

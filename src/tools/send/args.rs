@@ -11,7 +11,7 @@ use crate::cli::{
     ReportArgs, SendingSocketArgs,
 };
 use crate::exit;
-use crate::flow::input::Eol;
+use crate::flow::codec::{Codec, Eol};
 use crate::flow::pace::{Rate, Speed};
 use crate::format::Format;
 use crate::net::endpoint::Endpoint;
@@ -130,9 +130,7 @@ impl TryFrom<Args> for Plan {
             source: args.bind,
             input: InputPlan {
                 messages: args.message.messages,
-                format,
-                encoding,
-                eol,
+                codec: Codec { formats: format.into(), encoding, eol },
                 block: args.reading.block,
                 repeat: args.repeat,
                 skip_bad: args.reading.skip_bad,

@@ -151,7 +151,8 @@ impl<'o> Outbox<'o> {
         while more {
             self.wait_for_input(input)?;
             let before = input.read();
-            let filled = input.fill(&mut batch)?;
+            let mut filled = input.fill(&mut batch)?;
+            let unresolved = filled.unresolved.take();
             more = filled.more;
             if let Some(hint) = filled.hint.filter(|_| self.plan.report.is_chatty) {
                 self.say(hint);
@@ -163,6 +164,9 @@ impl<'o> Outbox<'o> {
             if let Some(bad) = end {
                 let name = self.name(input, bad.ordinal, None);
                 return Err(anyhow!(bad.what).context(format!("cannot send {name}")));
+            }
+            if let Some((endpoint, family)) = unresolved {
+                input.resolve(Resolver::new(None, self.signals).destination(&endpoint, family)?);
             }
         }
         Ok(())

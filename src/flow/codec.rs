@@ -1,0 +1,608 @@
+//! The one way from text to datagrams and back: a format, the charset of the wire, and the end of line there.
+//!
+//! A stream is split into records. Each record is read in the format; if it contains text, that gets its end of line
+//! and is encoded. The other way, a payload is decoded if the format contains text, and written in the format.
+//! A format knows neither charsets nor ends of line.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+
+use memchr::{memchr, memchr_iter};
+
+use super::stream::Stream;
+use crate::batch::{Batch, Datagram};
+use crate::encoding::{Encoding, Policy};
+use crate::format::{
+    Bad, ColumnWriter, Columns, Format, Formats, Payload, ReadError, RecordReader, RecordWriter, Splitter, To,
+};
+use crate::net::endpoint::{Endpoint, Family, Shown};
+
+const BINARY: &str = "stdin contains NUL bytes, and each line is a datagram; use --format raw to send binary data, \
+                      or --format nul where a NUL ends each datagram";
+
+/// What text is on the wire.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Codec {
+    /// The formats of the text that is read and of the text that is written.
+    pub formats: Formats,
+    /// The charset of the wire.
+    pub encoding: Encoding,
+    /// The end of line of each text that is read.
+    pub eol: Eol,
+}
+
+/// The end of line of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Eol {
+    /// The one that it has.
+    #[default]
+    None,
+    /// A newline.
+    Lf,
+    /// A carriage return.
+    Cr,
+    /// A carriage return and a newline.
+    Crlf,
+}
+
+/// How a stream is read: as text for one peer, unless it says more.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// The text.
+    pub codec: Codec,
+    /// The number of bytes of a datagram in a format that does not separate them.
+    pub block: Option<usize>,
+    /// Where the datagrams go.
+    pub to: To,
+}
+
+/// How an output is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Writing {
+    /// The text.
+    pub codec: Codec,
+    /// The columns before each datagram of a format that has lines.
+    pub columns: Columns,
+    /// Whether it is a terminal: what is not plain text is escaped.
+    pub for_terminal: bool,
+    /// Whether it continues an output in the same format.
+    pub is_continued: bool,
+}
+
+/// Makes datagrams of records.
+#[derive(Debug)]
+pub struct Records {
+    codec: Codec,
+    /// What reads a record, where its bytes are not the payload.
+    reader: Option<Box<dyn RecordReader>>,
+    /// A text with its end of line, and that text encoded.
+    ended: Vec<u8>,
+    encoded: Vec<u8>,
+}
+
+/// Makes datagrams of a stream. What one read returns is passed on at once: a slow producer is not delayed.
+#[derive(Debug)]
+pub struct Reader<R> {
+    stream: Stream<R>,
+    reading: Reading,
+    splitter: Box<dyn Splitter>,
+    records: Records,
+    /// The records that were found, and how many of them have been read.
+    found: Batch,
+    done: usize,
+    /// What was found behind these records and is not a datagram.
+    bad: Vec<Bad>,
+    /// Whether there may be more records.
+    more: bool,
+    /// Whether no record has been found yet.
+    is_first: bool,
+}
+
+/// The result of one attempt to fill a batch.
+#[derive(Debug)]
+pub struct Filled {
+    /// Whether there may be more.
+    pub more: bool,
+    /// What was left out of the batch because it is not a datagram.
+    pub bad: Vec<Bad>,
+    /// A probable mistake of the user, if the first records show one.
+    pub hint: Option<&'static str>,
+    /// The destination of the next record, if it must be looked up first. The batch ends before that record.
+    pub unresolved: Option<(Endpoint, Family)>,
+}
+
+/// Makes text of datagrams.
+#[derive(Debug)]
+pub struct Writer {
+    writing: Writing,
+    /// The charset of the wire, if it has an effect on the format.
+    encoding: Encoding,
+    columns: Option<ColumnWriter>,
+    records: Box<dyn RecordWriter>,
+    decoded: Vec<u8>,
+}
+
+/// A datagram that cannot be decoded, and was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecodable {
+    /// The source address.
+    pub from: Option<SocketAddr>,
+    /// Why.
+    pub what: String,
+}
+
+impl Codec {
+    /// Returns the codec of a program that reads a payload as text and writes one.
+    #[must_use]
+    pub fn of_payloads(self) -> Self {
+        Self { formats: Format::Raw.into(), encoding: self.encoding, eol: Eol::None }
+    }
+}
+
+impl From<Format> for Codec {
+    fn from(format: Format) -> Self {
+        Self { formats: format.into(), ..Self::default() }
+    }
+}
+
+impl From<Format> for Reading {
+    fn from(format: Format) -> Self {
+        Self { codec: format.into(), ..Self::default() }
+    }
+}
+
+impl From<Format> for Writing {
+    fn from(format: Format) -> Self {
+        Self { codec: format.into(), ..Self::default() }
+    }
+}
+
+impl Records {
+    /// Returns what reads records of `codec` that go `to` there.
+    #[must_use]
+    pub fn new(codec: Codec, to: &To) -> Self {
+        let reader = codec.formats.input.record_reader(to);
+        Self { codec, reader, ended: Vec::new(), encoded: Vec::new() }
+    }
+
+    /// Appends the datagram of `record` to `batch`. A line of white space in JSON has none.
+    pub fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), ReadError> {
+        let Some(reader) = &mut self.reader else {
+            if self.are_payloads() {
+                batch.push(record);
+            } else {
+                self.encode(record)?;
+                batch.push(&self.encoded);
+            }
+            return Ok(());
+        };
+        let payload = reader.read(record, batch)?;
+        if payload == Payload::Text
+            && self.changes_text()
+            && let Some(text) = batch.last()
+        {
+            let encoded = self.encode(text.payload);
+            if encoded.is_err() {
+                batch.truncate(batch.len() - 1);
+            }
+            encoded?;
+            batch.replace_last(&self.encoded);
+        }
+        Ok(())
+    }
+
+    /// Appends the datagram of `message` to `batch`, as [`Records::read`] does, and fails if it has none.
+    pub fn read_message(&mut self, message: &[u8], batch: &mut Batch) -> Result<(), ReadError> {
+        let before = batch.len();
+        self.read(message, batch)?;
+        if batch.len() == before { Err("it is empty".to_owned().into()) } else { Ok(()) }
+    }
+
+    /// Takes the address of the destination that the last record lacked, or why it has none. That record can now be
+    /// read.
+    pub fn resolve(&mut self, address: Result<SocketAddr, String>) {
+        if let Some(reader) = &mut self.reader {
+            reader.resolve(address);
+        }
+    }
+
+    /// Returns whether each record is the payload, byte for byte.
+    fn are_payloads(&self) -> bool {
+        self.reader.is_none() && !(self.codec.formats.input.has_charset() && self.changes_text())
+    }
+
+    fn changes_text(&self) -> bool {
+        self.codec.encoding.charset.is_some() || self.codec.eol != Eol::None
+    }
+
+    /// Puts `text` into `encoded`, as it is on the wire.
+    fn encode(&mut self, text: &[u8]) -> Result<(), String> {
+        self.encoded.clear();
+        let Codec { formats, encoding, eol } = self.codec;
+        if eol == Eol::None {
+            return encoding.encode(text, &mut self.encoded);
+        }
+        self.ended.clear();
+        eol.end(formats.input, text, &mut self.ended);
+        encoding.encode(&self.ended, &mut self.encoded)
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Returns a reader of `input`, which should have no buffer of its own.
+    pub fn new(input: R, reading: Reading) -> Self {
+        Self {
+            stream: Stream::new(input),
+            splitter: reading.splitter(),
+            records: Records::new(reading.codec, &reading.to),
+            reading,
+            found: Batch::new(),
+            done: 0,
+            bad: Vec::new(),
+            more: true,
+            is_first: true,
+        }
+    }
+
+    /// Returns the source of the bytes.
+    pub fn input(&self) -> &R {
+        self.stream.input()
+    }
+
+    /// Returns the source of the bytes.
+    pub fn input_mut(&mut self) -> &mut R {
+        self.stream.input_mut()
+    }
+
+    /// Prepares for reading from the beginning again, after the input was rewound. Addresses of names are kept.
+    pub fn restart(&mut self) {
+        self.stream.restart();
+        self.splitter = self.reading.splitter();
+        if let Some(reader) = &mut self.records.reader {
+            reader.restart();
+        }
+        self.found.clear();
+        self.done = 0;
+        self.bad.clear();
+        self.more = true;
+    }
+
+    /// Returns whether the next [`Reader::fill`] continues with records that have been read from the input.
+    pub fn has_pending(&self) -> bool {
+        self.done < self.found.len()
+    }
+
+    /// Takes the address of an [unresolved](Filled::unresolved) destination, or why it has none. The next
+    /// [`Reader::fill`] continues with its record.
+    pub fn resolve(&mut self, address: Result<SocketAddr, String>) {
+        self.records.resolve(address);
+    }
+
+    /// Reads once, unless records are pending, and fills `batch` with the datagrams that are now complete, which may
+    /// be none.
+    pub fn fill(&mut self, batch: &mut Batch) -> io::Result<Filled> {
+        let mut bad = Vec::new();
+        if self.records.are_payloads() {
+            let more = self
+                .stream
+                .fill(batch, |batch, len, is_last| self.splitter.split(batch, len, is_last, &mut bad))?;
+            let (more, hint) = (more && !bad.iter().any(|bad| bad.is_the_end), self.hint(batch));
+            return Ok(Filled { more, bad, hint, unresolved: None });
+        }
+        let mut hint = None;
+        if !self.has_pending() {
+            self.done = 0;
+            let behind = &mut self.bad;
+            let more = self.stream.fill(&mut self.found, |found, len, is_last| {
+                self.splitter.split(found, len, is_last, behind)
+            })?;
+            self.more = more && !behind.iter().any(|bad| bad.is_the_end);
+            let found = std::mem::take(&mut self.found);
+            hint = self.hint(&found);
+            self.found = found;
+        }
+        batch.clear();
+        for record in self.found.part(self.done..self.found.len()) {
+            batch.number_after(record.ordinal - 1);
+            match self.records.read(record.payload, batch) {
+                Ok(()) => {}
+                Err(ReadError::Bad(what)) => bad.push(Bad::new(record.ordinal, what)),
+                Err(ReadError::Unresolved(endpoint, family)) => {
+                    return Ok(Filled { more: true, bad, hint, unresolved: Some((endpoint, family)) });
+                }
+            }
+            self.done += 1;
+        }
+        bad.append(&mut self.bad);
+        Ok(Filled { more: self.more, bad, hint, unresolved: None })
+    }
+
+    /// Returns the number of packets of a capture that contain nothing to send, and why, in words.
+    pub fn ignored(&self) -> Option<String> {
+        self.splitter.ignored()
+    }
+
+    /// Returns why there is nothing to send, where an input without datagrams is a mistake.
+    pub fn why_empty(&self) -> Option<String> {
+        self.splitter.why_empty()
+    }
+
+    /// Returns the mistake that the first records show, if they do: lines of text contain no NUL.
+    fn hint(&mut self, records: &Batch) -> Option<&'static str> {
+        let is_first = self.is_first && !records.is_empty();
+        self.is_first &= records.is_empty();
+        let is_binary = || records.iter().any(|line| memchr(0, line.payload).is_some());
+        (is_first && self.reading.codec.formats.input == Format::Text && is_binary()).then_some(BINARY)
+    }
+}
+
+impl Reading {
+    fn splitter(&self) -> Box<dyn Splitter> {
+        self.codec.formats.input.splitter(self.block, &self.to)
+    }
+}
+
+impl Filled {
+    /// Returns what ends the work, if anything does: the first that is not a datagram, and `batch` then ends before
+    /// it. Where such are to be skipped, calls `skip` with each of them, and only one ends the work behind which
+    /// nothing can be read.
+    pub fn end(self, batch: &mut Batch, skip: Option<&mut dyn FnMut(&Bad)>) -> Option<Bad> {
+        if let Some(skip) = skip {
+            let (end, skipped): (Vec<_>, Vec<_>) = self.bad.into_iter().partition(|bad| bad.is_the_end);
+            skipped.iter().for_each(skip);
+            return end.into_iter().next();
+        }
+        let first = self.bad.into_iter().min_by_key(|bad| bad.ordinal)?;
+        batch.end_before(first.ordinal);
+        Some(first)
+    }
+}
+
+impl Writer {
+    /// Returns a writer that does as `writing` says.
+    #[must_use]
+    pub fn new(writing: Writing) -> Self {
+        let Writing { codec, columns, for_terminal, .. } = writing;
+        let format = codec.formats.output;
+        let encoding = if format.has_charset() { codec.encoding } else { Encoding::default() };
+        Self {
+            writing,
+            encoding,
+            columns: format.column_writer(columns),
+            records: format.record_writer(columns, for_terminal),
+            decoded: Vec::new(),
+        }
+    }
+
+    /// Returns the bytes before the first datagram.
+    #[must_use]
+    pub fn beginning(&self) -> &'static [u8] {
+        if self.writing.is_continued { b"" } else { self.format().header() }
+    }
+
+    /// Appends the datagrams of `batch` to `out`, and the place where each ends to `ends`. Returns those that cannot
+    /// be decoded, which are left out.
+    pub fn write_all(&mut self, batch: &Batch, out: &mut Vec<u8>, ends: &mut Vec<usize>) -> Vec<Undecodable> {
+        let mut undecodable = Vec::new();
+        if self.encoding.charset.is_none() && self.columns.is_none() {
+            self.records.write_all(batch, out, ends);
+            return undecodable;
+        }
+        for datagram in batch.iter() {
+            match self.write(&datagram, out) {
+                Ok(()) => ends.push(out.len()),
+                Err(what) => undecodable.push(Undecodable { from: datagram.envelope.from, what }),
+            }
+        }
+        undecodable
+    }
+
+    /// Appends a datagram to `out`, or returns why it cannot be decoded.
+    pub fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+        let is_text = self.format().is_text();
+        let decoded = decode(self.encoding, is_text, datagram.payload, &mut self.decoded);
+        let payload = match decoded {
+            Ok(text) => Some(text),
+            Err(what) if is_text => return Err(what),
+            Err(_) => None,
+        };
+        if let Some(columns) = &mut self.columns {
+            columns.write(datagram.envelope, out);
+        }
+        match payload {
+            Some(payload) => self.records.write(&Datagram { payload, ..*datagram }, out),
+            None => self.records.write_bytes(datagram, out),
+        }
+        Ok(())
+    }
+
+    /// Returns `payload` as text, without what the format adds to it, or why it cannot be decoded.
+    pub fn text<'t>(&'t mut self, payload: &'t [u8]) -> Result<&'t [u8], String> {
+        decode(self.encoding, self.format().is_text(), payload, &mut self.decoded)
+    }
+
+    fn format(&self) -> Format {
+        self.writing.codec.formats.output
+    }
+}
+
+/// Decodes `payload` into `room`, if there is a charset. A format that `is_text` and nothing else cannot write bytes
+/// that are not.
+fn decode<'t>(
+    encoding: Encoding,
+    is_text: bool,
+    payload: &'t [u8],
+    room: &'t mut Vec<u8>,
+) -> Result<&'t [u8], String> {
+    if encoding.charset.is_none() {
+        return Ok(payload);
+    }
+    let usual = if is_text { Policy::BackslashReplace } else { Policy::Strict };
+    room.clear();
+    encoding.decode(payload, usual, room)?;
+    Ok(room)
+}
+
+/// Returns why datagrams cannot be appended to `existing`, if they cannot: it is not empty, and has another header
+/// than `format` or does not end with a whole datagram.
+///
+/// # Errors
+///
+/// Fails if `existing` cannot be read.
+pub fn obstacle_to_append(format: Format, mut existing: impl Read) -> io::Result<Option<String>> {
+    let expected = format.header();
+    let mut header = Vec::new();
+    existing.by_ref().take(expected.len() as u64).read_to_end(&mut header)?;
+    if header != expected {
+        return Ok(Some("it is not a capture in the format that is written here".to_owned()));
+    }
+    let (mut reader, mut batch) = (Reader::new(expected.chain(existing), format.into()), Batch::new());
+    loop {
+        let filled = reader.fill(&mut batch)?;
+        match filled.bad.into_iter().next() {
+            Some(bad) => return Ok(Some(bad.what)),
+            None if filled.more => {}
+            None => return Ok(None),
+        }
+    }
+}
+
+impl Eol {
+    /// Appends `text` with this end to `out`: a block of `raw` has lines of its own, whose ends are replaced; to any
+    /// other text the end is appended, as far as it is missing.
+    fn end(self, format: Format, text: &[u8], out: &mut Vec<u8>) {
+        let end: &[u8] = match self {
+            Self::None => b"",
+            Self::Lf => b"\n",
+            Self::Cr => b"\r",
+            Self::Crlf => b"\r\n",
+        };
+        if format == Format::Raw {
+            return replace_ends(text, end, out);
+        }
+        let is_replaced = matches!(self, Self::Cr | Self::Crlf);
+        let text = if is_replaced { text.strip_suffix(b"\r").unwrap_or(text) } else { text };
+        out.extend(text);
+        out.extend(end);
+    }
+}
+
+/// Appends `text` to `out` with `end` in the place of every newline and of the carriage return before it.
+fn replace_ends(text: &[u8], end: &[u8], out: &mut Vec<u8>) {
+    let mut begin = 0;
+    for newline in memchr_iter(b'\n', text) {
+        let line = &text[begin..newline];
+        out.extend(line.strip_suffix(b"\r").unwrap_or(line));
+        out.extend(end);
+        begin = newline + 1;
+    }
+    out.extend(&text[begin..]);
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ignored a datagram")?;
+        if let Some(from) = self.from {
+            write!(f, " from {}", Shown(from))?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(eol: Eol, format: Format, text: &[u8]) -> Vec<u8> {
+        let mut batch = Batch::new();
+        let codec = Codec { eol, ..format.into() };
+        Records::new(codec, &To::OnePeer).read(text, &mut batch).unwrap();
+        batch.iter().next().unwrap().payload.to_vec()
+    }
+
+    /// Returns the payloads in `batch` with their ordinals.
+    fn payloads(batch: &Batch) -> Vec<(u64, Vec<u8>)> {
+        batch.iter().map(|datagram| (datagram.ordinal, datagram.payload.to_vec())).collect()
+    }
+
+    #[test]
+    fn records_behind_a_name_wait_until_it_is_resolved_and_are_read_once() {
+        let (there, other) = ("192.0.2.1:9".parse().unwrap(), "192.0.2.2:9".parse().unwrap());
+        let input = br#"{"to":"192.0.2.2:9","text":"a"}
+            {"to":"a.test:9","text":"b"}
+            {"text":"c"}
+            {"to":"b.test:9","text":"d"}
+            {"to":"a.test:9","text":"e"}"#;
+        let reading = Reading { to: To::Each(Some(there), Family::V4), ..Format::Json.into() };
+        let (mut reader, mut batch) = (Reader::new(&input[..], reading), Batch::new());
+        let filled = reader.fill(&mut batch).unwrap();
+        assert_eq!(payloads(&batch), [(1, b"a".to_vec())]);
+        let name = |filled: &Filled| filled.unresolved.as_ref().map(|(name, _)| name.to_string());
+        assert_eq!((name(&filled).as_deref(), filled.more), (Some("a.test:9"), true));
+        reader.resolve(Ok(other));
+        let filled = reader.fill(&mut batch).unwrap();
+        assert_eq!(payloads(&batch), [(2, b"b".to_vec()), (3, b"c".to_vec())]);
+        assert!(batch.iter().map(|datagram| datagram.envelope.to).eq([Some(other), Some(there)]));
+        assert_eq!((name(&filled).as_deref(), filled.bad.len()), (Some("b.test:9"), 0));
+        reader.resolve(Err("no such host".to_owned()));
+        let filled = reader.fill(&mut batch).unwrap();
+        assert_eq!((payloads(&batch), filled.more, reader.has_pending()), (vec![], true, false));
+        let bad: Vec<_> = filled.bad.iter().map(|bad| (bad.ordinal, &bad.what[..])).collect();
+        assert_eq!(bad, [(4, "\"to\" is 'b.test:9': no such host")]);
+        let filled = reader.fill(&mut batch).unwrap();
+        // The address is remembered.
+        assert_eq!((payloads(&batch), filled.unresolved), (vec![(5, b"e".to_vec())], None));
+        assert!(!reader.fill(&mut batch).unwrap().more);
+    }
+
+    #[test]
+    fn text_in_json_is_encoded_and_bytes_are_not() {
+        let codec = Codec {
+            encoding: Encoding { charset: "utf-16-be".parse().ok(), errors: None },
+            ..Format::Json.into()
+        };
+        let (mut records, mut batch) = (Records::new(codec, &To::OnePeer), Batch::new());
+        for record in [r#"{"text":"é"}"#, r#"{"hex":"c3a9"}"#, r#"{"base64":"w6k="}"#, " "] {
+            records.read(record.as_bytes(), &mut batch).unwrap();
+        }
+        let read: Vec<_> = payloads(&batch).into_iter().map(|(_, payload)| payload).collect();
+        assert_eq!(read, [b"\0\xe9", b"\xc3\xa9", b"\xc3\xa9"]);
+        assert!(records.read_message(b"", &mut batch).is_err());
+        let mut writer = Writer::new(Writing { codec, ..Writing::default() });
+        let mut out = Vec::new();
+        assert_eq!(writer.write_all(&batch, &mut out, &mut Vec::new()), []);
+        let out = String::from_utf8(out).unwrap();
+        let texts: Vec<_> = out.lines().map(|line| line.split_once("\"text\":").unwrap().1).collect();
+        assert_eq!(texts, ["\"é\"}", "\"쎩\"}", "\"쎩\"}"]);
+    }
+
+    #[test]
+    fn an_end_is_appended_to_a_line_as_far_as_it_is_missing() {
+        for (eol, of_plain, of_returned) in [
+            (Eol::None, &b"a"[..], &b"a\r"[..]),
+            (Eol::Lf, b"a\n", b"a\r\n"),
+            (Eol::Cr, b"a\r", b"a\r"),
+            (Eol::Crlf, b"a\r\n", b"a\r\n"),
+        ] {
+            for format in [Format::Text, Format::Nul, Format::Escaped] {
+                assert_eq!(ended(eol, format, b"a"), of_plain, "{eol:?} {format}");
+                assert_eq!(ended(eol, format, b"a\r"), of_returned, "{eol:?} {format}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_of_all_lines_of_a_block_are_replaced_and_none_is_appended() {
+        let block = b"\na\r\n\r\r\n\nb\rc";
+        for (eol, expected) in [
+            (Eol::None, &block[..]),
+            (Eol::Lf, b"\na\n\r\n\nb\rc"),
+            (Eol::Cr, b"\ra\r\r\r\rb\rc"),
+            (Eol::Crlf, b"\r\na\r\n\r\r\n\r\nb\rc"),
+        ] {
+            assert_eq!(ended(eol, Format::Raw, block), expected, "{eol:?}");
+        }
+        assert_eq!(ended(Eol::Crlf, Format::Raw, b""), b"");
+    }
+}
