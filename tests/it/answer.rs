@@ -624,7 +624,8 @@ fn unkillable(arguments: &[&str]) -> (Directory, Running) {
 #[ignore = "needs root, setpriv and unshare"]
 fn handlers_that_cannot_be_killed_are_never_more_than_twice_the_jobs() {
     let handler = "exec setpriv --reuid=65533 tail -f /dev/null >/dev/null";
-    let arguments = ["127.0.0.1:0", "--jobs", "2", "--exec-timeout", "100ms", "-w", "3s", "--stats"];
+    // A handler has become another user long before its time is up.
+    let arguments = ["127.0.0.1:0", "--jobs", "2", "--exec-timeout", "1s", "-w", "5s", "--stats"];
     let (_directory, mut listen) = unkillable(&[&arguments[..], &["--exec", handler]].concat());
     let (address, peer) = (listen.listening_on(), Peer::new());
     for _ in 0..10 {

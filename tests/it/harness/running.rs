@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::{DEADLINE, Peer, Tool, number_after};
@@ -112,10 +112,12 @@ impl Running {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Stops it as Ctrl-Z does, and waits until it has stopped.
+    /// Stops it as Ctrl-Z does, and waits until it has stopped, or ended before that.
     pub(crate) fn stop(&self) {
         self.signal(Signal::SIGSTOP);
-        waitpid(self.pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
+        // It stays in the table of processes, so that signals can be sent to it, and its status can be read.
+        let changes = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(self.pid()), changes).unwrap();
     }
 
     /// Sends a signal and waits for the end.
