@@ -8,7 +8,7 @@ use std::path::Path;
 
 use clap::{Arg, Command};
 
-use super::in_words;
+use super::format::in_words;
 use super::value::size;
 use super::words::{Kind, Word};
 use crate::encoding::Charset;

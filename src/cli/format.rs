@@ -1,0 +1,176 @@
+//! `--format`, and the arguments that have an effect only with some formats.
+
+use std::ffi::OsStr;
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Args, Command};
+
+use super::usage::UsageError;
+use super::value;
+use crate::format::{Format, Formats};
+
+/// The formats of a tool that reads and writes.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct FormatArgs {
+    /// Input/output format, or both as IN:OUT (text:json)
+    #[arg(short, long = "format", value_name = "FORMAT", default_value = "text")]
+    #[arg(value_parser = FormatParser::of_both(&Format::ALL))]
+    pub formats: Formats,
+}
+
+/// The format of a tool that only reads.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct InputFormatArgs {
+    /// Input format
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    #[arg(value_parser = FormatParser::of_input())]
+    pub format: Format,
+}
+
+/// The formats of a conversation.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ConversationArgs {
+    /// Input/output format, or both as IN:OUT (text:json)
+    #[arg(short, long = "format", value_name = "FORMAT", default_value = "text")]
+    #[arg(value_parser = FormatParser::of_both(&CONVERSATION))]
+    pub formats: Formats,
+}
+
+/// Formats in which a person or a program can write one line and read one line.
+pub const CONVERSATION: [Format; 5] =
+    [Format::Text, Format::Hex, Format::Base64, Format::Escaped, Format::Json];
+
+/// Parses the value of `--format`, and lists the names for help and completion.
+#[derive(Clone, Copy, Debug)]
+struct FormatParser<T> {
+    formats: &'static [Format],
+    parse: fn(&str, &[Format]) -> Result<T, String>,
+}
+
+impl FormatParser<Formats> {
+    /// Parses one of `formats`, or two of them as `IN:OUT`.
+    fn of_both(formats: &'static [Format]) -> Self {
+        Self { formats, parse: value::formats }
+    }
+}
+
+impl FormatParser<Format> {
+    /// Parses any one format.
+    fn of_input() -> Self {
+        Self { formats: &Format::ALL, parse: value::input_format }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for FormatParser<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
+        let Self { formats, parse } = *self;
+        let parser = StringValueParser::new().try_map(move |text| parse(&text, formats));
+        parser.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.formats.iter().map(|format| PossibleValue::new(format.name()))))
+    }
+}
+
+/// An argument that has an effect only with some formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormatOption {
+    /// `--encoding`.
+    Encoding,
+    /// `--eol`, if it is not `none`.
+    Eol,
+    /// `--show-peer`.
+    ShowPeer,
+    /// `--time`.
+    Time,
+    /// `--block`.
+    Block,
+    /// `--replay`.
+    Replay,
+    /// A MESSAGE.
+    Message,
+    /// `--reply`.
+    Reply,
+}
+
+impl FormatOption {
+    /// Refuses the first of the arguments that is `given` and has no effect with `formats`, of those that the tool
+    /// has.
+    ///
+    /// # Errors
+    ///
+    /// Names that argument, and the formats that it applies to.
+    pub fn check(
+        given: impl IntoIterator<Item = (Self, bool)>,
+        formats: Formats,
+        known: &[Format],
+    ) -> Result<(), UsageError> {
+        let mut given = given.into_iter().filter_map(|(option, is_given)| is_given.then_some(option));
+        let conflict = given.find_map(|option| Some((option, option.conflict(formats)?)));
+        let Some((option, format)) = conflict else { return Ok(()) };
+        let names =
+            in_words(known.iter().filter(|format| option.applies_to(**format)).map(|format| format.name()));
+        let records: Vec<_> =
+            known.iter().filter(|format| format.has_addresses()).map(|format| format.name()).collect();
+        let verb = if records.len() == 1 { "contains" } else { "contain" };
+        let contained = match option {
+            Self::ShowPeer => Some("the sender"),
+            Self::Time => Some("the time"),
+            _ => None,
+        };
+        let containing = contained.map(|what| format!("; {} {verb} {what}", in_words(records)));
+        Err(UsageError::new(format!(
+            "{} has no effect with {format}; it applies to {names}{}",
+            option.name(),
+            containing.unwrap_or_default()
+        )))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Encoding => "--encoding",
+            Self::Eol => "--eol",
+            Self::ShowPeer => "--show-peer",
+            Self::Time => "--time",
+            Self::Block => "--block",
+            Self::Replay => "--replay",
+            Self::Message => "MESSAGE",
+            Self::Reply => "--reply",
+        }
+    }
+
+    fn applies_to(self, format: Format) -> bool {
+        match self {
+            Self::Encoding => format.has_charset(),
+            Self::Eol => format.is_text(),
+            Self::ShowPeer | Self::Time => format.has_lines(),
+            Self::Block => format == Format::Raw,
+            Self::Replay => format.has_addresses(),
+            Self::Message | Self::Reply => format.has_messages(),
+        }
+    }
+
+    /// Returns which of `formats` it has no effect with, if that is so.
+    fn conflict(self, formats: Formats) -> Option<String> {
+        let Formats { input, output } = formats;
+        match self {
+            Self::Encoding => (!formats.have_charset()).then(|| format!("format {formats}")),
+            Self::ShowPeer | Self::Time => {
+                (!self.applies_to(output)).then(|| format!("output format {output}"))
+            }
+            _ => (!self.applies_to(input)).then(|| format!("input format {input}")),
+        }
+    }
+}
+
+/// Returns `names` as a list in words: `text, hex and json`.
+pub(super) fn in_words<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    let names: Vec<_> = names.into_iter().collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
+}

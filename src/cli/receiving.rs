@@ -1,0 +1,101 @@
+//! Which datagrams a tool receives, and when it stops.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::value::{count, duration, payload_size};
+use crate::net::access::{Access, Lists, Source};
+use crate::net::{Detail, Receiver};
+
+/// When a tool that receives has had enough.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Exit after N datagrams
+    #[arg(short = 'n', long, value_name = "N", value_parser = count)]
+    pub count: Option<u64>,
+    /// Exit after TIME (500ms, 5s, 1m30s)
+    #[arg(short = 'w', long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// Exit after TIME without a datagram
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub idle: Option<Duration>,
+}
+
+impl Bounds {
+    /// Whether there is none.
+    #[must_use]
+    pub fn are_absent(&self) -> bool {
+        self.count.is_none() && self.has_no_time()
+    }
+
+    /// Whether no time ends the wait.
+    #[must_use]
+    pub fn has_no_time(&self) -> bool {
+        self.timeout.is_none() && self.idle.is_none()
+    }
+}
+
+/// What is done with what arrives.
+#[derive(Args, Clone, Debug)]
+pub struct ReceivingArgs {
+    /// Accept only datagrams from SOURCE (192.0.2.0/24, HOST, @FILE); repeatable
+    #[arg(long, value_name = "SOURCE")]
+    allow: Vec<Source>,
+    /// Drop datagrams from SOURCE, even if allowed; repeatable
+    #[arg(long, value_name = "SOURCE")]
+    deny: Vec<Source>,
+    /// Truncate datagrams longer than N bytes, as recvfrom(N) does
+    #[arg(long, value_name = "N", value_parser = payload_size)]
+    max_size: Option<usize>,
+    /// Exit with status 1 if datagrams were dropped or truncated
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Which datagrams are received, and how much of each.
+#[derive(Clone, Debug)]
+pub struct ReceivingPlan {
+    allow: Vec<Source>,
+    deny: Vec<Source>,
+    max_size: Option<usize>,
+    /// Whether a dropped or truncated datagram is trouble.
+    pub is_strict: bool,
+}
+
+impl From<ReceivingArgs> for ReceivingPlan {
+    fn from(ReceivingArgs { allow, deny, max_size, strict }: ReceivingArgs) -> Self {
+        Self { allow, deny, max_size, is_strict: strict }
+    }
+}
+
+impl ReceivingPlan {
+    /// Reads the access lists from the files that they name. A tool reads them before it catches signals: any of them
+    /// ends the wait for a pipe.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be read.
+    pub fn access_lists(&self) -> anyhow::Result<Lists> {
+        Lists::read(&self.allow, &self.deny)
+    }
+
+    /// Returns a receiver on `socket` of what `access` admits, which reports `detail` of each datagram, and its peer
+    /// if there is an access list.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the socket cannot report that.
+    pub fn receiver<'s>(
+        &self,
+        socket: &'s UdpSocket,
+        access: &Access,
+        detail: Detail,
+    ) -> anyhow::Result<Receiver<'s>> {
+        let detail = if access.is_open() { detail } else { detail.max(Detail::Peer) };
+        let receiver = Receiver::new(socket, self.max_size, detail);
+        receiver.context("cannot ask a socket for details of datagrams")
+    }
+}
