@@ -176,6 +176,19 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_outweighs_too_few_datagrams_and_the_status_of_a_command_any_loss() {
+        let refused = Stats { sent: Sent { refused: 1, ..Sent::default() }, ..Stats::default() };
+        let lost = Stats { unsent: 1, ..refused };
+        let verdict = |ending, stats| Verdict::of(ending, &stats, None, false);
+        assert_eq!(verdict(Ending::TooFew, Stats::default()), Verdict::Silence);
+        assert_eq!(verdict(Ending::TooFew, refused), Verdict::Refused);
+        assert_eq!(verdict(Ending::Rejected, refused), Verdict::Trouble);
+        for stats in [Stats::default(), refused, lost] {
+            assert_eq!(verdict(Ending::CommandFailed(7), stats), Verdict::Command(7));
+        }
+    }
+
+    #[test]
     fn what_the_kernel_drops_or_we_cut_is_trouble_only_to_the_strict() {
         let dropped = Received { dropped: 1, ..Received::default() };
         let cut = Received { truncated: 1, ..Received::default() };

@@ -430,6 +430,13 @@ mod tests {
         );
     }
 
+    #[test]
+    fn replies_of_which_an_icmp_error_is_known_are_added_up() {
+        let sent = Sent { datagrams: 9, refused: 1, unreachable: 2, ..Sent::default() };
+        let summary = reply_summary(&ReplyStats { sent, ..ReplyStats::default() });
+        assert_eq!(summary.rsplit(' ').next(), Some("3"), "{summary}");
+    }
+
     /// The loopback has the first number on Linux in every network namespace.
     #[test]
     #[cfg(target_os = "linux")]

@@ -242,6 +242,22 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_beyond_the_limit_stay_in_the_socket() {
+        let [socket, peer] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        socket.set_nonblocking(true).unwrap();
+        for payload in [b"a", b"b", b"c", b"d", b"e", b"f", b"g"] {
+            peer.send_to(payload, socket.local_addr().unwrap()).unwrap();
+        }
+        let mut receiver = Receiver::new(&socket, None, Detail::Peer).unwrap();
+        let mut batch = Batch::new();
+        for (limit, len) in [(1, 1), (3, 4), (1, 5), (usize::MAX, 7)] {
+            assert!(receiver.receive(&mut batch, limit).error.is_none());
+            assert_eq!(batch.len(), len, "{limit}");
+        }
+        assert!(batch.iter().flat_map(|datagram| datagram.payload).eq(b"abcdefg"));
+    }
+
+    #[test]
     fn each_datagram_of_a_batch_goes_to_its_peer() {
         let [socket, one, two] = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         let signals = Signals::catch().unwrap();

@@ -336,6 +336,19 @@ mod tests {
     }
 
     #[test]
+    fn the_addresses_of_the_hosts_are_added_to_the_list_that_names_them() {
+        let hosts =
+            |names: &[&str]| names.iter().map(|name| Source::Host((*name).to_owned())).collect::<Vec<_>>();
+        let lists = Lists::read(&hosts(&["a.test", "b.test"]), &hosts(&["c.test"])).unwrap();
+        assert!(lists.queries().iter().map(Query::to_string).eq(["a.test", "b.test", "c.test"]));
+        let addresses = [&["192.0.2.1:0", "192.0.2.2:0"][..], &["[::ffff:192.0.2.3]:0"], &["192.0.2.2:0"]];
+        let access =
+            lists.resolve(addresses.map(|all| all.iter().map(|ip| ip.parse().unwrap()).collect()).into());
+        let peers = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
+        assert_eq!(admitted(&access, &peers), [true, false, true, false]);
+    }
+
+    #[test]
     fn an_ipv4_peer_is_the_same_on_a_dual_stack_socket() {
         for source in [
             "127.0.0.1",
