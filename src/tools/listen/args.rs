@@ -52,10 +52,10 @@ pub(super) struct Args {
     time: bool,
     /// Exit with status 0 when all regular expressions matched; repeatable
     #[arg(long, value_name = "PATTERN")]
-    until: Vec<Pattern>,
+    until: Vec<String>,
     /// Exit with status 1 when a regular expression matches; repeatable
     #[arg(long, value_name = "PATTERN")]
-    reject: Vec<Pattern>,
+    reject: Vec<String>,
     /// Send every datagram back to its sender
     #[arg(long, conflicts_with_all = ["reply", "exec"])]
     echo: bool,
@@ -147,8 +147,8 @@ impl TryFrom<Args> for Plan {
             answer: args.answer()?,
             endpoint: args.endpoint,
             command: args.command,
-            until: args.until,
-            reject: args.reject,
+            until: patterns("--until", &args.until)?,
+            reject: patterns("--reject", &args.reject)?,
             ready_file: args.ready_file,
             ready_fd: args.ready_fd,
             queue: args.queue,
@@ -184,6 +184,18 @@ impl Args {
             longest_reply: if codec.encoding.charset.is_some() { 4 * LARGEST_V6 } else { LARGEST_V6 },
         }))))
     }
+}
+
+/// Parses the values of `option`. clap does not: the other tools contain this command line for their hints, and would
+/// contain the regular expressions with it.
+fn patterns(option: &str, values: &[String]) -> Result<Vec<Pattern>, UsageError> {
+    let parse = |value: &String| {
+        value.parse().map_err(|why| {
+            let value = escape::quoted(value.as_bytes());
+            UsageError::new(format!("invalid value {value} for '{option} <PATTERN>': {why}"))
+        })
+    };
+    values.iter().map(parse).collect()
 }
 
 /// Parses the `text` of `--reply`.
