@@ -5,6 +5,7 @@ pub mod listen;
 pub mod recv;
 mod resolve;
 pub mod send;
+mod session;
 
 use clap::Command;
 

@@ -5,6 +5,7 @@
 //! not come to is filled further. A tool that prints little does so itself, and starts the thread when its
 //! reader is behind.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,6 +38,8 @@ pub struct Queue<'q> {
     signals: &'q Signals,
     /// How many bytes may wait.
     capacity: usize,
+    /// Whether [`Queue::has_room`] has found none.
+    is_full: Cell<bool>,
     sink: Arc<Sink>,
     /// Goes to the thread when that is started.
     printer: Option<Printer>,
@@ -79,7 +82,9 @@ impl<'q> Queue<'q> {
     /// A queue to `sink` that holds `capacity` bytes.
     pub fn new(sink: Sink, printer: Printer, capacity: usize, signals: &'q Signals) -> Result<Self> {
         let (sink, shared) = (Arc::new(sink), Arc::default());
-        let mut queue = Self { signals, capacity, sink, printer: None, shared, wakeup: None, seen: None };
+        let is_full = Cell::new(false);
+        let mut queue =
+            Self { signals, capacity, is_full, sink, printer: None, shared, wakeup: None, seen: None };
         queue.write_now(printer)?;
         Ok(queue)
     }
@@ -96,13 +101,21 @@ impl<'q> Queue<'q> {
         self.wakeup.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether another batch may come. If not, [`Queue::wakeup`] says when it may; but to say so may fail, and
-    /// a wait for it ends after [`CHECK_INTERVAL`].
+    /// Returns whether another batch can be put. If not, [`Queue::wakeup`] is readable once it can; but the thread may
+    /// fail to make it so, and a wait for it ends by [`Queue::next_check`].
     #[must_use]
     pub fn has_room(&self) -> bool {
         let mut state = self.shared.lock();
         state.is_awaited = state.held >= self.capacity;
+        self.is_full.set(state.is_awaited);
         !state.is_awaited
+    }
+
+    /// Returns when a wait that begins now is to end so that [`Queue::has_room`] is called again, if that has found
+    /// none.
+    #[must_use]
+    pub fn next_check(&self) -> Option<Instant> {
+        self.is_full.get().then(|| Instant::now() + CHECK_INTERVAL)
     }
 
     /// A batch to fill: the last one, if it still waits and is not full, or an empty one.

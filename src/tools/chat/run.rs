@@ -15,19 +15,20 @@ use crate::exit::{self, Ending, Verdict};
 use crate::flow::codec::{Reading, Records};
 use crate::flow::input::Input;
 use crate::flow::printer::Printer;
-use crate::flow::queue::{CAPACITY, CHECK_INTERVAL, Queue};
+use crate::flow::queue::{CAPACITY, Queue};
 use crate::format::{Bad, Format, ReadError, To};
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::endpoint::{Endpoint, Shown};
 use crate::net::socket::{self, Way};
-use crate::net::{Detail, IcmpErrors, Receiver, Sender, is_icmp, note_earlier_drops};
-use crate::runtime::deadline::{Deadline, earliest};
+use crate::net::{Detail, IcmpErrors, Sender, is_icmp, note_earlier_drops};
+use crate::runtime::deadline::Deadline;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::{Signals, Stopped};
-use crate::runtime::streams::{self, ReaderGone};
+use crate::runtime::streams;
 use crate::stats::{Sent, Stats};
 use crate::tools::resolve::{Destinations, Resolver};
+use crate::tools::session::{Intake, Session, drain};
 
 /// A chat without a bound ends this long after the last datagram once a piped input has ended.
 const IDLE_AFTER_INPUT: Duration = Duration::from_secs(1);
@@ -69,15 +70,13 @@ struct Ready {
 struct Chat<'c> {
     plan: &'c Plan,
     socket: &'c UdpSocket,
-    signals: &'c Signals,
+    session: Session<'c>,
     company: Company,
     destinations: Destinations,
     sender: Sender<'c>,
-    receiver: Receiver<'c>,
-    access: &'c Access,
+    intake: Intake<'c>,
     records: Records,
     icmp: Option<IcmpErrors<'c>>,
-    queue: Queue<'c>,
     /// What is received, the lines that are typed, and one of them on its way out.
     batch: Batch,
     lines: Batch,
@@ -102,15 +101,17 @@ impl<'c> Chat<'c> {
         Ok(Self {
             plan,
             socket,
-            signals,
+            session: Session::new(signals, Queue::new(output, printer, CAPACITY, signals)?),
             destinations: Destinations::new(company.family()),
             company,
             sender: Sender::new(socket, signals)?,
-            receiver: plan.receiving.receiver(socket, access, detail)?,
-            access,
+            intake: Intake {
+                receiver: plan.receiving.receiver(socket, access, detail)?,
+                access,
+                count: plan.bounds.count,
+            },
             records,
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
-            queue: Queue::new(output, printer, CAPACITY, signals)?,
             batch: Batch::new(),
             lines: Batch::new(),
             outgoing: Batch::new(),
@@ -125,7 +126,7 @@ impl<'c> Chat<'c> {
         let mut input = Some(input);
         while !self.is_enough() {
             self.report_if_asked();
-            if let Some(stopped) = self.signals.stopped() {
+            if let Some(stopped) = self.session.signals.stopped() {
                 self.hear_the_rest()?;
                 return Err(stopped.into());
             }
@@ -159,55 +160,40 @@ impl<'c> Chat<'c> {
 
     /// Waits until something comes or it is time. While the reader of stdout is behind, nothing is heard.
     fn wait(&self, input: Option<&Input>, deadline: &Deadline) -> Result<Ready> {
-        let has_room = self.queue.has_room();
-        let look = (!has_room).then(|| Instant::now() + CHECK_INTERVAL);
+        let has_room = self.session.queue.has_room();
         let mut set = PollSet::new();
-        set.add_signals(self.signals);
-        set.add(self.queue.wakeup(), Interest::Read);
-        let stdout = set.add(self.queue.output(), Interest::Error);
         let input = set.add(input.and_then(Input::fd), Interest::Read);
         let socket = set.add(has_room.then_some(self.socket.as_fd()), Interest::Read);
-        let ready = set.wait(earliest([deadline.next(), look]))?;
-        self.queue.check()?;
-        if ready.contains(stdout) {
-            return Err(ReaderGone.into());
-        }
+        let ready = self.session.wait(set, deadline.next())?;
         Ok(Ready { input: ready.contains(input), socket: ready.contains(socket) })
     }
 
     fn is_enough(&self) -> bool {
-        self.plan.bounds.count.is_some_and(|count| self.tally.received.datagrams >= count)
+        self.intake.is_complete(&self.tally.received)
     }
 
-    /// Prints what has arrived, and tells what came back.
-    fn hear(&mut self) -> Result<()> {
-        let stats = &mut self.tally.received;
-        let limit = self.plan.bounds.count.map(|count| count - stats.datagrams);
-        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        self.batch.number_after(stats.datagrams);
-        let outcome = self.receiver.receive(&mut self.batch, limit);
-        stats.forged += outcome.forged;
-        stats.denied += self.access.filter(&mut self.batch, 0);
-        self.batch.truncate(limit);
-        stats.count(&self.batch, 0..self.batch.len());
-        let received = match outcome.error {
+    /// Prints what has arrived, and tells what came back. Returns whether anything was counted.
+    fn hear(&mut self) -> Result<bool> {
+        let before = self.tally;
+        let received = match self.intake.receive(&mut self.batch, &mut self.tally.received) {
             // The ICMP error of a datagram that was sent ends nothing. The error queue, below, has its destination.
-            Some(error) if is_icmp(&error) => {
+            Err(error) if is_icmp(&error) => {
                 self.note_icmp_error(error);
                 Ok(())
             }
-            Some(error) => Err(error).context("cannot receive"),
-            None => Ok(()),
+            received => received.context("cannot receive"),
         };
+        self.tally.received.count(&self.batch, 0..self.batch.len());
         if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.from)
             && self.company.meet(peer)
         {
             self.plan.report.console.note(&format!("talking to {}", Shown(peer)));
         }
         // What arrived before an error is printed.
-        self.queue.print(&mut self.batch)?;
+        self.session.queue.print(&mut self.batch)?;
         received?;
-        self.report_icmp_errors()
+        self.report_icmp_errors()?;
+        Ok(self.tally != before)
     }
 
     /// Notes the ICMP error of an earlier datagram, which a call on the socket has returned.
@@ -228,18 +214,9 @@ impl<'c> Chat<'c> {
         Ok(())
     }
 
-    /// What arrived before the end is still printed.
+    /// Prints what arrived before the end. Behind what is denied or has come back there may be more.
     fn hear_the_rest(&mut self) -> Result<()> {
-        let until = Instant::now() + DRAIN_LIMIT;
-        while !self.is_enough() && Instant::now() < until {
-            let before = self.tally;
-            self.hear()?;
-            // Behind what is denied or has come back there may be more.
-            if self.tally == before {
-                break;
-            }
-        }
-        Ok(())
+        drain(DRAIN_LIMIT, || Ok(!self.is_enough() && self.hear()?))
     }
 
     /// Does what the lines say that are there now, and looks names up until then. Says whether there may be more.
@@ -250,7 +227,7 @@ impl<'c> Chat<'c> {
             self.complain(&anyhow!(what).context(format!("cannot send line {ordinal}")));
         }
         for line in lines.iter() {
-            if self.signals.stopped().is_some() {
+            if self.session.signals.stopped().is_some() {
                 break;
             }
             if let Err(error) = self.say(line.payload, line.ordinal, until) {
@@ -270,7 +247,7 @@ impl<'c> Chat<'c> {
     /// Does what a line says.
     fn say(&mut self, line: &[u8], ordinal: u64, until: Option<Instant>) -> Result<()> {
         let format = self.plan.codec.formats.input;
-        let resolver = Resolver::new(until, self.signals);
+        let resolver = Resolver::new(until, self.session.signals);
         let destinations = &mut self.destinations;
         let resolve = |peer: &Endpoint| match destinations.address(peer, resolver) {
             Err(error) if error.is::<Stopped>() => {
@@ -337,7 +314,9 @@ impl<'c> Chat<'c> {
         let sent = loop {
             match self.sender.send_one(datagram, &mut uncounted) {
                 Ok(true) => break Ok(()),
-                Ok(false) if self.signals.stopped().is_some() => break Err(anyhow!(TOLD_TO_STOP)),
+                Ok(false) if self.session.signals.stopped().is_some() => {
+                    break Err(anyhow!(TOLD_TO_STOP));
+                }
                 Ok(false) => self.report_if_asked(),
                 Err(unsent) => break Err(unsent.cause()),
             }
@@ -356,28 +335,35 @@ impl<'c> Chat<'c> {
     }
 
     fn report_if_asked(&mut self) {
-        if self.signals.report_asked() {
-            self.count();
-            self.plan.report.console.print(&messages::summary(&self.tally));
+        if self.session.report_requested() {
+            self.report();
         }
+    }
+
+    fn report(&mut self) {
+        self.count();
+        self.plan.report.console.print(&messages::summary(&self.tally));
     }
 
     /// Counts what others have counted.
     fn count(&mut self) {
-        self.tally.received.count_drops(self.receiver.drops());
-        self.tally.received.undecodable = self.queue.undecodable();
+        self.tally.received.count_drops(self.intake.receiver.drops());
+        self.tally.received.undecodable = self.session.queue.undecodable();
     }
 
     /// Waits until all is printed, and says what is to be said at the end.
     fn conclude(&mut self) -> Result<()> {
-        let mut printed = Ok(false);
-        while matches!(printed, Ok(false)) {
-            self.report_if_asked();
-            printed = self.queue.finish(Some(streams::FLUSH_TIMEOUT));
-        }
+        let printed = self.finish_output();
         self.count();
         self.plan.report.conclude(&self.tally, &messages::summary);
-        printed.map(drop)
+        printed
+    }
+
+    fn finish_output(&mut self) -> Result<()> {
+        while !self.session.finish_output(Some(streams::FLUSH_TIMEOUT))? {
+            self.report();
+        }
+        Ok(())
     }
 
     /// Returns the verdict on the run at `address`, and reports if too few datagrams arrived.
