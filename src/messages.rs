@@ -272,6 +272,27 @@ pub(crate) fn command_failed(program: &OsStr, status: u8) -> String {
     format!("{} failed with status {status}", escape::name(program))
 }
 
+/// Returns the sentence about a COMMAND that `signal` has stopped because it wants the terminal.
+pub(crate) fn command_stopped(signal: &dyn fmt::Display) -> String {
+    format!(
+        "COMMAND is stopped by {signal}: it wants the terminal, which only a program in the foreground has; start it \
+         beside a listener that tells the address by --ready-file"
+    )
+}
+
+/// Returns the sentence that the last of `received` datagrams is rejected because it matches `what`.
+pub(crate) fn rejected(received: u64, what: &dyn fmt::Display) -> String {
+    format!("datagram {received} matches {what}")
+}
+
+/// Returns the sentence that none of `received` datagrams matches the patterns that are `missing`. `last` is the last
+/// one that could be decoded.
+pub(crate) fn no_match(missing: &str, received: u64, last: Option<&str>) -> String {
+    let plural = if received == 1 { "" } else { "s" };
+    let last = last.map_or_else(|| "none could be decoded".to_owned(), |last| format!("the last was {last}"));
+    format!("no match for {missing} in {received} datagram{plural}; {last}")
+}
+
 /// Returns a number of bytes with its unit.
 fn in_bytes(size: u64) -> String {
     format!("{size} byte{}", if size == 1 { "" } else { "s" })

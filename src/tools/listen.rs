@@ -1,9 +1,9 @@
-//! `udp-listen`: binds a port and prints every datagram that arrives; answers if asked to.
+//! `udp-listen`: binds a port, prints every datagram that arrives, and answers it if asked to.
 
 mod answers;
 mod args;
 mod command;
-mod jobs;
+mod handlers;
 mod matcher;
 mod ready;
 mod run;
@@ -18,7 +18,7 @@ use crate::cli::usage;
 /// Runs the tool.
 #[must_use]
 pub fn main() -> ExitCode {
-    usage::main::<Args, _>(TOOL, super::commands, run::run)
+    usage::main::<Args, _>(TOOL, super::commands, |plan| run::run(&plan))
 }
 
 /// Returns the command line that the tool accepts.

@@ -1,6 +1,7 @@
-//! How a tool that listens answers: with what it heard, with a text, or with what a handler prints.
+//! Answers requests: with their own payload, with a text, or with the output of a handler.
 //!
-//! Every reply goes to who has asked, from the address that was asked, on the one socket.
+//! A reply goes to the source of its request, from the address that the request was sent to, on the socket that
+//! received it.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
-use super::jobs::{Failure, Handled, Jobs};
-use crate::batch::{Batch, Envelope, LARGEST_V6};
+use super::handlers::{ExecOptions, Failure, Finished, Handlers};
+use crate::batch::{Batch, LARGEST_V6};
 use crate::flow::codec::{Codec, Records, Writer, Writing};
 use crate::format::To;
 use crate::messages;
@@ -26,7 +27,7 @@ use crate::runtime::poll::PollSet;
 use crate::runtime::signals::Signals;
 use crate::stats::{ReplyStats, Sent};
 
-/// How long replies wait for a device that is slow. Meanwhile nothing is heard.
+/// How long replies wait for room in the send buffer. Nothing is received meanwhile.
 const ROOM: Duration = Duration::from_millis(200);
 
 /// Datagrams from these ports are never answered. 0 is not a destination. The others belong to services that answer
@@ -34,39 +35,51 @@ const ROOM: Duration = Duration::from_millis(200);
 /// make such a service and this tool answer each other for ever.
 const NEVER_ANSWERED: [u16; 6] = [0, 7, 13, 17, 19, 37];
 
-/// What a reply is.
-#[derive(Debug)]
+const CANNOT_READ_ERRORS: &str = "cannot ask a socket for its errors";
+
+/// How requests are answered.
+#[derive(Clone, Debug)]
 pub(super) enum Answer {
-    /// What was heard.
+    /// With their own payload.
     Echo,
-    /// Always the same bytes.
+    /// With this payload.
     Text(Vec<u8>),
-    /// What a handler makes of the request.
-    Exec(Jobs),
+    /// With the output of a handler.
+    Exec(ExecOptions),
 }
 
-/// Answers as long as a tool listens.
+/// Answers the requests of a run, if they are to be answered.
 #[derive(Debug)]
 pub(super) struct Answers<'a> {
-    answer: Option<Answer>,
-    /// What a handler reads of a request, and what its output is on the wire.
-    requests: Writer,
-    outputs: Records,
+    answer: Option<&'a Answer>,
+    /// The handlers of [`Answer::Exec`].
+    exec: Option<Exec<'a>>,
     sender: Sender<'a>,
-    /// Our own port.
-    port: u16,
-    console: Console,
-    /// The outputs of handlers, and the replies.
-    printed: Batch,
+    own_port: u16,
     replies: Batch,
+    counter: Counter,
+}
+
+/// Handlers, and the codec between them and the wire: they read and write UTF-8.
+#[derive(Debug)]
+struct Exec<'a> {
+    handlers: Handlers<'a>,
+    decoder: Writer,
+    encoder: Records,
+}
+
+/// Counts what happens to requests, and reports the first of each kind of failure.
+#[derive(Debug)]
+struct Counter {
     stats: ReplyStats,
+    console: Console,
 }
 
 /// Sends the replies of a batch: [`Sender::send`], or [`Sender::reply`] for a batch of requests.
 type Send<'a> = fn(&mut Sender<'a>, &Batch, Range<usize>, &mut Sent) -> Result<usize, Unsent>;
 
 impl Answer {
-    /// Always `text`, as `codec` reads it.
+    /// Parses `text` as the payload of every reply, as `codec` reads it.
     pub(super) fn text(text: &OsStr, codec: Codec) -> Result<Self, String> {
         let mut batch = Batch::new();
         let read = Records::new(codec, &To::OnePeer).read_message(text.as_bytes(), &mut batch);
@@ -80,56 +93,52 @@ impl Answer {
 }
 
 impl<'a> Answers<'a> {
-    /// Answers on `socket` as `answer` says, or not at all.
+    /// Creates what answers requests on `socket` as `answer` says, or does nothing where that is `None`.
     pub(super) fn new(
-        answer: Option<Answer>,
+        answer: Option<&'a Answer>,
         codec: Codec,
         socket: &'a UdpSocket,
         signals: &'a Signals,
         console: Console,
     ) -> Result<Self> {
-        if let Some(Answer::Exec(_)) = answer {
-            signals.catch_child()?;
-        }
+        let exec = match answer {
+            Some(Answer::Exec(options)) => {
+                signals.catch_child()?;
+                Some(Exec::new(options, codec))
+            }
+            _ => None,
+        };
         let mut sender = Sender::new(socket, signals)?;
         sender.use_source_address()?;
         sender.wait_no_longer_than(ROOM);
-        let port = socket::local_address(socket)?.port();
-        Ok(Self {
-            answer,
-            requests: Writer::new(Writing { codec: codec.of_payloads(), ..Writing::default() }),
-            outputs: Records::new(codec.of_payloads(), &To::OnePeer),
-            sender,
-            port,
-            console,
-            printed: Batch::new(),
-            replies: Batch::new(),
-            stats: ReplyStats::default(),
-        })
+        let own_port = socket::local_address(socket)?.port();
+        let counter = Counter { stats: ReplyStats::default(), console };
+        Ok(Self { answer, exec, sender, own_port, replies: Batch::new(), counter })
     }
 
-    /// Whether anything is answered.
+    /// Returns whether requests are answered.
     #[must_use]
     pub(super) fn are_wanted(&self) -> bool {
         self.answer.is_some()
     }
 
-    /// Answers the datagrams of `batch` at `places`, or begins to, but for those that are never answered.
+    /// Answers the datagrams of `batch` at `places`, or hands them to handlers, but for those from a source that is
+    /// never answered.
     pub(super) fn answer(&mut self, batch: &Batch, places: Range<usize>) -> Result<()> {
         if !self.are_wanted() {
             return Ok(());
         }
         let mut next = places.start;
-        // To ask the system for each of a batch from one host would cost more than to answer it.
+        // A system call for each datagram of a batch from one host would cost more than the answer.
         let mut is_local = (None, false);
         for (place, request) in places.clone().zip(batch.part(places.clone())) {
             let Some(peer) = request.envelope.from else { continue };
-            if peer.port() == self.port && is_local.0 != Some(peer) {
+            if peer.port() == self.own_port && is_local.0 != Some(peer) {
                 is_local = (Some(peer), socket::is_local(peer));
             }
             if !may_be_answered(peer) || is_local == (Some(peer), true) {
                 self.answer_each(batch, next..place)?;
-                self.stats.declined += 1;
+                self.counter.stats.declined += 1;
                 next = place + 1;
             }
         }
@@ -140,113 +149,119 @@ impl<'a> Answers<'a> {
         if places.is_empty() {
             return Ok(());
         }
-        match &mut self.answer {
-            None => return Ok(()),
-            Some(Answer::Echo) => return self.send(Sender::reply, batch, places),
-            Some(Answer::Text(text)) => {
-                self.replies.clear();
-                for request in batch.part(places) {
-                    self.replies.address(request.envelope.reply());
-                    if self.replies.is_empty() {
-                        self.replies.push(text);
-                    } else {
-                        self.replies.push_again();
-                    }
-                }
+        match self.answer {
+            None => Ok(()),
+            Some(Answer::Echo) => self.send(Sender::reply, batch, places),
+            Some(Answer::Text(text)) => self.send_text(text, batch, places),
+            Some(Answer::Exec(_)) => {
+                self.start(batch, places);
+                Ok(())
             }
-            Some(Answer::Exec(jobs)) => {
-                for request in batch.part(places) {
-                    let Ok(text) = self.requests.text(request.payload) else {
-                        self.stats.unreadable += 1;
-                        continue;
-                    };
-                    if !jobs.request(text.to_vec(), *request.envelope) {
-                        self.stats.unserved += 1;
-                        if self.stats.unserved == 1 {
-                            self.console.note(&messages::DROPPING_REQUESTS);
-                        }
-                    }
-                }
-                return Ok(());
+        }
+    }
+
+    /// Answers each of the datagrams with `text`.
+    fn send_text(&mut self, text: &[u8], batch: &Batch, places: Range<usize>) -> Result<()> {
+        self.replies.clear();
+        for request in batch.part(places) {
+            self.replies.address(request.envelope.reply());
+            if self.replies.is_empty() {
+                self.replies.push(text);
+            } else {
+                self.replies.push_again();
             }
         }
         self.send_replies()
     }
 
-    /// Returns whether `child` is a handler of ours.
-    #[must_use]
-    pub(super) fn is_child(&self, child: Pid) -> bool {
-        if let Some(Answer::Exec(jobs)) = &self.answer { jobs.is_child(child) } else { false }
+    /// Hands the datagrams to handlers.
+    fn start(&mut self, batch: &Batch, places: Range<usize>) {
+        let Some(Exec { handlers, decoder, .. }) = &mut self.exec else { return };
+        for request in batch.part(places) {
+            let Ok(text) = decoder.text(request.payload) else {
+                self.counter.stats.unreadable += 1;
+                continue;
+            };
+            if !handlers.push(text.to_vec(), *request.envelope) {
+                self.counter.count_unserved();
+            }
+        }
     }
 
-    /// How many requests are still to be answered.
+    /// Sends the output of handlers that have finished, and starts another one.
+    pub(super) fn advance(&mut self) -> Result<()> {
+        let Some(Exec { handlers, encoder, .. }) = &mut self.exec else { return Ok(()) };
+        self.replies.clear();
+        for Finished { envelope, output, failure } in handlers.advance() {
+            match (failure, output.is_empty()) {
+                (Some(failure), is_silent) => self.counter.count_failure(envelope.from, &failure, !is_silent),
+                (None, true) => self.counter.stats.without_reply += 1,
+                (None, false) => {}
+            }
+            if !output.is_empty() {
+                self.replies.address(envelope.reply());
+                if let Err(why) = encoder.read(&output, &mut self.replies) {
+                    self.counter.count_unsent(&why);
+                }
+            }
+        }
+        self.send_replies()
+    }
+
+    /// Returns the number of requests that handlers have not answered yet.
     #[must_use]
     pub(super) fn pending(&self) -> usize {
-        if let Some(Answer::Exec(jobs)) = &self.answer { jobs.pending() } else { 0 }
+        self.handlers().map_or(0, Handlers::pending)
     }
 
     /// Adds the pipes of the handlers to `set`.
     pub(super) fn watch<'f>(&'f self, set: &mut PollSet<'f>) {
-        if let Some(Answer::Exec(jobs)) = &self.answer {
-            jobs.watch(set);
+        if let Some(handlers) = self.handlers() {
+            handlers.watch(set);
         }
     }
 
-    /// When to [`Answers::go_on`], whatever happens.
+    /// Returns when to call [`Answers::advance`] if no pipe is ready before.
     #[must_use]
-    pub(super) fn next(&self) -> Option<Instant> {
-        if let Some(Answer::Exec(jobs)) = &self.answer { jobs.next() } else { None }
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.handlers().and_then(Handlers::wake_at)
     }
 
-    /// Takes what handlers have to say, and starts another.
-    pub(super) fn go_on(&mut self) -> Result<()> {
-        let Some(Answer::Exec(jobs)) = &mut self.answer else { return Ok(()) };
-        let (stats, console) = (&mut self.stats, self.console);
-        self.printed.clear();
-        jobs.go_on(&mut self.printed, |handled| match handled {
-            Handled::Reply => {}
-            Handled::Nothing => stats.without_reply += 1,
-            Handled::Failed { envelope, failure, has_reply } => {
-                count_failure(stats, &envelope, &failure, has_reply, console);
-            }
-        });
-        self.replies.clear();
-        for output in self.printed.iter() {
-            self.replies.address(*output.envelope);
-            if let Err(why) = self.outputs.read(output.payload, &mut self.replies) {
-                count_unsent(&mut self.stats, &why.to_string(), self.console);
-            }
-        }
-        self.send_replies()
+    /// Returns whether `child` is a handler.
+    #[must_use]
+    pub(super) fn is_child(&self, child: Pid) -> bool {
+        self.handlers().is_some_and(|handlers| handlers.is_child(child))
     }
 
-    /// There is no time left for those who still wait.
+    /// Ends all handlers, and counts the requests that have no reply yet.
     pub(super) fn give_up(&mut self) {
-        if let Some(Answer::Exec(jobs)) = &mut self.answer {
-            self.stats.given_up += jobs.give_up() as u64;
+        if let Some(exec) = &mut self.exec {
+            self.counter.stats.given_up += exec.handlers.give_up() as u64;
         }
     }
 
-    /// Takes note of the replies that have come back: nobody was there any more.
-    pub(super) fn collect(&mut self) -> Result<()> {
+    /// Counts the ICMP errors of replies: their receivers are gone.
+    pub(super) fn count_icmp_errors(&mut self) -> Result<()> {
         if !self.are_wanted() {
             return Ok(());
         }
-        self.sender.collect(&mut self.stats.sent).context("cannot ask a socket for its errors")
+        self.sender.collect(&mut self.counter.stats.sent).context(CANNOT_READ_ERRORS)
     }
 
     /// Counts the ICMP error of an earlier reply, which a receive on the socket has returned, and all others that are
     /// known.
     pub(super) fn count_icmp_error(&mut self, error: io::Error) -> Result<()> {
-        self.sender
-            .count_icmp_error(error, &mut self.stats.sent)
-            .context("cannot ask a socket for its errors")
+        self.sender.count_icmp_error(error, &mut self.counter.stats.sent).context(CANNOT_READ_ERRORS)
     }
 
     /// Returns what happened to requests, if they are answered.
     #[must_use]
     pub(super) fn stats(&self) -> Option<&ReplyStats> {
-        self.are_wanted().then_some(&self.stats)
+        self.are_wanted().then_some(&self.counter.stats)
+    }
+
+    fn handlers(&self) -> Option<&Handlers<'a>> {
+        self.exec.as_ref().map(|exec| &exec.handlers)
     }
 
     fn send_replies(&mut self) -> Result<()> {
@@ -256,25 +271,25 @@ impl<'a> Answers<'a> {
         sent
     }
 
-    /// Sends replies. One that cannot be sent is counted, and keeps no other from going.
+    /// Sends replies. One that cannot be sent is counted and skipped.
     fn send(&mut self, call: Send<'a>, replies: &Batch, places: Range<usize>) -> Result<()> {
         let mut next = places.start;
         while next < places.end {
-            let before = self.stats.sent.datagrams;
-            match call(&mut self.sender, replies, next..places.end, &mut self.stats.sent) {
+            let before = self.counter.stats.sent.datagrams;
+            match call(&mut self.sender, replies, next..places.end, &mut self.counter.stats.sent) {
                 Ok(sent) => {
                     next += sent;
                     if next < places.end {
-                        count_unsent(&mut self.stats, &"the system has no room for it", self.console);
-                        self.stats.unsent += (places.end - next - 1) as u64;
+                        self.counter.count_unsent(&"the system has no room for it");
+                        self.counter.stats.unsent += (places.end - next - 1) as u64;
                         break;
                     }
                 }
                 Err(unsent) => {
-                    let sent = usize::try_from(self.stats.sent.datagrams - before)?;
+                    let sent = usize::try_from(self.counter.stats.sent.datagrams - before)?;
                     let datagrams = unsent.datagrams;
-                    count_unsent(&mut self.stats, &in_words(unsent), self.console);
-                    self.stats.unsent += datagrams as u64 - 1;
+                    self.counter.count_unsent(&in_words(unsent));
+                    self.counter.stats.unsent += datagrams as u64 - 1;
                     next += sent + datagrams;
                 }
             }
@@ -283,12 +298,44 @@ impl<'a> Answers<'a> {
     }
 }
 
-/// Returns whether a reply to `peer` goes to one host, and to a port that does not answer it by itself.
-fn may_be_answered(peer: SocketAddr) -> bool {
-    let ip = peer.ip();
-    // What is sent to the unspecified address arrives on this machine.
-    let is_one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
-    is_one_host && !NEVER_ANSWERED.contains(&peer.port())
+impl<'a> Exec<'a> {
+    fn new(options: &'a ExecOptions, codec: Codec) -> Self {
+        let codec = codec.of_payloads();
+        Self {
+            handlers: Handlers::new(options),
+            decoder: Writer::new(Writing { codec, ..Writing::default() }),
+            encoder: Records::new(codec, &To::OnePeer),
+        }
+    }
+}
+
+impl Counter {
+    fn count_unserved(&mut self) {
+        self.stats.unserved += 1;
+        if self.stats.unserved == 1 {
+            self.console.note(&messages::DROPPING_REQUESTS);
+        }
+    }
+
+    /// Counts a handler that failed for a request of `peer`.
+    fn count_failure(&mut self, peer: Option<SocketAddr>, failure: &Failure, has_reply: bool) {
+        if self.stats.failed + self.stats.failed_after_reply == 0 {
+            self.console.note(&messages::handler_failed(peer, failure));
+        }
+        if has_reply {
+            self.stats.failed_after_reply += 1;
+        } else {
+            self.stats.failed += 1;
+        }
+    }
+
+    /// Counts a reply that cannot be sent.
+    fn count_unsent(&mut self, why: &dyn Display) {
+        self.stats.unsent += 1;
+        if self.stats.unsent == 1 {
+            self.console.note(&messages::reply_not_sent(why));
+        }
+    }
 }
 
 fn in_words(unsent: Unsent) -> String {
@@ -296,30 +343,12 @@ fn in_words(unsent: Unsent) -> String {
     format!("{peer}{}", unsent.cause())
 }
 
-/// Counts a handler that failed, and reports the first.
-fn count_failure(
-    stats: &mut ReplyStats,
-    envelope: &Envelope,
-    failure: &Failure,
-    has_reply: bool,
-    console: Console,
-) {
-    if stats.failed + stats.failed_after_reply == 0 {
-        console.note(&messages::handler_failed(envelope.from, failure));
-    }
-    if has_reply {
-        stats.failed_after_reply += 1;
-    } else {
-        stats.failed += 1;
-    }
-}
-
-/// Counts a reply that cannot be sent, and reports the first.
-fn count_unsent(stats: &mut ReplyStats, why: &dyn Display, console: Console) {
-    stats.unsent += 1;
-    if stats.unsent == 1 {
-        console.note(&messages::reply_not_sent(why));
-    }
+/// Returns whether a reply to `peer` goes to one host, and to a port that does not answer it by itself.
+fn may_be_answered(peer: SocketAddr) -> bool {
+    let ip = peer.ip();
+    // A datagram to the unspecified address arrives at this machine.
+    let is_one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
+    is_one_host && !NEVER_ANSWERED.contains(&peer.port())
 }
 
 #[cfg(test)]

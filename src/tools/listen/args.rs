@@ -11,8 +11,9 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, ValueHint};
 
 use super::answers::Answer;
-use super::jobs::{Handling, Jobs};
-use super::matcher::Pattern;
+use super::handlers::ExecOptions;
+use super::matcher::{Pattern, Patterns};
+use super::ready::ReadyOptions;
 use crate::batch::LARGEST_V6;
 use crate::cli::usage::UsageError;
 use crate::cli::value::{count, descriptor, duration, handler, size};
@@ -108,10 +109,8 @@ pub(super) struct Plan {
     /// A program and its arguments to run once the port is bound, or nothing.
     pub(super) command: Vec<OsString>,
     pub(super) answer: Option<Answer>,
-    pub(super) until: Vec<Pattern>,
-    pub(super) reject: Vec<Pattern>,
-    pub(super) ready_file: Option<PathBuf>,
-    pub(super) ready_fd: Option<RawFd>,
+    pub(super) patterns: Patterns,
+    pub(super) ready: ReadyOptions,
     /// How many bytes may wait to be printed.
     pub(super) queue: usize,
     pub(super) bounds: Bounds,
@@ -147,10 +146,11 @@ impl TryFrom<Args> for Plan {
             answer: args.answer()?,
             endpoint: args.endpoint,
             command: args.command,
-            until: patterns("--until", &args.until)?,
-            reject: patterns("--reject", &args.reject)?,
-            ready_file: args.ready_file,
-            ready_fd: args.ready_fd,
+            patterns: Patterns {
+                until: patterns("--until", &args.until)?,
+                reject: patterns("--reject", &args.reject)?,
+            },
+            ready: ReadyOptions { file: args.ready_file, fd: args.ready_fd },
             queue: args.queue,
             bounds: args.bounds,
             codec,
@@ -175,14 +175,14 @@ impl Args {
             return reply(text, codec).map(Some);
         }
         let Some(command) = &self.exec else { return Ok(self.echo.then_some(Answer::Echo)) };
-        Ok(Some(Answer::Exec(Jobs::new(Handling {
+        Ok(Some(Answer::Exec(ExecOptions {
             command: command.clone(),
             jobs: usize::try_from(self.jobs).unwrap_or(usize::MAX),
             timeout: self.exec_timeout,
             capacity: self.queue,
             // A byte on the wire is a character, which is four bytes of UTF-8 at most.
             longest_reply: if codec.encoding.charset.is_some() { 4 * LARGEST_V6 } else { LARGEST_V6 },
-        }))))
+        })))
     }
 }
 

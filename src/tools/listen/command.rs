@@ -11,34 +11,39 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
 use crate::escape;
-use crate::messages::os_error;
+use crate::messages::{self, os_error};
 use crate::net::endpoint::{Shown, host};
+use crate::runtime::console::Console;
 use crate::runtime::process::{End, Group};
 use crate::runtime::signals::Signals;
 
 const CANNOT_WAIT: &str = "cannot wait for COMMAND";
 
-/// A running command. It is ended with us.
+/// A running command. Dropping it ends its process group.
 #[derive(Debug)]
 pub(super) struct Command<'s> {
     group: Group,
     signals: &'s Signals,
 }
 
-/// A command that cannot be run.
+/// The error of a command that cannot be started.
 #[derive(Debug)]
-pub(super) struct NotRun {
+pub(super) struct NotStarted {
     program: OsString,
-    /// The program and its arguments, as a shell would be given them.
+    /// The program and its arguments, separated by spaces.
     line: OsString,
     error: io::Error,
 }
 
 impl<'s> Command<'s> {
-    /// Runs `words`, which are a program and its arguments, and tells it where we listen: in
-    /// `UDP_ADDR`, `UDP_HOST` and `UDP_PORT`. What it prints goes to our stderr.
-    pub(super) fn run(words: &[OsString], listening: SocketAddr, signals: &'s Signals) -> Result<Self> {
-        let (program, arguments) = words.split_first().context("there is no COMMAND")?;
+    /// Starts `words`, which are a program and its arguments, with the address `listening` in `UDP_ADDR`, `UDP_HOST`
+    /// and `UDP_PORT`. Returns `None` if there are no words. What the command prints goes to stderr.
+    pub(super) fn start(
+        words: &[OsString],
+        listening: SocketAddr,
+        signals: &'s Signals,
+    ) -> Result<Option<Self>> {
+        let Some((program, arguments)) = words.split_first() else { return Ok(None) };
         signals.catch_child()?;
         let mut command = std::process::Command::new(program);
         command
@@ -48,45 +53,38 @@ impl<'s> Command<'s> {
             .env("UDP_PORT", listening.port().to_string())
             .stdout(io::stderr());
         if io::stdin().is_terminal() {
-            // A process group in the background that reads the terminal is stopped.
+            // A process group in the background is stopped when it reads from the terminal.
             command.stdin(Stdio::null());
         }
         match Group::start(&mut command) {
-            Ok(group) => Ok(Self { group, signals }),
+            Ok(group) => Ok(Some(Self { group, signals })),
             Err(error) => {
                 let (program, line) = (program.clone(), words.join(OsStr::new(" ")));
-                Err(NotRun { program, line, error }.into())
+                Err(NotStarted { program, line, error }.into())
             }
         }
     }
 
-    /// Returns how it ended, if it has. To be called whenever a child has ended.
-    pub(super) fn ended(&mut self) -> Result<Option<End>> {
+    /// Returns how it ended, if it has. Notes that it is stopped because it wants the terminal, once. Must be called
+    /// whenever a child has ended.
+    pub(super) fn check(&mut self, console: Console) -> Result<Option<End>> {
+        if let Some(signal) = self.group.stopped_at_terminal() {
+            console.note(&messages::command_stopped(&signal));
+        }
         let end = self.group.ended().context(CANNOT_WAIT)?;
         self.group.release();
         Ok(end)
     }
 
-    /// Returns whether it is the child of this number.
+    /// Waits a moment for its end. Returns how it ended, if it has.
+    pub(super) fn wait_briefly(&mut self) -> Result<Option<End>> {
+        self.group.end_soon(self.signals).context(CANNOT_WAIT)
+    }
+
+    /// Returns whether `child` is its process.
     #[must_use]
     pub(super) fn is_child(&self, child: Pid) -> bool {
         self.group.id() == child
-    }
-
-    /// That it waits for the terminal, in words, if it has begun to since this was last asked.
-    #[must_use]
-    pub(super) fn waits_for_terminal(&self) -> Option<String> {
-        self.group.stopped_at_terminal().map(|signal| {
-            format!(
-                "COMMAND is stopped by {signal}: it wants the terminal, which only a program in the foreground has; \
-                 start it beside a listener that tells the address by --ready-file"
-            )
-        })
-    }
-
-    /// Gives it a moment to end by itself. Says how it did, if it did.
-    pub(super) fn end_soon(&mut self) -> Result<Option<End>> {
-        self.group.end_soon(self.signals).context(CANNOT_WAIT)
     }
 }
 
@@ -96,22 +94,22 @@ impl Drop for Command<'_> {
     }
 }
 
-impl NotRun {
-    /// Returns the kind of the error.
+impl NotStarted {
+    /// Returns the kind of the system's error.
     #[must_use]
     pub(super) fn kind(&self) -> ErrorKind {
         self.error.kind()
     }
 }
 
-impl fmt::Display for NotRun {
+impl fmt::Display for NotStarted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let program = self.program.as_bytes();
         if program.is_empty() {
             return f.write_str("cannot run COMMAND: it is empty");
         }
         write!(f, "cannot run {}: {}", escape::quoted(program), os_error(&self.error))?;
-        // The name of a program with such characters is most likely a line for a shell.
+        // A program is hardly ever called so: this is most likely a line for a shell.
         if program.iter().any(|byte| b" $|;&<>".contains(byte)) {
             let line = self.line.as_bytes();
             let line = if line.contains(&b'\'') { "'...'".to_owned() } else { escape::quoted(line) };
@@ -121,4 +119,4 @@ impl fmt::Display for NotRun {
     }
 }
 
-impl std::error::Error for NotRun {}
+impl std::error::Error for NotStarted {}

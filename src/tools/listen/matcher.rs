@@ -1,6 +1,4 @@
-//! Searches received datagrams for patterns: what a run waits for, and what must not arrive.
-//!
-//! It knows no socket and no clock: it is given batches.
+//! Searches received datagrams for the patterns of `--until` and `--reject`. It knows no socket and no clock.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,42 +10,50 @@ use crate::batch::{Batch, Datagram};
 use crate::escape;
 use crate::flow::codec::{Codec, Writer, Writing};
 use crate::format::Format;
+use crate::messages;
 use crate::net::endpoint::Shown;
 
-/// A regular expression that is searched for in what is printed of a datagram, as grep(1) would in its
-/// lines.
+/// A regular expression that is searched for in the lines of a datagram as it is printed.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern(Regex);
 
-/// What to wait for, and what must not arrive.
+/// The patterns that settle a run.
+#[derive(Clone, Debug)]
+pub(super) struct Patterns {
+    /// The patterns of `--until`: the run is settled when all of them have matched.
+    pub(super) until: Vec<Pattern>,
+    /// The patterns of `--reject`: the run is settled when any of them matches.
+    pub(super) reject: Vec<Pattern>,
+}
+
+/// The patterns of a run, and whether they have settled it.
 #[derive(Debug)]
 pub(super) struct Matcher {
     /// The patterns of `--until` that no datagram has matched yet.
     missing: Vec<Pattern>,
     rejected: Vec<Pattern>,
     printed: Printed,
-    /// What settles the run.
+    /// Why the run is settled, if it is.
     outcome: Option<Outcome>,
-    /// The last datagram that did not settle it, in words, if any could be decoded.
+    /// The description of the last datagram that could be decoded and did not settle the run.
     last: Option<String>,
 }
 
-/// What settles a run.
+/// Why a run is settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     /// Every pattern of `--until` has matched.
     Complete,
-    /// A datagram matches a pattern of `--reject`: which pattern, and who sent what, in words.
+    /// A datagram matches a pattern of `--reject`: the description of both.
     Rejected(String),
 }
 
 impl Matcher {
-    /// Returns a matcher of what `codec` prints. It settles a run
-    /// when every pattern of `until` has matched, or any of `rejected`.
+    /// Creates a matcher of datagrams as `codec` prints them.
     #[must_use]
-    pub(super) fn new(until: Vec<Pattern>, rejected: Vec<Pattern>, codec: Codec) -> Self {
-        let printed = Printed::new(codec);
-        Self { missing: until, rejected, printed, outcome: None, last: None }
+    pub(super) fn new(patterns: &Patterns, codec: Codec) -> Self {
+        let Patterns { until, reject } = patterns.clone();
+        Self { missing: until, rejected: reject, printed: Printed::new(codec), outcome: None, last: None }
     }
 
     /// Checks the datagrams at `places` until one of them settles the run. Returns the place of that one.
@@ -59,7 +65,7 @@ impl Matcher {
         for (place, datagram) in places.clone().zip(batch.part(places)) {
             let Some(text) = self.printed.text(&datagram) else { continue };
             if let Some(pattern) = self.rejected.iter().find(|pattern| pattern.is_in(text)) {
-                let what = format!("--reject {pattern}: {}", self.printed.shown(&datagram));
+                let what = format!("--reject {pattern}: {}", self.printed.describe(&datagram));
                 self.outcome = Some(Outcome::Rejected(what));
                 return Some(place);
             }
@@ -72,12 +78,12 @@ impl Matcher {
             last = Some(datagram);
         }
         if let Some(datagram) = last {
-            self.last = Some(self.printed.shown(&datagram));
+            self.last = Some(self.printed.describe(&datagram));
         }
         None
     }
 
-    /// Whether a datagram has settled the run.
+    /// Returns whether a datagram has settled the run.
     #[must_use]
     pub(super) fn is_settled(&self) -> bool {
         self.outcome.is_some()
@@ -87,28 +93,23 @@ impl Matcher {
     #[must_use]
     pub(super) fn rejection(&self, received: u64) -> Option<String> {
         match &self.outcome {
-            Some(Outcome::Rejected(what)) => Some(format!("datagram {received} matches {what}")),
+            Some(Outcome::Rejected(what)) => Some(messages::rejected(received, what)),
             _ => None,
         }
     }
 
-    /// Returns the sentence that none of `received` datagrams matches what is awaited, if that is so.
+    /// Returns the sentence that the `received` datagrams do not match all patterns of `--until`, if so.
     #[must_use]
-    pub(super) fn missed(&self, received: u64) -> Option<String> {
+    pub(super) fn unmatched(&self, received: u64) -> Option<String> {
         if self.missing.is_empty() || self.is_settled() {
             return None;
         }
         let missing: Vec<_> = self.missing.iter().map(|pattern| format!("--until {pattern}")).collect();
-        let (missing, plural) = (missing.join(", "), if received == 1 { "" } else { "s" });
-        let seen = format!("{received} datagram{plural}");
-        Some(match &self.last {
-            Some(last) => format!("no match for {missing} in {seen}; the last was {last}"),
-            None => format!("no match for {missing} in {seen}; none could be decoded"),
-        })
+        Some(messages::no_match(&missing.join(", "), received, self.last.as_deref()))
     }
 }
 
-/// The printed form of datagrams, without columns and without the escapes for a terminal.
+/// Formats datagrams as they are printed, but without columns and without the escapes for a terminal.
 #[derive(Debug)]
 struct Printed {
     format: Format,
@@ -122,8 +123,8 @@ impl Printed {
         Self { format: codec.formats.output, writer, line: Vec::new() }
     }
 
-    /// Returns what is printed of `datagram`, without what a format puts around it. `None` where a strict
-    /// charset cannot decode it.
+    /// Returns `datagram` as it is printed, without the framing of its format, or `None` if a strict charset cannot
+    /// decode it.
     fn text<'t>(&'t mut self, datagram: &Datagram<'t>) -> Option<&'t [u8]> {
         if self.format == Format::Text || self.format.is_binary() {
             return self.writer.text(datagram.payload).ok();
@@ -133,10 +134,10 @@ impl Printed {
         Some(&self.line)
     }
 
-    /// Returns the beginning of a datagram, safe to look at, and who sent it.
-    fn shown(&mut self, datagram: &Datagram<'_>) -> String {
+    /// Returns the beginning of a datagram, escaped, and its source.
+    fn describe(&mut self, datagram: &Datagram<'_>) -> String {
         let peer = datagram.envelope.from.map(|peer| format!(" from {}", Shown(peer))).unwrap_or_default();
-        // A JSON record begins with what is known of all datagrams, so its payload is shown.
+        // A JSON record begins with the same keys for all datagrams, so its payload is shown.
         let is_json = self.format == Format::Json;
         let searched = if is_json { " (patterns match the JSON record)" } else { "" };
         let text = if is_json { None } else { self.text(datagram) };
@@ -146,10 +147,11 @@ impl Printed {
 }
 
 impl Pattern {
-    /// Returns whether it matches a line of `text`. After the last line ending there is no further line.
+    /// Returns whether it matches a line of `text`. There is no empty line after the last line ending.
     fn is_in(&self, text: &[u8]) -> bool {
-        let is_behind = |place| place > 0 && place == text.len() && matches!(text[place - 1], b'\n' | b'\r');
-        self.0.find(text).is_some_and(|found| !is_behind(found.start()))
+        let is_after_end =
+            |place| place > 0 && place == text.len() && matches!(text[place - 1], b'\n' | b'\r');
+        self.0.find(text).is_some_and(|found| !is_after_end(found.start()))
     }
 }
 
@@ -160,10 +162,10 @@ impl FromStr for Pattern {
         if text.is_empty() {
             return Err("empty, which matches every datagram; write . for any text".to_owned());
         }
-        // A datagram may have several lines, and end as one.
+        // A datagram may have several lines, and its text may end with a line ending.
         let built = RegexBuilder::new(text).multi_line(true).crlf(true).build();
         built.map(Self).map_err(|error| {
-            // The last line says what is wrong; those before it point at the place.
+            // The last line of the message describes the error; those before it point at the place.
             let whole = error.to_string();
             let what = whole.lines().last().unwrap_or_default();
             let what = what.strip_prefix("error: ").unwrap_or(what).trim_end_matches('.');
@@ -195,7 +197,8 @@ mod tests {
             batch.push(payload);
         }
         let patterns = |text: &str| text.split_terminator(' ').map(|text| text.parse().unwrap()).collect();
-        let mut matcher = Matcher::new(patterns(until), patterns(reject), Codec::default());
+        let patterns = Patterns { until: patterns(until), reject: patterns(reject) };
+        let mut matcher = Matcher::new(&patterns, Codec::default());
         let place = matcher.check(&batch, 0..batch.len());
         (place.zip(matcher.outcome.clone()), matcher)
     }
@@ -225,7 +228,7 @@ mod tests {
         let (outcome, matcher) = checked("c d a e");
         assert_eq!(outcome, None);
         assert_eq!(
-            matcher.missed(4).unwrap(),
+            matcher.unmatched(4).unwrap(),
             "no match for --until 'd', --until 'e' in 4 datagrams; the last was 'b2' from 192.0.2.1:5"
         );
         let (outcome, _) = check("a b", "x c", &[b"a", b"c", b"b"]);
@@ -248,8 +251,8 @@ mod tests {
             let mut batch = Batch::new();
             batch.address(Envelope::from_peer("192.0.2.1:5".parse().unwrap()));
             batch.push(payload);
-            let until = vec![pattern.parse().unwrap()];
-            let mut matcher = Matcher::new(until, Vec::new(), format.into());
+            let patterns = Patterns { until: vec![pattern.parse().unwrap()], reject: Vec::new() };
+            let mut matcher = Matcher::new(&patterns, format.into());
             assert_eq!(matcher.check(&batch, 0..1), Some(0), "{format}");
         }
     }

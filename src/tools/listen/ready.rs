@@ -1,4 +1,4 @@
-//! Telling others that the port is bound, and where: in a file, through an open descriptor, to systemd.
+//! Announces the bound address to other programs: in a file, through an open descriptor, to systemd.
 
 use std::env;
 use std::ffi::OsStr;
@@ -24,42 +24,51 @@ use crate::net::sys::take_descriptor;
 use crate::runtime::console::Console;
 use crate::runtime::streams::Sink;
 
-/// Those whom it is told, beside a person.
+/// Where the bound address is to be announced, beside to systemd.
+#[derive(Debug)]
+pub(super) struct ReadyOptions {
+    pub(super) file: Option<PathBuf>,
+    pub(super) fd: Option<RawFd>,
+}
+
+/// Announces the bound address. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct Ready {
     file: Option<PathBuf>,
     fd: Option<(RawFd, File)>,
-    /// The file that was made there. While it is open, no other has its number.
-    made: Option<File>,
+    /// The file that was created. While it is open, no other file has its inode number.
+    created: Option<File>,
 }
 
 impl Ready {
-    /// Takes hold of `fd`, and looks whether `file` can be made: before anything is bound or opened.
-    pub(super) fn prepare(file: Option<&Path>, fd: Option<RawFd>) -> Result<Self> {
-        let fd = fd.map(|fd| inherited(fd).map(|file| (fd, file)).with_context(|| cannot_write(fd)));
-        if let Some(file) = file
-            && let Ok(there) = file.symlink_metadata()
+    /// Takes over `fd`, and checks that `file` is not something else than a file. Must be called before anything is
+    /// opened, which could get the number of `fd`.
+    pub(super) fn prepare(options: &ReadyOptions) -> Result<Self> {
+        let file = options.file.clone();
+        let fd = options.fd.map(|fd| inherited(fd).map(|file| (fd, file)).with_context(|| cannot_write(fd)));
+        if let Some(file) = &file
+            && let Ok(existing) = file.symlink_metadata()
         {
             ensure!(
-                there.is_file(),
+                existing.is_file(),
                 "cannot write the address to {}: not a regular file; use --ready-fd to write to it",
                 escape::name(file.as_os_str())
             );
         }
-        Ok(Self { file: file.map(Path::to_owned), fd: fd.transpose()?, made: None })
+        Ok(Self { file, fd: fd.transpose()?, created: None })
     }
 
-    /// Tells them that `address` is reached now. That systemd cannot be told is said, and ends nothing.
-    pub(super) fn tell(&mut self, address: SocketAddr, console: Console) -> Result<()> {
+    /// Announces `address`. An error of systemd is reported, and is not an error of the run.
+    pub(super) fn announce(&mut self, address: SocketAddr, console: Console) -> Result<()> {
         let address = Shown(address);
         let line = format!("{address}\n");
         if let Some(file) = &self.file {
-            let made = make(file, &line);
+            let created = create(file, &line);
             let name = || escape::name(file.as_os_str());
-            self.made = Some(made.with_context(|| format!("cannot write the address to {}", name()))?);
+            self.created = Some(created.with_context(|| format!("cannot write the address to {}", name()))?);
         }
         if let Some((fd, file)) = self.fd.take() {
-            write_or_leave(Sink::new(file), line.into_bytes()).with_context(|| cannot_write(fd))?;
+            write_without_blocking(Sink::new(file), line.into_bytes()).with_context(|| cannot_write(fd))?;
         }
         if let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
             && let Err(error) = notify(&name, &format!("READY=1\nSTATUS=listening on {address}\n"))
@@ -71,25 +80,26 @@ impl Ready {
 }
 
 impl Drop for Ready {
-    /// What was true is so no more. A file that somebody else has put there is theirs.
+    /// Removes the file, unless another one has replaced it.
     fn drop(&mut self) {
-        let number = |data: fs::Metadata| (data.dev(), data.ino());
-        if let (Some(file), Some(made)) = (&self.file, &self.made)
-            && let (Ok(there), Ok(made)) = (file.symlink_metadata().map(number), made.metadata().map(number))
-            && there == made
+        let inode = |data: fs::Metadata| (data.dev(), data.ino());
+        if let (Some(file), Some(created)) = (&self.file, &self.created)
+            && let (Ok(existing), Ok(created)) =
+                (file.symlink_metadata().map(inode), created.metadata().map(inode))
+            && existing == created
         {
-            // Where it cannot be removed, there is nobody left to tell.
+            // The run is over, so an error changes nothing.
             let _ = fs::remove_file(file);
         }
     }
 }
 
-/// Writes `line` to a file that appears there as a whole.
-fn make(path: &Path, line: &str) -> io::Result<File> {
+/// Creates a file at `path` that holds `line` as soon as it exists.
+fn create(path: &Path, line: &str) -> io::Result<File> {
     let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}", process::id()));
     let unfinished = path.with_file_name(name);
-    // What has this name was left by a process of the same number, which is no more.
+    // A file of this name was left behind by a process that had the same number.
     let _ = fs::remove_file(&unfinished);
     let mut file = OpenOptions::new().write(true).create_new(true).open(&unfinished)?;
     let written = file.write_all(line.as_bytes()).and_then(|()| fs::rename(&unfinished, path));
@@ -97,15 +107,15 @@ fn make(path: &Path, line: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes `line`. If the reader does not read, a thread writes it when there is room.
-fn write_or_leave(sink: Sink, mut line: Vec<u8>) -> io::Result<()> {
+/// Writes `line`. What the reader does not take at once is written by a thread.
+fn write_without_blocking(sink: Sink, mut line: Vec<u8>) -> io::Result<()> {
     match sink.write_now(&line) {
-        // Nobody waits for it any more.
+        // The reader has gone away and does not need the address.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
         written => drop(line.drain(..written?)),
     }
     if !line.is_empty() {
-        // If it fails then, nobody waits for it.
+        // An error is ignored: nothing waits for it at that time.
         thread::Builder::new().spawn(move || drop(sink.write_all(&line)))?;
     }
     Ok(())
@@ -115,13 +125,13 @@ fn cannot_write(fd: RawFd) -> String {
     format!("cannot write the address to descriptor {fd}")
 }
 
-/// What whoever started us has left open for us to write to.
+/// Returns descriptor `fd`, which must be inherited and open for writing.
 fn inherited(fd: RawFd) -> Result<File> {
     let file = take_descriptor(fd).map(File::from).map_err(|error| match error.raw_os_error() {
         Some(EBADF) => anyhow!("not open; open it in the shell with {fd}>FILE"),
         _ => error.into(),
     })?;
-    // What may only be read refuses even nothing.
+    // A descriptor that is open for reading only fails even a write of zero bytes.
     ensure!(
         (&file).write(&[]).map_err(|error| error.raw_os_error()) != Err(Some(EBADF)),
         "open for reading only; open it in the shell with {fd}>FILE"
@@ -129,14 +139,14 @@ fn inherited(fd: RawFd) -> Result<File> {
     Ok(file)
 }
 
-/// Tells systemd at its socket, whose name begins with `@` where it is abstract (sd_notify(3)).
+/// Sends `state` to the socket `name` of systemd, which is abstract if it begins with `@` (sd_notify(3)).
 fn notify(name: &OsStr, state: &str) -> io::Result<()> {
     let mut path = name.as_bytes().to_vec();
     if path[0] == b'@' {
         path[0] = 0;
     }
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
-    // Nobody may read it.
+    // The write would block for ever if nothing reads from that socket.
     socket.set_write_timeout(Some(Duration::from_secs(1)))?;
     socket.send_to(state.as_bytes(), &SockAddr::unix(OsStr::from_bytes(&path))?).map(|_| ())
 }
