@@ -80,6 +80,12 @@ pub fn icmp_error(peer: &dyn fmt::Display, name: &str, error: &io::Error) -> Str
     }
 }
 
+/// Returns the sentence that texts go to `peers` from now on.
+pub(crate) fn talking_to(peers: &[SocketAddr]) -> String {
+    let peers: Vec<_> = peers.iter().map(|peer| Shown(*peer).to_string()).collect();
+    format!("talking to {}", peers.join(", "))
+}
+
 /// Returns the destinations of the datagrams that had ICMP errors, where each datagram has its own.
 #[must_use]
 pub fn failed_destinations(sent: &Sent) -> String {

@@ -1,6 +1,7 @@
 //! `udp-chat`: talks to one peer or many, both ways at once.
 
 mod args;
+mod outbox;
 pub mod peers;
 mod run;
 

@@ -11,7 +11,7 @@ use udp_tools::tools::chat::peers;
 use udp_tools_fuzz as _;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = peers::understand(data);
+    let _ = peers::parse(data);
     let Ok(text) = str::from_utf8(data) else { return };
     for parse in [Endpoint::here, Endpoint::remote, Endpoint::source, Endpoint::remote_or_here] {
         match parse(text) {

@@ -1,32 +1,32 @@
-//! The conversation: what a typed line means, and who it goes to.
+//! What a typed line means, and which peers it goes to.
 //!
-//! It knows no terminal and no socket: the tool moves the bytes.
+//! It knows no terminal and no socket, and looks no name up by itself.
 
 use std::net::SocketAddr;
 
 use anyhow::{Result, anyhow, bail};
 
 use crate::escape;
-use crate::net::endpoint::{Endpoint, Family};
+use crate::net::endpoint::Endpoint;
 
-/// What a person means by a line.
+/// A typed line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said<'l> {
-    /// A text for whoever is talked to.
+pub enum Line<'l> {
+    /// A text for all peers.
     Text(&'l [u8]),
-    /// `@HOST:PORT text`: for that one alone.
+    /// `@HOST:PORT text`: a text for this peer alone.
     TextTo(Endpoint, &'l [u8]),
-    /// `@HOST:PORT`: talk to that one from now on.
-    TalkTo(Endpoint),
+    /// `@HOST:PORT`: makes this the only peer.
+    Choose(Endpoint),
 }
 
-/// Reads a line. `@@` stands for a text that begins with `@`.
-pub fn understand(line: &[u8]) -> Result<Said<'_>> {
+/// Parses a line. `@@` begins a text that begins with `@`.
+pub fn parse(line: &[u8]) -> Result<Line<'_>> {
     let Some(addressed) = line.strip_prefix(b"@") else {
-        return Ok(Said::Text(line));
+        return Ok(Line::Text(line));
     };
     if addressed.starts_with(b"@") {
-        return Ok(Said::Text(addressed));
+        return Ok(Line::Text(addressed));
     }
     let end = addressed.iter().position(u8::is_ascii_whitespace).unwrap_or(addressed.len());
     let name = String::from_utf8_lossy(&addressed[..end]);
@@ -38,112 +38,111 @@ pub fn understand(line: &[u8]) -> Result<Said<'_>> {
     })?;
     Ok(match &addressed[end..] {
         // Input from Windows ends its lines in a carriage return as well.
-        b"" | b"\r" => Said::TalkTo(endpoint),
-        text => Said::TextTo(endpoint, &text[1..]),
+        b"" | b"\r" => Line::Choose(endpoint),
+        text => Line::TextTo(endpoint, &text[1..]),
     })
 }
 
-/// Who a plain line goes to.
+/// The peers that a text goes to. If there are none, the first that sends or is addressed becomes the peer.
 #[derive(Clone, Debug)]
-pub struct Company {
-    family: Family,
-    peers: Vec<SocketAddr>,
+pub struct Peers(Vec<SocketAddr>);
+
+/// Where a line goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route<'l> {
+    /// This text goes to these peers.
+    Send(&'l [u8], Vec<SocketAddr>),
+    /// The line has chosen another peer, and goes nowhere.
+    Chosen,
 }
 
-impl Company {
-    /// The peers of the command line, who may be none: then the first who is heard or addressed
-    /// becomes the peer.
+impl Peers {
+    /// Creates the peers of a command line.
     #[must_use]
-    pub fn of(peers: Vec<SocketAddr>, family: Family) -> Self {
-        Self { family, peers }
+    pub fn new(peers: Vec<SocketAddr>) -> Self {
+        Self(peers)
     }
 
-    /// Which versions of IP are spoken.
-    #[must_use]
-    pub fn family(&self) -> Family {
-        self.family
-    }
-
-    /// Where a line goes, and what of it. A line that only chooses a peer goes nowhere. An endpoint is looked up by
-    /// `resolve`.
+    /// Returns where `line` goes, and takes over the peer that it chooses. `resolve` looks an endpoint up.
     pub fn route<'l>(
         &mut self,
         line: &'l [u8],
         resolve: impl FnOnce(&Endpoint) -> Result<SocketAddr>,
-    ) -> Result<(&'l [u8], Vec<SocketAddr>)> {
-        match understand(line)? {
-            Said::Text(_) if self.peers.is_empty() => {
+    ) -> Result<Route<'l>> {
+        match parse(line)? {
+            Line::Text(_) if self.0.is_empty() => {
                 bail!("there is nobody to talk to yet; write @HOST:PORT TEXT")
             }
-            Said::Text(text) => Ok((text, self.peers.clone())),
-            Said::TextTo(peer, text) => {
+            Line::Text(text) => Ok(Route::Send(text, self.0.clone())),
+            Line::TextTo(peer, text) => {
                 let address = resolve(&peer)?;
-                self.meet(address);
-                Ok((text, vec![address]))
+                self.add_first(address);
+                Ok(Route::Send(text, vec![address]))
             }
-            Said::TalkTo(peer) => {
-                self.peers = vec![resolve(&peer)?];
-                Ok((b"", Vec::new()))
+            Line::Choose(peer) => {
+                self.0 = vec![resolve(&peer)?];
+                Ok(Route::Chosen)
             }
         }
     }
 
-    /// Makes `peer` the one who is talked to, where there is nobody. Says whether that is new.
-    pub fn meet(&mut self, peer: SocketAddr) -> bool {
-        let alone = self.peers.is_empty();
-        if alone {
-            self.peers.push(peer);
+    /// Adds `peer` if there are no peers. Returns whether it was added.
+    pub fn add_first(&mut self, peer: SocketAddr) -> bool {
+        let is_first = self.0.is_empty();
+        if is_first {
+            self.0.push(peer);
         }
-        alone
+        is_first
     }
 
-    /// Who is talked to.
+    /// Returns the addresses of the peers.
     #[must_use]
-    pub fn peers(&self) -> &[SocketAddr] {
-        &self.peers
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::endpoint::Family;
 
     fn endpoint(text: &str) -> Endpoint {
         Endpoint::remote(text).unwrap()
     }
 
     #[test]
-    fn a_line_says_who_it_is_for() {
-        assert_eq!(understand(b"hi @all").unwrap(), Said::Text(b"hi @all"));
-        assert_eq!(understand(b"").unwrap(), Said::Text(b""));
-        assert_eq!(understand(b"@@home").unwrap(), Said::Text(b"@home"));
-        assert_eq!(understand(b"@[::1]:5 a b").unwrap(), Said::TextTo(endpoint("[::1]:5"), b"a b"));
-        assert_eq!(understand(b"@:5 ").unwrap(), Said::TextTo(endpoint(":5"), b""));
-        assert_eq!(understand(b"@host:5").unwrap(), Said::TalkTo(endpoint("host:5")));
-        assert_eq!(understand(b"@host:5\r").unwrap(), Said::TalkTo(endpoint("host:5")));
+    fn a_line_is_a_text_for_all_or_one_or_chooses_a_peer() {
+        assert_eq!(parse(b"hi @all").unwrap(), Line::Text(b"hi @all"));
+        assert_eq!(parse(b"").unwrap(), Line::Text(b""));
+        assert_eq!(parse(b"@@home").unwrap(), Line::Text(b"@home"));
+        assert_eq!(parse(b"@[::1]:5 a b").unwrap(), Line::TextTo(endpoint("[::1]:5"), b"a b"));
+        assert_eq!(parse(b"@:5 ").unwrap(), Line::TextTo(endpoint(":5"), b""));
+        assert_eq!(parse(b"@host:5").unwrap(), Line::Choose(endpoint("host:5")));
+        assert_eq!(parse(b"@host:5\r").unwrap(), Line::Choose(endpoint("host:5")));
     }
 
     #[test]
-    fn what_is_not_understood_is_said_with_the_way_out() {
+    fn an_invalid_peer_is_explained_with_the_syntax() {
         assert_eq!(
-            format!("{:#}", understand(b"@bob hi").unwrap_err()),
+            format!("{:#}", parse(b"@bob hi").unwrap_err()),
             "invalid peer '@bob': no port; write bob:PORT; @HOST:PORT TEXT sends, @HOST:PORT chooses, @@ begins a text \
              with @"
         );
     }
 
     #[test]
-    fn the_first_who_is_addressed_is_talked_to_until_another_is_chosen() {
-        let mut company = Company::of(Vec::new(), Family::Any);
+    fn the_first_peer_that_is_addressed_stays_until_another_is_chosen() {
+        let mut peers = Peers::new(Vec::new());
         let mut route = |line: &'static str| {
-            company.route(line.as_bytes(), |peer| Ok(peer.addresses_there(Family::Any)?[0]))
+            peers.route(line.as_bytes(), |peer| Ok(peer.addresses_there(Family::Any)?[0]))
         };
         assert!(route("hi").is_err());
-        let to = |port| vec![SocketAddr::from(([127, 0, 0, 1], port))];
-        assert_eq!(route("@127.0.0.1:1 a").unwrap(), (&b"a"[..], to(1)));
-        assert_eq!(route("@127.0.0.1:2 b").unwrap(), (&b"b"[..], to(2)));
-        assert_eq!(route("c").unwrap(), (&b"c"[..], to(1)));
-        assert_eq!(route("@127.0.0.1:2").unwrap(), (&b""[..], vec![]));
-        assert_eq!(route("d").unwrap(), (&b"d"[..], to(2)));
+        let send = |text, port| Route::Send(text, vec![SocketAddr::from(([127, 0, 0, 1], port))]);
+        assert_eq!(route("@127.0.0.1:1 a").unwrap(), send(b"a", 1));
+        assert_eq!(route("@127.0.0.1:2 b").unwrap(), send(b"b", 2));
+        assert_eq!(route("c").unwrap(), send(b"c", 1));
+        assert_eq!(route("@127.0.0.1:2").unwrap(), Route::Chosen);
+        assert_eq!(route("d").unwrap(), send(b"d", 2));
     }
 }

@@ -1,6 +1,5 @@
-//! `udp-chat`: talks to one peer or many, both ways at once.
+//! The loop of `udp-chat`: lines become datagrams to the peers, and what is received is printed.
 
-use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -8,34 +7,33 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::args::Plan;
-use super::peers::Company;
+use super::outbox::{INTERRUPTED, Outbox};
+use super::peers::{Peers, Route};
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::cli;
 use crate::exit::{self, Ending, Verdict};
-use crate::flow::codec::{Reading, Records};
+use crate::flow::codec::Reading;
 use crate::flow::input::Input;
 use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, Queue};
-use crate::format::{Bad, Format, ReadError, To};
+use crate::format::{Bad, Format};
 use crate::messages;
 use crate::net::access::Access;
-use crate::net::endpoint::{Endpoint, Shown};
+use crate::net::endpoint::Shown;
 use crate::net::socket::{self, Way};
-use crate::net::{Detail, IcmpErrors, Sender, is_icmp, note_earlier_drops};
+use crate::net::{Detail, is_icmp, note_earlier_drops};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::poll::{Interest, PollSet};
-use crate::runtime::signals::{Signals, Stopped};
+use crate::runtime::signals::Signals;
 use crate::runtime::streams;
 use crate::stats::{Sent, Stats};
-use crate::tools::resolve::{Destinations, Resolver};
+use crate::tools::resolve::Resolver;
 use crate::tools::session::{Intake, Session, drain};
 
 /// A chat without a bound ends this long after the last datagram once a piped input has ended.
 const IDLE_AFTER_INPUT: Duration = Duration::from_secs(1);
 /// How long datagrams that arrived before the end are received after it, at most.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
-
-const TOLD_TO_STOP: &str = "it was told to stop";
 
 /// Runs the tool.
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
@@ -51,19 +49,36 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     note_earlier_drops(&socket);
     let address = socket::local_address(&socket)?;
     let family = options.family.of_socket(address.ip());
-    let company = Company::of(resolver.each(&plan.peers, family)?, family);
-    let mut chat = Chat::new(plan, &socket, &signals, company, &access)?;
+    let peers = Peers::new(resolver.each(&plan.peers, family)?);
+    let mut chat = Chat {
+        plan,
+        socket: &socket,
+        session: session(plan, &signals)?,
+        intake: intake(plan, &socket, &access)?,
+        outbox: Outbox::new(plan, &socket, family, &signals)?,
+        peers,
+        stats: Stats::default(),
+    };
     console.note(&format!("listening on {}", Shown(address)));
     let talked = chat.talk(input, deadline);
-    exit::join(talked, chat.conclude())?;
+    exit::join(talked, chat.finish())?;
     signals.check()?;
     Ok(chat.verdict(address))
 }
 
-/// What a wait found.
-struct Ready {
-    input: bool,
-    socket: bool,
+/// Returns a session that prints to stdout.
+fn session<'s>(plan: &Plan, signals: &'s Signals) -> Result<Session<'s>> {
+    let output = streams::output()?;
+    let printer = Printer::new(cli::writing(plan.codec, plan.columns, &output)?, plan.report.console);
+    Ok(Session::new(signals, Queue::new(output, printer, CAPACITY, signals)?))
+}
+
+/// Returns the receiving side of `socket`, with what the output shows of each datagram.
+fn intake<'i>(plan: &Plan, socket: &'i UdpSocket, access: &'i Access) -> Result<Intake<'i>> {
+    let shows_arrival = plan.codec.formats.output.has_addresses() || plan.columns.time;
+    let detail = if shows_arrival { Detail::Arrival } else { Detail::Peer };
+    let receiver = plan.receiving.receiver(socket, access, detail)?;
+    Ok(Intake { receiver, access, count: plan.bounds.count })
 }
 
 /// Both directions of a conversation.
@@ -71,85 +86,61 @@ struct Chat<'c> {
     plan: &'c Plan,
     socket: &'c UdpSocket,
     session: Session<'c>,
-    company: Company,
-    destinations: Destinations,
-    sender: Sender<'c>,
     intake: Intake<'c>,
-    records: Records,
-    icmp: Option<IcmpErrors<'c>>,
-    /// What is received, the lines that are typed, and one of them on its way out.
-    batch: Batch,
-    lines: Batch,
-    outgoing: Batch,
-    tally: Stats,
+    outbox: Outbox<'c>,
+    peers: Peers,
+    stats: Stats,
 }
 
-impl<'c> Chat<'c> {
-    fn new(
-        plan: &'c Plan,
-        socket: &'c UdpSocket,
-        signals: &'c Signals,
-        company: Company,
-        access: &'c Access,
-    ) -> Result<Self> {
-        let output = streams::output()?;
-        let writing = cli::writing(plan.codec, plan.columns, &output)?;
-        let printer = Printer::new(writing, plan.report.console);
-        let format = plan.codec.formats.output;
-        let records = Records::new(plan.codec, &To::Peers(company.family()));
-        let detail = if format.has_addresses() || plan.columns.time { Detail::Arrival } else { Detail::Peer };
-        Ok(Self {
-            plan,
-            socket,
-            session: Session::new(signals, Queue::new(output, printer, CAPACITY, signals)?),
-            destinations: Destinations::new(company.family()),
-            company,
-            sender: Sender::new(socket, signals)?,
-            intake: Intake {
-                receiver: plan.receiving.receiver(socket, access, detail)?,
-                access,
-                count: plan.bounds.count,
-            },
-            records,
-            icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
-            batch: Batch::new(),
-            lines: Batch::new(),
-            outgoing: Batch::new(),
-            tally: Stats::default(),
-        })
-    }
+/// The batches of a run, which are filled again and again.
+#[derive(Default)]
+struct Batches {
+    received: Batch,
+    /// The lines of the input.
+    lines: Batch,
+    /// The datagram of one line.
+    outgoing: Batch,
+}
 
-    /// Moves lines out and datagrams in until both have had enough.
+/// What a wait has found.
+struct Ready {
+    input: bool,
+    socket: bool,
+}
+
+impl Chat<'_> {
+    /// Sends lines and prints datagrams until the count or a deadline is reached, a signal is caught, or a person has
+    /// ended the input.
     fn talk(&mut self, input: Input, mut deadline: Deadline) -> Result<()> {
-        let bounds = self.plan.bounds;
         deadline.note_activity();
         let mut input = Some(input);
-        while !self.is_enough() {
-            self.report_if_asked();
+        let mut batches = Batches::default();
+        while !self.is_complete() {
+            self.report_if_requested();
             if let Some(stopped) = self.session.signals.stopped() {
-                self.hear_the_rest()?;
+                self.drain(&mut batches.received)?;
                 return Err(stopped.into());
             }
-            let ready = self.wait(input.as_ref(), &deadline)?;
+            let ready = self.wait(input.as_ref(), deadline.next())?;
             if deadline.has_passed() {
-                return self.hear_the_rest();
+                return self.drain(&mut batches.received);
             }
-            let before = self.tally.received.datagrams;
+            let before = self.stats.received.datagrams;
             if ready.socket {
-                self.hear()?;
+                self.receive(&mut batches.received)?;
             }
-            // Who is denied does not keep the chat from ending.
-            if ready.input || self.tally.received.datagrams > before {
+            // A datagram that is denied does not keep the chat from ending.
+            if ready.input || self.stats.received.datagrams > before {
                 deadline.note_activity();
             }
             if ready.input
-                && let Some(typed) = &mut input
-                && !self.say_lines(typed, deadline.next())?
+                && let Some(open) = &mut input
+                && !self.send_lines(open, &mut batches, deadline.next())?
             {
-                if typed.is_terminal() {
+                if open.is_terminal() {
                     return Ok(());
                 }
-                if bounds.are_absent() {
+                if self.plan.bounds.are_absent() {
                     deadline.limit_idle_time(IDLE_AFTER_INPUT);
                 }
                 input = None;
@@ -158,204 +149,177 @@ impl<'c> Chat<'c> {
         Ok(())
     }
 
-    /// Waits until something comes or it is time. While the reader of stdout is behind, nothing is heard.
-    fn wait(&self, input: Option<&Input>, deadline: &Deadline) -> Result<Ready> {
+    /// Waits for a line, a datagram, a signal or a point in time. While the queue is full, datagrams wait in the
+    /// kernel.
+    fn wait(&self, input: Option<&Input>, until: Option<Instant>) -> Result<Ready> {
         let has_room = self.session.queue.has_room();
         let mut set = PollSet::new();
         let input = set.add(input.and_then(Input::fd), Interest::Read);
         let socket = set.add(has_room.then_some(self.socket.as_fd()), Interest::Read);
-        let ready = self.session.wait(set, deadline.next())?;
+        let ready = self.session.wait(set, until)?;
         Ok(Ready { input: ready.contains(input), socket: ready.contains(socket) })
     }
 
-    fn is_enough(&self) -> bool {
-        self.intake.is_complete(&self.tally.received)
+    fn is_complete(&self) -> bool {
+        self.intake.is_complete(&self.stats.received)
     }
 
-    /// Prints what has arrived, and tells what came back. Returns whether anything was counted.
-    fn hear(&mut self) -> Result<bool> {
-        let before = self.tally;
-        let received = match self.intake.receive(&mut self.batch, &mut self.tally.received) {
+    /// Prints the datagrams that have arrived, and reports ICMP errors. Returns whether anything was counted.
+    fn receive(&mut self, batch: &mut Batch) -> Result<bool> {
+        let before = self.stats;
+        let received = match self.intake.receive(batch, &mut self.stats.received) {
             // The ICMP error of a datagram that was sent ends nothing. The error queue, below, has its destination.
             Err(error) if is_icmp(&error) => {
-                self.note_icmp_error(error);
+                self.outbox.note_icmp_error(error);
                 Ok(())
             }
             received => received.context("cannot receive"),
         };
-        self.tally.received.count(&self.batch, 0..self.batch.len());
-        if let Some(peer) = self.batch.iter().find_map(|datagram| datagram.envelope.from)
-            && self.company.meet(peer)
+        self.stats.received.count(batch, 0..batch.len());
+        if let Some(peer) = batch.iter().find_map(|datagram| datagram.envelope.from)
+            && self.peers.add_first(peer)
         {
-            self.plan.report.console.note(&format!("talking to {}", Shown(peer)));
+            self.plan.report.console.note(&messages::talking_to(&[peer]));
         }
         // What arrived before an error is printed.
-        self.session.queue.print(&mut self.batch)?;
+        self.session.queue.print(batch)?;
         received?;
         self.report_icmp_errors()?;
-        Ok(self.tally != before)
+        Ok(self.stats != before)
     }
 
-    /// Notes the ICMP error of an earlier datagram, which a call on the socket has returned.
-    fn note_icmp_error(&mut self, error: io::Error) {
-        if let Some(icmp) = &mut self.icmp {
-            icmp.note(error);
-        }
+    /// Prints what arrived before the end. Behind a datagram that is denied, or an ICMP error, there may be more.
+    fn drain(&mut self, batch: &mut Batch) -> Result<()> {
+        drain(DRAIN_LIMIT, || Ok(!self.is_complete() && self.receive(batch)?))
     }
 
     /// Counts the ICMP errors that are known, and reports each.
     fn report_icmp_errors(&mut self) -> Result<()> {
-        let Some(icmp) = &mut self.icmp else { return Ok(()) };
-        while let Some((peer, error)) = icmp.take().context("cannot ask what came back")? {
-            self.tally.sent.count_icmp_error(&error);
+        while let Some((peer, error)) = self.outbox.next_icmp_error()? {
+            self.stats.sent.count_icmp_error(&error);
             let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| Shown(peer).to_string());
             self.plan.report.console.note(&messages::icmp_error(&peer, "a datagram", &error));
         }
         Ok(())
     }
 
-    /// Prints what arrived before the end. Behind what is denied or has come back there may be more.
-    fn hear_the_rest(&mut self) -> Result<()> {
-        drain(DRAIN_LIMIT, || Ok(!self.is_enough() && self.hear()?))
-    }
-
-    /// Does what the lines say that are there now, and looks names up until then. Says whether there may be more.
-    fn say_lines(&mut self, typed: &mut Input, until: Option<Instant>) -> Result<bool> {
-        let mut lines = std::mem::take(&mut self.lines);
-        let filled = typed.fill(&mut lines)?;
+    /// Sends the lines that can be read now. Looks names up until `until`. Returns whether there may be more lines.
+    fn send_lines(
+        &mut self,
+        input: &mut Input,
+        batches: &mut Batches,
+        until: Option<Instant>,
+    ) -> Result<bool> {
+        let Batches { lines, outgoing, .. } = batches;
+        let filled = input.fill(lines)?;
         for Bad { ordinal, what, .. } in filled.bad {
-            self.complain(&anyhow!(what).context(format!("cannot send line {ordinal}")));
+            self.note_unsent(&anyhow!(what).context(format!("cannot send line {ordinal}")));
         }
         for line in lines.iter() {
             if self.session.signals.stopped().is_some() {
                 break;
             }
-            if let Err(error) = self.say(line.payload, line.ordinal, until) {
-                self.complain(&error);
+            let resolver = Resolver::new(until, self.session.signals);
+            if let Err(error) = self.send_line(line, outgoing, resolver) {
+                self.note_unsent(&error);
             }
         }
-        self.lines = lines;
         Ok(filled.more)
     }
 
-    /// What cannot be done is said, and the chat goes on.
-    fn complain(&mut self, error: &anyhow::Error) {
-        self.plan.report.console.error(error);
-        self.tally.unsent += 1;
+    /// Reports why a line was not sent, and counts it. The chat goes on.
+    fn note_unsent(&mut self, why: &anyhow::Error) {
+        self.plan.report.console.error(why);
+        self.stats.unsent += 1;
     }
 
-    /// Does what a line says.
-    fn say(&mut self, line: &[u8], ordinal: u64, until: Option<Instant>) -> Result<()> {
-        let format = self.plan.codec.formats.input;
-        let resolver = Resolver::new(until, self.session.signals);
-        let destinations = &mut self.destinations;
-        let resolve = |peer: &Endpoint| match destinations.address(peer, resolver) {
-            Err(error) if error.is::<Stopped>() => {
-                Err(anyhow!(TOLD_TO_STOP).context(format!("cannot send line {ordinal}")))
-            }
-            known => known,
-        };
-        let (text, peers) = match format {
-            // It says itself whom it is for.
-            Format::Json => (line, self.company.peers().to_vec()),
-            _ => self.company.route(line, resolve)?,
-        };
-        if peers.is_empty() && format != Format::Json {
-            let peers: Vec<_> = self.company.peers().iter().map(|peer| Shown(*peer).to_string()).collect();
-            self.plan.report.console.note(&format!("talking to {}", peers.join(", ")));
-            return Ok(());
-        }
-        let mut outgoing = std::mem::take(&mut self.outgoing);
-        outgoing.clear();
-        let said = self
-            .read(text, &mut outgoing, resolver)
-            .and_then(|()| self.send_to_each(&outgoing, &peers, ordinal));
-        self.outgoing = outgoing;
-        said.with_context(|| format!("cannot send line {ordinal}"))
-    }
-
-    /// Makes a datagram of `text`, and looks its destination up where it has one.
-    fn read(&mut self, text: &[u8], outgoing: &mut Batch, resolver: Resolver<'_>) -> Result<()> {
-        loop {
-            match self.records.read(text, outgoing) {
-                Ok(()) => return Ok(()),
-                Err(ReadError::Bad(what)) => bail!(what),
-                Err(ReadError::Unresolved(endpoint, _)) => {
-                    let address = self.destinations.address(&endpoint, resolver);
-                    if address.as_ref().is_err_and(anyhow::Error::is::<Stopped>) {
-                        bail!(TOLD_TO_STOP);
-                    }
-                    self.records.resolve(address.map_err(|error| format!("{error:#}")));
+    /// Sends a line to those it is for, or makes the peer that it chooses the only one.
+    fn send_line(&mut self, line: Datagram<'_>, outgoing: &mut Batch, resolver: Resolver<'_>) -> Result<()> {
+        let Datagram { payload, ordinal, .. } = line;
+        let (text, peers) = if self.plan.codec.formats.input == Format::Json {
+            // A JSON object names its destination itself.
+            (payload, self.peers.addresses().to_vec())
+        } else {
+            let lookup = |peer: &_| self.outbox.address(peer, ordinal, resolver);
+            match self.peers.route(payload, lookup)? {
+                Route::Send(text, peers) => (text, peers),
+                Route::Chosen => {
+                    self.plan.report.console.note(&messages::talking_to(self.peers.addresses()));
+                    return Ok(());
                 }
             }
-        }
+        };
+        outgoing.clear();
+        self.outbox
+            .read(text, outgoing, resolver)
+            .and_then(|()| self.send_to_each(outgoing, &peers, ordinal))
+            .with_context(|| format!("cannot send line {ordinal}"))
     }
 
-    /// Sends what there is to its own peer, or else to each of `peers`.
-    fn send_to_each(&mut self, outgoing: &Batch, peers: &[SocketAddr], ordinal: u64) -> Result<()> {
-        for text in outgoing.iter() {
-            let own = text.envelope.to;
+    /// Sends each datagram of `batch` to its own destination, or to each of `peers` if it has none.
+    fn send_to_each(&mut self, batch: &Batch, peers: &[SocketAddr], ordinal: u64) -> Result<()> {
+        for datagram in batch.iter() {
+            let own = datagram.envelope.to;
             if let Some(peer) = own {
-                self.company.meet(peer);
+                self.peers.add_first(peer);
             } else if peers.is_empty() {
                 bail!("no \"to\" and no peer yet");
             }
-            for peer in own.as_slice().iter().chain(if own.is_none() { peers } else { &[] }) {
-                self.send(Datagram { envelope: &Envelope::to_peer(*peer), ..text }, ordinal);
+            for peer in own.as_ref().map_or(peers, std::slice::from_ref) {
+                self.send(Datagram { envelope: &Envelope::to_peer(*peer), ..datagram }, *peer, ordinal);
             }
         }
         Ok(())
     }
 
-    /// Sends to one peer. Where that fails, the others are still sent to.
-    fn send(&mut self, datagram: Datagram<'_>, ordinal: u64) {
-        // What came back of earlier ones is counted where the error queue says whose it is.
+    /// Sends one datagram to `peer`. Where that fails, it is reported, and the other peers are still sent to.
+    fn send(&mut self, datagram: Datagram<'_>, peer: SocketAddr, ordinal: u64) {
+        // ICMP errors of earlier datagrams are counted with their destinations, from the error queue.
         let mut uncounted = Sent::default();
         let sent = loop {
-            match self.sender.send_one(datagram, &mut uncounted) {
+            match self.outbox.sender.send_one(datagram, &mut uncounted) {
                 Ok(true) => break Ok(()),
-                Ok(false) if self.session.signals.stopped().is_some() => {
-                    break Err(anyhow!(TOLD_TO_STOP));
-                }
-                Ok(false) => self.report_if_asked(),
+                Ok(false) if self.session.signals.stopped().is_some() => break Err(anyhow!(INTERRUPTED)),
+                Ok(false) => self.report_if_requested(),
                 Err(unsent) => break Err(unsent.cause()),
             }
         };
-        self.tally.sent.datagrams += uncounted.datagrams;
-        self.tally.sent.bytes += uncounted.bytes;
+        self.stats.sent.datagrams += uncounted.datagrams;
+        self.stats.sent.bytes += uncounted.bytes;
         if let Some(error) = uncounted.last_error() {
-            self.note_icmp_error(error);
+            self.outbox.note_icmp_error(error);
             if let Err(error) = self.report_icmp_errors() {
-                self.complain(&error);
+                self.note_unsent(&error);
             }
         }
-        if let (Err(why), Some(peer)) = (sent, datagram.envelope.to) {
-            self.complain(&why.context(format!("cannot send line {ordinal} to {}", Shown(peer))));
+        if let Err(why) = sent {
+            self.note_unsent(&why.context(format!("cannot send line {ordinal} to {}", Shown(peer))));
         }
     }
 
-    fn report_if_asked(&mut self) {
+    fn report_if_requested(&mut self) {
         if self.session.report_requested() {
             self.report();
         }
     }
 
+    /// Prints the statistics until now.
     fn report(&mut self) {
         self.count();
-        self.plan.report.console.print(&messages::summary(&self.tally));
+        self.plan.report.console.print(&messages::summary(&self.stats));
     }
 
-    /// Counts what others have counted.
+    /// Takes over the numbers that the kernel and the queue count.
     fn count(&mut self) {
-        self.tally.received.count_drops(self.intake.receiver.drops());
-        self.tally.received.undecodable = self.session.queue.undecodable();
+        self.stats.received.count_drops(self.intake.receiver.drops());
+        self.stats.received.undecodable = self.session.queue.undecodable();
     }
 
-    /// Waits until all is printed, and says what is to be said at the end.
-    fn conclude(&mut self) -> Result<()> {
+    /// Waits until everything is printed, then reports losses and statistics.
+    fn finish(&mut self) -> Result<()> {
         let printed = self.finish_output();
         self.count();
-        self.plan.report.conclude(&self.tally, &messages::summary);
+        self.plan.report.conclude(&self.stats, &messages::summary);
         printed
     }
 
@@ -368,12 +332,12 @@ impl<'c> Chat<'c> {
 
     /// Returns the verdict on the run at `address`, and reports if too few datagrams arrived.
     fn verdict(&self, address: SocketAddr) -> Verdict {
-        let received = self.tally.received.datagrams;
+        let received = self.stats.received.datagrams;
         let too_few = self.plan.bounds.count.filter(|count| received < *count);
         if let Some(count) = too_few {
             self.plan.report.console.note(&messages::too_few(received, count, address, "in time"));
         }
         let ending = if too_few.is_some() { Ending::TooFew } else { Ending::Complete };
-        Verdict::of(ending, &self.tally, None, self.plan.receiving.is_strict)
+        Verdict::of(ending, &self.stats, None, self.plan.receiving.is_strict)
     }
 }

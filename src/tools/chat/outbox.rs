@@ -1,0 +1,90 @@
+//! Lines on their way to the network: their datagrams, where those go, and the ICMP errors that they cause.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::args::Plan;
+use crate::batch::Batch;
+use crate::flow::codec::Records;
+use crate::format::{ReadError, To};
+use crate::net::endpoint::{Endpoint, Family};
+use crate::net::{IcmpErrors, Sender};
+use crate::runtime::signals::{Signals, Stopped};
+use crate::tools::resolve::{Destinations, Resolver};
+
+/// Why a line is not sent that a signal has interrupted.
+pub(super) const INTERRUPTED: &str = "it was told to stop";
+
+/// What sends lines.
+#[derive(Debug)]
+pub(super) struct Outbox<'o> {
+    pub(super) sender: Sender<'o>,
+    /// Absent where the system keeps no queue of ICMP errors.
+    icmp: Option<IcmpErrors<'o>>,
+    records: Records,
+    destinations: Destinations,
+}
+
+impl<'o> Outbox<'o> {
+    /// Creates what sends lines from `socket` to addresses of `family`.
+    pub(super) fn new(
+        plan: &Plan,
+        socket: &'o UdpSocket,
+        family: Family,
+        signals: &'o Signals,
+    ) -> Result<Self> {
+        Ok(Self {
+            sender: Sender::new(socket, signals)?,
+            icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
+            records: Records::new(plan.codec, &To::Peers(family)),
+            destinations: Destinations::new(family),
+        })
+    }
+
+    /// Appends the datagram of `text` to `batch`. A destination in it is looked up.
+    pub(super) fn read(&mut self, text: &[u8], batch: &mut Batch, resolver: Resolver<'_>) -> Result<()> {
+        loop {
+            match self.records.read(text, batch) {
+                Ok(()) => return Ok(()),
+                Err(ReadError::Bad(what)) => bail!(what),
+                Err(ReadError::Unresolved(endpoint, _)) => {
+                    let address = self.destinations.address(&endpoint, resolver);
+                    if address.as_ref().is_err_and(anyhow::Error::is::<Stopped>) {
+                        bail!(INTERRUPTED);
+                    }
+                    self.records.resolve(address.map_err(|error| format!("{error:#}")));
+                }
+            }
+        }
+    }
+
+    /// Returns the address of the peer that line `ordinal` names.
+    pub(super) fn address(
+        &mut self,
+        peer: &Endpoint,
+        ordinal: u64,
+        resolver: Resolver<'_>,
+    ) -> Result<SocketAddr> {
+        match self.destinations.address(peer, resolver) {
+            Err(error) if error.is::<Stopped>() => {
+                Err(anyhow!(INTERRUPTED).context(format!("cannot send line {ordinal}")))
+            }
+            address => address,
+        }
+    }
+
+    /// Notes the ICMP error of an earlier datagram, which a call on the socket has returned.
+    pub(super) fn note_icmp_error(&mut self, error: io::Error) {
+        if let Some(icmp) = &mut self.icmp {
+            icmp.note(error);
+        }
+    }
+
+    /// Returns the next ICMP error that is known, and the destination of its datagram if that is known.
+    pub(super) fn next_icmp_error(&mut self) -> Result<Option<(Option<SocketAddr>, io::Error)>> {
+        let Some(icmp) = &mut self.icmp else { return Ok(None) };
+        icmp.take().context("cannot ask what came back")
+    }
+}
