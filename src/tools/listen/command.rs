@@ -23,6 +23,8 @@ const CANNOT_WAIT: &str = "cannot wait for COMMAND";
 #[derive(Debug)]
 pub(super) struct Command<'s> {
     group: Group,
+    /// Whether [`Command::check`] has returned its end.
+    has_ended: bool,
     signals: &'s Signals,
 }
 
@@ -57,7 +59,7 @@ impl<'s> Command<'s> {
             command.stdin(Stdio::null());
         }
         match Group::start(&mut command) {
-            Ok(group) => Ok(Some(Self { group, signals })),
+            Ok(group) => Ok(Some(Self { group, has_ended: false, signals })),
             Err(error) => {
                 let (program, line) = (program.clone(), words.join(OsStr::new(" ")));
                 Err(NotStarted { program, line, error }.into())
@@ -65,15 +67,17 @@ impl<'s> Command<'s> {
         }
     }
 
-    /// Returns how it ended, if it has. Notes that it is stopped because it wants the terminal, once. Must be called
-    /// whenever a child has ended.
+    /// Returns how it ended, when it is first called after that. Notes that it is stopped because it wants the terminal.
+    /// Must be called whenever a child has ended.
     pub(super) fn check(&mut self, console: Console) -> Result<Option<End>> {
         if let Some(signal) = self.group.stopped_at_terminal() {
             console.note(&messages::command_stopped(&signal));
         }
         let end = self.group.ended().context(CANNOT_WAIT)?;
         self.group.release();
-        Ok(end)
+        let is_new = end.is_some() && !self.has_ended;
+        self.has_ended |= is_new;
+        Ok(end.filter(|_| is_new))
     }
 
     /// Waits a moment for its end. Returns how it ended, if it has.

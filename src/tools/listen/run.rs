@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -15,21 +15,22 @@ use crate::batch::Batch;
 use crate::cli;
 use crate::exit::{self, Ending, Verdict};
 use crate::flow::printer::Printer;
-use crate::flow::queue::{CHECK_INTERVAL, Queue};
+use crate::flow::queue::Queue;
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::endpoint::{Shown, dialable};
 use crate::net::passed::passed_socket;
 use crate::net::socket::{self, Way};
-use crate::net::{Detail, Receiver, is_full, is_icmp, note_earlier_drops};
+use crate::net::{Detail, is_full, is_icmp, note_earlier_drops};
 use crate::runtime::console::Console;
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::process::{End, reap_orphans};
 use crate::runtime::signals::Signals;
-use crate::runtime::streams::{self, ReaderGone};
+use crate::runtime::streams;
 use crate::stats::Stats;
 use crate::tools::resolve::Resolver;
+use crate::tools::session::{Intake, Session, drain};
 
 /// A run without a time limit ends this long after the last datagram once COMMAND has succeeded.
 const IDLE_AFTER_COMMAND: Duration = Duration::from_millis(200);
@@ -122,13 +123,11 @@ enum Ended {
 /// Receives, matches, answers and prints datagrams.
 struct Listener<'l> {
     plan: &'l Plan,
-    signals: &'l Signals,
     socket: &'l UdpSocket,
-    access: &'l Access,
-    receiver: Receiver<'l>,
+    session: Session<'l>,
+    intake: Intake<'l>,
     matcher: Matcher,
     answers: Answers<'l>,
-    queue: Queue<'l>,
     stats: Stats,
 }
 
@@ -143,13 +142,15 @@ impl<'l> Listener<'l> {
         let console = plan.report.console;
         Ok(Self {
             plan,
-            signals,
             socket,
-            access,
-            receiver: plan.receiving.receiver(socket, access, detail(plan))?,
+            session: Session::new(signals, Queue::new(streams::output()?, printer, plan.queue, signals)?),
+            intake: Intake {
+                receiver: plan.receiving.receiver(socket, access, detail(plan))?,
+                access,
+                count: plan.bounds.count,
+            },
             matcher: Matcher::new(&plan.patterns, plan.codec),
             answers: Answers::new(plan.answer.as_ref(), plan.codec, socket, signals, console)?,
-            queue: Queue::new(streams::output()?, printer, plan.queue, signals)?,
             stats: Stats::default(),
         })
     }
@@ -158,13 +159,12 @@ impl<'l> Listener<'l> {
     /// COMMAND is ended with the run.
     fn listen(&mut self, mut command: Option<Command<'_>>, mut deadline: Deadline) -> Result<Ended> {
         deadline.note_activity();
-        let mut command_succeeded = false;
         loop {
-            if let Some(stopped) = self.signals.stopped() {
+            if let Some(stopped) = self.session.signals.stopped() {
                 self.drain(DRAIN_TIME_AFTER_SIGNAL)?;
                 return Err(stopped.into());
             }
-            if self.signals.report_asked() {
+            if self.session.report_requested() {
                 self.report();
             }
             if self.is_complete() && (self.answers.pending() == 0 || deadline.has_passed()) {
@@ -173,20 +173,9 @@ impl<'l> Listener<'l> {
                 return Ok(end.and_then(End::failure).map_or(Ended::Complete, Ended::CommandFailed));
             }
             self.wait(&mut deadline)?;
-            while self.signals.child_ended() {
-                match self.check_children(command.as_mut())? {
-                    Some(End::Failure(status)) => {
-                        self.drain(DRAIN_TIME_AFTER_SIGNAL)?;
-                        return Ok(Ended::CommandFailed(status));
-                    }
-                    Some(End::Success) if !command_succeeded => {
-                        command_succeeded = true;
-                        if self.plan.bounds.has_no_time() {
-                            deadline.limit_idle_time(IDLE_AFTER_COMMAND);
-                        }
-                    }
-                    _ => {}
-                }
+            if let Some(status) = self.check_children(command.as_mut(), &mut deadline)? {
+                self.drain(DRAIN_TIME_AFTER_SIGNAL)?;
+                return Ok(Ended::CommandFailed(status));
             }
             if deadline.has_passed() {
                 self.drain(DRAIN_TIME)?;
@@ -197,27 +186,18 @@ impl<'l> Listener<'l> {
 
     /// Returns whether no further datagram is wanted.
     fn is_complete(&self) -> bool {
-        self.matcher.is_settled()
-            || self.plan.bounds.count.is_some_and(|count| self.stats.received.datagrams >= count)
+        self.matcher.is_settled() || self.intake.is_complete(&self.stats.received)
     }
 
     /// Waits for datagrams, handlers, the reader of stdout, signals and the deadline, and handles what is ready. Nothing
     /// is received once the run is complete, or while the output queue is full.
     fn wait(&mut self, deadline: &mut Deadline) -> Result<()> {
-        let receives = self.queue.has_room() && !self.is_complete();
-        let check = (!receives).then(|| Instant::now() + CHECK_INTERVAL);
+        let receives = self.session.queue.has_room() && !self.is_complete();
         let until = if receives { deadline.next() } else { deadline.total() };
         let mut set = PollSet::new();
-        set.add_signals(self.signals);
-        set.add(self.queue.wakeup(), Interest::Read);
-        let stdout = set.add(self.queue.output(), Interest::Error);
         let socket = set.add(receives.then_some(self.socket.as_fd()), Interest::Read);
         self.answers.watch(&mut set);
-        let ready = set.wait(earliest([until, check, self.answers.wake_at()]))?;
-        if ready.contains(stdout) {
-            return Err(ReaderGone.into());
-        }
-        self.queue.check()?;
+        let ready = self.session.wait(set, earliest([until, self.answers.wake_at()]))?;
         if !receives || self.answers.pending() > 0 {
             // Datagrams may wait in the kernel, or replies are due: that is not an idle time.
             deadline.note_activity();
@@ -228,59 +208,64 @@ impl<'l> Listener<'l> {
         self.answers.advance()
     }
 
-    /// Handles children that have ended: handlers, COMMAND and orphans. Returns how COMMAND ended, if it has.
-    fn check_children(&mut self, mut command: Option<&mut Command<'_>>) -> Result<Option<End>> {
-        self.answers.advance()?;
-        let end = match &mut command {
-            Some(command) => command.check(self.plan.report.console)?,
-            None => None,
-        };
-        reap_orphans(|child| {
-            self.answers.is_child(child) || command.as_ref().is_some_and(|it| it.is_child(child))
-        });
-        Ok(end)
+    /// Handles children that have ended: handlers, COMMAND and orphans. Returns the status of COMMAND if it failed.
+    fn check_children(
+        &mut self,
+        mut command: Option<&mut Command<'_>>,
+        deadline: &mut Deadline,
+    ) -> Result<Option<u8>> {
+        while self.session.signals.child_ended() {
+            self.answers.advance()?;
+            let end = match &mut command {
+                Some(command) => command.check(self.plan.report.console)?,
+                None => None,
+            };
+            match end {
+                Some(End::Failure(status)) => return Ok(Some(status)),
+                Some(End::Success) if self.plan.bounds.has_no_time() => {
+                    deadline.limit_idle_time(IDLE_AFTER_COMMAND);
+                }
+                _ => {}
+            }
+            reap_orphans(|child| {
+                self.answers.is_child(child) || command.as_ref().is_some_and(|it| it.is_child(child))
+            });
+        }
+        Ok(None)
     }
 
     /// Receives datagrams, answers them and passes them on to be printed. Returns whether there were any.
     fn receive(&mut self) -> Result<bool> {
-        let mut batch = self.queue.batch();
+        let mut batch = self.session.queue.batch();
         let first = batch.len();
         let filled = self.fill(&mut batch);
         let received = batch.len() - first;
         let answered = self.answer(&batch, first);
         let has_room = !is_full(&batch);
-        self.queue.put(batch)?;
+        self.session.queue.put(batch)?;
         answered?;
         filled?;
         if received >= BUSY && has_room {
-            pause(PAUSE, self.signals)?;
+            pause(PAUSE, self.session.signals)?;
         }
         Ok(received > 0)
     }
 
     /// Appends datagrams that are admitted and wanted to `batch`, and counts them.
     fn fill(&mut self, batch: &mut Batch) -> Result<()> {
-        let stats = &mut self.stats.received;
         let first = batch.len();
-        let limit = self.plan.bounds.count.map(|count| count - stats.datagrams);
-        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        batch.number_after(stats.datagrams);
-        let outcome = self.receiver.receive(batch, limit);
-        stats.forged += outcome.forged;
-        stats.denied += self.access.filter(batch, first);
-        batch.truncate(first.saturating_add(limit));
+        let received = self.intake.receive(batch, &mut self.stats.received);
         if let Some(last) = self.matcher.check(batch, first..batch.len()) {
             // Datagrams behind the one that settles the run are not wanted.
             batch.truncate(last + 1);
         }
-        stats.count(batch, first..batch.len());
-        match outcome.error {
-            None => Ok(()),
+        self.stats.received.count(batch, first..batch.len());
+        match received {
             // The receiver of a reply is gone.
-            Some(error) if self.answers.are_wanted() && is_icmp(&error) => {
+            Err(error) if self.answers.are_wanted() && is_icmp(&error) => {
                 self.answers.count_icmp_error(error)
             }
-            Some(error) => Err(error).context("cannot receive"),
+            received => received.context("cannot receive"),
         }
     }
 
@@ -294,19 +279,18 @@ impl<'l> Listener<'l> {
 
     /// Receives the datagrams that have arrived by now, within `time`.
     fn drain(&mut self, time: Duration) -> Result<()> {
-        let until = Instant::now() + time;
         // The receive buffer limits how much had arrived. The limit of the output queue does not hold here.
         let taken = |stats: &Stats| stats.received.bytes + stats.received.datagrams * OVERHEAD;
         let most = taken(&self.stats) + socket::room_in(self.socket)? as u64;
-        while !self.is_complete() && taken(&self.stats) < most && Instant::now() < until {
+        drain(time, || {
+            if self.is_complete() || taken(&self.stats) >= most {
+                return Ok(false);
+            }
+            // Denied datagrams and ICMP errors change the numbers as well: more datagrams may follow them.
             let before = (self.stats, self.answers.stats().copied());
             self.receive()?;
-            // Denied datagrams and ICMP errors change the numbers as well: more datagrams may follow them.
-            if before == (self.stats, self.answers.stats().copied()) {
-                break;
-            }
-        }
-        Ok(())
+            Ok(before != (self.stats, self.answers.stats().copied()))
+        })
     }
 
     /// Prints the numbers of the run.
@@ -317,8 +301,8 @@ impl<'l> Listener<'l> {
 
     /// Adds to the stats what the kernel has dropped and what could not be decoded.
     fn update_stats(&mut self) {
-        self.stats.received.count_drops(self.receiver.drops());
-        self.stats.received.undecodable = self.queue.undecodable();
+        self.stats.received.count_drops(self.intake.receiver.drops());
+        self.stats.received.undecodable = self.session.queue.undecodable();
     }
 
     fn summary(&self) -> String {
@@ -334,19 +318,20 @@ impl<'l> Listener<'l> {
         self.answers.give_up();
         self.answers.count_icmp_errors()?;
         let timeout = (!self.plan.bounds.has_no_time()).then_some(STDOUT_TIMEOUT);
-        let mut printed = Ok(false);
-        while matches!(printed, Ok(false)) {
-            if self.signals.report_asked() {
-                self.report();
-            }
-            printed = self.queue.finish(timeout);
-        }
+        let printed = self.finish_output(timeout);
         self.update_stats();
         for loss in self.answers.stats().map(messages::reply_losses).into_iter().flatten().flatten() {
             self.plan.report.console.note(&loss);
         }
         self.plan.report.conclude(&self.stats, &|_| self.summary());
-        printed.map(|_| ())
+        printed
+    }
+
+    fn finish_output(&mut self, timeout: Option<Duration>) -> Result<()> {
+        while !self.session.finish_output(timeout)? {
+            self.report();
+        }
+        Ok(())
     }
 
     /// Returns the verdict on the run at `address`, and reports why it is not a success.
