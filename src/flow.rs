@@ -6,3 +6,4 @@ pub mod pace;
 pub mod printer;
 pub mod queue;
 mod stream;
+pub mod transmit;

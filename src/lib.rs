@@ -13,7 +13,8 @@
 //!
 //! - **Out.** A [`flow::codec`] reads stdin straight into the arena of a batch, finds the records in it by their
 //!   [`format`](mod@format), and encodes their text by an [`encoding`]. [`flow::pace`] decides when they may be sent.
-//!   [`net::Sender`] sends them from where they lie, many a call, and returns what it did.
+//!   [`net::Sender`] sends them from where they lie, many a call, and returns what it did; [`flow::transmit`] waits where
+//!   there is no room.
 //! - **In.** [`net::Receiver`] appends datagrams to a batch, with an [`Envelope`](batch::Envelope) that contains their
 //!   addresses and times. [`net::access`] removes those that are denied. Only what is left is counted, answered and
 //!   printed, by the same codec. A thread prints when the reader of stdout is slow; batches wait for it in a

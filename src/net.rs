@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 
 pub mod access;
 mod ancillary;
@@ -34,6 +35,7 @@ pub use single::{Receiver, Sender};
 
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::net::failure::Failure;
+use crate::stats::Sent;
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
@@ -71,6 +73,58 @@ pub struct ReceiveOutcome {
     pub error: Option<io::Error>,
 }
 
+/// What a call of [`Sender::send`] did.
+#[derive(Debug, Default)]
+pub struct SendOutcome {
+    /// The number of datagrams that were sent, from the first on.
+    pub sent: usize,
+    /// Their payload, in bytes.
+    pub bytes: usize,
+    /// The ICMP errors of earlier datagrams that it found.
+    pub icmp_errors: Vec<IcmpError>,
+    /// The datagram at which it stopped, if that was not the end.
+    pub stopped: Option<Unsent>,
+}
+
+/// The ICMP error of a datagram that was sent.
+#[derive(Debug)]
+pub struct IcmpError {
+    /// The destination of the datagram, where the system reports it.
+    pub peer: Option<SocketAddr>,
+    /// The error that the ICMP message becomes. That of port unreachable is of the kind `ConnectionRefused`.
+    pub error: io::Error,
+}
+
+impl SendOutcome {
+    /// Returns the outcome of a call that stopped at its first datagram.
+    fn stopped_at(unsent: Unsent) -> Self {
+        Self { stopped: Some(unsent), ..Self::default() }
+    }
+
+    /// Adds what the next call did.
+    pub fn add(&mut self, next: Self) {
+        self.sent += next.sent;
+        self.bytes += next.bytes;
+        self.icmp_errors.extend(next.icmp_errors);
+        self.stopped = next.stopped;
+    }
+
+    /// Counts `datagrams` more, with a payload of `bytes` together.
+    fn count(&mut self, datagrams: usize, bytes: usize) {
+        self.sent += datagrams;
+        self.bytes += bytes;
+    }
+}
+
+impl AddAssign<&SendOutcome> for Sent {
+    fn add_assign(&mut self, outcome: &SendOutcome) {
+        self.count(outcome.sent, outcome.bytes);
+        for IcmpError { peer, error } in &outcome.icmp_errors {
+            self.count_icmp_error_from(*peer, error);
+        }
+    }
+}
+
 /// Where the datagrams of a batch are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
@@ -93,19 +147,21 @@ impl Direction {
 /// Datagrams that were not sent, for one reason. All before them were.
 #[derive(Debug)]
 pub struct Unsent {
-    /// Which one of the input the first is, from 1.
+    /// The ordinal of the first in the input, from 1.
     pub ordinal: u64,
-    /// Where the first was to go, where each datagram has its own destination.
+    /// The destination of the first, where each datagram has its own.
     pub peer: Option<SocketAddr>,
-    /// How many there are: those that would have been the segments of one message share its fate.
+    /// The number of datagrams. There is more than one where nothing can be sent to a peer.
     pub datagrams: usize,
-    /// Why.
+    /// The reason.
     pub why: Why,
 }
 
 /// Why a datagram could not be sent.
 #[derive(Debug)]
 pub enum Why {
+    /// The send buffer of the socket is full (`EAGAIN`).
+    NoRoom,
     /// It is longer than any datagram can be.
     TooLong {
         /// Its length in bytes.
@@ -113,19 +169,24 @@ pub enum Why {
         /// The longest that the version of IP in use can carry, in bytes.
         largest: usize,
     },
-    /// The system says no.
+    /// The system reports this error.
     Os(io::Error),
 }
 
+impl From<io::Error> for Why {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::WouldBlock { Self::NoRoom } else { Self::Os(error) }
+    }
+}
+
 impl Unsent {
-    /// One datagram that was not sent.
+    /// Returns one datagram that was not sent.
     fn one(datagram: &Datagram<'_>, why: Why) -> Self {
         Self { ordinal: datagram.ordinal, peer: datagram.envelope.to, datagrams: 1, why }
     }
 
-    /// The datagram of `batch` at `place`, which goes in this direction.
-    fn at(batch: &Batch, place: usize, direction: Direction, error: io::Error) -> Self {
-        let why = Why::Os(error);
+    /// Returns the datagram of `batch` at `place`, which goes in this direction.
+    fn at(batch: &Batch, place: usize, direction: Direction, why: Why) -> Self {
         match batch.part(place..place + 1).next() {
             Some(Datagram { ordinal, envelope, .. }) => {
                 let (_, peer) = direction.addresses(envelope);
@@ -133,6 +194,18 @@ impl Unsent {
             }
             None => Self { ordinal: 0, peer: None, datagrams: 1, why },
         }
+    }
+
+    /// Returns whether the send buffer of the socket is full.
+    #[must_use]
+    pub fn lacks_room(&self) -> bool {
+        matches!(self.why, Why::NoRoom)
+    }
+
+    /// Returns whether the device has no room (`ENOBUFS`): it does not report when it has again.
+    #[must_use]
+    pub fn lacks_buffers(&self) -> bool {
+        matches!(&self.why, Why::Os(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS))
     }
 
     /// Returns whether that is the state of the network, in which the same datagram may be sent a moment later.
@@ -146,6 +219,7 @@ impl Unsent {
     pub fn cause(self) -> anyhow::Error {
         anyhow::Error::new(match self.why {
             Why::Os(error) => Failure::to_send(error, self.peer),
+            Why::NoRoom => Failure::Os(nix::errno::Errno::EAGAIN.into()),
             Why::TooLong { size, largest } => Failure::TooLong { size, largest },
         })
     }
@@ -169,9 +243,6 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
-    use crate::runtime::signals::Signals;
-    use crate::stats::Sent;
-
     #[test]
     #[cfg(target_os = "linux")]
     #[ignore = "needs root"]
@@ -217,27 +288,36 @@ mod tests {
                 peer.send_to(payload, socket.local_addr().unwrap()).unwrap();
             }
         }
-        let signals = Signals::catch().unwrap();
-        let mut sender = Sender::new(&socket, &signals).unwrap();
+        let mut sender = Sender::new(&socket).unwrap();
         let mut batch = Batch::new();
         batch.address(Envelope::to_peer(address));
         batch.push(b"refused");
-        let mut tally = Sent::default();
+        let mut sent = Sent::default();
         let mut receiver = Receiver::new(&socket, None, Detail::Peer).unwrap();
         // It is pending, and the next call returns it: one that asks, receives or sends.
-        sender.send(&batch, 0..1, &mut tally).unwrap();
-        sender.collect(&mut tally).unwrap();
-        assert_eq!(tally.refused, 1);
-        sender.send(&batch, 0..1, &mut tally).unwrap();
+        sent += &sender.send(&batch, 0..1);
+        collect(&mut sender, &mut sent);
+        assert_eq!(sent.refused, 1);
+        sent += &sender.send(&batch, 0..1);
         let error = receiver.receive(&mut Batch::new(), 1).error.unwrap();
-        sender.count_icmp_error(error, &mut tally).unwrap();
-        assert_eq!(tally.refused, 2);
+        sender.note_icmp_error(error);
+        collect(&mut sender, &mut sent);
+        assert_eq!(sent.refused, 2);
         for _ in 0..2 {
-            assert_eq!(sender.send(&batch, 0..1, &mut tally).unwrap(), 1);
+            let outcome = sender.send(&batch, 0..1);
+            assert!(outcome.sent == 1 && outcome.stopped.is_none());
+            sent += &outcome;
         }
         for _ in 0..2 {
-            sender.collect(&mut tally).unwrap();
-            assert_eq!((tally.datagrams, tally.refused), (4, 4));
+            collect(&mut sender, &mut sent);
+            assert_eq!((sent.datagrams, sent.refused), (4, 4));
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn collect(sender: &mut Sender<'_>, sent: &mut Sent) {
+        while let Some(IcmpError { peer, error }) = sender.take_icmp_error().unwrap() {
+            sent.count_icmp_error_from(peer, &error);
         }
     }
 
@@ -260,15 +340,14 @@ mod tests {
     #[test]
     fn each_datagram_of_a_batch_goes_to_its_peer() {
         let [socket, one, two] = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
-        let signals = Signals::catch().unwrap();
         let mut batch = Batch::new();
         for (payload, peer) in [(b"a", &one), (b"b", &one), (b"c", &two), (b"d", &one)] {
             batch.address(Envelope::to_peer(peer.local_addr().unwrap()));
             batch.push(payload);
         }
-        let mut tally = Sent::default();
-        let sent = Sender::new(&socket, &signals).unwrap().send(&batch, 0..4, &mut tally);
-        assert_eq!((sent.unwrap(), tally.datagrams, tally.bytes), (4, 4, 4));
+        let outcome = Sender::new(&socket).unwrap().send(&batch, 0..4);
+        assert!(outcome.stopped.is_none());
+        assert_eq!((outcome.sent, outcome.bytes), (4, 4));
         for (peer, expected) in [(&one, b"a"), (&one, b"b"), (&two, b"c"), (&one, b"d")] {
             let mut payload = [0; 2];
             assert_eq!(peer.recv(&mut payload).unwrap(), 1);

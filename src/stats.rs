@@ -157,13 +157,6 @@ impl Sent {
             self.unreachable_midway += 1;
         }
     }
-
-    /// Returns the last ICMP error, if there was one.
-    #[must_use]
-    pub fn last_error(&self) -> Option<io::Error> {
-        let refused = (self.refused > 0).then_some(Errno::ECONNREFUSED);
-        self.last_unreachable.or(refused).map(io::Error::from)
-    }
 }
 
 impl Received {

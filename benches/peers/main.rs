@@ -22,8 +22,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use udp_tools::batch::Batch;
 use udp_tools::net::{Sender, single};
-use udp_tools::runtime::signals::Signals;
-use udp_tools::stats::Sent;
 
 mod echo;
 
@@ -96,17 +94,16 @@ fn main() {
         Scale { rounds: 5, echoing: Duration::from_secs(5), datagrams: 1_000_000, requests: 200 }
     };
     let bench = Bench::prepare(scale);
-    let signals = Signals::catch().unwrap();
     println!("{}\n", machine());
     bench.send("equal lines of 63 bytes", &bench.equal_lines(), &["python3", "socat"]);
     bench.send("lines of 20 to 120 random bytes", &bench.random_lines(), &["python3"]);
     bench.receive("one a call", |batch, socket| {
-        let mut sender = single::Sender::new(socket, &signals).unwrap();
-        sender.send(batch, 0..batch.len(), &mut Sent::default()).unwrap();
+        let mut sender = single::Sender::new(socket).unwrap();
+        assert!(sender.send(batch, 0..batch.len()).stopped.is_none());
     });
     bench.receive("as segments", |batch, socket| {
-        let mut sender = Sender::new(socket, &signals).unwrap();
-        sender.send(batch, 0..batch.len(), &mut Sent::default()).unwrap();
+        let mut sender = Sender::new(socket).unwrap();
+        assert!(sender.send(batch, 0..batch.len()).stopped.is_none());
     });
     bench.pipeline();
     bench.formats();

@@ -19,7 +19,6 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc::{
@@ -31,10 +30,12 @@ use socket2::SockAddr;
 
 use super::ancillary::Ancillary;
 use super::cmsg::{ControlMessages, RECEIVED, Room, address, no_name};
-use super::{Detail, Direction, FORGED_AT_ONCE, ReceiveOutcome, SLOT, Unsent, Why, is_full, is_icmp, single};
+use super::{
+    Detail, Direction, FORGED_AT_ONCE, IcmpError, ReceiveOutcome, SLOT, SendOutcome, Unsent, Why, is_full,
+    is_icmp, single,
+};
 use crate::batch::{Batch, Datagram, Envelope};
-use crate::runtime::signals::Signals;
-use crate::stats::{Drops, Sent};
+use crate::stats::Drops;
 
 /// One call sends so many bytes at most, so that a tool looks up now and then.
 const SENT_AT_ONCE: usize = 256 * 1024;
@@ -108,12 +109,11 @@ struct Outgoing {
 }
 
 impl<'s> Sender<'s> {
-    /// A sender on `socket`, which is connected or sends datagrams that know their peers. While there
-    /// is no room for a datagram it waits, until one of `signals` has come.
-    pub fn new(socket: &'s UdpSocket, signals: &'s Signals) -> io::Result<Self> {
+    /// Returns a sender on `socket`, which is connected or sends datagrams that have a destination.
+    pub fn new(socket: &'s UdpSocket) -> io::Result<Self> {
         Ok(Self {
             socket,
-            one_by_one: single::Sender::new(socket, signals)?,
+            one_by_one: single::Sender::new(socket)?,
             segmented_below: None,
             messages_at_once: MESSAGES,
             groups: Vec::new(),
@@ -130,68 +130,57 @@ impl<'s> Sender<'s> {
         self.one_by_one.use_source_address()
     }
 
-    /// From now on a batch waits for room for so long at most.
-    pub fn wait_no_longer_than(&mut self, time: Duration) {
-        self.one_by_one.wait_no_longer_than(time);
+    /// Sends one datagram, without waiting.
+    pub fn send_one(&mut self, datagram: Datagram<'_>) -> SendOutcome {
+        self.one_by_one.send_one(datagram)
     }
 
-    /// Sends one datagram. Says whether it went out: if not, a signal has come.
-    pub fn send_one(&mut self, datagram: Datagram<'_>, tally: &mut Sent) -> Result<bool, Unsent> {
-        self.one_by_one.send_one(datagram, tally)
-    }
-
-    /// Sends the datagrams of `batch` at `places` in order, and counts them and the earlier ones that
-    /// turn out to have come back. Stops at the first that cannot be sent, and where a signal has come
-    /// in a wait for room, or that has been too long. Says how many went out.
-    pub fn send(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Sent) -> Result<usize, Unsent> {
-        self.send_all(batch, places, Direction::Onward, tally)
+    /// Sends the datagrams of `batch` at `places` in order, without waiting. Stops at the first that cannot be sent.
+    pub fn send(&mut self, batch: &Batch, places: Range<usize>) -> SendOutcome {
+        self.send_all(batch, places, Direction::Onward)
     }
 
     /// Sends received datagrams back to their sources, as [`Sender::send`] does to their destinations.
-    pub fn reply(&mut self, batch: &Batch, places: Range<usize>, tally: &mut Sent) -> Result<usize, Unsent> {
-        self.send_all(batch, places, Direction::Back, tally)
+    pub fn reply(&mut self, batch: &Batch, places: Range<usize>) -> SendOutcome {
+        self.send_all(batch, places, Direction::Back)
     }
 
-    fn send_all(
-        &mut self,
-        batch: &Batch,
-        places: Range<usize>,
-        direction: Direction,
-        tally: &mut Sent,
-    ) -> Result<usize, Unsent> {
+    fn send_all(&mut self, batch: &Batch, places: Range<usize>, direction: Direction) -> SendOutcome {
+        if let Err(error) = self.one_by_one.watch_icmp_errors() {
+            return SendOutcome::stopped_at(Unsent::at(batch, places.start, direction, error.into()));
+        }
+        let mut outcome = SendOutcome::default();
         let mut next = places.start;
-        self.one_by_one.begin().map_err(|error| Unsent::at(batch, next, direction, error))?;
-        while next < places.end {
-            self.plan(batch, next..places.end, direction);
+        while next < places.end && outcome.stopped.is_none() {
             let first = next;
-            let sent = self.send_planned(batch, &mut next, tally);
-            let mut has_room = sent.map_err(|error| Unsent::at(batch, next, direction, error))?;
+            self.plan(batch, next..places.end, direction);
+            let planned = self.send_planned(batch, &mut outcome);
+            next = places.start + outcome.sent;
             self.messages_at_once = if next > first { MESSAGES } else { FEW_MESSAGES };
-            if next == first && has_room {
-                // The first datagram is too long, or the kernel says no to it. It goes by itself, within the time
-                // that all of them have: a `send` would begin that anew.
-                if let Some(datagram) = batch.part(next..next + 1).next() {
-                    let sent = self.one_by_one.send_towards(datagram, direction, tally);
-                    has_room = sent.map_err(|unsent| self.share_fate(unsent))?;
-                }
-                next += usize::from(has_room);
-            }
-            if !has_room {
-                break;
+            if let Err(error) = planned {
+                outcome.stopped = Some(Unsent::at(batch, next, direction, error.into()));
+            } else if next == first
+                && let Some(datagram) = batch.part(next..next + 1).next()
+            {
+                // It is too long, or the kernel returns an error for it: it is sent by itself.
+                let one = self.one_by_one.send_towards(datagram, direction);
+                outcome.add(one);
+                outcome.stopped = outcome.stopped.map(|unsent| self.share_fate(unsent));
+                next = places.start + outcome.sent;
             }
         }
-        Ok(next - places.start)
+        outcome
     }
 
-    /// Counts what is known by now to have come back.
-    pub fn collect(&mut self, tally: &mut Sent) -> io::Result<()> {
-        self.one_by_one.collect(tally)
+    /// Returns the next ICMP error that is known by now, if there is one.
+    pub fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
+        self.one_by_one.take_icmp_error()
     }
 
-    /// Counts the ICMP error of an earlier datagram, which a receive on the socket has returned, and all others that
-    /// are known.
-    pub fn count_icmp_error(&mut self, error: io::Error, tally: &mut Sent) -> io::Result<()> {
-        self.one_by_one.count_icmp_error(error, tally)
+    /// Notes that a receive on the socket has failed with `error`, which is the ICMP error of an earlier datagram:
+    /// [`Sender::take_icmp_error`] returns it, once.
+    pub fn note_icmp_error(&mut self, error: io::Error) {
+        self.one_by_one.note_icmp_error(error);
     }
 
     /// Groups the first of the datagrams at `places`, as many as one call may take.
@@ -266,9 +255,9 @@ impl<'s> Sender<'s> {
         }
     }
 
-    /// Sends the groups, which begin with the datagram of `batch` at `next`, and counts them, until the
-    /// kernel says no to one. Says whether there is room: if not, a signal has come in a wait for it.
-    fn send_planned(&mut self, batch: &Batch, next: &mut usize, tally: &mut Sent) -> io::Result<bool> {
+    /// Sends the groups, which were made of `batch`, and adds that to `outcome`, until the kernel returns an error for
+    /// one. Fails where there is no room (`EAGAIN`).
+    fn send_planned(&mut self, batch: &Batch, outcome: &mut SendOutcome) -> io::Result<()> {
         self.lay_out();
         let mut done = 0;
         // An ICMP error that a call has returned: that of an earlier datagram, unless the group fails with it again.
@@ -276,28 +265,25 @@ impl<'s> Sender<'s> {
         while done < self.groups.len() {
             let sent = self.send_messages(batch, done);
             if let Some(earlier) = icmp_error.take_if(|error| sent != Err(*error)) {
-                self.one_by_one.count_icmp_errors(vec![earlier.into()], tally)?;
+                self.one_by_one.take_returned(vec![earlier.into()], &mut outcome.icmp_errors)?;
             }
             match sent {
                 Ok(sent) => {
                     for group in &self.groups[done..done + sent] {
-                        tally.count(group.len, group.bytes);
-                        *next += group.len;
+                        outcome.count(group.len, group.bytes);
                     }
                     done += sent;
                     if done < self.groups.len() {
-                        // What stopped the call was of the next message, and is told by the next call;
-                        // or it was of an earlier datagram, and is told by the error queue alone.
-                        self.collect(tally)?;
+                        // The call stopped at an error of the next message, which the next call returns, or of an
+                        // earlier datagram, which only the error queue reports.
+                        self.one_by_one.take_icmp_errors(&mut outcome.icmp_errors)?;
                     }
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => {
-                    // A socket with errors to tell would not be waited for.
-                    self.collect(tally)?;
-                    if !self.one_by_one.wait_for_room()? {
-                        return Ok(false);
-                    }
+                Err(error @ Errno::EAGAIN) => {
+                    // A wait for room would end at once at a socket with errors to report.
+                    self.one_by_one.take_icmp_errors(&mut outcome.icmp_errors)?;
+                    return Err(error.into());
                 }
                 Err(error) if is_icmp(&error.into()) && icmp_error.is_none() => icmp_error = Some(error),
                 Err(error) => {
@@ -306,7 +292,7 @@ impl<'s> Sender<'s> {
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Makes a message of each group.

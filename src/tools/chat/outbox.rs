@@ -8,9 +8,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::args::Plan;
 use crate::batch::Batch;
 use crate::flow::codec::Records;
+use crate::flow::transmit::Transmitter;
 use crate::format::{ReadError, To};
+use crate::net::IcmpErrors;
 use crate::net::endpoint::{Endpoint, Family};
-use crate::net::{IcmpErrors, Sender};
 use crate::runtime::signals::{Signals, Stopped};
 use crate::tools::resolve::{Destinations, Resolver};
 
@@ -20,7 +21,7 @@ pub(super) const INTERRUPTED: &str = "it was told to stop";
 /// What sends lines.
 #[derive(Debug)]
 pub(super) struct Outbox<'o> {
-    pub(super) sender: Sender<'o>,
+    pub(super) transmitter: Transmitter<'o>,
     /// Absent where the system keeps no queue of ICMP errors.
     icmp: Option<IcmpErrors<'o>>,
     records: Records,
@@ -36,7 +37,7 @@ impl<'o> Outbox<'o> {
         signals: &'o Signals,
     ) -> Result<Self> {
         Ok(Self {
-            sender: Sender::new(socket, signals)?,
+            transmitter: Transmitter::new(socket, signals)?,
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
             records: Records::new(plan.codec, &To::Peers(family)),
             destinations: Destinations::new(family),

@@ -21,12 +21,12 @@ use crate::messages;
 use crate::net::access::Access;
 use crate::net::endpoint::Shown;
 use crate::net::socket::{self, Way};
-use crate::net::{Detail, is_icmp, note_earlier_drops};
+use crate::net::{Detail, IcmpError, is_icmp, note_earlier_drops};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
-use crate::stats::{Sent, Stats};
+use crate::stats::Stats;
 use crate::tools::resolve::Resolver;
 use crate::tools::session::{Intake, Session, drain};
 
@@ -274,24 +274,23 @@ impl Chat<'_> {
 
     /// Sends one datagram to `peer`. Where that fails, it is reported, and the other peers are still sent to.
     fn send(&mut self, datagram: Datagram<'_>, peer: SocketAddr, ordinal: u64) {
-        // ICMP errors of earlier datagrams are counted with their destinations, from the error queue.
-        let mut uncounted = Sent::default();
         let sent = loop {
-            match self.outbox.sender.send_one(datagram, &mut uncounted) {
-                Ok(true) => break Ok(()),
-                Ok(false) if self.session.signals.stopped().is_some() => break Err(anyhow!(INTERRUPTED)),
-                Ok(false) => self.report_if_requested(),
-                Err(unsent) => break Err(unsent.cause()),
+            let outcome = self.outbox.transmitter.send_one(datagram);
+            self.stats.sent.count(outcome.sent, outcome.bytes);
+            // They are counted with their destinations, from the error queue.
+            if let Some(IcmpError { error, .. }) = outcome.icmp_errors.into_iter().next_back() {
+                self.outbox.note_icmp_error(error);
+                if let Err(error) = self.report_icmp_errors() {
+                    self.note_unsent(&error);
+                }
+            }
+            match outcome.stopped {
+                None => break Ok(()),
+                Some(unsent) if !unsent.lacks_room() => break Err(unsent.cause()),
+                Some(_) if self.session.signals.stopped().is_some() => break Err(anyhow!(INTERRUPTED)),
+                Some(_) => self.report_if_requested(),
             }
         };
-        self.stats.sent.datagrams += uncounted.datagrams;
-        self.stats.sent.bytes += uncounted.bytes;
-        if let Some(error) = uncounted.last_error() {
-            self.outbox.note_icmp_error(error);
-            if let Err(error) = self.report_icmp_errors() {
-                self.note_unsent(&error);
-            }
-        }
         if let Err(why) = sent {
             self.note_unsent(&why.context(format!("cannot send line {ordinal} to {}", Shown(peer))));
         }

@@ -17,15 +17,16 @@ use nix::unistd::Pid;
 use super::handlers::{ExecOptions, Failure, Finished, Handlers};
 use crate::batch::{Batch, LARGEST_V6};
 use crate::flow::codec::{Codec, Records, Writer, Writing};
+use crate::flow::transmit::Transmitter;
 use crate::format::To;
 use crate::messages;
 use crate::net::endpoint::Shown;
 use crate::net::socket;
-use crate::net::{Sender, Unsent};
+use crate::net::{IcmpError, SendOutcome, Unsent};
 use crate::runtime::console::Console;
 use crate::runtime::poll::PollSet;
 use crate::runtime::signals::Signals;
-use crate::stats::{ReplyStats, Sent};
+use crate::stats::ReplyStats;
 
 /// How long replies wait for room in the send buffer. Nothing is received meanwhile.
 const ROOM: Duration = Duration::from_millis(200);
@@ -54,7 +55,7 @@ pub(super) struct Answers<'a> {
     answer: Option<&'a Answer>,
     /// The handlers of [`Answer::Exec`].
     exec: Option<Exec<'a>>,
-    sender: Sender<'a>,
+    transmitter: Transmitter<'a>,
     own_port: u16,
     replies: Batch,
     counter: Counter,
@@ -75,8 +76,8 @@ struct Counter {
     console: Console,
 }
 
-/// Sends the replies of a batch: [`Sender::send`], or [`Sender::reply`] for a batch of requests.
-type Send<'a> = fn(&mut Sender<'a>, &Batch, Range<usize>, &mut Sent) -> Result<usize, Unsent>;
+/// Sends the replies of a batch: [`Transmitter::send`], or [`Transmitter::reply`] for a batch of requests.
+type Send<'a> = fn(&mut Transmitter<'a>, &Batch, Range<usize>) -> SendOutcome;
 
 impl Answer {
     /// Parses `text` as the payload of every reply, as `codec` reads it.
@@ -108,12 +109,12 @@ impl<'a> Answers<'a> {
             }
             _ => None,
         };
-        let mut sender = Sender::new(socket, signals)?;
-        sender.use_source_address()?;
-        sender.wait_no_longer_than(ROOM);
+        let mut transmitter = Transmitter::new(socket, signals)?;
+        transmitter.use_source_address()?;
+        transmitter.limit_wait(ROOM);
         let own_port = socket::local_address(socket)?.port();
         let counter = Counter { stats: ReplyStats::default(), console };
-        Ok(Self { answer, exec, sender, own_port, replies: Batch::new(), counter })
+        Ok(Self { answer, exec, transmitter, own_port, replies: Batch::new(), counter })
     }
 
     /// Returns whether requests are answered.
@@ -124,9 +125,9 @@ impl<'a> Answers<'a> {
 
     /// Answers the datagrams of `batch` at `places`, or hands them to handlers, but for those from a source that is
     /// never answered.
-    pub(super) fn answer(&mut self, batch: &Batch, places: Range<usize>) -> Result<()> {
+    pub(super) fn answer(&mut self, batch: &Batch, places: Range<usize>) {
         if !self.are_wanted() {
-            return Ok(());
+            return;
         }
         let mut next = places.start;
         // A system call for each datagram of a batch from one host would cost more than the answer.
@@ -137,31 +138,28 @@ impl<'a> Answers<'a> {
                 is_local = (Some(peer), socket::is_local(peer));
             }
             if !may_be_answered(peer) || is_local == (Some(peer), true) {
-                self.answer_each(batch, next..place)?;
+                self.answer_each(batch, next..place);
                 self.counter.stats.declined += 1;
                 next = place + 1;
             }
         }
-        self.answer_each(batch, next..places.end)
+        self.answer_each(batch, next..places.end);
     }
 
-    fn answer_each(&mut self, batch: &Batch, places: Range<usize>) -> Result<()> {
+    fn answer_each(&mut self, batch: &Batch, places: Range<usize>) {
         if places.is_empty() {
-            return Ok(());
+            return;
         }
         match self.answer {
-            None => Ok(()),
-            Some(Answer::Echo) => self.send(Sender::reply, batch, places),
+            None => {}
+            Some(Answer::Echo) => self.send(Transmitter::reply, batch, places),
             Some(Answer::Text(text)) => self.send_text(text, batch, places),
-            Some(Answer::Exec(_)) => {
-                self.start(batch, places);
-                Ok(())
-            }
+            Some(Answer::Exec(_)) => self.start(batch, places),
         }
     }
 
     /// Answers each of the datagrams with `text`.
-    fn send_text(&mut self, text: &[u8], batch: &Batch, places: Range<usize>) -> Result<()> {
+    fn send_text(&mut self, text: &[u8], batch: &Batch, places: Range<usize>) {
         self.replies.clear();
         for request in batch.part(places) {
             self.replies.address(request.envelope.reply());
@@ -171,7 +169,7 @@ impl<'a> Answers<'a> {
                 self.replies.push_again();
             }
         }
-        self.send_replies()
+        self.send_replies();
     }
 
     /// Hands the datagrams to handlers.
@@ -189,8 +187,8 @@ impl<'a> Answers<'a> {
     }
 
     /// Sends the output of handlers that have finished, and starts another one.
-    pub(super) fn advance(&mut self) -> Result<()> {
-        let Some(Exec { handlers, encoder, .. }) = &mut self.exec else { return Ok(()) };
+    pub(super) fn advance(&mut self) {
+        let Some(Exec { handlers, encoder, .. }) = &mut self.exec else { return };
         self.replies.clear();
         for Finished { envelope, output, failure } in handlers.advance() {
             match (failure, output.is_empty()) {
@@ -205,7 +203,7 @@ impl<'a> Answers<'a> {
                 }
             }
         }
-        self.send_replies()
+        self.send_replies();
     }
 
     /// Returns the number of requests that handlers have not answered yet.
@@ -245,13 +243,19 @@ impl<'a> Answers<'a> {
         if !self.are_wanted() {
             return Ok(());
         }
-        self.sender.collect(&mut self.counter.stats.sent).context(CANNOT_READ_ERRORS)
+        while let Some(IcmpError { peer, error }) =
+            self.transmitter.take_icmp_error().context(CANNOT_READ_ERRORS)?
+        {
+            self.counter.stats.sent.count_icmp_error_from(peer, &error);
+        }
+        Ok(())
     }
 
     /// Counts the ICMP error of an earlier reply, which a receive on the socket has returned, and all others that are
     /// known.
     pub(super) fn count_icmp_error(&mut self, error: io::Error) -> Result<()> {
-        self.sender.count_icmp_error(error, &mut self.counter.stats.sent).context(CANNOT_READ_ERRORS)
+        self.transmitter.note_icmp_error(error);
+        self.count_icmp_errors()
     }
 
     /// Returns what happened to requests, if they are answered.
@@ -264,37 +268,34 @@ impl<'a> Answers<'a> {
         self.exec.as_ref().map(|exec| &exec.handlers)
     }
 
-    fn send_replies(&mut self) -> Result<()> {
+    fn send_replies(&mut self) {
         let replies = std::mem::take(&mut self.replies);
-        let sent = self.send(Sender::send, &replies, 0..replies.len());
+        self.send(Transmitter::send, &replies, 0..replies.len());
         self.replies = replies;
-        sent
     }
 
     /// Sends replies. One that cannot be sent is counted and skipped.
-    fn send(&mut self, call: Send<'a>, replies: &Batch, places: Range<usize>) -> Result<()> {
+    fn send(&mut self, call: Send<'a>, replies: &Batch, places: Range<usize>) {
         let mut next = places.start;
         while next < places.end {
-            let before = self.counter.stats.sent.datagrams;
-            match call(&mut self.sender, replies, next..places.end, &mut self.counter.stats.sent) {
-                Ok(sent) => {
-                    next += sent;
-                    if next < places.end {
-                        self.counter.count_unsent(&"the system has no room for it");
-                        self.counter.stats.unsent += (places.end - next - 1) as u64;
-                        break;
-                    }
+            let outcome = call(&mut self.transmitter, replies, next..places.end);
+            self.counter.stats.sent += &outcome;
+            next += outcome.sent;
+            match outcome.stopped {
+                None => {}
+                Some(unsent) if unsent.lacks_room() => {
+                    self.counter.count_unsent(&"the system has no room for it");
+                    self.counter.stats.unsent += (places.end - next - 1) as u64;
+                    break;
                 }
-                Err(unsent) => {
-                    let sent = usize::try_from(self.counter.stats.sent.datagrams - before)?;
+                Some(unsent) => {
                     let datagrams = unsent.datagrams;
                     self.counter.count_unsent(&in_words(unsent));
                     self.counter.stats.unsent += datagrams as u64 - 1;
-                    next += sent + datagrams;
+                    next += datagrams;
                 }
             }
         }
-        Ok(())
     }
 }
 

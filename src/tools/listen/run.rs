@@ -205,7 +205,8 @@ impl<'l> Listener<'l> {
         if ready.contains(socket) && self.receive()? {
             deadline.note_activity();
         }
-        self.answers.advance()
+        self.answers.advance();
+        Ok(())
     }
 
     /// Handles children that have ended: handlers, COMMAND and orphans. Returns the status of COMMAND if it failed.
@@ -215,7 +216,7 @@ impl<'l> Listener<'l> {
         deadline: &mut Deadline,
     ) -> Result<Option<u8>> {
         while self.session.signals.child_ended() {
-            self.answers.advance()?;
+            self.answers.advance();
             let end = match &mut command {
                 Some(command) => command.check(self.plan.report.console)?,
                 None => None,
@@ -274,7 +275,8 @@ impl<'l> Listener<'l> {
         if first == batch.len() {
             return self.answers.count_icmp_errors();
         }
-        self.answers.answer(batch, first..batch.len())
+        self.answers.answer(batch, first..batch.len());
+        Ok(())
     }
 
     /// Receives the datagrams that have arrived by now, within `time`.

@@ -16,11 +16,12 @@ use crate::batch::{Batch, Datagram};
 use crate::cli;
 use crate::flow::input::Input;
 use crate::flow::pace::Interval;
+use crate::flow::transmit::Transmitter;
 use crate::format::Bad;
 use crate::messages;
 use crate::net::failure::Failure;
+use crate::net::is_too_long;
 use crate::net::socket::Way;
-use crate::net::{Sender, is_too_long};
 use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
 
@@ -132,7 +133,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         let socket = self.open()?;
         let last = self.ports.last().unwrap_or(&socket);
         let mut ear_of_last = self.ports.ear(last, self.inbox.receiver(last)?, &self.inbox.access);
-        let mut sender = Sender::new(&socket, self.inbox.signals)?;
+        let mut transmitter = Transmitter::new(&socket, self.inbox.signals)?;
         let mut ear = self.ports.ear(&socket, self.inbox.receiver(&socket)?, &self.inbox.access);
         let envelope = self.ports.envelope();
         let request = Datagram { envelope: &envelope, ..request };
@@ -141,7 +142,7 @@ impl<'a, 'i> Asker<'a, 'i> {
         let late = self.inbox.leave_out_late(&mut ear_of_last)?;
         let asked = Asked::now();
         let before = self.inbox.tally.sent.datagrams;
-        let sent = self.send(&mut sender, request, name);
+        let sent = self.send(&mut transmitter, request, name);
         for told in late {
             console.note(&told);
         }
@@ -175,7 +176,7 @@ impl<'a, 'i> Asker<'a, 'i> {
                 Came::Unsent(_) => self.inbox.tally.unsent_midway += 1,
                 Came::Reply | Came::Nothing => {}
             }
-            unsent = self.send(&mut sender, request, name)?;
+            unsent = self.send(&mut transmitter, request, name)?;
         };
         let times = self.inbox.tally.sent.datagrams - before;
         self.note(came, name, times, stranger);
@@ -191,16 +192,18 @@ impl<'a, 'i> Asker<'a, 'i> {
     /// Sends a request. Returns why the network does not take it now, if it does not.
     fn send(
         &mut self,
-        sender: &mut Sender<'_>,
+        transmitter: &mut Transmitter<'_>,
         request: Datagram<'_>,
         name: &str,
     ) -> Result<Option<anyhow::Error>> {
         loop {
-            match sender.send_one(request, &mut self.inbox.tally.sent) {
-                Ok(true) => return Ok(None),
-                Ok(false) => self.inbox.look_up()?,
-                Err(unsent) if unsent.may_pass() => return Ok(Some(unsent.cause())),
-                Err(unsent) => return Err(unsent.cause().context(self.cannot_send(name))),
+            let outcome = transmitter.send_one(request);
+            self.inbox.tally.sent += &outcome;
+            match outcome.stopped {
+                None => return Ok(None),
+                Some(unsent) if unsent.lacks_room() => self.inbox.look_up()?,
+                Some(unsent) if unsent.may_pass() => return Ok(Some(unsent.cause())),
+                Some(unsent) => return Err(unsent.cause().context(self.cannot_send(name))),
             }
         }
     }

@@ -17,11 +17,12 @@ use crate::cli::value::FOR_EVER;
 use crate::exit::{Ending, Verdict};
 use crate::flow::input::Input;
 use crate::flow::pace::{Interval, Pace, Replay};
+use crate::flow::transmit::Transmitter;
 use crate::format::{Bad, To};
 use crate::messages;
 use crate::net::endpoint::{Endpoint, Shown};
 use crate::net::socket::{self, Way};
-use crate::net::{Sender, Unsent};
+use crate::net::{IcmpError, Unsent};
 use crate::runtime::console::Progress;
 use crate::runtime::deadline::{Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet};
@@ -86,7 +87,7 @@ struct Outbox<'o> {
     plan: &'o Plan,
     socket: &'o UdpSocket,
     signals: &'o Signals,
-    sender: Sender<'o>,
+    transmitter: Transmitter<'o>,
     schedule: Schedule,
     progress: Progress,
     /// How many bytes of the input have been sent.
@@ -115,7 +116,7 @@ impl<'o> Outbox<'o> {
             plan,
             socket,
             signals,
-            sender: Sender::new(socket, signals)?,
+            transmitter: Transmitter::new(socket, signals)?,
             schedule,
             progress: Progress::new(all, is_watched),
             done: 0,
@@ -177,15 +178,12 @@ impl<'o> Outbox<'o> {
         let mut next = 0;
         while next < batch.len() {
             let burst = self.wait_for_turn(batch, next, input)?;
-            let (before, skipped) = (self.tally.sent.datagrams, self.tally.skipped);
-            let mut done = match self.sender.send(batch, next..next + burst, &mut self.tally.sent) {
-                Ok(sent) => sent,
-                Err(unsent) => {
-                    let sent = usize::try_from(self.tally.sent.datagrams - before)?;
-                    sent + self.leave_out(unsent, input)?
-                }
-            };
-            done = done.min(burst);
+            let skipped = self.tally.skipped;
+            let outcome = self.transmitter.send(batch, next..next + burst);
+            self.tally.sent += &outcome;
+            let unsent = outcome.stopped.filter(|unsent| !unsent.lacks_room());
+            let left_out = unsent.map_or(Ok(0), |unsent| self.leave_out(unsent, input))?;
+            let done = (outcome.sent + left_out).min(burst);
             match &mut self.schedule {
                 Schedule::Rate(pace) => pace.note(done),
                 // What is skipped takes no time, but what could not be sent does: a later one may be. The clock is
@@ -351,7 +349,11 @@ impl<'o> Outbox<'o> {
 
     /// Counts what has come back.
     fn collect(&mut self) -> Result<()> {
-        self.sender.collect(&mut self.tally.sent).context("cannot ask a socket for its errors")
+        let cannot_ask = "cannot ask a socket for its errors";
+        while let Some(IcmpError { peer, error }) = self.transmitter.take_icmp_error().context(cannot_ask)? {
+            self.tally.sent.count_icmp_error_from(peer, &error);
+        }
+        Ok(())
     }
 
     /// How many are known to have come back.

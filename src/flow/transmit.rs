@@ -1,0 +1,136 @@
+//! Sending with a wait where there is no room: until there is, a signal is caught or the time is up.
+//!
+//! A full send buffer is waited for with poll(2). A device without room does not report when it has again, so the
+//! datagram is tried again every millisecond, for at most 2 s.
+
+use std::io;
+use std::net::UdpSocket;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::batch::{Batch, Datagram};
+use crate::net::{IcmpError, SendOutcome, Sender, Why};
+use crate::runtime::poll::{Interest, PollSet, pause};
+use crate::runtime::signals::Signals;
+
+/// How long to wait before a datagram is tried again that a device had no room for.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
+/// A device that has no room for a datagram for this long will never have it, or is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
+
+/// A sender that waits for room.
+#[derive(Debug)]
+pub struct Transmitter<'s> {
+    sender: Sender<'s>,
+    socket: &'s UdpSocket,
+    signals: &'s Signals,
+    longest_wait: Option<Duration>,
+    /// Whether a device had no room for the last datagram in all that time: the next one is tried for a moment only.
+    is_stuck: bool,
+}
+
+impl<'s> Transmitter<'s> {
+    /// Returns a transmitter on `socket`, whose waits end when one of `signals` is caught.
+    pub fn new(socket: &'s UdpSocket, signals: &'s Signals) -> io::Result<Self> {
+        let sender = Sender::new(socket)?;
+        Ok(Self { sender, socket, signals, longest_wait: None, is_stuck: false })
+    }
+
+    /// Sends each datagram from the source address on its envelope from now on, where the system lets us choose.
+    pub fn use_source_address(&mut self) -> io::Result<()> {
+        self.sender.use_source_address()
+    }
+
+    /// Lets each call wait for at most `time`. Signals do not end its wait then: one may only be that of a child.
+    pub fn limit_wait(&mut self, time: Duration) {
+        self.longest_wait = Some(time);
+    }
+
+    /// Sends the datagrams of `batch` at `places` in order. Stops at the first that cannot be sent, for
+    /// [`Why::NoRoom`] if a signal or the time has ended the wait for room.
+    pub fn send(&mut self, batch: &Batch, places: Range<usize>) -> SendOutcome {
+        self.transmit(|sender, sent| sender.send(batch, places.start + sent..places.end))
+    }
+
+    /// Sends received datagrams back to their sources, as [`Transmitter::send`] does to their destinations.
+    pub fn reply(&mut self, batch: &Batch, places: Range<usize>) -> SendOutcome {
+        self.transmit(|sender, sent| sender.reply(batch, places.start + sent..places.end))
+    }
+
+    /// Sends one datagram.
+    pub fn send_one(&mut self, datagram: Datagram<'_>) -> SendOutcome {
+        self.transmit(|sender, _| sender.send_one(datagram))
+    }
+
+    /// Returns the next ICMP error that is known by now, if there is one.
+    pub fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
+        self.sender.take_icmp_error()
+    }
+
+    /// Notes the ICMP error of an earlier datagram, which a receive on the socket has returned.
+    pub fn note_icmp_error(&mut self, error: io::Error) {
+        self.sender.note_icmp_error(error);
+    }
+
+    /// Calls `send` with the number of datagrams that were sent, and waits for room, until all are sent or one cannot
+    /// be.
+    fn transmit(&mut self, mut send: impl FnMut(&mut Sender<'s>, usize) -> SendOutcome) -> SendOutcome {
+        let until = self.longest_wait.map(|time| Instant::now() + time);
+        let mut outcome = SendOutcome::default();
+        let (mut was_full, mut without_buffers_since) = (false, None);
+        loop {
+            let next = send(&mut self.sender, outcome.sent);
+            if next.sent > 0 {
+                (was_full, without_buffers_since, self.is_stuck) = (false, None, false);
+            }
+            outcome.add(next);
+            let Some(unsent) = &mut outcome.stopped else { return outcome };
+            let waited = if unsent.lacks_room() {
+                // Room that was not there after all was an error in the queue, which another process has taken.
+                if std::mem::replace(&mut was_full, true) { self.pause(until) } else { self.wait(until) }
+            } else if unsent.lacks_buffers() {
+                let longest = if self.is_stuck { RETRY_AFTER } else { STUCK_AFTER };
+                if without_buffers_since.get_or_insert_with(Instant::now).elapsed() >= longest {
+                    self.is_stuck = true;
+                    return outcome;
+                }
+                self.pause(until)
+            } else {
+                self.is_stuck = false;
+                return outcome;
+            };
+            match waited {
+                Ok(true) => continue,
+                Ok(false) => unsent.why = Why::NoRoom,
+                Err(error) => unsent.why = Why::Os(error),
+            }
+            self.is_stuck = false;
+            return outcome;
+        }
+    }
+
+    /// Waits until the send buffer has room. Returns whether it has: if not, a signal or the time has ended the wait.
+    fn wait(&self, until: Option<Instant>) -> io::Result<bool> {
+        loop {
+            let mut set = PollSet::new();
+            let socket = set.add(self.socket.as_fd(), Interest::Write);
+            set.add_signals(self.signals);
+            let has_room = set.wait(until)?.contains(socket);
+            if has_room || !may_go_on(until, false) {
+                return Ok(has_room);
+            }
+        }
+    }
+
+    /// Waits a moment. Returns whether the wait for room may go on.
+    fn pause(&self, until: Option<Instant>) -> io::Result<bool> {
+        let was_whole = pause(RETRY_AFTER, self.signals)?;
+        Ok(may_go_on(until, was_whole))
+    }
+}
+
+/// Returns whether a wait until then may go on, of which a step `was_whole` if no signal has ended it.
+fn may_go_on(until: Option<Instant>, was_whole: bool) -> bool {
+    until.map_or(was_whole, |until| Instant::now() < until)
+}
