@@ -24,7 +24,7 @@ pub struct Batch {
     /// All of it is initialised; only the first `filled` bytes mean something.
     arena: Vec<u8>,
     filled: usize,
-    /// Payloads that were not read into the arena, such as reassembled ones.
+    /// Payloads that were not read into the arena, such as reassembled and encoded ones.
     aside: Vec<u8>,
     entries: Vec<Entry>,
     /// What stands on the datagrams. What comes twice in a row stands here once.
@@ -300,6 +300,43 @@ impl Batch {
         self.enter(Entry { start, is_aside: true, len, size: len, ..Entry::default() });
     }
 
+    /// Appends a datagram of the bytes that `write` appends to its argument, and leaves the bytes of [`Batch::spare`]
+    /// as they are. If `write` fails, appends none.
+    pub fn push_written<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        let start = self.aside.len();
+        let written = write(&mut self.aside);
+        if written.is_err() {
+            self.aside.truncate(start);
+        } else {
+            let len = count(self.aside.len() - start);
+            self.enter(Entry { start, is_aside: true, len, size: len, ..Entry::default() });
+        }
+        written
+    }
+
+    /// Puts the bytes that `write` makes of the last payload, and appends to its second argument, in its place. If
+    /// `write` fails, removes the last datagram.
+    pub fn rewrite_last<E>(
+        &mut self,
+        write: impl FnOnce(&[u8], &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(last) = self.entries.pop() else { return Ok(()) };
+        let (start, end) = (self.aside.len(), last.start + last.len as usize);
+        let written = if last.is_aside {
+            let payload = self.aside[last.start..end].to_vec();
+            write(&payload, &mut self.aside)
+        } else {
+            write(&self.arena[last.start..end], &mut self.aside)
+        };
+        if written.is_err() {
+            self.aside.truncate(start);
+        } else {
+            let len = count(self.aside.len() - start);
+            self.entries.push(Entry { start, is_aside: true, len, size: len, ..last });
+        }
+        written
+    }
+
     /// Appends copies of the datagrams of `other`, with their envelopes and ordinals.
     pub fn append(&mut self, other: &Self) {
         for datagram in other.iter() {
@@ -317,24 +354,6 @@ impl Batch {
         if let Some(&last) = self.entries.last() {
             self.enter(last);
         }
-    }
-
-    /// Returns the last datagram.
-    #[must_use]
-    pub fn last(&self) -> Option<Datagram<'_>> {
-        self.entries.last().map(|entry| entry.datagram([&self.arena, &self.aside], &self.envelopes))
-    }
-
-    /// Puts other bytes in the place of the last payload.
-    pub fn replace_last(&mut self, payload: &[u8]) {
-        let Some(entry) = self.entries.pop() else { return };
-        if !entry.is_aside && entry.start + entry.size as usize == self.filled {
-            self.filled = entry.start;
-        }
-        let (start, len) = (self.filled, payload.len());
-        self.spare(len)[..len].copy_from_slice(payload);
-        self.filled += len;
-        self.entries.push(Entry { start, is_aside: false, len: count(len), size: count(len), ..entry });
     }
 }
 
@@ -513,10 +532,11 @@ mod tests {
         let mut batch = Batch::new();
         for payload in [b"a", b"b", b"c"] {
             batch.push(payload);
-            batch.replace_last(&payload.repeat(2));
-            if payload == b"b" {
-                batch.truncate(1);
-            }
+            let rewritten = batch.rewrite_last(|payload, out| {
+                out.extend(payload.repeat(2));
+                if payload == b"b" { Err(()) } else { Ok(()) }
+            });
+            assert_eq!(rewritten.is_err(), payload == b"b");
         }
         assert_eq!(payloads(&batch), [b"aa", b"cc"]);
         batch.push(b"next");
@@ -526,8 +546,22 @@ mod tests {
         batch.take(3);
         batch.push_aside(b"between");
         batch.push_again();
-        batch.replace_last(b"BETWEEN");
+        let upper = |payload: &[u8], out: &mut Vec<u8>| {
+            out.extend(payload.to_ascii_uppercase());
+            Ok::<(), ()>(())
+        };
+        assert_eq!(batch.rewrite_last(upper), Ok(()));
         assert_eq!(payloads(&batch), [b"one".as_slice(), b"between", b"BETWEEN"]);
-        assert!(batch.iter().map(|datagram| datagram.ordinal).eq([5, 6, 7]));
+        let written = |result: Result<(), ()>| {
+            move |out: &mut Vec<u8>| {
+                out.extend(b"written");
+                result
+            }
+        };
+        assert_eq!(batch.push_written(written(Ok(()))), Ok(()));
+        assert_eq!(batch.push_written(written(Err(()))), Err(()));
+        assert_eq!(batch.push_written(written(Ok(()))), Ok(()));
+        assert_eq!(payloads(&batch), [b"one".as_slice(), b"between", b"BETWEEN", b"written", b"written"]);
+        assert!(batch.iter().map(|datagram| datagram.ordinal).eq(5..10));
     }
 }

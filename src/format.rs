@@ -266,7 +266,7 @@ pub enum ReadError {
     /// It is not a datagram, for this reason.
     Bad(String),
     /// It goes to an endpoint that must be looked up first.
-    Unresolved(Endpoint, Family),
+    Unresolved(Box<Endpoint>, Family),
 }
 
 impl From<String> for ReadError {

@@ -76,9 +76,10 @@ pub struct Records {
     codec: Codec,
     /// What reads a record, where its bytes are not the payload.
     reader: Option<Box<dyn RecordReader>>,
-    /// A text with its end of line, and that text encoded.
+    /// Whether a text gets an end of line, or is encoded.
+    changes_text: bool,
+    /// A text with its end of line.
     ended: Vec<u8>,
-    encoded: Vec<u8>,
 }
 
 /// Makes datagrams of a stream. What one read returns is passed on at once: a slow producer is not delayed.
@@ -138,6 +139,20 @@ impl Codec {
     pub fn of_payloads(self) -> Self {
         Self { formats: Format::Raw.into(), encoding: self.encoding, eol: Eol::None }
     }
+
+    /// Appends `text` to `out` as it is on the wire. `ended` is room for it with its end of line.
+    fn encode(&self, text: &[u8], ended: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), String> {
+        if self.eol == Eol::None {
+            return self.encoding.encode(text, out);
+        }
+        if self.encoding.charset.is_none() {
+            self.eol.end(self.formats.input, text, out);
+            return Ok(());
+        }
+        ended.clear();
+        self.eol.end(self.formats.input, text, ended);
+        self.encoding.encode(ended, out)
+    }
 }
 
 impl From<Format> for Codec {
@@ -162,32 +177,24 @@ impl Records {
     /// Returns what reads records of `codec` that go `to` there.
     #[must_use]
     pub fn new(codec: Codec, to: &To) -> Self {
-        let reader = codec.formats.input.record_reader(to);
-        Self { codec, reader, ended: Vec::new(), encoded: Vec::new() }
+        let format = codec.formats.input;
+        let changes_text =
+            format.has_charset() && (codec.encoding.charset.is_some() || codec.eol != Eol::None);
+        Self { codec, reader: format.record_reader(to), changes_text, ended: Vec::new() }
     }
 
     /// Appends the datagram of `record` to `batch`. A line of white space in JSON has none.
     pub fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), ReadError> {
-        let Some(reader) = &mut self.reader else {
-            if self.are_payloads() {
-                batch.push(record);
-            } else {
-                self.encode(record)?;
-                batch.push(&self.encoded);
+        let (codec, ended) = (&self.codec, &mut self.ended);
+        match &mut self.reader {
+            Some(reader) => {
+                let payload = reader.read(record, batch)?;
+                if self.changes_text && payload == Payload::Text {
+                    batch.rewrite_last(|text, out| codec.encode(text, ended, out))?;
+                }
             }
-            return Ok(());
-        };
-        let payload = reader.read(record, batch)?;
-        if payload == Payload::Text
-            && self.changes_text()
-            && let Some(text) = batch.last()
-        {
-            let encoded = self.encode(text.payload);
-            if encoded.is_err() {
-                batch.truncate(batch.len() - 1);
-            }
-            encoded?;
-            batch.replace_last(&self.encoded);
+            None if self.changes_text => batch.push_written(|out| codec.encode(record, ended, out))?,
+            None => batch.push(record),
         }
         Ok(())
     }
@@ -209,23 +216,7 @@ impl Records {
 
     /// Returns whether each record is the payload, byte for byte.
     fn are_payloads(&self) -> bool {
-        self.reader.is_none() && !(self.codec.formats.input.has_charset() && self.changes_text())
-    }
-
-    fn changes_text(&self) -> bool {
-        self.codec.encoding.charset.is_some() || self.codec.eol != Eol::None
-    }
-
-    /// Puts `text` into `encoded`, as it is on the wire.
-    fn encode(&mut self, text: &[u8]) -> Result<(), String> {
-        self.encoded.clear();
-        let Codec { formats, encoding, eol } = self.codec;
-        if eol == Eol::None {
-            return encoding.encode(text, &mut self.encoded);
-        }
-        self.ended.clear();
-        eol.end(formats.input, text, &mut self.ended);
-        encoding.encode(&self.ended, &mut self.encoded)
+        self.reader.is_none() && !self.changes_text
     }
 }
 
@@ -309,7 +300,7 @@ impl<R: Read> Reader<R> {
                 Ok(()) => {}
                 Err(ReadError::Bad(what)) => bad.push(Bad::new(record.ordinal, what)),
                 Err(ReadError::Unresolved(endpoint, family)) => {
-                    return Ok(Filled { more: true, bad, hint, unresolved: Some((endpoint, family)) });
+                    return Ok(Filled { more: true, bad, hint, unresolved: Some((*endpoint, family)) });
                 }
             }
             self.done += 1;

@@ -196,7 +196,7 @@ fn read_messages(
             Ok(()) => {}
             Err(ReadError::Bad(what)) => bad.push(Bad { ordinal, what, is_the_end: false }),
             Err(ReadError::Unresolved(endpoint, family)) => {
-                return Filled { more: true, bad, hint: None, unresolved: Some((endpoint, family)) };
+                return Filled { more: true, bad, hint: None, unresolved: Some((*endpoint, family)) };
             }
         }
         *done += 1;

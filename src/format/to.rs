@@ -69,7 +69,7 @@ impl Names {
         let endpoint = Endpoint::remote(text).map_err(|error| wrong(text, &error))?;
         if endpoint.needs_look_up() {
             text.clone_into(&mut self.wanted);
-            return Err(ReadError::Unresolved(endpoint, family));
+            return Err(ReadError::Unresolved(Box::new(endpoint), family));
         }
         let found =
             endpoint.addresses_there(family).map_err(|error| wrong(text, &format_args!("{error:#}")))?;
