@@ -504,6 +504,7 @@ impl fmt::Display for Undecodable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::Envelope;
 
     fn ended(eol: Eol, format: Format, text: &[u8]) -> Vec<u8> {
         let mut batch = Batch::new();
@@ -566,6 +567,42 @@ mod tests {
         let out = String::from_utf8(out).unwrap();
         let texts: Vec<_> = out.lines().map(|line| line.split_once("\"text\":").unwrap().1).collect();
         assert_eq!(texts, ["\"é\"}", "\"쎩\"}", "\"쎩\"}"]);
+    }
+
+    #[test]
+    fn nothing_is_sent_of_a_text_that_cannot_be_encoded() {
+        let encoding = Encoding { charset: "latin-1".parse().ok(), errors: None };
+        for (format, good, bad) in [
+            (Format::Text, "é", "€"),
+            (Format::Escaped, "é", "€"),
+            (Format::Json, r#"{"text":"é"}"#, r#"{"text":"€"}"#),
+        ] {
+            let codec = Codec { encoding, ..format.into() };
+            let (mut records, mut batch) = (Records::new(codec, &To::OnePeer), Batch::new());
+            for (record, is_good) in [(good, true), (bad, false), (good, true)] {
+                assert_eq!(records.read(record.as_bytes(), &mut batch).is_ok(), is_good, "{record}");
+            }
+            assert!(batch.iter().map(|datagram| datagram.payload).eq([b"\xe9", b"\xe9"]), "{format}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_of_a_datagram_that_cannot_be_decoded() {
+        let encoding = Encoding { charset: "gbk".parse().ok(), errors: Some(Policy::Strict) };
+        let codec = Codec { encoding, ..Format::Text.into() };
+        let columns = Columns { peer: true, ..Columns::default() };
+        let mut batch = Batch::new();
+        let from = "192.0.2.1:9".parse().unwrap();
+        batch.address(Envelope::from_peer(from));
+        for payload in [&b"a"[..], b"\xff", b"\xc4\xe3"] {
+            batch.push(payload);
+        }
+        let (mut out, mut ends) = (Vec::new(), Vec::new());
+        let mut writer = Writer::new(Writing { codec, columns, ..Writing::default() });
+        let undecodable = writer.write_all(&batch, &mut out, &mut ends);
+        assert_eq!(undecodable.iter().map(|it| it.from).collect::<Vec<_>>(), [Some(from)]);
+        assert_eq!(String::from_utf8(out).unwrap(), "192.0.2.1:9\ta\n192.0.2.1:9\t你\n");
+        assert_eq!(ends, [14, 30]);
     }
 
     #[test]
