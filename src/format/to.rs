@@ -97,3 +97,31 @@ impl Names {
 fn wrong(text: &str, why: &dyn fmt::Display) -> ReadError {
     ReadError::Bad(format!("\"to\" is {}: {why}", escape::quoted(text.as_bytes())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_goes_to_its_own_destination_unless_it_was_received_there() {
+        let [own, there]: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| peer.parse().unwrap());
+        let goes = |to: &To, own: Option<SocketAddr>, was_received| {
+            to.choose(own.map(|own| move |_| Ok::<_, String>(own)), was_received).ok()
+        };
+        let (each, recorded) = (To::Each(Some(there), Family::Any), To::Each(None, Family::Any));
+        for (to, sent, received, without) in [
+            (To::OnePeer, None, Some(None), Some(None)),
+            (To::Peers(Family::Any), Some(Some(own)), Some(None), Some(None)),
+            (each, Some(Some(own)), Some(Some(there)), Some(Some(there))),
+            (recorded, Some(Some(own)), Some(Some(own)), None),
+        ] {
+            assert_eq!(goes(&to, Some(own), false), sent, "{to:?}");
+            assert_eq!(goes(&to, Some(own), true), received, "{to:?}");
+            assert_eq!(
+                [false, true].map(|was_received| goes(&to, None, was_received)),
+                [without; 2],
+                "{to:?}"
+            );
+        }
+    }
+}

@@ -165,6 +165,21 @@ fn it_ends_after_as_many_datagrams_as_were_asked_for() {
 }
 
 #[test]
+fn a_count_ends_a_chat_in_the_middle_of_a_gro_batch() {
+    let (mut chat, address) = chat(&["-n", "3", "--stats"]);
+    let address = address.to_string();
+    Tool::new("udp-send").args([&address, "1st"]).assert().success();
+    chat.line();
+    // What is sent while it is stopped arrives as it was sent.
+    chat.stop();
+    Tool::new("udp-send").arg(&address).input("a\nb\nc\nd\n").assert().success();
+    let finished = chat.ended_by(Signal::SIGCONT);
+    let texts = finished.text().lines().map(|line| line.split_once('\t').unwrap().1);
+    assert_eq!(texts.collect::<Vec<_>>(), ["a", "b"]);
+    assert!(finished.err.contains("received 3 (5 bytes)"), "{}", finished.err);
+}
+
+#[test]
 fn too_few_datagrams_are_silence() {
     let command = ["--bind", "127.0.0.1:0", "-q", "-n", "1", "-w", "30ms"];
     Tool::new("udp-chat").args(command).assert().code(3).stdout("").stderr("");
