@@ -263,6 +263,13 @@ fn all_replies_within_a_time_are_collected() {
 }
 
 #[test]
+fn a_collection_lasts_for_its_own_time_and_not_for_that_of_a_single_reply() {
+    let finished = recv(&Peer::new(), &["--collect", "50ms", "who"]).finish();
+    assert_eq!(finished.code(), Some(3));
+    assert!(finished.err.contains("50ms"), "{}", finished.err);
+}
+
+#[test]
 fn what_else_anyone_has_said_is_told_with_the_way_to_print_it() {
     let (server, other) = (Peer::new(), Peer::new());
     let recv = recv(&server, &["--from-anyone", "who"]);
