@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use crate::runtime::console::{self, Console, Verbosity};
-use crate::runtime::signals::{self, Stopped};
+use crate::runtime::signals::{self, Terminated};
 use crate::runtime::streams::ReaderGone;
 use crate::stats::{ReplyStats, Stats};
 
@@ -107,7 +107,7 @@ pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCod
 
 fn verdict(tool: &'static str, outcome: anyhow::Result<Verdict>) -> Verdict {
     outcome.unwrap_or_else(|error| {
-        if let Some(Stopped(signal)) = error.downcast_ref() {
+        if let Some(Terminated(signal)) = error.downcast_ref() {
             // Its context reports what was lost because of the signal.
             if error.chain().len() > 1 {
                 Console::new(tool, Verbosity::Normal).print(&error);
@@ -126,7 +126,7 @@ fn verdict(tool: &'static str, outcome: anyhow::Result<Verdict>) -> Verdict {
 /// of stdout that has gone away: an error of the output says more.
 pub fn join<T>(run: anyhow::Result<T>, printed: anyhow::Result<()>) -> anyhow::Result<T> {
     match run {
-        Err(error) if !error.is::<Stopped>() && !error.is::<ReaderGone>() => Err(error),
+        Err(error) if !error.is::<Terminated>() && !error.is::<ReaderGone>() => Err(error),
         run => printed.and(run),
     }
 }
@@ -134,7 +134,6 @@ pub fn join<T>(run: anyhow::Result<T>, printed: anyhow::Result<()>) -> anyhow::R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::streams;
     use crate::stats::{Received, Sent};
     use anyhow::Context;
     use std::io;
@@ -142,7 +141,7 @@ mod tests {
     #[test]
     fn only_a_reader_of_stdout_that_is_gone_ends_quietly() {
         let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
-        assert_eq!(verdict("tool", Err(streams::cannot_write(&broken(), 3))), Verdict::Done);
+        assert_eq!(verdict("tool", Err(ReaderGone::of(&broken()).unwrap().into())), Verdict::Done);
         assert_eq!(verdict("tool", Err(broken().into())), Verdict::Trouble);
         assert_eq!(verdict("tool", Err(broken()).context("cannot send line 1")), Verdict::Trouble);
     }
@@ -152,7 +151,7 @@ mod tests {
         let lost = || Err(anyhow::anyhow!("lost"));
         let joined = |run, printed| join::<Verdict>(run, printed).map_err(|error| error.to_string());
         assert_eq!(joined(Ok(Verdict::Done), lost()), Err("lost".to_owned()));
-        assert_eq!(joined(Err(Stopped(15).into()), lost()), Err("lost".to_owned()));
+        assert_eq!(joined(Err(Terminated(15).into()), lost()), Err("lost".to_owned()));
         assert_eq!(joined(Err(ReaderGone.into()), lost()), Err("lost".to_owned()));
         assert_eq!(joined(Err(anyhow::anyhow!("worse")), lost()), Err("worse".to_owned()));
         assert_eq!(joined(Ok(Verdict::Silence), Ok(())), Ok(Verdict::Silence));

@@ -80,6 +80,16 @@ pub fn icmp_error(peer: &dyn fmt::Display, name: &str, error: &io::Error) -> Str
     }
 }
 
+/// Returns the sentence that stdout cannot be written to, and how many received datagrams are lost by that.
+pub(crate) fn cannot_write(why: &str, unwritten: usize) -> String {
+    let loss = match unwritten {
+        0 => String::new(),
+        1 => "; 1 received datagram was not written".to_owned(),
+        unwritten => format!("; {unwritten} received datagrams were not written"),
+    };
+    format!("cannot write to stdout: {why}{loss}")
+}
+
 /// Returns the sentence that texts go to `peers` from now on.
 pub(crate) fn talking_to(peers: &[SocketAddr]) -> String {
     let peers: Vec<_> = peers.iter().map(|peer| Shown(*peer).to_string()).collect();

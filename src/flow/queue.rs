@@ -18,11 +18,12 @@ use anyhow::{Result, anyhow};
 
 use crate::batch::Batch;
 use crate::flow::printer::Printer;
-use crate::messages::os_error;
+use crate::messages;
 use crate::net::is_full;
+use crate::runtime::os_error;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
-use crate::runtime::streams::{Sink, cannot_write, cannot_write_because, flush_deadline};
+use crate::runtime::streams::{ReaderGone, Sink, flush_deadline};
 
 /// How many bytes may wait for stdout in a tool without --queue.
 pub const CAPACITY: usize = 64 * 1024 * 1024;
@@ -183,10 +184,8 @@ impl<'q> Queue<'q> {
         self.try_start(printer).map_err(|error| {
             let mut state = self.shared.lock();
             state.ended = Some(Ok(()));
-            anyhow!(cannot_write_because(
-                &format!("cannot start a thread: {}", os_error(&error)),
-                state.left()
-            ))
+            let why = format!("cannot start a thread: {}", os_error(&error));
+            anyhow!(messages::cannot_write(&why, state.left()))
         })
     }
 
@@ -245,15 +244,15 @@ impl<'q> Queue<'q> {
         let now = Instant::now();
         let since = self.seen.filter(|seen| seen.0 == taken).map_or(now, |seen| seen.1);
         self.seen = Some((taken, since));
-        let stopped = self.signals.stopped();
-        let give_up = match stopped {
+        let termination = self.signals.termination();
+        let give_up = match termination {
             Some(_) => Some(flush_deadline()),
             None => patience.map(|patience| since + patience),
         };
         if give_up.is_some_and(|give_up| now >= give_up) {
             let lost = self.not_read();
-            return Err(match stopped {
-                Some(stopped) => anyhow!(stopped).context(lost),
+            return Err(match termination {
+                Some(terminated) => anyhow!(terminated).context(lost),
                 None => anyhow!(lost),
             });
         }
@@ -267,7 +266,15 @@ impl<'q> Queue<'q> {
     /// The message for a reader that does not read.
     #[must_use]
     pub fn not_read(&self) -> String {
-        cannot_write_because(NOT_READ, self.shared.lock().left())
+        messages::cannot_write(NOT_READ, self.shared.lock().left())
+    }
+}
+
+/// Returns the error that ends a tool which cannot write to stdout.
+fn cannot_write(error: &io::Error, unwritten: usize) -> anyhow::Error {
+    match ReaderGone::of(error) {
+        Some(gone) => gone.into(),
+        None => anyhow!(messages::cannot_write(&os_error(error), unwritten)),
     }
 }
 
@@ -343,7 +350,7 @@ mod tests {
         let (mut reader, writer) = io::pipe().unwrap();
         let sink = Sink::new(OwnedFd::from(writer).into());
         let printer = Printer::new(Writing::default(), Console::new("tool", Verbosity::Quiet));
-        let signals = Signals::catch().unwrap();
+        let signals = Signals::install().unwrap();
         let mut queue = Queue::new(sink, printer, CAPACITY, &signals).unwrap();
         let mut batch = Batch::new();
         // A pipe takes 64 KiB.

@@ -26,54 +26,55 @@ use {nix::unistd::Pid, std::os::unix::process::ExitStatusExt, std::process::Exit
 /// and then the group.
 const SAME: Duration = Duration::from_millis(300);
 
-static CAUGHT: OnceLock<Caught> = OnceLock::new();
+static INBOX: OnceLock<SignalInbox> = OnceLock::new();
 
-/// The signals that the handler has caught. The handler may interrupt any thread anywhere, so it neither locks
+/// The signals that the handler has caught and nobody has taken. The handler may interrupt any thread anywhere, so it neither locks
 /// nor allocates (signal-safety(7)).
 #[derive(Debug)]
-pub(crate) struct Caught {
+pub(crate) struct SignalInbox {
     /// The signals that end the tool: bit 0 is signal 1.
     ending: AtomicU64,
-    /// Those that came and were not taken.
-    came: AtomicU64,
+    /// Those that were caught and not taken.
+    pending: AtomicU64,
     /// The first that ends the tool, or 0.
-    stopped: AtomicI32,
-    /// When that came, in milliseconds after `start`.
-    since: AtomicU64,
+    terminating: AtomicI32,
+    /// When that was caught, in milliseconds after `start`.
+    terminated_at: AtomicU64,
     start: Instant,
-    /// A byte for each signal that came and is to be noticed.
-    woken: UnixStream,
-    wake: UnixStream,
+    /// Has a byte for each signal since the last [`SignalInbox::drain`].
+    wakeup: UnixStream,
+    /// The other end, which the handler writes to.
+    waker: UnixStream,
 }
 
-impl Caught {
+impl SignalInbox {
     /// Returns the one of this process.
     pub(crate) fn of_process() -> io::Result<&'static Self> {
-        if let Some(caught) = CAUGHT.get() {
-            return Ok(caught);
+        if let Some(inbox) = INBOX.get() {
+            return Ok(inbox);
         }
-        let (woken, wake) = UnixStream::pair()?;
-        woken.set_nonblocking(true)?;
-        wake.set_nonblocking(true)?;
-        Ok(CAUGHT.get_or_init(|| Self {
+        let (wakeup, waker) = UnixStream::pair()?;
+        wakeup.set_nonblocking(true)?;
+        waker.set_nonblocking(true)?;
+        Ok(INBOX.get_or_init(|| Self {
             ending: AtomicU64::new(0),
-            came: AtomicU64::new(0),
-            stopped: AtomicI32::new(0),
-            since: AtomicU64::new(u64::MAX),
+            pending: AtomicU64::new(0),
+            terminating: AtomicI32::new(0),
+            terminated_at: AtomicU64::new(u64::MAX),
             start: Instant::now(),
-            woken,
-            wake,
+            wakeup,
+            waker,
         }))
     }
 
-    /// Returns the first signal that came and ends the tool.
-    pub(crate) fn stopped() -> Option<c_int> {
-        let stopped = CAUGHT.get()?.stopped.load(Ordering::Relaxed);
-        (stopped != 0).then_some(stopped)
+    /// Returns the first signal that was caught and ends the tool.
+    pub(crate) fn terminating() -> Option<c_int> {
+        let signal = INBOX.get()?.terminating.load(Ordering::Relaxed);
+        (signal != 0).then_some(signal)
     }
 
-    /// Catches `signal` from now on. The first signal that `ends` the tool is noted; one that comes 300 ms later or
-    /// more ends it at once.
+    /// Catches `signal` from now on. The first signal that `ends` the tool is noted; one that is caught 300 ms
+    /// later or more ends it at once.
     pub(crate) fn catch(&self, signal: c_int, ends: bool) -> io::Result<()> {
         if ends {
             self.ending.fetch_or(bit(signal), Ordering::Relaxed);
@@ -81,42 +82,45 @@ impl Caught {
         catch(signal)
     }
 
-    /// Returns whether `signal` came since this was last asked.
+    /// Returns whether `signal` was caught since the last call.
     pub(crate) fn take(&self, signal: c_int) -> bool {
-        self.came.fetch_and(!bit(signal), Ordering::Relaxed) & bit(signal) != 0
+        self.pending.fetch_and(!bit(signal), Ordering::Relaxed) & bit(signal) != 0
     }
 
-    /// Empties the pipe that [`Caught::as_fd`] reads from.
+    /// Empties the socket that [`SignalInbox::as_fd`] returns.
     pub(crate) fn drain(&self) {
         let mut bytes = [0; 64];
-        while nix::unistd::read(&self.woken, &mut bytes) == Ok(bytes.len()) {}
+        while nix::unistd::read(&self.wakeup, &mut bytes) == Ok(bytes.len()) {}
     }
 
     fn note(&self, signal: c_int) {
-        self.came.fetch_or(bit(signal), Ordering::Relaxed);
+        self.pending.fetch_or(bit(signal), Ordering::Relaxed);
         if self.ending.load(Ordering::Relaxed) & bit(signal) != 0 {
             let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-            if self.stopped.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                self.since.store(now, Ordering::Relaxed);
-            } else if Duration::from_millis(now.saturating_sub(self.since.load(Ordering::Relaxed))) >= SAME {
+            if self.terminating.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                self.terminated_at.store(now, Ordering::Relaxed);
+            } else if Duration::from_millis(now.saturating_sub(self.terminated_at.load(Ordering::Relaxed)))
+                >= SAME
+            {
                 raise(signal);
                 // SAFETY: _exit(2) may be called anywhere, and does not return.
                 unsafe { libc::_exit(128 + signal) };
             }
         }
-        // Where the pipe is full, the wait ends anyway.
-        let _ = nix::unistd::write(&self.wake, &[0]);
+        // Where the socket is full, the wait ends anyway.
+        let _ = nix::unistd::write(&self.waker, &[0]);
     }
 }
 
-impl AsFd for Caught {
-    /// Readable when a signal has come.
+impl AsFd for SignalInbox {
+    /// Returns a descriptor that is readable when a signal was caught.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.woken.as_fd()
+        self.wakeup.as_fd()
     }
 }
 
-/// Catches `signal` from now on, with a handler that exec(2) resets. Before [`Caught::of_process`] it is not noted.
+/// Catches `signal` from now on, with a handler that exec(2) resets. Before [`SignalInbox::of_process`] it is not
+/// noted.
 pub(crate) fn catch(signal: c_int) -> io::Result<()> {
     set_action(signal, note as extern "C" fn(c_int) as libc::sighandler_t)
 }
@@ -124,8 +128,8 @@ pub(crate) fn catch(signal: c_int) -> io::Result<()> {
 /// The handler of every signal that is caught.
 extern "C" fn note(signal: c_int) {
     let errno = Errno::last_raw();
-    if let Some(caught) = CAUGHT.get() {
-        caught.note(signal);
+    if let Some(inbox) = INBOX.get() {
+        inbox.note(signal);
     }
     Errno::set_raw(errno);
 }
@@ -151,7 +155,7 @@ pub(crate) fn ignore(signal: c_int) -> io::Result<()> {
 /// Ends this process as `signal` does by default. Returns if the system ignores that: the first process of a
 /// container does not die of a signal.
 pub(crate) fn raise(signal: c_int) {
-    // It only fails for signals that cannot be caught, and those never come here.
+    // It only fails for signals that cannot be caught, and no caller passes one.
     let _ = set_action(signal, SIG_DFL);
     // SAFETY: all zeros are a valid sigset_t, an empty one once sigemptyset(3) has seen it. All of these calls
     // may be made in a signal handler.
@@ -194,8 +198,8 @@ pub(crate) fn peek_child(pid: Option<Pid>) -> io::Result<Option<(Pid, ExitStatus
     Ok((pid != 0).then(|| (Pid::from_raw(pid), ExitStatus::from_raw(status))))
 }
 
-/// Takes over descriptor `number`, which whoever started this process has left open: it is closed where it was.
-/// To be called before anything else is opened, or that is taken.
+/// Takes over descriptor `number`, which the parent of this process has left open, and closes the original. Must be
+/// called before anything else is opened, which may get that number.
 pub(crate) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: a copy is made of whatever is open there, and nothing is changed.
     let copy = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;

@@ -20,7 +20,7 @@ use crate::runtime::signals::Signals;
 pub(crate) const EXIT_TIMEOUT: Duration = Duration::from_millis(200);
 /// How often processes are checked that are not our own children: no signal reports their exit.
 const EXIT_CHECK_INTERVAL: Duration = Duration::from_millis(2);
-/// What systemd tells its child is not for the children of that.
+/// The variables of systemd that are for this process, not for its children.
 const SYSTEMD: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET"];
 
 /// A running child and what it has started.
@@ -30,7 +30,7 @@ pub struct Group {
     /// The number of the child and of its group.
     id: Pid,
     ended: Option<End>,
-    /// Whether its number may be another's.
+    /// Whether another group may have its number by now.
     is_gone: bool,
 }
 
@@ -54,13 +54,13 @@ impl Group {
         Ok(Self { child, id, ended: None, is_gone: false })
     }
 
-    /// The number of the group.
+    /// Returns the number of the group.
     #[must_use]
     pub fn id(&self) -> Pid {
         self.id
     }
 
-    /// The pipes to and from the child, where it was given such.
+    /// Returns the pipes to and from the child, if it was given any. They can be taken once.
     pub fn pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>) {
         (self.child.stdin.take(), self.child.stdout.take())
     }
@@ -73,20 +73,20 @@ impl Group {
         Ok(self.ended)
     }
 
-    /// It is only looked at: its number must stay its own until the group has been ended.
+    /// Leaves the child in the table of processes: no other may get its number until the group has been ended.
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     fn look(&self) -> io::Result<Option<End>> {
         Ok(peek_child(Some(self.id))?.map(|(_, status)| End::of(status)))
     }
 
-    /// It cannot be looked at only: its number may be another's before the group has been ended.
+    /// Takes the child out of the table of processes, as the system cannot leave it there: another may get its number
+    /// before the group has been ended.
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
     fn look(&mut self) -> io::Result<Option<End>> {
         Ok(self.child.try_wait()?.map(End::of))
     }
 
-    /// Whether the child has been stopped because it wants the terminal, since this was last asked: by which
-    /// signal.
+    /// Returns the signal that has stopped the child because it wants the terminal, if one has since the last call.
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     #[must_use]
     pub fn stopped_at_terminal(&self) -> Option<Signal> {
@@ -98,7 +98,7 @@ impl Group {
         }
     }
 
-    /// Elsewhere that is not known.
+    /// Returns `None`: the system does not report that.
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
     #[must_use]
     pub fn stopped_at_terminal(&self) -> Option<Signal> {
@@ -110,12 +110,13 @@ impl Group {
         if self.is_gone {
             return;
         }
-        // Where there is no group any more, there is nothing to tell.
+        // A group that is gone needs no signal.
         let _ = killpg(self.id, signal);
         let _ = killpg(self.id, Signal::SIGCONT);
     }
 
-    /// Kills whatever still runs. It is not waited for: [`Group::reap`] says when the child is gone.
+    /// Kills the processes that still run, and does not wait for them: [`Group::reap`] returns whether the child is
+    /// gone.
     pub fn kill(&self) {
         self.signal(Signal::SIGKILL);
     }
@@ -127,15 +128,15 @@ impl Group {
     }
 
     /// Takes a child that has ended out of the table of processes where it would hide orphans from
-    /// [`reap_orphans`]. The system gives its number to no other as long as its group has members: to be called
-    /// whenever a child has ended, so that no other group of that number is signalled.
+    /// [`reap_orphans`]. Must be called whenever a child has ended: once its group has no members, the system may give
+    /// its number to another, which must not be signalled.
     pub fn release(&mut self) {
         if inherits_orphans() && self.ended.is_some() && self.reap() {
             self.is_gone |= killpg(self.id, None) == Err(Errno::ESRCH);
         }
     }
 
-    /// Gives the child a moment to end by itself. Says how it did, if it did.
+    /// Waits for the child to end by itself, for 200 ms at most. Returns how it ended, if it has.
     pub fn end_soon(&mut self, signals: &Signals) -> io::Result<Option<End>> {
         let until = Instant::now() + EXIT_TIMEOUT;
         loop {
@@ -149,11 +150,11 @@ impl Group {
         }
     }
 
-    /// Tells whatever still runs to end, first by the signal that we were told by; kills it if it does not.
+    /// Ends the processes that still run: by the signal that ends this tool, then by SIGTERM, then by SIGKILL.
     pub fn end(&mut self, signals: &Signals) {
-        let told = signals.stopped().and_then(|stopped| Signal::try_from(stopped.0).ok());
-        let told = told.filter(|signal| *signal != Signal::SIGTERM);
-        for signal in told.into_iter().chain([Signal::SIGTERM]) {
+        let own = signals.termination().and_then(|signal| Signal::try_from(signal.0).ok());
+        let own = own.filter(|signal| *signal != Signal::SIGTERM);
+        for signal in own.into_iter().chain([Signal::SIGTERM]) {
             self.signal(signal);
             if self.is_gone_soon(signals) {
                 return;
@@ -163,7 +164,7 @@ impl Group {
         wait_for_exit(|| self.reap());
     }
 
-    /// Waits for the end of the child, and then of what it has started.
+    /// Waits until the child and then the processes it has started are gone. Returns whether they are.
     fn is_gone_soon(&mut self, signals: &Signals) -> bool {
         if !matches!(self.end_soon(signals), Ok(Some(_))) || !self.reap() {
             return false;

@@ -1,4 +1,4 @@
-//! Signals as something to wait for beside a socket: those that end a tool, SIGUSR1, and the end of a child.
+//! Signals as something to wait for beside a socket: those that end a tool, SIGUSR1, and SIGCHLD.
 //!
 //! The first signal that ends a tool lets it finish its output and print what must be printed; one that comes a
 //! moment later ends it at once, whatever it is doing. SIGUSR1 asks for a report.
@@ -15,7 +15,7 @@ use nix::libc::{
 };
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::net::sys::{self, Caught};
+use crate::net::sys::{self, SignalInbox};
 
 /// Asks for a report.
 #[cfg(not(any(
@@ -29,7 +29,7 @@ const REPORT: i32 = nix::libc::SIGUSR1;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd"))]
 const REPORT: i32 = nix::libc::SIGINFO;
 
-/// The signals up to 31 that end no tool in an orderly way: they cannot be caught, tell of a fault in the tool
+/// The signals up to 31 that end no tool in an orderly way: they cannot be caught, report a fault in the tool
 /// itself, or do not end a process by default. std ignores SIGPIPE.
 const OTHERS: [i32; 18] = [
     SIGKILL, SIGSTOP, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGCHLD, SIGCONT, SIGTSTP,
@@ -39,25 +39,25 @@ const OTHERS: [i32; 18] = [
 /// The signals of this process.
 #[derive(Debug)]
 pub struct Signals {
-    caught: &'static Caught,
-    child: Cell<bool>,
-    report: Cell<bool>,
+    inbox: &'static SignalInbox,
+    child_ended: Cell<bool>,
+    report_requested: Cell<bool>,
 }
 
-/// A signal has come that ends the tool: its number.
+/// The number of the signal that ends the tool. As an error it ends the run with that signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stopped(pub i32);
+pub struct Terminated(pub i32);
 
 impl Signals {
-    /// Notes signals from now on: the first one ends nothing by itself. Those that were ignored when the tool
-    /// started stay ignored, as by nohup(1) and in the background of a script.
-    pub fn catch() -> Result<Self> {
-        Self::try_catch().context("cannot catch signals")
+    /// Installs the handlers: from now on the first signal ends nothing by itself. Signals that were ignored when the
+    /// tool started stay ignored, as by nohup(1) and in the background of a script.
+    pub fn install() -> Result<Self> {
+        Self::try_install().context("cannot catch signals")
     }
 
-    fn try_catch() -> io::Result<Self> {
-        let caught = Caught::of_process()?;
-        let signals = Self { caught, child: Cell::new(false), report: Cell::new(false) };
+    fn try_install() -> io::Result<Self> {
+        let (child_ended, report_requested) = (Cell::new(false), Cell::new(false));
+        let signals = Self { inbox: SignalInbox::of_process()?, child_ended, report_requested };
         for signal in ending() {
             signals.catch_unless_ignored(signal, true)?;
         }
@@ -70,65 +70,65 @@ impl Signals {
     }
 
     fn catch_unless_ignored(&self, signal: i32, ends: bool) -> io::Result<()> {
-        if sys::is_ignored(signal)? { Ok(()) } else { self.caught.catch(signal, ends) }
+        if sys::is_ignored(signal)? { Ok(()) } else { self.inbox.catch(signal, ends) }
     }
 
-    /// The error that ends a tool which has been told to stop.
-    pub fn check(&self) -> Result<(), Stopped> {
-        self.stopped().map_or(Ok(()), Err)
+    /// Fails with the signal that ends the tool, if one was caught.
+    pub fn check(&self) -> Result<(), Terminated> {
+        self.termination().map_or(Ok(()), Err)
     }
 
-    /// Notes the end of a child as well from now on.
-    pub fn catch_child(&self) -> io::Result<()> {
-        self.caught.catch(SIGCHLD, false)?;
-        // Whoever started us may wait for its own children with it blocked, and leave it so.
+    /// Catches SIGCHLD as well from now on.
+    pub fn watch_children(&self) -> io::Result<()> {
+        self.inbox.catch(SIGCHLD, false)?;
+        // The process that started this one may have blocked it to wait for its own children.
         SigSet::from(Signal::SIGCHLD).thread_unblock()?;
         Ok(())
     }
 
-    /// Whether the tool is to stop.
+    /// Returns the first signal that ends the tool, if one was caught.
     #[must_use]
-    pub fn stopped(&self) -> Option<Stopped> {
-        Caught::stopped().map(Stopped)
+    pub fn termination(&self) -> Option<Terminated> {
+        SignalInbox::terminating().map(Terminated)
     }
 
-    /// Whether a wait has learnt that a child has ended, since this was last asked.
+    /// Returns whether a wait has collected SIGCHLD since the last call.
     #[must_use]
     pub fn child_ended(&self) -> bool {
-        self.child.take()
+        self.child_ended.take()
     }
 
-    /// Whether a wait has learnt that a report is asked for, since this was last asked. What was there to
-    /// receive before that has woken the same wait.
+    /// Returns whether a wait has collected a request for a report since the last call. Datagrams that arrived before
+    /// the request have ended the same wait.
     #[must_use]
-    pub fn report_asked(&self) -> bool {
-        self.report.take()
+    pub fn report_requested(&self) -> bool {
+        self.report_requested.take()
     }
 
-    /// Takes note of the signals that have come, and makes [`AsFd`] wait for the next.
+    /// Collects the signals that are pending, so that [`AsFd`] waits for the next.
     pub(crate) fn collect(&self) {
-        self.caught.drain();
-        self.child.set(self.child.get() | self.caught.take(SIGCHLD));
-        self.report.set(self.report.get() | self.caught.take(REPORT));
+        self.inbox.drain();
+        self.child_ended.set(self.child_ended.get() | self.inbox.take(SIGCHLD));
+        self.report_requested.set(self.report_requested.get() | self.inbox.take(REPORT));
     }
 }
 
 impl AsFd for Signals {
-    /// Readable when a signal has come.
+    /// Returns a descriptor that is readable when a signal was caught.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.caught.as_fd()
+        self.inbox.as_fd()
     }
 }
 
-impl fmt::Display for Stopped {
+impl fmt::Display for Terminated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "stopped by signal {}", self.0)
     }
 }
 
-impl std::error::Error for Stopped {}
+impl std::error::Error for Terminated {}
 
-/// The signals that end a tool.
+/// Returns the signals that end a tool.
 #[cfg(target_os = "linux")]
 fn ending() -> impl Iterator<Item = i32> {
     use nix::libc::{SIGRTMAX, SIGRTMIN};
@@ -137,7 +137,7 @@ fn ending() -> impl Iterator<Item = i32> {
     (1..32).chain(SIGRTMIN()..=SIGRTMAX()).filter(|signal| *signal != REPORT && !OTHERS.contains(signal))
 }
 
-/// The signals that end a tool. Elsewhere SIGIO ends no process.
+/// Returns the signals that end a tool. Elsewhere SIGIO ends no process.
 #[cfg(not(target_os = "linux"))]
 fn ending() -> impl Iterator<Item = i32> {
     use nix::libc::{SIGEMT, SIGINFO, SIGIO};

@@ -10,12 +10,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::EBADF;
 use nix::sys::socket::{MsgFlags, send};
 
-use crate::runtime::os_error;
 use crate::runtime::poll::wait_writable;
 
 /// A pipe that poll(2) calls writable takes this much without blocking: `PIPE_BUF`, 4096 on Linux
@@ -27,8 +26,8 @@ const TERMINAL_BUF: usize = 128;
 /// How long a reader that does not read holds up the end of a tool.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Which of stdin and stdout were closed when the process began. The runtime puts /dev/null in the
-/// place of a closed one before `main`: without this a tool would lose its output and say nothing.
+/// Which of stdin and stdout were closed when the process began. The runtime opens /dev/null in the
+/// place of a closed one before `main`: without this a tool would lose its output silently.
 static CLOSED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 
 /// The loader calls this before the runtime has looked at the streams. It allocates, locks and makes two
@@ -54,7 +53,10 @@ pub fn output() -> Result<Sink> {
 
 /// Writes `text` to stdout, for a tool that does nothing else.
 pub fn print(text: &str) -> Result<()> {
-    output()?.write_all(text.as_bytes()).map_err(|error| cannot_write(&error, 0))
+    output()?.write_all(text.as_bytes()).map_err(|error| match ReaderGone::of(&error) {
+        Some(gone) => gone.into(),
+        None => anyhow::Error::from(error).context("cannot write to stdout"),
+    })
 }
 
 fn open(closed: &AtomicBool, stream: BorrowedFd<'_>) -> Result<File> {
@@ -66,6 +68,13 @@ fn open(closed: &AtomicBool, stream: BorrowedFd<'_>) -> Result<File> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReaderGone;
 
+impl ReaderGone {
+    /// Returns this error if `error`, of a write, means it.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        (error.kind() == ErrorKind::BrokenPipe).then_some(Self)
+    }
+}
+
 impl fmt::Display for ReaderGone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the reader of stdout is gone")
@@ -73,25 +82,6 @@ impl fmt::Display for ReaderGone {
 }
 
 impl Error for ReaderGone {}
-
-/// Returns the error that ends a tool which cannot write to stdout. The message counts the `unwritten`
-/// datagrams.
-pub(crate) fn cannot_write(error: &io::Error, unwritten: usize) -> anyhow::Error {
-    if error.kind() == ErrorKind::BrokenPipe {
-        return ReaderGone.into();
-    }
-    anyhow!(cannot_write_because(&os_error(error), unwritten))
-}
-
-/// Returns the message for `unwritten` datagrams that did not reach stdout.
-pub(crate) fn cannot_write_because(why: &str, unwritten: usize) -> String {
-    let loss = match unwritten {
-        0 => String::new(),
-        1 => "; 1 received datagram was not written".to_owned(),
-        unwritten => format!("; {unwritten} received datagrams were not written"),
-    };
-    format!("cannot write to stdout: {why}{loss}")
-}
 
 /// A file, pipe, terminal or socket that is written to without blocking.
 #[derive(Debug)]
@@ -107,7 +97,7 @@ enum Mode {
     Direct,
     /// A socket: with `MSG_DONTWAIT`.
     Socket,
-    /// So many bytes fit whenever poll(2) reports room.
+    /// This many bytes fit whenever poll(2) reports room.
     Polled(usize),
 }
 
@@ -121,7 +111,7 @@ impl Sink {
             return Self { file, mode: Mode::Socket };
         }
         let is_terminal = is(FileTypeExt::is_char_device) && file.is_terminal();
-        // A write to what is open for reading alone fails, and never waits.
+        // A write to a file that is open for reading alone fails, and never waits.
         if !is_terminal && !is(FileTypeExt::is_fifo) || is_read_only(&file) {
             return Self { file, mode: Mode::Direct };
         }
@@ -132,7 +122,7 @@ impl Sink {
         Self { file, mode: Mode::Polled(room) }
     }
 
-    /// Returns whether a person looks at it.
+    /// Returns whether it is a terminal.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         self.file.is_terminal()
@@ -230,7 +220,7 @@ fn is_read_only(file: &File) -> bool {
 }
 
 /// Opens the pipe or terminal behind `file` again, so that `O_NONBLOCK` is set for us alone: those who
-/// share the description of `file` do not expect it. Whoever gave up the right to open it gets `None`.
+/// share the description of `file` do not expect it. Returns `None` if this process has no right to open it.
 #[cfg(target_os = "linux")]
 fn reopen(file: &File) -> Option<File> {
     use std::os::linux::fs::MetadataExt;

@@ -11,7 +11,7 @@ use crate::net::access::{Access, Lists};
 use crate::net::endpoint::{Endpoint, Family, Resolved};
 use crate::net::resolver::{Lookups, Query};
 use crate::runtime::poll::{Interest, PollSet};
-use crate::runtime::signals::{Signals, Stopped};
+use crate::runtime::signals::{Signals, Terminated};
 
 /// How long to wait for names where nothing else bounds the wait.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ impl<'s> Resolver<'s> {
     ) -> Result<Result<SocketAddr, String>> {
         match self.remote(endpoint, family) {
             Ok(found) => Ok(Ok(found.addresses()[0])),
-            Err(error) if error.is::<Stopped>() => Err(error),
+            Err(error) if error.is::<Terminated>() => Err(error),
             Err(error) => Ok(Err(format!("{error:#}"))),
         }
     }

@@ -15,7 +15,7 @@
 //! }
 //! ```
 //!
-//! A signal ends a wait and is no error: the tool asks for it with `signals.stopped()` and
+//! A signal ends a wait and is no error: the tool asks for it with `signals.termination()` and
 //! [`Session::report_requested`] at the head of its loop.
 
 use std::io;
@@ -97,7 +97,7 @@ impl<'s> Session<'s> {
 
     /// Returns whether a report has been requested since the last call.
     pub(super) fn report_requested(&self) -> bool {
-        self.signals.report_asked()
+        self.signals.report_requested()
     }
 
     /// Waits until everything is printed. Returns `false` when a report is requested first: call it again then.
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_wait_fails_when_the_reader_is_gone_unless_a_decisive_descriptor_is_ready() {
-        let signals = Signals::catch().unwrap();
+        let signals = Signals::install().unwrap();
         let (reader, session) = session(&signals, 1);
         drop(reader);
         let gone = session.wait(PollSet::new(), None).unwrap_err();
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_wait_without_a_limit_ends_when_a_full_queue_is_to_be_checked() {
-        let signals = Signals::catch().unwrap();
+        let signals = Signals::install().unwrap();
         let (_reader, session) = session(&signals, 0);
         assert!(!session.queue.has_room());
         assert_eq!(session.wait(PollSet::new(), None).unwrap(), ReadySet::default());

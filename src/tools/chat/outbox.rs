@@ -12,7 +12,7 @@ use crate::flow::transmit::Transmitter;
 use crate::format::{ReadError, To};
 use crate::net::IcmpErrors;
 use crate::net::endpoint::{Endpoint, Family};
-use crate::runtime::signals::{Signals, Stopped};
+use crate::runtime::signals::{Signals, Terminated};
 use crate::tools::resolve::{Destinations, Resolver};
 
 /// Why a line is not sent that a signal has interrupted.
@@ -52,7 +52,7 @@ impl<'o> Outbox<'o> {
                 Err(ReadError::Bad(what)) => bail!(what),
                 Err(ReadError::Unresolved(endpoint, _)) => {
                     let address = self.destinations.address(&endpoint, resolver);
-                    if address.as_ref().is_err_and(anyhow::Error::is::<Stopped>) {
+                    if address.as_ref().is_err_and(anyhow::Error::is::<Terminated>) {
                         bail!(INTERRUPTED);
                     }
                     self.records.resolve(address.map_err(|error| format!("{error:#}")));
@@ -69,7 +69,7 @@ impl<'o> Outbox<'o> {
         resolver: Resolver<'_>,
     ) -> Result<SocketAddr> {
         match self.destinations.address(peer, resolver) {
-            Err(error) if error.is::<Stopped>() => {
+            Err(error) if error.is::<Terminated>() => {
                 Err(anyhow!(INTERRUPTED).context(format!("cannot send line {ordinal}")))
             }
             address => address,

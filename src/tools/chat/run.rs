@@ -41,7 +41,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let lists = plan.receiving.access_lists()?;
     let input = Input::stream(streams::input()?, Reading::default());
     let deadline = Deadline::new(plan.bounds.timeout, plan.bounds.idle);
-    let signals = Signals::catch()?;
+    let signals = Signals::install()?;
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
     let socket = socket::bind(&resolver.local(&plan.bind, options.family)?, options)?;
@@ -117,9 +117,9 @@ impl Chat<'_> {
         let mut batches = Batches::default();
         while !self.is_complete() {
             self.report_if_requested();
-            if let Some(stopped) = self.session.signals.stopped() {
+            if let Some(terminated) = self.session.signals.termination() {
                 self.drain(&mut batches.received)?;
-                return Err(stopped.into());
+                return Err(terminated.into());
             }
             let ready = self.wait(input.as_ref(), deadline.next())?;
             if deadline.has_passed() {
@@ -216,7 +216,7 @@ impl Chat<'_> {
             self.note_unsent(&anyhow!(what).context(format!("cannot send line {ordinal}")));
         }
         for line in lines.iter() {
-            if self.session.signals.stopped().is_some() {
+            if self.session.signals.termination().is_some() {
                 break;
             }
             let resolver = Resolver::new(until, self.session.signals);
@@ -287,7 +287,7 @@ impl Chat<'_> {
             match outcome.stopped {
                 None => break Ok(()),
                 Some(unsent) if !unsent.lacks_room() => break Err(unsent.cause()),
-                Some(_) if self.session.signals.stopped().is_some() => break Err(anyhow!(INTERRUPTED)),
+                Some(_) if self.session.signals.termination().is_some() => break Err(anyhow!(INTERRUPTED)),
                 Some(_) => self.report_if_requested(),
             }
         };

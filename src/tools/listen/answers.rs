@@ -104,7 +104,7 @@ impl<'a> Answers<'a> {
     ) -> Result<Self> {
         let exec = match answer {
             Some(Answer::Exec(options)) => {
-                signals.catch_child()?;
+                signals.watch_children()?;
                 Some(Exec::new(options, codec))
             }
             _ => None,

@@ -46,7 +46,7 @@ impl<'s> Command<'s> {
         signals: &'s Signals,
     ) -> Result<Option<Self>> {
         let Some((program, arguments)) = words.split_first() else { return Ok(None) };
-        signals.catch_child()?;
+        signals.watch_children()?;
         let mut command = std::process::Command::new(program);
         command
             .args(arguments)

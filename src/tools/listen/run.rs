@@ -53,7 +53,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let lists = plan.receiving.access_lists()?;
     let mut ready = Ready::prepare(&plan.ready)?;
     let deadline = Deadline::new(plan.bounds.timeout, plan.bounds.idle);
-    let signals = Signals::catch()?;
+    let signals = Signals::install()?;
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
     let socket = open(plan, resolver)?;
@@ -160,9 +160,9 @@ impl<'l> Listener<'l> {
     fn listen(&mut self, mut command: Option<Command<'_>>, mut deadline: Deadline) -> Result<Ended> {
         deadline.note_activity();
         loop {
-            if let Some(stopped) = self.session.signals.stopped() {
+            if let Some(terminated) = self.session.signals.termination() {
                 self.drain(DRAIN_TIME_AFTER_SIGNAL)?;
-                return Err(stopped.into());
+                return Err(terminated.into());
             }
             if self.session.report_requested() {
                 self.report();

@@ -142,7 +142,7 @@ impl<'i> Inbox<'i> {
     }
 
     fn report_if_asked(&mut self) {
-        if self.signals.report_asked() {
+        if self.signals.report_requested() {
             self.report();
         }
     }

@@ -33,7 +33,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     }
     let printer = printer(plan)?;
     let deadline = plan.deadline();
-    let signals = Signals::catch()?;
+    let signals = Signals::install()?;
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
     let inbox = || Inbox::new(plan, printer, &signals, access);

@@ -36,7 +36,7 @@ const LONG: Duration = Duration::from_secs(10);
 /// Runs the tool.
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     plan.input.note_endpoint(plan.report.console);
-    let signals = Signals::catch()?;
+    let signals = Signals::install()?;
     let (socket, to) = open(plan, Resolver::new(None, &signals))?;
     socket::receive_nothing(&socket);
     cli::set_buffer(&socket, Way::Out, plan.buffer, None, plan.report.console)?;
@@ -310,7 +310,7 @@ impl<'o> Outbox<'o> {
     }
 
     fn report_if_asked(&mut self) -> Result<()> {
-        if self.signals.report_asked() {
+        if self.signals.report_requested() {
             self.collect()?;
             self.say(&messages::sent_summary(&self.tally));
         }
