@@ -1,9 +1,9 @@
 //! Batches in and out of a socket. It knows no format and no charset.
 //!
-//! An engine offers a [`Sender`] and a [`Receiver`]; both borrow the socket, so that a tool that
-//! asks and listens has one of each on the same port. There are two engines behind the same words:
-//! [`batched`], which moves many datagrams with each call, and [`single`], which moves one. The
-//! feature `portable` chooses the latter on Linux too.
+//! An engine offers a [`Sender`] and a [`Receiver`]; both borrow the socket, so that a tool that sends and receives has
+//! one of each on the same port. There are two engines with the same interface: [`batched`], which moves many datagrams
+//! with each call, and [`single`], which moves one. The feature `portable` chooses the latter on Linux too. Neither
+//! waits, and both return what they did.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ pub mod failure;
 mod icmp;
 pub mod passed;
 pub mod resolver;
+mod shared;
 pub mod single;
 pub mod socket;
 pub(crate) mod sys;
@@ -28,6 +29,8 @@ mod zone;
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub use batched::{Receiver, Sender};
+#[cfg(target_os = "linux")]
+pub use drops::kernel_drops;
 pub use drops::note_earlier_drops;
 pub use icmp::{IcmpErrors, is_icmp, is_too_long};
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]

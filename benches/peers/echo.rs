@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use udp_tools::net::batched::drops;
+use udp_tools::net::kernel_drops;
 
 use super::{LISTEN, await_read, listening, terminate};
 
@@ -59,7 +59,7 @@ pub(super) fn run(time: Duration) {
     };
     let (received, dropped, answered) =
         (number("received "), number("dropped by the kernel "), number("answered "));
-    let late: usize = senders.iter().map(|sender| drops(sender).unwrap() as usize).sum();
+    let late: usize = senders.iter().map(|sender| kernel_drops(sender).unwrap() as usize).sum();
     println!(
         "{SENDERS} senders, {:.0} datagrams/s for {:.1} s, --echo: sent {sent}, received {received}, \
          dropped by the kernel {dropped}, answered {answered}, echoes {echoed}, dropped at the senders {late}\n",

@@ -1,8 +1,7 @@
-//! What the system tells of a datagram beside its bytes: when it arrived, and at which address; and what
-//! it is told: from which address one leaves.
+//! What the system reports about a datagram besides its bytes: when it arrived, and at which address.
 //!
-//! On Linux those are control messages (cmsg(3)). Elsewhere it is the time at which the tool looks, the
-//! address that the socket is bound to, and one that the system chooses.
+//! On Linux those are control messages (cmsg(3)). Elsewhere they are the time at which the tool receives it, and the
+//! address that the socket is bound to.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -14,10 +13,10 @@ use super::Detail;
 use crate::batch::{Envelope, Received};
 use crate::net::endpoint::{canonical, is_of_a_zone};
 
-/// What is known of the datagrams of a socket, and what the system was asked to tell.
+/// What the system was asked to report about the datagrams of a socket.
 #[derive(Debug)]
 pub(super) struct Ancillary {
-    /// Where it is bound: perhaps to every address.
+    /// The address that it is bound to, perhaps the unspecified one.
     bound: SocketAddr,
     detail: Detail,
     /// Whether an IPv4 source on an IPv6 socket is believed without a proof.
@@ -29,12 +28,12 @@ pub(super) struct Ancillary {
 }
 
 impl Ancillary {
-    /// Asks the system to tell `detail` of what arrives at `socket`.
+    /// Asks the system to report `detail` of what arrives at `socket`.
     #[cfg(target_os = "linux")]
     pub(super) fn ask(socket: &UdpSocket, detail: Detail) -> io::Result<Self> {
         let bound = socket.local_addr()?;
         let is_everywhere = bound.ip().is_unspecified();
-        let hears_both = match bound.ip() {
+        let is_dual_stack = match bound.ip() {
             IpAddr::V6(ip) if is_everywhere || ip.to_ipv4_mapped().is_some() => {
                 !getsockopt(socket, sockopt::Ipv6V6Only)?
             }
@@ -44,15 +43,15 @@ impl Ancillary {
         if bound.is_ipv4() && wants_place {
             setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
         }
-        // It tells of what came over IPv4 as well.
-        if bound.is_ipv6() && wants_place || hears_both && detail != Detail::Payload {
+        // This covers what arrives over IPv4 as well.
+        if bound.is_ipv6() && wants_place || is_dual_stack && detail != Detail::Payload {
             setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
         if detail == Detail::Arrival {
             setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
         }
-        let needs_control = detail == Detail::Arrival || hears_both && detail == Detail::Peer;
-        Ok(Self { bound, detail, believes_mapped: hears_both && detail == Detail::Payload, needs_control })
+        let needs_control = detail == Detail::Arrival || is_dual_stack && detail == Detail::Peer;
+        Ok(Self { bound, detail, believes_mapped: is_dual_stack && detail == Detail::Payload, needs_control })
     }
 
     /// Takes note of `detail` and of where `socket` is bound.
@@ -89,8 +88,8 @@ impl Ancillary {
         })
     }
 
-    /// Where on this machine a datagram arrived: at `address`, if the system has told, and through the
-    /// interface of that number.
+    /// Returns the address of this machine at which a datagram arrived: `address`, if the system reports it, through
+    /// the interface of that number.
     fn local(&self, address: Option<IpAddr>, interface: u32) -> SocketAddr {
         let mut local = self.bound;
         if let Some(ip) = address {
@@ -142,41 +141,4 @@ impl Ancillary {
             }),
         ))
     }
-}
-
-/// Sends one datagram to `peer` from the address `source` of this machine.
-#[cfg(target_os = "linux")]
-pub(super) fn send(
-    socket: &UdpSocket,
-    payload: &[u8],
-    peer: SocketAddr,
-    source: IpAddr,
-) -> io::Result<usize> {
-    use std::os::fd::AsRawFd;
-
-    use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
-    use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
-
-    let slices = [io::IoSlice::new(payload)];
-    let send = |control| {
-        let (fd, peer) = (socket.as_raw_fd(), SockaddrStorage::from(peer));
-        sendmsg(fd, &slices, &[control], MsgFlags::empty(), Some(&peer)).map_err(io::Error::from)
-    };
-    match source {
-        IpAddr::V4(ip) => {
-            let spec_dst = in_addr { s_addr: u32::from(ip).to_be() };
-            let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: spec_dst, ipi_addr: in_addr { s_addr: 0 } };
-            send(ControlMessage::Ipv4PacketInfo(&info))
-        }
-        IpAddr::V6(ip) => {
-            let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
-            send(ControlMessage::Ipv6PacketInfo(&info))
-        }
-    }
-}
-
-/// Sends one datagram to `peer`. Where it leaves from is for the system to say.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn send(socket: &UdpSocket, payload: &[u8], peer: SocketAddr, _: IpAddr) -> io::Result<usize> {
-    socket.send_to(payload, peer)
 }

@@ -1,12 +1,8 @@
 //! The engine of Linux: many datagrams a call, and many of equal length as the segments of one.
 //!
-//! What it cannot do at once it leaves to [`super::single`]: one datagram at a time, and whatever the
-//! kernel complains of.
+//! A datagram that it cannot send so is sent by itself, as [`super::single`] does.
 
-#![expect(
-    unsafe_code,
-    reason = "the calls that move many datagrams, one counter and one socket option have no safe wrapper"
-)]
+#![expect(unsafe_code, reason = "the calls that move many datagrams have no safe wrapper")]
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -14,106 +10,77 @@
 )]
 
 use std::io;
-use std::mem;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
 
 use nix::errno::Errno;
-use nix::libc::{
-    self, IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SOL_UDP, UDP_SEGMENT, c_int, c_uint, cmsghdr,
-    in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, mmsghdr, sockaddr_in6, socklen_t,
-};
+use nix::libc::{self, c_uint, iovec, mmsghdr, sockaddr_in6, socklen_t};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use socket2::SockAddr;
 
 use super::ancillary::Ancillary;
-use super::cmsg::{ControlMessages, RECEIVED, Room, address, no_name};
+use super::cmsg::{ControlMessages, RECEIVED, Room, SendControl, address, empty_header, no_name};
+use super::shared::{ReceiveSocket, SendSocket};
 use super::{
     Detail, Direction, FORGED_AT_ONCE, IcmpError, ReceiveOutcome, SLOT, SendOutcome, Unsent, Why, is_full,
-    is_icmp, single,
+    is_icmp,
 };
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::stats::Drops;
 
-/// One call sends so many bytes at most, so that a tool looks up now and then.
+/// The most bytes that one call sends, so that a tool checks its signals in between.
 const SENT_AT_ONCE: usize = 256 * 1024;
-/// And so many datagrams.
+/// The most datagrams that one call sends.
 const SLICES: usize = 4096;
-/// In so many messages (sendmmsg(2) takes 1024).
+/// The most messages that one call sends (sendmmsg(2) takes 1024).
 const MESSAGES: usize = 512;
-/// And in this many while none can be sent: the first group is known to be complete only if another follows it.
+/// The same while none can be sent: the first group is known to be complete only if another follows it.
 const FEW_MESSAGES: usize = 2;
-/// One message has so many segments at most: `UDP_MAX_SEGMENTS` was 64 up to Linux 6.8.
+/// The most segments of one message: `UDP_MAX_SEGMENTS` was 64 up to Linux 6.8.
 const SEGMENTS: usize = 64;
-/// One call receives so many messages at most.
+/// The most messages that one call receives.
 const SLOTS: usize = 32;
 
 /// The longest payload that fits into one packet on every path of IPv6: the least MTU of 1280 bytes, less 40 of IPv6
 /// and 8 of UDP header (RFC 8200, section 5).
 const FITS_ANY_PATH: usize = 1280 - 40 - 8;
 
-/// socket(7) does not list it: `include/uapi/asm-generic/socket.h` of Linux 4.12.
-const SO_MEMINFO: c_int = 55;
-/// And how many counters it has: `include/uapi/linux/sock_diag.h`.
-const SK_MEMINFO_VARS: usize = 9;
-
 /// Sends batches from a socket that does not block.
 #[derive(Debug)]
 pub struct Sender<'s> {
-    socket: &'s UdpSocket,
-    one_by_one: single::Sender<'s>,
-    /// Datagrams that are shorter than this go out as segments. It is known when it is first needed.
+    socket: SendSocket<'s>,
+    /// Datagrams that are shorter than this are sent as segments. It is asked for when it is first needed.
     segmented_below: Option<usize>,
-    /// How many messages are laid out for one call: few while none can be sent, for they are laid out anew each time.
+    /// How many messages are laid out for one call: few while none can be sent, because each call lays them out anew.
     messages_at_once: usize,
     groups: Vec<Group>,
     slices: Vec<iovec>,
     names: Vec<SockAddr>,
-    controls: Vec<Outgoing>,
+    controls: Vec<SendControl>,
     messages: Vec<mmsghdr>,
 }
 
-/// Datagrams that one message carries: they have the same peer and the same length, but for the
-/// last, which may be shorter (`UDP_SEGMENT`, in udp(7)), and leave from the same address.
+/// Datagrams that one message carries: they have the same peer, the same source and the same length, but for the last,
+/// which may be shorter (`UDP_SEGMENT`, in udp(7)).
 #[derive(Clone, Copy, Debug)]
 struct Group {
     peer: Option<SocketAddr>,
     source: Option<IpAddr>,
-    /// How many there are.
+    /// The number of datagrams.
     len: usize,
-    /// How long the first is.
+    /// The length of the first, in bytes.
     size: usize,
-    /// How long all of them are together.
+    /// The length of all of them together, in bytes.
     bytes: usize,
-}
-
-/// A control message with one value, as cmsg(3) lays it out.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-struct Control<T> {
-    header: cmsghdr,
-    value: T,
-}
-
-/// As much as the longest control messages of a message that is sent take.
-const OUTGOING: usize = size_of::<Control<in6_pktinfo>>() + size_of::<Control<u16>>();
-
-/// The control messages of one message that is sent: where it leaves from, and where it is to be cut.
-#[repr(C, align(8))]
-#[derive(Clone, Copy, Debug)]
-struct Outgoing {
-    room: [mem::MaybeUninit<u8>; OUTGOING],
-    len: usize,
 }
 
 impl<'s> Sender<'s> {
     /// Returns a sender on `socket`, which is connected or sends datagrams that have a destination.
     pub fn new(socket: &'s UdpSocket) -> io::Result<Self> {
         Ok(Self {
-            socket,
-            one_by_one: single::Sender::new(socket)?,
+            socket: SendSocket::new(socket)?,
             segmented_below: None,
             messages_at_once: MESSAGES,
             groups: Vec::new(),
@@ -127,12 +94,12 @@ impl<'s> Sender<'s> {
     /// Sends each datagram from the source address on its envelope from now on, where the system lets us choose: a
     /// reply on a socket that is bound to every address leaves from the one that the request was sent to.
     pub fn use_source_address(&mut self) -> io::Result<()> {
-        self.one_by_one.use_source_address()
+        self.socket.use_source_address()
     }
 
     /// Sends one datagram, without waiting.
     pub fn send_one(&mut self, datagram: Datagram<'_>) -> SendOutcome {
-        self.one_by_one.send_one(datagram)
+        self.socket.send_one(datagram)
     }
 
     /// Sends the datagrams of `batch` at `places` in order, without waiting. Stops at the first that cannot be sent.
@@ -146,7 +113,7 @@ impl<'s> Sender<'s> {
     }
 
     fn send_all(&mut self, batch: &Batch, places: Range<usize>, direction: Direction) -> SendOutcome {
-        if let Err(error) = self.one_by_one.watch_icmp_errors() {
+        if let Err(error) = self.socket.watch_icmp_errors() {
             return SendOutcome::stopped_at(Unsent::at(batch, places.start, direction, error.into()));
         }
         let mut outcome = SendOutcome::default();
@@ -163,9 +130,9 @@ impl<'s> Sender<'s> {
                 && let Some(datagram) = batch.part(next..next + 1).next()
             {
                 // It is too long, or the kernel returns an error for it: it is sent by itself.
-                let one = self.one_by_one.send_towards(datagram, direction);
+                let one = self.socket.send_towards(datagram, direction);
                 outcome.add(one);
-                outcome.stopped = outcome.stopped.map(|unsent| self.share_fate(unsent));
+                outcome.stopped = outcome.stopped.map(|unsent| self.extend_to_group(unsent));
                 next = places.start + outcome.sent;
             }
         }
@@ -174,13 +141,13 @@ impl<'s> Sender<'s> {
 
     /// Returns the next ICMP error that is known by now, if there is one.
     pub fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
-        self.one_by_one.take_icmp_error()
+        self.socket.take_icmp_error()
     }
 
     /// Notes that a receive on the socket has failed with `error`, which is the ICMP error of an earlier datagram:
     /// [`Sender::take_icmp_error`] returns it, once.
     pub fn note_icmp_error(&mut self, error: io::Error) {
-        self.one_by_one.note_icmp_error(error);
+        self.socket.note_icmp_error(error);
     }
 
     /// Groups the first of the datagrams at `places`, as many as one call may take.
@@ -196,7 +163,7 @@ impl<'s> Sender<'s> {
             if !envelope.is_some_and(|last| ptr::eq(last, datagram.envelope)) {
                 envelope = Some(datagram.envelope);
                 let (from, to) = direction.addresses(datagram.envelope);
-                (peer, source, largest) = (to, self.one_by_one.source(from), self.one_by_one.largest(to));
+                (peer, source, largest) = (to, self.socket.source(from), self.socket.largest(to));
             }
             let is_enough = self.slices.len() == SLICES || (bytes > 0 && bytes + size > SENT_AT_ONCE);
             if is_enough || size > largest || self.groups.len() == self.messages_at_once {
@@ -205,7 +172,7 @@ impl<'s> Sender<'s> {
             match self.groups.last_mut() {
                 Some(group)
                     if group.size < segmented_below
-                        && (group.size <= FITS_ANY_PATH || !self.one_by_one.may_outgrow_path(group.peer))
+                        && (group.size <= FITS_ANY_PATH || !self.socket.may_outgrow_path(group.peer))
                         && group.takes(size, peer, source, largest) =>
                 {
                     group.len += 1;
@@ -220,18 +187,19 @@ impl<'s> Sender<'s> {
         }
     }
 
-    /// Whether and up to which length this socket segments, asked when there are two datagrams at least.
+    /// Returns the length below which datagrams are segments: 0 if there is one datagram only, or no segmentation.
     fn segmented_below(&mut self, datagrams: usize) -> usize {
         if datagrams < 2 {
             return 0;
         }
-        let probe = || if getsockopt(self.socket, sockopt::UdpGsoSegment).is_ok() { usize::MAX } else { 0 };
+        let probe =
+            || if getsockopt(self.socket.socket, sockopt::UdpGsoSegment).is_ok() { usize::MAX } else { 0 };
         *self.segmented_below.get_or_insert_with(probe)
     }
 
     /// Extends an error to all datagrams of the first group if nothing can be sent to its peer: to try each of many
     /// would take far longer.
-    fn share_fate(&self, unsent: Unsent) -> Unsent {
+    fn extend_to_group(&self, unsent: Unsent) -> Unsent {
         let datagrams = match (&unsent.why, self.groups.first()) {
             // Another source may do better for the next one.
             (Why::Os(error), Some(group)) if group.source.is_none() && has_no_way(error) => group.len,
@@ -265,7 +233,7 @@ impl<'s> Sender<'s> {
         while done < self.groups.len() {
             let sent = self.send_messages(batch, done);
             if let Some(earlier) = icmp_error.take_if(|error| sent != Err(*error)) {
-                self.one_by_one.take_returned(vec![earlier.into()], &mut outcome.icmp_errors)?;
+                self.socket.take_returned(vec![earlier.into()], &mut outcome.icmp_errors)?;
             }
             match sent {
                 Ok(sent) => {
@@ -276,13 +244,13 @@ impl<'s> Sender<'s> {
                     if done < self.groups.len() {
                         // The call stopped at an error of the next message, which the next call returns, or of an
                         // earlier datagram, which only the error queue reports.
-                        self.one_by_one.take_icmp_errors(&mut outcome.icmp_errors)?;
+                        self.socket.take_icmp_errors(&mut outcome.icmp_errors)?;
                     }
                 }
                 Err(Errno::EINTR) => {}
                 Err(error @ Errno::EAGAIN) => {
                     // A wait for room would end at once at a socket with errors to report.
-                    self.one_by_one.take_icmp_errors(&mut outcome.icmp_errors)?;
+                    self.socket.take_icmp_errors(&mut outcome.icmp_errors)?;
                     return Err(error.into());
                 }
                 Err(error) if is_icmp(&error.into()) && icmp_error.is_none() => icmp_error = Some(error),
@@ -299,9 +267,9 @@ impl<'s> Sender<'s> {
     fn lay_out(&mut self) {
         self.names.clear();
         let peers = self.groups.iter().filter_map(|group| group.peer);
-        self.names.extend(peers.map(|peer| SockAddr::from(self.one_by_one.as_told(peer))));
+        self.names.extend(peers.map(|peer| SockAddr::from(self.socket.address_of(peer))));
         self.controls.clear();
-        self.controls.extend(self.groups.iter().map(Outgoing::of));
+        self.controls.extend(self.groups.iter().map(Group::control));
         self.messages.clear();
         let (mut names, mut slices) = (self.names.iter(), self.slices.as_mut_ptr());
         for (group, control) in self.groups.iter().zip(&mut self.controls) {
@@ -314,16 +282,12 @@ impl<'s> Sender<'s> {
             header.msg_iov = slices;
             header.msg_iovlen = group.len as _;
             slices = slices.wrapping_add(group.len);
-            if control.len > 0 {
-                header.msg_control = control.room.as_mut_ptr().cast();
-                header.msg_controllen = control.len as _;
-            }
+            control.attach(header);
             self.messages.push(message);
         }
     }
 
-    /// Sends the messages from the one at `first` on, which have been made of the batch. Says how many
-    /// went out.
+    /// Sends the messages from the one at `first` on, which were made of the batch. Returns how many were sent.
     fn send_messages(&mut self, _: &Batch, first: usize) -> nix::Result<usize> {
         let messages = &mut self.messages[first..];
         // SAFETY: the headers point to the names, slices and controls of `self`, which are as `lay_out`
@@ -331,7 +295,7 @@ impl<'s> Sender<'s> {
         // payloads in the batch that is borrowed.
         let sent = unsafe {
             libc::sendmmsg(
-                self.socket.as_raw_fd(),
+                self.socket.socket.as_raw_fd(),
                 messages.as_mut_ptr(),
                 messages.len() as c_uint,
                 libc::MSG_NOSIGNAL as _,
@@ -359,54 +323,24 @@ impl Group {
             && self.peer == peer
             && self.source == source
     }
-}
 
-impl Outgoing {
-    /// What the kernel has to be told of a group.
-    fn of(group: &Group) -> Self {
-        let mut told = Self { room: [mem::MaybeUninit::uninit(); OUTGOING], len: 0 };
-        match group.source {
-            None => {}
-            Some(IpAddr::V4(ip)) => {
-                let ipi_spec_dst = in_addr { s_addr: u32::from(ip).to_be() };
-                let ipi_addr = in_addr { s_addr: 0 };
-                let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr };
-                told.put(Control::new(IPPROTO_IP, IP_PKTINFO, info));
-            }
-            Some(IpAddr::V6(ip)) => {
-                let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
-                told.put(Control::new(IPPROTO_IPV6, IPV6_PKTINFO, info));
-            }
-        }
-        if group.len > 1 {
-            // No datagram that goes out as a segment is longer than 65,535 bytes.
-            told.put(Control::new(SOL_UDP, UDP_SEGMENT, group.size as u16));
-        }
-        told
-    }
-
-    fn put<T: Copy>(&mut self, control: Control<T>) {
-        let room = &mut self.room[self.len..][..size_of::<Control<T>>()];
-        // SAFETY: the room is as large as the control, which is plain data, and need not be aligned.
-        unsafe { room.as_mut_ptr().cast::<Control<T>>().write_unaligned(control) };
-        self.len += size_of::<Control<T>>();
+    /// Returns the control messages of its message. No datagram that is sent as a segment is longer than 65,535 bytes.
+    fn control(&self) -> SendControl {
+        SendControl::new(self.source, (self.len > 1).then_some(self.size as u16))
     }
 }
 
 /// Receives batches from a socket that does not block.
 #[derive(Debug)]
 pub struct Receiver<'s> {
-    socket: &'s UdpSocket,
-    one_by_one: single::Receiver<'s>,
-    /// Where many are received at once: there is none until they are asked for.
+    socket: ReceiveSocket<'s>,
+    /// What many datagrams are received into, from the first call that asks for more than one.
     ring: Option<Ring>,
     /// Whether the ring receives GRO batches.
     has_gro: bool,
-    max_size: usize,
 }
 
-/// Room for as many messages as one call receives, each with space for any datagram, or for the
-/// segments that came as one.
+/// Room for as many messages as one call receives, each with space for any datagram or GRO batch.
 #[derive(Debug)]
 struct Ring {
     slots: Vec<u8>,
@@ -422,7 +356,7 @@ struct Message<'r> {
     bytes: &'r [u8],
     /// `None` if the source is forged.
     envelope: Option<Envelope>,
-    /// How long each datagram in it is, but for the last, which may be shorter.
+    /// The length of each datagram in it but the last, which may be shorter, in bytes.
     size: usize,
 }
 
@@ -430,9 +364,7 @@ impl<'s> Receiver<'s> {
     /// Returns a receiver on `socket` that truncates datagrams to `max_size` bytes and puts `detail` on their
     /// envelopes. Fails where the system does not report that.
     pub fn new(socket: &'s UdpSocket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
-        let one_by_one = single::Receiver::new(socket, max_size, detail)?;
-        let max_size = max_size.unwrap_or(usize::MAX);
-        Ok(Self { socket, one_by_one, ring: None, has_gro: false, max_size })
+        Ok(Self { socket: ReceiveSocket::new(socket, max_size, detail)?, ring: None, has_gro: false })
     }
 
     /// Appends datagrams that have arrived to `batch`, without waiting, until it has `limit` more or is full. The last
@@ -442,18 +374,18 @@ impl<'s> Receiver<'s> {
     /// What arrived before it is in the batch.
     pub fn receive(&mut self, batch: &mut Batch, limit: usize) -> ReceiveOutcome {
         if limit == 1 && self.ring.is_none() {
-            return self.one_by_one.receive(batch, 1);
+            return self.socket.receive(batch, 1);
         }
         if self.ring.is_none() {
             // An older kernel has no GRO batches, and delivers the datagrams one by one.
-            self.has_gro = setsockopt(self.socket, sockopt::UdpGroSegment, &true).is_ok();
+            self.has_gro = setsockopt(self.socket.socket, sockopt::UdpGroSegment, &true).is_ok();
         }
         let ring = self.ring.get_or_insert_with(Ring::new);
         let mut outcome = ReceiveOutcome::default();
         let enough = batch.len().saturating_add(limit);
         while batch.len() < enough && outcome.forged < FORGED_AT_ONCE && !is_full(batch) {
             let wanted = (enough - batch.len()).min(SLOTS);
-            let received = match ring.receive(self.socket, wanted) {
+            let received = match ring.receive(self.socket.socket, wanted) {
                 Ok(received) => received,
                 Err(Errno::EINTR) => continue,
                 Err(Errno::EAGAIN) => break,
@@ -463,27 +395,27 @@ impl<'s> Receiver<'s> {
                 }
             };
             for slot in 0..received {
-                let message = ring.message(slot, self.one_by_one.ancillary());
+                let message = ring.message(slot, &self.socket.ancillary);
                 let Some(envelope) = message.envelope else {
                     outcome.forged += message.len();
                     continue;
                 };
                 batch.address(envelope);
-                message.unpack(batch, self.max_size);
+                message.unpack(batch, self.socket.max_size);
             }
             if received < wanted {
                 break;
             }
         }
         if is_full(batch) {
-            self.one_by_one.drop_counter().read();
+            self.socket.drops.read();
         }
         outcome
     }
 
     /// Returns what the kernel has dropped since this was last called.
     pub fn drops(&mut self) -> Drops {
-        self.one_by_one.drop_counter().report(self.has_gro)
+        self.socket.drops.report(self.has_gro)
     }
 }
 
@@ -509,8 +441,7 @@ impl Ring {
         ring
     }
 
-    /// Receives what has arrived, without waiting, into the first of the slots: `most` at most. Says
-    /// into how many.
+    /// Receives what has arrived, without waiting, into the first of the slots: at most `most`. Returns their number.
     fn receive(&mut self, socket: &UdpSocket, most: usize) -> nix::Result<usize> {
         let messages = &mut self.messages[..most];
         for message in &mut *messages {
@@ -544,7 +475,7 @@ impl Ring {
 }
 
 impl Message<'_> {
-    /// How many datagrams there are. An empty one is one as well.
+    /// Returns the number of datagrams. An empty one counts as well.
     fn len(&self) -> u64 {
         self.bytes.len().div_ceil(self.size).max(1) as u64
     }
@@ -564,57 +495,6 @@ impl Message<'_> {
     }
 }
 
-impl<T> Control<T> {
-    fn new(cmsg_level: c_int, cmsg_type: c_int, value: T) -> Self {
-        // Some systems have padding in the header, which cannot be written by name.
-        // SAFETY: all zeros are a valid cmsghdr, which is made of integers.
-        let mut header: cmsghdr = unsafe { mem::zeroed() };
-        header.cmsg_len = (mem::offset_of!(Self, value) + size_of::<T>()) as _;
-        header.cmsg_level = cmsg_level;
-        header.cmsg_type = cmsg_type;
-        Self { header, value }
-    }
-}
-
-/// Lets routers fragment an IPv4 datagram that is longer than the MTU of the next link. By default they drop it and
-/// report that, and only the next one is sent in fragments (ip(7), `IP_MTU_DISCOVER`). They may fragment the segments
-/// of one message in any case.
-pub(super) fn let_routers_fragment(socket: &UdpSocket) -> io::Result<()> {
-    let value: c_int = libc::IP_PMTUDISC_DONT;
-    // SAFETY: the kernel reads an int, which is there for as long as the call takes.
-    let told = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            IPPROTO_IP,
-            libc::IP_MTU_DISCOVER,
-            (&raw const value).cast(),
-            size_of_val(&value) as socklen_t,
-        )
-    };
-    Errno::result(told)?;
-    Ok(())
-}
-
-/// How many datagrams the kernel has dropped at `socket` since it was opened, for whatever reason: it had no room,
-/// the checksum was wrong, a filter rejected it. The counter begins anew after 2^32. Bundles are counted as one each.
-pub fn drops(socket: &UdpSocket) -> io::Result<u32> {
-    let mut info = [0_u32; SK_MEMINFO_VARS];
-    let mut len = size_of_val(&info) as socklen_t;
-    // SAFETY: the kernel writes `len` bytes at most, which is the size of the array.
-    let told = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_MEMINFO,
-            info.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    Errno::result(told)?;
-    Ok(info[libc::SK_MEMINFO_DROPS as usize])
-}
-
 fn empty_message() -> mmsghdr {
-    // SAFETY: all zeros are a valid mmsghdr: null pointers, and lengths of 0.
-    unsafe { mem::zeroed() }
+    mmsghdr { msg_hdr: empty_header(), msg_len: 0 }
 }

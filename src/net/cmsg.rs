@@ -1,12 +1,13 @@
-//! Control messages (cmsg(3)): what the kernel says about a datagram besides its bytes.
+//! Control messages (cmsg(3)), decoded and encoded: what the kernel reports about a datagram besides its bytes, and
+//! from which address and in which segments it is to send one.
 //!
-//! Both engines and the error queue decode them here, so that all of them stand up to the same input:
-//! whoever passed us a socket may have switched on any control message, and a sender chooses the size of
-//! some (IP options, IPv6 extension headers). A message that did not fit is unknown, never an error.
+//! Both engines and the error queue decode them here, so that all of them accept the same input: whoever passed us a
+//! socket may have switched on any control message, and a sender chooses the size of some (IP options, IPv6 extension
+//! headers). A message that did not fit is unknown, never an error.
 
 #![expect(
     unsafe_code,
-    reason = "recvmsg(2) and control messages have no safe wrapper that survives MSG_CTRUNC"
+    reason = "control messages have no safe wrapper that survives MSG_CTRUNC and encodes many at once"
 )]
 #![expect(
     clippy::cast_possible_truncation,
@@ -24,9 +25,10 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 use nix::libc::{
     self, AF_INET, AF_INET6, IP_PKTINFO, IP_RECVERR, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IPV6_RECVERR,
-    SCM_TIMESTAMPNS, SOL_SOCKET, SOL_UDP, UDP_GRO, c_int, cmsghdr, in_pktinfo, in6_pktinfo, iovec, msghdr,
-    sock_extended_err, sockaddr_in6, socklen_t, timespec,
+    SCM_TIMESTAMPNS, SOL_SOCKET, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_int, cmsghdr, in_addr, in_pktinfo,
+    in6_addr, in6_pktinfo, iovec, msghdr, sock_extended_err, sockaddr_in6, socklen_t, timespec,
 };
+use socket2::SockAddr;
 
 /// Bytes for the control messages of a received datagram. The kernel writes the time, the segment size and
 /// the destination address, some 500 bytes with everything else of a fixed size that comes before them
@@ -37,12 +39,30 @@ pub(super) const RECEIVED: usize = 1024;
 /// as well.
 const QUEUED: usize = 16 * 1024;
 
+/// Bytes for the longest control messages of a message that is sent.
+const SENT: usize = size_of::<Control<in6_pktinfo>>() + size_of::<Control<u16>>();
+
 /// Room for control messages, aligned as their headers have to be.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room<const BYTES: usize>([MaybeUninit<u8>; BYTES]);
 
-/// What the kernel says about one message.
+/// The control messages of one message that is sent: the address that it leaves from, and the length of its segments.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SendControl {
+    room: Room<SENT>,
+    len: usize,
+}
+
+/// A control message with one value, as cmsg(3) lays it out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct Control<T> {
+    header: cmsghdr,
+    value: T,
+}
+
+/// What the kernel reports about one message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ControlMessages {
     /// The length of each datagram in it but the last, in bytes, if it is a GRO batch.
@@ -85,8 +105,7 @@ fn receive_with<const BYTES: usize>(
 ) -> io::Result<Message> {
     let mut name = no_name();
     let mut slice = iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-    // SAFETY: all zeros are a valid msghdr: null pointers, and lengths of 0.
-    let mut header: msghdr = unsafe { mem::zeroed() };
+    let mut header = empty_header();
     header.msg_name = (&raw mut name).cast();
     header.msg_namelen = size_of_val(&name) as socklen_t;
     header.msg_iov = &raw mut slice;
@@ -100,9 +119,82 @@ fn receive_with<const BYTES: usize>(
     Ok(Message { size, address: address(&name), control: ControlMessages::of(&header) })
 }
 
+/// Sends one datagram to `peer` from the address `source` of this machine, without waiting.
+pub(super) fn send(
+    socket: &UdpSocket,
+    payload: &[u8],
+    peer: SocketAddr,
+    source: IpAddr,
+) -> io::Result<usize> {
+    let name = SockAddr::from(peer);
+    let mut slice = iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
+    let mut control = SendControl::new(Some(source), None);
+    let mut header = empty_header();
+    header.msg_name = name.as_ptr().cast_mut().cast();
+    header.msg_namelen = name.len();
+    header.msg_iov = &raw mut slice;
+    header.msg_iovlen = 1;
+    control.attach(&mut header);
+    // SAFETY: the header points to a name, a slice and control messages that outlive the call, with their true
+    // lengths, and the kernel only reads them.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+    Ok(Errno::result(sent)? as usize)
+}
+
 impl<const BYTES: usize> Room<BYTES> {
     pub(super) fn new() -> Self {
         Self([MaybeUninit::uninit(); BYTES])
+    }
+}
+
+impl SendControl {
+    /// Encodes the address of this machine that a message leaves from, and the length of its segments in bytes.
+    pub(super) fn new(source: Option<IpAddr>, segment: Option<u16>) -> Self {
+        let mut control = Self { room: Room::new(), len: 0 };
+        match source {
+            None => {}
+            Some(IpAddr::V4(ip)) => {
+                let ipi_spec_dst = in_addr { s_addr: u32::from(ip).to_be() };
+                let ipi_addr = in_addr { s_addr: 0 };
+                let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr };
+                control.put(Control::new(IPPROTO_IP, IP_PKTINFO, info));
+            }
+            Some(IpAddr::V6(ip)) => {
+                let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+                control.put(Control::new(IPPROTO_IPV6, IPV6_PKTINFO, info));
+            }
+        }
+        if let Some(segment) = segment {
+            control.put(Control::new(SOL_UDP, UDP_SEGMENT, segment));
+        }
+        control
+    }
+
+    /// Points `header` to them.
+    pub(super) fn attach(&mut self, header: &mut msghdr) {
+        if self.len > 0 {
+            header.msg_control = self.room.0.as_mut_ptr().cast();
+            header.msg_controllen = self.len as _;
+        }
+    }
+
+    fn put<T: Copy>(&mut self, control: Control<T>) {
+        let room = &mut self.room.0[self.len..][..size_of::<Control<T>>()];
+        // SAFETY: the room is as large as the control message, which is plain data, and need not be aligned.
+        unsafe { room.as_mut_ptr().cast::<Control<T>>().write_unaligned(control) };
+        self.len += size_of::<Control<T>>();
+    }
+}
+
+impl<T> Control<T> {
+    fn new(cmsg_level: c_int, cmsg_type: c_int, value: T) -> Self {
+        // Some systems have padding in the header, which cannot be written by name.
+        // SAFETY: all zeros are a valid cmsghdr, which is made of integers.
+        let mut header: cmsghdr = unsafe { mem::zeroed() };
+        header.cmsg_len = (mem::offset_of!(Self, value) + size_of::<T>()) as _;
+        header.cmsg_level = cmsg_level;
+        header.cmsg_type = cmsg_type;
+        Self { header, value }
     }
 }
 
@@ -176,6 +268,12 @@ pub(super) fn address(name: &sockaddr_in6) -> Option<SocketAddr> {
         }
         _ => None,
     }
+}
+
+/// Returns a header without a name, slices and control messages.
+pub(super) fn empty_header() -> msghdr {
+    // SAFETY: all zeros are a valid msghdr: null pointers, and lengths of 0.
+    unsafe { mem::zeroed() }
 }
 
 pub(super) fn no_name() -> sockaddr_in6 {

@@ -3,7 +3,11 @@
 //! The socket's own counter does not say why. Datagrams that there was no room for are counted by the network
 //! namespace as well, for all of its sockets together: what the socket has dropped beyond that had another reason.
 
+#[cfg(target_os = "linux")]
+use std::io;
 use std::net::UdpSocket;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
 
 use crate::stats::Drops;
 
@@ -27,7 +31,7 @@ impl<'s> DropCounter<'s> {
 
     /// Reads the kernel's counter, often enough that it does not wrap around twice. This is cheap.
     pub(super) fn read(&mut self) {
-        if let Ok(now) = super::batched::drops(self.socket) {
+        if let Ok(now) = kernel_drops(self.socket) {
             self.total += u64::from(now.wrapping_sub(self.last));
             self.last = now;
         }
@@ -56,10 +60,18 @@ impl<'s> DropCounter<'s> {
     }
 }
 
+/// Returns how many datagrams the kernel has dropped at `socket` since it was opened, for whatever reason: its receive
+/// buffer was full, a checksum was wrong, a filter rejected them. The counter wraps around at 2^32. A GRO batch counts
+/// as one.
+#[cfg(target_os = "linux")]
+pub fn kernel_drops(socket: &UdpSocket) -> io::Result<u32> {
+    super::sys::socket_drops(socket.as_fd())
+}
+
 /// Notes what was dropped before `socket` is received from, so that reports tell the reasons apart more exactly. This
 /// takes some 50 µs, which a single request does not spend: without it, the reasons are told apart by what was
 /// dropped since the system started.
-#[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "nobody tells there"))]
+#[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "only Linux reports drops"))]
 pub fn note_earlier_drops(socket: &UdpSocket) {
     #[cfg(target_os = "linux")]
     counters::note_start(socket);
@@ -71,14 +83,14 @@ mod counters {
     use std::net::UdpSocket;
     use std::sync::OnceLock;
 
-    /// How many had been dropped without room when this process began to receive, if that can be known.
+    /// The datagrams dropped without room when this process began to receive, if that can be known.
     static AT_START: OnceLock<Option<u64>> = OnceLock::new();
 
     /// Reads the counters once. What a socket that was passed to us has dropped before counts
     /// as dropped without room: nobody knows better.
     pub(super) fn note_start(socket: &UdpSocket) {
         AT_START.get_or_init(|| {
-            let earlier = crate::net::batched::drops(socket).unwrap_or(0);
+            let earlier = super::kernel_drops(socket).unwrap_or(0);
             Some(without_room()?.saturating_sub(earlier.into()))
         });
     }

@@ -1,13 +1,18 @@
-//! What came back, and from whom, on a socket that talks to many: a connected one needs none of this.
+//! ICMP errors, with the destination of the datagram that caused each, on a socket that sends to many peers: a
+//! connected one needs none of this.
 //!
 //! Linux reports them through the socket's error queue (ip(7), `IP_RECVERR`). Where the receive buffer is full of
 //! unread datagrams the queue takes no more, and only the pending error of the socket is set (`SO_ERROR`, in
-//! socket(7)). Elsewhere nobody does.
+//! socket(7)). Other systems do not report them.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+#[cfg(target_os = "linux")]
+use std::net::SocketAddr;
+use std::net::UdpSocket;
 
-/// Whether an error of a socket may tell of a datagram that came back: those that icmp(7) and
+use super::IcmpError;
+
+/// Returns whether an error of a socket may be the ICMP error of an earlier datagram: one of those that icmp(7) and
 /// ICMPv6 (RFC 4443, section 3.1) become.
 #[must_use]
 pub fn is_icmp(error: &io::Error) -> bool {
@@ -26,16 +31,16 @@ pub fn is_icmp(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| ERRORS.contains(&number))
 }
 
-/// Whether a send that fails with `error` tells of an earlier datagram. Others of [`is_icmp`] may as well be its own,
-/// where a route is missing or a packet too long.
+/// Returns whether a send that fails with `error` reports the ICMP error of an earlier datagram. Others of [`is_icmp`]
+/// may as well be its own, where a route is missing or a packet too long.
 #[must_use]
 pub(super) fn is_of_an_earlier(error: &io::Error) -> bool {
     use nix::libc::{ECONNREFUSED, ENOPROTOOPT, EPROTO};
     error.raw_os_error().is_some_and(|number| [ECONNREFUSED, ENOPROTOOPT, EPROTO].contains(&number))
 }
 
-/// Whether a datagram has come back because it was longer than its path takes in one piece. The system has
-/// noted what the path takes, and sends the next one in fragments (ip(7), `IP_MTU_DISCOVER`).
+/// Returns whether a datagram had an ICMP error because it was longer than the MTU of its path. The system has noted
+/// that MTU, and sends the next one in fragments (ip(7), `IP_MTU_DISCOVER`).
 #[must_use]
 pub fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::libc::EMSGSIZE)
@@ -44,17 +49,17 @@ pub fn is_too_long(error: &io::Error) -> bool {
 /// The ICMP errors that reach an unconnected socket.
 #[derive(Debug)]
 pub struct IcmpErrors<'s> {
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody tells there"))]
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux reports them"))]
     socket: &'s UdpSocket,
-    /// The pending error, if a call has returned it and the queue has not told of it yet.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody tells there"))]
+    /// The pending error, if a call has returned it and it has not been found in the queue yet.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux reports them"))]
     pending: Option<io::Error>,
 }
 
 #[cfg(target_os = "linux")]
 impl<'s> IcmpErrors<'s> {
-    /// From now on the system keeps them for [`IcmpErrors::take`]; each also fails one send or
-    /// receive on the socket, as it would on a connected one.
+    /// Asks the system to keep them for [`IcmpErrors::take`] from now on. Each also fails one send or receive on the
+    /// socket, as it would on a connected one.
     pub fn of(socket: &'s UdpSocket) -> io::Result<Option<Self>> {
         use nix::sys::socket::{setsockopt, sockopt};
         // An IPv6 socket needs both: it talks to IPv4 peers as well.
@@ -65,7 +70,7 @@ impl<'s> IcmpErrors<'s> {
         Ok(Self::kept_for(socket))
     }
 
-    /// Those of a socket for which the system keeps them already.
+    /// Returns those of a socket for which the system keeps them already.
     #[must_use]
     pub fn kept_for(socket: &'s UdpSocket) -> Option<Self> {
         Some(Self { socket, pending: None })
@@ -77,20 +82,18 @@ impl<'s> IcmpErrors<'s> {
         self.pending = Some(error);
     }
 
-    /// Returns the next ICMP error, if there is one, and the destination of the datagram that caused it. A refusal
-    /// is of the kind `ConnectionRefused`.
-    ///
-    /// The destination is `None` if the queue had no room for the error, which then stands for one datagram or more.
-    pub fn take(&mut self) -> io::Result<Option<(Option<SocketAddr>, io::Error)>> {
+    /// Returns the next ICMP error, if there is one. Its peer is `None` if the queue had no room for it: it then stands
+    /// for one datagram or more.
+    pub fn take(&mut self) -> io::Result<Option<IcmpError>> {
         if let Some((peer, error)) = self.take_queued()? {
             // Each in the queue was pending as well.
             self.pending = None;
-            return Ok(Some((Some(peer), error)));
+            return Ok(Some(IcmpError { peer: Some(peer), error }));
         }
         // The last one that leaves the queue clears the pending error: what is pending now was never in it.
         let pending =
             self.pending.take().map_or_else(|| self.socket.take_error(), |error| Ok(Some(error)))?;
-        Ok(pending.map(|error| (None, error)))
+        Ok(pending.map(|error| IcmpError { peer: None, error }))
     }
 
     fn take_queued(&mut self) -> io::Result<Option<(SocketAddr, io::Error)>> {
@@ -102,7 +105,7 @@ impl<'s> IcmpErrors<'s> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            // What this machine itself could not send is here as well: the send has failed for that.
+            // A datagram that this machine itself could not send is here as well: its send has failed already.
             let (Some(address), Some((origin, error))) = (message.address, message.control.error) else {
                 continue;
             };
@@ -122,22 +125,22 @@ impl<'s> IcmpErrors<'s> {
 
 #[cfg(not(target_os = "linux"))]
 impl<'s> IcmpErrors<'s> {
-    /// Nobody tells here.
+    /// Returns `None`: the system does not report them.
     pub fn of(_: &'s UdpSocket) -> io::Result<Option<Self>> {
         Ok(None)
     }
 
-    /// Nobody tells here.
+    /// Returns `None`: the system does not report them.
     #[must_use]
     pub fn kept_for(_: &'s UdpSocket) -> Option<Self> {
         None
     }
 
-    /// Nobody tells here.
+    /// Does nothing.
     pub fn note(&mut self, _: io::Error) {}
 
-    /// Never anything.
-    pub fn take(&mut self) -> io::Result<Option<(Option<SocketAddr>, io::Error)>> {
+    /// Returns `None`.
+    pub fn take(&mut self) -> io::Result<Option<IcmpError>> {
         Ok(None)
     }
 }

@@ -1,15 +1,17 @@
-//! System calls of all Unix systems that neither std nor nix makes without `unsafe`.
+//! System calls that neither std nor nix makes without `unsafe`, but for those that move datagrams.
 //!
 //! Signals are numbers here: nix knows them by name, and real-time signals have none. What a signal means to
 //! a tool is decided in [`crate::runtime::signals`].
 
 #![expect(
     unsafe_code,
-    reason = "signals, the status of any child and inherited descriptors have no safe wrapper"
+    reason = "signals, the status of any child, inherited descriptors and two socket options have no safe wrapper"
 )]
 
 use std::io;
 use std::mem;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
@@ -207,4 +209,45 @@ pub(crate) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     let copy = unsafe { OwnedFd::from_raw_fd(copy) };
     nix::unistd::close(number)?;
     Ok(copy)
+}
+
+/// Lets routers fragment an IPv4 datagram that is longer than the MTU of the next link. By default they drop it and
+/// report that, and only the next one is sent in fragments (ip(7), `IP_MTU_DISCOVER`). They may fragment the segments
+/// of one message in any case.
+#[cfg(target_os = "linux")]
+#[expect(clippy::cast_possible_truncation, reason = "a value is a few bytes long")]
+pub(crate) fn let_routers_fragment(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let value: c_int = libc::IP_PMTUDISC_DONT;
+    let pointer = (&raw const value).cast();
+    // SAFETY: the kernel reads an int, which is there for as long as the call takes.
+    Errno::result(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            pointer,
+            size_of::<c_int>() as _,
+        )
+    })?;
+    Ok(())
+}
+
+/// Returns the number of datagrams that the kernel has dropped at `socket` since it was opened. It wraps around at
+/// 2^32.
+#[cfg(target_os = "linux")]
+#[expect(clippy::cast_possible_truncation, reason = "a value is a few bytes long")]
+pub(crate) fn socket_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    /// socket(7) does not list it: `include/uapi/asm-generic/socket.h` of Linux 4.12.
+    const SO_MEMINFO: c_int = 55;
+    /// The number of its counters, and the place of this one: `include/uapi/linux/sock_diag.h`.
+    const SK_MEMINFO_VARS: usize = 9;
+    const SK_MEMINFO_DROPS: usize = 8;
+    let mut counters = [0_u32; SK_MEMINFO_VARS];
+    let mut len = size_of::<[u32; SK_MEMINFO_VARS]>() as _;
+    let pointer = counters.as_mut_ptr().cast();
+    // SAFETY: the kernel writes `len` bytes at most, which is the size of the array.
+    Errno::result(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_MEMINFO, pointer, &raw mut len)
+    })?;
+    Ok(counters[SK_MEMINFO_DROPS])
 }

@@ -10,8 +10,8 @@ use crate::batch::Batch;
 use crate::flow::codec::Records;
 use crate::flow::transmit::Transmitter;
 use crate::format::{ReadError, To};
-use crate::net::IcmpErrors;
 use crate::net::endpoint::{Endpoint, Family};
+use crate::net::{IcmpError, IcmpErrors};
 use crate::runtime::signals::{Signals, Terminated};
 use crate::tools::resolve::{Destinations, Resolver};
 
@@ -83,8 +83,8 @@ impl<'o> Outbox<'o> {
         }
     }
 
-    /// Returns the next ICMP error that is known, and the destination of its datagram if that is known.
-    pub(super) fn next_icmp_error(&mut self) -> Result<Option<(Option<SocketAddr>, io::Error)>> {
+    /// Returns the next ICMP error that is known by now.
+    pub(super) fn next_icmp_error(&mut self) -> Result<Option<IcmpError>> {
         let Some(icmp) = &mut self.icmp else { return Ok(None) };
         icmp.take().context("cannot ask what came back")
     }

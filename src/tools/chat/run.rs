@@ -195,7 +195,7 @@ impl Chat<'_> {
 
     /// Counts the ICMP errors that are known, and reports each.
     fn report_icmp_errors(&mut self) -> Result<()> {
-        while let Some((peer, error)) = self.outbox.next_icmp_error()? {
+        while let Some(IcmpError { peer, error }) = self.outbox.next_icmp_error()? {
             self.stats.sent.count_icmp_error(&error);
             let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| Shown(peer).to_string());
             self.plan.report.console.note(&messages::icmp_error(&peer, "a datagram", &error));

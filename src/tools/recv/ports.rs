@@ -230,7 +230,7 @@ impl Ear<'_> {
         if let Some(error) = received {
             icmp.note(error);
         }
-        Ok(icmp.take().context("cannot take an ICMP error")?.map(|(_, error)| error))
+        Ok(icmp.take().context("cannot take an ICMP error")?.map(|icmp| icmp.error))
     }
 
     /// Whether a datagram may be a reply, by who has sent it.

@@ -1,0 +1,263 @@
+//! What both engines share: what is known of a socket, and how one datagram is sent or received.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
+
+use nix::libc::{EADDRNOTAVAIL, EINVAL, ENETUNREACH};
+
+use super::ancillary::Ancillary;
+#[cfg(target_os = "linux")]
+use super::cmsg;
+use super::drops::DropCounter;
+use super::icmp::is_of_an_earlier;
+use super::{
+    Detail, Direction, FORGED_AT_ONCE, IcmpError, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Unsent, Why,
+    is_full, is_icmp,
+};
+use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
+use crate::net::endpoint::{canonical, mapped};
+
+/// How many errors in a row may be those of earlier datagrams.
+const RETRIES: usize = 3;
+
+/// A socket that sends, and does not block.
+#[derive(Debug)]
+pub(super) struct SendSocket<'s> {
+    pub(super) socket: &'s UdpSocket,
+    /// The one peer of a connected socket.
+    peer: Option<SocketAddr>,
+    is_v6: bool,
+    /// Whether each datagram leaves from the source address on its envelope.
+    from_envelope: bool,
+    /// The error queue, which the system fills from the first batch on: a call that sends many datagrams may not
+    /// report their ICMP errors. With it, a call also fails where a device had no room for a datagram, which is
+    /// otherwise dropped in silence (ip(7), `IP_RECVERR`).
+    icmp: Option<IcmpErrors<'s>>,
+    /// The ICMP error that a receive has returned, where there is no queue.
+    pending: Option<io::Error>,
+}
+
+impl<'s> SendSocket<'s> {
+    /// Returns `socket`, which is connected or sends datagrams that have a destination.
+    pub(super) fn new(socket: &'s UdpSocket) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        // If that fails, the ICMP errors of the datagrams that routers drop are counted.
+        let _ = super::sys::let_routers_fragment(socket.as_fd());
+        Ok(Self {
+            socket,
+            peer: socket.peer_addr().ok().map(canonical),
+            is_v6: socket.local_addr()?.is_ipv6(),
+            from_envelope: false,
+            icmp: None,
+            pending: None,
+        })
+    }
+
+    /// Sends each datagram from the source address on its envelope from now on, where the system lets us choose: a
+    /// reply on a socket that is bound to every address leaves from the one that the request was sent to.
+    pub(super) fn use_source_address(&mut self) -> io::Result<()> {
+        self.from_envelope = self.socket.local_addr()?.ip().is_unspecified();
+        Ok(())
+    }
+
+    /// Sends one datagram in this direction.
+    pub(super) fn send_towards(&mut self, datagram: Datagram<'_>, direction: Direction) -> SendOutcome {
+        match direction {
+            Direction::Onward => self.send_one(datagram),
+            Direction::Back => self.send_one(Datagram { envelope: &datagram.envelope.reply(), ..datagram }),
+        }
+    }
+
+    /// Sends one datagram, without waiting.
+    pub(super) fn send_one(&mut self, datagram: Datagram<'_>) -> SendOutcome {
+        let size = datagram.payload.len();
+        let largest = self.largest(datagram.envelope.to);
+        if size > largest {
+            return SendOutcome::stopped_at(Unsent::one(&datagram, Why::TooLong { size, largest }));
+        }
+        let mut outcome = SendOutcome::default();
+        match self.hand_over(datagram, &mut outcome.icmp_errors) {
+            Ok(()) => outcome.count(1, size),
+            Err(error) => outcome.stopped = Some(Unsent::one(&datagram, error.into())),
+        }
+        outcome
+    }
+
+    /// Asks the system to keep ICMP errors from now on, if it can.
+    pub(super) fn watch_icmp_errors(&mut self) -> io::Result<()> {
+        if self.icmp.is_none() {
+            self.icmp = IcmpErrors::of(self.socket)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the next ICMP error that is known by now, if there is one.
+    pub(super) fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
+        if let Some(icmp) = &mut self.icmp {
+            return icmp.take();
+        }
+        let pending = match self.pending.take() {
+            None => self.socket.take_error()?,
+            noted => noted,
+        };
+        Ok(pending.map(|error| IcmpError { peer: None, error }))
+    }
+
+    /// Appends all that are known by now to `errors`.
+    pub(super) fn take_icmp_errors(&mut self, errors: &mut Vec<IcmpError>) -> io::Result<()> {
+        while let Some(error) = self.take_icmp_error()? {
+            errors.push(error);
+        }
+        Ok(())
+    }
+
+    /// Notes that a receive on the socket has failed with `error`, which is the ICMP error of an earlier datagram:
+    /// [`SendSocket::take_icmp_error`] returns it, once.
+    pub(super) fn note_icmp_error(&mut self, error: io::Error) {
+        match &mut self.icmp {
+            Some(icmp) => icmp.note(error),
+            None => self.pending = Some(error),
+        }
+    }
+
+    /// Hands a datagram to the system, and appends the ICMP errors of earlier ones that it reports to `icmp_errors`.
+    fn hand_over(&mut self, datagram: Datagram<'_>, icmp_errors: &mut Vec<IcmpError>) -> io::Result<()> {
+        let mut earlier: Vec<io::Error> = Vec::new();
+        let mut source = self.source(datagram.envelope.from);
+        let outcome = loop {
+            let sent = match (datagram.envelope.to, source) {
+                (None, _) => self.socket.send(datagram.payload),
+                #[cfg(target_os = "linux")]
+                (Some(peer), Some(source)) => {
+                    cmsg::send(self.socket, datagram.payload, self.address_of(peer), source)
+                }
+                (Some(peer), _) => self.socket.send_to(datagram.payload, self.address_of(peer)),
+            };
+            match sent {
+                Ok(_) => break Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The request was sent to an address that no datagram leaves from, such as a broadcast address, or
+                // that is gone: the system chooses another.
+                Err(error)
+                    if source.is_some()
+                        && matches!(error.raw_os_error(), Some(EINVAL | ENETUNREACH | EADDRNOTAVAIL)) =>
+                {
+                    source = None;
+                }
+                // A socket reports the ICMP error of an earlier datagram when the next one is sent, and does not
+                // send that (udp(7)): it has to be sent again.
+                Err(error) if is_icmp(&error) && earlier.len() < RETRIES => earlier.push(error),
+                Err(error) => break Err(error),
+            }
+        };
+        // An error that is returned again and again is this datagram's own, and not that of an earlier one.
+        let own = outcome.as_ref().err().and_then(io::Error::raw_os_error);
+        earlier.retain(|error| error.raw_os_error() != own);
+        // A wait for room would end at once at a socket with errors to report.
+        let is_full = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        if is_full || !earlier.is_empty() {
+            self.take_returned(earlier, icmp_errors)?;
+        }
+        outcome
+    }
+
+    /// Appends the ICMP errors of earlier datagrams to `icmp_errors`: those `returned` by sends that succeeded in the
+    /// end, and those in the queue.
+    pub(super) fn take_returned(
+        &mut self,
+        returned: Vec<io::Error>,
+        icmp_errors: &mut Vec<IcmpError>,
+    ) -> io::Result<()> {
+        // Linux keeps the others in the queue. A route may have appeared between a send and the next.
+        for error in returned {
+            if cfg!(target_os = "linux") && !is_of_an_earlier(&error) {
+                continue;
+            }
+            match &mut self.icmp {
+                Some(icmp) => icmp.note(error),
+                None => icmp_errors.push(IcmpError { peer: None, error }),
+            }
+        }
+        if self.icmp.is_some() { self.take_icmp_errors(icmp_errors) } else { Ok(()) }
+    }
+
+    /// Returns the largest payload that `peer` can be sent, in bytes.
+    pub(super) fn largest(&self, peer: Option<SocketAddr>) -> usize {
+        let is_v6 = peer.or(self.peer).map_or(self.is_v6, |peer| peer.is_ipv6());
+        if is_v6 { LARGEST_V6 } else { LARGEST_V4 }
+    }
+
+    /// Returns whether a router on the way to `peer` may drop a datagram that fits here: none fragments over
+    /// IPv6 (RFC 8200, section 5), and it reports a message of many segments once.
+    #[cfg(target_os = "linux")]
+    pub(super) fn may_outgrow_path(&self, peer: Option<SocketAddr>) -> bool {
+        match peer.or(self.peer).map(|peer| peer.ip()) {
+            Some(IpAddr::V6(ip)) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+            _ => false,
+        }
+    }
+
+    /// Returns the address of this machine that a datagram with the source `from` leaves from, if we choose it.
+    pub(super) fn source(&self, from: Option<SocketAddr>) -> Option<IpAddr> {
+        let ip = from.filter(|_| self.from_envelope)?.ip();
+        (!ip.is_unspecified() && !ip.is_multicast()).then(|| self.address_of((ip, 0).into()).ip())
+    }
+
+    /// Returns the address of `peer` as the socket takes it: an IPv6 socket takes an IPv4 address in its mapped form.
+    pub(super) fn address_of(&self, peer: SocketAddr) -> SocketAddr {
+        if self.is_v6 { mapped(peer) } else { peer }
+    }
+}
+
+/// A socket that receives, and does not block.
+#[derive(Debug)]
+pub(super) struct ReceiveSocket<'s> {
+    pub(super) socket: &'s UdpSocket,
+    /// What is kept of each datagram, in bytes.
+    pub(super) max_size: usize,
+    pub(super) ancillary: Ancillary,
+    pub(super) drops: DropCounter<'s>,
+}
+
+impl<'s> ReceiveSocket<'s> {
+    /// Returns `socket`, whose datagrams are truncated to `max_size` bytes and have `detail` on their envelopes. Fails
+    /// where the system does not report that.
+    pub(super) fn new(socket: &'s UdpSocket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
+        Ok(Self {
+            socket,
+            max_size: max_size.unwrap_or(usize::MAX),
+            ancillary: Ancillary::ask(socket, detail)?,
+            drops: DropCounter::new(socket),
+        })
+    }
+
+    /// Appends datagrams that have arrived to `batch`, one a call, without waiting, until it has `limit` more or is
+    /// full.
+    pub(super) fn receive(&mut self, batch: &mut Batch, limit: usize) -> ReceiveOutcome {
+        let mut outcome = ReceiveOutcome::default();
+        let enough = batch.len().saturating_add(limit);
+        while batch.len() < enough && outcome.forged < FORGED_AT_ONCE && !is_full(batch) {
+            match self.ancillary.receive(self.socket, batch.spare(SLOT)) {
+                Ok((_, None)) => outcome.forged += 1,
+                Ok((size, Some(envelope))) => {
+                    batch.address(envelope);
+                    batch.take_cut(size, size.min(self.max_size));
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => break,
+                    _ => {
+                        outcome.error = Some(error);
+                        break;
+                    }
+                },
+            }
+        }
+        if is_full(batch) {
+            self.drops.read();
+        }
+        outcome
+    }
+}
