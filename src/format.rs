@@ -348,6 +348,24 @@ mod tests {
     pub(super) use crate::flow::codec::{Reader, Reading, Writer, Writing};
     use std::io::{self, Read};
 
+    #[test]
+    fn a_format_has_the_properties_that_it_is_documented_to_have() {
+        use Format::{Base64, Escaped, Framed, Hex, Json, Nul, Pcap, Raw, Text};
+
+        let of = |has: fn(Format) -> bool| {
+            Format::ALL.into_iter().filter(|format| has(*format)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(Format::is_text), [Text, Raw, Nul, Escaped]);
+        assert_eq!(of(Format::has_charset), [Text, Raw, Nul, Escaped, Json]);
+        assert_eq!(of(Format::has_addresses), [Json, Pcap]);
+        assert_eq!(of(Format::has_lines), [Text, Nul, Hex, Base64, Escaped]);
+        assert_eq!(of(Format::is_binary), [Raw, Nul, Framed, Pcap]);
+        assert_eq!(of(Format::has_messages), [Text, Raw, Nul, Hex, Base64, Escaped, Json]);
+        assert_eq!(of(Format::has_header), [Pcap]);
+        let nouns = ["line", "block", "record", "line", "line", "line", "line", "frame", "packet"];
+        assert_eq!(Format::ALL.map(Format::noun), nouns);
+    }
+
     /// What was read of an input.
     #[derive(Debug, Default)]
     pub(super) struct Found {

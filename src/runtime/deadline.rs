@@ -84,6 +84,15 @@ mod tests {
     }
 
     #[test]
+    fn a_new_idle_time_begins_when_it_is_set() {
+        let mut deadline = Deadline::new(None, Some(HOUR));
+        let before = deadline.next();
+        while Deadline::new(None, Some(HOUR)).next() == before {}
+        deadline.limit_idle_time(HOUR);
+        assert!(deadline.next() > before);
+    }
+
+    #[test]
     fn activity_restarts_the_idle_time_and_leaves_the_total_time() {
         let mut deadline = Deadline::new(Some(2 * HOUR), None);
         let total = deadline.total();
