@@ -284,6 +284,18 @@ pub(super) fn no_name() -> sockaddr_in6 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    #[test]
+    fn an_ipv4_destination_stays_mapped_where_it_is_reported_in_both_forms() {
+        let socket = UdpSocket::bind("[::]:0").unwrap();
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).unwrap();
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], socket.local_addr().unwrap().port()));
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", address).unwrap();
+        let message = receive(&socket, &mut [0; 2]).unwrap();
+        assert_eq!((message.size, message.control.destination), (1, "::ffff:127.0.0.1".parse().ok()));
+    }
 
     #[test]
     fn a_control_message_that_was_cut_is_unknown() {
