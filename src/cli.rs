@@ -1,7 +1,7 @@
 //! The parts of a command line that the tools share: groups of arguments, the types of values, and the parts of a
 //! plan that they become.
 //!
-//! A value becomes its type here or is a usage error; nothing is checked later.
+//! Each value is parsed into its type here, or is a usage error; nothing is checked later.
 
 pub mod completions;
 pub mod elsewhere;

@@ -1,6 +1,6 @@
-//! Scripts with which a shell completes the arguments of a tool, generated from its clap command.
+//! Completion scripts for shells, generated from the clap command of a tool.
 //!
-//! `--completions` prints a script to stdout, and nothing else can be given with it.
+//! `--completions` prints a script to stdout and excludes all other arguments.
 
 use anyhow::Result;
 use clap::builder::{EnumValueParser, PossibleValue};
@@ -13,9 +13,9 @@ use crate::runtime::streams;
 
 /// The name and the id of the option.
 pub(super) const OPTION: &str = "completions";
-/// Where the script for bash learns what stands before the word that is completed.
+/// The line of the script for bash that reads the word before the one being completed.
 const BEFORE: &str = "    prev=\"$3\"\n";
-/// To bash the sign in `--format=hex` is a word of its own; and behind `--` there is no option.
+/// Replaces that line: bash splits `--format=hex` into three words, and there are no options after `--`.
 const BEFORE_IN_BASH: &str = "    prev=\"$3\"
     [[ \"${prev}\" != = ]] || prev=\"${COMP_WORDS[COMP_CWORD-2]}\"
     [[ \" ${COMP_WORDS[*]:1:COMP_CWORD-1} \" != *' -- '* ]] || return 0
@@ -44,7 +44,7 @@ pub(super) enum Shell {
 }
 
 impl Shell {
-    /// Prints the script for `command`.
+    /// Prints the completion script for `command`.
     pub(super) fn print_script(self, command: Command) -> Result<Verdict> {
         streams::print(&self.script(command))?;
         Ok(Verdict::Done)
@@ -53,7 +53,7 @@ impl Shell {
     fn script(self, command: Command) -> String {
         let mut command = command.mut_args(without_files);
         let name = command.get_name().to_owned();
-        // To memory: the generators panic where they cannot write.
+        // The generators panic on a write error, so they write to memory.
         let mut script = Vec::new();
         match self {
             Self::Bash => generate(Bash, &mut command, name, &mut script),
@@ -79,7 +79,7 @@ impl ValueEnum for Shell {
     }
 }
 
-/// Keeps a shell from offering files for a value: clap offers them for all that it knows nothing of, and ours are
+/// Keeps a shell from completing file names for a value. clap does so for each value without a hint, and ours are
 /// numbers, times, addresses and texts.
 fn without_files(arg: Arg) -> Arg {
     let is_unknown = arg.get_action().takes_values() && arg.get_value_hint() == ValueHint::Unknown;

@@ -1,5 +1,5 @@
-//! Options that a tool does not have: those of the other tools, which are read from their commands, and those of
-//! netcats, socat and curl, by what serves the same purpose here.
+//! Hints for options that a tool does not have: those of the other tools, which are read from their commands, and those
+//! of netcats, socat and curl, for which the hint names the counterpart here.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -62,11 +62,11 @@ const MISSING: [(&[&str], &str); 9] = [
     (&["--group", "--join", "--multicast"], "joining multicast groups is not supported"),
 ];
 
-/// How near two names are, from 0 to 1, for one to be suggested for the other.
-const NEAR: f64 = 0.75;
-/// No name of an option is as long. To compare names takes time that grows with the square of their length.
+/// How similar two names must be, from 0 to 1, for one to be suggested for the other.
+const SIMILAR: f64 = 0.75;
+/// Names from this length on are not compared: no option has one, and the time grows with the square of the length.
 const LONG: usize = 64;
-/// The beginning of a name that is enough to suggest it, in bytes.
+/// How many bytes of the beginning of a name are enough to suggest it.
 const BEGINNING: usize = 3;
 
 /// The name of the tool whose ENDPOINT is a local address.
@@ -74,7 +74,7 @@ const LISTENER: &str = "udp-listen";
 /// The letters that take no value in netcats.
 const FLAGS: &str = "CDFNSUZbdklnrtuz";
 
-/// Says what to do about the first option that the tool does not have, if there is one.
+/// Returns the sentence about the first option that the tool does not have, if there is one.
 pub(super) fn unknown_option(command: &Command, tools: Tools, words: &[Word]) -> Option<String> {
     let read: Vec<_> = words.iter().take_while(|word| !word.asks_for_help()).collect();
     let place = read.iter().position(|word| matches!(word.kind, Kind::Unknown { .. }))?;
@@ -82,7 +82,7 @@ pub(super) fn unknown_option(command: &Command, tools: Tools, words: &[Word]) ->
     let plain: Vec<_> = read.iter().filter_map(|word| word.plain()).collect();
     let plain_before = read[..place].iter().filter(|word| word.plain().is_some()).count();
     if plain_before > 1 && command.get_positionals().any(Arg::is_last_set) {
-        // It is an argument of a COMMAND that lacks its --.
+        // It is an argument of a COMMAND without -- before it.
         return None;
     }
     let tool = Tool { command, tools: &tools(), endpoint: endpoint(&plain) };
@@ -126,7 +126,7 @@ pub(super) fn has_lone_hyphen(command: &Command, words: &[Word]) -> bool {
     has_messages(command) && read.filter_map(Word::plain).skip(1).any(|word| word == "-")
 }
 
-/// Says what to do if `value` has a variable of a shell that no shell has replaced, as in a COMMAND without one.
+/// Returns what to write if `value` contains a shell variable that was not replaced.
 pub(super) fn variable(value: &str) -> Option<String> {
     let name = &value[value.find("$UDP_")? + 1..];
     let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
@@ -134,7 +134,7 @@ pub(super) fn variable(value: &str) -> Option<String> {
     Some(format!("no shell has replaced ${name}; write -- sh -c '...' in single quotes"))
 }
 
-/// Says how to read `value` if it is the name of a file.
+/// Returns how to read `value` if it is the name of a file.
 pub(super) fn file(command: &Command, value: &str) -> Option<String> {
     let is_file = Path::new(value).is_file() && command.get_name() != LISTENER;
     is_file.then(|| format!("a file; to read it as stdin, write < {}", escape::shortened(value)))
@@ -152,19 +152,19 @@ fn endpoint(plain: &[&str]) -> Option<String> {
     }
 }
 
-/// Says how to send `argument` as a MESSAGE, if there are `plain_before` words before it and a tool that may
-/// send one after the first.
+/// Returns how to send `argument` as a MESSAGE, if the tool sends MESSAGEs and one of the `plain_before` words before
+/// it may be its endpoint.
 pub(super) fn message(command: &Command, plain_before: usize, argument: &str) -> Option<String> {
     let may_be_message = plain_before > 0 && has_messages(command);
     let shown = escape::quoted(argument.as_bytes());
     may_be_message.then(|| format!("to send {shown} as a MESSAGE, write -- before it"))
 }
 
-/// Says how to run the command `value` for each datagram, if it is one.
+/// Returns how to run `value` for each datagram, if it is a command.
 pub(super) fn exec(command: &Command, tools: Tools, value: &str) -> Option<String> {
     let program = value.split(' ').next()?;
     let directories = env::var_os("PATH")?;
-    // An absolute name is looked up as it is: `join` replaces the directory by it.
+    // `join` replaces the directory if the name is absolute.
     let is_program = !program.is_empty()
         && env::split_paths(&directories).any(|directory| directory.join(program).is_file());
     is_program.then(|| {
@@ -173,16 +173,16 @@ pub(super) fn exec(command: &Command, tools: Tools, value: &str) -> Option<Strin
     })
 }
 
-/// Says what to do with the number that follows a flag, as it does in netcats.
+/// Returns what to write instead of a flag with a number, as netcats have it.
 pub(super) fn flag_with_number(command: &Command, tools: Tools, flag: &str, number: &str) -> Option<String> {
     Tool { command, tools: &tools(), endpoint: None }.flag_with_number(flag, number)
 }
 
 /// What to do about an option that a tool does not have.
 enum Hint {
-    /// It is not needed, for this reason.
+    /// The option is not needed, for this reason.
     LeaveOut(&'static str),
-    /// Something else serves its purpose, or nothing does.
+    /// What to write instead, or that there is no counterpart.
     Instead(String),
 }
 
@@ -200,7 +200,7 @@ struct Tool<'c> {
     command: &'c Command,
     /// The commands of all tools.
     tools: &'c [Command],
-    /// The endpoint among the arguments, if they are read as a netcat reads them.
+    /// The endpoint among the arguments, read as a netcat reads them.
     endpoint: Option<String>,
 }
 
@@ -242,7 +242,7 @@ impl Tool<'_> {
         })
     }
 
-    /// Says what is wrong with `-q1` or `-vp4000`: a flag with a number.
+    /// Returns what is wrong with a flag with a number, as in `-q1` or `-vp4000`.
     fn number_in_cluster(&self, argument: &str) -> Option<String> {
         let letters = argument.trim_end_matches(|letter: char| letter.is_ascii_digit());
         let number = &argument[letters.len()..];
@@ -261,15 +261,14 @@ impl Tool<'_> {
         Some(format!("{flag} is --{long} and takes no value; {way_out}"))
     }
 
-    /// Returns whether it is udp-recv with the port of this machine for its endpoint, which is not the `value` of an
-    /// option.
+    /// Returns whether this is udp-recv with a local port as its endpoint, and that is not the `value` of an option.
     fn receives_one(&self, value: Option<&str>) -> bool {
         let port = self.endpoint.as_deref().and_then(|endpoint| endpoint.strip_prefix(':'));
         self.name() == "udp-recv" && port.is_some() && port != value
     }
 
-    /// Returns the first letter of a cluster that has a counterpart here, or else the first that is not needed,
-    /// with its hint.
+    /// Returns the first option in a cluster that has a counterpart here, or else the first that is not needed, with
+    /// its hint.
     fn hint_of_cluster(
         &self,
         name: &str,
@@ -291,17 +290,17 @@ impl Tool<'_> {
         first
     }
 
-    /// Returns what to do about the option `name`, whose value may be `value`.
+    /// Returns the hint for the option `name`, whose value may be `value`.
     fn hint(&self, name: &str, value: Option<&str>) -> Option<Hint> {
         self.foreign(name, value)
             .or_else(|| {
                 self.tools_with(name).map(|tools| Hint::Instead(format!("it is an option of {tools}")))
             })
             .or_else(|| self.name_of_a_value(name))
-            .or_else(|| self.near(name))
+            .or_else(|| self.similar(name))
     }
 
-    /// Returns what to do about an option of a netcat, socat or curl.
+    /// Returns the hint for an option of a netcat, socat or curl.
     fn foreign(&self, name: &str, value: Option<&str>) -> Option<Hint> {
         self.counterpart(name, value)
             .or_else(|| reason(&NEEDLESS, name).map(Hint::LeaveOut))
@@ -394,7 +393,7 @@ impl Tool<'_> {
         })
     }
 
-    /// Recognizes a format or charset that is written as an option, as in `--json` or `--gbk`.
+    /// Returns the hint for a format or charset that is written as an option, as in `--json` or `--gbk`.
     fn name_of_a_value(&self, name: &str) -> Option<Hint> {
         let value = name.strip_prefix("--")?;
         if Format::ALL.iter().any(|format| format.name() == value) {
@@ -406,10 +405,10 @@ impl Tool<'_> {
         value.parse::<Charset>().is_ok().then(|| Hint::Instead(format!("use -e {value}")))
     }
 
-    /// Returns the option of the tools whose name is most like `name`, or begins like it.
-    fn near(&self, name: &str) -> Option<Hint> {
+    /// Returns the hint that names the option of the tools whose name is most similar to `name`, or begins with it.
+    fn similar(&self, name: &str) -> Option<Hint> {
         let name = name.strip_prefix("--").filter(|name| name.len() < LONG)?;
-        let nearness = |long: &str| {
+        let similarity = |long: &str| {
             let is_beginning = name.len() >= BEGINNING && long.starts_with(name)
                 || name.strip_prefix(long).is_some_and(|more| more.starts_with('-'));
             if is_beginning { 1.0 } else { strsim::normalized_damerau_levenshtein(name, long) }
@@ -418,9 +417,10 @@ impl Tool<'_> {
         let of_all: BTreeSet<_> =
             self.tools.iter().flat_map(Command::get_arguments).filter_map(Arg::get_long).collect();
         let options = own.chain(of_all);
-        let near = options.map(|long| (nearness(long), long)).filter(|(nearness, _)| *nearness >= NEAR);
-        // The first of two that are equally near wins, which is the tool's own.
-        let (_, long) = near.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+        let similar =
+            options.map(|long| (similarity(long), long)).filter(|(similarity, _)| *similarity >= SIMILAR);
+        // Of two that are equally similar the first wins, which is the tool's own.
+        let (_, long) = similar.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
         let long = format!("--{long}");
         let of_tools =
             self.tools_with(&long).filter(|_| !self.has(&long)).map(|tools| format!(" of {tools}"));
@@ -466,7 +466,7 @@ fn has_messages(command: &Command) -> bool {
     command.get_positionals().any(|arg| arg.get_id() == "messages")
 }
 
-/// Quotes a command as one word for a shell; only its beginning if it is long.
+/// Quotes a command as one word for a shell. A long one is shortened.
 fn quoted(command: &str) -> String {
     format!("'{}'", escape::shortened(command).replace('\'', r"'\''"))
 }

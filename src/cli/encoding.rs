@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 
 use crate::encoding::{Charset, Encoding, Policy};
 
-/// The charset on the wire, of a tool that sends and perhaps receives.
+/// The arguments for the charset of a tool that sends, and may receive.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct EncodingArgs {
     /// Use this charset on the wire (gbk, shift_jis, latin-1, utf-16-le)
@@ -17,14 +17,14 @@ pub struct EncodingArgs {
 }
 
 impl EncodingArgs {
-    /// The charset in force.
+    /// Returns the charset on the wire and its policy.
     #[must_use]
     pub fn encoding(self) -> Encoding {
         Encoding { charset: self.encoding, errors: self.errors }
     }
 }
 
-/// The charset on the wire, of a tool that only receives.
+/// The arguments for the charset of a tool that only receives.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DecodingArgs {
     /// Use this charset on the wire (gbk, shift_jis, latin-1, utf-16-le)
@@ -37,14 +37,14 @@ pub struct DecodingArgs {
 }
 
 impl DecodingArgs {
-    /// The charset in force.
+    /// Returns the charset on the wire and its policy.
     #[must_use]
     pub fn encoding(self) -> Encoding {
         Encoding { charset: self.encoding, errors: self.errors }
     }
 }
 
-/// Policies for what is received: there is nothing to refer to by its number in XML.
+/// Returns the parser of `--errors` for what is received: a byte has no XML character reference.
 fn decoding_policy() -> impl TypedValueParser<Value = Policy> {
     const POLICIES: [Policy; 4] = [Policy::Strict, Policy::Ignore, Policy::Replace, Policy::BackslashReplace];
     let names = POLICIES.iter().filter_map(ValueEnum::to_possible_value);

@@ -9,7 +9,7 @@ use super::usage::UsageError;
 use super::value;
 use crate::format::{Format, Formats};
 
-/// The formats of a tool that reads and writes.
+/// The argument for the formats of a tool that reads and writes.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct FormatArgs {
     /// Input/output format, or both as IN:OUT (text:json)
@@ -18,7 +18,7 @@ pub struct FormatArgs {
     pub formats: Formats,
 }
 
-/// The format of a tool that only reads.
+/// The argument for the format of a tool that only reads.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct InputFormatArgs {
     /// Input format
@@ -27,7 +27,7 @@ pub struct InputFormatArgs {
     pub format: Format,
 }
 
-/// The formats of a conversation.
+/// The argument for the formats of a conversation.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ConversationArgs {
     /// Input/output format, or both as IN:OUT (text:json)
@@ -36,7 +36,7 @@ pub struct ConversationArgs {
     pub formats: Formats,
 }
 
-/// Formats in which a person or a program can write one line and read one line.
+/// The formats of a conversation: those in which each datagram is one line.
 pub const CONVERSATION: [Format; 5] =
     [Format::Text, Format::Hex, Format::Base64, Format::Escaped, Format::Json];
 
@@ -97,12 +97,12 @@ pub enum FormatOption {
 }
 
 impl FormatOption {
-    /// Refuses the first of the arguments that is `given` and has no effect with `formats`, of those that the tool
-    /// has.
+    /// Checks that each of the arguments that is `given` has an effect with `formats`. `known` are the formats of the
+    /// tool.
     ///
     /// # Errors
     ///
-    /// Names that argument, and the formats that it applies to.
+    /// Fails with the first that has none; the error names the formats that it applies to.
     pub fn check(
         given: impl IntoIterator<Item = (Self, bool)>,
         formats: Formats,
@@ -153,7 +153,7 @@ impl FormatOption {
         }
     }
 
-    /// Returns which of `formats` it has no effect with, if that is so.
+    /// Returns the one of `formats` that the argument has no effect with, if there is one.
     fn conflict(self, formats: Formats) -> Option<String> {
         let Formats { input, output } = formats;
         match self {

@@ -14,18 +14,18 @@ use crate::net::endpoint::Endpoint;
 use crate::runtime::console::Console;
 use crate::runtime::streams;
 
-/// What is sent.
+/// The arguments for what is sent.
 #[derive(Args, Clone, Debug)]
 pub struct MessageArgs {
     /// Send these instead of the lines of stdin; write -- first if one begins with -
     #[arg(value_name = "MESSAGE")]
     pub messages: Vec<OsString>,
-    /// How each message or text of stdin ends.
+    /// The end of line of each message or text of stdin.
     #[command(flatten)]
     pub eol: EolArgs,
 }
 
-/// How each text ends.
+/// The argument for the end of line of each text.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct EolArgs {
     /// Append a line ending to every text; with raw input, convert every line ending to it
@@ -48,7 +48,7 @@ impl ValueEnum for Eol {
     }
 }
 
-/// How an input in any format is read.
+/// The arguments for reading an input in any format.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ReadingArgs {
     /// Send every SIZE bytes of raw input as one datagram
@@ -63,9 +63,9 @@ pub struct ReadingArgs {
 /// The datagrams that a tool sends.
 #[derive(Clone, Debug)]
 pub struct InputPlan {
-    /// The datagrams. If there are none, stdin is read.
+    /// The MESSAGEs. If there are none, stdin is read.
     pub messages: Vec<OsString>,
-    /// The format of stdin or of each message, the charset on the wire, and how each text ends.
+    /// The format of stdin or of each message, the charset on the wire, and the end of line of each text.
     pub codec: Codec,
     /// The size in bytes of each datagram of raw input.
     pub block: Option<usize>,
@@ -76,7 +76,7 @@ pub struct InputPlan {
 }
 
 impl InputPlan {
-    /// Opens the input, whose datagrams go `to` there.
+    /// Opens the input. Its datagrams are sent `to` the given destination.
     ///
     /// # Errors
     ///

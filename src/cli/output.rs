@@ -1,4 +1,5 @@
-//! How stdout is written: a terminal gets no bytes that it might obey, and a file is continued only in its own format.
+//! How stdout is written: never in a binary format to a terminal; to a file that is not empty, only if that is in the
+//! same format.
 
 use anyhow::{Context, bail, ensure};
 
@@ -6,11 +7,11 @@ use crate::flow::codec::{Codec, Writing, obstacle_to_append};
 use crate::format::{Columns, Format};
 use crate::runtime::streams::Sink;
 
-/// Returns how `output` is written by `codec`.
+/// Returns how `codec` writes to `output`.
 ///
 /// # Errors
 ///
-/// Fails where it is a terminal and would get any bytes, or where it is a file that cannot be continued in this
+/// Fails if the format is binary and `output` a terminal, or if `output` is a file that cannot be continued in this
 /// format.
 pub fn writing(codec: Codec, columns: Columns, output: &Sink) -> anyhow::Result<Writing> {
     let (format, for_terminal) = (codec.formats.output, output.is_terminal());

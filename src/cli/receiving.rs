@@ -10,7 +10,7 @@ use super::value::{count, duration, payload_size};
 use crate::net::access::{Access, Lists, Source};
 use crate::net::{Detail, Receiver};
 
-/// When a tool that receives has had enough.
+/// The arguments for when a tool that receives stops.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Bounds {
     /// Exit after N datagrams
@@ -25,20 +25,20 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Whether there is none.
+    /// Returns whether there is no bound.
     #[must_use]
     pub fn are_absent(&self) -> bool {
         self.count.is_none() && self.has_no_time()
     }
 
-    /// Whether no time ends the wait.
+    /// Returns whether no time ends the wait.
     #[must_use]
     pub fn has_no_time(&self) -> bool {
         self.timeout.is_none() && self.idle.is_none()
     }
 }
 
-/// What is done with what arrives.
+/// The arguments for which datagrams are received, and how much of each.
 #[derive(Args, Clone, Debug)]
 pub struct ReceivingArgs {
     /// Accept only datagrams from SOURCE (192.0.2.0/24, HOST, @FILE); repeatable
@@ -61,7 +61,7 @@ pub struct ReceivingPlan {
     allow: Vec<Source>,
     deny: Vec<Source>,
     max_size: Option<usize>,
-    /// Whether a dropped or truncated datagram is trouble.
+    /// Whether a dropped or truncated datagram makes the run fail.
     pub is_strict: bool,
 }
 
@@ -72,8 +72,8 @@ impl From<ReceivingArgs> for ReceivingPlan {
 }
 
 impl ReceivingPlan {
-    /// Reads the access lists from the files that they name. A tool reads them before it catches signals: any of them
-    /// ends the wait for a pipe.
+    /// Reads the access lists from the files that they name. Call this before signals are caught, so that a signal
+    /// ends a read from a pipe.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use crate::messages;
 use crate::runtime::console::{Console, Verbosity};
 use crate::stats::Stats;
 
-/// How much is said on stderr.
+/// The arguments for what is printed to stderr.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ReportArgs {
     /// Print only errors that end the run
@@ -21,7 +21,7 @@ pub struct ReportArgs {
 }
 
 impl ReportArgs {
-    /// Returns what `tool` prints.
+    /// Returns what `tool` prints to stderr.
     #[must_use]
     pub fn of(self, tool: &'static str) -> Report {
         let Self { quiet, verbose, stats } = self;
@@ -34,7 +34,7 @@ impl ReportArgs {
     }
 }
 
-/// What a tool prints on stderr.
+/// What a tool prints to stderr.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
     /// Prints messages.
@@ -46,7 +46,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Prints at the end what was lost here and, if they are asked for, the `numbers`.
+    /// Prints, at the end of a run, what was lost on this machine and, with `--stats`, the `numbers`.
     pub fn conclude(self, tally: &Stats, numbers: &dyn Fn(&Stats) -> String) {
         self.note_losses(tally);
         if self.stats {
@@ -54,7 +54,7 @@ impl Report {
         }
     }
 
-    /// Notes at the end what was not printed.
+    /// Notes, at the end of a run, which datagrams were lost on this machine.
     pub fn note_losses(self, tally: &Stats) {
         let received = &tally.received;
         let losses =

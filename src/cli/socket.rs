@@ -9,7 +9,7 @@ use crate::net::endpoint::Family;
 use crate::net::socket::{Options, Room, Way};
 use crate::runtime::console::Console;
 
-/// The socket.
+/// The arguments for a socket.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct SocketArgs {
     /// Use IPv4 only
@@ -21,7 +21,7 @@ pub struct SocketArgs {
 }
 
 impl SocketArgs {
-    /// What they ask of a socket.
+    /// Returns the options of the socket.
     #[must_use]
     pub fn options(self) -> Options {
         let family = match (self.ipv4, self.ipv6) {
@@ -33,7 +33,7 @@ impl SocketArgs {
     }
 }
 
-/// A socket that is sent from.
+/// The arguments for a socket that sends.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct SendingSocketArgs {
     #[command(flatten)]
@@ -44,14 +44,14 @@ pub struct SendingSocketArgs {
 }
 
 impl SendingSocketArgs {
-    /// What they ask of a socket.
+    /// Returns the options of the socket.
     #[must_use]
     pub fn options(self) -> Options {
         Options { broadcast: self.broadcast, ..self.socket.options() }
     }
 }
 
-/// How much the system holds of datagrams that wait.
+/// The argument for the size of a socket buffer.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct BufferArgs {
     /// Ask the kernel for a socket buffer of SIZE (64KiB, 4M)
@@ -59,7 +59,7 @@ pub struct BufferArgs {
     pub buffer: Option<usize>,
 }
 
-/// Asks the kernel for a buffer of `asked` bytes, or else of the `usual` size, and notes a smaller one.
+/// Asks the kernel for a buffer of `asked` bytes, or else of `usual` bytes, and notes if it grants less than was asked.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The command line of a tool: reads it, and refuses a wrong one in one sentence that names the way out.
+//! The command line of a tool: parses it, and reports a usage error in one sentence that says what to write instead.
 //!
 //! clap parses; this module turns its errors and its help into output and an exit status.
 
@@ -21,7 +21,7 @@ use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::signals;
 use crate::runtime::streams;
 
-/// A command line that clap accepts and the tool does not: what is wrong with it, and what to write instead.
+/// A usage error that clap does not find: what is wrong with the command line, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError(String);
 
@@ -40,8 +40,8 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Parses the arguments `A` of `tool`, which is one of `tools`, converts them into its plan, runs that, and turns the
-/// outcome into an exit status.
+/// Parses the arguments `A` of `tool`, which is one of `tools`, converts them into its plan, and calls `run` with it.
+/// Returns the exit status.
 #[must_use]
 pub fn main<A: Parser, P: TryFrom<A, Error = UsageError>>(
     tool: &'static str,
@@ -71,7 +71,7 @@ pub fn command<A: Parser>() -> Command {
     A::command().arg(completions::option())
 }
 
-/// Prints the help that was asked for to stdout, and a usage error to stderr; returns any other error.
+/// Prints requested help to stdout, or a usage error to stderr; returns any other error.
 fn settle(tool: &'static str, error: anyhow::Error) -> Result<Verdict> {
     let what = match error.downcast::<Error>() {
         Ok(error) if !error.use_stderr() => {
@@ -110,7 +110,7 @@ fn as_by_getopt(arg: Arg) -> Arg {
     arg.overrides_with(itself)
 }
 
-/// Names the way out where the words next to a wrong one show what was meant.
+/// Adds what to write instead to an `error` of clap, where the words next to the wrong one show what was meant.
 fn explain(command: &mut Command, tools: Tools, words: &[Word], error: Error) -> Error {
     if let Some(requirer) = requirer(command, words, &error) {
         let missing = texts(&error, ContextKind::InvalidArg).join(", ");
@@ -128,14 +128,14 @@ fn explain(command: &mut Command, tools: Tools, words: &[Word], error: Error) ->
             };
             format!("invalid value {shown} for '{argument}': {what}")
         }
-        // Unknown options were found before clap parsed: this is a positional argument too many.
-        (ErrorKind::UnknownArgument, ..) => one_too_many(words, argument),
+        // Unknown options are reported before clap parses, so this is an unexpected positional argument.
+        (ErrorKind::UnknownArgument, ..) => unexpected(words, argument),
         _ => return error,
     };
     command.error(error.kind(), what)
 }
 
-/// Returns the option that requires what is missing, if that is the `error`: by itself it fails in the same way.
+/// Returns the option that requires a missing argument, if that is the `error`: given alone, it fails in the same way.
 fn requirer(command: &Command, words: &[Word], error: &Error) -> Option<String> {
     let missing = texts(error, ContextKind::InvalidArg);
     words.iter().filter(|_| !missing.is_empty()).find_map(|word| {
@@ -146,7 +146,7 @@ fn requirer(command: &Command, words: &[Word], error: &Error) -> Option<String> 
     })
 }
 
-/// Says why the `value` of an option is wrong: the `reason`, and what the same letter is to a netcat.
+/// Returns why the `value` of an option is wrong: the `reason`, and what the same letter means to a netcat.
 fn value_reason(command: &Command, tools: Tools, words: &[Word], value: &str, reason: String) -> String {
     let given = words.iter().position(
         |word| matches!(&word.kind, Kind::Known { value: Some(given), .. } if given.trim_start_matches('=') == value),
@@ -172,8 +172,8 @@ fn value_reason(command: &Command, tools: Tools, words: &[Word], value: &str, re
     [Some(reason), more, message].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-/// Says why an endpoint is wrong, if the words next to it show that: the port is an argument of its own, as for
-/// netcats, or an option before it takes a value elsewhere.
+/// Returns why an endpoint is wrong, if the words next to it show that: the port is a separate argument, as for
+/// netcats, or the option before it takes a value in another program.
 fn endpoint_reason(
     command: &Command,
     tools: Tools,
@@ -205,8 +205,8 @@ fn endpoint_reason(
     }
 }
 
-/// Says what to do with a positional argument too many.
-fn one_too_many(words: &[Word], argument: &str) -> String {
+/// Returns the sentence about an unexpected positional argument.
+fn unexpected(words: &[Word], argument: &str) -> String {
     let first = words.iter().find_map(Word::plain);
     let shown = escape::quoted(argument.as_bytes());
     if let Some(joined) = first.and_then(|host| endpoint::join(host, argument)) {
@@ -245,7 +245,7 @@ fn sentence(mut error: Error) -> String {
         error.remove(tip);
     }
     let text = error.to_string();
-    // Below the sentence stand the usage, where clap thinks that it helps, and a pointer to the help.
+    // clap appends the usage to some errors, and a pointer to the help to all.
     let text = text.rsplit_once("\n\nFor more information").map_or(text.as_str(), |(text, _)| text);
     let text = text.rsplit_once("\n\nUsage: ").map_or(text, |(text, _)| text);
     text.strip_prefix("error: ").unwrap_or(text).to_owned()

@@ -1,4 +1,4 @@
-//! Values as people write them on a command line; a wrong one is refused with a right one.
+//! Parsers for values as people write them on a command line. The error for a wrong one shows a right one.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -10,10 +10,10 @@ use crate::escape;
 use crate::flow::pace::{Rate, Speed};
 use crate::format::{Format, Formats, LARGEST_BLOCK};
 
-/// The longest payload there can be, in bytes: longer ones need not be cut.
+/// The longest payload that a datagram can have, in bytes.
 const LARGEST: usize = 65_535;
 
-/// A whole number from 1.
+/// Parses a whole number from 1.
 pub fn count(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("not a whole number from 1".to_owned()),
@@ -21,10 +21,10 @@ pub fn count(text: &str) -> Result<u64, String> {
     }
 }
 
-/// How often an input is sent that `--repeat inf` sends until a signal comes.
+/// The number of times that `--repeat inf` sends an input: until a signal ends the tool.
 pub const FOR_EVER: u64 = u64::MAX;
 
-/// How often the input is sent: a whole number from 1, or `inf`.
+/// Parses how often the input is sent: a whole number from 1, or `inf`.
 pub fn repeats(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(times @ 1..) => Ok(times),
@@ -33,7 +33,7 @@ pub fn repeats(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A command for a shell. One that is empty does nothing and succeeds, as no one would wish.
+/// Parses a command for a shell, which must not be empty: a shell would do nothing and succeed.
 pub fn handler(command: OsString) -> Result<OsString, String> {
     if command.is_empty() {
         return Err("empty; write a shell command, as in --exec cat".to_owned());
@@ -41,12 +41,12 @@ pub fn handler(command: OsString) -> Result<OsString, String> {
     Ok(command)
 }
 
-/// A whole number from 0.
+/// Parses a whole number from 0.
 pub fn times(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "not a whole number from 0".to_owned())
 }
 
-/// `500ms`, `5s`, `1m30s`; a bare number is seconds. No time at all is no wait, and refused.
+/// Parses a time above zero: `500ms`, `5s`, `1m30s`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let parsed = if is_number {
@@ -61,8 +61,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// `64KiB`, `4M`; a bare number is bytes. K, M and G are powers of 1024, and KB, MB and GB of 1000, as
-/// in dd(1).
+/// Parses a size in bytes: `64KiB`, `4M`; a bare number is bytes. K, M and G are powers of 1024, and KB, MB and GB of
+/// 1000, as in dd(1).
 pub fn size(text: &str) -> Result<usize, String> {
     let (number, unit) = split_unit(text);
     let unit: usize = match unit.to_ascii_lowercase().as_str() {
@@ -76,14 +76,14 @@ pub fn size(text: &str) -> Result<usize, String> {
         _ => 0,
     };
     match number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)) {
-        // What the system takes is an int.
+        // The size of a socket buffer is an int.
         Some(size @ 1..=0x7fff_ffff) => Ok(size),
         Some(size) if size > 0 => Err("too large; the maximum is 2047M".to_owned()),
         _ => Err("not a size; write bytes from 1 up, as in 512, 64KiB or 4M".to_owned()),
     }
 }
 
-/// The size of a block that becomes a datagram: a larger one fits in none, in whatever charset.
+/// Parses the size of a block of raw input, which must fit in a datagram in some charset.
 pub fn block(text: &str) -> Result<usize, String> {
     match size(text)? {
         size if size <= LARGEST_BLOCK => Ok(size),
@@ -91,7 +91,7 @@ pub fn block(text: &str) -> Result<usize, String> {
     }
 }
 
-/// `json`, or `text:json` for what is read and what is written, of those that are `known`.
+/// Parses one of the `known` formats, as in `json`, or an input and an output format, as in `text:json`.
 pub fn formats(text: &str, known: &[Format]) -> Result<Formats, String> {
     match text.split_once(':') {
         None => format(text, known).map(Formats::from),
@@ -102,7 +102,7 @@ pub fn formats(text: &str, known: &[Format]) -> Result<Formats, String> {
     }
 }
 
-/// The format of a tool that has no output, of those that are `known`.
+/// Parses one of the `known` formats, for a tool that has no output.
 pub fn input_format(text: &str, known: &[Format]) -> Result<Format, String> {
     match text.split_once(':') {
         None => format(text, known),
@@ -118,7 +118,7 @@ fn format(name: &str, known: &[Format]) -> Result<Format, String> {
     })
 }
 
-/// A descriptor beyond the standard streams, which have their own use.
+/// Parses a descriptor other than stdin, stdout and stderr.
 pub fn descriptor(text: &str) -> Result<RawFd, String> {
     match text.parse() {
         Ok(fd @ 3..) => Ok(fd),
@@ -126,7 +126,7 @@ pub fn descriptor(text: &str) -> Result<RawFd, String> {
     }
 }
 
-/// The longest payload that is not cut, in bytes.
+/// Parses the length of a payload in bytes.
 pub fn payload_size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(size @ 0..=LARGEST) => Ok(size),
@@ -134,7 +134,7 @@ pub fn payload_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// `500k/s`, `1000/s`, `10/min`; a bare number is a second's. k, M and G are powers of 1000.
+/// Parses a rate: `500k/s`, `1000/s`, `10/min`; a bare number is per second. k, M and G are powers of 1000.
 pub fn rate(text: &str) -> Result<Rate, String> {
     let (amount, time) = text.split_once('/').unwrap_or((text, "s"));
     let (number, unit) = split_unit(amount);
@@ -156,7 +156,7 @@ pub fn rate(text: &str) -> Result<Rate, String> {
         .ok_or_else(|| "not a rate; write 1000/s, 500k/s or 10/min".to_owned())
 }
 
-/// `2`, `0.5`, or `max`: how many times as fast.
+/// Parses a speed: `2` or `0.5` times as fast, or `max`.
 pub fn speed(text: &str) -> Result<Speed, String> {
     match text.parse() {
         Ok(times) if f64::is_normal(times) && times > 0.0 => Ok(Speed::Times(times)),
@@ -165,7 +165,7 @@ pub fn speed(text: &str) -> Result<Speed, String> {
     }
 }
 
-/// The number at the beginning, and what stands behind it.
+/// Splits `text` into the number at its beginning and the unit after it.
 fn split_unit(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     text.split_at(end)
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn a_text_that_is_not_a_size_is_a_usage_error() {
         for text in ["", "0", "0M", "-1", "M", "1.5M", "4 M", "4MiBs", "0x10", "1e3"] {
             assert!(size(text).unwrap_err().contains("not a size"), "{text}");
         }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn speeds_are_how_many_times_as_fast() {
+    fn a_speed_is_a_factor_or_max() {
         let speeds = ["1", "0.5", "2e3", "max"].map(|text| speed(text).unwrap());
         assert_eq!(speeds, [Speed::Times(1.0), Speed::Times(0.5), Speed::Times(2e3), Speed::Max]);
         for text in ["", "0", "-1", "inf", "nan", "2x", "MAX", "1/2"] {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_of_a_second_unless_they_say_more() {
+    fn a_rate_is_per_second_unless_it_names_another_time() {
         for (text, per_second) in [
             ("1000", 1e3),
             ("1000/s", 1e3),

@@ -1,4 +1,4 @@
-//! The words of a command line as getopt(3) reads them: options with their values, and what stands alone.
+//! The words of a command line as getopt(3) reads them: options with their values, and other words.
 //!
 //! clap parses the arguments, but its errors do not say which words are next to the wrong one.
 
@@ -16,22 +16,22 @@ pub(super) struct Word {
 /// What a word is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// An option of this tool, by the name it was given.
+    /// An option of this tool, by the name that was typed.
     Known { name: String, value: Option<String> },
-    /// One that this tool does not have, and what is attached to it.
+    /// An option that this tool does not have, and the text attached to it.
     Unknown { name: String, attached: Option<String> },
-    /// What is not an option.
+    /// A word that is not an option.
     Plain,
 }
 
 impl Word {
-    /// Whether clap prints help or the version when it meets this.
+    /// Returns whether clap prints help or the version for this word.
     pub(super) fn asks_for_help(&self) -> bool {
         ["-h", "--help", "-V", "--version"].contains(&self.argument.as_str())
             && matches!(self.kind, Kind::Known { .. })
     }
 
-    /// The text of a word that is not an option.
+    /// Returns the text of a word that is not an option.
     pub(super) fn plain(&self) -> Option<&str> {
         (self.kind == Kind::Plain).then_some(&self.argument)
     }
@@ -55,7 +55,7 @@ pub(super) fn read(command: &Command, arguments: impl Iterator<Item = OsString>)
     words
 }
 
-/// Reads `name` or `name=value`; a value that is not attached is taken from `more`.
+/// Reads `name` or `name=value`; takes a value that is not attached from `more`.
 fn long_option(command: &Command, long: &str, more: &mut impl Iterator<Item = String>) -> Kind {
     let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
     let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));
@@ -76,7 +76,7 @@ fn short_options(command: &Command, argument: &str, more: &mut impl Iterator<Ite
         let rest = &argument[place + letter.len_utf8()..];
         let attached = (!rest.is_empty()).then(|| rest.to_owned());
         let arg = command.get_arguments().find(|arg| arg.get_short() == Some(letter));
-        // -h and -V are options only by themselves: a MESSAGE such as -hello must not print help with status 0.
+        // -h and -V are options only alone: a MESSAGE such as -hello must not print help with status 0.
         let is_known = arg.is_some() || ["-h", "-V"].contains(&argument);
         if !is_known {
             kinds.push(Kind::Unknown { name, attached });
@@ -91,7 +91,7 @@ fn short_options(command: &Command, argument: &str, more: &mut impl Iterator<Ite
     kinds
 }
 
-/// Whether an option takes the next argument for its value, if none is attached.
+/// Returns whether an option takes the next argument as its value, if none is attached.
 pub(super) fn needs_value(arg: &Arg) -> bool {
     !arg.is_positional() && arg.get_action().takes_values() && !arg.is_require_equals_set()
 }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn help_stands_alone_and_what_is_attached_to_an_unknown_option_is_kept() {
+    fn help_is_an_option_only_alone_and_text_attached_to_an_unknown_option_is_kept() {
         assert_eq!(kinds("-h --version"), [known("-h", None), known("--version", None)]);
         assert_eq!(kinds("-hello"), [unknown("-h", Some("ello"))]);
         assert_eq!(kinds("-qV"), [known("-q", None), unknown("-V", None)]);
