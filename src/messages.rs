@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use indicatif::HumanDuration;
+
 use crate::batch::LARGEST_V4;
 use crate::escape;
 use crate::net::endpoint::Shown;
@@ -153,6 +155,24 @@ pub(crate) fn skipped(name: &str, why: &dyn fmt::Display) -> String {
 /// Returns how many inputs were skipped, where `noun` is one, if it was more than the first.
 pub(crate) fn skipped_in_all(skipped: u64, noun: &str) -> Option<String> {
     (skipped > 1).then(|| format!("skipped {skipped} {noun}s in all"))
+}
+
+/// Returns the sentence about datagrams that were unsent, of which `first` is the first and why. `noun` is the name of one.
+pub(crate) fn unsent(number: u64, noun: &str, first: &str) -> String {
+    match number {
+        1 => format!("cannot send {first}"),
+        number => format!("cannot send {number} {noun}s, first {first}"),
+    }
+}
+
+/// Returns the sentence about packets of a capture that were ignored.
+pub(crate) fn ignored_packets(packets: &str) -> String {
+    format!("ignored {packets}")
+}
+
+/// Returns the sentence that the datagram called `name` is sent only after `time`.
+pub(crate) fn due_in(name: &str, time: Duration) -> String {
+    format!("{name} is due in {}", HumanDuration(time))
 }
 
 /// Returns the sentence that `peer` did not answer the request called `name` within `time`. `attempts` says how often

@@ -2,6 +2,8 @@
 
 mod args;
 mod run;
+mod schedule;
+mod totals;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,150 @@
+//! What was sent in a run, and what was not: counted, and reported on stderr.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+
+use super::args::{Destination, Plan};
+use crate::format::Bad;
+use crate::messages;
+use crate::net::Unsent;
+use crate::net::endpoint::Shown;
+use crate::stats::Stats;
+
+/// The numbers of a run, and what has been reported of them.
+pub(super) struct Totals<'t> {
+    plan: &'t Plan,
+    /// The name of one datagram of the input.
+    noun: &'static str,
+    pub(super) stats: Stats,
+    /// The name of the first datagram that was unsent, and why.
+    first_unsent: Option<String>,
+    /// The number of lost datagrams that have been reported.
+    reported: u64,
+}
+
+impl<'t> Totals<'t> {
+    /// Returns the totals of a run whose input consists of `noun`s.
+    pub(super) fn new(plan: &'t Plan, noun: &'static str) -> Self {
+        Self { plan, noun, stats: Stats::default(), first_unsent: None, reported: 0 }
+    }
+
+    /// Returns whether the input had no datagram that can be sent.
+    pub(super) fn are_empty(&self) -> bool {
+        self.stats.sent.datagrams + self.stats.unsent == 0
+    }
+
+    /// Returns whether each datagram that was sent had an ICMP error.
+    pub(super) fn have_all_failed(&self) -> bool {
+        self.icmp_errors() >= self.stats.sent.datagrams
+    }
+
+    /// Returns whether datagrams were lost, and none has been reported yet.
+    pub(super) fn are_unreported(&self) -> bool {
+        self.reported == 0 && self.lost() > 0
+    }
+
+    /// Counts an input that is not a datagram as skipped.
+    pub(super) fn skip(&mut self, bad: &Bad) {
+        self.skip_named(&format!("{} {}", self.noun, bad.ordinal), &bad.what);
+    }
+
+    /// Counts datagrams that were not sent, as unsent or skipped.
+    ///
+    /// # Errors
+    ///
+    /// Fails if they can never be sent and are not to be skipped.
+    pub(super) fn leave_out(&mut self, unsent: Unsent) -> Result<()> {
+        if !unsent.may_pass() && !self.plan.input.skip_bad {
+            return Err(self.cannot_send(unsent.ordinal, unsent.peer, unsent.cause()));
+        }
+        let name = self.name(unsent.ordinal, unsent.peer);
+        if unsent.may_pass() {
+            self.stats.unsent += unsent.datagrams as u64;
+            let why = unsent.cause();
+            self.first_unsent.get_or_insert_with(|| format!("{name}: {why}"));
+        } else {
+            self.skip_named(&name, &unsent.cause());
+        }
+        Ok(())
+    }
+
+    /// Returns the error that ends a run at an input that is not a datagram.
+    pub(super) fn bad_input(&self, bad: Bad) -> anyhow::Error {
+        self.cannot_send(bad.ordinal, None, anyhow!(bad.what))
+    }
+
+    /// Notes that a datagram is to be sent only after `time`.
+    pub(super) fn announce(&self, ordinal: u64, time: Duration) {
+        self.note(&messages::due_in(&format!("{} {ordinal}", self.noun), time));
+    }
+
+    /// Reports the datagrams that were lost, if that has not been done.
+    pub(super) fn report_losses(&mut self) {
+        let lost = self.lost();
+        if self.reported == lost {
+            return;
+        }
+        let in_all = if self.reported > 0 { "in all, " } else { "" };
+        if let Some(first) = &self.first_unsent {
+            let unsent = messages::unsent(self.stats.unsent, self.noun, first);
+            self.plan.report.console.print(&format!("{in_all}{unsent}"));
+        }
+        let peer = match &self.plan.destination {
+            Destination::One(there) => there.to_string(),
+            Destination::Recorded(_) => messages::failed_destinations(&self.stats.sent),
+        };
+        for loss in messages::icmp_losses(&self.stats.sent, &peer) {
+            self.note(&format!("{in_all}{loss}"));
+        }
+        self.reported = lost;
+    }
+
+    /// Reports how many inputs were skipped, if that was more than the first.
+    pub(super) fn report_skipped(&self) {
+        if let Some(skipped) = messages::skipped_in_all(self.stats.skipped, self.noun) {
+            self.note(&skipped);
+        }
+    }
+
+    /// Prints the statistics.
+    pub(super) fn print(&self) {
+        self.plan.report.console.print(&messages::sent_summary(&self.stats));
+    }
+
+    /// Counts the input called `name` as skipped, and notes the first.
+    fn skip_named(&mut self, name: &str, why: &dyn Display) {
+        self.stats.skipped += 1;
+        if self.stats.skipped == 1 {
+            self.note(&messages::skipped(name, why));
+        }
+    }
+
+    fn cannot_send(&self, ordinal: u64, peer: Option<SocketAddr>, why: anyhow::Error) -> anyhow::Error {
+        why.context(format!("cannot send {}", self.name(ordinal, peer)))
+    }
+
+    /// Returns the name of a datagram of the input, with its destination.
+    fn name(&self, ordinal: u64, peer: Option<SocketAddr>) -> String {
+        let there = match &self.plan.destination {
+            Destination::One(there) => Some(there.to_string()),
+            Destination::Recorded(_) => peer.map(|peer| Shown(peer).to_string()),
+        };
+        let to = there.map(|there| format!(" to {there}")).unwrap_or_default();
+        format!("{} {ordinal}{to}", self.noun)
+    }
+
+    fn note(&self, what: &str) {
+        self.plan.report.console.note(&what);
+    }
+
+    fn icmp_errors(&self) -> u64 {
+        self.stats.sent.refused + self.stats.sent.unreachable
+    }
+
+    fn lost(&self) -> u64 {
+        self.icmp_errors() + self.stats.unsent
+    }
+}
