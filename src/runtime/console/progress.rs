@@ -51,7 +51,7 @@ impl Progress {
             let style =
                 ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::no_length().with_style(style);
-            stderr::show(Some(bar.clone()));
+            stderr::show(Some(Box::new(bar.clone())));
             bar
         });
         bar.set_message(format!("{sent} sent, {}, {share}", Speed(sent, time)));
@@ -74,6 +74,12 @@ impl Drop for Progress {
             }
             bar.finish_and_clear();
         }
+    }
+}
+
+impl stderr::ProgressLine for ProgressBar {
+    fn suspend(&self, write: &mut dyn FnMut()) {
+        self.suspend(write);
     }
 }
 

@@ -6,8 +6,6 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use indicatif::ProgressBar;
-
 use crate::runtime::poll::wait_writable;
 use crate::runtime::streams::{Sink, flush_deadline};
 
@@ -33,7 +31,13 @@ struct State {
     /// How many messages there was no room for.
     dropped: u64,
     /// The line that is shown below the messages.
-    progress: Option<ProgressBar>,
+    progress: Option<Box<dyn ProgressLine>>,
+}
+
+/// A line that is shown below the messages. A trait keeps what draws it out of the tools that show none.
+pub(super) trait ProgressLine: Send {
+    /// Clears the line, calls `write`, and draws the line again.
+    fn suspend(&self, write: &mut dyn FnMut());
 }
 
 /// Writes `line` of `tool`, above a progress line, or leaves it to a thread if that would block.
@@ -47,7 +51,7 @@ pub(super) fn is_writable() -> bool {
 }
 
 /// Shows `progress` below the messages from now on, or no line.
-pub(super) fn show(progress: Option<ProgressBar>) {
+pub(super) fn show(progress: Option<Box<dyn ProgressLine>>) {
     STDERR.lock().progress = progress;
 }
 
@@ -106,7 +110,11 @@ impl Stderr {
         };
         let written = match &state.progress {
             // The line is drawn by writes that block.
-            Some(progress) if has_room() => progress.suspend(write),
+            Some(progress) if has_room() => {
+                let mut written = 0;
+                progress.suspend(&mut || written = write());
+                written
+            }
             _ => write(),
         };
         if let Some(sink) = sink
