@@ -134,3 +134,31 @@ impl<'s> Transmitter<'s> {
 fn may_go_on(until: Option<Instant>, was_whole: bool) -> bool {
     until.map_or(was_whole, |until| Instant::now() < until)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Envelope;
+
+    #[test]
+    fn only_the_datagrams_at_the_given_places_are_sent_or_answered() {
+        let [socket, peer] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        socket.set_nonblocking(true).unwrap();
+        let signals = Signals::install().unwrap();
+        let mut transmitter = Transmitter::new(&socket, &signals).unwrap();
+        let mut batch = Batch::new();
+        let address = peer.local_addr().unwrap();
+        batch.address(Envelope { from: Some(address), to: Some(address), ..Envelope::default() });
+        for payload in [b"a", b"b", b"c", b"d"] {
+            batch.push(payload);
+        }
+        for outcome in [transmitter.send(&batch, 1..3), transmitter.reply(&batch, 2..4)] {
+            assert_eq!((outcome.sent, outcome.bytes, outcome.stopped.is_none()), (2, 2, true));
+        }
+        for expected in [b"b", b"c", b"c", b"d"] {
+            let mut payload = [0; 2];
+            assert_eq!(peer.recv(&mut payload).unwrap(), 1);
+            assert_eq!(&payload[..1], expected);
+        }
+    }
+}
