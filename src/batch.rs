@@ -14,7 +14,7 @@ pub const LARGEST_V4: usize = 65_507;
 /// The largest payload over IPv6: 65,535 bytes less 8 of UDP header (RFC 8200, section 3).
 pub const LARGEST_V6: usize = 65_527;
 
-/// The first memory of an arena, in bytes: so much comes from the system as pages that are zero
+/// The first memory of an arena, in bytes: an allocation of this size is made of pages that are zero
 /// already and cost nothing until they are touched.
 const LEAST: usize = 256 * 1024;
 
@@ -27,7 +27,7 @@ pub struct Batch {
     /// Payloads that were not read into the arena, such as reassembled and encoded ones.
     aside: Vec<u8>,
     entries: Vec<Entry>,
-    /// What stands on the datagrams. What comes twice in a row stands here once.
+    /// The envelopes of the datagrams. Datagrams in a row that share one have one entry here.
     envelopes: Vec<Envelope>,
     /// The ordinal of the last datagram, or of the last before the first.
     last: u64,
@@ -42,7 +42,7 @@ struct Entry {
     len: u32,
     size: u32,
     ordinal: u64,
-    /// How many of the envelopes have come by then: the last of them is this one's. 0 is an empty one.
+    /// The place of its envelope, from 1. 0 is an empty envelope.
     envelope: u32,
 }
 
@@ -73,7 +73,7 @@ pub struct Received {
 pub struct Datagram<'b> {
     /// Its bytes, without any header.
     pub payload: &'b [u8],
-    /// How many of them came over the wire: more, if it was cut, and another number in another charset.
+    /// The length of the payload on the wire in bytes: longer if it was truncated, different in another charset.
     pub size: usize,
     /// Who is behind it, where and when.
     pub envelope: &'b Envelope,
@@ -126,14 +126,14 @@ impl Batch {
         self.last = last;
     }
 
-    /// From now on this stands on every datagram that is taken, until the batch is cleared.
+    /// Sets the envelope of the datagrams that are appended next.
     pub fn address(&mut self, envelope: Envelope) {
         if self.envelopes.last() != Some(&envelope) {
             self.envelopes.push(envelope);
         }
     }
 
-    /// The datagrams that have come with the last envelope are replies, which took so long.
+    /// Sets the round-trip time of the datagrams that have the last envelope: they are replies.
     pub fn note_round_trip(&mut self, round_trip: Duration) {
         if let Some(envelope) = self.envelopes.last_mut() {
             envelope.received.round_trip = Some(round_trip);
@@ -376,7 +376,7 @@ impl Entry {
 
 /// A number of bytes, or of envelopes, in a batch.
 fn count(number: usize) -> u32 {
-    u32::try_from(number).expect("no batch holds so much")
+    u32::try_from(number).expect("a batch is smaller")
 }
 
 #[cfg(test)]
@@ -394,8 +394,8 @@ mod tests {
         batch.push_again();
         assert_eq!(payloads(&batch), [b"pong"; 2]);
         assert_eq!(batch.filled, 4);
-        let told = batch.iter().map(|datagram| (datagram.envelope.to.unwrap(), datagram.ordinal));
-        assert!(told.eq([(peers[0], 1), (peers[1], 2)]));
+        let envelopes = batch.iter().map(|datagram| (datagram.envelope.to.unwrap(), datagram.ordinal));
+        assert!(envelopes.eq([(peers[0], 1), (peers[1], 2)]));
     }
 
     fn payloads(batch: &Batch) -> Vec<&[u8]> {

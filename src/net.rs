@@ -42,7 +42,7 @@ use crate::stats::Sent;
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
-/// A batch of received datagrams is full when it takes so much memory, in bytes.
+/// The memory at which a batch of received datagrams is full, in bytes.
 const FULL: usize = 256 * 1024;
 
 /// One call discards about this many forged datagrams at most, so that a tool checks its signals and its time in
@@ -228,7 +228,7 @@ impl Unsent {
     }
 }
 
-/// Returns whether an error of connect(2) or send(2) tells of the state of the network: a link that is down, a route
+/// Returns whether an error of connect(2) or send(2) reports the state of the network: a link that is down, a route
 /// or a source address that is missing (`EINVAL` for the address of a connected socket, and for a blackhole, in
 /// ip-route(8)), a queue that stays full, a firewall that drops what leaves.
 #[must_use]
@@ -283,7 +283,7 @@ mod tests {
         let [socket, peer, nobody] = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         socket.set_nonblocking(true).unwrap();
         let address = nobody.local_addr().unwrap();
-        // Who is connected to itself hears nobody else.
+        // A socket that is connected to itself receives from no other.
         nobody.connect(address).unwrap();
         // What is too long for the last of the room is followed by what is not.
         for payload in [&[b'x'; 1000][..], b""] {

@@ -47,16 +47,16 @@ pub struct Report {
 
 impl Report {
     /// Prints, at the end of a run, what was lost on this machine and, with `--stats`, the `numbers`.
-    pub fn conclude(self, tally: &Stats, numbers: &dyn Fn(&Stats) -> String) {
-        self.note_losses(tally);
+    pub fn conclude(self, stats: &Stats, numbers: &dyn Fn(&Stats) -> String) {
+        self.note_losses(stats);
         if self.stats {
-            self.console.print(&numbers(tally));
+            self.console.print(&numbers(stats));
         }
     }
 
     /// Notes, at the end of a run, which datagrams were lost on this machine.
-    pub fn note_losses(self, tally: &Stats) {
-        let received = &tally.received;
+    pub fn note_losses(self, stats: &Stats) {
+        let received = &stats.received;
         let losses =
             [messages::denied(received), messages::forged(received), messages::receive_losses(received)];
         losses.iter().flatten().for_each(|loss| self.console.note(loss));

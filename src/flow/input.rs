@@ -14,7 +14,7 @@ use crate::format::{Bad, Format, ReadError};
 use anyhow::{Context, Result};
 
 const CANNOT_READ: &str = "cannot read stdin";
-/// What cannot be read twice is kept in memory to be repeated, up to so many bytes.
+/// The bytes of an input that cannot be rewound, such as a pipe, that are kept in memory to be sent again, at most.
 const KEPT: usize = 256 * 1024 * 1024;
 
 /// Datagrams to be.
@@ -53,7 +53,7 @@ enum Again {
     From(u64),
     /// From memory: what was read of it the first time.
     Kept(Vec<u8>),
-    /// It is being read from memory, and so many bytes of it have been.
+    /// From memory, at this position.
     Replayed(Vec<u8>, usize),
 }
 

@@ -1,9 +1,9 @@
 //! When datagrams may go: at a steady rate, in bursts that are small and even; some time apart; or as they were
-//! recorded. It knows no socket and no clock: it is told what time it is.
+//! recorded. It knows no socket and no clock: the caller passes the time.
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// A burst is what is due within so much time: the last of it is early by no more than that.
+/// The datagrams that are due within this time are sent as one burst: the last is early by no more than that.
 const STEP: Duration = Duration::from_micros(200);
 /// What is late is caught up at twice the rate, so that a burst stays small; but a delay of more than
 /// this is not caught up.
@@ -36,7 +36,7 @@ impl Rate {
         (datagrams.is_finite() && datagrams > 3e-8).then_some(Self(datagrams))
     }
 
-    /// How long so many datagrams take.
+    /// Returns how long `datagrams` take at this rate.
     #[expect(
         clippy::cast_precision_loss,
         reason = "a schedule that is exact to 2^53 datagrams is exact enough"
@@ -97,7 +97,7 @@ impl Pace {
     }
 }
 
-/// At least so much time between two datagrams. Nothing is caught up.
+/// A least time between two datagrams. A datagram that is late delays those after it.
 #[derive(Debug)]
 pub struct Interval {
     every: Duration,
@@ -144,13 +144,13 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// A schedule for what was recorded, so many times as fast.
+    /// Creates a schedule that replays a recording at a multiple of its speed.
     #[must_use]
     pub fn new(speed: f64) -> Self {
         Self { speed, begun: None, last: None }
     }
 
-    /// The next datagram is the first one again.
+    /// Starts the recording again: the next datagram is its first.
     pub fn restart(&mut self) {
         (self.begun, self.last) = (None, None);
     }
@@ -171,8 +171,8 @@ impl Replay {
 mod tests {
     use super::*;
 
-    /// When each of so many datagrams goes, if whoever sends them looks up when it is told to, but
-    /// at its n-th wait sleeps longer than that by `delay(n)`.
+    /// Returns when each datagram is sent if the sender wakes up when the pace says, but `delay(n)` later at its
+    /// n-th wait.
     fn times(per_second: f64, datagrams: usize, delay: impl Fn(usize) -> Duration) -> Vec<Duration> {
         let start = Instant::now();
         let mut pace = Pace::new(Rate::per_second(per_second).unwrap(), start);

@@ -18,7 +18,7 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// A printer that writes as it is told to. Its first text is what comes before the first datagram.
+    /// Creates a printer. Its first text is the header of the output.
     #[must_use]
     pub fn new(writing: Writing, console: Console) -> Self {
         let writer = Writer::new(writing);
@@ -45,7 +45,7 @@ impl Printer {
         &self.text[self.written..]
     }
 
-    /// Notes that so many bytes of the rest have been written.
+    /// Notes that the first `bytes` bytes of the rest have been written.
     pub fn note_written(&mut self, bytes: usize) {
         self.written += bytes;
     }

@@ -1,8 +1,8 @@
 //! Printing beside receiving: a reader who is slow, or stops for a while, does not keep a tool from emptying
 //! its socket, nor from ending.
 //!
-//! A thread prints. Batches wait for it, up to so many bytes. They are reused, and one that the printing has
-//! not come to is filled further. A tool that prints little does so itself, and starts the thread when its
+//! A thread prints. Batches wait for it, up to a number of bytes. They are reused, and the last one in the
+//! queue is filled further. A tool that prints little does so itself, and starts the thread when its
 //! reader is behind.
 
 use std::cell::Cell;
@@ -71,8 +71,8 @@ struct State {
     /// The tool waits for room.
     is_awaited: bool,
     /// It has been sent word that there is some.
-    is_told: bool,
-    /// No batch will come any more.
+    is_woken: bool,
+    /// No batch will be added any more.
     is_closed: bool,
     /// How the printing ended.
     ended: Option<io::Result<()>>,
@@ -204,10 +204,10 @@ impl<'q> Queue<'q> {
         thread::Builder::new().name("print".to_owned()).spawn(print).map(drop)
     }
 
-    /// Takes note of what the thread had to tell. Fails if it cannot print.
+    /// Clears the wakeup of the thread. Fails if the thread cannot print.
     pub fn check(&self) -> Result<()> {
         let mut state = self.shared.lock();
-        if std::mem::take(&mut state.is_told)
+        if std::mem::take(&mut state.is_woken)
             && let Some(mut wakeup) = self.wakeup.as_ref()
         {
             // Without a byte there is nothing to read.
@@ -229,8 +229,8 @@ impl<'q> Queue<'q> {
     }
 
     /// Waits until something is printed, or for a signal, and returns whether all is printed. Fails when
-    /// the reader takes nothing for as long as `patience`, or has not taken all a moment after a signal.
-    pub fn finish(&mut self, patience: Option<Duration>) -> Result<bool> {
+    /// the reader takes nothing for as long as `timeout`, or has not taken all a moment after a signal.
+    pub fn finish(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let (taken, has_ended) = {
             let mut state = self.shared.lock();
             state.is_closed = true;
@@ -247,7 +247,7 @@ impl<'q> Queue<'q> {
         let termination = self.signals.termination();
         let give_up = match termination {
             Some(_) => Some(flush_deadline()),
-            None => patience.map(|patience| since + patience),
+            None => timeout.map(|timeout| since + timeout),
         };
         if give_up.is_some_and(|give_up| now >= give_up) {
             let lost = self.not_read();
@@ -291,7 +291,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Prints what was begun and what comes, until there is no more.
+    /// Prints the text that `printer` holds, then the batches of the queue until it is closed.
     fn print(&self, printer: &mut Printer, sink: &Sink, wake: &UnixStream) -> io::Result<()> {
         self.write(printer, sink)?;
         while let Some(mut batch) = self.next() {
@@ -310,7 +310,7 @@ impl Shared {
             }
             if std::mem::take(&mut state.is_awaited) {
                 // If it fails, the tool checks by itself.
-                state.is_told |= (&*wake).write(&[0]).is_ok();
+                state.is_woken |= (&*wake).write(&[0]).is_ok();
             }
         }
         Ok(())

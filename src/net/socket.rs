@@ -135,7 +135,7 @@ pub fn is_local(mut address: SocketAddr) -> bool {
     }
 }
 
-/// Whether a socket hears nobody over IPv4.
+/// Returns whether a socket receives nothing over IPv4.
 #[must_use]
 pub fn is_only_v6(socket: &UdpSocket) -> bool {
     SockRef::from(socket).only_v6().unwrap_or(false)
