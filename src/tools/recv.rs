@@ -2,8 +2,11 @@
 
 mod args;
 mod asker;
+mod exchange;
 mod inbox;
 mod ports;
+mod receiver;
+mod requests;
 mod round_trips;
 mod run;
 

@@ -1,7 +1,9 @@
 //! The arguments of `udp-recv`, and the plan that they become.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::{Parser, ValueHint};
 
 use crate::cli::usage::UsageError;
@@ -13,9 +15,11 @@ use crate::cli::{
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
 use crate::format::{Columns, Format};
+use crate::net::access::Access;
 use crate::net::endpoint::Endpoint;
 use crate::net::passed::is_passing;
 use crate::net::socket::Options;
+use crate::net::{Detail, Receiver};
 use crate::runtime::deadline::Deadline;
 
 pub(super) const TOOL: &str = "udp-recv";
@@ -122,6 +126,13 @@ pub(super) struct Requests {
 }
 
 impl Plan {
+    /// Returns a receiver on `socket` of what `access` admits, which reports as much of each datagram as is printed.
+    pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket, access: &Access) -> Result<Receiver<'s>> {
+        let is_wanted = self.codec.formats.output.has_addresses() || self.columns.time || self.report.stats;
+        let detail = if is_wanted { Detail::Arrival } else { Detail::Peer };
+        self.receiving.receiver(socket, access, detail)
+    }
+
     /// Returns when an attempt that begins now is over.
     pub(super) fn deadline(&self) -> Deadline {
         match &self.task {
@@ -135,6 +146,21 @@ impl Requests {
     /// Returns when an attempt that begins now is over.
     pub(super) fn deadline(&self) -> Deadline {
         Deadline::after(self.timeout)
+    }
+
+    /// Returns the error that the request called `name` cannot be sent.
+    pub(super) fn cannot_send(&self, name: &str) -> String {
+        format!("cannot send {name} to {}", self.destination)
+    }
+
+    /// Returns the note on a terminal that replies are waited for.
+    pub(super) fn announcement(&self) -> String {
+        let Self { destination, timeout, collects, .. } = self;
+        if *collects {
+            format!("waiting for replies ({timeout:?})...")
+        } else {
+            format!("waiting for a reply from {destination} ({timeout:?})...")
+        }
     }
 }
 

@@ -1,368 +1,275 @@
-//! Each request of the input: asked, again if it must, and its replies waited for.
+//! Sends a request, again if it must, and waits for its reply.
 
-use std::fmt::Display;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
-use super::args::{Requests, TOOL};
-use super::inbox::Inbox;
-use super::ports::{Ear, Heard, Ports};
-use super::round_trips::Asked;
-use crate::batch::{Batch, Datagram};
+use super::args::{Plan, Requests, TOOL};
+use super::exchange::{Exchange, Next, Outcome};
+use super::inbox::{Drained, Inbox};
+use super::ports::Ports;
+use super::receiver::{Arrival, FilteredReceiver};
+use super::round_trips::SendTime;
+use crate::batch::Datagram;
 use crate::cli;
-use crate::flow::input::Input;
-use crate::flow::pace::Interval;
 use crate::flow::transmit::Transmitter;
-use crate::format::Bad;
 use crate::messages;
-use crate::net::failure::Failure;
-use crate::net::is_too_long;
 use crate::net::socket::Way;
 use crate::runtime::console::{Console, Verbosity};
-use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
-
-/// Requests on their way from the input to their replies.
-pub(super) struct Asker<'a, 'i> {
-    inbox: &'a mut Inbox<'i>,
-    requests: &'a Requests,
-    ports: Ports,
-    interval: Option<Interval>,
-    /// Whether the wait for a reply has been announced, or is not to be.
-    is_announced: bool,
-}
-
-/// A request that is too long for its path is sent again at once, so many times: a path may become narrower
-/// as often before it reaches the other side, and tells of one place at a time (RFC 1191, section 3).
-const NARROWS: u32 = 4;
+use crate::runtime::deadline::earliest;
+use crate::runtime::signals::Signals;
+use crate::stats::Stats;
 
 /// A wait for a reply is announced on a terminal after this time.
 const ANNOUNCED_AFTER: Duration = Duration::from_millis(500);
 
-/// What a wait for replies came to.
-enum Came {
-    /// One or more came, and have been printed.
-    Reply,
-    /// The time is up.
-    Nothing,
-    /// What was sent came back with an ICMP error, such as a refusal.
-    Error(io::Error),
-    /// It could not be sent, for this reason.
-    Unsent(anyhow::Error),
+/// Sends requests one after the other.
+pub(super) struct Asker<'a, 'r> {
+    inbox: &'a mut Inbox<'r>,
+    plan: &'r Plan,
+    requests: &'r Requests,
+    signals: &'r Signals,
+    ports: Ports<'r>,
+    /// How many retries of the first request have been used to wait for a route.
+    used_retries: u64,
+    /// Whether the next wait for a reply is to be announced.
+    is_to_announce: bool,
+    /// Prints the buffer that the system grants to the first socket: it is the same for all.
+    buffer_console: Console,
 }
 
-impl<'a, 'i> Asker<'a, 'i> {
-    /// Sends `requests` from `ports`.
-    pub(super) fn new(inbox: &'a mut Inbox<'i>, requests: &'a Requests, ports: Ports) -> Self {
-        let interval = requests.interval.map(Interval::new);
-        let is_announced = !inbox.is_watched;
-        Self { inbox, requests, ports, interval, is_announced }
+/// A request that is being sent, and the socket that it is sent from.
+struct InFlight<'s> {
+    name: &'s str,
+    datagram: Datagram<'s>,
+    socket: &'s UdpSocket,
+    transmitter: Transmitter<'s>,
+    receiver: FilteredReceiver<'s>,
+    sent: SendTime,
+    exchange: Exchange,
+}
+
+impl<'a, 'r> Asker<'a, 'r> {
+    /// Creates what sends `requests` from `ports`, of whose first one `used_retries` are used.
+    pub(super) fn new(
+        inbox: &'a mut Inbox<'r>,
+        plan: &'r Plan,
+        requests: &'r Requests,
+        signals: &'r Signals,
+        ports: Ports<'r>,
+        used_retries: u64,
+    ) -> Self {
+        let buffer_console = plan.report.console;
+        Self { inbox, plan, requests, signals, ports, used_retries, is_to_announce: false, buffer_console }
     }
 
-    /// Asks the requests of the input as often as it is to be sent.
-    pub(super) fn ask_again(&mut self, input: &mut Input) -> Result<()> {
-        let repeat = self.requests.input.repeat;
-        for round in 1..=repeat {
-            if round > 1 {
-                input.rewind()?;
-            }
-            let of_round = if repeat > 1 { format!(" of round {round}") } else { String::new() };
-            self.ask_each(input, &of_round)?;
-            if self.inbox.tally.requests.asked == 0 {
-                break;
-            }
-        }
-        Ok(())
+    /// Announces the next wait for a reply.
+    pub(super) fn announce(&mut self) {
+        self.is_to_announce = true;
     }
 
-    /// Asks each request of the input, and waits for its reply. It is the one `of_round`, if there are several.
-    fn ask_each(&mut self, input: &mut Input, of_round: &str) -> Result<()> {
-        let (plan, console) = (&self.requests.input, self.inbox.plan.report.console);
-        let mut requests = Batch::new();
-        let mut more = true;
-        while more {
-            self.inbox.wait_for_input(input)?;
-            let filled = input.fill(&mut requests)?;
-            more = filled.more;
-            if let Some(hint) = filled.hint {
-                console.note(&hint);
-            }
-            let name = |ordinal| format!("{} {ordinal}{of_round}", input.noun());
-            let mut skip = |bad: &Bad| self.skip(&name(bad.ordinal), &bad.what);
-            let end = filled.end(&mut requests, plan.skip_bad.then_some(&mut skip));
-            for request in requests.iter() {
-                let (name, size) = (name(request.ordinal), request.payload.len());
-                let largest = self.ports.largest();
-                if plan.skip_bad && size > largest {
-                    self.skip(&name, &Failure::TooLong { size, largest });
-                } else {
-                    // Each request that is typed has its own announcement.
-                    self.is_announced &= !(self.inbox.is_watched && input.is_terminal());
-                    self.ask(request, &name)?;
-                }
-            }
-            if let Some(mut bad) = end {
-                if !plan.messages.is_empty() && bad.what.starts_with("not a JSON object") {
-                    bad.what += ", or use -f text:json to send text";
-                }
-                return Err(anyhow!(bad.what).context(self.cannot_send(&name(bad.ordinal))));
-            }
-        }
-        Ok(())
+    /// Returns how long a request can be, in bytes.
+    pub(super) fn largest(&self) -> usize {
+        self.ports.largest()
     }
 
-    /// Counts what cannot be asked, and says the first.
-    fn skip(&mut self, name: &str, why: &dyn Display) {
-        self.inbox.tally.skipped += 1;
-        if self.inbox.tally.skipped == 1 {
-            self.inbox.plan.report.console.note(&messages::skipped(name, why));
-        }
+    /// Returns where replies are received and printed.
+    pub(super) fn inbox(&mut self) -> &mut Inbox<'r> {
+        self.inbox
     }
 
-    fn cannot_send(&self, name: &str) -> String {
-        format!("cannot send {name} to {}", self.requests.destination)
+    /// Returns the numbers of the run.
+    pub(super) fn stats(&self) -> &Stats {
+        &self.inbox.stats
     }
 
-    /// Asks one request, called `name`, as often as it takes, and counts what comes of it.
-    fn ask(&mut self, request: Datagram<'_>, name: &str) -> Result<()> {
-        self.wait_for_turn()?;
-        let console = self.inbox.plan.report.console;
-        let socket = self.open()?;
-        let last = self.ports.last().unwrap_or(&socket);
-        let mut ear_of_last = self.ports.ear(last, self.inbox.receiver(last)?, &self.inbox.access);
-        let mut transmitter = Transmitter::new(&socket, self.inbox.signals)?;
-        let mut ear = self.ports.ear(&socket, self.inbox.receiver(&socket)?, &self.inbox.access);
-        let envelope = self.ports.envelope();
-        let request = Datagram { envelope: &envelope, ..request };
-        self.inbox.tally.requests.asked += 1;
+    /// Sends a request, called `name`, waits for its reply, and counts the outcome. Prints it if there was no reply.
+    pub(super) fn ask(&mut self, request: Datagram<'_>, name: &str) -> Result<()> {
+        let (socket, envelope) = (self.open()?, self.ports.envelope());
+        let mut receiver_of_last = self.ports.receiver(self.ports.last().unwrap_or(&socket))?;
+        let transmitter = Transmitter::new(&socket, self.signals)?;
+        let receiver = self.ports.receiver(&socket)?;
+        self.inbox.stats.requests.asked += 1;
         // Where all requests have one port, a datagram that arrives from now on may be the reply: send at once.
-        let late = self.inbox.leave_out_late(&mut ear_of_last)?;
-        let asked = Asked::now();
-        let before = self.inbox.tally.sent.datagrams;
-        let sent = self.send(&mut transmitter, request, name);
-        for told in late {
-            console.note(&told);
-        }
-        let mut unsent = sent?;
-        let (mut left, mut narrows) = (self.attempts_left(), NARROWS);
-        let mut stranger = None;
-        let came = loop {
-            // Before another attempt its time passes, and an earlier one may be answered in it.
-            let mut came = Came::Nothing;
-            if unsent.is_none() || left > 0 {
-                came = self.hear(&mut ear, &socket, asked, left == 0, &mut stranger)?;
-            }
-            if let (Came::Nothing, Some(why)) = (&came, unsent) {
-                came = Came::Unsent(why);
-            }
-            match &came {
-                Came::Reply => break came,
-                // The system knows now what the path takes, and sends the next one in fragments.
-                Came::Error(error) if narrows > 0 && is_too_long(error) => narrows -= 1,
-                _ if left == 0 => break came,
-                _ => {
-                    left -= 1;
-                    console.detail(&match &came {
-                        Came::Unsent(why) => format!("{} ({why}); trying again", self.cannot_send(name)),
-                        _ => format!("{} did not answer {name}; asking again", self.requests.destination),
-                    });
-                }
-            }
-            match came {
-                Came::Error(error) => self.inbox.tally.sent.count_icmp_error_midway(&error),
-                Came::Unsent(_) => self.inbox.tally.unsent_midway += 1,
-                Came::Reply | Came::Nothing => {}
-            }
-            unsent = self.send(&mut transmitter, request, name)?;
+        let drained = self.inbox.drain(&mut receiver_of_last)?;
+        let mut request = InFlight {
+            name,
+            datagram: Datagram { envelope: &envelope, ..request },
+            socket: &socket,
+            transmitter,
+            receiver,
+            sent: SendTime::now(),
+            exchange: self.exchange(),
         };
-        let times = self.inbox.tally.sent.datagrams - before;
-        self.note(came, name, times, stranger);
-        self.ports.close(socket).map_or(Ok(()), |closed| self.see_off(&closed))
+        let sent = self.attempt(&mut request);
+        self.note_drained(&drained);
+        sent?;
+        let outcome = self.complete(&mut request)?;
+        self.conclude(outcome, &request);
+        self.ports.retire(socket).map_or(Ok(()), |retired| self.drain_late(&retired))
     }
 
-    /// How often a request may be asked again. Of the first, some attempts have been used up in waiting for a route.
-    fn attempts_left(&self) -> u64 {
-        let (tally, retry) = (&self.inbox.tally, self.requests.retry.unwrap_or(0));
-        if tally.requests.asked == 1 { retry.saturating_sub(tally.unsent_midway) } else { retry }
+    /// Drains the sockets that are still open.
+    pub(super) fn drain_all(&mut self) -> Result<()> {
+        self.ports.take_all().try_for_each(|socket| self.drain_late(&socket))
     }
 
-    /// Sends a request. Returns why the network does not take it now, if it does not.
-    fn send(
-        &mut self,
-        transmitter: &mut Transmitter<'_>,
-        request: Datagram<'_>,
-        name: &str,
-    ) -> Result<Option<anyhow::Error>> {
-        loop {
-            let outcome = transmitter.send_one(request);
-            self.inbox.tally.sent += &outcome;
-            match outcome.stopped {
-                None => return Ok(None),
-                Some(unsent) if unsent.lacks_room() => self.inbox.look_up()?,
-                Some(unsent) if unsent.may_pass() => return Ok(Some(unsent.cause())),
-                Some(unsent) => return Err(unsent.cause().context(self.cannot_send(name))),
-            }
-        }
+    /// Returns the exchange of the next request.
+    fn exchange(&mut self) -> Exchange {
+        let Requests { timeout, collects, retry, .. } = self.requests;
+        let used_retries = std::mem::take(&mut self.used_retries);
+        Exchange::new(*timeout, *collects, retry.unwrap_or(0).saturating_sub(used_retries))
     }
 
-    /// A socket to ask from. Where there is none left, those of earlier requests make room.
+    /// Returns a socket to send from. Where the system has none left, those of earlier requests make room.
     fn open(&mut self) -> Result<UdpSocket> {
-        loop {
+        let socket = loop {
             let opened = self.ports.open();
             if opened.is_err()
-                && let Some(oldest) = self.ports.close_oldest()
+                && let Some(oldest) = self.ports.take_oldest()
             {
-                self.see_off(&oldest)?;
-                continue;
+                self.drain_late(&oldest)?;
+            } else {
+                break opened?;
             }
-            let socket = opened?;
-            // What the system grants is the same for all.
-            let is_first = self.inbox.tally.requests.asked == 0;
-            let console =
-                if is_first { self.inbox.plan.report.console } else { Console::new(TOOL, Verbosity::Quiet) };
-            cli::set_buffer(&socket, Way::In, self.inbox.plan.buffer, None, console)?;
-            return Ok(socket);
-        }
+        };
+        cli::set_buffer(&socket, Way::In, self.plan.buffer, None, self.buffer_console)?;
+        self.buffer_console = Console::new(TOOL, Verbosity::Quiet);
+        Ok(socket)
     }
 
-    /// Counts what a request has come to that was sent so many `times`, and says it if it was not answered.
-    fn note(&mut self, came: Came, name: &str, times: u64, stranger: Option<SocketAddr>) {
-        let (console, tally) = (self.inbox.plan.report.console, &mut self.inbox.tally);
-        let there = &self.requests.destination;
-        tally.requests.answered += u64::from(matches!(came, Came::Reply));
-        tally.requests.lost += u64::from(!matches!(came, Came::Reply));
-        match came {
-            Came::Reply => {}
-            Came::Error(error) => {
-                tally.sent.count_icmp_error(&error);
-                console.note(&messages::icmp_error(there, name, &error));
-            }
-            Came::Unsent(why) => {
-                tally.unsent += 1;
-                console.error(&why.context(self.cannot_send(name)));
-            }
-            Came::Nothing => {
-                tally.timed_out += 1;
-                let (timeout, attempts) = (self.requests.timeout, self.requests.retry.map(|_| times));
-                console.note(&messages::no_reply(there, name, timeout, attempts, stranger));
-            }
-        }
-    }
-
-    /// Waits for the reply, or for all replies within the time, and prints what comes. What arrived in time
-    /// is a reply even if it is only read later. Where the request `is_last` a refusal ends the wait; before
-    /// another, the time passes, but not for what was only too long. Who answered and was not asked is the
-    /// `stranger`.
-    fn hear(
-        &mut self,
-        ear: &mut Ear<'_>,
-        socket: &UdpSocket,
-        asked: Asked,
-        is_last: bool,
-        stranger: &mut Option<SocketAddr>,
-    ) -> Result<Came> {
-        let mut came = Came::Nothing;
-        let deadline = Deadline::after(self.requests.timeout);
-        let announcement = Instant::now() + ANNOUNCED_AFTER;
-        let mut end = None;
+    /// Waits for the reply to `request`, whose first attempt has begun, and sends it again where it must be.
+    fn complete(&mut self, request: &mut InFlight<'_>) -> Result<Outcome> {
         loop {
-            let next = earliest([deadline.next(), (!self.is_announced).then_some(announcement)]);
-            let ready = self.inbox.wait(None, Some(socket.as_fd()), next)?;
-            if !self.is_announced && Instant::now() >= announcement {
-                self.announce_wait();
+            self.wait_for_reply(request)?;
+            match request.exchange.end_attempt() {
+                Next::Finish(outcome) => return Ok(outcome),
+                Next::Resend(error) => self.inbox.stats.sent.count_icmp_error_midway(&error),
+                Next::Retry(outcome) => self.note_retry(&outcome, request.name),
             }
-            if deadline.has_passed() {
-                let end = *end.get_or_insert_with(|| Instant::now() + DRAIN_TIME);
-                if !ready.socket || Instant::now() >= end {
-                    break;
-                }
-            } else if !ready.socket {
-                continue;
-            }
-            match ear.hear(&mut self.inbox.batch, &mut self.inbox.tally)? {
-                // What the system announced was damaged on the way, denied or late: the wait goes on.
-                Heard::Nothing => continue,
-                Heard::Stranger(peer) => {
-                    self.ports.hear_no_other(socket);
-                    stranger.get_or_insert(peer);
-                    continue;
-                }
-                Heard::Reply => {
-                    self.inbox.print_reply(asked)?;
-                    if let Came::Error(error) = std::mem::replace(&mut came, Came::Reply) {
-                        self.note_another(&error);
-                    }
-                }
-                Heard::Back(error) if matches!(came, Came::Nothing) => came = Came::Error(error),
-                Heard::Back(error) => self.note_another(&error),
-            }
-            let is_over = match &came {
-                Came::Reply => true,
-                Came::Error(error) => is_last || is_too_long(error),
-                Came::Nothing | Came::Unsent(_) => false,
-            };
-            if !self.requests.collects && is_over {
-                break;
-            }
-        }
-        Ok(came)
-    }
-
-    /// Notes on a terminal what is waited for, once.
-    fn announce_wait(&mut self) {
-        self.is_announced = true;
-        let Requests { destination, timeout, collects, .. } = self.requests;
-        self.inbox.plan.report.console.note(&if *collects {
-            format!("waiting for replies ({timeout:?})...")
-        } else {
-            format!("waiting for a reply from {destination} ({timeout:?})...")
-        });
-    }
-
-    /// Where there is a reply, or the verdict is known, what else comes back is only counted and said.
-    fn note_another(&mut self, error: &io::Error) {
-        self.inbox.tally.sent.count_icmp_error_midway(error);
-        self.inbox.plan.report.console.note(&messages::another_icmp_error(error));
-    }
-
-    /// Waits until the next request may be asked.
-    fn wait_for_turn(&mut self) -> Result<()> {
-        let Some(interval) = &mut self.interval else { return Ok(()) };
-        loop {
-            let now = Instant::now();
-            let due = interval.due(now);
-            if due <= now {
-                interval.note(now);
-                return Ok(());
-            }
-            self.inbox.wait(None, None, Some(due))?;
+            self.attempt(request)?;
         }
     }
 
-    /// Looks at what has come to a port that is not asked from any more.
-    fn see_off(&mut self, socket: &UdpSocket) -> Result<()> {
-        let mut ear = self.ports.ear(socket, self.inbox.receiver(socket)?, &self.inbox.access);
-        for told in self.inbox.leave_out_late(&mut ear)? {
-            self.inbox.plan.report.console.note(&told);
-        }
-        ear.count_drops(&mut self.inbox.tally.received);
+    /// Begins an attempt: sends `request`. Fails for a reason that does not pass.
+    fn attempt(&mut self, request: &mut InFlight<'_>) -> Result<()> {
+        let unsent = loop {
+            let outcome = request.transmitter.send_one(request.datagram);
+            self.inbox.stats.sent += &outcome;
+            match outcome.stopped {
+                None => break None,
+                Some(unsent) if unsent.lacks_room() => self.inbox.check()?,
+                Some(unsent) if unsent.may_pass() => break Some(unsent.cause()),
+                Some(unsent) => {
+                    return Err(unsent.cause().context(self.requests.cannot_send(request.name)));
+                }
+            }
+        };
+        request.exchange.begin_attempt(unsent, Instant::now());
         Ok(())
     }
 
-    /// Looks once more at all ports that are still open, and says how much of `input` was not sent,
-    /// of which all was `asked`, or not.
-    pub(super) fn finish(&mut self, input: &Input, asked: &Result<()>) -> Result<()> {
-        if let Some(skipped) = messages::skipped_in_all(self.inbox.tally.skipped, input.noun()) {
-            self.inbox.plan.report.console.note(&skipped);
+    /// Waits until the attempt is over, and prints the replies.
+    fn wait_for_reply(&mut self, request: &mut InFlight<'_>) -> Result<()> {
+        let announcement = Instant::now() + ANNOUNCED_AFTER;
+        while !request.exchange.is_over() {
+            let until = earliest([request.exchange.deadline(), self.is_to_announce.then_some(announcement)]);
+            let ready = self.inbox.wait(None, Some(request.socket.as_fd()), until)?;
+            let now = Instant::now();
+            if self.is_to_announce && now >= announcement {
+                self.is_to_announce = false;
+                self.plan.report.console.note(&self.requests.announcement());
+            }
+            if request.exchange.is_to_receive(ready.socket, now) {
+                self.receive(request)?;
+            }
         }
-        // Where nothing else went wrong and nothing was asked, the error says the same.
-        let is_told = asked.is_ok() && self.inbox.tally.requests.asked == 0;
-        if let Some(packets) = input.ignored().filter(|_| !is_told) {
-            self.inbox.plan.report.console.note(&format!("ignored {packets}"));
+        Ok(())
+    }
+
+    /// Receives at the socket of `request`. What was announced may be damaged, denied or late: the wait goes on.
+    fn receive(&mut self, request: &mut InFlight<'_>) -> Result<()> {
+        match self.inbox.receive(&mut request.receiver)? {
+            Arrival::Nothing | Arrival::Discarded => {}
+            Arrival::Reply(_) => {
+                self.inbox.print_reply(request.sent)?;
+                self.note_another(request.exchange.take_reply());
+            }
+            Arrival::IcmpError(error) => self.note_another(request.exchange.take_icmp_error(error)),
+            Arrival::Stray(source) => {
+                self.inbox.stats.requests.stray += 1;
+                if let Some(source) = source {
+                    self.ports.discard_strays(request.socket);
+                    request.exchange.note_stray(source);
+                }
+            }
         }
-        self.ports.close_all().try_for_each(|socket| self.see_off(&socket))
+        Ok(())
+    }
+
+    /// Counts and prints an ICMP error that does not decide the outcome.
+    fn note_another(&mut self, error: Option<io::Error>) {
+        if let Some(error) = error {
+            self.inbox.stats.sent.count_icmp_error_midway(&error);
+            self.plan.report.console.note(&messages::another_icmp_error(&error));
+        }
+    }
+
+    /// Counts and prints the outcome of an attempt that another follows.
+    fn note_retry(&mut self, outcome: &Outcome, name: &str) {
+        let console = self.plan.report.console;
+        match outcome {
+            Outcome::Unsent(why) => {
+                self.inbox.stats.unsent_midway += 1;
+                console.detail(&format!("{} ({why}); trying again", self.requests.cannot_send(name)));
+                return;
+            }
+            Outcome::IcmpError(error) => self.inbox.stats.sent.count_icmp_error_midway(error),
+            Outcome::Reply | Outcome::Timeout => {}
+        }
+        console.detail(&format!("{} did not answer {name}; asking again", self.requests.destination));
+    }
+
+    /// Counts `outcome`, that of `request`, and prints it if there was no reply.
+    fn conclude(&mut self, outcome: Outcome, request: &InFlight<'_>) {
+        let (console, stats) = (self.plan.report.console, &mut self.inbox.stats);
+        let (InFlight { name, exchange, .. }, Requests { destination, timeout, retry, .. }) =
+            (request, self.requests);
+        let is_answered = matches!(outcome, Outcome::Reply);
+        stats.requests.answered += u64::from(is_answered);
+        stats.requests.lost += u64::from(!is_answered);
+        match outcome {
+            Outcome::Reply => {}
+            Outcome::IcmpError(error) => {
+                stats.sent.count_icmp_error(&error);
+                console.note(&messages::icmp_error(destination, name, &error));
+            }
+            Outcome::Unsent(why) => {
+                stats.unsent += 1;
+                console.error(&why.context(self.requests.cannot_send(name)));
+            }
+            Outcome::Timeout => {
+                stats.timed_out += 1;
+                let attempts = retry.map(|_| exchange.sent());
+                console.note(&messages::no_reply(destination, name, *timeout, attempts, exchange.stray()));
+            }
+        }
+    }
+
+    fn note_drained(&self, drained: &Drained) {
+        drained.sentences().for_each(|sentence| self.plan.report.console.note(&sentence));
+    }
+
+    /// Receives what has arrived at `socket`, from which no request is sent any more, and counts what the kernel has
+    /// dropped there.
+    fn drain_late(&mut self, socket: &UdpSocket) -> Result<()> {
+        let mut receiver = self.ports.receiver(socket)?;
+        let drained = self.inbox.drain(&mut receiver)?;
+        self.note_drained(&drained);
+        self.inbox.stats.received.count_drops(receiver.drops());
+        Ok(())
     }
 }

@@ -1,106 +1,135 @@
-//! What comes to a socket on its way to stdout, and what is told of it.
+//! What is received: datagrams on their way to stdout, and the numbers of the run.
 
 use std::io::{self, IsTerminal};
-use std::net::UdpSocket;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
 use super::args::{Plan, Task};
-use super::ports::Ear;
-use super::round_trips::{Asked, RoundTrips};
+use super::receiver::{Arrival, FilteredReceiver};
+use super::round_trips::{RoundTrips, SendTime};
 use crate::batch::Batch;
 use crate::flow::input::Input;
 use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, CHECK_INTERVAL, Queue};
 use crate::messages;
-use crate::net::access::Access;
-use crate::net::{Detail, Receiver};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams::{self, ReaderGone};
 use crate::stats::Stats;
 
-/// What a wait found.
+/// How many datagrams a drain receives at most: more than the kernel usually holds.
+const MOST_DRAINED: usize = 65_536;
+
+/// Receives datagrams, prints them and counts them.
+pub(super) struct Inbox<'r> {
+    plan: &'r Plan,
+    signals: &'r Signals,
+    queue: Queue<'r>,
+    batch: Batch,
+    round_trips: RoundTrips,
+    pub(super) stats: Stats,
+}
+
+/// The descriptors that a wait found ready.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ready {
-    /// Bytes to read, or their end.
+    /// The input has bytes, or has ended.
     pub(super) input: bool,
-    /// A datagram that arrived, or an error.
+    /// The socket has a datagram or an error.
     pub(super) socket: bool,
 }
 
-/// Datagrams on their way from a socket to stdout.
-pub(super) struct Inbox<'i> {
-    pub(super) plan: &'i Plan,
-    pub(super) signals: &'i Signals,
-    pub(super) access: Access,
-    queue: Queue<'i>,
-    pub(super) batch: Batch,
-    pub(super) tally: Stats,
-    round_trips: RoundTrips,
-    /// Whether stderr is a terminal, and notes are wanted.
-    pub(super) is_watched: bool,
+/// What a drain found at a socket: nothing of it belongs to a later request.
+#[derive(Debug)]
+pub(super) struct Drained {
+    /// Late or duplicate replies.
+    late: Sources,
+    /// Datagrams from sources that may not reply.
+    stray: Sources,
+    icmp_errors: Vec<io::Error>,
+    /// Whether replies from any source were accepted.
+    is_open: bool,
 }
 
-impl<'i> Inbox<'i> {
-    pub(super) fn new(
-        plan: &'i Plan,
-        printer: Printer,
-        signals: &'i Signals,
-        access: Access,
-    ) -> Result<Self> {
-        let queue = Queue::new(streams::output()?, printer, CAPACITY, signals)?;
-        let is_watched = plan.report.is_chatty && io::stderr().is_terminal();
-        let (batch, tally, round_trips) = (Batch::new(), Stats::default(), RoundTrips::default());
-        Ok(Self { plan, signals, access, queue, batch, tally, round_trips, is_watched })
+/// How many datagrams there were, and the first known source.
+#[derive(Debug, Default)]
+struct Sources {
+    number: u64,
+    first: Option<SocketAddr>,
+}
+
+impl<'r> Inbox<'r> {
+    /// Creates an inbox for `plan` whose datagrams are printed by `printer`.
+    pub(super) fn new(plan: &'r Plan, printer: Printer, signals: &'r Signals) -> Result<Self> {
+        Ok(Self {
+            plan,
+            signals,
+            queue: Queue::new(streams::output()?, printer, CAPACITY, signals)?,
+            batch: Batch::new(),
+            round_trips: RoundTrips::default(),
+            stats: Stats::default(),
+        })
     }
 
-    /// A receiver that tells as much of each datagram as is wanted.
-    pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket) -> Result<Receiver<'s>> {
-        let plan = self.plan;
-        let is_wanted = plan.codec.formats.output.has_addresses() || plan.columns.time || plan.report.stats;
-        let detail = if is_wanted { Detail::Arrival } else { Detail::Peer };
-        plan.receiving.receiver(socket, &self.access, detail)
+    /// Receives a datagram from `receiver` or an ICMP error, without waiting. What arrived before the current request
+    /// was sent has been drained, so that no clock decides which request a reply belongs to: it could be set.
+    pub(super) fn receive(&mut self, receiver: &mut FilteredReceiver<'_>) -> Result<Arrival> {
+        let stats = &mut self.stats.received;
+        self.batch.clear();
+        self.batch.number_after(stats.datagrams);
+        let reception = receiver.receive(&mut self.batch);
+        stats.denied += reception.denied;
+        stats.forged += reception.forged;
+        reception.arrival
     }
 
-    /// Prints what has come. Says whether anything had.
-    pub(super) fn print(&mut self) -> Result<bool> {
-        let is_any = !self.batch.is_empty();
+    /// Counts and prints the datagram that was received last.
+    pub(super) fn print(&mut self) -> Result<()> {
+        self.stats.received.count(&self.batch, 0..self.batch.len());
         self.queue.print(&mut self.batch)?;
-        self.wait_for_room()?;
-        Ok(is_any)
+        self.wait_for_room()
     }
 
-    /// Waits until the reader of stdout has made room, for no longer than for a datagram.
-    fn wait_for_room(&mut self) -> Result<()> {
-        let deadline = Deadline::after(self.plan.timeout);
-        while !self.queue.has_room() {
-            ensure!(!deadline.has_passed(), self.queue.not_read());
-            self.wait(None, None, Some(Instant::now() + CHECK_INTERVAL))?;
-        }
-        Ok(())
-    }
-
-    /// Prints a reply to what was asked then.
-    pub(super) fn print_reply(&mut self, asked: Asked) -> Result<()> {
+    /// Counts and prints the datagram that was received last: a reply to a request that was sent at `sent`.
+    pub(super) fn print_reply(&mut self, sent: SendTime) -> Result<()> {
         let arrival = self.batch.iter().find_map(|reply| reply.envelope.received.time);
-        let round_trip = asked.until(arrival);
+        let round_trip = sent.until(arrival);
         self.round_trips.record(round_trip);
         self.batch.note_round_trip(round_trip);
-        self.print()?;
-        Ok(())
+        self.print()
     }
 
-    /// Leaves out what arrived at a port before a request, or after its reply: it answers no later request. Returns a
-    /// note for each kind.
-    pub(super) fn leave_out_late(&mut self, ear: &mut Ear<'_>) -> Result<Vec<String>> {
-        ear.empty(&mut self.batch, &mut self.tally)
+    /// Receives and counts all that has arrived at `receiver` and belongs to no later request. A peer that floods the
+    /// socket does not hold it up.
+    pub(super) fn drain(&mut self, receiver: &mut FilteredReceiver<'_>) -> Result<Drained> {
+        let mut drained = Drained {
+            late: Sources::default(),
+            stray: Sources::default(),
+            icmp_errors: Vec::new(),
+            is_open: receiver.is_open(),
+        };
+        for _ in 0..MOST_DRAINED {
+            match self.receive(receiver)? {
+                Arrival::Nothing => break,
+                Arrival::Discarded => {}
+                Arrival::Reply(source) => drained.late.count(source),
+                Arrival::Stray(source) => drained.stray.count(source),
+                Arrival::IcmpError(error) => {
+                    self.stats.sent.count_icmp_error(&error);
+                    drained.icmp_errors.push(error);
+                }
+            }
+        }
+        self.stats.requests.late += drained.late.number;
+        self.stats.requests.stray += drained.stray.number;
+        Ok(drained)
     }
 
-    /// Waits for more to ask.
+    /// Waits until `input` has more requests.
     pub(super) fn wait_for_input(&mut self, input: &Input) -> Result<()> {
         while let Some(fd) = input.fd() {
             if self.wait(Some(fd), None, None)?.input {
@@ -110,8 +139,16 @@ impl<'i> Inbox<'i> {
         Ok(())
     }
 
-    /// Waits until one of the two is ready or it is time, and sees to what else comes. A reader that
-    /// goes away ends the wait, but not if there is still a datagram to print.
+    /// Waits until `time`.
+    pub(super) fn wait_until(&mut self, time: Instant) -> Result<()> {
+        while Instant::now() < time {
+            self.wait(None, None, Some(time))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `input` or `socket` is ready or `until` has passed. Fails after a signal that ends the tool, and if
+    /// the reader of stdout is gone, unless there is a datagram to print.
     pub(super) fn wait(
         &mut self,
         input: Option<BorrowedFd<'_>>,
@@ -135,10 +172,20 @@ impl<'i> Inbox<'i> {
         Ok(Ready { input: ready.contains(input), socket: ready.contains(socket) })
     }
 
-    /// Sees to what has come, without waiting.
-    pub(super) fn look_up(&mut self) -> Result<()> {
+    /// Handles signals and the state of stdout, without waiting.
+    pub(super) fn check(&mut self) -> Result<()> {
         self.wait(None, None, Some(Instant::now()))?;
         Ok(self.signals.check()?)
+    }
+
+    /// Waits until the reader of stdout has made room, for at most the time of a wait for a datagram.
+    fn wait_for_room(&mut self) -> Result<()> {
+        let deadline = Deadline::after(self.plan.timeout);
+        while !self.queue.has_room() {
+            ensure!(!deadline.has_passed(), self.queue.not_read());
+            self.wait(None, None, Some(Instant::now() + CHECK_INTERVAL))?;
+        }
+        Ok(())
     }
 
     fn report_if_asked(&mut self) {
@@ -147,39 +194,53 @@ impl<'i> Inbox<'i> {
         }
     }
 
-    /// Says the numbers.
+    /// Prints the statistics.
     fn report(&mut self) {
-        self.count();
+        self.stats.received.undecodable = self.queue.undecodable();
         let console = self.plan.report.console;
         console.print(&match self.plan.task {
-            Task::Ask(_) => messages::request_summary(&self.tally),
-            Task::Receive(_) | Task::ReceivePassed => messages::received_summary(&self.tally.received),
+            Task::Ask(_) => messages::request_summary(&self.stats),
+            Task::Receive(_) | Task::ReceivePassed => messages::received_summary(&self.stats.received),
         });
-        if let Some(told) = self.round_trips.told() {
-            console.print(&told);
+        if let Some(summary) = self.round_trips.summary() {
+            console.print(&summary);
             if io::stderr().is_terminal() {
                 self.round_trips.bars().iter().for_each(|bar| console.print(bar));
             }
         }
     }
 
-    /// Counts what others have counted.
-    fn count(&mut self) {
-        self.tally.received.undecodable = self.queue.undecodable();
-    }
-
-    /// Waits until all is printed, and says what is to be said at the end.
-    pub(super) fn conclude(&mut self) -> Result<()> {
+    /// Waits until all is printed, and prints what was lost and the statistics.
+    pub(super) fn finish(&mut self) -> Result<()> {
         let mut printed = Ok(false);
         while matches!(printed, Ok(false)) {
             self.report_if_asked();
             printed = self.queue.finish(Some(streams::FLUSH_TIMEOUT));
         }
-        self.count();
-        self.plan.report.note_losses(&self.tally);
+        self.stats.received.undecodable = self.queue.undecodable();
+        self.plan.report.note_losses(&self.stats);
         if self.plan.report.stats {
             self.report();
         }
         printed.map(drop)
+    }
+}
+
+impl Drained {
+    /// Returns a sentence for each kind of what was found.
+    pub(super) fn sentences(&self) -> impl Iterator<Item = String> {
+        let Self { late, stray, icmp_errors, is_open } = self;
+        let late = messages::late_replies(late.number, late.first, *is_open);
+        let stray = messages::stray_datagrams(stray.number, stray.first);
+        let number = icmp_errors.len() as u64;
+        let errors = icmp_errors.last().and_then(|error| messages::earlier_icmp_errors(number, error));
+        [late, stray, errors].into_iter().flatten()
+    }
+}
+
+impl Sources {
+    fn count(&mut self, source: Option<SocketAddr>) {
+        self.number += 1;
+        self.first = self.first.or(source);
     }
 }

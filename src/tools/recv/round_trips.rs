@@ -1,38 +1,37 @@
-//! How long replies took: the extremes, the percentiles, and a picture of all.
+//! Round-trip times: the extremes, the percentiles, and a histogram of all.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
 
-/// How wide the longest bar is, in characters.
+/// The width of the longest bar, in characters.
 const WIDTH: u64 = 40;
 
-/// When a request was asked, by the two clocks: the one that no one sets, and the one of the kernel's
-/// timestamps.
+/// When a request was sent, by two clocks: the one that is never set, and the one of the kernel's timestamps.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    at: Instant,
-    time: SystemTime,
+pub(super) struct SendTime {
+    monotonic: Instant,
+    system: SystemTime,
 }
 
-/// The round trips of a run.
+/// The round-trip times of a run, in nanoseconds.
 #[derive(Debug)]
 pub(super) struct RoundTrips(Histogram<u64>);
 
-impl Asked {
-    /// It is asked now.
+impl SendTime {
+    /// Returns the time of a request that is sent now.
     #[must_use]
     pub(super) fn now() -> Self {
-        Self { at: Instant::now(), time: SystemTime::now() }
+        Self { monotonic: Instant::now(), system: SystemTime::now() }
     }
 
-    /// How long ago that was when its reply arrived: at the time that the kernel tells, if that can be. A
-    /// clock may have been set since.
+    /// Returns the time until the `arrival` of the reply that the kernel reports, or until now: the system's clock may
+    /// have been set since.
     #[must_use]
     pub(super) fn until(&self, arrival: Option<SystemTime>) -> Duration {
-        let most = self.at.elapsed();
-        let told = arrival.and_then(|arrival| arrival.duration_since(self.time).ok());
-        told.map_or(most, |told| told.min(most))
+        let longest = self.monotonic.elapsed();
+        let reported = arrival.and_then(|arrival| arrival.duration_since(self.system).ok());
+        reported.map_or(longest, |reported| reported.min(longest))
     }
 }
 
@@ -43,15 +42,15 @@ impl Default for RoundTrips {
 }
 
 impl RoundTrips {
-    /// Takes note of one.
+    /// Adds one.
     pub(super) fn record(&mut self, round_trip: Duration) {
-        // It grows as it must, and takes five centuries at most.
+        // The histogram grows as needed, up to five centuries.
         let _ = self.0.record(u64::try_from(round_trip.as_nanos()).unwrap_or(i64::MAX.cast_unsigned()));
     }
 
-    /// The extremes and the percentiles, in words, if there was any.
+    /// Returns the extremes and the percentiles as a sentence, if there are any.
     #[must_use]
-    pub(super) fn told(&self) -> Option<String> {
+    pub(super) fn summary(&self) -> Option<String> {
         if self.0.is_empty() {
             return None;
         }
@@ -61,7 +60,7 @@ impl RoundTrips {
         Some(format!("round trip min {min}, p50 {p50}, p90 {p90}, p99 {p99}, max {max} ms"))
     }
 
-    /// A line for each step of 1, 2, 5, 10 in which there were any, or between two such.
+    /// Returns a line for each step of 1, 2, 5, 10 with round trips in it, or between two such steps.
     #[must_use]
     pub(super) fn bars(&self) -> Vec<String> {
         let ends = (3..19).flat_map(|exponent| [1, 2, 5].map(|digit| digit * 10_u64.pow(exponent)));
@@ -82,7 +81,7 @@ impl RoundTrips {
     }
 }
 
-/// Nanoseconds as milliseconds, to the microsecond.
+/// Returns nanoseconds as milliseconds, to the microsecond.
 fn millis(nanoseconds: u64) -> String {
     let micros = nanoseconds.div_ceil(1000);
     format!("{}.{:03}", micros / 1000, micros % 1000)
@@ -103,9 +102,9 @@ mod tests {
     #[test]
     fn a_hundred_round_trips_have_percentiles() {
         let all: Vec<_> = (1..=100).map(|millis| millis * 1000).collect();
-        let told = "round trip min 1.000, p50 50.004, p90 90.047, p99 99.025, max 100.008 ms";
-        assert_eq!(of(&all).told().as_deref(), Some(told));
-        assert_eq!(of(&[]).told(), None);
+        let summary = "round trip min 1.000, p50 50.004, p90 90.047, p99 99.025, max 100.008 ms";
+        assert_eq!(of(&all).summary().as_deref(), Some(summary));
+        assert_eq!(of(&[]).summary(), None);
     }
 
     #[test]
@@ -132,10 +131,10 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_does_not_make_a_round_trip_longer_or_negative() {
-        let asked = Asked::now();
-        for told in [asked.time - Duration::from_secs(5), asked.time + Duration::from_secs(5)] {
-            assert!(asked.until(Some(told)) < Duration::from_secs(1));
+        let sent = SendTime::now();
+        for arrival in [sent.system - Duration::from_secs(5), sent.system + Duration::from_secs(5)] {
+            assert!(sent.until(Some(arrival)) < Duration::from_secs(1));
         }
-        assert_eq!(asked.until(Some(asked.time)), Duration::ZERO);
+        assert_eq!(sent.until(Some(sent.system)), Duration::ZERO);
     }
 }

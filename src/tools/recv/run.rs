@@ -1,19 +1,22 @@
-//! `udp-recv`: receives one datagram: the reply to each request, or what comes next to a port.
+//! `udp-recv`: receives one datagram: the reply to each request, or the next one that arrives at a port.
 
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 
 use super::args::{Plan, Requests, Task};
 use super::asker::Asker;
 use super::inbox::Inbox;
 use super::ports::Ports;
+use super::receiver::{Arrival, FilteredReceiver, ReplyFilter};
+use super::requests::Rounds;
 use crate::cli;
 use crate::exit::{self, Ending, Verdict};
 use crate::flow::printer::Printer;
 use crate::format::To;
 use crate::messages;
+use crate::net::access::Access;
 use crate::net::endpoint::{NoNameServer, Shown};
 use crate::net::failure::Failure;
 use crate::net::note_earlier_drops;
@@ -26,7 +29,6 @@ use crate::tools::resolve::{Resolver, TimedOut};
 
 /// Runs the tool.
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
-    let options = plan.socket;
     let lists = plan.receiving.access_lists()?;
     if let Task::Ask(requests) = &plan.task {
         requests.input.note_endpoint(plan.report.console);
@@ -36,30 +38,27 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let signals = Signals::install()?;
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
-    let inbox = || Inbox::new(plan, printer, &signals, access);
+    let inbox = || Inbox::new(plan, printer, &signals);
     match &plan.task {
         Task::Receive(here) => {
-            let socket = socket::bind(&resolver.local(here, options.family)?, options)?;
-            receive(inbox()?, |inbox| wait_for_one(inbox, &socket))
+            let socket = socket::bind(&resolver.local(here, plan.socket.family)?, plan.socket)?;
+            conclude(inbox()?, plan, &signals, |inbox| receive_one(inbox, plan, &socket, &access))
         }
         Task::ReceivePassed => {
             let socket = passed_socket()?;
-            receive(inbox()?, |inbox| wait_for_one(inbox, &socket))
+            conclude(inbox()?, plan, &signals, |inbox| receive_one(inbox, plan, &socket, &access))
         }
         Task::Ask(requests) => {
-            let open = |resolver: Resolver<'_>| {
-                let source = requests.source.as_ref();
-                let source = source.map(|source| resolver.local(source, options.family)).transpose()?;
-                let destination = resolver.remote(&requests.destination, options.family)?;
-                Ports::new(&destination, source.as_ref(), options, requests.from_anyone)
+            let open = |resolver: Resolver<'_>| Ports::new(requests, plan, &access, resolver);
+            let ports = match open(resolver) {
+                Err(error) if requests.retry.is_none() || !may_pass(&error) => return Err(error),
+                ports => ports,
             };
-            let mut ports = open(resolver);
-            if requests.retry.is_none() || !ports.as_ref().is_err_and(may_come_up) {
-                ports = Ok(ports?);
-            }
-            receive(inbox()?, |inbox| {
-                let ports = reach(inbox, requests, deadline, ports, open)?;
-                ask_all(inbox, requests, ports)
+            conclude(inbox()?, plan, &signals, |inbox| {
+                let reopen = |deadline: Deadline| open(Resolver::new(deadline.total(), &signals));
+                let (ports, used_retries) = wait_for_route(inbox, plan, requests, deadline, ports, reopen)?;
+                let asker = Asker::new(inbox, plan, requests, &signals, ports, used_retries);
+                Rounds::new(asker, plan, requests, requests.input.open(To::OnePeer)?).run()
             })
         }
     }
@@ -71,97 +70,85 @@ fn printer(plan: &Plan) -> Result<Printer> {
     Ok(Printer::new(writing, plan.report.console))
 }
 
-/// Returns whether a host could not be reached because the network is not up yet.
-fn may_come_up(error: &anyhow::Error) -> bool {
+/// Does `work`, finishes the output, and returns the verdict.
+fn conclude<'r>(
+    mut inbox: Inbox<'r>,
+    plan: &Plan,
+    signals: &Signals,
+    work: impl FnOnce(&mut Inbox<'r>) -> Result<()>,
+) -> Result<Verdict> {
+    let done = work(&mut inbox);
+    exit::join(done, inbox.finish())?;
+    signals.check()?;
+    Ok(Verdict::of(Ending::Complete, &inbox.stats, None, plan.receiving.is_strict))
+}
+
+/// Returns whether a destination is out of reach only because the network is not up yet.
+fn may_pass(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(Failure::may_pass)
         || error.is::<NoNameServer>()
         || error.is::<TimedOut>()
 }
 
-/// Waits until there is a route to the destination, if there is none yet, for as long as a request would be sent
-/// again. Opens the `ports` anew each time. The first attempt, which is over after `deadline`, has failed with their
-/// error.
-fn reach(
+/// Waits until there is a route to the destination, for as long as a request would be sent again: `ports` are those of
+/// the first attempt, which is over after `deadline`, and `reopen` opens them for another one. Returns them, and how
+/// many retries were used.
+fn wait_for_route<'r>(
     inbox: &mut Inbox<'_>,
+    plan: &Plan,
     requests: &Requests,
     mut deadline: Deadline,
-    mut ports: Result<Ports>,
-    open: impl Fn(Resolver<'_>) -> Result<Ports>,
-) -> Result<Ports> {
-    for _ in 0..requests.retry.unwrap_or(0) {
-        let Err(error) = &ports else { break };
-        if !may_come_up(error) {
-            break;
-        }
-        inbox.tally.unsent_midway += 1;
-        let why = error.root_cause();
-        let there = &requests.destination;
-        inbox.plan.report.console.detail(&format!("cannot send to {there} yet ({why}); trying again"));
+    mut ports: Result<Ports<'r>>,
+    reopen: impl Fn(Deadline) -> Result<Ports<'r>>,
+) -> Result<(Ports<'r>, u64)> {
+    let mut used_retries = 0;
+    while used_retries < requests.retry.unwrap_or(0)
+        && let Err(error) = &ports
+        && may_pass(error)
+    {
+        used_retries += 1;
+        inbox.stats.unsent_midway += 1;
+        let (destination, why) = (&requests.destination, error.root_cause());
+        plan.report.console.detail(&format!("cannot send to {destination} yet ({why}); trying again"));
         while !deadline.has_passed() {
             inbox.wait(None, None, deadline.next())?;
         }
         deadline = requests.deadline();
-        ports = open(Resolver::new(deadline.total(), inbox.signals));
+        ports = reopen(deadline);
     }
-    ports
+    Ok((ports?, used_retries))
 }
 
-/// Does `work`, and says what is to be said at the end.
-fn receive(mut inbox: Inbox<'_>, work: impl FnOnce(&mut Inbox<'_>) -> Result<()>) -> Result<Verdict> {
-    let done = work(&mut inbox);
-    exit::join(done, inbox.conclude())?;
-    inbox.signals.check()?;
-    Ok(Verdict::of(Ending::Complete, &inbox.tally, None, inbox.plan.receiving.is_strict))
-}
-
-fn wait_for_one(inbox: &mut Inbox<'_>, socket: &UdpSocket) -> Result<()> {
-    let plan = inbox.plan;
+/// Receives and prints one datagram at `socket`, or notes that none arrived in time.
+fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &UdpSocket, access: &Access) -> Result<()> {
     let console = plan.report.console;
     cli::set_buffer(socket, Way::In, plan.buffer, None, console)?;
     note_earlier_drops(socket);
-    let mut receiver = inbox.receiver(socket)?;
+    let mut receiver =
+        FilteredReceiver::new(plan.receiver(socket, access)?, access, ReplyFilter::Anyone, None);
     let address = socket::local_address(socket)?;
     console.note(&format!("listening on {}", Shown(address)));
-    let deadline = Deadline::after(plan.timeout);
-    let came = loop {
-        let ready = inbox.wait(None, Some(socket.as_fd()), deadline.next())?;
-        if ready.socket {
-            let (batch, stats) = (&mut inbox.batch, &mut inbox.tally.received);
-            let outcome = receiver.receive(batch, 1);
-            stats.forged += outcome.forged;
-            stats.denied += inbox.access.filter(batch, 0);
-            stats.count(batch, 0..batch.len());
-            outcome.error.map_or(Ok(()), Err).context("cannot receive")?;
-        }
-        // What the system announced may have been damaged on the way, or be from somebody who is denied.
-        if !inbox.batch.is_empty() || deadline.has_passed() {
-            break inbox.print()?;
+    let deadline = plan.deadline();
+    let is_received = loop {
+        let is_readable = inbox.wait(None, Some(socket.as_fd()), deadline.next())?.socket;
+        match if is_readable { inbox.receive(&mut receiver)? } else { Arrival::Nothing } {
+            Arrival::Reply(_) => {
+                inbox.print()?;
+                break true;
+            }
+            Arrival::IcmpError(error) => return Err(error).context("cannot receive"),
+            // The datagram that was announced may be damaged, or from a source that is denied.
+            Arrival::Nothing | Arrival::Discarded | Arrival::Stray(_) if deadline.has_passed() => {
+                break false;
+            }
+            Arrival::Nothing | Arrival::Discarded | Arrival::Stray(_) => {}
         }
     };
-    inbox.tally.received.count_drops(receiver.drops());
-    if !came {
-        inbox.tally.timed_out += 1;
+    inbox.stats.received.count_drops(receiver.drops());
+    if !is_received {
+        inbox.stats.timed_out += 1;
         let when = format!("within {:?}", plan.timeout);
         console.note(&messages::too_few(0, 1, address, &when));
     }
-    Ok(())
-}
-
-fn ask_all(inbox: &mut Inbox<'_>, requests: &Requests, ports: Ports) -> Result<()> {
-    let mut input = requests.input.open(To::OnePeer)?;
-    let mut requests = Asker::new(inbox, requests, ports);
-    let asked = requests.ask_again(&mut input);
-    requests.finish(&input, &asked)?;
-    asked?;
-    if inbox.tally.requests.asked == 0
-        && let Some(why) = input.why_empty()
-    {
-        bail!("nothing to send: {why}");
-    }
-    // Whoever asks nothing by mistake is not to be told that there was an answer, or that there was none.
-    ensure!(
-        inbox.tally.requests.asked + inbox.tally.skipped > 0,
-        "nothing to send: no MESSAGE and stdin is empty"
-    );
     Ok(())
 }

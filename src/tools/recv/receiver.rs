@@ -1,0 +1,156 @@
+//! Receiving at one socket: the datagrams that are replies, those that are not, and ICMP errors.
+
+use std::io;
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+
+use crate::batch::Batch;
+use crate::net::access::Access;
+use crate::net::endpoint::canonical;
+use crate::net::{IcmpErrors, Receiver, is_icmp};
+use crate::stats::Drops;
+
+/// Which datagrams are replies, by their source.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ReplyFilter {
+    /// Those from anyone.
+    Anyone,
+    /// Those from this peer.
+    Peer(SocketAddr),
+}
+
+/// Receives one datagram a call, and filters it by its source.
+#[derive(Debug)]
+pub(super) struct FilteredReceiver<'s> {
+    receiver: Receiver<'s>,
+    access: &'s Access,
+    filter: ReplyFilter,
+    icmp: Option<IcmpErrors<'s>>,
+}
+
+/// What one call received, and how many datagrams it discarded before.
+#[derive(Debug)]
+pub(super) struct Reception {
+    pub(super) arrival: Result<Arrival>,
+    /// Datagrams that the access lists deny.
+    pub(super) denied: u64,
+    /// Datagrams with a forged source address.
+    pub(super) forged: u64,
+}
+
+/// What was received.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// Nothing has arrived.
+    Nothing,
+    /// Datagrams that were discarded. There may be more behind them.
+    Discarded,
+    /// A reply. It is in the batch.
+    Reply(Option<SocketAddr>),
+    /// A datagram from a source that may not reply. It is not in the batch.
+    Stray(Option<SocketAddr>),
+    /// An ICMP error, such as a refusal.
+    IcmpError(io::Error),
+}
+
+impl ReplyFilter {
+    /// Returns a filter that accepts replies from `peer`.
+    pub(super) fn peer(peer: SocketAddr) -> Self {
+        Self::Peer(canonical(peer))
+    }
+
+    /// Returns whether replies from any source are accepted.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Self::Anyone)
+    }
+
+    /// Returns whether a datagram from `source` may be a reply.
+    fn accepts(self, source: Option<SocketAddr>) -> bool {
+        match (self, source) {
+            (Self::Anyone, _) => true,
+            // The flow label that the kernel reports means nothing here.
+            (Self::Peer(SocketAddr::V6(peer)), Some(SocketAddr::V6(source))) => {
+                (peer.ip(), peer.port(), peer.scope_id()) == (source.ip(), source.port(), source.scope_id())
+            }
+            (Self::Peer(peer), source) => source == Some(peer),
+        }
+    }
+}
+
+impl<'s> FilteredReceiver<'s> {
+    /// Returns a receiver of the datagrams from `receiver` that `access` admits, and of ICMP errors from `icmp`.
+    pub(super) fn new(
+        receiver: Receiver<'s>,
+        access: &'s Access,
+        filter: ReplyFilter,
+        icmp: Option<IcmpErrors<'s>>,
+    ) -> Self {
+        Self { receiver, access, filter, icmp }
+    }
+
+    /// Receives the next datagram into the empty `batch`, or an ICMP error.
+    pub(super) fn receive(&mut self, batch: &mut Batch) -> Reception {
+        let outcome = self.receiver.receive(batch, 1);
+        let (denied, forged) = (self.access.filter(batch, 0), outcome.forged);
+        let arrival = self.icmp_error(outcome.error, batch).map(|error| match error {
+            Some(error) => Arrival::IcmpError(error),
+            None if !batch.is_empty() => self.judge(batch),
+            None if denied + forged > 0 => Arrival::Discarded,
+            None => Arrival::Nothing,
+        });
+        Reception { arrival, denied, forged }
+    }
+
+    /// Returns what the kernel has dropped at this socket.
+    pub(super) fn drops(&mut self) -> Drops {
+        self.receiver.drops()
+    }
+
+    /// Returns whether replies from any source are accepted.
+    pub(super) fn is_open(&self) -> bool {
+        self.filter.is_open()
+    }
+
+    /// Returns the ICMP error that a receive found: the `error` that ended it, or one that the system keeps.
+    fn icmp_error(&mut self, error: Option<io::Error>, batch: &Batch) -> Result<Option<io::Error>> {
+        let error = match error {
+            Some(error) if !is_icmp(&error) => return Err(error).context("cannot receive"),
+            error => error,
+        };
+        let Some(icmp) = self.icmp.as_mut().filter(|_| batch.is_empty()) else { return Ok(error) };
+        if let Some(error) = error {
+            icmp.note(error);
+        }
+        Ok(icmp.take().context("cannot take an ICMP error")?.map(|icmp| icmp.error))
+    }
+
+    fn judge(&self, batch: &mut Batch) -> Arrival {
+        let source = batch.iter().next().and_then(|datagram| datagram.envelope.from);
+        if self.filter.accepts(source) {
+            return Arrival::Reply(source);
+        }
+        batch.clear();
+        Arrival::Stray(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddrV6;
+
+    #[test]
+    fn only_the_peer_may_reply_and_from_its_own_zone() {
+        let v6 = |ip: &str, port, flow, zone| {
+            SocketAddr::V6(SocketAddrV6::new(ip.parse().unwrap(), port, flow, zone))
+        };
+        let filter = ReplyFilter::peer(v6("fe80::1", 5, 0, 2));
+        assert!(filter.accepts(Some(v6("fe80::1", 5, 7, 2))));
+        for other in [v6("fe80::1", 5, 0, 3), v6("fe80::1", 6, 0, 2), v6("fe80::2", 5, 0, 2)] {
+            assert!(!filter.accepts(Some(other)), "{other}");
+            assert!(ReplyFilter::Anyone.accepts(Some(other)));
+        }
+        assert!(!filter.accepts(Some("192.0.2.1:5".parse().unwrap())) && !filter.accepts(None));
+    }
+}
