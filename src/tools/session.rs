@@ -68,7 +68,6 @@ impl<'s> Session<'s> {
 
     /// Waits as [`Session::wait`] does, but is no error that the reader is gone while `socket` is ready: what has
     /// arrived there decides the verdict.
-    #[allow(dead_code, reason = "udp-recv is to wait by it")]
     pub(super) fn wait_for<'f>(
         &'f self,
         set: PollSet<'f>,

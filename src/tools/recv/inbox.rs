@@ -13,13 +13,14 @@ use super::round_trips::{RoundTrips, SendTime};
 use crate::batch::Batch;
 use crate::flow::input::Input;
 use crate::flow::printer::Printer;
-use crate::flow::queue::{CAPACITY, CHECK_INTERVAL, Queue};
+use crate::flow::queue::{CAPACITY, Queue};
 use crate::messages;
 use crate::runtime::deadline::Deadline;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
-use crate::runtime::streams::{self, ReaderGone};
+use crate::runtime::streams;
 use crate::stats::Stats;
+use crate::tools::session::Session;
 
 /// How many datagrams a drain receives at most: more than the kernel usually holds.
 const MOST_DRAINED: usize = 65_536;
@@ -27,8 +28,7 @@ const MOST_DRAINED: usize = 65_536;
 /// Receives datagrams, prints them and counts them.
 pub(super) struct Inbox<'r> {
     plan: &'r Plan,
-    signals: &'r Signals,
-    queue: Queue<'r>,
+    session: Session<'r>,
     batch: Batch,
     round_trips: RoundTrips,
     pub(super) stats: Stats,
@@ -65,10 +65,10 @@ struct Sources {
 impl<'r> Inbox<'r> {
     /// Creates an inbox for `plan` whose datagrams are printed by `printer`.
     pub(super) fn new(plan: &'r Plan, printer: Printer, signals: &'r Signals) -> Result<Self> {
+        let queue = Queue::new(streams::output()?, printer, CAPACITY, signals)?;
         Ok(Self {
             plan,
-            signals,
-            queue: Queue::new(streams::output()?, printer, CAPACITY, signals)?,
+            session: Session::new(signals, queue),
             batch: Batch::new(),
             round_trips: RoundTrips::default(),
             stats: Stats::default(),
@@ -90,7 +90,7 @@ impl<'r> Inbox<'r> {
     /// Counts and prints the datagram that was received last.
     pub(super) fn print(&mut self) -> Result<()> {
         self.stats.received.count(&self.batch, 0..self.batch.len());
-        self.queue.print(&mut self.batch)?;
+        self.session.queue.print(&mut self.batch)?;
         self.wait_for_room()
     }
 
@@ -155,48 +155,41 @@ impl<'r> Inbox<'r> {
         socket: Option<BorrowedFd<'_>>,
         until: Option<Instant>,
     ) -> Result<Ready> {
-        self.signals.check()?;
-        self.report_if_asked();
+        self.session.signals.check()?;
+        self.report_if_requested();
         let mut set = PollSet::new();
-        set.add_signals(self.signals);
-        set.add(self.queue.wakeup(), Interest::Read);
-        let stdout = set.add(self.queue.output(), Interest::Error);
         let input = set.add(input, Interest::Read);
         let socket = set.add(socket, Interest::Read);
-        let ready = set.wait(until)?;
-        self.queue.check()?;
-        self.report_if_asked();
-        if ready.contains(stdout) && !ready.contains(socket) {
-            return Err(ReaderGone.into());
-        }
+        let ready = self.session.wait_for(set, until, socket)?;
+        self.report_if_requested();
         Ok(Ready { input: ready.contains(input), socket: ready.contains(socket) })
     }
 
     /// Handles signals and the state of stdout, without waiting.
     pub(super) fn check(&mut self) -> Result<()> {
         self.wait(None, None, Some(Instant::now()))?;
-        Ok(self.signals.check()?)
+        Ok(self.session.signals.check()?)
     }
 
     /// Waits until the reader of stdout has made room, for at most the time of a wait for a datagram.
     fn wait_for_room(&mut self) -> Result<()> {
         let deadline = Deadline::after(self.plan.timeout);
-        while !self.queue.has_room() {
-            ensure!(!deadline.has_passed(), self.queue.not_read());
-            self.wait(None, None, Some(Instant::now() + CHECK_INTERVAL))?;
+        while !self.session.queue.has_room() {
+            ensure!(!deadline.has_passed(), self.session.queue.not_read());
+            self.wait(None, None, deadline.next())?;
         }
         Ok(())
     }
 
-    fn report_if_asked(&mut self) {
-        if self.signals.report_requested() {
+    fn report_if_requested(&mut self) {
+        if self.session.report_requested() {
             self.report();
         }
     }
 
     /// Prints the statistics.
     fn report(&mut self) {
-        self.stats.received.undecodable = self.queue.undecodable();
+        self.stats.received.undecodable = self.session.queue.undecodable();
         let console = self.plan.report.console;
         console.print(&match self.plan.task {
             Task::Ask(_) => messages::request_summary(&self.stats),
@@ -212,12 +205,13 @@ impl<'r> Inbox<'r> {
 
     /// Waits until all is printed, and prints what was lost and the statistics.
     pub(super) fn finish(&mut self) -> Result<()> {
-        let mut printed = Ok(false);
-        while matches!(printed, Ok(false)) {
-            self.report_if_asked();
-            printed = self.queue.finish(Some(streams::FLUSH_TIMEOUT));
-        }
-        self.stats.received.undecodable = self.queue.undecodable();
+        let printed = loop {
+            match self.session.finish_output(Some(streams::FLUSH_TIMEOUT)) {
+                Ok(false) => self.report(),
+                printed => break printed,
+            }
+        };
+        self.stats.received.undecodable = self.session.queue.undecodable();
         self.plan.report.note_losses(&self.stats);
         if self.plan.report.stats {
             self.report();
