@@ -218,6 +218,17 @@ mod tests {
     }
 
     #[test]
+    fn bytes_to_read_are_not_an_error() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        theirs.write_all(b"x").unwrap();
+        let mut set = PollSet::new();
+        let error = set.add(ours.as_fd(), Interest::Error);
+        let bytes = set.add(ours.as_fd(), Interest::Read);
+        let ready = set.wait(None).unwrap();
+        assert!(ready.contains(bytes) && !ready.contains(error));
+    }
+
+    #[test]
     fn a_wait_ends_at_its_time_and_not_before() {
         let time = Duration::from_millis(20);
         let until = Instant::now() + time;
