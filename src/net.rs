@@ -341,6 +341,18 @@ mod tests {
     }
 
     #[test]
+    fn more_datagrams_than_one_call_takes_are_all_sent() {
+        let [socket, peer] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let mut batch = Batch::new();
+        batch.address(Envelope::to_peer(peer.local_addr().unwrap()));
+        for _ in 0..10_000 {
+            batch.push(b"x");
+        }
+        let outcome = Sender::new(&socket).unwrap().send(&batch, 1..10_000);
+        assert_eq!((outcome.sent, outcome.bytes, outcome.stopped.is_none()), (9_999, 9_999, true));
+    }
+
+    #[test]
     fn each_datagram_of_a_batch_goes_to_its_peer() {
         let [socket, one, two] = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         let mut batch = Batch::new();
