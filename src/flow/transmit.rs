@@ -77,14 +77,10 @@ impl<'s> Transmitter<'s> {
     /// be.
     fn transmit(&mut self, mut send: impl FnMut(&mut Sender<'s>, usize) -> SendOutcome) -> SendOutcome {
         let until = self.longest_wait.map(|time| Instant::now() + time);
-        let mut outcome = SendOutcome::default();
+        let mut outcome = send(&mut self.sender, 0);
+        self.is_stuck &= outcome.sent == 0;
         let (mut was_full, mut without_buffers_since) = (false, None);
         loop {
-            let next = send(&mut self.sender, outcome.sent);
-            if next.sent > 0 {
-                (was_full, without_buffers_since, self.is_stuck) = (false, None, false);
-            }
-            outcome.add(next);
             let Some(unsent) = &mut outcome.stopped else { return outcome };
             let waited = if unsent.lacks_room() {
                 // Room that was not there after all was an error in the queue, which another process has taken.
@@ -100,13 +96,16 @@ impl<'s> Transmitter<'s> {
                 self.is_stuck = false;
                 return outcome;
             };
-            match waited {
-                Ok(true) => continue,
-                Ok(false) => unsent.why = Why::NoRoom,
-                Err(error) => unsent.why = Why::Os(error),
+            if !matches!(waited, Ok(true)) {
+                unsent.why = waited.map_or_else(Why::Os, |_| Why::NoRoom);
+                self.is_stuck = false;
+                return outcome;
             }
-            self.is_stuck = false;
-            return outcome;
+            let next = send(&mut self.sender, outcome.sent);
+            if next.sent > 0 {
+                (was_full, without_buffers_since, self.is_stuck) = (false, None, false);
+            }
+            outcome.add(next);
         }
     }
 
