@@ -185,7 +185,7 @@ impl Batch {
                 (kept, start, ordinal) = (kept + 1, start + entry.size as usize, ordinal + 1);
             }
         }
-        // Neither bytes nor envelopes of what is left out stay: a flood of it does not fill a batch.
+        // The bytes and envelopes of removed datagrams are freed: a flood of them does not fill a batch.
         (self.filled, self.last) = (start, ordinal - 1);
         self.entries.truncate(kept);
         self.envelopes.truncate(envelopes as usize);

@@ -17,7 +17,7 @@ pub mod value;
 mod words;
 
 pub use self::encoding::{DecodingArgs, EncodingArgs};
-pub use self::format::{CONVERSATION, ConversationArgs, FormatArgs, FormatOption, InputFormatArgs};
+pub use self::format::{ConversationArgs, FormatArgs, FormatOption, InputFormatArgs, conversation};
 pub use self::input::{EolArgs, InputPlan, MessageArgs, ReadingArgs};
 pub use self::output::writing;
 pub use self::receiving::{Bounds, ReceivingArgs, ReceivingPlan};

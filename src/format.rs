@@ -228,14 +228,14 @@ impl fmt::Display for Formats {
     }
 }
 
-/// Something in an input that is no datagram.
+/// A record of an input that is not a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bad {
     /// Which one of the input it is, from 1.
     pub ordinal: u64,
     /// What is wrong, in words.
     pub what: String,
-    /// Nothing that stands behind it can be read.
+    /// Whether the input cannot be read after it.
     pub is_the_end: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::batch::LARGEST_V4;
 use crate::escape;
 use crate::net::endpoint::Shown;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
-use crate::net::socket::{Room, Way};
+use crate::net::socket::{Direction, Room};
 pub use crate::runtime::os_error;
 use crate::stats::{Received, ReplyStats, Requests, Sent, Stats};
 
@@ -431,9 +431,9 @@ impl fmt::Display for Room {
     /// Says what the system has granted and, if that is less than was asked for, its limit.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { granted, asked, .. } = self;
-        let (name, limit) = match self.way {
-            Way::In => ("receive", "net.core.rmem_max"),
-            Way::Out => ("send", "net.core.wmem_max"),
+        let (name, limit) = match self.direction {
+            Direction::In => ("receive", "net.core.rmem_max"),
+            Direction::Out => ("send", "net.core.wmem_max"),
         };
         write!(f, "{name} buffer of {granted} bytes")?;
         if self.falls_short() {

@@ -130,19 +130,19 @@ impl AddAssign<&SendOutcome> for Sent {
 
 /// Where the datagrams of a batch are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
+enum Target {
     /// To the destination on the envelope.
-    Onward,
+    Destination,
     /// To the source on the envelope, as replies.
-    Back,
+    Source,
 }
 
-impl Direction {
+impl Target {
     /// Returns the address that a datagram leaves from and the one that it goes to.
     fn addresses(self, envelope: &Envelope) -> (Option<SocketAddr>, Option<SocketAddr>) {
         match self {
-            Self::Onward => (envelope.from, envelope.to),
-            Self::Back => (envelope.to, envelope.from),
+            Self::Destination => (envelope.from, envelope.to),
+            Self::Source => (envelope.to, envelope.from),
         }
     }
 }
@@ -188,11 +188,11 @@ impl Unsent {
         Self { ordinal: datagram.ordinal, peer: datagram.envelope.to, datagrams: 1, why }
     }
 
-    /// Returns the datagram of `batch` at `place`, which goes in this direction.
-    fn at(batch: &Batch, place: usize, direction: Direction, why: Why) -> Self {
+    /// Returns the datagram of `batch` at `place`, which is sent to `target`.
+    fn at(batch: &Batch, place: usize, target: Target, why: Why) -> Self {
         match batch.part(place..place + 1).next() {
             Some(Datagram { ordinal, envelope, .. }) => {
-                let (_, peer) = direction.addresses(envelope);
+                let (_, peer) = target.addresses(envelope);
                 Self { ordinal, peer, datagrams: 1, why }
             }
             None => Self { ordinal: 0, peer: None, datagrams: 1, why },

@@ -32,32 +32,34 @@ pub struct InputFormatArgs {
 pub struct ConversationArgs {
     /// Input/output format, or both as IN:OUT (text:json)
     #[arg(short, long = "format", value_name = "FORMAT", default_value = "text")]
-    #[arg(value_parser = FormatParser::of_both(&CONVERSATION))]
+    #[arg(value_parser = FormatParser::of_both(&conversation()))]
     pub formats: Formats,
 }
 
-/// The formats of a conversation: those in which each datagram is one line.
-pub const CONVERSATION: [Format; 5] =
-    [Format::Text, Format::Hex, Format::Base64, Format::Escaped, Format::Json];
+/// Returns the formats of a conversation: those that are safe on a terminal, in which each datagram is one line.
+#[must_use]
+pub fn conversation() -> Vec<Format> {
+    Format::ALL.into_iter().filter(|format| !format.is_binary()).collect()
+}
 
 /// Parses the value of `--format`, and lists the names for help and completion.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct FormatParser<T> {
-    formats: &'static [Format],
+    formats: Vec<Format>,
     parse: fn(&str, &[Format]) -> Result<T, String>,
 }
 
 impl FormatParser<Formats> {
     /// Parses one of `formats`, or two of them as `IN:OUT`.
-    fn of_both(formats: &'static [Format]) -> Self {
-        Self { formats, parse: value::formats }
+    fn of_both(formats: &[Format]) -> Self {
+        Self { formats: formats.to_vec(), parse: value::formats }
     }
 }
 
 impl FormatParser<Format> {
     /// Parses any one format.
     fn of_input() -> Self {
-        Self { formats: &Format::ALL, parse: value::input_format }
+        Self { formats: Format::ALL.to_vec(), parse: value::input_format }
     }
 }
 
@@ -65,8 +67,8 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for FormatParser<T> {
     type Value = T;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
-        let Self { formats, parse } = *self;
-        let parser = StringValueParser::new().try_map(move |text| parse(&text, formats));
+        let Self { formats, parse } = self.clone();
+        let parser = StringValueParser::new().try_map(move |text| parse(&text, &formats));
         parser.parse_ref(command, arg, value)
     }
 

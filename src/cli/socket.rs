@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::value::size;
 use crate::net::endpoint::Family;
-use crate::net::socket::{Options, Room, Way};
+use crate::net::socket::{Direction, Options, Room};
 use crate::runtime::console::Console;
 
 /// The arguments for a socket.
@@ -66,13 +66,13 @@ pub struct BufferArgs {
 /// Fails if the kernel does not report the size of its buffer.
 pub fn set_buffer(
     socket: &UdpSocket,
-    way: Way,
+    direction: Direction,
     asked: Option<usize>,
     usual: Option<usize>,
     console: Console,
 ) -> anyhow::Result<()> {
     let Some(size) = asked.or(usual) else { return Ok(()) };
-    let room = Room::ask(socket, way, size)?;
+    let room = Room::ask(socket, direction, size)?;
     if asked.is_some() && room.falls_short() {
         console.note(&room);
     } else {

@@ -335,9 +335,8 @@ impl Reading {
 }
 
 impl Filled {
-    /// Returns what ends the work, if anything does: the first that is not a datagram, and `batch` then ends before
-    /// it. Where such are to be skipped, calls `skip` with each of them, and only one ends the work behind which
-    /// nothing can be read.
+    /// Returns the first bad record, and truncates `batch` before it. With `skip`, passes the bad records to `skip`, and
+    /// returns only one after which the input cannot be read.
     pub fn end(self, batch: &mut Batch, skip: Option<&mut dyn FnMut(&Bad)>) -> Option<Bad> {
         if let Some(skip) = skip {
             let (end, skipped): (Vec<_>, Vec<_>) = self.bad.into_iter().partition(|bad| bad.is_the_end);

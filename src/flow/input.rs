@@ -1,5 +1,4 @@
-//! What a tool is to send: the MESSAGEs of its command line, or else what stands in a stream; with its
-//! ends of line, and in the charset of the wire.
+//! The input of a tool that sends: the MESSAGEs of its command line, or else a stream.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -17,7 +16,7 @@ const CANNOT_READ: &str = "cannot read stdin";
 /// The bytes of an input that cannot be rewound, such as a pipe, that are kept in memory to be sent again, at most.
 const KEPT: usize = 256 * 1024 * 1024;
 
-/// Datagrams to be.
+/// The source of the datagrams to send.
 #[derive(Debug)]
 pub struct Input {
     source: Source,

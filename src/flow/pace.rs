@@ -12,7 +12,7 @@ const LATE: Duration = Duration::from_millis(50);
 /// Further away than this no clock has to count: a century.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// So many datagrams in a second.
+/// Datagrams a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate(f64);
 
@@ -79,19 +79,19 @@ impl Pace {
         self.rate.datagrams(now + STEP - self.due()).min(self.left)
     }
 
-    /// So many have gone.
+    /// Records that `datagrams` were sent.
     pub fn note(&mut self, datagrams: usize) {
         self.gone += datagrams as u64;
         self.left -= datagrams;
     }
 
-    /// When to ask again, if nothing may go now.
+    /// Returns when to ask again if nothing may be sent now.
     #[must_use]
     pub fn next(&self) -> Instant {
         if self.left == 0 { self.step_ends.max(self.due()) } else { self.due() }
     }
 
-    /// When the next datagram is due.
+    /// Returns when the next datagram is due.
     fn due(&self) -> Instant {
         self.start + self.rate.time(self.gone).min(FAR)
     }
@@ -101,35 +101,35 @@ impl Pace {
 #[derive(Debug)]
 pub struct Interval {
     every: Duration,
-    /// When the last one went.
+    /// When the last datagram was sent.
     last: Option<Instant>,
 }
 
 impl Interval {
-    /// A schedule in which the first may go at once.
+    /// Creates a schedule in which the first datagram is due at once.
     #[must_use]
     pub fn new(every: Duration) -> Self {
         Self { every: every.min(FAR), last: None }
     }
 
-    /// When the next may go, if it is `now`. A time that has passed means at once.
+    /// Returns when the next datagram is due, which may be in the past.
     #[must_use]
     pub fn due(&self, now: Instant) -> Instant {
         self.last.map_or(now, |last| last + self.every)
     }
 
-    /// One goes, or has gone, `now`.
+    /// Records that a datagram was sent `now`.
     pub fn note(&mut self, now: Instant) {
         self.last = Some(now);
     }
 }
 
-/// How many times as fast as it was recorded a record is replayed.
+/// The speed at which a recording is replayed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
-    /// So many times as fast.
+    /// This multiple of the recorded speed.
     Times(f64),
-    /// As fast as it goes.
+    /// Without the recorded gaps.
     Max,
 }
 

@@ -1,5 +1,4 @@
-//! The last leg of a datagram: from a batch that was received to the text that is printed, and how much of
-//! that has been written.
+//! Turns received batches into the bytes of the output, and keeps how many of those have been written.
 
 use crate::batch::Batch;
 use crate::flow::codec::{Writer, Writing};

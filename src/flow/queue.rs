@@ -47,7 +47,7 @@ pub struct Queue<'q> {
     shared: Arc<Shared>,
     /// Readable when the thread has made room or ended.
     wakeup: Option<UnixStream>,
-    /// How often the reader had taken something when the end last looked, and since when.
+    /// `State::taken` when [`Queue::finish`] last looked, and since when it has that value.
     seen: Option<(u64, Instant)>,
 }
 
@@ -70,7 +70,7 @@ struct State {
     taken: u64,
     /// The tool waits for room.
     is_awaited: bool,
-    /// It has been sent word that there is some.
+    /// A byte was written to wake it.
     is_woken: bool,
     /// No batch will be added any more.
     is_closed: bool,
@@ -197,7 +197,7 @@ impl<'q> Queue<'q> {
         let print = move || {
             let ended = shared.print(&mut printer, &sink, &wake);
             shared.lock().ended = Some(ended);
-            // The end of this side wakes the tool even where there was no room for a byte.
+            // Closing this end wakes the tool even if there was no room for a byte.
             drop(wake);
         };
         self.wakeup = Some(wakeup);
@@ -287,7 +287,7 @@ impl State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic ends the process, but for a test's.
+        // Only in a test is it poisoned: elsewhere a panic ends the process.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

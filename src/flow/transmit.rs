@@ -83,7 +83,8 @@ impl<'s> Transmitter<'s> {
         loop {
             let Some(unsent) = &mut outcome.stopped else { return outcome };
             let waited = if unsent.lacks_room() {
-                // Room that was not there after all was an error in the queue, which another process has taken.
+                // The socket was ready and yet has no room: it was ready for an error in its queue, which another
+                // process has taken since.
                 if std::mem::replace(&mut was_full, true) { self.pause(until) } else { self.wait(until) }
             } else if unsent.lacks_buffers() {
                 let longest = if self.is_stuck { RETRY_AFTER } else { STUCK_AFTER };
@@ -124,14 +125,15 @@ impl<'s> Transmitter<'s> {
 
     /// Waits a moment. Returns whether the wait for room may go on.
     fn pause(&self, until: Option<Instant>) -> io::Result<bool> {
-        let was_whole = pause(RETRY_AFTER, self.signals)?;
-        Ok(may_go_on(until, was_whole))
+        let uninterrupted = pause(RETRY_AFTER, self.signals)?;
+        Ok(may_go_on(until, uninterrupted))
     }
 }
 
-/// Returns whether a wait until then may go on, of which a step `was_whole` if no signal has ended it.
-fn may_go_on(until: Option<Instant>, was_whole: bool) -> bool {
-    until.map_or(was_whole, |until| Instant::now() < until)
+/// Returns whether to go on waiting: until that time if there is one, and otherwise if no signal has ended the last
+/// step of the wait, which was `uninterrupted` then.
+fn may_go_on(until: Option<Instant>, uninterrupted: bool) -> bool {
+    until.map_or(uninterrupted, |until| Instant::now() < until)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use super::ancillary::Ancillary;
 use super::cmsg::{ControlMessages, RECEIVED, Room, SendControl, address, empty_header, no_name};
 use super::shared::{ReceiveSocket, SendSocket};
 use super::{
-    Detail, Direction, FORGED_AT_ONCE, IcmpError, ReceiveOutcome, SLOT, SendOutcome, Unsent, Why, is_full,
+    Detail, FORGED_AT_ONCE, IcmpError, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full,
     is_icmp,
 };
 use crate::batch::{Batch, Datagram, Envelope};
@@ -104,33 +104,33 @@ impl<'s> Sender<'s> {
 
     /// Sends the datagrams of `batch` at `places` in order, without waiting. Stops at the first that cannot be sent.
     pub fn send(&mut self, batch: &Batch, places: Range<usize>) -> SendOutcome {
-        self.send_all(batch, places, Direction::Onward)
+        self.send_all(batch, places, Target::Destination)
     }
 
     /// Sends received datagrams back to their sources, as [`Sender::send`] does to their destinations.
     pub fn reply(&mut self, batch: &Batch, places: Range<usize>) -> SendOutcome {
-        self.send_all(batch, places, Direction::Back)
+        self.send_all(batch, places, Target::Source)
     }
 
-    fn send_all(&mut self, batch: &Batch, places: Range<usize>, direction: Direction) -> SendOutcome {
+    fn send_all(&mut self, batch: &Batch, places: Range<usize>, target: Target) -> SendOutcome {
         if let Err(error) = self.socket.watch_icmp_errors() {
-            return SendOutcome::stopped_at(Unsent::at(batch, places.start, direction, error.into()));
+            return SendOutcome::stopped_at(Unsent::at(batch, places.start, target, error.into()));
         }
         let mut outcome = SendOutcome::default();
         let mut next = places.start;
         while next < places.end && outcome.stopped.is_none() {
             let first = next;
-            self.plan(batch, next..places.end, direction);
+            self.plan(batch, next..places.end, target);
             let planned = self.send_planned(batch, &mut outcome);
             next = places.start + outcome.sent;
             self.messages_at_once = if next > first { MESSAGES } else { FEW_MESSAGES };
             if let Err(error) = planned {
-                outcome.stopped = Some(Unsent::at(batch, next, direction, error.into()));
+                outcome.stopped = Some(Unsent::at(batch, next, target, error.into()));
             } else if next == first
                 && let Some(datagram) = batch.part(next..next + 1).next()
             {
                 // It is too long, or the kernel returns an error for it: it is sent by itself.
-                let one = self.socket.send_towards(datagram, direction);
+                let one = self.socket.send_towards(datagram, target);
                 outcome.add(one);
                 outcome.stopped = outcome.stopped.map(|unsent| self.extend_to_group(unsent));
                 next = places.start + outcome.sent;
@@ -151,7 +151,7 @@ impl<'s> Sender<'s> {
     }
 
     /// Groups the first of the datagrams at `places`, as many as one call may take.
-    fn plan(&mut self, batch: &Batch, places: Range<usize>, direction: Direction) {
+    fn plan(&mut self, batch: &Batch, places: Range<usize>, target: Target) {
         self.groups.clear();
         self.slices.clear();
         let segmented_below = self.segmented_below(places.len());
@@ -162,7 +162,7 @@ impl<'s> Sender<'s> {
             // Datagrams in a row share an envelope, and each would have the same answers.
             if !envelope.is_some_and(|last| ptr::eq(last, datagram.envelope)) {
                 envelope = Some(datagram.envelope);
-                let (from, to) = direction.addresses(datagram.envelope);
+                let (from, to) = target.addresses(datagram.envelope);
                 (peer, source, largest) = (to, self.socket.source(from), self.socket.largest(to));
             }
             let is_enough = self.slices.len() == SLICES || (bytes > 0 && bytes + size > SENT_AT_ONCE);

@@ -226,8 +226,8 @@ impl ControlMessages {
                     SystemTime::UNIX_EPOCH.checked_add(since)
                 });
             }
-            // A socket that was passed may have both on: IPv4 datagrams then come with both, and mapped is
-            // how an IPv6 socket is asked.
+            // A socket that was passed to us may have both options set. IPV6_PKTINFO is preferred: it contains the
+            // IPv4-mapped address that the other checks expect.
             (IPPROTO_IP, IP_PKTINFO) if self.destination.is_none() => {
                 self.destination = value(control)
                     .map(|info: in_pktinfo| IpAddr::V4(u32::from_be(info.ipi_addr.s_addr).into()));

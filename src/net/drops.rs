@@ -87,7 +87,7 @@ mod counters {
     static AT_START: OnceLock<Option<u64>> = OnceLock::new();
 
     /// Reads the counters once. What a socket that was passed to us has dropped before counts
-    /// as dropped without room: nobody knows better.
+    /// as dropped without room: its cause is unknown.
     pub(super) fn note_start(socket: &UdpSocket) {
         AT_START.get_or_init(|| {
             let earlier = super::kernel_drops(socket).unwrap_or(0);

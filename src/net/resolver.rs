@@ -203,7 +203,7 @@ fn work(progress: &Mutex<Progress>, mut answer: &UnixStream) {
     }
 }
 
-/// Nothing panics while it holds the lock, and what it guards is whole at any time.
+/// Locks `progress`. It cannot be poisoned: no code panics while it holds the lock.
 fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }

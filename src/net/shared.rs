@@ -13,7 +13,7 @@ use super::cmsg;
 use super::drops::DropCounter;
 use super::icmp::is_of_an_earlier;
 use super::{
-    Detail, Direction, FORGED_AT_ONCE, IcmpError, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Unsent, Why,
+    Detail, FORGED_AT_ONCE, IcmpError, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why,
     is_full, is_icmp,
 };
 use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
@@ -62,11 +62,11 @@ impl<'s> SendSocket<'s> {
         Ok(())
     }
 
-    /// Sends one datagram in this direction.
-    pub(super) fn send_towards(&mut self, datagram: Datagram<'_>, direction: Direction) -> SendOutcome {
-        match direction {
-            Direction::Onward => self.send_one(datagram),
-            Direction::Back => self.send_one(Datagram { envelope: &datagram.envelope.reply(), ..datagram }),
+    /// Sends one datagram in this target.
+    pub(super) fn send_towards(&mut self, datagram: Datagram<'_>, target: Target) -> SendOutcome {
+        match target {
+            Target::Destination => self.send_one(datagram),
+            Target::Source => self.send_one(Datagram { envelope: &datagram.envelope.reply(), ..datagram }),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::ops::Range;
 
 use super::shared::{ReceiveSocket, SendSocket};
-use super::{Detail, Direction, IcmpError, ReceiveOutcome, SendOutcome, Unsent};
+use super::{Detail, IcmpError, ReceiveOutcome, SendOutcome, Target, Unsent};
 use crate::batch::{Batch, Datagram};
 use crate::stats::Drops;
 
@@ -34,21 +34,21 @@ impl<'s> Sender<'s> {
 
     /// Sends the datagrams of `batch` at `places` in order, without waiting. Stops at the first that cannot be sent.
     pub fn send(&mut self, batch: &Batch, places: Range<usize>) -> SendOutcome {
-        self.send_each(batch, places, Direction::Onward)
+        self.send_each(batch, places, Target::Destination)
     }
 
     /// Sends received datagrams back to their sources, as [`Sender::send`] does to their destinations.
     pub fn reply(&mut self, batch: &Batch, places: Range<usize>) -> SendOutcome {
-        self.send_each(batch, places, Direction::Back)
+        self.send_each(batch, places, Target::Source)
     }
 
-    fn send_each(&mut self, batch: &Batch, places: Range<usize>, direction: Direction) -> SendOutcome {
+    fn send_each(&mut self, batch: &Batch, places: Range<usize>, target: Target) -> SendOutcome {
         if let Err(error) = self.socket.watch_icmp_errors() {
-            return SendOutcome::stopped_at(Unsent::at(batch, places.start, direction, error.into()));
+            return SendOutcome::stopped_at(Unsent::at(batch, places.start, target, error.into()));
         }
         let mut outcome = SendOutcome::default();
         for datagram in batch.part(places) {
-            outcome.add(self.socket.send_towards(datagram, direction));
+            outcome.add(self.socket.send_towards(datagram, target));
             if outcome.stopped.is_some() {
                 break;
             }

@@ -147,9 +147,9 @@ pub fn room_in(socket: &UdpSocket) -> Result<usize> {
     SockRef::from(socket).recv_buffer_size().context("cannot ask a socket for its buffer")
 }
 
-/// The way of datagrams through a socket.
+/// The direction of datagrams through a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// They arrive, and wait to be read.
     In,
     /// They wait to be sent.
@@ -160,7 +160,7 @@ pub enum Way {
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     /// Which buffer it is.
-    pub way: Way,
+    pub direction: Direction,
     /// The size that was asked for.
     pub asked: usize,
     /// The size that the system has granted.
@@ -170,30 +170,30 @@ pub struct Room {
 impl Room {
     /// Asks for room in the buffer of a socket. Only a privileged process gets more than the system's
     /// limit (socket(7), `SO_RCVBUF` and `SO_RCVBUFFORCE`).
-    pub fn ask(socket: &UdpSocket, way: Way, asked: usize) -> Result<Self> {
+    pub fn ask(socket: &UdpSocket, direction: Direction, asked: usize) -> Result<Self> {
         let buffer = SockRef::from(socket);
         let granted = || {
-            let granted = match way {
-                Way::In => buffer.recv_buffer_size(),
-                Way::Out => buffer.send_buffer_size(),
+            let granted = match direction {
+                Direction::In => buffer.recv_buffer_size(),
+                Direction::Out => buffer.send_buffer_size(),
             };
             granted.map(|granted| if cfg!(target_os = "linux") { granted / 2 } else { granted })
         };
-        // What it refuses shows in what it grants.
-        let _ = match way {
-            Way::In => buffer.set_recv_buffer_size(asked),
-            Way::Out => buffer.set_send_buffer_size(asked),
+        // An error is not checked: `granted` below shows the result.
+        let _ = match direction {
+            Direction::In => buffer.set_recv_buffer_size(asked),
+            Direction::Out => buffer.set_send_buffer_size(asked),
         };
         #[cfg(target_os = "linux")]
         if granted().is_ok_and(|granted| granted < asked) {
             use nix::sys::socket::{setsockopt, sockopt};
-            let _ = match way {
-                Way::In => setsockopt(socket, sockopt::RcvBufForce, &asked),
-                Way::Out => setsockopt(socket, sockopt::SndBufForce, &asked),
+            let _ = match direction {
+                Direction::In => setsockopt(socket, sockopt::RcvBufForce, &asked),
+                Direction::Out => setsockopt(socket, sockopt::SndBufForce, &asked),
             };
         }
         let granted = granted().context("cannot ask a socket for its buffer")?;
-        Ok(Self { way, asked, granted })
+        Ok(Self { direction, asked, granted })
     }
 
     /// Whether it is less than was asked for.

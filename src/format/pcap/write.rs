@@ -41,13 +41,13 @@ impl RecordWriter for Writer {
     }
 }
 
-/// The headers of IP and UDP, as they may have been on the wire: of what is not told in an envelope the
-/// usual is taken.
+/// Returns IP and UDP headers as they may have been on the wire, with usual values for the fields that an envelope
+/// does not have.
 fn headers(from: SocketAddr, to: SocketAddr, datagram: &Datagram<'_>) -> Vec<u8> {
     let length = u16::try_from(UdpHeader::LEN + datagram.size).unwrap_or(u16::MAX);
     let (source_port, destination_port) = (from.port(), to.port());
     let mut udp = UdpHeader { source_port, destination_port, length, checksum: 0 };
-    // Of what was cut there is none: nobody could check it.
+    // A truncated datagram gets no checksum: nobody could verify it.
     let is_whole = datagram.payload.len() == datagram.size;
     let mut headers = Vec::with_capacity(Ipv6Header::LEN + UdpHeader::LEN);
     match (from.ip(), to.ip()) {

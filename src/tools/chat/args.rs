@@ -4,8 +4,8 @@ use clap::{Parser, ValueHint};
 
 use crate::cli::usage::UsageError;
 use crate::cli::{
-    Bounds, BufferArgs, CONVERSATION, ConversationArgs, EncodingArgs, EolArgs, FormatOption, ReceivingArgs,
-    ReceivingPlan, Report, ReportArgs, SendingSocketArgs,
+    Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, FormatOption, ReceivingArgs, ReceivingPlan,
+    Report, ReportArgs, SendingSocketArgs, conversation,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -78,7 +78,7 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Eol, eol != Eol::None),
             (FormatOption::Time, args.time),
         ];
-        FormatOption::check(given, formats, &CONVERSATION)?;
+        FormatOption::check(given, formats, &conversation())?;
         Ok(Self {
             peers: args.peers,
             bind: args.bind,

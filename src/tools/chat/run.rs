@@ -20,7 +20,7 @@ use crate::format::{Bad, Format};
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::endpoint::Shown;
-use crate::net::socket::{self, Way};
+use crate::net::socket::{self, Direction};
 use crate::net::{Detail, IcmpError, is_icmp, note_earlier_drops};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::poll::{Interest, PollSet};
@@ -45,7 +45,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
     let socket = socket::bind(&resolver.local(&plan.bind, options.family)?, options)?;
-    cli::set_buffer(&socket, Way::In, plan.buffer, Some(socket::ROOM), console)?;
+    cli::set_buffer(&socket, Direction::In, plan.buffer, Some(socket::ROOM), console)?;
     note_earlier_drops(&socket);
     let address = socket::local_address(&socket)?;
     let family = options.family.of_socket(address.ip());

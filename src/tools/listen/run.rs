@@ -20,7 +20,7 @@ use crate::messages;
 use crate::net::access::Access;
 use crate::net::endpoint::{Shown, dialable};
 use crate::net::passed::passed_socket;
-use crate::net::socket::{self, Way};
+use crate::net::socket::{self, Direction};
 use crate::net::{Detail, is_full, is_icmp, note_earlier_drops};
 use crate::runtime::console::Console;
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
@@ -85,7 +85,7 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<UdpSocket> {
         Some(endpoint) => socket::bind(&resolver.local(endpoint, plan.socket.family)?, plan.socket),
         None => passed_socket(),
     }?;
-    cli::set_buffer(&socket, Way::In, plan.buffer, Some(socket::ROOM), plan.report.console)?;
+    cli::set_buffer(&socket, Direction::In, plan.buffer, Some(socket::ROOM), plan.report.console)?;
     note_earlier_drops(&socket);
     Ok(socket)
 }

@@ -17,7 +17,7 @@ use crate::batch::Datagram;
 use crate::cli;
 use crate::flow::transmit::Transmitter;
 use crate::messages;
-use crate::net::socket::Way;
+use crate::net::socket::Direction;
 use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::deadline::earliest;
 use crate::runtime::signals::Signals;
@@ -136,7 +136,7 @@ impl<'a, 'r> Asker<'a, 'r> {
                 break opened?;
             }
         };
-        cli::set_buffer(&socket, Way::In, self.plan.buffer, None, self.buffer_console)?;
+        cli::set_buffer(&socket, Direction::In, self.plan.buffer, None, self.buffer_console)?;
         self.buffer_console = Console::new(TOOL, Verbosity::Quiet);
         Ok(socket)
     }

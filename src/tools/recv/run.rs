@@ -21,7 +21,7 @@ use crate::net::endpoint::{NoNameServer, Shown};
 use crate::net::failure::Failure;
 use crate::net::note_earlier_drops;
 use crate::net::passed::passed_socket;
-use crate::net::socket::{self, Way};
+use crate::net::socket::{self, Direction};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
@@ -90,9 +90,8 @@ fn may_pass(error: &anyhow::Error) -> bool {
         || error.is::<TimedOut>()
 }
 
-/// Waits until there is a route to the destination, for as long as a request would be sent again: `ports` are those of
-/// the first attempt, which is over after `deadline`, and `reopen` opens them for another one. Returns them, and how
-/// many retries were used.
+/// Retries until there is a route to the destination, up to the retries of a request. `ports` is the result of the first
+/// attempt, which ends at `deadline`; `reopen` makes the next one. Returns the ports and the number of retries used.
 fn wait_for_route<'r>(
     inbox: &mut Inbox<'_>,
     plan: &Plan,
@@ -122,7 +121,7 @@ fn wait_for_route<'r>(
 /// Receives and prints one datagram at `socket`, or notes that none arrived in time.
 fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &UdpSocket, access: &Access) -> Result<()> {
     let console = plan.report.console;
-    cli::set_buffer(socket, Way::In, plan.buffer, None, console)?;
+    cli::set_buffer(socket, Direction::In, plan.buffer, None, console)?;
     note_earlier_drops(socket);
     let mut receiver =
         FilteredReceiver::new(plan.receiver(socket, access)?, access, ReplyFilter::Anyone, None);

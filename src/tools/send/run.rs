@@ -20,7 +20,7 @@ use crate::format::{Bad, To};
 use crate::messages;
 use crate::net::IcmpError;
 use crate::net::endpoint::Endpoint;
-use crate::net::socket::{self, Way};
+use crate::net::socket::{self, Direction};
 use crate::runtime::console::Progress;
 use crate::runtime::deadline::{Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet};
@@ -55,7 +55,7 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(UdpSocket, To)> {
         Destination::Recorded(there) => bind(plan, there.as_ref(), resolver)?,
     };
     socket::receive_nothing(&socket);
-    cli::set_buffer(&socket, Way::Out, plan.buffer, None, plan.report.console)?;
+    cli::set_buffer(&socket, Direction::Out, plan.buffer, None, plan.report.console)?;
     Ok((socket, to))
 }
 
