@@ -173,7 +173,10 @@ impl Received {
     pub fn count_drops(&mut self, drops: Drops) {
         self.dropped += drops.new;
         self.drops_are_batches |= drops.are_batches;
-        if let Some(without_room) = drops.without_room {
+        // Those that had another reason keep it: the counter is that of all sockets.
+        if self.dropped > 0
+            && let Some(without_room) = drops.without_room
+        {
             self.split_drops(without_room);
         }
     }

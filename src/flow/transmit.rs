@@ -113,6 +113,10 @@ impl<'s> Transmitter<'s> {
     /// Waits until the send buffer has room. Returns whether it has: if not, a signal or the time has ended the wait.
     fn wait(&self, until: Option<Instant>) -> io::Result<bool> {
         loop {
+            // A signal that an earlier wait has collected ends no later one.
+            if until.is_none() && self.signals.termination().is_some() {
+                return Ok(false);
+            }
             let mut set = PollSet::new();
             let socket = set.add(self.socket.as_fd(), Interest::Write);
             set.add_signals(self.signals);
