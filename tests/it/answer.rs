@@ -717,12 +717,15 @@ fn the_first_process_of_a_container_leaves_no_zombies_of_its_descendants() {
 #[ignore = "needs root, unshare and nsenter"]
 fn the_first_process_of_a_container_leaves_no_zombies_of_strangers() {
     let directory = Directory::new("strangers");
-    let gate = gate(&directory);
+    let (gate, up) = (gate(&directory), directory.fifo("up"));
     for words in [&["udp-listen", ":0"][..], &["udp-chat", "-b", ":0"]] {
         let mut unshare = Tool::new(words[0]).args(&words[1..]).in_container().spawn();
         unshare.listening_on();
         let first = unshare.child_pid();
-        let orphan = format!("setsid sh -c 'read go < {}' >/dev/null 2>&1 & :", gate.display());
+        // It is in a session of its own before its parent ends, with which its old process group is killed.
+        let (gate_path, up) = (gate.display(), up.display());
+        let orphan =
+            format!("setsid sh -c 'echo up > {up}; read go < {gate_path}' >/dev/null 2>&1 & read up < {up}");
         let target = first.to_string();
         Tool::other("nsenter").args(["--target", &target, "--pid", "sh", "-c", &orphan]).assert().success();
         await_children(first, 1);
