@@ -105,7 +105,8 @@ impl<'d> Case<'d> {
 
     /// What was read, written in any exact format and in its own, is read again as it was.
     fn can_be_written(&self, found: &Found, reading: &Reading) {
-        let own = Some(reading.codec.formats.input).filter(|format| !EXACT.contains(format) && *format != Format::Raw);
+        let own = Some(reading.codec.formats.input)
+            .filter(|format| !EXACT.contains(format) && *format != Format::Raw);
         for format in EXACT.into_iter().chain(own) {
             let fits = |owned: &&Owned| match format {
                 // What goes to one peer is written as if it went from nobody, over IPv4.

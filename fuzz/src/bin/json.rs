@@ -16,7 +16,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let charset = CHARSETS.get(case.choice / 12 % 8).map(|label| label.parse().expect("it is known"));
     let errors = (case.choice >= 128).then_some(Policy::BackslashReplace);
     let encoding = Encoding { charset, errors };
-    let reading = Reading { codec: Codec { encoding, ..Format::Json.into() }, to: to(case.choice), block: None };
+    let reading =
+        Reading { codec: Codec { encoding, ..Format::Json.into() }, to: to(case.choice), block: None };
     let found = case.check(&reading);
 
     let told = lines(case.input, b'\n').filter(|line| !line.trim_ascii().is_empty()).count();

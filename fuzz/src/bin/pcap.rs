@@ -13,8 +13,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let found = case.check(&reading);
     assert!(found.datagrams.iter().all(|owned| owned.envelope.from.is_some()));
     if matches!(reading.to, To::Each(None, _)) {
-        let again =
-            written(Format::Pcap.into(), &found.datagrams);
+        let again = written(Format::Pcap.into(), &found.datagrams);
         let again = read_again(Reading { to: To::Each(None, Family::Any), ..reading }, &again);
         assert!(payloads(&again).eq(payloads(&found.datagrams)));
         for (was, is) in found.datagrams.iter().zip(&again) {
