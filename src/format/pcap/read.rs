@@ -59,9 +59,9 @@ pub(super) struct Packet {
 pub(super) enum Step {
     /// What begins there is not complete.
     Incomplete,
-    /// So many bytes, with nothing to send in them.
+    /// This number of bytes, without a packet to send.
     Skip(usize),
-    /// So many bytes, with a packet.
+    /// This number of bytes, with a packet to send.
     Packet(usize, Packet),
 }
 
