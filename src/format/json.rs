@@ -132,12 +132,27 @@ fn explain(line: &[u8], error: &serde_json::Error) -> String {
     format!("invalid JSON in column {column}: {what}{way_out}")
 }
 
+/// The keys of an object that need a string, with whatever they have.
+#[derive(Deserialize)]
+struct Strings<'l> {
+    #[serde(borrow)]
+    from: Option<&'l RawValue>,
+    #[serde(borrow)]
+    to: Option<&'l RawValue>,
+    #[serde(borrow)]
+    text: Option<&'l RawValue>,
+    #[serde(borrow)]
+    hex: Option<&'l RawValue>,
+    #[serde(borrow)]
+    base64: Option<&'l RawValue>,
+}
+
 /// Returns the first key of the object in `line` that needs a string and has something else.
 fn not_a_string(line: &[u8]) -> Option<&'static str> {
-    let object: serde_json::Value = serde_json::from_slice(line).ok()?;
-    ["from", "to", "text", "hex", "base64"]
-        .into_iter()
-        .find(|key| object.get(key).is_some_and(|value| !value.is_string() && !value.is_null()))
+    let Strings { from, to, text, hex, base64 } = serde_json::from_slice(line).ok()?;
+    let values = [("from", from), ("to", to), ("text", text), ("hex", hex), ("base64", base64)];
+    let wrong = values.into_iter().find(|(_, value)| value.is_some_and(|value| !value.get().starts_with('"')));
+    wrong.map(|(key, _)| key)
 }
 
 /// Returns the time that `value` means: a string in the manner of RFC 3339, or a number of seconds since 1970.
