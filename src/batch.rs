@@ -3,11 +3,12 @@
 //! A batch is filled, handed on and reused, so that in the steady state nothing is allocated per
 //! datagram. It knows nothing of sockets, formats or charsets.
 
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use memchr::memchr_iter;
+
+use crate::net::addr::Addr;
 
 /// The largest payload over IPv4: 65,535 bytes less 20 of IP and 8 of UDP header (RFC 768, RFC 791).
 pub const LARGEST_V4: usize = 65_507;
@@ -51,10 +52,10 @@ struct Entry {
 pub struct Envelope {
     /// The source address: of a received datagram that of the peer, of one to be sent that of this machine, and
     /// `None` where the system chooses it.
-    pub from: Option<SocketAddr>,
+    pub from: Option<Addr>,
     /// The destination address: of a received datagram that of this machine, and `None` where the receiver does not
     /// ask for it; of one to be sent that of the peer, and `None` where the socket is connected.
-    pub to: Option<SocketAddr>,
+    pub to: Option<Addr>,
     /// The facts of its receipt.
     pub received: Received,
 }
@@ -88,13 +89,13 @@ static EMPTY: Envelope =
 impl Envelope {
     /// Returns the envelope of a datagram that `peer` has sent.
     #[must_use]
-    pub fn from_peer(peer: SocketAddr) -> Self {
+    pub fn from_peer(peer: Addr) -> Self {
         Self { from: Some(peer), ..Self::default() }
     }
 
     /// Returns the envelope of a datagram for `peer`.
     #[must_use]
-    pub fn to_peer(peer: SocketAddr) -> Self {
+    pub fn to_peer(peer: Addr) -> Self {
         Self { to: Some(peer), ..Self::default() }
     }
 

@@ -54,6 +54,14 @@ fn shortened_to(most: usize, text: &str) -> String {
     }
 }
 
+/// `text`, safe to look at.
+#[must_use]
+pub fn text(text: &[u8]) -> String {
+    let mut shown = Vec::new();
+    line(text, &mut shown);
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
 /// `text` in quotes, safe to look at, and only its beginning if it is long.
 #[must_use]
 pub fn quoted(text: &[u8]) -> String {

@@ -7,9 +7,9 @@
 //! A new format is a file with a `Spec` and one line in the list of `formats!`.
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use crate::batch::{Batch, Datagram, Envelope, Received};
+use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
 
 mod columns;
@@ -310,7 +310,7 @@ pub(crate) trait RecordReader: fmt::Debug {
     fn restart(&mut self) {}
 
     /// Takes the address of the endpoint that the last record lacked, or why it has none.
-    fn resolve(&mut self, _address: Result<SocketAddr, String>) {}
+    fn resolve(&mut self, _address: Result<Addr, String>) {}
 }
 
 /// Writes datagrams.
@@ -334,11 +334,7 @@ pub(crate) trait RecordWriter: fmt::Debug + Send {
 }
 
 /// The envelope of what was recorded on its way from one address to another.
-fn recorded(
-    from: Option<SocketAddr>,
-    to: Option<SocketAddr>,
-    time: Option<std::time::SystemTime>,
-) -> Envelope {
+fn recorded(from: Option<Addr>, to: Option<Addr>, time: Option<std::time::SystemTime>) -> Envelope {
     Envelope { from, to, received: Received { time, round_trip: None } }
 }
 

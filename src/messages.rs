@@ -4,14 +4,13 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use indicatif::HumanDuration;
 
 use crate::batch::LARGEST_V4;
 use crate::escape;
-use crate::net::endpoint::Shown;
+use crate::net::addr::Addr;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
 use crate::net::socket::{Direction, Room};
 pub use crate::runtime::os_error;
@@ -93,8 +92,8 @@ pub(crate) fn cannot_write(why: &str, unwritten: usize) -> String {
 }
 
 /// Returns the sentence that texts go to `peers` from now on.
-pub(crate) fn talking_to(peers: &[SocketAddr]) -> String {
-    let peers: Vec<_> = peers.iter().map(|peer| Shown(*peer).to_string()).collect();
+pub(crate) fn talking_to(peers: &[Addr]) -> String {
+    let peers: Vec<_> = peers.iter().map(std::string::ToString::to_string).collect();
     format!("talking to {}", peers.join(", "))
 }
 
@@ -102,8 +101,8 @@ pub(crate) fn talking_to(peers: &[SocketAddr]) -> String {
 #[must_use]
 pub fn failed_destinations(sent: &Sent) -> String {
     match sent.first_failed {
-        Some(peer) if sent.others_failed => format!("several destinations ({} first)", Shown(peer)),
-        Some(peer) => Shown(peer).to_string(),
+        Some(peer) if sent.others_failed => format!("several destinations ({peer} first)"),
+        Some(peer) => peer.to_string(),
         None => "a destination".to_owned(),
     }
 }
@@ -182,14 +181,14 @@ pub(crate) fn no_reply(
     name: &str,
     time: Duration,
     attempts: Option<u64>,
-    stray: Option<SocketAddr>,
+    stray: Option<Addr>,
 ) -> String {
     let attempts = match attempts {
         Some(1) => ", asked once".to_owned(),
         Some(attempts) => format!(", asked {attempts} times"),
         None => String::new(),
     };
-    let hint = stray.map(|stray| format!("; {} did, which --from-anyone takes", Shown(stray)));
+    let hint = stray.map(|stray| format!("; {stray} did, which --from-anyone takes"));
     format!("{peer} did not answer {name} within {time:?}{attempts}{}", hint.unwrap_or_default())
 }
 
@@ -210,7 +209,7 @@ pub(crate) fn earlier_icmp_errors(number: u64, error: &io::Error) -> Option<Stri
 
 /// Returns the sentence about replies that were ignored because they arrived late or more than once, if there were any.
 /// Where anyone may answer, they are more replies than one.
-pub(crate) fn late_replies(number: u64, first: Option<SocketAddr>, from_anyone: bool) -> Option<String> {
+pub(crate) fn late_replies(number: u64, first: Option<Addr>, from_anyone: bool) -> Option<String> {
     if from_anyone {
         let ignored = ignored(number, first, "a further reply", "further replies");
         ignored.map(|ignored| format!("{ignored}; --collect prints them all"))
@@ -221,14 +220,14 @@ pub(crate) fn late_replies(number: u64, first: Option<SocketAddr>, from_anyone: 
 
 /// Returns the sentence about datagrams that were ignored because no request was sent to their source, if there were
 /// any.
-pub(crate) fn stray_datagrams(number: u64, first: Option<SocketAddr>) -> Option<String> {
+pub(crate) fn stray_datagrams(number: u64, first: Option<Addr>) -> Option<String> {
     let ignored = ignored(number, first, "a datagram", "datagrams");
     ignored.map(|ignored| format!("{ignored}, who was not asked"))
 }
 
 /// Returns how many datagrams were ignored, and the source of the first. One is called `one`, and several `many`.
-fn ignored(number: u64, first: Option<SocketAddr>, one: &str, many: &str) -> Option<String> {
-    let first = Shown(first?);
+fn ignored(number: u64, first: Option<Addr>, one: &str, many: &str) -> Option<String> {
+    let first = first?;
     Some(match number {
         1 => format!("ignored {one} from {first}"),
         number => format!("ignored {number} {many}, the first from {first}"),
@@ -283,8 +282,8 @@ pub fn reply_losses(replies: &ReplyStats) -> [Option<String>; 3] {
 }
 
 /// Returns the sentence about a handler that failed for a request of `peer`.
-pub(crate) fn handler_failed(peer: Option<SocketAddr>, failure: &dyn fmt::Display) -> String {
-    let peer = peer.map(|peer| format!(" for {}", Shown(peer))).unwrap_or_default();
+pub(crate) fn handler_failed(peer: Option<Addr>, failure: &dyn fmt::Display) -> String {
+    let peer = peer.map(|peer| format!(" for {peer}")).unwrap_or_default();
     format!("the handler{peer} {failure}")
 }
 
@@ -295,8 +294,7 @@ pub(crate) fn reply_not_sent(why: &dyn fmt::Display) -> String {
 
 /// Returns the sentence that too few datagrams arrived at `address`: `received`, and not `count`. `when` says how long
 /// they had.
-pub(crate) fn too_few(received: u64, count: u64, address: SocketAddr, when: &str) -> String {
-    let address = Shown(address);
+pub(crate) fn too_few(received: u64, count: u64, address: Addr, when: &str) -> String {
     match received {
         0 => format!("no datagram came to {address} {when}"),
         _ => format!("only {received} of {count} datagrams came to {address} {when}"),

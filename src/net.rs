@@ -6,10 +6,10 @@
 //! waits, and both return what they did.
 
 use std::io;
-use std::net::SocketAddr;
 use std::ops::AddAssign;
 
 pub mod access;
+pub mod addr;
 mod ancillary;
 #[cfg(target_os = "linux")]
 pub mod batched;
@@ -37,6 +37,7 @@ pub use icmp::{IcmpErrors, is_icmp, is_too_long};
 pub use single::{Receiver, Sender};
 
 use crate::batch::{Batch, Datagram, Envelope};
+use crate::net::addr::Addr;
 use crate::net::failure::Failure;
 use crate::stats::Sent;
 
@@ -93,7 +94,7 @@ pub struct SendOutcome {
 #[derive(Debug)]
 pub struct IcmpError {
     /// The destination of the datagram, where the system reports it.
-    pub peer: Option<SocketAddr>,
+    pub peer: Option<Addr>,
     /// The error that the ICMP message becomes. That of port unreachable is of the kind `ConnectionRefused`.
     pub error: io::Error,
 }
@@ -139,7 +140,7 @@ enum Target {
 
 impl Target {
     /// Returns the address that a datagram leaves from and the one that it goes to.
-    fn addresses(self, envelope: &Envelope) -> (Option<SocketAddr>, Option<SocketAddr>) {
+    fn addresses(self, envelope: &Envelope) -> (Option<Addr>, Option<Addr>) {
         match self {
             Self::Destination => (envelope.from, envelope.to),
             Self::Source => (envelope.to, envelope.from),
@@ -153,7 +154,7 @@ pub struct Unsent {
     /// The ordinal of the first in the input, from 1.
     pub ordinal: u64,
     /// The destination of the first, where each datagram has its own.
-    pub peer: Option<SocketAddr>,
+    pub peer: Option<Addr>,
     /// The number of datagrams. There is more than one where nothing can be sent to a peer.
     pub datagrams: usize,
     /// The reason.
@@ -246,6 +247,8 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
+    use crate::net::socket::Socket;
+
     #[test]
     #[cfg(target_os = "linux")]
     #[ignore = "needs root"]
@@ -263,6 +266,7 @@ mod tests {
             for _ in 0..SENT {
                 peer.send_to(b"x", socket.local_addr().unwrap()).unwrap();
             }
+            let socket = Socket::from(socket);
             let mut receiver = Receiver::new(&socket, None, Detail::Peer).unwrap();
             let access = Lists::read(&[], &["127.0.0.1".parse().unwrap()]).unwrap().resolve(Vec::new());
             let (mut batch, mut denied, mut calls) = (Batch::new(), 0, 0);
@@ -291,9 +295,10 @@ mod tests {
                 peer.send_to(payload, socket.local_addr().unwrap()).unwrap();
             }
         }
+        let socket = Socket::from(socket);
         let mut sender = Sender::new(&socket).unwrap();
         let mut batch = Batch::new();
-        batch.address(Envelope::to_peer(address));
+        batch.address(Envelope::to_peer(address.into()));
         batch.push(b"refused");
         let mut sent = Sent::default();
         let mut receiver = Receiver::new(&socket, None, Detail::Peer).unwrap();
@@ -331,6 +336,7 @@ mod tests {
         for payload in [b"a", b"b", b"c", b"d", b"e", b"f", b"g"] {
             peer.send_to(payload, socket.local_addr().unwrap()).unwrap();
         }
+        let socket = Socket::from(socket);
         let mut receiver = Receiver::new(&socket, None, Detail::Peer).unwrap();
         let mut batch = Batch::new();
         for (limit, len) in [(1, 1), (3, 4), (1, 5), (usize::MAX, 7)] {
@@ -344,10 +350,11 @@ mod tests {
     fn more_datagrams_than_one_call_takes_are_all_sent() {
         let [socket, peer] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         let mut batch = Batch::new();
-        batch.address(Envelope::to_peer(peer.local_addr().unwrap()));
+        batch.address(Envelope::to_peer(peer.local_addr().unwrap().into()));
         for _ in 0..10_000 {
             batch.push(b"x");
         }
+        let socket = Socket::from(socket);
         let outcome = Sender::new(&socket).unwrap().send(&batch, 1..10_000);
         assert_eq!((outcome.sent, outcome.bytes, outcome.stopped.is_none()), (9_999, 9_999, true));
     }
@@ -357,9 +364,10 @@ mod tests {
         let [socket, one, two] = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         let mut batch = Batch::new();
         for (payload, peer) in [(b"a", &one), (b"b", &one), (b"c", &two), (b"d", &one)] {
-            batch.address(Envelope::to_peer(peer.local_addr().unwrap()));
+            batch.address(Envelope::to_peer(peer.local_addr().unwrap().into()));
             batch.push(payload);
         }
+        let socket = Socket::from(socket);
         let outcome = Sender::new(&socket).unwrap().send(&batch, 0..4);
         assert!(outcome.stopped.is_none());
         assert_eq!((outcome.sent, outcome.bytes), (4, 4));

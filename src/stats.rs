@@ -2,12 +2,12 @@
 //! [`crate::exit`] into a verdict.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::ops::Range;
 
 use nix::errno::Errno;
 
 use crate::batch::Batch;
+use crate::net::addr::Addr;
 
 /// Counts what happened to the datagrams of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Sent {
     /// The last error that counts as unreachable.
     pub last_unreachable: Option<Errno>,
     /// The destination of the first datagram with an ICMP error, where the system reports it.
-    pub first_failed: Option<SocketAddr>,
+    pub first_failed: Option<Addr>,
     /// Whether datagrams to other destinations had ICMP errors too.
     pub others_failed: bool,
 }
@@ -142,7 +142,7 @@ impl Sent {
     }
 
     /// Counts the ICMP error of a datagram to `peer`, where the system reports that.
-    pub fn count_icmp_error_from(&mut self, peer: Option<SocketAddr>, error: &io::Error) {
+    pub fn count_icmp_error_from(&mut self, peer: Option<Addr>, error: &io::Error) {
         self.count_icmp_error(error);
         if let Some(peer) = peer {
             self.others_failed |= *self.first_failed.get_or_insert(peer) != peer;

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use udp_tools::batch::Batch;
+use udp_tools::net::socket::Socket;
 use udp_tools::net::{Sender, single};
 
 mod echo;
@@ -199,7 +200,7 @@ impl Bench {
     }
 
     /// Floods whoever receives into a file, and prints how much of it arrived there.
-    fn receive(&self, how: &str, flood: impl Fn(&Batch, &UdpSocket) + Copy) {
+    fn receive(&self, how: &str, flood: impl Fn(&Batch, &Socket) + Copy) {
         let peers: [(&str, &[&str]); 4] = [
             ("python3", &["-c", PYTHON_RECEIVE, "PORT"]),
             ("socat", &["-u", "UDP-RECV:PORT,bind=127.0.0.1", "STDOUT"]),
@@ -234,12 +235,7 @@ impl Bench {
     }
 
     /// How many datagrams of a flood arrived in the file, and what the program said of it.
-    fn flooded(
-        &self,
-        program: &str,
-        arguments: &[&str],
-        flood: impl Fn(&Batch, &UdpSocket),
-    ) -> (usize, String) {
+    fn flooded(&self, program: &str, arguments: &[&str], flood: impl Fn(&Batch, &Socket)) -> (usize, String) {
         let (port, file) = (free_port(), self.path("received"));
         let arguments = arguments.iter().map(|argument| argument.replace("PORT", &port.to_string()));
         let mut receiver = Command::new(program)
@@ -252,6 +248,7 @@ impl Bench {
         await_bound(port);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(("127.0.0.1", port)).unwrap();
+        let socket = Socket::from(socket);
         let mut batch = Batch::new();
         for _ in 0..1000 {
             batch.push(&[b'x'; 64]);

@@ -235,7 +235,7 @@ pub fn to(choice: usize) -> To {
     match choice % 4 {
         0 => To::OnePeer,
         1 => To::Each(None, family),
-        2 => To::Each(Some(there), family),
+        2 => To::Each(Some(there.into()), family),
         _ => To::Peers(family),
     }
 }

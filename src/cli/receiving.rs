@@ -1,6 +1,5 @@
 //! Which datagrams a tool receives, and when it stops.
 
-use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,6 +7,7 @@ use clap::Args;
 
 use super::value::{count, duration, payload_size};
 use crate::net::access::{Access, Lists, Source};
+use crate::net::socket::Socket;
 use crate::net::{Detail, Receiver};
 
 /// The arguments for when a tool that receives stops.
@@ -90,7 +90,7 @@ impl ReceivingPlan {
     /// Fails if the socket cannot report that.
     pub fn receiver<'s>(
         &self,
-        socket: &'s UdpSocket,
+        socket: &'s Socket,
         access: &Access,
         detail: Detail,
     ) -> anyhow::Result<Receiver<'s>> {

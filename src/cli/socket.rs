@@ -1,12 +1,10 @@
 //! The socket of a tool and its buffer.
 
-use std::net::UdpSocket;
-
 use clap::Args;
 
 use super::value::size;
 use crate::net::endpoint::Family;
-use crate::net::socket::{Direction, Options, Room};
+use crate::net::socket::{Direction, Options, Room, Socket};
 use crate::runtime::console::Console;
 
 /// The arguments for a socket.
@@ -65,7 +63,7 @@ pub struct BufferArgs {
 ///
 /// Fails if the kernel does not report the size of its buffer.
 pub fn set_buffer(
-    socket: &UdpSocket,
+    socket: &Socket,
     direction: Direction,
     asked: Option<usize>,
     usual: Option<usize>,

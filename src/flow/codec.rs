@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::net::SocketAddr;
 
 use memchr::{memchr, memchr_iter};
 
@@ -16,7 +15,8 @@ use crate::encoding::{Encoding, Policy};
 use crate::format::{
     Bad, ColumnWriter, Columns, Format, Formats, Payload, ReadError, RecordReader, RecordWriter, Splitter, To,
 };
-use crate::net::endpoint::{Endpoint, Family, Shown};
+use crate::net::addr::Addr;
+use crate::net::endpoint::{Endpoint, Family};
 
 const BINARY: &str = "stdin contains NUL bytes, and each line is a datagram; use --format raw to send binary data, \
                       or --format nul where a NUL ends each datagram";
@@ -128,7 +128,7 @@ pub struct Writer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecodable {
     /// The source address.
-    pub from: Option<SocketAddr>,
+    pub from: Option<Addr>,
     /// Why.
     pub what: String,
 }
@@ -208,7 +208,7 @@ impl Records {
 
     /// Takes the address of the destination that the last record lacked, or why it has none. That record can now be
     /// read.
-    pub fn resolve(&mut self, address: Result<SocketAddr, String>) {
+    pub fn resolve(&mut self, address: Result<Addr, String>) {
         if let Some(reader) = &mut self.reader {
             reader.resolve(address);
         }
@@ -266,7 +266,7 @@ impl<R: Read> Reader<R> {
 
     /// Takes the address of an [unresolved](Filled::unresolved) destination, or why it has none. The next
     /// [`Reader::fill`] continues with its record.
-    pub fn resolve(&mut self, address: Result<SocketAddr, String>) {
+    pub fn resolve(&mut self, address: Result<Addr, String>) {
         self.records.resolve(address);
     }
 
@@ -494,7 +494,7 @@ impl fmt::Display for Undecodable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ignored a datagram")?;
         if let Some(from) = self.from {
-            write!(f, " from {}", Shown(from))?;
+            write!(f, " from {from}")?;
         }
         write!(f, ": {}", self.what)
     }

@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use super::codec::{Filled, Reader, Reading, Records};
 use crate::batch::Batch;
 use crate::format::{Bad, Format, ReadError};
+use crate::net::addr::Addr;
 use anyhow::{Context, Result};
 
 const CANNOT_READ: &str = "cannot read stdin";
@@ -171,7 +171,7 @@ impl Input {
 
     /// Takes the address of the destination that [`Input::fill`] has returned as unresolved, or why it has none. The
     /// next call continues with its record.
-    pub fn resolve(&mut self, address: std::result::Result<SocketAddr, String>) {
+    pub fn resolve(&mut self, address: std::result::Result<Addr, String>) {
         match &mut self.source {
             Source::Messages { records, .. } => records.resolve(address),
             Source::Stream(reader) => reader.resolve(address),

@@ -4,12 +4,12 @@
 //! datagram is tried again every millisecond, for at most 2 s.
 
 use std::io;
-use std::net::UdpSocket;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Datagram};
+use crate::net::socket::Socket;
 use crate::net::{IcmpError, SendOutcome, Sender, Why};
 use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::signals::Signals;
@@ -23,7 +23,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Transmitter<'s> {
     sender: Sender<'s>,
-    socket: &'s UdpSocket,
+    socket: &'s Socket,
     signals: &'s Signals,
     longest_wait: Option<Duration>,
     /// Whether a device had no room for the last datagram in all that time: the next one is tried for a moment only.
@@ -32,7 +32,7 @@ pub struct Transmitter<'s> {
 
 impl<'s> Transmitter<'s> {
     /// Returns a transmitter on `socket`, whose waits end when one of `signals` is caught.
-    pub fn new(socket: &'s UdpSocket, signals: &'s Signals) -> io::Result<Self> {
+    pub fn new(socket: &'s Socket, signals: &'s Signals) -> io::Result<Self> {
         let sender = Sender::new(socket)?;
         Ok(Self { sender, socket, signals, longest_wait: None, is_stuck: false })
     }
@@ -142,6 +142,8 @@ fn may_go_on(until: Option<Instant>, uninterrupted: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
     use crate::batch::Envelope;
 
@@ -149,10 +151,11 @@ mod tests {
     fn only_the_datagrams_at_the_given_places_are_sent_or_answered() {
         let [socket, peer] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         socket.set_nonblocking(true).unwrap();
+        let socket = Socket::from(socket);
         let signals = Signals::install().unwrap();
         let mut transmitter = Transmitter::new(&socket, &signals).unwrap();
         let mut batch = Batch::new();
-        let address = peer.local_addr().unwrap();
+        let address = peer.local_addr().unwrap().into();
         batch.address(Envelope { from: Some(address), to: Some(address), ..Envelope::default() });
         for payload in [b"a", b"b", b"c", b"d"] {
             batch.push(payload);

@@ -3,13 +3,12 @@
 //! What repeats from one datagram to the next, the second and the sender, is written out once.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 
 use crate::batch::Envelope;
-use crate::net::endpoint::Shown;
+use crate::net::addr::Addr;
 
 /// Which columns there are.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,7 +36,7 @@ impl Columns {
 pub(crate) struct Writer {
     columns: Columns,
     clock: Clock,
-    peer: Option<SocketAddr>,
+    peer: Option<Addr>,
     /// The column of `peer`, with its tab.
     shown: Vec<u8>,
 }
@@ -61,7 +60,7 @@ impl Writer {
                 self.shown.clear();
                 if let Some(peer) = envelope.from {
                     // Writing to a Vec cannot fail.
-                    let _ = write!(self.shown, "{}", Shown(peer));
+                    let _ = write!(self.shown, "{peer}");
                 }
                 self.shown.push(b'\t');
             }

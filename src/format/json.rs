@@ -8,7 +8,6 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -22,7 +21,7 @@ use super::to::{Names, To};
 use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec, base64, hex, recorded};
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::escape;
-use crate::net::endpoint::{Shown, address};
+use crate::net::addr::Addr;
 
 /// The format `json`.
 pub(super) const FORMAT: Spec = Spec {
@@ -84,12 +83,12 @@ impl RecordReader for Reader {
         let time = object.time.map(time).transpose()?;
         let own = object.to.as_deref().map(|to| |family| self.names.address(to, family));
         let to = self.to.choose(own, object.from.is_some())?;
-        let from = object.from.as_deref().and_then(address);
+        let from = object.from.as_deref().and_then(|from| from.parse().ok());
         batch.address(recorded(from, to, time));
         Ok(object.payload(batch)?)
     }
 
-    fn resolve(&mut self, address: Result<SocketAddr, String>) {
+    fn resolve(&mut self, address: Result<Addr, String>) {
         self.names.resolve(address);
     }
 }
@@ -151,7 +150,8 @@ struct Strings<'l> {
 fn not_a_string(line: &[u8]) -> Option<&'static str> {
     let Strings { from, to, text, hex, base64 } = serde_json::from_slice(line).ok()?;
     let values = [("from", from), ("to", to), ("text", text), ("hex", hex), ("base64", base64)];
-    let wrong = values.into_iter().find(|(_, value)| value.is_some_and(|value| !value.get().starts_with('"')));
+    let wrong =
+        values.into_iter().find(|(_, value)| value.is_some_and(|value| !value.get().starts_with('"')));
     wrong.map(|(key, _)| key)
 }
 
@@ -223,7 +223,7 @@ impl Writer {
         }
         for (key, address) in [("from", envelope.from), ("to", envelope.to)] {
             if let Some(address) = address {
-                append(&mut self.head, format_args!("\"{key}\":\"{}\",", Shown(address)));
+                append(&mut self.head, format_args!("\"{key}\":\"{address}\","));
             }
         }
         if let Some(time) = envelope.received.round_trip {

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
 
 use super::ReadError;
 use crate::escape;
+use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
 
 /// The number of destinations that are remembered.
@@ -21,7 +21,7 @@ pub enum To {
     ///
     /// A record with a source (`from`) was received at its destination and is not sent there again: it goes to this
     /// one too, if there is one.
-    Each(Option<SocketAddr>, Family),
+    Each(Option<Addr>, Family),
     /// A datagram goes to its own destination. If it has none, or was received, it goes to the peers of a chat.
     Peers(Family),
 }
@@ -29,7 +29,7 @@ pub enum To {
 /// The addresses of the destinations that records have named.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    known: HashMap<String, SocketAddr>,
+    known: HashMap<String, Addr>,
     /// The destination that must be looked up.
     wanted: String,
     /// A destination that has no address, and why. It is looked up again for the next record.
@@ -41,9 +41,9 @@ impl To {
     /// the one peer.
     pub(super) fn choose<E: From<String>>(
         &self,
-        own: Option<impl FnOnce(Family) -> Result<SocketAddr, E>>,
+        own: Option<impl FnOnce(Family) -> Result<Addr, E>>,
         was_received: bool,
-    ) -> Result<Option<SocketAddr>, E> {
+    ) -> Result<Option<Addr>, E> {
         match (self, own) {
             (Self::OnePeer, Some(_)) if !was_received => {
                 Err("\"to\" has no effect with one ENDPOINT for all; leave it out".to_owned().into())
@@ -59,7 +59,7 @@ impl To {
 
 impl Names {
     /// Returns the address of the endpoint in `text`, if that is known or needs no look-up.
-    pub(super) fn address(&mut self, text: &str, family: Family) -> Result<SocketAddr, ReadError> {
+    pub(super) fn address(&mut self, text: &str, family: Family) -> Result<Addr, ReadError> {
         if let Some(known) = self.known.get(text) {
             return Ok(*known);
         }
@@ -78,7 +78,7 @@ impl Names {
     }
 
     /// Takes the address of the endpoint that was looked up, or why it has none.
-    pub(super) fn resolve(&mut self, address: Result<SocketAddr, String>) {
+    pub(super) fn resolve(&mut self, address: Result<Addr, String>) {
         let text = std::mem::take(&mut self.wanted);
         match address {
             Ok(address) => self.remember(text, address),
@@ -86,7 +86,7 @@ impl Names {
         }
     }
 
-    fn remember(&mut self, text: String, address: SocketAddr) {
+    fn remember(&mut self, text: String, address: Addr) {
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }
@@ -104,8 +104,8 @@ mod tests {
 
     #[test]
     fn a_record_goes_to_its_own_destination_unless_it_was_received_there() {
-        let [own, there]: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| peer.parse().unwrap());
-        let goes = |to: &To, own: Option<SocketAddr>, was_received| {
+        let [own, there]: [Addr; 2] = ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| peer.parse().unwrap());
+        let goes = |to: &To, own: Option<Addr>, was_received| {
             to.choose(own.map(|own| move |_| Ok::<_, String>(own)), was_received).ok()
         };
         let (each, recorded) = (To::Each(Some(there), Family::Any), To::Each(None, Family::Any));

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use super::resolver::Query;
 use crate::batch::Batch;
 use crate::escape;
+use crate::net::addr::Addr;
 
 /// The largest list that is read, in bytes: millions of networks. A device such as /dev/zero has no end.
 const LARGEST_LIST: u64 = 64 * 1024 * 1024;
@@ -76,8 +77,8 @@ impl Access {
     /// Returns whether datagrams from `peer` are accepted. A peer that the system does not name
     /// is in no list.
     #[must_use]
-    pub fn admits(&self, peer: Option<SocketAddr>) -> bool {
-        let is_in = |ranges: &Ranges| peer.is_some_and(|peer| ranges.contains(peer.ip()));
+    pub fn admits(&self, peer: Option<Addr>) -> bool {
+        let is_in = |ranges: &Ranges| peer.and_then(Addr::ip).is_some_and(|ip| ranges.contains(ip));
         self.allowed.as_deref().is_none_or(is_in) && !self.denied.as_deref().is_some_and(is_in)
     }
 }
@@ -99,12 +100,13 @@ impl Lists {
 
     /// Adds the `addresses` of the hosts, in the order of [`Lists::queries`].
     #[must_use]
-    pub fn resolve(self, addresses: Vec<Vec<SocketAddr>>) -> Access {
+    pub fn resolve(self, addresses: Vec<Vec<Addr>>) -> Access {
         let mut addresses = addresses.into_iter();
         let [allowed, denied] = [self.allowed, self.denied].map(|list| {
             let List { mut ranges, hosts } = list?;
-            for address in addresses.by_ref().take(hosts.len()).flatten() {
-                let ip = address.ip().to_canonical();
+            let found = addresses.by_ref().take(hosts.len()).flatten();
+            for ip in found.filter_map(Addr::ip) {
+                let ip = ip.to_canonical();
                 ranges.add(ip, ip);
             }
             Some(Arc::new(ranges.merge()))
@@ -311,6 +313,8 @@ mod tests {
     use std::cell::Cell;
     use std::cmp::Ordering;
 
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn access(allowed: &[&str], denied: &[&str]) -> Access {
@@ -319,7 +323,10 @@ mod tests {
     }
 
     fn admitted(access: &Access, peers: &[&str]) -> Vec<bool> {
-        peers.iter().map(|peer| access.admits(Some(SocketAddr::new(peer.parse().unwrap(), 1)))).collect()
+        peers
+            .iter()
+            .map(|peer| access.admits(Some(SocketAddr::new(peer.parse().unwrap(), 1).into())))
+            .collect()
     }
 
     #[test]

@@ -4,14 +4,16 @@
 //! address that the socket is bound to.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 #[cfg(target_os = "linux")]
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use super::Detail;
 use crate::batch::{Envelope, Received};
+use crate::net::addr::Addr;
 use crate::net::endpoint::{canonical, is_of_a_zone};
+use crate::net::socket::Socket;
 
 /// What the system was asked to report about the datagrams of a socket.
 #[derive(Debug)]
@@ -27,11 +29,16 @@ pub(super) struct Ancillary {
     needs_control: bool,
 }
 
+/// Returns the address that `socket` is bound to.
+fn bound(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local()?.socket_addr().ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
 impl Ancillary {
     /// Asks the system to report `detail` of what arrives at `socket`.
     #[cfg(target_os = "linux")]
-    pub(super) fn ask(socket: &UdpSocket, detail: Detail) -> io::Result<Self> {
-        let bound = socket.local_addr()?;
+    pub(super) fn ask(socket: &Socket, detail: Detail) -> io::Result<Self> {
+        let bound = bound(socket)?;
         let is_everywhere = bound.ip().is_unspecified();
         let is_dual_stack = match bound.ip() {
             IpAddr::V6(ip) if is_everywhere || ip.to_ipv4_mapped().is_some() => {
@@ -56,8 +63,8 @@ impl Ancillary {
 
     /// Takes note of `detail` and of where `socket` is bound.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn ask(socket: &UdpSocket, detail: Detail) -> io::Result<Self> {
-        Ok(Self { bound: socket.local_addr()?, detail })
+    pub(super) fn ask(socket: &Socket, detail: Detail) -> io::Result<Self> {
+        Ok(Self { bound: bound(socket)?, detail })
     }
 
     /// Returns the envelope of a datagram from `source`, or `None` if that is forged.
@@ -68,17 +75,17 @@ impl Ancillary {
     #[cfg(target_os = "linux")]
     pub(super) fn envelope(
         &self,
-        source: Option<SocketAddr>,
+        source: Option<Addr>,
         control: &super::cmsg::ControlMessages,
     ) -> Option<Envelope> {
         let is_mapped = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
         if !self.believes_mapped
-            && source.is_some_and(|source| is_mapped(source.ip()))
+            && source.and_then(Addr::ip).is_some_and(is_mapped)
             && !control.destination.is_some_and(is_mapped)
         {
             return None;
         }
-        let from = source.map(canonical);
+        let from = source.map(Addr::canonical);
         Some(match self.detail {
             Detail::Payload | Detail::Peer => Envelope { from, ..Envelope::default() },
             Detail::Arrival => {
@@ -90,7 +97,7 @@ impl Ancillary {
 
     /// Returns the address of this machine at which a datagram arrived: `address`, if the system reports it, through
     /// the interface of that number.
-    fn local(&self, address: Option<IpAddr>, interface: u32) -> SocketAddr {
+    fn local(&self, address: Option<IpAddr>, interface: u32) -> Addr {
         let mut local = self.bound;
         if let Some(ip) = address {
             local.set_ip(ip);
@@ -99,21 +106,17 @@ impl Ancillary {
             // Such an address means nothing without its zone.
             v6.set_scope_id(if is_of_a_zone(*v6.ip()) { interface } else { 0 });
         }
-        canonical(local)
+        Addr::Ip(canonical(local))
     }
 
     /// Receives one datagram, without waiting. Returns its size in bytes and its envelope, or `None` if its
     /// source is forged.
     #[cfg(target_os = "linux")]
-    pub(super) fn receive(
-        &self,
-        socket: &UdpSocket,
-        into: &mut [u8],
-    ) -> io::Result<(usize, Option<Envelope>)> {
+    pub(super) fn receive(&self, socket: &Socket, into: &mut [u8]) -> io::Result<(usize, Option<Envelope>)> {
         if !self.needs_control {
             // recvfrom(2) takes less time than recvmsg(2), of which a request and its reply make three.
-            let (size, source) = socket.recv_from(into)?;
-            return Ok((size, self.envelope(Some(source), &super::cmsg::ControlMessages::default())));
+            let (size, source) = socket.receive_from(into)?;
+            return Ok((size, self.envelope(source, &super::cmsg::ControlMessages::default())));
         }
         let message = super::cmsg::receive(socket, into)?;
         Ok((message.size, self.envelope(message.address, &message.control)))
@@ -122,13 +125,9 @@ impl Ancillary {
     /// Receives one datagram, without waiting. Returns its size in bytes and its envelope. Other systems drop
     /// IPv6 packets with a mapped source themselves.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn receive(
-        &self,
-        socket: &UdpSocket,
-        into: &mut [u8],
-    ) -> io::Result<(usize, Option<Envelope>)> {
-        let (size, peer) = socket.recv_from(into)?;
-        let from = Some(canonical(peer));
+    pub(super) fn receive(&self, socket: &Socket, into: &mut [u8]) -> io::Result<(usize, Option<Envelope>)> {
+        let (size, source) = socket.receive_from(into)?;
+        let from = source.map(Addr::canonical);
         Ok((
             size,
             Some(match self.detail {

@@ -10,7 +10,7 @@
 )]
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -28,6 +28,9 @@ use super::{
     is_icmp,
 };
 use crate::batch::{Batch, Datagram, Envelope};
+use crate::net::addr::Addr;
+use crate::net::socket::Socket;
+use crate::net::socket::sock_addr;
 use crate::stats::Drops;
 
 /// The most bytes that one call sends, so that a tool checks its signals in between.
@@ -66,7 +69,7 @@ pub struct Sender<'s> {
 /// which may be shorter (`UDP_SEGMENT`, in udp(7)).
 #[derive(Clone, Copy, Debug)]
 struct Group {
-    peer: Option<SocketAddr>,
+    peer: Option<Addr>,
     source: Option<IpAddr>,
     /// The number of datagrams.
     len: usize,
@@ -78,7 +81,7 @@ struct Group {
 
 impl<'s> Sender<'s> {
     /// Returns a sender on `socket`, which is connected or sends datagrams that have a destination.
-    pub fn new(socket: &'s UdpSocket) -> io::Result<Self> {
+    pub fn new(socket: &'s Socket) -> io::Result<Self> {
         Ok(Self {
             socket: SendSocket::new(socket)?,
             segmented_below: None,
@@ -173,7 +176,7 @@ impl<'s> Sender<'s> {
                 Some(group)
                     if group.size < segmented_below
                         && (group.size <= FITS_ANY_PATH || !self.socket.may_outgrow_path(group.peer))
-                        && group.takes(size, peer, source, largest) =>
+                        && group.takes(size, peer.as_ref(), source, largest) =>
                 {
                     group.len += 1;
                     group.bytes += size;
@@ -267,7 +270,8 @@ impl<'s> Sender<'s> {
     fn lay_out(&mut self) {
         self.names.clear();
         let peers = self.groups.iter().filter_map(|group| group.peer);
-        self.names.extend(peers.map(|peer| SockAddr::from(self.socket.address_of(peer))));
+        // Each has a name: `plan` made groups of those that the socket can send to.
+        self.names.extend(peers.filter_map(|peer| sock_addr(self.socket.address_of(peer)).ok()));
         self.controls.clear();
         self.controls.extend(self.groups.iter().map(Group::control));
         self.messages.clear();
@@ -314,13 +318,13 @@ fn has_no_way(error: &io::Error) -> bool {
 impl Group {
     /// Returns whether a datagram of `size` bytes can follow, in a message that carries `largest` bytes at most. None
     /// follows a shorter one, and an empty one is not a segment.
-    fn takes(&self, size: usize, peer: Option<SocketAddr>, source: Option<IpAddr>, largest: usize) -> bool {
+    fn takes(&self, size: usize, peer: Option<&Addr>, source: Option<IpAddr>, largest: usize) -> bool {
         let is_ended = self.bytes < self.len * self.size;
         !is_ended
             && (1..=self.size).contains(&size)
             && self.len < SEGMENTS
             && self.bytes + size <= largest
-            && self.peer == peer
+            && self.peer.as_ref() == peer
             && self.source == source
     }
 
@@ -363,7 +367,7 @@ struct Message<'r> {
 impl<'s> Receiver<'s> {
     /// Returns a receiver on `socket` that truncates datagrams to `max_size` bytes and puts `detail` on their
     /// envelopes. Fails where the system does not report that.
-    pub fn new(socket: &'s UdpSocket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
+    pub fn new(socket: &'s Socket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
         Ok(Self { socket: ReceiveSocket::new(socket, max_size, detail)?, ring: None, has_gro: false })
     }
 
@@ -442,7 +446,7 @@ impl Ring {
     }
 
     /// Receives what has arrived, without waiting, into the first of the slots: at most `most`. Returns their number.
-    fn receive(&mut self, socket: &UdpSocket, most: usize) -> nix::Result<usize> {
+    fn receive(&mut self, socket: &Socket, most: usize) -> nix::Result<usize> {
         let messages = &mut self.messages[..most];
         for message in &mut *messages {
             // The kernel has left here how much it wrote.

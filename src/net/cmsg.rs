@@ -16,9 +16,11 @@
     reason = "what the kernel counts fits in what it declares"
 )]
 
+use crate::net::addr::Addr;
+use crate::net::socket::{Socket, sock_addr};
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, SystemTime};
 
@@ -28,7 +30,6 @@ use nix::libc::{
     SCM_TIMESTAMPNS, SOL_SOCKET, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_int, cmsghdr, in_addr, in_pktinfo,
     in6_addr, in6_pktinfo, iovec, msghdr, sock_extended_err, sockaddr_in6, socklen_t, timespec,
 };
-use socket2::SockAddr;
 
 /// Bytes for the control messages of a received datagram. The kernel writes the time, the segment size and
 /// the destination address, some 500 bytes with everything else of a fixed size that comes before them
@@ -83,22 +84,22 @@ pub(super) struct Message {
     pub(super) size: usize,
     /// Its source; on the error queue the destination of the datagram that failed. An IPv4 address on an
     /// IPv6 socket is mapped.
-    pub(super) address: Option<SocketAddr>,
+    pub(super) address: Option<Addr>,
     pub(super) control: ControlMessages,
 }
 
 /// Receives one datagram into `into`, without waiting.
-pub(super) fn receive(socket: &UdpSocket, into: &mut [u8]) -> io::Result<Message> {
+pub(super) fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<Message> {
     receive_with(socket, into, &mut Room::<RECEIVED>::new(), 0)
 }
 
 /// Takes one entry of the error queue, without waiting.
-pub(super) fn take_error(socket: &UdpSocket) -> io::Result<Message> {
+pub(super) fn take_error(socket: &Socket) -> io::Result<Message> {
     receive_with(socket, &mut [], &mut Room::<QUEUED>::new(), libc::MSG_ERRQUEUE)
 }
 
 fn receive_with<const BYTES: usize>(
-    socket: &UdpSocket,
+    socket: &Socket,
     into: &mut [u8],
     room: &mut Room<BYTES>,
     flags: c_int,
@@ -120,13 +121,8 @@ fn receive_with<const BYTES: usize>(
 }
 
 /// Sends one datagram to `peer` from the address `source` of this machine, without waiting.
-pub(super) fn send(
-    socket: &UdpSocket,
-    payload: &[u8],
-    peer: SocketAddr,
-    source: IpAddr,
-) -> io::Result<usize> {
-    let name = SockAddr::from(peer);
+pub(super) fn send(socket: &Socket, payload: &[u8], peer: Addr, source: IpAddr) -> io::Result<usize> {
+    let name = sock_addr(peer)?;
     let mut slice = iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
     let mut control = SendControl::new(Some(source), None);
     let mut header = empty_header();
@@ -257,14 +253,17 @@ fn value<T: Copy>(control: &cmsghdr) -> Option<T> {
 }
 
 /// The address that the kernel has written, if it has.
-pub(super) fn address(name: &sockaddr_in6) -> Option<SocketAddr> {
+pub(super) fn address(name: &sockaddr_in6) -> Option<Addr> {
     let port = u16::from_be(name.sin6_port);
     match c_int::from(name.sin6_family) {
         // The address of a sockaddr_in lies where a sockaddr_in6 has its flow (ip(7), ipv6(7)).
-        AF_INET => Some((Ipv4Addr::from(u32::from_be(name.sin6_flowinfo)), port).into()),
+        AF_INET => {
+            let ip = Ipv4Addr::from(u32::from_be(name.sin6_flowinfo));
+            Some(Addr::Ip((ip, port).into()))
+        }
         AF_INET6 => {
             let address = Ipv6Addr::from(name.sin6_addr.s6_addr);
-            Some(SocketAddrV6::new(address, port, name.sin6_flowinfo, name.sin6_scope_id).into())
+            Some(Addr::Ip(SocketAddrV6::new(address, port, name.sin6_flowinfo, name.sin6_scope_id).into()))
         }
         _ => None,
     }
@@ -283,6 +282,8 @@ pub(super) fn no_name() -> sockaddr_in6 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{SocketAddr, UdpSocket};
+
     use super::*;
     use nix::sys::socket::{setsockopt, sockopt};
 
@@ -293,7 +294,7 @@ mod tests {
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], socket.local_addr().unwrap().port()));
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", address).unwrap();
-        let message = receive(&socket, &mut [0; 2]).unwrap();
+        let message = receive(&socket.into(), &mut [0; 2]).unwrap();
         assert_eq!((message.size, message.control.destination), (1, "::ffff:127.0.0.1".parse().ok()));
     }
 

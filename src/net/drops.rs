@@ -5,17 +5,17 @@
 
 #[cfg(target_os = "linux")]
 use std::io;
-use std::net::UdpSocket;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
 
+use crate::net::socket::Socket;
 use crate::stats::Drops;
 
 /// Counts the drops of one socket. Only Linux reports them.
 #[derive(Debug)]
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "the system does not report drops"))]
 pub(super) struct DropCounter<'s> {
-    socket: &'s UdpSocket,
+    socket: &'s Socket,
     /// The value of the kernel's counter when it was last read. It wraps around at 2^32.
     last: u32,
     /// All drops until then, and those of them that were reported.
@@ -25,7 +25,7 @@ pub(super) struct DropCounter<'s> {
 
 #[cfg(target_os = "linux")]
 impl<'s> DropCounter<'s> {
-    pub(super) fn new(socket: &'s UdpSocket) -> Self {
+    pub(super) fn new(socket: &'s Socket) -> Self {
         Self { socket, last: 0, total: 0, reported: 0 }
     }
 
@@ -49,7 +49,7 @@ impl<'s> DropCounter<'s> {
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unused_self, reason = "the system does not report drops")]
 impl<'s> DropCounter<'s> {
-    pub(super) fn new(socket: &'s UdpSocket) -> Self {
+    pub(super) fn new(socket: &'s Socket) -> Self {
         Self { socket, last: 0, total: 0, reported: 0 }
     }
 
@@ -64,7 +64,7 @@ impl<'s> DropCounter<'s> {
 /// buffer was full, a checksum was wrong, a filter rejected them. The counter wraps around at 2^32. A GRO batch counts
 /// as one.
 #[cfg(target_os = "linux")]
-pub fn kernel_drops(socket: &UdpSocket) -> io::Result<u32> {
+pub fn kernel_drops(socket: &impl AsFd) -> io::Result<u32> {
     super::sys::socket_drops(socket.as_fd())
 }
 
@@ -72,7 +72,7 @@ pub fn kernel_drops(socket: &UdpSocket) -> io::Result<u32> {
 /// takes some 50 µs, which a single request does not spend: without it, the reasons are told apart by what was
 /// dropped since the system started.
 #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "only Linux reports drops"))]
-pub fn note_earlier_drops(socket: &UdpSocket) {
+pub fn note_earlier_drops(socket: &Socket) {
     #[cfg(target_os = "linux")]
     counters::note_start(socket);
 }
@@ -80,15 +80,16 @@ pub fn note_earlier_drops(socket: &UdpSocket) {
 #[cfg(target_os = "linux")]
 mod counters {
     use std::fs;
-    use std::net::UdpSocket;
     use std::sync::OnceLock;
+
+    use crate::net::socket::Socket;
 
     /// The datagrams dropped without room when this process began to receive, if that can be known.
     static AT_START: OnceLock<Option<u64>> = OnceLock::new();
 
     /// Reads the counters once. What a socket that was passed to us has dropped before counts
     /// as dropped without room: its cause is unknown.
-    pub(super) fn note_start(socket: &UdpSocket) {
+    pub(super) fn note_start(socket: &Socket) {
         AT_START.get_or_init(|| {
             let earlier = super::kernel_drops(socket).unwrap_or(0);
             Some(without_room()?.saturating_sub(earlier.into()))

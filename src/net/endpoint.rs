@@ -10,6 +10,7 @@ use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
 use nix::libc::{AF_INET, AF_INET6, AF_UNSPEC, SOCK_DGRAM};
 
 use crate::escape;
+use crate::net::addr::Addr;
 use crate::net::zone::Zone;
 
 /// The longest name that the domain name system can hold (RFC 1035, section 2.3.4), in bytes.
@@ -46,7 +47,7 @@ enum Port {
 #[derive(Clone, Debug)]
 pub struct Resolved<'e> {
     endpoint: &'e Endpoint,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Addr>,
 }
 
 /// Which versions of IP may be used.
@@ -132,17 +133,17 @@ impl Endpoint {
 
     /// Returns the addresses to bind, best first. Without a host those are the wildcards, IPv6 first: a
     /// dual-stack socket serves both. May wait for a name server.
-    pub fn addresses_here(&self, family: Family) -> Result<Vec<SocketAddr>> {
+    pub fn addresses_here(&self, family: Family) -> Result<Vec<Addr>> {
         self.resolve(family, [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()])
     }
 
     /// Returns the addresses to send to, best first. Without a host those are the loopback's, IPv4 first: a listener
     /// on either version or on both receives it, but for one that is on IPv6 alone. May wait for a name server.
-    pub fn addresses_there(&self, family: Family) -> Result<Vec<SocketAddr>> {
+    pub fn addresses_there(&self, family: Family) -> Result<Vec<Addr>> {
         self.resolve(family, [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
     }
 
-    fn resolve(&self, family: Family, without_host: [IpAddr; 2]) -> Result<Vec<SocketAddr>> {
+    fn resolve(&self, family: Family, without_host: [IpAddr; 2]) -> Result<Vec<Addr>> {
         let port = self.port.resolve().with_context(|| format!("cannot resolve {self}"))?;
         let found: Vec<SocketAddr> = match &self.host {
             None => without_host.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
@@ -164,7 +165,7 @@ impl Endpoint {
             bail!("cannot use {self}: no {family} address, as -4, -6 or --bind requires");
         }
         prefer_ipv4_loopback(&mut fitting);
-        Ok(fitting)
+        Ok(fitting.into_iter().map(Addr::Ip).collect())
     }
 }
 
@@ -177,7 +178,7 @@ impl fmt::Display for Endpoint {
 impl<'e> Resolved<'e> {
     /// Returns `endpoint` with its `addresses`, best first.
     #[must_use]
-    pub fn new(endpoint: &'e Endpoint, addresses: Vec<SocketAddr>) -> Self {
+    pub fn new(endpoint: &'e Endpoint, addresses: Vec<Addr>) -> Self {
         Self { endpoint, addresses }
     }
 
@@ -189,7 +190,7 @@ impl<'e> Resolved<'e> {
 
     /// Returns its addresses, best first.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Addr] {
         &self.addresses
     }
 }
@@ -222,11 +223,11 @@ impl Family {
     /// What a socket bound to `address` can talk over, where this family was asked for. The IPv6
     /// wildcard speaks both.
     #[must_use]
-    pub fn of_socket(self, address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(ip) if ip.is_unspecified() => self,
-            IpAddr::V6(_) => Self::V6,
+    pub fn of_socket(self, address: Addr) -> Self {
+        match address.ip() {
+            Some(IpAddr::V4(_)) => Self::V4,
+            Some(IpAddr::V6(ip)) if !ip.is_unspecified() => Self::V6,
+            _ => self,
         }
     }
 
@@ -252,7 +253,7 @@ impl fmt::Display for Family {
 }
 
 impl BadEndpoint {
-    fn new(what: &str) -> Self {
+    pub(super) fn new(what: &str) -> Self {
         Self(what.to_owned())
     }
 }
@@ -291,20 +292,22 @@ pub fn mapped(address: SocketAddr) -> SocketAddr {
 
 /// An address that reaches a socket bound to `address`: a wildcard is reached over the loopback.
 #[must_use]
-pub fn dialable(address: SocketAddr, only_v6: bool) -> SocketAddr {
-    match address.ip() {
-        ip if !ip.is_unspecified() => address,
-        IpAddr::V6(_) if only_v6 => (Ipv6Addr::LOCALHOST, address.port()).into(),
-        _ => (Ipv4Addr::LOCALHOST, address.port()).into(),
-    }
+pub fn dialable(address: Addr, only_v6: bool) -> Addr {
+    let Addr::Ip(bound) = address else { return address };
+    Addr::Ip(match bound.ip() {
+        ip if !ip.is_unspecified() => bound,
+        IpAddr::V6(_) if only_v6 => (Ipv6Addr::LOCALHOST, bound.port()).into(),
+        _ => (Ipv4Addr::LOCALHOST, bound.port()).into(),
+    })
 }
 
-/// The host of `address` alone, with its zone.
+/// The host of `address` alone, with its zone; of a unix socket the whole address.
 #[must_use]
-pub fn host(address: SocketAddr) -> String {
+pub fn host(address: Addr) -> String {
     match address {
-        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), Zone(v6.scope_id())),
-        other => other.ip().to_string(),
+        Addr::Ip(SocketAddr::V6(v6)) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), Zone(v6.scope_id())),
+        Addr::Ip(ip) => ip.ip().to_string(),
+        Addr::Unix(_) => address.to_string(),
     }
 }
 
@@ -558,8 +561,9 @@ impl fmt::Display for NoNameServer {
 impl std::error::Error for NoNameServer {}
 
 /// Returns the addresses of the host `name`, of both IP versions, with port 0. May wait for a name server.
-pub(super) fn addresses_of(name: &str) -> Result<Vec<SocketAddr>> {
-    look_up(name, Family::Any, 0).with_context(|| format!("cannot resolve {name}"))
+pub(super) fn addresses_of(name: &str) -> Result<Vec<Addr>> {
+    let found = look_up(name, Family::Any, 0).with_context(|| format!("cannot resolve {name}"))?;
+    Ok(found.into_iter().map(Addr::Ip).collect())
 }
 
 fn look_up(name: &str, family: Family, port: u16) -> Result<Vec<SocketAddr>> {
@@ -610,14 +614,14 @@ mod tests {
     fn addresses_of_both_versions_are_read() {
         assert_eq!(there("192.0.2.1:53"), ["192.0.2.1:53"]);
         assert_eq!(there("[2001:db8::1]:53"), ["[2001:db8::1]:53"]);
-        assert_eq!(there("[fe80::1%1]:53"), ["[fe80::1%1]:53"]);
+        assert_eq!(there("[fe80::1%4294967295]:53"), ["[fe80::1%4294967295]:53"]);
     }
 
     #[test]
     fn no_host_is_this_machine_and_ipv4_first() {
         assert_eq!(there(":53"), ["127.0.0.1:53", "[::1]:53"]);
         let here = Endpoint::here(":53").unwrap().addresses_here(Family::Any).unwrap();
-        assert_eq!(here, ["[::]:53".parse().unwrap(), "0.0.0.0:53".parse::<SocketAddr>().unwrap()]);
+        assert_eq!(here, ["[::]:53".parse().unwrap(), "0.0.0.0:53".parse::<Addr>().unwrap()]);
     }
 
     #[test]
@@ -636,7 +640,7 @@ mod tests {
     #[test]
     fn a_family_leaves_out_the_other() {
         let v6 = Endpoint::remote(":53").unwrap().addresses_there(Family::V6).unwrap();
-        assert_eq!(v6, ["[::1]:53".parse::<SocketAddr>().unwrap()]);
+        assert_eq!(v6, ["[::1]:53".parse::<Addr>().unwrap()]);
         let none = Endpoint::remote("127.0.0.1:53").unwrap().addresses_there(Family::V6);
         assert_eq!(
             none.unwrap_err().to_string(),
@@ -818,8 +822,8 @@ mod tests {
         assert_eq!(dial("[::]:53", true), "[::1]:53");
         assert_eq!(dial("0.0.0.0:53", false), "127.0.0.1:53");
         assert_eq!(dial("192.0.2.1:53", false), "192.0.2.1:53");
-        assert_eq!(dial("[fe80::1%2]:53", false), "[fe80::1%2]:53");
         // No interface has this number.
+        assert_eq!(dial("[fe80::1%4294967295]:53", false), "[fe80::1%4294967295]:53");
         assert_eq!(host("[fe80::1%4294967295]:53".parse().unwrap()), "fe80::1%4294967295");
         assert_eq!(host("[2001:db8::1]:53".parse().unwrap()), "2001:db8::1");
     }

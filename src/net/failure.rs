@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM};
 
-use super::endpoint::{canonical, is_of_a_zone};
+use super::addr::Addr;
+use super::endpoint::is_of_a_zone;
 use super::may_pass;
 use super::socket::needs_broadcast;
 
@@ -77,7 +78,8 @@ impl Failure {
     }
 
     /// Explains why a socket cannot be bound to `address`.
-    pub(super) fn to_bind(error: io::Error, address: SocketAddr) -> Self {
+    pub(super) fn to_bind(error: io::Error, address: Addr) -> Self {
+        let Addr::Ip(address) = address else { return Self::Os(error) };
         match error.kind() {
             ErrorKind::AddrInUse if address.port() == 0 => Self::NoFreePort(address.ip()),
             ErrorKind::AddrInUse => Self::PortInUse(address.port()),
@@ -91,8 +93,9 @@ impl Failure {
     }
 
     /// Explains why a socket that sends from `source` cannot be connected to `peer`.
-    pub(super) fn to_connect(error: io::Error, source: SocketAddr, peer: SocketAddr) -> Self {
-        if let Some(address) = lacks_zone(&error, peer) {
+    pub(super) fn to_connect(error: io::Error, source: Addr, peer: Addr) -> Self {
+        let (Addr::Ip(source), Addr::Ip(there)) = (source, peer) else { return Self::Os(error) };
+        if let Some(address) = lacks_zone(&error, there) {
             return Self::NoZone(address);
         }
         let route = match error.raw_os_error() {
@@ -103,15 +106,15 @@ impl Failure {
             Some(EHOSTUNREACH) => RouteType::Unreachable,
             _ => return Self::to_send(error, Some(peer)),
         };
-        Self::Route(route, peer.ip(), error)
+        Self::Route(route, there.ip(), error)
     }
 
     /// Explains why a datagram cannot be sent to `peer`.
-    pub(super) fn to_send(error: io::Error, peer: Option<SocketAddr>) -> Self {
+    pub(super) fn to_send(error: io::Error, peer: Option<Addr>) -> Self {
         match error.raw_os_error() {
             Some(EACCES) if peer.is_some_and(needs_broadcast) => Self::NeedsBroadcast,
             Some(EACCES) => Self::Denied,
-            Some(EINVAL) if peer.is_some_and(|peer| canonical(peer).is_ipv4()) => Self::InvalidV4,
+            Some(EINVAL) if peer.is_some_and(|peer| peer.canonical().is_ipv4()) => Self::InvalidV4,
             Some(EINVAL) => Self::InvalidV6,
             Some(ENOBUFS) => Self::BufferFull,
             Some(EPERM) => Self::Firewall,

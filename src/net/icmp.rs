@@ -5,12 +5,11 @@
 //! unread datagrams the queue takes no more, and only the pending error of the socket is set (`SO_ERROR`, in
 //! socket(7)). Other systems do not report them.
 
-use std::io;
-#[cfg(target_os = "linux")]
-use std::net::SocketAddr;
-use std::net::UdpSocket;
-
 use super::IcmpError;
+use crate::net::addr::Addr;
+#[cfg(target_os = "linux")]
+use crate::net::socket::Socket;
+use std::io;
 
 /// Returns whether an error of a socket may be the ICMP error of an earlier datagram: one of those that icmp(7) and
 /// ICMPv6 (RFC 4443, section 3.1) become.
@@ -50,7 +49,7 @@ pub fn is_too_long(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub struct IcmpErrors<'s> {
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux reports them"))]
-    socket: &'s UdpSocket,
+    socket: &'s Socket,
     /// The pending error, if a call has returned it and it has not been found in the queue yet.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux reports them"))]
     pending: Option<io::Error>,
@@ -60,10 +59,10 @@ pub struct IcmpErrors<'s> {
 impl<'s> IcmpErrors<'s> {
     /// Asks the system to keep them for [`IcmpErrors::take`] from now on. Each also fails one send or receive on the
     /// socket, as it would on a connected one.
-    pub fn of(socket: &'s UdpSocket) -> io::Result<Option<Self>> {
+    pub fn of(socket: &'s Socket) -> io::Result<Option<Self>> {
         use nix::sys::socket::{setsockopt, sockopt};
         // An IPv6 socket needs both: it talks to IPv4 peers as well.
-        if socket.local_addr()?.is_ipv6() {
+        if socket.local()?.is_ipv6() {
             setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
         }
         setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
@@ -72,7 +71,7 @@ impl<'s> IcmpErrors<'s> {
 
     /// Returns those of a socket for which the system keeps them already.
     #[must_use]
-    pub fn kept_for(socket: &'s UdpSocket) -> Option<Self> {
+    pub fn kept_for(socket: &'s Socket) -> Option<Self> {
         Some(Self { socket, pending: None })
     }
 
@@ -96,7 +95,7 @@ impl<'s> IcmpErrors<'s> {
         Ok(pending.map(|error| IcmpError { peer: None, error }))
     }
 
-    fn take_queued(&mut self) -> io::Result<Option<(SocketAddr, io::Error)>> {
+    fn take_queued(&mut self) -> io::Result<Option<(Addr, io::Error)>> {
         use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6};
         loop {
             let message = match super::cmsg::take_error(self.socket) {
@@ -109,7 +108,7 @@ impl<'s> IcmpErrors<'s> {
             let (Some(address), Some((origin, error))) = (message.address, message.control.error) else {
                 continue;
             };
-            let peer = crate::net::endpoint::canonical(address);
+            let peer = address.canonical();
             match origin {
                 // ICMPv6 that quotes a packet to an IPv4 address is forged: this machine sends no such packet.
                 // It was pending as well.
@@ -126,13 +125,13 @@ impl<'s> IcmpErrors<'s> {
 #[cfg(not(target_os = "linux"))]
 impl<'s> IcmpErrors<'s> {
     /// Returns `None`: the system does not report them.
-    pub fn of(_: &'s UdpSocket) -> io::Result<Option<Self>> {
+    pub fn of(_: &'s Socket) -> io::Result<Option<Self>> {
         Ok(None)
     }
 
     /// Returns `None`: the system does not report them.
     #[must_use]
-    pub fn kept_for(_: &'s UdpSocket) -> Option<Self> {
+    pub fn kept_for(_: &'s Socket) -> Option<Self> {
         None
     }
 

@@ -1,8 +1,9 @@
 //! A socket that systemd has opened and bound for this process (`sd_listen_fds(3)`).
 
+use crate::net::socket::Socket;
 use std::env;
 use std::fs;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use listenfd::ListenFd;
@@ -26,7 +27,7 @@ pub fn is_passing() -> bool {
 }
 
 /// Returns the socket that systemd has opened and bound for this process (`sd_listen_fds(3)`). Fails if there is none.
-pub fn passed_socket() -> Result<UdpSocket> {
+pub fn passed_socket() -> Result<Socket> {
     let mut passed = ListenFd::from_env();
     if passed.len() > 1 {
         bail!("cannot listen on the {} sockets that systemd passed; pass one", passed.len());
@@ -49,5 +50,5 @@ pub fn passed_socket() -> Result<UdpSocket> {
         bound.ip()
     );
     socket.set_nonblocking(true).context("cannot take the socket that systemd passed")?;
-    Ok(socket)
+    Ok(socket.into())
 }

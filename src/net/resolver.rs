@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +13,7 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
+use crate::net::addr::Addr;
 use crate::net::endpoint::{self, Endpoint, Family};
 
 /// How many names are looked up at once. An access list may have thousands of them.
@@ -48,7 +48,7 @@ struct Progress {
     /// Those that no thread has begun, with their numbers.
     queue: VecDeque<(usize, Query)>,
     /// The addresses of each query, best first.
-    answers: Vec<Vec<SocketAddr>>,
+    answers: Vec<Vec<Addr>>,
     /// How many have no answer.
     left: usize,
     /// The first failure, which ends all of them.
@@ -96,7 +96,7 @@ impl Query {
     }
 
     /// Returns the addresses. May wait for a name server.
-    fn answer(&self) -> Result<Vec<SocketAddr>> {
+    fn answer(&self) -> Result<Vec<Addr>> {
         let found = match &self.subject {
             Subject::Local(endpoint, family) => endpoint.addresses_here(*family),
             Subject::Remote(endpoint, family) => endpoint.addresses_there(*family),
@@ -154,7 +154,7 @@ impl Lookups {
     }
 
     /// Returns the addresses of each query, best first, once all of them are known. Fails as soon as one query has.
-    pub fn take(&mut self) -> Result<Option<Vec<Vec<SocketAddr>>>> {
+    pub fn take(&mut self) -> Result<Option<Vec<Vec<Addr>>>> {
         if let Some(answered) = &mut self.answered {
             let mut bytes = [0; 64];
             while answered.read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
@@ -210,6 +210,8 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -241,7 +243,7 @@ mod tests {
         };
         let mut expected = (1..100).flat_map(|port| [([127, 0, 0, 1], port), ([127, 0, 0, 2], port)]);
         for addresses in &addresses {
-            assert_eq!(addresses[0], expected.next().unwrap().into());
+            assert_eq!(addresses[0], SocketAddr::from(expected.next().unwrap()).into());
         }
         assert_eq!(expected.next(), None);
     }

@@ -1,7 +1,7 @@
 //! What both engines share: what is known of a socket, and how one datagram is sent or received.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
 
@@ -17,7 +17,9 @@ use super::{
     is_full, is_icmp,
 };
 use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
-use crate::net::endpoint::{canonical, mapped};
+use crate::net::addr::Addr;
+use crate::net::endpoint::mapped;
+use crate::net::socket::Socket;
 
 /// How many errors in a row may be those of earlier datagrams.
 const RETRIES: usize = 3;
@@ -25,9 +27,9 @@ const RETRIES: usize = 3;
 /// A socket that sends, and does not block.
 #[derive(Debug)]
 pub(super) struct SendSocket<'s> {
-    pub(super) socket: &'s UdpSocket,
+    pub(super) socket: &'s Socket,
     /// The one peer of a connected socket.
-    peer: Option<SocketAddr>,
+    peer: Option<Addr>,
     is_v6: bool,
     /// Whether each datagram leaves from the source address on its envelope.
     from_envelope: bool,
@@ -41,14 +43,14 @@ pub(super) struct SendSocket<'s> {
 
 impl<'s> SendSocket<'s> {
     /// Returns `socket`, which is connected or sends datagrams that have a destination.
-    pub(super) fn new(socket: &'s UdpSocket) -> io::Result<Self> {
+    pub(super) fn new(socket: &'s Socket) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
         // If that fails, the ICMP errors of the datagrams that routers drop are counted.
         let _ = super::sys::let_routers_fragment(socket.as_fd());
         Ok(Self {
             socket,
-            peer: socket.peer_addr().ok().map(canonical),
-            is_v6: socket.local_addr()?.is_ipv6(),
+            peer: socket.peer(),
+            is_v6: socket.local()?.is_ipv6(),
             from_envelope: false,
             icmp: None,
             pending: None,
@@ -58,7 +60,7 @@ impl<'s> SendSocket<'s> {
     /// Sends each datagram from the source address on its envelope from now on, where the system lets us choose: a
     /// reply on a socket that is bound to every address leaves from the one that the request was sent to.
     pub(super) fn use_source_address(&mut self) -> io::Result<()> {
-        self.from_envelope = self.socket.local_addr()?.ip().is_unspecified();
+        self.from_envelope = self.socket.local()?.ip().is_some_and(|ip| ip.is_unspecified());
         Ok(())
     }
 
@@ -184,37 +186,41 @@ impl<'s> SendSocket<'s> {
     }
 
     /// Returns the largest payload that `peer` can be sent, in bytes.
-    pub(super) fn largest(&self, peer: Option<SocketAddr>) -> usize {
-        let is_v6 = peer.or(self.peer).map_or(self.is_v6, |peer| peer.is_ipv6());
+    pub(super) fn largest(&self, peer: Option<Addr>) -> usize {
+        let is_v6 = peer.or(self.peer).map_or(self.is_v6, super::addr::Addr::is_ipv6);
         if is_v6 { LARGEST_V6 } else { LARGEST_V4 }
     }
 
     /// Returns whether a router on the way to `peer` may drop a datagram that fits here: none fragments over
     /// IPv6 (RFC 8200, section 5), and it reports a message of many segments once.
     #[cfg(target_os = "linux")]
-    pub(super) fn may_outgrow_path(&self, peer: Option<SocketAddr>) -> bool {
-        match peer.or(self.peer).map(|peer| peer.ip()) {
+    pub(super) fn may_outgrow_path(&self, peer: Option<Addr>) -> bool {
+        match peer.or(self.peer).and_then(Addr::ip) {
             Some(IpAddr::V6(ip)) => !ip.is_loopback() && !ip.is_unicast_link_local(),
             _ => false,
         }
     }
 
     /// Returns the address of this machine that a datagram with the source `from` leaves from, if we choose it.
-    pub(super) fn source(&self, from: Option<SocketAddr>) -> Option<IpAddr> {
-        let ip = from.filter(|_| self.from_envelope)?.ip();
-        (!ip.is_unspecified() && !ip.is_multicast()).then(|| self.address_of((ip, 0).into()).ip())
+    pub(super) fn source(&self, from: Option<Addr>) -> Option<IpAddr> {
+        let ip = from.filter(|_| self.from_envelope)?.ip()?;
+        let is_one_host = !ip.is_unspecified() && !ip.is_multicast();
+        is_one_host.then(|| self.address_of(Addr::Ip((ip, 0).into())).ip()).flatten()
     }
 
     /// Returns the address of `peer` as the socket takes it: an IPv6 socket takes an IPv4 address in its mapped form.
-    pub(super) fn address_of(&self, peer: SocketAddr) -> SocketAddr {
-        if self.is_v6 { mapped(peer) } else { peer }
+    pub(super) fn address_of(&self, peer: Addr) -> Addr {
+        match peer {
+            Addr::Ip(address) if self.is_v6 => Addr::Ip(mapped(address)),
+            _ => peer,
+        }
     }
 }
 
 /// A socket that receives, and does not block.
 #[derive(Debug)]
 pub(super) struct ReceiveSocket<'s> {
-    pub(super) socket: &'s UdpSocket,
+    pub(super) socket: &'s Socket,
     /// What is kept of each datagram, in bytes.
     pub(super) max_size: usize,
     pub(super) ancillary: Ancillary,
@@ -224,7 +230,7 @@ pub(super) struct ReceiveSocket<'s> {
 impl<'s> ReceiveSocket<'s> {
     /// Returns `socket`, whose datagrams are truncated to `max_size` bytes and have `detail` on their envelopes. Fails
     /// where the system does not report that.
-    pub(super) fn new(socket: &'s UdpSocket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
+    pub(super) fn new(socket: &'s Socket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
         Ok(Self {
             socket,
             max_size: max_size.unwrap_or(usize::MAX),

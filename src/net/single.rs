@@ -1,12 +1,12 @@
 //! The engine of every system: one datagram a call.
 
 use std::io;
-use std::net::UdpSocket;
 use std::ops::Range;
 
 use super::shared::{ReceiveSocket, SendSocket};
 use super::{Detail, IcmpError, ReceiveOutcome, SendOutcome, Target, Unsent};
 use crate::batch::{Batch, Datagram};
+use crate::net::socket::Socket;
 use crate::stats::Drops;
 
 /// Sends batches from a socket that does not block.
@@ -17,7 +17,7 @@ pub struct Sender<'s> {
 
 impl<'s> Sender<'s> {
     /// Returns a sender on `socket`, which is connected or sends datagrams that have a destination.
-    pub fn new(socket: &'s UdpSocket) -> io::Result<Self> {
+    pub fn new(socket: &'s Socket) -> io::Result<Self> {
         Ok(Self { socket: SendSocket::new(socket)? })
     }
 
@@ -77,7 +77,7 @@ pub struct Receiver<'s> {
 impl<'s> Receiver<'s> {
     /// Returns a receiver on `socket` that truncates datagrams to `max_size` bytes and puts `detail` on their
     /// envelopes. Fails where the system does not report that.
-    pub fn new(socket: &'s UdpSocket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
+    pub fn new(socket: &'s Socket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
         Ok(Self { socket: ReceiveSocket::new(socket, max_size, detail)? })
     }
 

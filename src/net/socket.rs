@@ -3,19 +3,26 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::libc::EAFNOSUPPORT;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, send};
+use socket2::{Domain, Protocol, SockAddr, Type};
 
-use crate::net::endpoint::{Family, Resolved, Shown, canonical};
+use crate::net::addr::Addr;
+use crate::net::endpoint::{Family, Resolved};
 use crate::net::failure::Failure;
 
 /// How much the system is asked to hold of what arrives at a tool that listens, in bytes.
 pub const ROOM: usize = 4 * 1024 * 1024;
 
+/// A datagram socket that does not block.
+#[derive(Debug)]
+pub struct Socket(socket2::Socket);
+
 /// What holds for every socket of a tool.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Which versions of IP may be used.
     pub family: Family,
@@ -23,18 +30,100 @@ pub struct Options {
     pub broadcast: bool,
 }
 
+impl Socket {
+    /// Returns the address that it is bound to. An IPv4 address of an IPv6 socket is mapped.
+    pub(super) fn local(&self) -> io::Result<Addr> {
+        address(&self.0.local_addr()?)
+    }
+
+    /// Returns the address that it is connected to, as people know it, if it is.
+    #[must_use]
+    pub fn peer(&self) -> Option<Addr> {
+        self.0.peer_addr().ok().and_then(|peer| address(&peer).ok()).map(Addr::canonical)
+    }
+
+    /// Connects it to `peer`: it receives from no other then.
+    pub fn connect(&self, peer: Addr) -> io::Result<()> {
+        self.0.connect(&sock_addr(peer)?)
+    }
+
+    /// Sends one datagram to the peer that it is connected to.
+    pub(super) fn send(&self, payload: &[u8]) -> io::Result<usize> {
+        Ok(send(self.as_raw_fd(), payload, no_signal())?)
+    }
+
+    /// Sends one datagram to `peer`.
+    pub(super) fn send_to(&self, payload: &[u8], peer: Addr) -> io::Result<usize> {
+        self.0.send_to_with_flags(payload, &sock_addr(peer)?, no_signal().bits())
+    }
+
+    /// Receives one datagram. Returns its length in bytes, and its source.
+    pub(super) fn receive_from(&self, into: &mut [u8]) -> io::Result<(usize, Option<Addr>)> {
+        let (size, source) = recvfrom::<SockaddrStorage>(self.as_raw_fd(), into)?;
+        Ok((size, source.and_then(from_storage)))
+    }
+
+    /// Takes its pending error.
+    pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.0.take_error()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl From<UdpSocket> for Socket {
+    fn from(socket: UdpSocket) -> Self {
+        Self(socket.into())
+    }
+}
+
+/// Returns the flags of a send. A datagram socket raises no signal on Linux, but elsewhere.
+fn no_signal() -> MsgFlags {
+    MsgFlags::MSG_NOSIGNAL
+}
+
+/// Returns the address that the system knows as `address`.
+fn address(address: &SockAddr) -> io::Result<Addr> {
+    address.as_socket().map(Addr::Ip).ok_or_else(|| ErrorKind::Unsupported.into())
+}
+
+fn from_storage(address: SockaddrStorage) -> Option<Addr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
+    v4.or_else(|| Some(SocketAddr::V6((*address.as_sockaddr_in6()?).into()))).map(Addr::Ip)
+}
+
+/// Returns `address` as the system knows it.
+pub(super) fn sock_addr(address: Addr) -> io::Result<SockAddr> {
+    match address {
+        Addr::Ip(address) => Ok(address.into()),
+        Addr::Unix(_) => Err(ErrorKind::Unsupported.into()),
+    }
+}
+
 /// A socket that receives what is sent to `here`, and sends from it. It does not block.
-pub fn bind(here: &Resolved<'_>, options: Options) -> Result<UdpSocket> {
+pub fn bind(here: &Resolved<'_>, options: &Options) -> Result<Socket> {
     let mut failure = None;
     for &address in here.addresses() {
-        if address.ip().to_canonical().is_multicast() {
+        if let Addr::Ip(group) = address
+            && group.ip().to_canonical().is_multicast()
+        {
             bail!(
                 "cannot bind {here}: multicast groups cannot be joined yet; bind :{} or an address of this machine",
-                address.port()
+                group.port()
             );
         }
         match try_open(address, options) {
-            Ok(socket) => return Ok(socket.into()),
+            Ok(socket) => return Ok(Socket(socket)),
             Err(error) => {
                 let is_last = !error.is_missing();
                 failure = Some(error.explain(here, address));
@@ -49,21 +138,22 @@ pub fn bind(here: &Resolved<'_>, options: Options) -> Result<UdpSocket> {
 
 /// A socket with the one peer `there`, which sends from `here` where that is given. It does not
 /// block.
-pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: Options) -> Result<UdpSocket> {
-    let any = [(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()];
+pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Options) -> Result<Socket> {
+    let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+    let any = any.map(|ip| Addr::Ip((ip, 0).into()));
     let sources = here.map_or(&any[..], Resolved::addresses);
     let mut failure = None;
     for &peer in there.addresses() {
-        let Some(source) = sources.iter().find(|source| source.is_ipv4() == peer.is_ipv4()) else { continue };
-        if let Some(here) = here.filter(|_| source.ip().to_canonical().is_multicast()) {
+        let Some(source) = sources.iter().find(|source| source.is_like(peer)) else { continue };
+        if let Some(here) = here.filter(|_| source.is_multicast()) {
             bail!("cannot send from {here}: it is a multicast group; send from an address of this machine");
         }
         // Without a source, connect(2) chooses one.
         let opened = if here.is_some() { try_open(*source, options) } else { create(*source, options) };
         let error = match opened {
             Err(error) => error.explain(here.unwrap_or(there), *source),
-            Ok(socket) => match socket.connect(&SockAddr::from(peer)) {
-                Ok(()) => return Ok(socket.into()),
+            Ok(socket) => match sock_addr(peer).and_then(|peer| socket.connect(&peer)) {
+                Ok(()) => return Ok(Socket(socket)),
                 Err(error) => {
                     let why = Failure::to_connect(error, *source, peer);
                     anyhow!(why).context(format!("cannot send to {there}"))
@@ -81,19 +171,18 @@ pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: Optio
 /// Returns whether more than one host may receive what is sent to `peer`, to which `socket` is connected: it is a
 /// multicast group or, where `options` allow that, a broadcast address.
 #[must_use]
-pub fn reaches_many(socket: &UdpSocket, peer: SocketAddr, options: Options) -> bool {
-    let is_multicast = peer.ip().to_canonical().is_multicast();
-    is_multicast || options.broadcast && is_broadcast(&SockRef::from(socket), peer)
+pub fn reaches_many(socket: &Socket, peer: Addr, options: &Options) -> bool {
+    peer.is_multicast() || options.broadcast && is_broadcast(&socket.0, peer)
 }
 
 /// A socket bound to `address`. It does not block.
-pub fn open(address: SocketAddr, options: Options) -> Result<UdpSocket> {
-    Ok(try_open(address, options).map_err(|error| error.explain(&Shown(address), address))?.into())
+pub fn open(address: Addr, options: &Options) -> Result<Socket> {
+    Ok(Socket(try_open(address, options).map_err(|error| error.explain(&address, address))?))
 }
 
 /// Makes the kernel drop whatever arrives at `socket`, where it can. Unread datagrams would fill the receive buffer,
 /// and the error queue, which shares its memory, would take no more ICMP errors.
-pub fn receive_nothing(socket: &UdpSocket) {
+pub fn receive_nothing(socket: &Socket) {
     #[cfg(target_os = "linux")]
     {
         use nix::libc::{BPF_K, BPF_RET};
@@ -101,22 +190,22 @@ pub fn receive_nothing(socket: &UdpSocket) {
         // It returns how many bytes of a datagram to keep: none. A sandbox may refuse filters: then only the
         // number of refusals is less exact.
         let code = u16::try_from(BPF_RET | BPF_K).unwrap_or_default();
-        let _ = SockRef::from(socket).attach_filter(&[SockFilter::new(code, 0, 0, 0)]);
+        let _ = socket.0.attach_filter(&[SockFilter::new(code, 0, 0, 0)]);
     }
     #[cfg(not(target_os = "linux"))]
     let _ = socket;
 }
 
 /// Where a socket is bound, as people know it.
-pub fn local_address(socket: &UdpSocket) -> Result<SocketAddr> {
-    let address = socket.local_addr().context("cannot ask a socket for its address")?;
-    Ok(canonical(address))
+pub fn local_address(socket: &Socket) -> Result<Addr> {
+    Ok(socket.local().context("cannot ask a socket for its address")?.canonical())
 }
 
 /// Returns whether the host of `address` is this machine. The system sends to an address of its own from that address;
 /// to bind there proves nothing, for `ip_nonlocal_bind` allows it anywhere. Where that cannot be tried, it may be.
 #[must_use]
-pub fn is_local(mut address: SocketAddr) -> bool {
+pub fn is_local(address: Addr) -> bool {
+    let Addr::Ip(mut address) = address else { return true };
     if address.ip().is_loopback() {
         return true;
     }
@@ -137,14 +226,14 @@ pub fn is_local(mut address: SocketAddr) -> bool {
 
 /// Returns whether a socket receives nothing over IPv4.
 #[must_use]
-pub fn is_only_v6(socket: &UdpSocket) -> bool {
-    SockRef::from(socket).only_v6().unwrap_or(false)
+pub fn is_only_v6(socket: &Socket) -> bool {
+    socket.0.only_v6().unwrap_or(false)
 }
 
 /// How much the kernel keeps for what arrives at a socket, and that is more than the payload of it, in
 /// bytes.
-pub fn room_in(socket: &UdpSocket) -> Result<usize> {
-    SockRef::from(socket).recv_buffer_size().context("cannot ask a socket for its buffer")
+pub fn room_in(socket: &Socket) -> Result<usize> {
+    socket.0.recv_buffer_size().context("cannot ask a socket for its buffer")
 }
 
 /// The direction of datagrams through a socket.
@@ -170,8 +259,8 @@ pub struct Room {
 impl Room {
     /// Asks for room in the buffer of a socket. Only a privileged process gets more than the system's
     /// limit (socket(7), `SO_RCVBUF` and `SO_RCVBUFFORCE`).
-    pub fn ask(socket: &UdpSocket, direction: Direction, asked: usize) -> Result<Self> {
-        let buffer = SockRef::from(socket);
+    pub fn ask(socket: &Socket, direction: Direction, asked: usize) -> Result<Self> {
+        let buffer = &socket.0;
         let granted = || {
             let granted = match direction {
                 Direction::In => buffer.recv_buffer_size(),
@@ -215,21 +304,21 @@ enum OpenError {
 }
 
 /// Opens a socket bound to `address`.
-fn try_open(address: SocketAddr, options: Options) -> Result<Socket, OpenError> {
+fn try_open(address: Addr, options: &Options) -> Result<socket2::Socket, OpenError> {
     let socket = create(address, options)?;
-    socket.bind(&SockAddr::from(address)).map_err(OpenError::Bind)?;
+    sock_addr(address).and_then(|address| socket.bind(&address)).map_err(OpenError::Bind)?;
     Ok(socket)
 }
 
 /// Opens a socket for addresses such as `address`.
-fn create(address: SocketAddr, options: Options) -> Result<Socket, OpenError> {
-    let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(OpenError::Create)?;
+fn create(address: Addr, options: &Options) -> Result<socket2::Socket, OpenError> {
+    let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(OpenError::Create)?;
     configure(&socket, address, options).map_err(OpenError::Configure)?;
     Ok(socket)
 }
 
-fn configure(socket: &Socket, address: SocketAddr, options: Options) -> io::Result<()> {
+fn configure(socket: &socket2::Socket, address: Addr, options: &Options) -> io::Result<()> {
     if address.is_ipv6() {
         socket.set_only_v6(options.family == Family::V6)?;
     }
@@ -250,7 +339,7 @@ impl OpenError {
     }
 
     /// Returns the error of a socket at `address`, which was given as `text`.
-    fn explain(self, text: &dyn fmt::Display, address: SocketAddr) -> anyhow::Error {
+    fn explain(self, text: &dyn fmt::Display, address: Addr) -> anyhow::Error {
         match self {
             Self::Create(error) => anyhow!(Failure::to_create(error)).context("cannot create a UDP socket"),
             Self::Configure(error) => anyhow!(Failure::Os(error)).context("cannot set an option of a socket"),
@@ -263,15 +352,16 @@ impl OpenError {
 
 /// Returns whether `peer` is a broadcast address of a network here: then `socket` can be connected to it only where
 /// that is allowed (udp(7), `EACCES`).
-fn is_broadcast(socket: &Socket, peer: SocketAddr) -> bool {
+fn is_broadcast(socket: &socket2::Socket, peer: Addr) -> bool {
     let connects = |is_allowed| {
-        socket.set_broadcast(is_allowed).is_ok() && socket.connect(&SockAddr::from(peer)).is_ok()
+        let peer = sock_addr(peer);
+        socket.set_broadcast(is_allowed).is_ok() && peer.and_then(|peer| socket.connect(&peer)).is_ok()
     };
     !connects(false) && connects(true)
 }
 
 /// Returns whether nothing can be sent to `peer`, as the system says, because that is a broadcast address.
-pub(super) fn needs_broadcast(peer: SocketAddr) -> bool {
-    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-    peer.is_ipv4() && create(any, Options::default()).is_ok_and(|socket| is_broadcast(&socket, peer))
+pub(super) fn needs_broadcast(peer: Addr) -> bool {
+    let any = Addr::Ip((Ipv4Addr::UNSPECIFIED, 0).into());
+    peer.is_ipv4() && create(any, &Options::default()).is_ok_and(|socket| is_broadcast(&socket, peer))
 }

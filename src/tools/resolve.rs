@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::net::access::{Access, Lists};
+use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family, Resolved};
 use crate::net::resolver::{Lookups, Query};
 use crate::runtime::poll::{Interest, PollSet};
@@ -34,7 +34,7 @@ pub(super) struct TimedOut(Duration);
 pub(super) struct Destinations {
     family: Family,
     // A hash map would ask the system for random numbers in every run.
-    known: BTreeMap<Endpoint, SocketAddr>,
+    known: BTreeMap<Endpoint, Addr>,
 }
 
 impl<'s> Resolver<'s> {
@@ -54,18 +54,14 @@ impl<'s> Resolver<'s> {
     }
 
     /// Returns the best address of each of `endpoints` to send to.
-    pub(super) fn each(&self, endpoints: &[Endpoint], family: Family) -> Result<Vec<SocketAddr>> {
+    pub(super) fn each(&self, endpoints: &[Endpoint], family: Family) -> Result<Vec<Addr>> {
         let queries: Vec<_> = endpoints.iter().map(|endpoint| Query::remote(endpoint, family)).collect();
         Ok(self.resolve(&queries)?.iter().map(|addresses| addresses[0]).collect())
     }
 
     /// Returns the best address of `endpoint` to send to, or why there is none. Fails with the signal that ends the
     /// tool.
-    pub(super) fn destination(
-        &self,
-        endpoint: &Endpoint,
-        family: Family,
-    ) -> Result<Result<SocketAddr, String>> {
+    pub(super) fn destination(&self, endpoint: &Endpoint, family: Family) -> Result<Result<Addr, String>> {
         match self.remote(endpoint, family) {
             Ok(found) => Ok(Ok(found.addresses()[0])),
             Err(error) if error.is::<Terminated>() => Err(error),
@@ -79,13 +75,13 @@ impl<'s> Resolver<'s> {
         Ok(lists.resolve(addresses))
     }
 
-    fn addresses(&self, query: Query) -> Result<Vec<SocketAddr>> {
+    fn addresses(&self, query: Query) -> Result<Vec<Addr>> {
         Ok(self.resolve(&[query])?.concat())
     }
 
     /// Looks up all `queries` at the same time. Returns the addresses of each, best first. Fails with the first
     /// query that fails, after the time is up, or with the signal that ends the tool.
-    fn resolve(&self, queries: &[Query]) -> Result<Vec<Vec<SocketAddr>>> {
+    fn resolve(&self, queries: &[Query]) -> Result<Vec<Vec<Addr>>> {
         let start = Instant::now();
         let mut lookups = Lookups::start(queries)?;
         loop {
@@ -112,7 +108,7 @@ impl Destinations {
     }
 
     /// Returns the best address of `endpoint` to send to, as it was or is looked up by `resolver`.
-    pub(super) fn address(&mut self, endpoint: &Endpoint, resolver: Resolver<'_>) -> Result<SocketAddr> {
+    pub(super) fn address(&mut self, endpoint: &Endpoint, resolver: Resolver<'_>) -> Result<Addr> {
         let best = || Ok(resolver.remote(endpoint, self.family)?.addresses()[0]);
         if !endpoint.needs_look_up() {
             return best();

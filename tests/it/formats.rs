@@ -79,8 +79,8 @@ fn envelope() -> impl Strategy<Value = Envelope> {
     let ips = ips.prop_filter("one version", |ips| ips[0].is_ipv4() == ips[1].is_ipv4());
     (ips, port.clone(), port, any::<u32>(), 0..1_000_000_000_u32).prop_map(
         |(ips, from, to, seconds, nanos)| Envelope {
-            from: Some(SocketAddr::new(ips[0], from)),
-            to: Some(SocketAddr::new(ips[1], to)),
+            from: Some(SocketAddr::new(ips[0], from).into()),
+            to: Some(SocketAddr::new(ips[1], to).into()),
             received: Received {
                 time: Some(SystemTime::UNIX_EPOCH + Duration::new(seconds.into(), nanos)),
                 round_trip: None,
@@ -98,8 +98,8 @@ proptest! {
         step in prop_oneof![1_usize..5000, Just(usize::MAX)],
     ) {
         let now = Envelope {
-            from: Some(([192, 0, 2, 1], 53).into()),
-            to: Some(([192, 0, 2, 2], 7).into()),
+            from: Some("192.0.2.1:53".parse().unwrap()),
+            to: Some("192.0.2.2:7".parse().unwrap()),
             received: Received { time: Some(SystemTime::now()), round_trip: None },
         };
         for format in EXACT {

@@ -131,10 +131,10 @@ impl Packets {
             _ if !family.allows(udp.to.ip()) => {
                 Err(format!("its destination {} is not an {family} address", udp.to))
             }
-            _ => Ok(udp.to),
+            _ => Ok(udp.to.into()),
         };
         match self.to.choose(Some(own), true) {
-            Ok(to) => Some(recorded(Some(udp.from), to, time)),
+            Ok(to) => Some(recorded(Some(udp.from.into()), to, time)),
             Err(what) => {
                 bad.push(Bad::new(self.count, what));
                 None

@@ -7,6 +7,7 @@ use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader};
 
 use super::super::RecordWriter;
 use crate::batch::{Datagram, Envelope};
+use crate::net::addr::Addr;
 
 /// The header of a file (draft-ietf-opsawg-pcap, section 4): nanoseconds, version 2.4, packets of up to
 /// 262,144 bytes, links of raw IP.
@@ -27,7 +28,8 @@ impl RecordWriter for Writer {
             .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
             .unwrap_or_default();
         let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let headers = headers(from.unwrap_or(nobody), to.unwrap_or(nobody), datagram);
+        let [from, to] = [from, to].map(|address| address.and_then(Addr::socket_addr).unwrap_or(nobody));
+        let headers = headers(from, to, datagram);
         let kept = headers.len() + datagram.payload.len();
         let whole = headers.len() + datagram.size;
         // Seconds are counted to the year 2106, and no packet is longer than a datagram over IPv6.

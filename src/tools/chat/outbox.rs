@@ -1,7 +1,6 @@
 //! Lines on their way to the network: their datagrams, where those go, and the ICMP errors that they cause.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -10,7 +9,9 @@ use crate::batch::Batch;
 use crate::flow::codec::Records;
 use crate::flow::transmit::Transmitter;
 use crate::format::{ReadError, To};
+use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
+use crate::net::socket::Socket;
 use crate::net::{IcmpError, IcmpErrors};
 use crate::runtime::signals::{Signals, Terminated};
 use crate::tools::resolve::{Destinations, Resolver};
@@ -30,12 +31,7 @@ pub(super) struct Outbox<'o> {
 
 impl<'o> Outbox<'o> {
     /// Creates what sends lines from `socket` to addresses of `family`.
-    pub(super) fn new(
-        plan: &Plan,
-        socket: &'o UdpSocket,
-        family: Family,
-        signals: &'o Signals,
-    ) -> Result<Self> {
+    pub(super) fn new(plan: &Plan, socket: &'o Socket, family: Family, signals: &'o Signals) -> Result<Self> {
         Ok(Self {
             transmitter: Transmitter::new(socket, signals)?,
             icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
@@ -62,12 +58,7 @@ impl<'o> Outbox<'o> {
     }
 
     /// Returns the address of the peer that line `ordinal` names.
-    pub(super) fn address(
-        &mut self,
-        peer: &Endpoint,
-        ordinal: u64,
-        resolver: Resolver<'_>,
-    ) -> Result<SocketAddr> {
+    pub(super) fn address(&mut self, peer: &Endpoint, ordinal: u64, resolver: Resolver<'_>) -> Result<Addr> {
         match self.destinations.address(peer, resolver) {
             Err(error) if error.is::<Terminated>() => {
                 Err(anyhow!(INTERRUPTED).context(format!("cannot send line {ordinal}")))

@@ -2,11 +2,10 @@
 //!
 //! It knows no terminal and no socket, and looks no name up by itself.
 
-use std::net::SocketAddr;
-
 use anyhow::{Result, anyhow, bail};
 
 use crate::escape;
+use crate::net::addr::Addr;
 use crate::net::endpoint::Endpoint;
 
 /// A typed line.
@@ -45,13 +44,13 @@ pub fn parse(line: &[u8]) -> Result<Line<'_>> {
 
 /// The peers that a text goes to. If there are none, the first that sends or is addressed becomes the peer.
 #[derive(Clone, Debug)]
-pub struct Peers(Vec<SocketAddr>);
+pub struct Peers(Vec<Addr>);
 
 /// Where a line goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route<'l> {
     /// This text goes to these peers.
-    Send(&'l [u8], Vec<SocketAddr>),
+    Send(&'l [u8], Vec<Addr>),
     /// The line has chosen another peer, and goes nowhere.
     Chosen,
 }
@@ -59,7 +58,7 @@ pub enum Route<'l> {
 impl Peers {
     /// Creates the peers of a command line.
     #[must_use]
-    pub fn new(peers: Vec<SocketAddr>) -> Self {
+    pub fn new(peers: Vec<Addr>) -> Self {
         Self(peers)
     }
 
@@ -67,7 +66,7 @@ impl Peers {
     pub fn route<'l>(
         &mut self,
         line: &'l [u8],
-        resolve: impl FnOnce(&Endpoint) -> Result<SocketAddr>,
+        resolve: impl FnOnce(&Endpoint) -> Result<Addr>,
     ) -> Result<Route<'l>> {
         match parse(line)? {
             Line::Text(_) if self.0.is_empty() => {
@@ -87,7 +86,7 @@ impl Peers {
     }
 
     /// Adds `peer` if there are no peers. Returns whether it was added.
-    pub fn add_first(&mut self, peer: SocketAddr) -> bool {
+    pub fn add_first(&mut self, peer: Addr) -> bool {
         let is_first = self.0.is_empty();
         if is_first {
             self.0.push(peer);
@@ -97,7 +96,7 @@ impl Peers {
 
     /// Returns the addresses of the peers.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Addr] {
         &self.0
     }
 }
@@ -138,7 +137,7 @@ mod tests {
             peers.route(line.as_bytes(), |peer| Ok(peer.addresses_there(Family::Any)?[0]))
         };
         assert!(route("hi").is_err());
-        let send = |text, port| Route::Send(text, vec![SocketAddr::from(([127, 0, 0, 1], port))]);
+        let send = |text, port| Route::Send(text, vec![format!("127.0.0.1:{port}").parse().unwrap()]);
         assert_eq!(route("@127.0.0.1:1 a").unwrap(), send(b"a", 1));
         assert_eq!(route("@127.0.0.1:2 b").unwrap(), send(b"b", 2));
         assert_eq!(route("c").unwrap(), send(b"c", 1));

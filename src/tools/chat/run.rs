@@ -1,6 +1,5 @@
 //! The loop of `udp-chat`: lines become datagrams to the peers, and what is received is printed.
 
-use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -19,8 +18,8 @@ use crate::flow::queue::{CAPACITY, Queue};
 use crate::format::{Bad, Format};
 use crate::messages;
 use crate::net::access::Access;
-use crate::net::endpoint::Shown;
-use crate::net::socket::{self, Direction};
+use crate::net::addr::Addr;
+use crate::net::socket::{self, Direction, Socket};
 use crate::net::{Detail, IcmpError, is_icmp, note_earlier_drops};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::poll::{Interest, PollSet};
@@ -37,7 +36,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Runs the tool.
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
-    let (options, console) = (plan.socket, plan.report.console);
+    let (options, console) = (&plan.socket, plan.report.console);
     let lists = plan.receiving.access_lists()?;
     let input = Input::stream(streams::input()?, Reading::default());
     let deadline = Deadline::new(plan.bounds.timeout, plan.bounds.idle);
@@ -48,7 +47,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     cli::set_buffer(&socket, Direction::In, plan.buffer, Some(socket::ROOM), console)?;
     note_earlier_drops(&socket);
     let address = socket::local_address(&socket)?;
-    let family = options.family.of_socket(address.ip());
+    let family = options.family.of_socket(address);
     let peers = Peers::new(resolver.each(&plan.peers, family)?);
     let mut chat = Chat {
         plan,
@@ -59,7 +58,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
         peers,
         stats: Stats::default(),
     };
-    console.note(&format!("listening on {}", Shown(address)));
+    console.note(&format!("listening on {address}"));
     let talked = chat.talk(input, deadline);
     exit::join(talked, chat.finish())?;
     signals.check()?;
@@ -74,7 +73,7 @@ fn session<'s>(plan: &Plan, signals: &'s Signals) -> Result<Session<'s>> {
 }
 
 /// Returns the receiving side of `socket`, with what the output shows of each datagram.
-fn intake<'i>(plan: &Plan, socket: &'i UdpSocket, access: &'i Access) -> Result<Intake<'i>> {
+fn intake<'i>(plan: &Plan, socket: &'i Socket, access: &'i Access) -> Result<Intake<'i>> {
     let shows_arrival = plan.codec.formats.output.has_addresses() || plan.columns.time;
     let detail = if shows_arrival { Detail::Arrival } else { Detail::Peer };
     let receiver = plan.receiving.receiver(socket, access, detail)?;
@@ -84,7 +83,7 @@ fn intake<'i>(plan: &Plan, socket: &'i UdpSocket, access: &'i Access) -> Result<
 /// Both directions of a conversation.
 struct Chat<'c> {
     plan: &'c Plan,
-    socket: &'c UdpSocket,
+    socket: &'c Socket,
     session: Session<'c>,
     intake: Intake<'c>,
     outbox: Outbox<'c>,
@@ -197,7 +196,7 @@ impl Chat<'_> {
     fn report_icmp_errors(&mut self) -> Result<()> {
         while let Some(IcmpError { peer, error }) = self.outbox.next_icmp_error()? {
             self.stats.sent.count_icmp_error(&error);
-            let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| Shown(peer).to_string());
+            let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
             self.plan.report.console.note(&messages::icmp_error(&peer, "a datagram", &error));
         }
         Ok(())
@@ -257,7 +256,7 @@ impl Chat<'_> {
     }
 
     /// Sends each datagram of `batch` to its own destination, or to each of `peers` if it has none.
-    fn send_to_each(&mut self, batch: &Batch, peers: &[SocketAddr], ordinal: u64) -> Result<()> {
+    fn send_to_each(&mut self, batch: &Batch, peers: &[Addr], ordinal: u64) -> Result<()> {
         for datagram in batch.iter() {
             let own = datagram.envelope.to;
             if let Some(peer) = own {
@@ -273,7 +272,7 @@ impl Chat<'_> {
     }
 
     /// Sends one datagram to `peer`. Where that fails, it is reported, and the other peers are still sent to.
-    fn send(&mut self, datagram: Datagram<'_>, peer: SocketAddr, ordinal: u64) {
+    fn send(&mut self, datagram: Datagram<'_>, peer: Addr, ordinal: u64) {
         let sent = loop {
             let outcome = self.outbox.transmitter.send_one(datagram);
             self.stats.sent.count(outcome.sent, outcome.bytes);
@@ -292,7 +291,7 @@ impl Chat<'_> {
             }
         };
         if let Err(why) = sent {
-            self.note_unsent(&why.context(format!("cannot send line {ordinal} to {}", Shown(peer))));
+            self.note_unsent(&why.context(format!("cannot send line {ordinal} to {peer}")));
         }
     }
 
@@ -330,7 +329,7 @@ impl Chat<'_> {
     }
 
     /// Returns the verdict on the run at `address`, and reports if too few datagrams arrived.
-    fn verdict(&self, address: SocketAddr) -> Verdict {
+    fn verdict(&self, address: Addr) -> Verdict {
         let received = self.stats.received.datagrams;
         let too_few = self.plan.bounds.count.filter(|count| received < *count);
         if let Some(count) = too_few {

@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ use crate::flow::codec::{Codec, Records, Writer, Writing};
 use crate::flow::transmit::Transmitter;
 use crate::format::To;
 use crate::messages;
-use crate::net::endpoint::Shown;
-use crate::net::socket;
+use crate::net::addr::Addr;
+use crate::net::socket::{self, Socket};
 use crate::net::{IcmpError, SendOutcome, Unsent};
 use crate::runtime::console::Console;
 use crate::runtime::poll::PollSet;
@@ -56,7 +56,8 @@ pub(super) struct Answers<'a> {
     /// The handlers of [`Answer::Exec`].
     exec: Option<Exec<'a>>,
     transmitter: Transmitter<'a>,
-    own_port: u16,
+    /// The port of this listener, unless it is a unix socket.
+    own_port: Option<u16>,
     replies: Batch,
     counter: Counter,
 }
@@ -98,7 +99,7 @@ impl<'a> Answers<'a> {
     pub(super) fn new(
         answer: Option<&'a Answer>,
         codec: Codec,
-        socket: &'a UdpSocket,
+        socket: &'a Socket,
         signals: &'a Signals,
         console: Console,
     ) -> Result<Self> {
@@ -134,7 +135,7 @@ impl<'a> Answers<'a> {
         let mut is_local = (None, false);
         for (place, request) in places.clone().zip(batch.part(places.clone())) {
             let Some(peer) = request.envelope.from else { continue };
-            if peer.port() == self.own_port && is_local.0 != Some(peer) {
+            if peer.port().is_some_and(|port| self.own_port == Some(port)) && is_local.0 != Some(peer) {
                 is_local = (Some(peer), socket::is_local(peer));
             }
             if !may_be_answered(peer) || is_local == (Some(peer), true) {
@@ -319,7 +320,7 @@ impl Counter {
     }
 
     /// Counts a handler that failed for a request of `peer`.
-    fn count_failure(&mut self, peer: Option<SocketAddr>, failure: &Failure, has_reply: bool) {
+    fn count_failure(&mut self, peer: Option<Addr>, failure: &Failure, has_reply: bool) {
         if self.stats.failed + self.stats.failed_after_reply == 0 {
             self.console.note(&messages::handler_failed(peer, failure));
         }
@@ -340,12 +341,13 @@ impl Counter {
 }
 
 fn in_words(unsent: Unsent) -> String {
-    let peer = unsent.peer.map_or_else(String::new, |peer| format!("to {}: ", Shown(peer)));
+    let peer = unsent.peer.map_or_else(String::new, |peer| format!("to {peer}: "));
     format!("{peer}{}", unsent.cause())
 }
 
 /// Returns whether a reply to `peer` goes to one host, and to a port that does not answer it by itself.
-fn may_be_answered(peer: SocketAddr) -> bool {
+fn may_be_answered(peer: Addr) -> bool {
+    let Addr::Ip(peer) = peer else { return true };
     let ip = peer.ip();
     // A datagram to the unspecified address arrives at this machine.
     let is_one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);

@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal};
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
@@ -12,7 +11,8 @@ use nix::unistd::Pid;
 
 use crate::escape;
 use crate::messages::{self, os_error};
-use crate::net::endpoint::{Shown, host};
+use crate::net::addr::Addr;
+use crate::net::endpoint::host;
 use crate::runtime::console::Console;
 use crate::runtime::process::{End, Group};
 use crate::runtime::signals::Signals;
@@ -40,19 +40,15 @@ pub(super) struct NotStarted {
 impl<'s> Command<'s> {
     /// Starts `words`, which are a program and its arguments, with the address `listening` in `UDP_ADDR`, `UDP_HOST`
     /// and `UDP_PORT`. Returns `None` if there are no words. What the command prints goes to stderr.
-    pub(super) fn start(
-        words: &[OsString],
-        listening: SocketAddr,
-        signals: &'s Signals,
-    ) -> Result<Option<Self>> {
+    pub(super) fn start(words: &[OsString], listening: Addr, signals: &'s Signals) -> Result<Option<Self>> {
         let Some((program, arguments)) = words.split_first() else { return Ok(None) };
         signals.watch_children()?;
         let mut command = std::process::Command::new(program);
         command
             .args(arguments)
-            .env("UDP_ADDR", Shown(listening).to_string())
+            .env("UDP_ADDR", listening.to_string())
             .env("UDP_HOST", host(listening))
-            .env("UDP_PORT", listening.port().to_string())
+            .env("UDP_PORT", listening.port().map(|port| port.to_string()).unwrap_or_default())
             .stdout(io::stderr());
         if io::stdin().is_terminal() {
             // A process group in the background is stopped when it reads from the terminal.

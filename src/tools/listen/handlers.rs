@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 
 use crate::batch::Envelope;
 use crate::messages::os_error;
-use crate::net::endpoint::{Shown, host};
+use crate::net::endpoint::host;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::process::{EXIT_TIMEOUT, Group, wait_for_exit};
 
@@ -276,12 +276,12 @@ impl Handler {
         command.arg("-c").arg(&options.command).stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some(peer) = envelope.from {
             command
-                .env("UDP_PEER", Shown(peer).to_string())
+                .env("UDP_PEER", peer.to_string())
                 .env("UDP_PEER_HOST", host(peer))
-                .env("UDP_PEER_PORT", peer.port().to_string());
+                .env("UDP_PEER_PORT", peer.port().map(|port| port.to_string()).unwrap_or_default());
         }
         if let Some(local) = envelope.to {
-            command.env("UDP_ADDR", Shown(local).to_string());
+            command.env("UDP_ADDR", local.to_string());
         }
         let mut group = Group::start(&mut command)?;
         let (stdin, stdout) = group.pipes();

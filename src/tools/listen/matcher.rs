@@ -11,7 +11,6 @@ use crate::escape;
 use crate::flow::codec::{Codec, Writer, Writing};
 use crate::format::Format;
 use crate::messages;
-use crate::net::endpoint::Shown;
 
 /// A regular expression that is searched for in the lines of a datagram as it is printed.
 #[derive(Clone, Debug)]
@@ -136,7 +135,7 @@ impl Printed {
 
     /// Returns the beginning of a datagram, escaped, and its source.
     fn describe(&mut self, datagram: &Datagram<'_>) -> String {
-        let peer = datagram.envelope.from.map(|peer| format!(" from {}", Shown(peer))).unwrap_or_default();
+        let peer = datagram.envelope.from.map(|peer| format!(" from {peer}")).unwrap_or_default();
         // A JSON record begins with the same keys for all datagrams, so its payload is shown.
         let is_json = self.format == Format::Json;
         let searched = if is_json { " (patterns match the JSON record)" } else { "" };

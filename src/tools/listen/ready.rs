@@ -4,7 +4,6 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -19,7 +18,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::escape;
 use crate::messages::os_error;
-use crate::net::endpoint::Shown;
+use crate::net::addr::Addr;
 use crate::net::sys::take_descriptor;
 use crate::runtime::console::Console;
 use crate::runtime::streams::Sink;
@@ -59,8 +58,7 @@ impl Ready {
     }
 
     /// Announces `address`. An error of systemd is reported, and is not an error of the run.
-    pub(super) fn announce(&mut self, address: SocketAddr, console: Console) -> Result<()> {
-        let address = Shown(address);
+    pub(super) fn announce(&mut self, address: Addr, console: Console) -> Result<()> {
         let line = format!("{address}\n");
         if let Some(file) = &self.file {
             let created = create(file, &line);

@@ -1,6 +1,5 @@
 //! `udp-listen`: binds a port and prints every datagram that arrives.
 
-use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -18,9 +17,10 @@ use crate::flow::printer::Printer;
 use crate::flow::queue::Queue;
 use crate::messages;
 use crate::net::access::Access;
-use crate::net::endpoint::{Shown, dialable};
+use crate::net::addr::Addr;
+use crate::net::endpoint::dialable;
 use crate::net::passed::passed_socket;
-use crate::net::socket::{self, Direction};
+use crate::net::socket::{self, Direction, Socket};
 use crate::net::{Detail, is_full, is_icmp, note_earlier_drops};
 use crate::runtime::console::Console;
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
@@ -61,7 +61,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let dialable = dialable(address, socket::is_only_v6(&socket));
     let mut listener = Listener::new(plan, printer, &socket, &signals, &access)?;
     ready.announce(dialable, console)?;
-    console.note(&format!("listening on {}", Shown(address)));
+    console.note(&format!("listening on {address}"));
     let command = match Command::start(&plan.command, dialable, &signals) {
         Ok(command) => command,
         Err(error) => return not_started(error, console),
@@ -80,9 +80,9 @@ fn printer(plan: &Plan) -> Result<Printer> {
 }
 
 /// Returns the socket: bound to ENDPOINT, or passed by systemd.
-fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<UdpSocket> {
+fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Socket> {
     let socket = match &plan.endpoint {
-        Some(endpoint) => socket::bind(&resolver.local(endpoint, plan.socket.family)?, plan.socket),
+        Some(endpoint) => socket::bind(&resolver.local(endpoint, plan.socket.family)?, &plan.socket),
         None => passed_socket(),
     }?;
     cli::set_buffer(&socket, Direction::In, plan.buffer, Some(socket::ROOM), plan.report.console)?;
@@ -123,7 +123,7 @@ enum Ended {
 /// Receives, matches, answers and prints datagrams.
 struct Listener<'l> {
     plan: &'l Plan,
-    socket: &'l UdpSocket,
+    socket: &'l Socket,
     session: Session<'l>,
     intake: Intake<'l>,
     matcher: Matcher,
@@ -135,7 +135,7 @@ impl<'l> Listener<'l> {
     fn new(
         plan: &'l Plan,
         printer: Printer,
-        socket: &'l UdpSocket,
+        socket: &'l Socket,
         signals: &'l Signals,
         access: &'l Access,
     ) -> Result<Self> {
@@ -337,7 +337,7 @@ impl<'l> Listener<'l> {
     }
 
     /// Returns the verdict on the run at `address`, and reports why it is not a success.
-    fn verdict(&self, ended: Ended, address: SocketAddr) -> Verdict {
+    fn verdict(&self, ended: Ended, address: Addr) -> Verdict {
         let (ending, why) = self.ending(ended, address);
         if let Some(why) = why {
             self.plan.report.console.note(&why);
@@ -346,7 +346,7 @@ impl<'l> Listener<'l> {
     }
 
     /// Returns why the run at `address` ended, and the sentence about that if it is not a success.
-    fn ending(&self, ended: Ended, address: SocketAddr) -> (Ending, Option<String>) {
+    fn ending(&self, ended: Ended, address: Addr) -> (Ending, Option<String>) {
         let (plan, received) = (self.plan, self.stats.received.datagrams);
         if let Some(rejected) = self.matcher.rejection(received) {
             return (Ending::Rejected, Some(rejected));

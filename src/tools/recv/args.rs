@@ -1,6 +1,5 @@
 //! The arguments of `udp-recv`, and the plan that they become.
 
-use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -19,6 +18,7 @@ use crate::net::access::Access;
 use crate::net::endpoint::Endpoint;
 use crate::net::passed::is_passing;
 use crate::net::socket::Options;
+use crate::net::socket::Socket;
 use crate::net::{Detail, Receiver};
 use crate::runtime::deadline::Deadline;
 
@@ -127,7 +127,7 @@ pub(super) struct Requests {
 
 impl Plan {
     /// Returns a receiver on `socket` of what `access` admits, which reports as much of each datagram as is printed.
-    pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket, access: &Access) -> Result<Receiver<'s>> {
+    pub(super) fn receiver<'s>(&self, socket: &'s Socket, access: &Access) -> Result<Receiver<'s>> {
         let is_wanted = self.codec.formats.output.has_addresses() || self.columns.time || self.report.stats;
         let detail = if is_wanted { Detail::Arrival } else { Detail::Peer };
         self.receiving.receiver(socket, access, detail)

@@ -1,7 +1,6 @@
 //! Sends a request, again if it must, and waits for its reply.
 
 use std::io;
-use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use crate::cli;
 use crate::flow::transmit::Transmitter;
 use crate::messages;
 use crate::net::socket::Direction;
+use crate::net::socket::Socket;
 use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::deadline::earliest;
 use crate::runtime::signals::Signals;
@@ -45,7 +45,7 @@ pub(super) struct Asker<'a, 'r> {
 struct InFlight<'s> {
     name: &'s str,
     datagram: Datagram<'s>,
-    socket: &'s UdpSocket,
+    socket: &'s Socket,
     transmitter: Transmitter<'s>,
     receiver: FilteredReceiver<'s>,
     sent: SendTime,
@@ -125,7 +125,7 @@ impl<'a, 'r> Asker<'a, 'r> {
     }
 
     /// Returns a socket to send from. Where the system has none left, those of earlier requests make room.
-    fn open(&mut self) -> Result<UdpSocket> {
+    fn open(&mut self) -> Result<Socket> {
         let socket = loop {
             let opened = self.ports.open();
             if opened.is_err()
@@ -265,7 +265,7 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Receives what has arrived at `socket`, from which no request is sent any more, and counts what the kernel has
     /// dropped there.
-    fn drain_late(&mut self, socket: &UdpSocket) -> Result<()> {
+    fn drain_late(&mut self, socket: &Socket) -> Result<()> {
         let mut receiver = self.ports.receiver(socket)?;
         let drained = self.inbox.drain(&mut receiver)?;
         self.note_drained(&drained);

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::net::addr::Addr;
 use crate::net::is_too_long;
 use crate::runtime::deadline::DRAIN_TIME;
 
@@ -25,7 +25,7 @@ pub(super) struct Exchange {
     /// How often it was sent.
     sent: u64,
     /// The first peer that was not asked and sent a datagram.
-    stray: Option<SocketAddr>,
+    stray: Option<Addr>,
     attempt: Attempt,
 }
 
@@ -125,7 +125,7 @@ impl Exchange {
     }
 
     /// Notes a datagram from `peer`, which was not asked.
-    pub(super) fn note_stray(&mut self, peer: SocketAddr) {
+    pub(super) fn note_stray(&mut self, peer: Addr) {
         self.stray.get_or_insert(peer);
     }
 
@@ -151,7 +151,7 @@ impl Exchange {
     }
 
     /// Returns the first peer that was not asked and sent a datagram.
-    pub(super) fn stray(&self) -> Option<SocketAddr> {
+    pub(super) fn stray(&self) -> Option<Addr> {
         self.stray
     }
 }

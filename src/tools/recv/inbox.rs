@@ -1,7 +1,6 @@
 //! What is received: datagrams on their way to stdout, and the numbers of the run.
 
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
@@ -15,6 +14,7 @@ use crate::flow::input::Input;
 use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, Queue};
 use crate::messages;
+use crate::net::addr::Addr;
 use crate::runtime::deadline::Deadline;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
@@ -59,7 +59,7 @@ pub(super) struct Drained {
 #[derive(Debug, Default)]
 struct Sources {
     number: u64,
-    first: Option<SocketAddr>,
+    first: Option<Addr>,
 }
 
 impl<'r> Inbox<'r> {
@@ -233,7 +233,7 @@ impl Drained {
 }
 
 impl Sources {
-    fn count(&mut self, source: Option<SocketAddr>) {
+    fn count(&mut self, source: Option<Addr>) {
         self.number += 1;
         self.first = self.first.or(source);
     }

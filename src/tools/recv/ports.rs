@@ -4,7 +4,7 @@
 //! UDP has no other way to tell replies apart. Where the user names the port, all requests are sent from it.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 
@@ -13,8 +13,9 @@ use super::receiver::{FilteredReceiver, ReplyFilter};
 use crate::batch::{Envelope, LARGEST_V4, LARGEST_V6};
 use crate::net::IcmpErrors;
 use crate::net::access::Access;
-use crate::net::endpoint::{Resolved, canonical};
-use crate::net::socket;
+use crate::net::addr::Addr;
+use crate::net::endpoint::Resolved;
+use crate::net::socket::{self, Socket};
 use crate::tools::resolve::Resolver;
 
 /// How many sockets of earlier requests stay open to receive late replies. Later ones are refused.
@@ -24,17 +25,17 @@ const EARLIER: usize = 64;
 pub(super) struct Ports<'r> {
     plan: &'r Plan,
     access: &'r Access,
-    peer: SocketAddr,
-    source: SocketAddr,
+    peer: Addr,
+    source: Addr,
     filter: ReplyFilter,
     /// Whether sockets are connected: where the system reports refusals to no others.
     is_connected: bool,
     /// Whether all requests are sent from one port.
     is_single: bool,
     /// The socket of that port, while no request is sent from it.
-    idle: Option<UdpSocket>,
+    idle: Option<Socket>,
     /// The sockets of earlier requests, oldest first.
-    earlier: VecDeque<UdpSocket>,
+    earlier: VecDeque<Socket>,
 }
 
 impl<'r> Ports<'r> {
@@ -46,23 +47,27 @@ impl<'r> Ports<'r> {
         access: &'r Access,
         resolver: Resolver<'_>,
     ) -> Result<Self> {
-        let options = plan.socket;
+        let options = &plan.socket;
         let source = requests.source.as_ref();
         let source = source.map(|source| resolver.local(source, options.family)).transpose()?;
         let destination = resolver.remote(&requests.destination, options.family)?;
         // It chooses an address that can be reached, if there are several.
         let chosen = socket::connect(&destination, source.as_ref(), options)?;
-        let peer = chosen.peer_addr().context("cannot ask a socket for its peer")?;
+        let peer = chosen.peer().context("cannot ask a socket for its peer")?;
         let is_open = requests.from_anyone || socket::reaches_many(&chosen, peer, options);
         let addresses = source.as_ref().map_or(&[][..], Resolved::addresses);
-        let given = addresses.iter().copied().find(|source| source.is_ipv4() == peer.is_ipv4());
+        let given = addresses.iter().copied().find(|source| source.is_like(peer));
         Ok(Self {
             plan,
             access,
             peer,
-            source: given.unwrap_or_else(|| match peer {
-                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            source: given.unwrap_or_else(|| {
+                let any = if peer.is_ipv4() {
+                    Ipv4Addr::UNSPECIFIED.into()
+                } else {
+                    IpAddr::from(Ipv6Addr::UNSPECIFIED)
+                };
+                Addr::Ip((any, 0).into())
             }),
             filter: if is_open { ReplyFilter::Anyone } else { ReplyFilter::peer(peer) },
             is_connected: !cfg!(target_os = "linux") && !is_open,
@@ -74,7 +79,7 @@ impl<'r> Ports<'r> {
 
     /// Returns how long a request can be, in bytes.
     pub(super) fn largest(&self) -> usize {
-        if canonical(self.peer).is_ipv6() { LARGEST_V6 } else { LARGEST_V4 }
+        if self.peer.canonical().is_ipv6() { LARGEST_V6 } else { LARGEST_V4 }
     }
 
     /// Returns the envelope of each request.
@@ -83,13 +88,13 @@ impl<'r> Ports<'r> {
     }
 
     /// Returns a socket for the next request.
-    pub(super) fn open(&mut self) -> Result<UdpSocket> {
+    pub(super) fn open(&mut self) -> Result<Socket> {
         if let Some(socket) = self.idle.take() {
             return Ok(socket);
         }
-        let options = self.plan.socket;
+        let options = &self.plan.socket;
         let mut socket = socket::open(self.source, options)?;
-        if self.source.port() == 0 && socket::local_address(&socket)?.port() == self.peer.port() {
+        if self.source.port() == Some(0) && socket::local_address(&socket)?.port() == self.peer.port() {
             // On this machine a request would be its own reply. While this socket is open, the next has another port.
             socket = socket::open(self.source, options)?;
         }
@@ -102,7 +107,7 @@ impl<'r> Ports<'r> {
     }
 
     /// Returns a receiver of replies at `socket`.
-    pub(super) fn receiver<'s>(&self, socket: &'s UdpSocket) -> Result<FilteredReceiver<'s>>
+    pub(super) fn receiver<'s>(&self, socket: &'s Socket) -> Result<FilteredReceiver<'s>>
     where
         'r: 's,
     {
@@ -113,7 +118,7 @@ impl<'r> Ports<'r> {
 
     /// Lets the kernel discard datagrams to `socket` from other sources than the peer: after the first one, a flood of
     /// them must not keep the reply from being received. A port that is used again receives from everyone.
-    pub(super) fn discard_strays(&self, socket: &UdpSocket) {
+    pub(super) fn discard_strays(&self, socket: &Socket) {
         if !self.is_single {
             // Where this fails they are received, and left out.
             let _ = socket.connect(self.peer);
@@ -121,7 +126,7 @@ impl<'r> Ports<'r> {
     }
 
     /// Keeps `socket`, whose request is finished. Returns the socket to drain and close in its place, if there is one.
-    pub(super) fn retire(&mut self, socket: UdpSocket) -> Option<UdpSocket> {
+    pub(super) fn retire(&mut self, socket: Socket) -> Option<Socket> {
         if self.is_single {
             self.idle = Some(socket);
             return None;
@@ -131,17 +136,17 @@ impl<'r> Ports<'r> {
     }
 
     /// Takes the socket that has been open for longest, to drain and close it.
-    pub(super) fn take_oldest(&mut self) -> Option<UdpSocket> {
+    pub(super) fn take_oldest(&mut self) -> Option<Socket> {
         self.earlier.pop_front()
     }
 
     /// Returns the socket of the last request, where the next has another.
-    pub(super) fn last(&self) -> Option<&UdpSocket> {
+    pub(super) fn last(&self) -> Option<&Socket> {
         self.earlier.back()
     }
 
     /// Takes all sockets that are still open.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = UdpSocket> + use<> {
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Socket> + use<> {
         self.idle.take().into_iter().chain(std::mem::take(&mut self.earlier))
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::batch::Batch;
 use crate::net::access::Access;
-use crate::net::endpoint::canonical;
+use crate::net::addr::Addr;
 use crate::net::{IcmpErrors, Receiver, is_icmp};
 use crate::stats::Drops;
 
@@ -17,7 +17,7 @@ pub(super) enum ReplyFilter {
     /// Those from anyone.
     Anyone,
     /// Those from this peer.
-    Peer(SocketAddr),
+    Peer(Addr),
 }
 
 /// Receives one datagram a call, and filters it by its source.
@@ -47,17 +47,17 @@ pub(super) enum Arrival {
     /// Datagrams that were discarded. There may be more behind them.
     Discarded,
     /// A reply. It is in the batch.
-    Reply(Option<SocketAddr>),
+    Reply(Option<Addr>),
     /// A datagram from a source that may not reply. It is not in the batch.
-    Stray(Option<SocketAddr>),
+    Stray(Option<Addr>),
     /// An ICMP error, such as a refusal.
     IcmpError(io::Error),
 }
 
 impl ReplyFilter {
     /// Returns a filter that accepts replies from `peer`.
-    pub(super) fn peer(peer: SocketAddr) -> Self {
-        Self::Peer(canonical(peer))
+    pub(super) fn peer(peer: Addr) -> Self {
+        Self::Peer(peer.canonical())
     }
 
     /// Returns whether replies from any source are accepted.
@@ -66,11 +66,11 @@ impl ReplyFilter {
     }
 
     /// Returns whether a datagram from `source` may be a reply.
-    fn accepts(self, source: Option<SocketAddr>) -> bool {
+    fn accepts(self, source: Option<Addr>) -> bool {
         match (self, source) {
             (Self::Anyone, _) => true,
             // The flow label that the kernel reports means nothing here.
-            (Self::Peer(SocketAddr::V6(peer)), Some(SocketAddr::V6(source))) => {
+            (Self::Peer(Addr::Ip(SocketAddr::V6(peer))), Some(Addr::Ip(SocketAddr::V6(source)))) => {
                 (peer.ip(), peer.port(), peer.scope_id()) == (source.ip(), source.port(), source.scope_id())
             }
             (Self::Peer(peer), source) => source == Some(peer),
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn only_the_peer_may_reply_and_from_its_own_zone() {
         let v6 = |ip: &str, port, flow, zone| {
-            SocketAddr::V6(SocketAddrV6::new(ip.parse().unwrap(), port, flow, zone))
+            Addr::Ip(SocketAddrV6::new(ip.parse().unwrap(), port, flow, zone).into())
         };
         let filter = ReplyFilter::peer(v6("fe80::1", 5, 0, 2));
         assert!(filter.accepts(Some(v6("fe80::1", 5, 7, 2))));

@@ -1,6 +1,5 @@
 //! `udp-recv`: receives one datagram: the reply to each request, or the next one that arrives at a port.
 
-use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
@@ -17,11 +16,11 @@ use crate::flow::printer::Printer;
 use crate::format::To;
 use crate::messages;
 use crate::net::access::Access;
-use crate::net::endpoint::{NoNameServer, Shown};
+use crate::net::endpoint::NoNameServer;
 use crate::net::failure::Failure;
 use crate::net::note_earlier_drops;
 use crate::net::passed::passed_socket;
-use crate::net::socket::{self, Direction};
+use crate::net::socket::{self, Direction, Socket};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
@@ -41,7 +40,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let inbox = || Inbox::new(plan, printer, &signals);
     match &plan.task {
         Task::Receive(here) => {
-            let socket = socket::bind(&resolver.local(here, plan.socket.family)?, plan.socket)?;
+            let socket = socket::bind(&resolver.local(here, plan.socket.family)?, &plan.socket)?;
             conclude(inbox()?, plan, &signals, |inbox| receive_one(inbox, plan, &socket, &access))
         }
         Task::ReceivePassed => {
@@ -119,14 +118,14 @@ fn wait_for_route<'r>(
 }
 
 /// Receives and prints one datagram at `socket`, or notes that none arrived in time.
-fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &UdpSocket, access: &Access) -> Result<()> {
+fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Socket, access: &Access) -> Result<()> {
     let console = plan.report.console;
     cli::set_buffer(socket, Direction::In, plan.buffer, None, console)?;
     note_earlier_drops(socket);
     let mut receiver =
         FilteredReceiver::new(plan.receiver(socket, access)?, access, ReplyFilter::Anyone, None);
     let address = socket::local_address(socket)?;
-    console.note(&format!("listening on {}", Shown(address)));
+    console.note(&format!("listening on {address}"));
     let deadline = plan.deadline();
     let is_received = loop {
         let is_readable = inbox.wait(None, Some(socket.as_fd()), deadline.next())?.socket;

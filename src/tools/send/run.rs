@@ -1,6 +1,5 @@
 //! The run of `udp-send`: sends each datagram of the input when it is due, and reports what was lost.
 
-use std::net::UdpSocket;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -20,7 +19,7 @@ use crate::format::{Bad, To};
 use crate::messages;
 use crate::net::IcmpError;
 use crate::net::endpoint::Endpoint;
-use crate::net::socket::{self, Direction};
+use crate::net::socket::{self, Direction, Socket};
 use crate::runtime::console::Progress;
 use crate::runtime::deadline::{Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet};
@@ -49,7 +48,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
 }
 
 /// Opens the socket. Returns it, and where each datagram goes.
-fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(UdpSocket, To)> {
+fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(Socket, To)> {
     let (socket, to) = match &plan.destination {
         Destination::One(there) => (connect(plan, there, resolver)?, To::OnePeer),
         Destination::Recorded(there) => bind(plan, there.as_ref(), resolver)?,
@@ -60,19 +59,19 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(UdpSocket, To)> {
 }
 
 /// Returns a socket that sends all datagrams to one endpoint.
-fn connect(plan: &Plan, there: &Endpoint, resolver: Resolver<'_>) -> Result<UdpSocket> {
+fn connect(plan: &Plan, there: &Endpoint, resolver: Resolver<'_>) -> Result<Socket> {
     let here = plan.source.as_ref().map(|here| resolver.local(here, plan.socket.family)).transpose()?;
     let there = resolver.remote(there, plan.socket.family)?;
-    socket::connect(&there, here.as_ref(), plan.socket)
+    socket::connect(&there, here.as_ref(), &plan.socket)
 }
 
 /// Returns a socket that sends each datagram where its record says, or else to the given endpoint.
-fn bind(plan: &Plan, there: Option<&Endpoint>, resolver: Resolver<'_>) -> Result<(UdpSocket, To)> {
-    let options = plan.socket;
+fn bind(plan: &Plan, there: Option<&Endpoint>, resolver: Resolver<'_>) -> Result<(Socket, To)> {
+    let options = &plan.socket;
     let anywhere = Endpoint::anywhere();
     let here = plan.source.as_ref().unwrap_or(&anywhere);
     let socket = socket::bind(&resolver.local(here, options.family)?, options)?;
-    let family = options.family.of_socket(socket::local_address(&socket)?.ip());
+    let family = options.family.of_socket(socket::local_address(&socket)?);
     let there = there.map(|there| resolver.remote(there, family)).transpose()?;
     Ok((socket, To::Each(there.map(|there| there.addresses()[0]), family)))
 }
@@ -83,7 +82,7 @@ struct Run<'r> {
     signals: &'r Signals,
     input: Input,
     schedule: Schedule,
-    socket: &'r UdpSocket,
+    socket: &'r Socket,
     transmitter: Transmitter<'r>,
     totals: Totals<'r>,
     progress: Progress,
@@ -92,7 +91,7 @@ struct Run<'r> {
 }
 
 impl<'r> Run<'r> {
-    fn new(plan: &'r Plan, socket: &'r UdpSocket, signals: &'r Signals, input: Input) -> Result<Self> {
+    fn new(plan: &'r Plan, socket: &'r Socket, signals: &'r Signals, input: Input) -> Result<Self> {
         let schedule = Schedule::new(&plan.timing, Instant::now());
         let is_watched = plan.report.is_chatty && !input.is_terminal();
         // The time that a record takes does not depend on its size, and some inputs have no end.

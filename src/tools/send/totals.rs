@@ -1,7 +1,6 @@
 //! What was sent in a run, and what was not: counted, and reported on stderr.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -10,7 +9,7 @@ use super::args::{Destination, Plan};
 use crate::format::Bad;
 use crate::messages;
 use crate::net::Unsent;
-use crate::net::endpoint::Shown;
+use crate::net::addr::Addr;
 use crate::stats::Stats;
 
 /// The numbers of a run, and what has been reported of them.
@@ -122,15 +121,15 @@ impl<'t> Totals<'t> {
         }
     }
 
-    fn cannot_send(&self, ordinal: u64, peer: Option<SocketAddr>, why: anyhow::Error) -> anyhow::Error {
+    fn cannot_send(&self, ordinal: u64, peer: Option<Addr>, why: anyhow::Error) -> anyhow::Error {
         why.context(format!("cannot send {}", self.name(ordinal, peer)))
     }
 
     /// Returns the name of a datagram of the input, with its destination.
-    fn name(&self, ordinal: u64, peer: Option<SocketAddr>) -> String {
+    fn name(&self, ordinal: u64, peer: Option<Addr>) -> String {
         let there = match &self.plan.destination {
             Destination::One(there) => Some(there.to_string()),
-            Destination::Recorded(_) => peer.map(|peer| Shown(peer).to_string()),
+            Destination::Recorded(_) => peer.map(|peer| peer.to_string()),
         };
         let to = there.map(|there| format!(" to {there}")).unwrap_or_default();
         format!("{} {ordinal}{to}", self.noun)
