@@ -3,6 +3,7 @@
 //! A batch is filled, handed on and reused, so that in the steady state nothing is allocated per
 //! datagram. It knows nothing of sockets, formats or charsets.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
@@ -67,6 +68,20 @@ pub struct Received {
     pub time: Option<SystemTime>,
     /// The time from its request to its arrival, if it is a reply.
     pub round_trip: Option<Duration>,
+    /// What its IP header said, and where it arrived.
+    pub headers: Headers,
+}
+
+/// Fields of the IP header of a received datagram and its interface, as far as they were asked for and the system
+/// reports them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// The time to live of IPv4, or the hop limit of IPv6.
+    pub ttl: Option<u8>,
+    /// The type of service of IPv4, or the traffic class of IPv6: six bits of DSCP and two of ECN (RFC 2474, RFC 3168).
+    pub traffic_class: Option<u8>,
+    /// The number of the interface through which it arrived.
+    pub interface: Option<NonZeroU32>,
 }
 
 /// One datagram of a batch.
@@ -83,8 +98,15 @@ pub struct Datagram<'b> {
 }
 
 /// The envelope of a datagram of which nothing is known.
-static EMPTY: Envelope =
-    Envelope { from: None, to: None, received: Received { time: None, round_trip: None } };
+static EMPTY: Envelope = Envelope {
+    from: None,
+    to: None,
+    received: Received {
+        time: None,
+        round_trip: None,
+        headers: Headers { ttl: None, traffic_class: None, interface: None },
+    },
+};
 
 impl Envelope {
     /// Returns the envelope of a datagram that `peer` has sent.

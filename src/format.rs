@@ -335,7 +335,7 @@ pub(crate) trait RecordWriter: fmt::Debug + Send {
 
 /// The envelope of what was recorded on its way from one address to another.
 fn recorded(from: Option<Addr>, to: Option<Addr>, time: Option<std::time::SystemTime>) -> Envelope {
-    Envelope { from, to, received: Received { time, round_trip: None } }
+    Envelope { from, to, received: Received { time, ..Received::default() } }
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ pub use drops::note_earlier_drops;
 pub use icmp::{IcmpErrors, is_icmp, is_too_long};
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub use single::{Receiver, Sender};
+pub(crate) use zone::Zone;
 
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::net::addr::Addr;
@@ -66,6 +67,8 @@ pub enum Detail {
     Peer,
     /// Also when and where on this machine it has arrived.
     Arrival,
+    /// Also the fields of its IP header and the interface, as far as the system reports them.
+    Headers,
 }
 
 /// What a call of [`Receiver::receive`] did, beside appending datagrams to the batch.

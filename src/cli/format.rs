@@ -88,6 +88,8 @@ pub enum FormatOption {
     ShowPeer,
     /// `--time`.
     Time,
+    /// `--headers`.
+    Headers,
     /// `--block`.
     Block,
     /// `--replay`.
@@ -137,6 +139,7 @@ impl FormatOption {
             Self::Eol => "--eol",
             Self::ShowPeer => "--show-peer",
             Self::Time => "--time",
+            Self::Headers => "--headers",
             Self::Block => "--block",
             Self::Replay => "--replay",
             Self::Message => "MESSAGE",
@@ -149,6 +152,7 @@ impl FormatOption {
             Self::Encoding => format.has_charset(),
             Self::Eol => format.is_text(),
             Self::ShowPeer | Self::Time => format.has_lines(),
+            Self::Headers => format == Format::Json,
             Self::Block => format == Format::Raw,
             Self::Replay => format.has_addresses(),
             Self::Message | Self::Reply => format.has_messages(),
@@ -160,7 +164,7 @@ impl FormatOption {
         let Formats { input, output } = formats;
         match self {
             Self::Encoding => (!formats.have_charset()).then(|| format!("format {formats}")),
-            Self::ShowPeer | Self::Time => {
+            Self::ShowPeer | Self::Time | Self::Headers => {
                 (!self.applies_to(output)).then(|| format!("output format {output}"))
             }
             _ => (!self.applies_to(input)).then(|| format!("input format {input}")),

@@ -50,6 +50,9 @@ pub struct ReceivingArgs {
     /// Truncate datagrams longer than N bytes, as recvfrom(N) does
     #[arg(long, value_name = "N", value_parser = payload_size)]
     max_size: Option<usize>,
+    /// Add ttl, dscp, ecn and interface to the records of json
+    #[arg(long)]
+    pub headers: bool,
     /// Exit with status 1 if datagrams were dropped or truncated
     #[arg(long)]
     strict: bool,
@@ -61,13 +64,15 @@ pub struct ReceivingPlan {
     allow: Vec<Source>,
     deny: Vec<Source>,
     max_size: Option<usize>,
+    /// Whether the fields of the IP header are printed.
+    headers: bool,
     /// Whether a dropped or truncated datagram makes the run fail.
     pub is_strict: bool,
 }
 
 impl From<ReceivingArgs> for ReceivingPlan {
-    fn from(ReceivingArgs { allow, deny, max_size, strict }: ReceivingArgs) -> Self {
-        Self { allow, deny, max_size, is_strict: strict }
+    fn from(ReceivingArgs { allow, deny, max_size, headers, strict }: ReceivingArgs) -> Self {
+        Self { allow, deny, max_size, headers, is_strict: strict }
     }
 }
 
@@ -82,8 +87,8 @@ impl ReceivingPlan {
         Lists::read(&self.allow, &self.deny)
     }
 
-    /// Returns a receiver on `socket` of what `access` admits, which reports `detail` of each datagram, and its peer
-    /// if there is an access list.
+    /// Returns a receiver on `socket` of what `access` admits, which reports `detail` of each datagram, its peer if
+    /// there is an access list, and its IP header if that is printed.
     ///
     /// # Errors
     ///
@@ -94,7 +99,12 @@ impl ReceivingPlan {
         access: &Access,
         detail: Detail,
     ) -> anyhow::Result<Receiver<'s>> {
-        let detail = if access.is_open() { detail } else { detail.max(Detail::Peer) };
+        let least = match (self.headers, access.is_open()) {
+            (true, _) => Detail::Headers,
+            (false, true) => Detail::Payload,
+            (false, false) => Detail::Peer,
+        };
+        let detail = detail.max(least);
         let receiver = Receiver::new(socket, self.max_size, detail);
         receiver.context("cannot ask a socket for details of datagrams")
     }

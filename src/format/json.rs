@@ -19,8 +19,9 @@ use super::columns::Clock;
 use super::text::Lines;
 use super::to::{Names, To};
 use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec, base64, hex, recorded};
-use crate::batch::{Batch, Datagram, Envelope};
+use crate::batch::{Batch, Datagram, Envelope, Headers};
 use crate::escape;
+use crate::net::Zone;
 use crate::net::addr::Addr;
 
 /// The format `json`.
@@ -228,6 +229,17 @@ impl Writer {
         }
         if let Some(time) = envelope.received.round_trip {
             append(&mut self.head, format_args!("\"rtt\":{}.{:09},", time.as_secs(), time.subsec_nanos()));
+        }
+        let Headers { ttl, traffic_class, interface } = envelope.received.headers;
+        if let Some(ttl) = ttl {
+            append(&mut self.head, format_args!("\"ttl\":{ttl},"));
+        }
+        if let Some(class) = traffic_class {
+            // Six bits and two (RFC 3168, section 5).
+            append(&mut self.head, format_args!("\"dscp\":{},\"ecn\":{},", class >> 2, class & 3));
+        }
+        if let Some(number) = interface {
+            append(&mut self.head, format_args!("\"interface\":\"{}\",", Zone(number.get())));
         }
         append(&mut self.head, format_args!("\"size\":{size}"));
     }

@@ -1,15 +1,20 @@
-//! What the system reports about a datagram besides its bytes: when it arrived, and at which address.
+//! What the system reports about a datagram besides its bytes: when it arrived, at which address, and with which IP
+//! header.
 //!
 //! On Linux those are control messages (cmsg(3)). Elsewhere they are the time at which the tool receives it, and the
 //! address that the socket is bound to.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU32;
 
 #[cfg(target_os = "linux")]
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use super::Detail;
+#[cfg(target_os = "linux")]
+use crate::batch::Headers;
 use crate::batch::{Envelope, Received};
 use crate::net::addr::Addr;
 use crate::net::endpoint::{canonical, is_of_a_zone};
@@ -46,7 +51,8 @@ impl Ancillary {
             }
             _ => false,
         };
-        let wants_place = is_everywhere && detail == Detail::Arrival;
+        let wants_headers = detail >= Detail::Headers;
+        let wants_place = is_everywhere && detail >= Detail::Arrival || wants_headers;
         if bound.is_ipv4() && wants_place {
             setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
         }
@@ -54,10 +60,18 @@ impl Ancillary {
         if bound.is_ipv6() && wants_place || is_dual_stack && detail != Detail::Payload {
             setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
-        if detail == Detail::Arrival {
+        if wants_headers && (bound.is_ipv4() || is_dual_stack) {
+            setsockopt(socket, sockopt::Ipv4RecvTtl, &true)?;
+            setsockopt(socket, sockopt::IpRecvTos, &true)?;
+        }
+        if wants_headers && bound.is_ipv6() {
+            setsockopt(socket, sockopt::Ipv6RecvHopLimit, &true)?;
+            setsockopt(socket, sockopt::Ipv6RecvTClass, &true)?;
+        }
+        if detail >= Detail::Arrival {
             setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
         }
-        let needs_control = detail == Detail::Arrival || is_dual_stack && detail == Detail::Peer;
+        let needs_control = detail >= Detail::Arrival || is_dual_stack && detail == Detail::Peer;
         Ok(Self { bound, detail, believes_mapped: is_dual_stack && detail == Detail::Payload, needs_control })
     }
 
@@ -88,9 +102,12 @@ impl Ancillary {
         let from = source.map(Addr::canonical);
         Some(match self.detail {
             Detail::Payload | Detail::Peer => Envelope { from, ..Envelope::default() },
-            Detail::Arrival => {
+            Detail::Arrival | Detail::Headers => {
                 let to = Some(self.local(control.destination, control.interface));
-                Envelope { from, to, received: Received { time: control.time, round_trip: None } }
+                let headers =
+                    if self.detail == Detail::Headers { headers(control) } else { Headers::default() };
+                let received = Received { time: control.time, headers, ..Received::default() };
+                Envelope { from, to, received }
             }
         })
     }
@@ -132,12 +149,22 @@ impl Ancillary {
             size,
             Some(match self.detail {
                 Detail::Payload | Detail::Peer => Envelope { from, ..Envelope::default() },
-                Detail::Arrival => {
+                Detail::Arrival | Detail::Headers => {
                     let time = Some(std::time::SystemTime::now());
-                    let received = Received { time, round_trip: None };
+                    let received = Received { time, ..Received::default() };
                     Envelope { from, to: Some(self.local(None, 0)), received }
                 }
             }),
         ))
+    }
+}
+
+/// Returns what `control` reports of the IP header.
+#[cfg(target_os = "linux")]
+fn headers(control: &super::cmsg::ControlMessages) -> Headers {
+    Headers {
+        ttl: control.ttl,
+        traffic_class: control.traffic_class,
+        interface: NonZeroU32::new(control.interface),
     }
 }

@@ -26,9 +26,10 @@ use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::libc::{
-    self, AF_INET, AF_INET6, IP_PKTINFO, IP_RECVERR, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IPV6_RECVERR,
-    SCM_TIMESTAMPNS, SOL_SOCKET, SOL_UDP, UDP_GRO, UDP_SEGMENT, c_int, cmsghdr, in_addr, in_pktinfo,
-    in6_addr, in6_pktinfo, iovec, msghdr, sock_extended_err, sockaddr_in6, socklen_t, timespec,
+    self, AF_INET, AF_INET6, IP_PKTINFO, IP_RECVERR, IP_TOS, IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPV6_HOPLIMIT,
+    IPV6_PKTINFO, IPV6_RECVERR, IPV6_TCLASS, SCM_TIMESTAMPNS, SOL_SOCKET, SOL_UDP, UDP_GRO, UDP_SEGMENT,
+    c_int, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, msghdr, sock_extended_err,
+    sockaddr_in6, socklen_t, timespec,
 };
 
 /// Bytes for the control messages of a received datagram. The kernel writes the time, the segment size and
@@ -74,6 +75,10 @@ pub(super) struct ControlMessages {
     pub(super) destination: Option<IpAddr>,
     /// The index of the interface through which it arrived. 0 is unknown.
     pub(super) interface: u32,
+    /// The time to live or hop limit of its packet.
+    pub(super) ttl: Option<u8>,
+    /// The type of service or traffic class of its packet.
+    pub(super) traffic_class: Option<u8>,
     /// The error number, if it is from the error queue, behind its origin (`SO_EE_ORIGIN_*`).
     pub(super) error: Option<(u8, i32)>,
 }
@@ -225,14 +230,24 @@ impl ControlMessages {
             // A socket that was passed to us may have both options set. IPV6_PKTINFO is preferred: it contains the
             // IPv4-mapped address that the other checks expect.
             (IPPROTO_IP, IP_PKTINFO) if self.destination.is_none() => {
-                self.destination = value(control)
-                    .map(|info: in_pktinfo| IpAddr::V4(u32::from_be(info.ipi_addr.s_addr).into()));
+                if let Some(info) = value::<in_pktinfo>(control) {
+                    self.destination = Some(IpAddr::V4(u32::from_be(info.ipi_addr.s_addr).into()));
+                    self.interface = info.ipi_ifindex as _;
+                }
             }
             (IPPROTO_IPV6, IPV6_PKTINFO) => {
                 if let Some(info) = value::<in6_pktinfo>(control) {
                     self.destination = Some(IpAddr::V6(info.ipi6_addr.s6_addr.into()));
                     self.interface = info.ipi6_ifindex;
                 }
+            }
+            // The kernel writes an int but for the type of service, which is one byte.
+            (IPPROTO_IP, IP_TTL) | (IPPROTO_IPV6, IPV6_HOPLIMIT) => {
+                self.ttl = value(control).and_then(|ttl: c_int| u8::try_from(ttl).ok());
+            }
+            (IPPROTO_IP, IP_TOS) => self.traffic_class = value(control),
+            (IPPROTO_IPV6, IPV6_TCLASS) => {
+                self.traffic_class = value(control).and_then(|class: c_int| u8::try_from(class).ok());
             }
             (IPPROTO_IP, IP_RECVERR) | (IPPROTO_IPV6, IPV6_RECVERR) => {
                 self.error =

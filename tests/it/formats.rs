@@ -83,7 +83,7 @@ fn envelope() -> impl Strategy<Value = Envelope> {
             to: Some(SocketAddr::new(ips[1], to).into()),
             received: Received {
                 time: Some(SystemTime::UNIX_EPOCH + Duration::new(seconds.into(), nanos)),
-                round_trip: None,
+                ..Received::default()
             },
         },
     )
@@ -100,7 +100,7 @@ proptest! {
         let now = Envelope {
             from: Some("192.0.2.1:53".parse().unwrap()),
             to: Some("192.0.2.2:7".parse().unwrap()),
-            received: Received { time: Some(SystemTime::now()), round_trip: None },
+            received: Received { time: Some(SystemTime::now()), ..Received::default() },
         };
         for format in EXACT {
             let out = written(format, payloads.iter().map(|payload| (&payload[..], now)));

@@ -17,6 +17,7 @@ mod engine;
 #[cfg(target_os = "linux")]
 mod faults;
 mod formats;
+mod headers;
 mod listen;
 mod manual;
 mod matcher;

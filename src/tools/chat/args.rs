@@ -77,6 +77,7 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Encoding, encoding.charset.is_some()),
             (FormatOption::Eol, eol != Eol::None),
             (FormatOption::Time, args.time),
+            (FormatOption::Headers, args.receiving.headers),
         ];
         FormatOption::check(given, formats, &conversation())?;
         Ok(Self {

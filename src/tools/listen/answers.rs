@@ -181,7 +181,7 @@ impl<'a> Answers<'a> {
                 self.counter.stats.unreadable += 1;
                 continue;
             };
-            if !handlers.push(text.to_vec(), *request.envelope) {
+            if !handlers.push(text.to_vec(), request.envelope) {
                 self.counter.count_unserved();
             }
         }

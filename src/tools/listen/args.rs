@@ -132,6 +132,7 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Encoding, encoding.charset.is_some()),
             (FormatOption::ShowPeer, args.show_peer),
             (FormatOption::Time, args.time),
+            (FormatOption::Headers, args.receiving.headers),
             (FormatOption::Reply, args.reply.is_some()),
         ];
         FormatOption::check(given, formats, &Format::ALL)?;

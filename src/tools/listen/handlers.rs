@@ -127,8 +127,8 @@ impl<'p> Handlers<'p> {
     }
 
     /// Appends a request to the queue. Returns whether a handler is free for it or the queue has room.
-    pub(super) fn push(&mut self, payload: Vec<u8>, envelope: Envelope) -> bool {
-        let request = Request { payload, envelope };
+    pub(super) fn push(&mut self, payload: Vec<u8>, envelope: &Envelope) -> bool {
+        let request = Request { payload, envelope: *envelope };
         let free = self.free();
         let has_room = self.waiting.len() < free || {
             // Requests that a handler is free for are about to start, and take no room of the queue.

@@ -174,6 +174,7 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Eol, eol != Eol::None),
             (FormatOption::ShowPeer, args.show_peer),
             (FormatOption::Time, args.time),
+            (FormatOption::Headers, args.receiving.headers),
             (FormatOption::Block, args.reading.block.is_some()),
             (FormatOption::Message, !args.message.messages.is_empty()),
         ];
