@@ -93,8 +93,14 @@ pub(crate) fn cannot_write(why: &str, unwritten: usize) -> String {
 
 /// Returns the sentence that texts go to `peers` from now on.
 pub(crate) fn talking_to(peers: &[Addr]) -> String {
-    let peers: Vec<_> = peers.iter().map(std::string::ToString::to_string).collect();
-    format!("talking to {}", peers.join(", "))
+    format!("talking to {}", listed(peers))
+}
+
+/// Returns `addresses` with a comma between them.
+#[must_use]
+pub(crate) fn listed(addresses: &[Addr]) -> String {
+    let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    shown.join(", ")
 }
 
 /// Returns the destinations of the datagrams that had ICMP errors, where each datagram has its own.
@@ -292,12 +298,13 @@ pub(crate) fn reply_not_sent(why: &dyn fmt::Display) -> String {
     format!("cannot send a reply: {why}")
 }
 
-/// Returns the sentence that too few datagrams arrived at `address`: `received`, and not `count`. `when` says how long
+/// Returns the sentence that too few datagrams arrived at `addresses`: `received`, and not `count`. `when` says how long
 /// they had.
-pub(crate) fn too_few(received: u64, count: u64, address: Addr, when: &str) -> String {
+pub(crate) fn too_few(received: u64, count: u64, addresses: &[Addr], when: &str) -> String {
+    let there = listed(addresses);
     match received {
-        0 => format!("no datagram came to {address} {when}"),
-        _ => format!("only {received} of {count} datagrams came to {address} {when}"),
+        0 => format!("no datagram came to {there} {when}"),
+        _ => format!("only {received} of {count} datagrams came to {there} {when}"),
     }
 }
 

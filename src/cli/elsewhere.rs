@@ -81,7 +81,7 @@ pub(super) fn unknown_option(command: &Command, tools: Tools, words: &[Word]) ->
     let Word { kind: Kind::Unknown { name, attached }, argument } = read[place] else { return None };
     let plain: Vec<_> = read.iter().filter_map(|word| word.plain()).collect();
     let plain_before = read[..place].iter().filter(|word| word.plain().is_some()).count();
-    if plain_before > 1 && command.get_positionals().any(Arg::is_last_set) {
+    if program(command, &words[..place]).is_some() {
         // It is an argument of a COMMAND without -- before it.
         return None;
     }
@@ -158,6 +158,19 @@ pub(super) fn message(command: &Command, plain_before: usize, argument: &str) ->
     let may_be_message = plain_before > 0 && has_messages(command);
     let shown = escape::quoted(argument.as_bytes());
     may_be_message.then(|| format!("to send {shown} as a MESSAGE, write -- before it"))
+}
+
+/// Returns the first of `words` that names no endpoint and stands behind one that does, if the tool takes a COMMAND: it
+/// is the COMMAND, without -- before it. A port without its colon is not.
+pub(super) fn program<'w>(command: &Command, words: &'w [Word]) -> Option<&'w str> {
+    let is_endpoint = |word: &&str| Endpoint::here(word).is_ok();
+    let mut others = words.iter().filter_map(Word::plain).skip_while(is_endpoint);
+    let program = others.next().filter(|word| {
+        let is_name = !word.contains(['/', ':']) && word.parse::<f64>().is_err();
+        is_name || Path::new(word).is_file()
+    })?;
+    let has_endpoint = words.iter().find_map(Word::plain) != Some(program);
+    (has_endpoint && command.get_positionals().any(Arg::is_last_set)).then_some(program)
 }
 
 /// Returns how to run `value` for each datagram, if it is a command.

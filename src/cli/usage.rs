@@ -117,7 +117,11 @@ fn explain(command: &mut Command, tools: Tools, words: &[Word], error: Error) ->
         return command.error(error.kind(), format!("{requirer} needs {missing}"));
     }
     let Some(argument) = text(&error, ContextKind::InvalidArg) else { return error };
+    let program = elsewhere::program(command, words);
     let what = match (error.kind(), text(&error, ContextKind::InvalidValue), error.source()) {
+        // Unknown options are reported before clap parses, but for those of a COMMAND.
+        (ErrorKind::ValueValidation, Some(value), _) if program == Some(value) => no_hyphens(value),
+        (ErrorKind::UnknownArgument, ..) => no_hyphens(program.unwrap_or(argument)),
         (ErrorKind::ValueValidation, Some(value), Some(reason)) => {
             let reason = reason.to_string();
             let shown = escape::quoted(value.as_bytes());
@@ -128,8 +132,6 @@ fn explain(command: &mut Command, tools: Tools, words: &[Word], error: Error) ->
             };
             format!("invalid value {shown} for '{argument}': {what}")
         }
-        // Unknown options are reported before clap parses, so this is an unexpected positional argument.
-        (ErrorKind::UnknownArgument, ..) => unexpected(words, argument),
         _ => return error,
     };
     command.error(error.kind(), what)
@@ -205,20 +207,10 @@ fn endpoint_reason(
     }
 }
 
-/// Returns the sentence about an unexpected positional argument.
-fn unexpected(words: &[Word], argument: &str) -> String {
-    let first = words.iter().find_map(Word::plain);
-    let shown = escape::quoted(argument.as_bytes());
-    if let Some(joined) = first.and_then(|host| endpoint::join(host, argument)) {
-        format!("unexpected argument {shown}: did you mean {joined}?")
-    } else if Endpoint::here(argument).is_ok() {
-        format!("unexpected argument {shown}: a listener has one ENDPOINT; run one for each")
-    } else {
-        format!(
-            "unexpected argument {shown}: write -- before a COMMAND, as in: -- {}",
-            escape::shortened(argument)
-        )
-    }
+/// Returns the sentence about a COMMAND without -- before it.
+fn no_hyphens(program: &str) -> String {
+    let (quoted, program) = (escape::quoted(program.as_bytes()), escape::shortened(program));
+    format!("unexpected argument {quoted}: write -- before a COMMAND, as in: -- {program}")
 }
 
 /// Returns a usage error as one sentence.

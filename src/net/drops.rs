@@ -68,13 +68,13 @@ pub fn kernel_drops(socket: &impl AsFd) -> io::Result<u32> {
     super::sys::socket_drops(socket.as_fd())
 }
 
-/// Notes what was dropped before `socket` is received from, so that reports tell the reasons apart more exactly. This
+/// Notes what was dropped before `sockets` are received from, so that reports tell the reasons apart more exactly. This
 /// takes some 50 µs, which a single request does not spend: without it, the reasons are told apart by what was
 /// dropped since the system started.
 #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "only Linux reports drops"))]
-pub fn note_earlier_drops(socket: &Socket) {
+pub fn note_earlier_drops<'s>(sockets: impl IntoIterator<Item = &'s Socket>) {
     #[cfg(target_os = "linux")]
-    counters::note_start(socket);
+    counters::note_start(sockets);
 }
 
 #[cfg(target_os = "linux")]
@@ -89,10 +89,11 @@ mod counters {
 
     /// Reads the counters once. What a socket that was passed to us has dropped before counts
     /// as dropped without room: its cause is unknown.
-    pub(super) fn note_start(socket: &Socket) {
+    pub(super) fn note_start<'s>(sockets: impl IntoIterator<Item = &'s Socket>) {
         AT_START.get_or_init(|| {
-            let earlier = super::kernel_drops(socket).unwrap_or(0);
-            Some(without_room()?.saturating_sub(earlier.into()))
+            let drops = |socket| u64::from(super::kernel_drops(socket).unwrap_or(0));
+            let earlier: u64 = sockets.into_iter().map(drops).sum();
+            Some(without_room()?.saturating_sub(earlier))
         });
     }
 

@@ -1,11 +1,11 @@
-//! A socket that systemd has opened and bound for this process (`sd_listen_fds(3)`).
+//! Sockets that systemd has opened and bound for this process (`sd_listen_fds(3)`).
 
 use crate::net::socket::Socket;
 use std::env;
 use std::fs;
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use listenfd::ListenFd;
 use socket2::SockRef;
 
@@ -26,29 +26,48 @@ pub fn is_passing() -> bool {
     env::var_os("LISTEN_FDS").is_some()
 }
 
-/// Returns the socket that systemd has opened and bound for this process (`sd_listen_fds(3)`). Fails if there is none.
+/// Returns the one socket that systemd has opened and bound for this process (`sd_listen_fds(3)`). Fails if there is
+/// none, or another.
 pub fn passed_socket() -> Result<Socket> {
+    let mut sockets = passed_sockets()?;
+    ensure!(
+        sockets.len() == 1,
+        "cannot receive at the {} sockets that systemd passed; pass one",
+        sockets.len()
+    );
+    Ok(sockets.remove(0))
+}
+
+/// Returns the sockets that systemd has opened and bound for this process (`sd_listen_fds(3)`). Fails if there are none.
+pub fn passed_sockets() -> Result<Vec<Socket>> {
     let mut passed = ListenFd::from_env();
-    if passed.len() > 1 {
-        bail!("cannot listen on the {} sockets that systemd passed; pass one", passed.len());
-    }
-    let socket = match passed.take_udp_socket(0) {
-        Ok(None) => bail!("cannot listen: no ENDPOINT, and systemd passed no socket"),
-        Ok(Some(socket)) => socket,
-        Err(_) => {
-            bail!("cannot listen on the socket that systemd passed: not a UDP socket (ListenDatagram=)")
-        }
+    let number = passed.len();
+    ensure!(number > 0, "cannot listen: no ENDPOINT, and systemd passed no socket");
+    let name = |place| match number {
+        1 => "the socket".to_owned(),
+        _ => format!("socket {} of the {number}", place + 1),
     };
+    let take = |place| {
+        let cannot_listen = || format!("cannot listen on {} that systemd passed", name(place));
+        take(&mut passed, place).with_context(cannot_listen)
+    };
+    (0..number).map(take).collect()
+}
+
+/// Takes the socket at `place` of those that were `passed`.
+fn take(passed: &mut ListenFd, place: usize) -> Result<Socket> {
+    let socket = passed.take_udp_socket(place).ok().flatten();
+    let socket = socket.context("not a UDP socket (ListenDatagram=)")?;
     // Our own copy is closed where another program begins; that one was made not to be.
-    let socket = socket.try_clone().context("cannot take the socket that systemd passed")?;
+    let socket = socket.try_clone()?;
     let bound = SockRef::from(&socket).local_addr().ok().and_then(|address| address.as_socket());
-    let bound = bound.context("cannot listen on the socket that systemd passed: not an IP socket")?;
-    ensure!(bound.port() != 0, "cannot listen on the socket that systemd passed: not bound to a port");
+    let bound = bound.context("not an IP socket")?;
+    ensure!(bound.port() != 0, "not bound to a port");
     ensure!(
         !bound.ip().is_multicast() || is_joined(bound.ip()),
-        "cannot listen on the socket that systemd passed: multicast group {} is not joined",
+        "multicast group {} is not joined",
         bound.ip()
     );
-    socket.set_nonblocking(true).context("cannot take the socket that systemd passed")?;
+    socket.set_nonblocking(true)?;
     Ok(socket.into())
 }

@@ -48,6 +48,13 @@ impl<'s> Resolver<'s> {
         Ok(Resolved::new(endpoint, self.addresses(Query::local(endpoint, family))?))
     }
 
+    /// Returns the addresses of each of `endpoints` to bind.
+    pub(super) fn locals<'e>(&self, endpoints: &'e [Endpoint], family: Family) -> Result<Vec<Resolved<'e>>> {
+        let queries: Vec<_> = endpoints.iter().map(|endpoint| Query::local(endpoint, family)).collect();
+        let addresses = self.resolve(&queries)?;
+        Ok(endpoints.iter().zip(addresses).map(|(endpoint, found)| Resolved::new(endpoint, found)).collect())
+    }
+
     /// Returns the addresses of `endpoint` to send to.
     pub(super) fn remote<'e>(&self, endpoint: &'e Endpoint, family: Family) -> Result<Resolved<'e>> {
         Ok(Resolved::new(endpoint, self.addresses(Query::remote(endpoint, family))?))

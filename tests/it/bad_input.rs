@@ -16,7 +16,7 @@ fn shell(script: &str) -> (Option<i32>, String) {
 fn a_bad_endpoint_is_a_usage_error_that_shows_a_right_one() {
     for (name, endpoint, words) in [
         ("udp-send", "127.0.0.1", "'127.0.0.1' for '[DEST]': no port; write 127.0.0.1:PORT\n"),
-        ("udp-listen", "localhost", "'localhost' for '[ENDPOINT]': no port; write localhost:PORT\n"),
+        ("udp-listen", "localhost", "'localhost' for '[ENDPOINT]...': no port; write localhost:PORT\n"),
         (
             "udp-recv",
             "host:65536",
@@ -416,7 +416,7 @@ const NC: &[(&str, &str, &str)] = &[
     (
         "udp-listen",
         "-p 7788",
-        "invalid value '7788' for '[ENDPOINT]': -p is --show-peer and takes no value; to name the local port, \
+        "invalid value '7788' for '[ENDPOINT]...': -p is --show-peer and takes no value; to name the local port, \
              write udp-listen :7788",
     ),
     ("udp-send", "-s 192.0.2.1", "unknown option -s: use --bind 192.0.2.1"),
@@ -541,7 +541,7 @@ const NC: &[(&str, &str, &str)] = &[
     (
         "udp-listen",
         "EXEC:cat",
-        "invalid value 'EXEC:cat' for '[ENDPOINT]': addresses of socat are not supported; use udp-listen :PORT --exec \
+        "invalid value 'EXEC:cat' for '[ENDPOINT]...': addresses of socat are not supported; use udp-listen :PORT --exec \
          'cat'",
     ),
     (
@@ -743,15 +743,13 @@ fn an_endpoint_that_is_written_as_elsewhere_is_answered_with_a_right_one() {
         ("udp-chat", &["localhost", "6301"], "no port; did you mean localhost:6301?\n"),
         ("udp-chat", &["a:1,b:1"], "more than one endpoint; separate them by spaces\n"),
         ("udp-listen", &["0.0.0.0", "7788"], "did you mean 0.0.0.0:7788?\n"),
+        ("udp-listen", &[":7788,:7789"], "more than one endpoint; separate them by spaces\n"),
+        ("udp-listen", &[":7788", "7789"], "a port needs a colon; write :7789\n"),
+        ("udp-listen", &[":7788", "--frob"], "unknown option --frob: udp-listen --help lists all options\n"),
         (
             "udp-listen",
-            &[":7788", ":7789"],
-            "unexpected argument ':7789': a listener has one ENDPOINT; run one for each\n",
-        ),
-        (
-            "udp-listen",
-            &[":7788,:7789"],
-            "more than one endpoint; write one, and run the command once for each\n",
+            &[":7788", ":7789", "/bin/sh", "x"],
+            "unexpected argument '/bin/sh': write -- before a COMMAND, as in: -- /bin/sh\n",
         ),
         (
             "udp-listen",

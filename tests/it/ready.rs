@@ -269,7 +269,10 @@ fn what_is_no_one_socket_of_udp_is_refused() {
     for (listen, words) in [
         (passing(&unbound, "1", &listen), "systemd passed: not bound to a port"),
         (passing(&group, "1", &listen), "multicast group 239.255.77.88 is not joined"),
-        (passing(&bound, "2", &listen), "cannot listen on the 2 sockets that systemd passed; pass one"),
+        (
+            passing(&bound, "2", &listen),
+            "cannot listen on socket 2 of the 2 that systemd passed: not a UDP socket",
+        ),
         (
             passing(&stream, "1", &listen),
             "cannot listen on the socket that systemd passed: not a UDP socket (ListenDatagram=)\n",

@@ -45,7 +45,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let access = resolver.access(lists)?;
     let socket = socket::bind(&resolver.local(&plan.bind, options.family)?, options)?;
     cli::set_buffer(&socket, Direction::In, plan.buffer, Some(socket::ROOM), console)?;
-    note_earlier_drops(&socket);
+    note_earlier_drops([&socket]);
     let address = socket::local_address(&socket)?;
     let family = options.family.of_socket(address);
     let peers = Peers::new(resolver.each(&plan.peers, family)?);
@@ -333,7 +333,7 @@ impl Chat<'_> {
         let received = self.stats.received.datagrams;
         let too_few = self.plan.bounds.count.filter(|count| received < *count);
         if let Some(count) = too_few {
-            self.plan.report.console.note(&messages::too_few(received, count, address, "in time"));
+            self.plan.report.console.note(&messages::too_few(received, count, &[address], "in time"));
         }
         let ending = if too_few.is_some() { Ending::TooFew } else { Ending::Complete };
         Verdict::of(ending, &self.stats, None, self.plan.receiving.is_strict)

@@ -1,7 +1,7 @@
 //! Answers requests: with their own payload, with a text, or with the output of a handler.
 //!
 //! A reply goes to the source of its request, from the address that the request was sent to, on the socket that
-//! received it.
+//! received it. All sockets of a run share the handlers.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
-use super::handlers::{ExecOptions, Failure, Finished, Handlers};
-use crate::batch::{Batch, LARGEST_V6};
+use super::handlers::{ExecOptions, Failure, Finished, Handlers, Origin};
+use crate::batch::{Batch, Envelope, LARGEST_V6};
 use crate::flow::codec::{Codec, Records, Writer, Writing};
 use crate::flow::transmit::Transmitter;
 use crate::format::To;
@@ -55,9 +55,10 @@ pub(super) struct Answers<'a> {
     answer: Option<&'a Answer>,
     /// The handlers of [`Answer::Exec`].
     exec: Option<Exec<'a>>,
-    transmitter: Transmitter<'a>,
-    /// The port of this listener, unless it is a unix socket.
-    own_port: Option<u16>,
+    /// What sends from each socket.
+    transmitters: Vec<Transmitter<'a>>,
+    /// Where each socket is bound.
+    own: Vec<Addr>,
     replies: Batch,
     counter: Counter,
 }
@@ -95,11 +96,11 @@ impl Answer {
 }
 
 impl<'a> Answers<'a> {
-    /// Creates what answers requests on `socket` as `answer` says, or does nothing where that is `None`.
+    /// Creates what answers requests on `sockets` as `answer` says, or does nothing where that is `None`.
     pub(super) fn new(
         answer: Option<&'a Answer>,
         codec: Codec,
-        socket: &'a Socket,
+        sockets: &'a [Socket],
         signals: &'a Signals,
         console: Console,
     ) -> Result<Self> {
@@ -110,12 +111,20 @@ impl<'a> Answers<'a> {
             }
             _ => None,
         };
-        let mut transmitter = Transmitter::new(socket, signals)?;
-        transmitter.use_source_address()?;
-        transmitter.limit_wait(ROOM);
-        let own_port = socket::local_address(socket)?.port();
-        let counter = Counter { stats: ReplyStats::default(), console };
-        Ok(Self { answer, exec, transmitter, own_port, replies: Batch::new(), counter })
+        let transmitter = |socket| {
+            let mut transmitter = Transmitter::new(socket, signals)?;
+            transmitter.use_source_address()?;
+            transmitter.limit_wait(ROOM);
+            Ok(transmitter)
+        };
+        Ok(Self {
+            answer,
+            exec,
+            transmitters: sockets.iter().map(transmitter).collect::<Result<_>>()?,
+            own: sockets.iter().map(socket::local_address).collect::<Result<_>>()?,
+            replies: Batch::new(),
+            counter: Counter { stats: ReplyStats::default(), console },
+        })
     }
 
     /// Returns whether requests are answered.
@@ -124,9 +133,9 @@ impl<'a> Answers<'a> {
         self.answer.is_some()
     }
 
-    /// Answers the datagrams of `batch` at `places`, or hands them to handlers, but for those from a source that is
-    /// never answered.
-    pub(super) fn answer(&mut self, batch: &Batch, places: Range<usize>) {
+    /// Answers the datagrams of `batch` at `places`, which the socket at the place `socket` has received, or hands them to
+    /// handlers, but for those from a source that is never answered.
+    pub(super) fn answer(&mut self, batch: &Batch, places: Range<usize>, socket: usize) {
         if !self.are_wanted() {
             return;
         }
@@ -135,32 +144,37 @@ impl<'a> Answers<'a> {
         let mut is_local = (None, false);
         for (place, request) in places.clone().zip(batch.part(places.clone())) {
             let Some(peer) = request.envelope.from else { continue };
-            if peer.port().is_some_and(|port| self.own_port == Some(port)) && is_local.0 != Some(peer) {
+            if is_local.0 != Some(peer) && self.may_be_own(peer) {
                 is_local = (Some(peer), socket::is_local(peer));
             }
             if !may_be_answered(peer) || is_local == (Some(peer), true) {
-                self.answer_each(batch, next..place);
+                self.answer_each(batch, next..place, socket);
                 self.counter.stats.declined += 1;
                 next = place + 1;
             }
         }
-        self.answer_each(batch, next..places.end);
+        self.answer_each(batch, next..places.end, socket);
     }
 
-    fn answer_each(&mut self, batch: &Batch, places: Range<usize>) {
+    /// Returns whether `peer` is the address of one of the sockets, or has the port of one.
+    fn may_be_own(&self, peer: Addr) -> bool {
+        self.own.iter().any(|own| own.port() == peer.port() && (peer.port().is_some() || *own == peer))
+    }
+
+    fn answer_each(&mut self, batch: &Batch, places: Range<usize>, socket: usize) {
         if places.is_empty() {
             return;
         }
         match self.answer {
             None => {}
-            Some(Answer::Echo) => self.send(Transmitter::reply, batch, places),
-            Some(Answer::Text(text)) => self.send_text(text, batch, places),
-            Some(Answer::Exec(_)) => self.start(batch, places),
+            Some(Answer::Echo) => self.send(Transmitter::reply, batch, places, socket),
+            Some(Answer::Text(text)) => self.send_text(text, batch, places, socket),
+            Some(Answer::Exec(_)) => self.start(batch, places, socket),
         }
     }
 
     /// Answers each of the datagrams with `text`.
-    fn send_text(&mut self, text: &[u8], batch: &Batch, places: Range<usize>) {
+    fn send_text(&mut self, text: &[u8], batch: &Batch, places: Range<usize>, socket: usize) {
         self.replies.clear();
         for request in batch.part(places) {
             self.replies.address(request.envelope.reply());
@@ -170,18 +184,18 @@ impl<'a> Answers<'a> {
                 self.replies.push_again();
             }
         }
-        self.send_replies();
+        self.send_replies(socket);
     }
 
     /// Hands the datagrams to handlers.
-    fn start(&mut self, batch: &Batch, places: Range<usize>) {
+    fn start(&mut self, batch: &Batch, places: Range<usize>, socket: usize) {
         let Some(Exec { handlers, decoder, .. }) = &mut self.exec else { return };
         for request in batch.part(places) {
             let Ok(text) = decoder.text(request.payload) else {
                 self.counter.stats.unreadable += 1;
                 continue;
             };
-            if !handlers.push(text.to_vec(), request.envelope) {
+            if !handlers.push(text.to_vec(), &Origin { envelope: *request.envelope, socket }) {
                 self.counter.count_unserved();
             }
         }
@@ -189,22 +203,28 @@ impl<'a> Answers<'a> {
 
     /// Sends the output of handlers that have finished, and starts another one.
     pub(super) fn advance(&mut self) {
-        let Some(Exec { handlers, encoder, .. }) = &mut self.exec else { return };
-        self.replies.clear();
-        for Finished { envelope, output, failure } in handlers.advance() {
+        let Some(Exec { handlers, .. }) = &mut self.exec else { return };
+        for Finished { origin: Origin { envelope, socket }, output, failure } in handlers.advance() {
             match (failure, output.is_empty()) {
                 (Some(failure), is_silent) => self.counter.count_failure(envelope.from, &failure, !is_silent),
                 (None, true) => self.counter.stats.without_reply += 1,
                 (None, false) => {}
             }
             if !output.is_empty() {
-                self.replies.address(envelope.reply());
-                if let Err(why) = encoder.read(&output, &mut self.replies) {
-                    self.counter.count_unsent(&why);
-                }
+                self.send_output(&output, &envelope, socket);
             }
         }
-        self.send_replies();
+    }
+
+    /// Sends the `output` of a handler as the reply to a request that the socket at the place `socket` has received.
+    fn send_output(&mut self, output: &[u8], request: &Envelope, socket: usize) {
+        let Some(Exec { encoder, .. }) = &mut self.exec else { return };
+        self.replies.clear();
+        self.replies.address(request.reply());
+        if let Err(why) = encoder.read(output, &mut self.replies) {
+            self.counter.count_unsent(&why);
+        }
+        self.send_replies(socket);
     }
 
     /// Returns the number of requests that handlers have not answered yet.
@@ -239,24 +259,24 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// Counts the ICMP errors of replies: their receivers are gone.
-    pub(super) fn count_icmp_errors(&mut self) -> Result<()> {
+    /// Counts the ICMP errors of replies from the socket at the place `socket`: their receivers are gone.
+    pub(super) fn count_icmp_errors(&mut self, socket: usize) -> Result<()> {
         if !self.are_wanted() {
             return Ok(());
         }
         while let Some(IcmpError { peer, error }) =
-            self.transmitter.take_icmp_error().context(CANNOT_READ_ERRORS)?
+            self.transmitters[socket].take_icmp_error().context(CANNOT_READ_ERRORS)?
         {
             self.counter.stats.sent.count_icmp_error_from(peer, &error);
         }
         Ok(())
     }
 
-    /// Counts the ICMP error of an earlier reply, which a receive on the socket has returned, and all others that are
-    /// known.
-    pub(super) fn count_icmp_error(&mut self, error: io::Error) -> Result<()> {
-        self.transmitter.note_icmp_error(error);
-        self.count_icmp_errors()
+    /// Counts the ICMP error of an earlier reply, which a receive on the socket at the place `socket` has returned, and
+    /// all others that are known.
+    pub(super) fn count_icmp_error(&mut self, error: io::Error, socket: usize) -> Result<()> {
+        self.transmitters[socket].note_icmp_error(error);
+        self.count_icmp_errors(socket)
     }
 
     /// Returns what happened to requests, if they are answered.
@@ -269,17 +289,17 @@ impl<'a> Answers<'a> {
         self.exec.as_ref().map(|exec| &exec.handlers)
     }
 
-    fn send_replies(&mut self) {
+    fn send_replies(&mut self, socket: usize) {
         let replies = std::mem::take(&mut self.replies);
-        self.send(Transmitter::send, &replies, 0..replies.len());
+        self.send(Transmitter::send, &replies, 0..replies.len(), socket);
         self.replies = replies;
     }
 
-    /// Sends replies. One that cannot be sent is counted and skipped.
-    fn send(&mut self, call: Send<'a>, replies: &Batch, places: Range<usize>) {
+    /// Sends replies from the socket at the place `socket`. One that cannot be sent is counted and skipped.
+    fn send(&mut self, call: Send<'a>, replies: &Batch, places: Range<usize>, socket: usize) {
         let mut next = places.start;
         while next < places.end {
-            let outcome = call(&mut self.transmitter, replies, next..places.end);
+            let outcome = call(&mut self.transmitters[socket], replies, next..places.end);
             self.counter.stats.sent += &outcome;
             next += outcome.sent;
             match outcome.stopped {

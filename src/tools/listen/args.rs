@@ -38,10 +38,10 @@ Examples: udp-listen :7788 --encoding gbk
 #[derive(Parser)]
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLES))]
 pub(super) struct Args {
-    /// Listen on :PORT (every address) or ADDRESS:PORT; port 0 is any free port
-    #[arg(value_parser = Endpoint::here)]
-    endpoint: Option<Endpoint>,
-    /// Run COMMAND once the port is bound, with UDP_ADDR, UDP_HOST and UDP_PORT set
+    /// Listen on :PORT (every address) or ADDRESS:PORT; port 0 is any free port; repeatable
+    #[arg(value_name = "ENDPOINT", value_parser = Endpoint::here)]
+    endpoints: Vec<Endpoint>,
+    /// Run COMMAND once all ports are bound, with UDP_ADDR, UDP_HOST and UDP_PORT set
     // CommandWithArguments would have zsh take ENDPOINT for the command.
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandName)]
     command: Vec<OsString>,
@@ -77,10 +77,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", requires = "exec")]
     #[arg(conflicts_with_all = ["echo", "reply"])]
     exec_timeout: Duration,
-    /// Write the bound address to PATH; remove PATH at exit
+    /// Write the bound addresses to PATH, one a line; remove PATH at exit
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
-    /// Write the bound address to the open descriptor N and close it
+    /// Write the bound addresses to the open descriptor N and close it
     #[arg(long, value_name = "N", value_parser = descriptor)]
     ready_fd: Option<RawFd>,
     /// Buffer up to SIZE when stdout or handlers are slow
@@ -104,9 +104,9 @@ pub(super) struct Args {
 
 /// Where to listen, for how long, and what to do with each datagram.
 pub(super) struct Plan {
-    /// Where to listen; `None` is the socket that systemd has bound.
-    pub(super) endpoint: Option<Endpoint>,
-    /// A program and its arguments to run once the port is bound, or nothing.
+    /// Where to listen; without any, on the sockets that systemd has bound.
+    pub(super) endpoints: Vec<Endpoint>,
+    /// A program and its arguments to run once all ports are bound, or nothing.
     pub(super) command: Vec<OsString>,
     pub(super) answer: Option<Answer>,
     pub(super) patterns: Patterns,
@@ -136,7 +136,7 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Reply, args.reply.is_some()),
         ];
         FormatOption::check(given, formats, &Format::ALL)?;
-        if args.endpoint.is_none() && !is_passing() {
+        if args.endpoints.is_empty() && !is_passing() {
             let what = "no ENDPOINT; write where to listen, as in udp-listen :7788";
             return Err(UsageError::new(what));
         }
@@ -145,7 +145,7 @@ impl TryFrom<Args> for Plan {
         }
         Ok(Self {
             answer: args.answer()?,
-            endpoint: args.endpoint,
+            endpoints: args.endpoints,
             command: args.command,
             patterns: Patterns {
                 until: patterns("--until", &args.until)?,

@@ -1,4 +1,4 @@
-//! The COMMAND that `udp-listen` runs once its port is bound.
+//! The COMMAND that `udp-listen` runs once its ports are bound.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -38,17 +38,24 @@ pub(super) struct NotStarted {
 }
 
 impl<'s> Command<'s> {
-    /// Starts `words`, which are a program and its arguments, with the address `listening` in `UDP_ADDR`, `UDP_HOST`
-    /// and `UDP_PORT`. Returns `None` if there are no words. What the command prints goes to stderr.
-    pub(super) fn start(words: &[OsString], listening: Addr, signals: &'s Signals) -> Result<Option<Self>> {
+    /// Starts `words`, which are a program and its arguments, with the first address of `listening` in `UDP_ADDR`,
+    /// `UDP_HOST` and `UDP_PORT`, and all of them in `UDP_ADDRS`. Returns `None` if there are no words. What the command
+    /// prints goes to stderr.
+    pub(super) fn start(
+        words: &[OsString],
+        listening: &[Addr],
+        signals: &'s Signals,
+    ) -> Result<Option<Self>> {
         let Some((program, arguments)) = words.split_first() else { return Ok(None) };
         signals.watch_children()?;
+        let shown: Vec<_> = listening.iter().map(ToString::to_string).collect();
         let mut command = std::process::Command::new(program);
         command
             .args(arguments)
-            .env("UDP_ADDR", listening.to_string())
-            .env("UDP_HOST", host(listening))
-            .env("UDP_PORT", listening.port().map(|port| port.to_string()).unwrap_or_default())
+            .env("UDP_ADDRS", shown.join(" "))
+            .env("UDP_ADDR", &shown[0])
+            .env("UDP_HOST", host(listening[0]))
+            .env("UDP_PORT", listening[0].port().map(|port| port.to_string()).unwrap_or_default())
             .stdout(io::stderr());
         if io::stdin().is_terminal() {
             // A process group in the background is stopped when it reads from the terminal.

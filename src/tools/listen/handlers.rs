@@ -61,14 +61,22 @@ pub(super) struct Handlers<'p> {
 #[derive(Debug)]
 struct Request {
     payload: Vec<u8>,
-    envelope: Envelope,
+    origin: Origin,
+}
+
+/// Where a request is from, and with that where its reply goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    pub(super) envelope: Envelope,
+    /// The place of the socket that has received it.
+    pub(super) socket: usize,
 }
 
 /// A running handler.
 #[derive(Debug)]
 struct Handler {
     group: Group,
-    envelope: Envelope,
+    origin: Origin,
     /// `None` when the request is written, or the handler does not read it.
     stdin: Option<Stdin>,
     /// `None` when the output has ended.
@@ -91,8 +99,8 @@ struct Stdin {
 /// A handler that has finished.
 #[derive(Debug)]
 pub(super) struct Finished {
-    /// The envelope of its request.
-    pub(super) envelope: Envelope,
+    /// The origin of its request.
+    pub(super) origin: Origin,
     /// Its output, which is the reply unless it is empty.
     pub(super) output: Vec<u8>,
     /// Why it failed, if it did.
@@ -127,8 +135,8 @@ impl<'p> Handlers<'p> {
     }
 
     /// Appends a request to the queue. Returns whether a handler is free for it or the queue has room.
-    pub(super) fn push(&mut self, payload: Vec<u8>, envelope: &Envelope) -> bool {
-        let request = Request { payload, envelope: *envelope };
+    pub(super) fn push(&mut self, payload: Vec<u8>, origin: &Origin) -> bool {
+        let request = Request { payload, origin: *origin };
         let free = self.free();
         let has_room = self.waiting.len() < free || {
             // Requests that a handler is free for are about to start, and take no room of the queue.
@@ -194,8 +202,8 @@ impl<'p> Handlers<'p> {
                 place += 1;
                 continue;
             };
-            let Handler { group, envelope, output, .. } = self.running.remove(place);
-            finished.push(Finished { envelope, output, failure: result.err() });
+            let Handler { group, origin, output, .. } = self.running.remove(place);
+            finished.push(Finished { origin, output, failure: result.err() });
             self.kill(group);
             self.limit = self.options.jobs;
         }
@@ -219,7 +227,7 @@ impl<'p> Handlers<'p> {
             return None;
         }
         let request = self.waiting.front_mut()?;
-        let (size, envelope) = (request.size(), request.envelope);
+        let (size, origin) = (request.size(), request.origin);
         let finished = match Handler::start(self.options, request, now) {
             Ok(handler) => {
                 self.running.push(handler);
@@ -230,7 +238,7 @@ impl<'p> Handlers<'p> {
                 self.limit = self.running.len();
                 return None;
             }
-            Err(error) => Some(Finished { envelope, output: Vec::new(), failure: Some(Failure::Os(error)) }),
+            Err(error) => Some(Finished { origin, output: Vec::new(), failure: Some(Failure::Os(error)) }),
         };
         self.queued -= size;
         self.waiting.pop_front();
@@ -271,16 +279,16 @@ impl Request {
 impl Handler {
     /// Starts a handler for `request`, and takes its payload.
     fn start(options: &ExecOptions, request: &mut Request, now: Instant) -> io::Result<Self> {
-        let envelope = request.envelope;
+        let origin = request.origin;
         let mut command = Command::new("sh");
         command.arg("-c").arg(&options.command).stdin(Stdio::piped()).stdout(Stdio::piped());
-        if let Some(peer) = envelope.from {
+        if let Some(peer) = origin.envelope.from {
             command
                 .env("UDP_PEER", peer.to_string())
                 .env("UDP_PEER_HOST", host(peer))
                 .env("UDP_PEER_PORT", peer.port().map(|port| port.to_string()).unwrap_or_default());
         }
-        if let Some(local) = envelope.to {
+        if let Some(local) = origin.envelope.to {
             command.env("UDP_ADDR", local.to_string());
         }
         let mut group = Group::start(&mut command)?;
@@ -290,7 +298,7 @@ impl Handler {
         let payload = mem::take(&mut request.payload);
         let mut handler = Self {
             group,
-            envelope,
+            origin,
             stdin: stdin.map(|pipe| Stdin { pipe, payload, written: 0 }),
             stdout,
             output: Vec::new(),

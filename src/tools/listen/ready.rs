@@ -1,4 +1,4 @@
-//! Announces the bound address to other programs: in a file, through an open descriptor, to systemd.
+//! Announces the bound addresses to other programs: in a file, through an open descriptor, to systemd.
 
 use std::env;
 use std::ffi::OsStr;
@@ -17,20 +17,20 @@ use nix::libc::EBADF;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::escape;
-use crate::messages::os_error;
+use crate::messages::{listed, os_error};
 use crate::net::addr::Addr;
 use crate::net::sys::take_descriptor;
 use crate::runtime::console::Console;
 use crate::runtime::streams::Sink;
 
-/// Where the bound address is to be announced, beside to systemd.
+/// Where the bound addresses are to be announced, beside to systemd.
 #[derive(Debug)]
 pub(super) struct ReadyOptions {
     pub(super) file: Option<PathBuf>,
     pub(super) fd: Option<RawFd>,
 }
 
-/// Announces the bound address. Dropping it removes the file.
+/// Announces the bound addresses. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct Ready {
     file: Option<PathBuf>,
@@ -57,19 +57,20 @@ impl Ready {
         Ok(Self { file, fd: fd.transpose()?, created: None })
     }
 
-    /// Announces `address`. An error of systemd is reported, and is not an error of the run.
-    pub(super) fn announce(&mut self, address: Addr, console: Console) -> Result<()> {
-        let line = format!("{address}\n");
+    /// Announces `addresses`, one a line. An error of systemd is reported, and is not an error of the run.
+    pub(super) fn announce(&mut self, addresses: &[Addr], console: Console) -> Result<()> {
+        let lines: String = addresses.iter().map(|address| format!("{address}\n")).collect();
         if let Some(file) = &self.file {
-            let created = create(file, &line);
+            let created = create(file, &lines);
             let name = || escape::name(file.as_os_str());
             self.created = Some(created.with_context(|| format!("cannot write the address to {}", name()))?);
         }
         if let Some((fd, file)) = self.fd.take() {
-            write_without_blocking(Sink::new(file), line.into_bytes()).with_context(|| cannot_write(fd))?;
+            write_without_blocking(Sink::new(file), lines.into_bytes()).with_context(|| cannot_write(fd))?;
         }
         if let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
-            && let Err(error) = notify(&name, &format!("READY=1\nSTATUS=listening on {address}\n"))
+            && let Err(error) =
+                notify(&name, &format!("READY=1\nSTATUS=listening on {}\n", listed(addresses)))
         {
             console.note(&format!("cannot tell systemd at {}: {}", escape::name(&name), os_error(&error)));
         }
@@ -92,29 +93,29 @@ impl Drop for Ready {
     }
 }
 
-/// Creates a file at `path` that holds `line` as soon as it exists.
-fn create(path: &Path, line: &str) -> io::Result<File> {
+/// Creates a file at `path` that holds `lines` as soon as it exists.
+fn create(path: &Path, lines: &str) -> io::Result<File> {
     let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}", process::id()));
     let unfinished = path.with_file_name(name);
     // A file of this name was left behind by a process that had the same number.
     let _ = fs::remove_file(&unfinished);
     let mut file = OpenOptions::new().write(true).create_new(true).open(&unfinished)?;
-    let written = file.write_all(line.as_bytes()).and_then(|()| fs::rename(&unfinished, path));
+    let written = file.write_all(lines.as_bytes()).and_then(|()| fs::rename(&unfinished, path));
     written.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
     Ok(file)
 }
 
-/// Writes `line`. What the reader does not take at once is written by a thread.
-fn write_without_blocking(sink: Sink, mut line: Vec<u8>) -> io::Result<()> {
-    match sink.write_now(&line) {
-        // The reader has gone away and does not need the address.
+/// Writes `lines`. What the reader does not take at once is written by a thread.
+fn write_without_blocking(sink: Sink, mut lines: Vec<u8>) -> io::Result<()> {
+    match sink.write_now(&lines) {
+        // The reader has gone away and does not need the addresses.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-        written => drop(line.drain(..written?)),
+        written => drop(lines.drain(..written?)),
     }
-    if !line.is_empty() {
+    if !lines.is_empty() {
         // An error is ignored: nothing waits for it at that time.
-        thread::Builder::new().spawn(move || drop(sink.write_all(&line)))?;
+        thread::Builder::new().spawn(move || drop(sink.write_all(&lines)))?;
     }
     Ok(())
 }

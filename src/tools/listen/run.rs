@@ -1,4 +1,4 @@
-//! `udp-listen`: binds a port and prints every datagram that arrives.
+//! `udp-listen`: binds one port or several and prints every datagram that arrives.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::messages;
 use crate::net::access::Access;
 use crate::net::addr::Addr;
 use crate::net::endpoint::dialable;
-use crate::net::passed::passed_socket;
+use crate::net::passed::passed_sockets;
 use crate::net::socket::{self, Direction, Socket};
 use crate::net::{Detail, is_full, is_icmp, note_earlier_drops};
 use crate::runtime::console::Console;
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
-use crate::runtime::poll::{Interest, PollSet, pause};
+use crate::runtime::poll::{Interest, PollSet, Token, pause};
 use crate::runtime::process::{End, reap_orphans};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
@@ -56,19 +56,20 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let signals = Signals::install()?;
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
-    let socket = open(plan, resolver)?;
-    let address = socket::local_address(&socket)?;
-    let dialable = dialable(address, socket::is_only_v6(&socket));
-    let mut listener = Listener::new(plan, printer, &socket, &signals, &access)?;
-    ready.announce(dialable, console)?;
-    console.note(&format!("listening on {address}"));
-    let command = match Command::start(&plan.command, dialable, &signals) {
+    let sockets = open(plan, resolver)?;
+    let mut listener = Listener::new(plan, printer, &sockets, &signals, &access)?;
+    let dialable = listener.dialable();
+    ready.announce(&dialable, console)?;
+    for address in &listener.addresses {
+        console.note(&format!("listening on {address}"));
+    }
+    let command = match Command::start(&plan.command, &dialable, &signals) {
         Ok(command) => command,
         Err(error) => return not_started(error, console),
     };
     let ended = listener.listen(command, deadline);
     let ended = exit::join(ended, listener.finish())?;
-    let verdict = listener.verdict(ended, address);
+    let verdict = listener.verdict(ended);
     signals.check()?;
     Ok(verdict)
 }
@@ -79,15 +80,20 @@ fn printer(plan: &Plan) -> Result<Printer> {
     Ok(Printer::new(writing, plan.report.console))
 }
 
-/// Returns the socket: bound to ENDPOINT, or passed by systemd.
-fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Socket> {
-    let socket = match &plan.endpoint {
-        Some(endpoint) => socket::bind(&resolver.local(endpoint, plan.socket.family)?, &plan.socket),
-        None => passed_socket(),
-    }?;
-    cli::set_buffer(&socket, Direction::In, plan.buffer, Some(socket::ROOM), plan.report.console)?;
-    note_earlier_drops(&socket);
-    Ok(socket)
+/// Returns the sockets, of which there is one at least: each bound to an ENDPOINT, or passed by systemd. Fails if one of
+/// them cannot be opened: the others are closed.
+fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Vec<Socket>> {
+    let sockets = if plan.endpoints.is_empty() {
+        passed_sockets()?
+    } else {
+        let endpoints = resolver.locals(&plan.endpoints, plan.socket.family)?;
+        endpoints.iter().map(|here| socket::bind(here, &plan.socket)).collect::<Result<_>>()?
+    };
+    for socket in &sockets {
+        cli::set_buffer(socket, Direction::In, plan.buffer, Some(socket::ROOM), plan.report.console)?;
+    }
+    note_earlier_drops(&sockets);
+    Ok(sockets)
 }
 
 /// Returns what must be known of each datagram.
@@ -123,9 +129,12 @@ enum Ended {
 /// Receives, matches, answers and prints datagrams.
 struct Listener<'l> {
     plan: &'l Plan,
-    socket: &'l Socket,
+    sockets: &'l [Socket],
+    /// Where each socket is bound.
+    addresses: Vec<Addr>,
     session: Session<'l>,
-    intake: Intake<'l>,
+    /// The receiving side of each socket.
+    intakes: Vec<Intake<'l>>,
     matcher: Matcher,
     answers: Answers<'l>,
     stats: Stats,
@@ -135,24 +144,31 @@ impl<'l> Listener<'l> {
     fn new(
         plan: &'l Plan,
         printer: Printer,
-        socket: &'l Socket,
+        sockets: &'l [Socket],
         signals: &'l Signals,
         access: &'l Access,
     ) -> Result<Self> {
         let console = plan.report.console;
+        let intake = |socket| {
+            let receiver = plan.receiving.receiver(socket, access, detail(plan))?;
+            Ok(Intake { receiver, access, count: plan.bounds.count })
+        };
         Ok(Self {
             plan,
-            socket,
+            sockets,
+            addresses: sockets.iter().map(socket::local_address).collect::<Result<_>>()?,
             session: Session::new(signals, Queue::new(streams::output()?, printer, plan.queue, signals)?),
-            intake: Intake {
-                receiver: plan.receiving.receiver(socket, access, detail(plan))?,
-                access,
-                count: plan.bounds.count,
-            },
+            intakes: sockets.iter().map(intake).collect::<Result<_>>()?,
             matcher: Matcher::new(&plan.patterns, plan.codec),
-            answers: Answers::new(plan.answer.as_ref(), plan.codec, socket, signals, console)?,
+            answers: Answers::new(plan.answer.as_ref(), plan.codec, sockets, signals, console)?,
             stats: Stats::default(),
         })
+    }
+
+    /// Returns an address that reaches each socket from this machine.
+    fn dialable(&self) -> Vec<Addr> {
+        let sockets = self.addresses.iter().zip(self.sockets);
+        sockets.map(|(address, socket)| dialable(*address, socket::is_only_v6(socket))).collect()
     }
 
     /// Receives datagrams until the run is complete, the deadline passes, COMMAND fails or a signal stops the tool.
@@ -186,23 +202,27 @@ impl<'l> Listener<'l> {
 
     /// Returns whether no further datagram is wanted.
     fn is_complete(&self) -> bool {
-        self.matcher.is_settled() || self.intake.is_complete(&self.stats.received)
+        let count = self.plan.bounds.count;
+        self.matcher.is_settled() || count.is_some_and(|count| self.stats.received.datagrams >= count)
     }
 
     /// Waits for datagrams, handlers, the reader of stdout, signals and the deadline, and handles what is ready. Nothing
-    /// is received once the run is complete, or while the output queue is full.
+    /// is received once the run is complete, or while the output queue is full. Each socket that is ready is received
+    /// from once, so that a flood at one of them does not hold up the others.
     fn wait(&mut self, deadline: &mut Deadline) -> Result<()> {
         let receives = self.session.queue.has_room() && !self.is_complete();
         let until = if receives { deadline.next() } else { deadline.total() };
         let mut set = PollSet::new();
-        let socket = set.add(receives.then_some(self.socket.as_fd()), Interest::Read);
+        let mut add = |socket: &'l Socket| set.add(receives.then_some(socket.as_fd()), Interest::Read);
+        let sockets: Vec<Token> = self.sockets.iter().map(&mut add).collect();
         self.answers.watch(&mut set);
         let ready = self.session.wait(set, earliest([until, self.answers.wake_at()]))?;
         if !receives || self.answers.pending() > 0 {
             // Datagrams may wait in the kernel, or replies are due: that is not an idle time.
             deadline.note_activity();
         }
-        if ready.contains(socket) && self.receive()? {
+        let is_ready = |place: &usize| ready.contains(sockets[*place]);
+        if self.receive((0..sockets.len()).filter(is_ready))? {
             deadline.note_activity();
         }
         self.answers.advance();
@@ -235,27 +255,34 @@ impl<'l> Listener<'l> {
         Ok(None)
     }
 
-    /// Receives datagrams, answers them and passes them on to be printed. Returns whether there were any.
-    fn receive(&mut self) -> Result<bool> {
-        let mut batch = self.session.queue.batch();
-        let first = batch.len();
-        let filled = self.fill(&mut batch);
-        let received = batch.len() - first;
-        let answered = self.answer(&batch, first);
-        let has_room = !is_full(&batch);
-        self.session.queue.put(batch)?;
-        answered?;
-        filled?;
+    /// Receives datagrams from the sockets at `places`, as many as a batch holds from each, answers them and passes them
+    /// on to be printed. Returns whether there were any.
+    fn receive(&mut self, places: impl Iterator<Item = usize>) -> Result<bool> {
+        let (mut received, mut has_room) = (0, true);
+        for place in places {
+            if self.is_complete() {
+                break;
+            }
+            let mut batch = self.session.queue.batch();
+            let first = batch.len();
+            let filled = self.fill(&mut batch, place);
+            received += batch.len() - first;
+            let answered = self.answer(&batch, first, place);
+            has_room &= !is_full(&batch);
+            self.session.queue.put(batch)?;
+            answered?;
+            filled?;
+        }
         if received >= BUSY && has_room {
             pause(PAUSE, self.session.signals)?;
         }
         Ok(received > 0)
     }
 
-    /// Appends datagrams that are admitted and wanted to `batch`, and counts them.
-    fn fill(&mut self, batch: &mut Batch) -> Result<()> {
+    /// Appends datagrams of the socket at `place` that are admitted and wanted to `batch`, and counts them.
+    fn fill(&mut self, batch: &mut Batch, place: usize) -> Result<()> {
         let first = batch.len();
-        let received = self.intake.receive(batch, &mut self.stats.received);
+        let received = self.intakes[place].receive(batch, &mut self.stats.received);
         if let Some(last) = self.matcher.check(batch, first..batch.len()) {
             // Datagrams behind the one that settles the run are not wanted.
             batch.truncate(last + 1);
@@ -264,33 +291,35 @@ impl<'l> Listener<'l> {
         match received {
             // The receiver of a reply is gone.
             Err(error) if self.answers.are_wanted() && is_icmp(&error) => {
-                self.answers.count_icmp_error(error)
+                self.answers.count_icmp_error(error, place)
             }
             received => received.context("cannot receive"),
         }
     }
 
-    /// Answers the datagrams of `batch` from the `first` on. Without any, the socket may be ready because of ICMP errors.
-    fn answer(&mut self, batch: &Batch, first: usize) -> Result<()> {
+    /// Answers the datagrams of `batch` from the `first` on, which the socket at `place` has received. Without any, it may
+    /// be ready because of ICMP errors.
+    fn answer(&mut self, batch: &Batch, first: usize, place: usize) -> Result<()> {
         if first == batch.len() {
-            return self.answers.count_icmp_errors();
+            return self.answers.count_icmp_errors(place);
         }
-        self.answers.answer(batch, first..batch.len());
+        self.answers.answer(batch, first..batch.len(), place);
         Ok(())
     }
 
     /// Receives the datagrams that have arrived by now, within `time`.
     fn drain(&mut self, time: Duration) -> Result<()> {
-        // The receive buffer limits how much had arrived. The limit of the output queue does not hold here.
+        // The receive buffers limit how much had arrived. The limit of the output queue does not hold here.
         let taken = |stats: &Stats| stats.received.bytes + stats.received.datagrams * OVERHEAD;
-        let most = taken(&self.stats) + socket::room_in(self.socket)? as u64;
+        let room: usize = self.sockets.iter().map(socket::room_in).sum::<Result<_>>()?;
+        let most = taken(&self.stats) + room as u64;
         drain(time, || {
             if self.is_complete() || taken(&self.stats) >= most {
                 return Ok(false);
             }
             // Denied datagrams and ICMP errors change the numbers as well: more datagrams may follow them.
             let before = (self.stats, self.answers.stats().copied());
-            self.receive()?;
+            self.receive(0..self.sockets.len())?;
             Ok(before != (self.stats, self.answers.stats().copied()))
         })
     }
@@ -303,7 +332,9 @@ impl<'l> Listener<'l> {
 
     /// Adds to the stats what the kernel has dropped and what could not be decoded.
     fn update_stats(&mut self) {
-        self.stats.received.count_drops(self.intake.receiver.drops());
+        for intake in &mut self.intakes {
+            self.stats.received.count_drops(intake.receiver.drops());
+        }
         self.stats.received.undecodable = self.session.queue.undecodable();
     }
 
@@ -318,7 +349,7 @@ impl<'l> Listener<'l> {
     /// Waits until everything is printed, and reports what was lost and, if asked for, the numbers.
     fn finish(&mut self) -> Result<()> {
         self.answers.give_up();
-        self.answers.count_icmp_errors()?;
+        (0..self.sockets.len()).try_for_each(|place| self.answers.count_icmp_errors(place))?;
         let timeout = (!self.plan.bounds.has_no_time()).then_some(STDOUT_TIMEOUT);
         let printed = self.finish_output(timeout);
         self.update_stats();
@@ -336,17 +367,17 @@ impl<'l> Listener<'l> {
         Ok(())
     }
 
-    /// Returns the verdict on the run at `address`, and reports why it is not a success.
-    fn verdict(&self, ended: Ended, address: Addr) -> Verdict {
-        let (ending, why) = self.ending(ended, address);
+    /// Returns the verdict on the run, and reports why it is not a success.
+    fn verdict(&self, ended: Ended) -> Verdict {
+        let (ending, why) = self.ending(ended);
         if let Some(why) = why {
             self.plan.report.console.note(&why);
         }
         Verdict::of(ending, &self.stats, self.answers.stats(), self.plan.receiving.is_strict)
     }
 
-    /// Returns why the run at `address` ended, and the sentence about that if it is not a success.
-    fn ending(&self, ended: Ended, address: Addr) -> (Ending, Option<String>) {
+    /// Returns why the run ended, and the sentence about that if it is not a success.
+    fn ending(&self, ended: Ended) -> (Ending, Option<String>) {
         let (plan, received) = (self.plan, self.stats.received.datagrams);
         if let Some(rejected) = self.matcher.rejection(received) {
             return (Ending::Rejected, Some(rejected));
@@ -366,7 +397,7 @@ impl<'l> Listener<'l> {
                 } else {
                     "in time"
                 };
-                (Ending::TooFew, Some(messages::too_few(received, count, address, when)))
+                (Ending::TooFew, Some(messages::too_few(received, count, &self.addresses, when)))
             }
         }
     }

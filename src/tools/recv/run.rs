@@ -121,7 +121,7 @@ fn wait_for_route<'r>(
 fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Socket, access: &Access) -> Result<()> {
     let console = plan.report.console;
     cli::set_buffer(socket, Direction::In, plan.buffer, None, console)?;
-    note_earlier_drops(socket);
+    note_earlier_drops([socket]);
     let mut receiver =
         FilteredReceiver::new(plan.receiver(socket, access)?, access, ReplyFilter::Anyone, None);
     let address = socket::local_address(socket)?;
@@ -146,7 +146,7 @@ fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Socket, access: &Acc
     if !is_received {
         inbox.stats.timed_out += 1;
         let when = format!("within {:?}", plan.timeout);
-        console.note(&messages::too_few(0, 1, address, &when));
+        console.note(&messages::too_few(0, 1, &[address], &when));
     }
     Ok(())
 }

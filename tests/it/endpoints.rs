@@ -1,0 +1,308 @@
+//! Several addresses: a listener that is bound to more than one, and a name that has more than one.
+
+use std::fs;
+use std::io::{BufRead, BufReader, pipe};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use crate::harness::{Cable, Directory, Peer, Running, Tool, complaint, free_port, ip, number_after};
+use nix::sys::signal::Signal;
+
+/// Starts a listener on `endpoints`, and returns the addresses that it names, in their order.
+fn listening(endpoints: &[&str], arguments: &[&str]) -> (Running, Vec<SocketAddr>) {
+    let mut listen = Tool::new("udp-listen").args(endpoints).args(arguments).spawn();
+    let addresses = endpoints.iter().map(|_| listen.listening_on()).collect();
+    (listen, addresses)
+}
+
+/// Two free ports of 127.0.0.1.
+const TWO: [&str; 2] = ["127.0.0.1:0", "127.0.0.1:0"];
+
+#[test]
+fn several_endpoints_share_one_output_and_to_names_the_one_that_received() {
+    let endpoints = ["127.0.0.1:0", "127.0.0.1:0", "[::1]:0"];
+    let (mut listen, addresses) = listening(&endpoints, &["-f", "json", "-n", "3"]);
+    assert_eq!(addresses.iter().filter(|address| address.is_ipv6()).count(), 1);
+    for (address, text) in addresses.iter().zip(["first", "second", "third"]) {
+        Tool::new("udp-send").args([&address.to_string(), text]).assert().success();
+        let record = listen.line();
+        assert!(record.contains(&format!(r#""to":"{address}""#)), "{record}");
+        assert!(record.contains(&format!(r#""text":"{text}""#)), "{record}");
+    }
+    assert_eq!(listen.finish().code(), Some(0));
+}
+
+#[test]
+fn a_count_and_a_pattern_hold_for_all_sockets_together() {
+    for arguments in [["-n", "3"], ["--until", "^two$"], ["--reject", "two"]] {
+        let (listen, addresses) = listening(&TWO, &arguments);
+        let sender = Peer::new();
+        listen.stop();
+        // They arrive before it receives any: the two at the second socket are one too many.
+        for (address, text) in [(0, "zero"), (0, "one"), (1, "two"), (1, "three")] {
+            sender.send_to(text.as_bytes(), addresses[address]).unwrap();
+        }
+        listen.signal(Signal::SIGCONT);
+        let finished = listen.finish();
+        assert_eq!(finished.text(), "zero\none\ntwo\n", "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_numbers_are_those_of_all_sockets() {
+    let arguments = ["--stats", "--deny", "127.0.0.9", "--max-size", "3", "-n", "4"];
+    let (listen, addresses) = listening(&TWO, &arguments);
+    let denied = Peer::bind("127.0.0.9:0");
+    for address in &addresses {
+        denied.send_to(b"denied", address).unwrap();
+        Tool::new("udp-send").args([&address.to_string(), "abc", "abcd"]).assert().success();
+    }
+    let finished = listen.finish();
+    assert!(finished.err.contains("received 4 (14 bytes)"), "{}", finished.err);
+    assert_eq!(number_after(&finished.err, "truncated "), 2);
+    assert_eq!(number_after(&finished.err, ", denied "), 2);
+}
+
+#[test]
+fn what_each_socket_has_dropped_is_counted() {
+    let (listen, addresses) = listening(&TWO, &["--stats", "--buffer", "1"]);
+    listen.stop();
+    let sender = Peer::new();
+    for _ in 0..500 {
+        for address in &addresses {
+            sender.send_to(&[b'x'; 100], address).unwrap();
+        }
+    }
+    listen.signal(Signal::SIGCONT);
+    let finished = listen.ended_by(Signal::SIGTERM);
+    let (received, dropped) =
+        (number_after(&finished.err, "received "), number_after(&finished.err, "dropped by the kernel"));
+    assert_eq!(received + dropped, 1000, "{}", finished.err);
+    // Each socket has room for a few.
+    assert!(received < 300 && finished.text().lines().count() as u64 == received, "{}", finished.err);
+}
+
+#[test]
+fn what_arrived_before_a_signal_is_printed_whichever_socket_received_it() {
+    let (listen, addresses) = listening(&TWO, &[]);
+    listen.stop();
+    let sender = Peer::new();
+    for number in 0..200 {
+        sender.send_to(format!("{number:03}").as_bytes(), addresses[number % 2]).unwrap();
+    }
+    listen.signal(Signal::SIGTERM);
+    let finished = listen.ended_by(Signal::SIGCONT);
+    assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
+    let mut lines: Vec<&str> = finished.text().lines().collect();
+    lines.sort_unstable();
+    assert!(lines.iter().enumerate().all(|(number, line)| *line == format!("{number:03}")), "{lines:?}");
+    assert_eq!(lines.len(), 200);
+}
+
+#[test]
+fn a_flood_at_one_socket_does_not_hold_up_another() {
+    for (flooded, quiet) in [(0, 1), (1, 0)] {
+        let (mut listen, addresses) = listening(&TWO, &["--until", "^still here$"]);
+        let arguments = [&addresses[flooded].to_string(), "--repeat", "inf", "-q", "flood"];
+        let mut flood = Tool::new("udp-send").args(arguments).spawn();
+        while listen.line() != "flood" {}
+        Tool::new("udp-send").args([&addresses[quiet].to_string(), "still here"]).assert().success();
+        let finished = listen.finish();
+        assert_eq!(finished.code(), Some(0), "{}", finished.err);
+        assert!(!flood.has_ended());
+    }
+}
+
+#[test]
+fn each_socket_answers_from_its_own_address() {
+    for how in [&["--echo"][..], &["--reply", "ping"], &["--exec", "cat"]] {
+        let (_listen, addresses) = listening(&["127.0.0.1:0", ":0", "[::1]:0"], how);
+        let [first, second, third] =
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().try_into().unwrap();
+        // A wildcard answers from the address that was asked.
+        for address in [third, second.replace("127.0.0.1", "127.0.0.2"), second, first] {
+            let recv = Tool::new("udp-recv").args(["-p", "-w", "20s", &address, "ping"]);
+            recv.assert().success().stdout(format!("{address}\tping\n"));
+        }
+    }
+}
+
+#[test]
+fn all_sockets_share_the_handlers() {
+    let directory = Directory::new("jobs");
+    let gate = directory.file("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // A handler is at work until the test opens the gate.
+    let handler = format!("read _ < {}; echo done", gate.display());
+    let arguments = ["--exec", &handler, "--jobs", "1", "--queue", "1", "-n", "2", "--stats"];
+    let (mut listen, addresses) = listening(&TWO, &arguments);
+    let (first, second) = (Peer::new(), Peer::new());
+    first.send_to(b"first", addresses[0]).unwrap();
+    listen.line();
+    let mut gate = fs::OpenOptions::new().write(true).open(&gate).unwrap();
+    second.send_to(b"second", addresses[1]).unwrap();
+    listen.err_line_with("dropping requests: all --jobs are busy and --queue is full");
+    std::io::Write::write_all(&mut gate, b"\n").unwrap();
+    assert_eq!(first.receive_from(), (b"done\n".to_vec(), addresses[0]));
+    let finished = listen.finish();
+    assert_eq!(
+        (finished.code(), number_after(&finished.err, "not served ")),
+        (Some(1), 1),
+        "{}",
+        finished.err
+    );
+}
+
+#[test]
+fn sockets_of_one_listener_do_not_answer_each_other_for_ever() {
+    let (listen, addresses) = listening(&TWO, &["--echo", "--stats", "-n", "2"]);
+    Tool::new("udp-recv").args([&addresses[0].to_string(), "ping"]).assert().success().stdout("ping\n");
+    // Nobody but a forger can send from the port of the second socket, but from the same port of this machine.
+    let mimic = Peer::bind(&format!("127.0.0.2:{}", addresses[1].port()));
+    mimic.send_to(b"loop", addresses[0]).unwrap();
+    let finished = listen.finish();
+    assert_eq!(number_after(&finished.err, "declined "), 1, "{}", finished.err);
+}
+
+#[test]
+fn all_addresses_are_announced_in_their_order() {
+    let directory = Directory::new("all");
+    let file = directory.file("addresses");
+    let (reader, writer) = pipe().unwrap();
+    let notified = std::os::unix::net::UnixDatagram::bind(directory.file("notify")).unwrap();
+    let mut listen = Tool::new("udp-listen")
+        .args(["127.0.0.1:0", "[::1]:0", ":0", "--ready-fd", "3", "--ready-file", file.to_str().unwrap()])
+        .env("NOTIFY_SOCKET", directory.file("notify").display())
+        .descriptor_3(&writer)
+        .spawn();
+    drop(writer);
+    let addresses = [(); 3].map(|()| listen.listening_on().to_string());
+    let lines: Vec<String> = BufReader::new(reader).lines().map(Result::unwrap).collect();
+    assert_eq!(lines, addresses);
+    assert_eq!(fs::read_to_string(&file).unwrap(), addresses.map(|address| address + "\n").concat());
+    let mut message = [0; 200];
+    let size = notified.recv(&mut message).unwrap();
+    let status = format!("READY=1\nSTATUS=listening on {}\n", lines.join(", "));
+    assert_eq!(std::str::from_utf8(&message[..size]).unwrap(), status);
+    listen.ended_by(Signal::SIGTERM);
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_command_gets_the_first_address_and_all_of_them() {
+    let script = "printf '%s\\n' \"$UDP_ADDR\" \"$UDP_HOST\" \"$UDP_PORT\" \"$UDP_ADDRS\" >&2; \
+                  for address in $UDP_ADDRS; do udp-send $address hi; done";
+    let arguments = ["-n", "3", "--", "sh", "-c", script];
+    let (mut listen, addresses) = listening(&["127.0.0.1:0", ":0", "[::1]:0"], &arguments);
+    let shown = addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+    listen.err_line_with(&shown[0]);
+    assert_eq!(listen.next_err_line().as_deref(), Some("127.0.0.1"));
+    assert_eq!(listen.next_err_line(), Some(addresses[0].port().to_string()));
+    assert_eq!(listen.next_err_line(), Some(shown.join(" ")));
+    let finished = listen.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "hi\nhi\nhi\n"), "{}", finished.err);
+}
+
+#[test]
+fn all_endpoints_are_bound_or_none() {
+    let taken = Peer::new();
+    let directory = Directory::new("none");
+    let file = directory.file("addresses");
+    let arguments = ["127.0.0.1:0", ":0", &taken.to_string(), "--ready-file", file.to_str().unwrap()];
+    let said = complaint("udp-listen", &arguments, 1);
+    let words = format!("udp-listen: cannot bind {taken}: port {} is in use by another socket", taken.port());
+    assert!(said.starts_with(&words), "{said}");
+    assert!(!file.exists());
+}
+
+#[test]
+fn endpoints_that_conflict_are_an_error_that_names_the_second() {
+    let port = free_port();
+    for second in [format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"), format!(":{port}")] {
+        let said = complaint("udp-listen", &[&format!(":{port}"), &second], 1);
+        let words = format!("udp-listen: cannot bind {second}: port {port} is in use by another socket");
+        assert!(said.starts_with(&words), "{said}");
+    }
+}
+
+#[test]
+fn silence_names_every_address() {
+    let (listen, addresses) = listening(&TWO, &["-w", "10ms"]);
+    let finished = listen.finish();
+    let there = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    assert_eq!(finished.code(), Some(3));
+    assert!(finished.err.ends_with(&format!("no datagram came to {there} in time\n")), "{}", finished.err);
+}
+
+#[test]
+fn all_sockets_that_systemd_has_bound_are_listened_on() {
+    let (directory, sockets) = (Directory::new("systemd"), [Peer::new(), Peer::v6()]);
+    let out = directory.file("out");
+    // As descriptors 3 and 4.
+    let setup = format!("exec 3<&0 4<&1 < /dev/null > {}; export LISTEN_FDS=2 LISTEN_PID=$$", out.display());
+    let passing = |tool: Tool| {
+        let [first, second] = sockets.each_ref().map(|socket| socket.as_fd().try_clone_to_owned().unwrap());
+        tool.after(&setup).stdin(first).stdout(second).spawn()
+    };
+    let mut listen = passing(Tool::new("udp-listen").args(["-n", "2"]));
+    for socket in &sockets {
+        assert_eq!(listen.next_err_line(), Some(format!("udp-listen: listening on {socket}")));
+    }
+    for (number, socket) in sockets.iter().enumerate() {
+        Tool::new("udp-send").args([socket.to_string(), number.to_string()]).assert().success();
+    }
+    assert_eq!(listen.finish().code(), Some(0));
+    let mut lines: Vec<_> = fs::read_to_string(out).unwrap().lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["0", "1"]);
+
+    let finished = passing(Tool::new("udp-recv")).finish();
+    let said = "udp-recv: cannot receive at the 2 sockets that systemd passed; pass one\n";
+    assert_eq!((finished.code(), &finished.err[..]), (Some(1), said));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn two_hosts_with_two_addresses_each_answer_from_the_one_that_was_asked() {
+    let cable = Cable::new("two");
+    let Cable { near, far } = &cable;
+    for command in [
+        format!("-n {near} address add 192.0.2.11/24 dev cable0"),
+        format!("-n {far} address add 192.0.2.12/24 dev cable0"),
+        format!("-n {near} address add 2001:db8::1/64 dev cable0 nodad"),
+        format!("-n {near} address add 2001:db8::11/64 dev cable0 nodad"),
+        format!("-n {far} address add 2001:db8::2/64 dev cable0 nodad"),
+        format!("-n {far} address add 2001:db8::12/64 dev cable0 nodad"),
+    ] {
+        ip(&command);
+    }
+    let near_addresses = ["192.0.2.1", "192.0.2.11", "[2001:db8::1]", "[2001:db8::11]"];
+    let far_addresses = ["192.0.2.2", "192.0.2.12", "[2001:db8::2]", "[2001:db8::12]"];
+    for how in [&["--echo"][..], &["--reply", "ping"], &["--exec", "cat"]] {
+        let mut listeners =
+            [near, far].map(|host| host.tool("udp-listen").args([":7788", ":7789", "-p"]).args(how).spawn());
+        for listen in &mut listeners {
+            let _ = [listen.listening_on(), listen.listening_on()];
+        }
+        let [from_far, from_near] = &mut listeners;
+        for (host, there, sources, destinations) in
+            [(near, from_near, near_addresses, far_addresses), (far, from_far, far_addresses, near_addresses)]
+        {
+            for (place, (source, destination)) in sources
+                .iter()
+                .flat_map(|source| destinations.map(|destination| (source, destination)))
+                .enumerate()
+            {
+                if source.starts_with('[') != destination.starts_with('[') {
+                    continue;
+                }
+                let (source, destination) =
+                    (format!("{source}:5000"), format!("{destination}:{}", 7788 + place % 2));
+                let recv =
+                    host.tool("udp-recv").args(["-p", "-w", "20s", "-b", &source, &destination, "ping"]);
+                recv.assert().success().stdout(format!("{destination}\tping\n"));
+                assert_eq!(there.line(), format!("{source}\tping"), "{how:?}");
+            }
+        }
+    }
+}
