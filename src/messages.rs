@@ -3,7 +3,6 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use indicatif::HumanDuration;
@@ -11,10 +10,11 @@ use indicatif::HumanDuration;
 use crate::batch::LARGEST_V4;
 use crate::escape;
 use crate::net::addr::Addr;
+use crate::net::endpoint::host;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
 use crate::net::socket::{Direction, Room};
 pub use crate::runtime::os_error;
-use crate::stats::{Received, ReplyStats, Requests, Sent, Stats};
+use crate::stats::{IcmpError, IcmpKind, IcmpReport, Received, ReplyStats, Requests, Sent, Stats};
 
 /// Returns what was sent and its losses, in numbers.
 #[must_use]
@@ -23,12 +23,20 @@ pub fn sent_summary(stats: &Stats) -> String {
     let refused = stats.sent.refused + stats.sent.refused_midway;
     let unreachable = stats.sent.unreachable + stats.sent.unreachable_midway;
     format!(
-        "sent {datagrams} ({}), refused {refused}, out of reach {unreachable}, skipped {}, \
+        "sent {datagrams} ({}), refused {refused}, unreachable {unreachable}{}, skipped {}, \
          not sent {}",
         in_bytes(bytes),
+        kinds(&stats.sent),
         stats.skipped,
         stats.unsent + stats.unsent_midway
     )
+}
+
+/// Returns how many datagrams were unreachable for each reason, in numbers, if any was.
+fn kinds(sent: &Sent) -> String {
+    let kinds = sent.icmp.iter().filter(|(kind, _)| *kind != IcmpKind::PortUnreachable);
+    let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{kind} {}", count.number)).collect();
+    if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) }
 }
 
 /// Returns what was received and its losses on this machine, in numbers.
@@ -62,22 +70,66 @@ pub fn request_summary(stats: &Stats) -> String {
 
 /// Returns a sentence for each kind of ICMP error that datagrams to `peer` had.
 pub fn icmp_losses(sent: &Sent, peer: &dyn fmt::Display) -> impl Iterator<Item = String> + use<> {
-    let refused = (sent.refused > 0)
-        .then(|| format!("{peer} refused {}: nobody listens on that port", share(sent, sent.refused)));
-    let unreachable = (sent.unreachable > 0).then(|| {
-        let reason = sent.last_unreachable.map(|error| format!(" ({})", os_error(&error.into())));
-        let share = share(sent, sent.unreachable);
-        format!("{peer} is out of reach: {share} came back{}", reason.unwrap_or_default())
-    });
-    refused.into_iter().chain(unreachable)
+    let losses: Vec<_> = sent
+        .icmp
+        .iter()
+        .filter_map(|(_, count)| {
+            let report = reported(&count.first?, count.has_more_reporters);
+            let (share, is_refusal) = (share(sent, count.number), count.first?.is_refusal());
+            Some(loss(peer, &share, is_refusal, report.as_deref()))
+        })
+        .collect();
+    losses.into_iter()
 }
 
 /// Returns the sentence about one datagram to `peer`, called `name`, that had an ICMP error.
 #[must_use]
-pub fn icmp_error(peer: &dyn fmt::Display, name: &str, error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::ConnectionRefused => format!("{peer} refused {name}: nobody listens on that port"),
-        _ => format!("{peer} is out of reach: {name} came back ({})", os_error(error)),
+pub fn icmp_error(peer: &dyn fmt::Display, name: &str, error: &IcmpError) -> String {
+    loss(peer, name, error.is_refusal(), reported(&error.report, false).as_deref())
+}
+
+/// Returns the sentence about the datagrams called `names` that had the ICMP error `report`, or were refused by `peer`
+/// itself if there is none.
+fn loss(peer: &dyn fmt::Display, names: &str, is_refusal: bool, report: Option<&str>) -> String {
+    match report {
+        Some(report) if is_refusal => format!("{peer} refused {names}: {report}"),
+        Some(report) => format!("{peer} unreachable: {report} ({names})"),
+        None => format!("{peer} refused {names}: nobody listens on that port"),
+    }
+}
+
+/// Returns who reports what, unless that is a refusal by the peer itself, as far as it is known.
+fn reported(report: &IcmpReport, has_more_reporters: bool) -> Option<String> {
+    if report.is_refusal() && !report.is_from_midway {
+        return None;
+    }
+    let what = match report.kind {
+        IcmpKind::Other => os_error(&report.errno.into()),
+        kind => kind.to_string(),
+    };
+    let mtu = report.mtu.map(|mtu| format!(" for MTU {mtu}")).unwrap_or_default();
+    Some(match report.reporter.map(|reporter| host(reporter.into())) {
+        Some(reporter) if has_more_reporters => format!("{reporter} and others report {what}{mtu}"),
+        Some(reporter) => format!("{reporter} reports {what}{mtu}"),
+        None => format!("{what}{mtu}"),
+    })
+}
+
+fn in_words(error: &IcmpError) -> String {
+    reported(&error.report, false).unwrap_or_else(|| error.report.kind.to_string())
+}
+
+impl fmt::Display for IcmpKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PortUnreachable => "port unreachable",
+            Self::HostUnreachable => "host unreachable",
+            Self::NetworkUnreachable => "network unreachable",
+            Self::Prohibited => "administratively prohibited",
+            Self::TooBig => "packet too big",
+            Self::TtlExceeded => "TTL exceeded",
+            Self::Other => "another ICMP error",
+        })
     }
 }
 
@@ -199,13 +251,13 @@ pub(crate) fn no_reply(
 }
 
 /// Returns the sentence about an ICMP error of a request that was answered, or whose verdict is known.
-pub(crate) fn another_icmp_error(error: &io::Error) -> String {
-    format!("a request came back as well ({})", os_error(error))
+pub(crate) fn another_icmp_error(error: &IcmpError) -> String {
+    format!("a request came back as well ({})", in_words(error))
 }
 
 /// Returns the sentence about ICMP errors of earlier requests, of which `error` was the last, if there were any.
-pub(crate) fn earlier_icmp_errors(number: u64, error: &io::Error) -> Option<String> {
-    let reason = os_error(error);
+pub(crate) fn earlier_icmp_errors(number: u64, error: &IcmpError) -> Option<String> {
+    let reason = in_words(error);
     match number {
         0 => None,
         1 => Some(format!("an earlier request came back ({reason})")),
@@ -456,13 +508,21 @@ mod tests {
     use super::*;
     use nix::errno::Errno;
 
-    fn losses(sent: Sent) -> Vec<String> {
-        icmp_losses(&sent, &"host:9").collect()
+    fn losses(sent: &Sent) -> Vec<String> {
+        icmp_losses(sent, &"host:9").collect()
+    }
+
+    fn pending(errno: Errno) -> IcmpError {
+        IcmpError::from(&errno.into())
     }
 
     #[test]
     fn refused_datagrams_are_reported_in_numbers() {
-        let refused = |datagrams, refused| losses(Sent { datagrams, refused, ..Sent::default() });
+        let refused = |datagrams, refused| {
+            let mut sent = Sent { datagrams, ..Sent::default() };
+            (0..refused).for_each(|_| sent.count_icmp_error(&pending(Errno::ECONNREFUSED)));
+            losses(&sent)
+        };
         assert_eq!(refused(3, 0), [""; 0]);
         assert_eq!(refused(1, 1), ["host:9 refused the datagram: nobody listens on that port"]);
         assert_eq!(refused(2, 2), ["host:9 refused both datagrams: nobody listens on that port"]);
@@ -483,13 +543,10 @@ mod tests {
     #[test]
     fn an_icmp_error_is_a_refusal_or_counts_as_unreachable() {
         let mut sent = Sent { datagrams: 3, ..Sent::default() };
-        sent.count_icmp_error(&ErrorKind::ConnectionRefused.into());
-        sent.count_icmp_error(&Errno::EHOSTUNREACH.into());
+        sent.count_icmp_error(&pending(Errno::ECONNREFUSED));
+        sent.count_icmp_error(&pending(Errno::EHOSTUNREACH));
         assert_eq!((sent.refused, sent.unreachable), (1, 1));
-        assert_eq!(
-            losses(sent)[1],
-            "host:9 is out of reach: at least 1 of 3 datagrams came back (no route to host)"
-        );
+        assert_eq!(losses(&sent)[1], "host:9 unreachable: host unreachable (at least 1 of 3 datagrams)");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use batched::{Receiver, Sender};
 #[cfg(target_os = "linux")]
 pub use drops::kernel_drops;
 pub use drops::note_earlier_drops;
-pub use icmp::{IcmpErrors, is_icmp, is_too_long};
+pub use icmp::{IcmpErrors, is_icmp};
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub use single::{Receiver, Sender};
 pub(crate) use zone::Zone;
@@ -40,7 +40,7 @@ pub(crate) use zone::Zone;
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::net::addr::Addr;
 use crate::net::failure::Failure;
-use crate::stats::Sent;
+use crate::stats::{IcmpError, Sent};
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
@@ -93,15 +93,6 @@ pub struct SendOutcome {
     pub stopped: Option<Unsent>,
 }
 
-/// The ICMP error of a datagram that was sent.
-#[derive(Debug)]
-pub struct IcmpError {
-    /// The destination of the datagram, where the system reports it.
-    pub peer: Option<Addr>,
-    /// The error that the ICMP message becomes. That of port unreachable is of the kind `ConnectionRefused`.
-    pub error: io::Error,
-}
-
 impl SendOutcome {
     /// Returns the outcome of a call that stopped at its first datagram.
     fn stopped_at(unsent: Unsent) -> Self {
@@ -126,9 +117,7 @@ impl SendOutcome {
 impl AddAssign<&SendOutcome> for Sent {
     fn add_assign(&mut self, outcome: &SendOutcome) {
         self.count(outcome.sent, outcome.bytes);
-        for IcmpError { peer, error } in &outcome.icmp_errors {
-            self.count_icmp_error_from(*peer, error);
-        }
+        outcome.icmp_errors.iter().for_each(|error| self.count_icmp_error(error));
     }
 }
 
@@ -327,8 +316,8 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     fn collect(sender: &mut Sender<'_>, sent: &mut Sent) {
-        while let Some(IcmpError { peer, error }) = sender.take_icmp_error().unwrap() {
-            sent.count_icmp_error_from(peer, &error);
+        while let Some(error) = sender.take_icmp_error().unwrap() {
+            sent.count_icmp_error(&error);
         }
     }
 

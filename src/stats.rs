@@ -1,10 +1,12 @@
 //! The numbers of a run: what happened to each datagram and request. [`crate::messages`] puts them into words and
 //! [`crate::exit`] into a verdict.
 
-use std::io::{self, ErrorKind};
+use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use nix::errno::Errno;
+use nix::libc;
 
 use crate::batch::Batch;
 use crate::net::addr::Addr;
@@ -44,12 +46,70 @@ pub struct Sent {
     pub refused_midway: u64,
     /// Other ICMP errors of such a request.
     pub unreachable_midway: u64,
-    /// The last error that counts as unreachable.
-    pub last_unreachable: Option<Errno>,
+    /// All of these errors by their kind.
+    pub icmp: IcmpCounts,
     /// The destination of the first datagram with an ICMP error, where the system reports it.
     pub first_failed: Option<Addr>,
     /// Whether datagrams to other destinations had ICMP errors too.
     pub others_failed: bool,
+}
+
+/// The ICMP error of a datagram that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpError {
+    /// The destination of the datagram, where the system reports it.
+    pub peer: Option<Addr>,
+    /// What is reported of it, and by whom.
+    pub report: IcmpReport,
+}
+
+/// What an ICMP error reports, and who sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpReport {
+    /// What it says.
+    pub kind: IcmpKind,
+    /// The host or router that sent it, where the system reports that. Its port is 0.
+    pub reporter: Option<SocketAddr>,
+    /// Whether that is another one than the destination of the datagram.
+    pub is_from_midway: bool,
+    /// The MTU in bytes that it reports, if it is [`IcmpKind::TooBig`].
+    pub mtu: Option<u32>,
+    /// The error that the system makes of it.
+    pub errno: Errno,
+}
+
+/// What an ICMP error says (RFC 792, RFC 1812 and RFC 4443).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpKind {
+    /// No socket of the host listens on the port.
+    PortUnreachable,
+    /// A router cannot reach the host.
+    HostUnreachable,
+    /// A router has no route to the network.
+    NetworkUnreachable,
+    /// A firewall or a policy rejects the datagram.
+    Prohibited,
+    /// It is longer than the MTU of the next link.
+    TooBig,
+    /// It passed more routers than its TTL or hop limit allows.
+    TtlExceeded,
+    /// Anything else.
+    Other,
+}
+
+/// Counts ICMP errors by their kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IcmpCounts([IcmpCount; IcmpKind::ALL.len()]);
+
+/// Counts the ICMP errors of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IcmpCount {
+    /// Their number.
+    pub number: u64,
+    /// The first of them.
+    pub first: Option<IcmpReport>,
+    /// Whether others than the reporter of the first sent some.
+    pub has_more_reporters: bool,
 }
 
 /// Counts what happened to the datagrams that arrived.
@@ -132,30 +192,95 @@ impl Sent {
     }
 
     /// Counts the ICMP error of a datagram.
-    pub fn count_icmp_error(&mut self, error: &io::Error) {
-        if error.kind() == ErrorKind::ConnectionRefused {
+    pub fn count_icmp_error(&mut self, error: &IcmpError) {
+        self.icmp.count(error);
+        if error.is_refusal() {
             self.refused += 1;
         } else {
             self.unreachable += 1;
-            self.last_unreachable = error.raw_os_error().map(Errno::from_raw);
         }
-    }
-
-    /// Counts the ICMP error of a datagram to `peer`, where the system reports that.
-    pub fn count_icmp_error_from(&mut self, peer: Option<Addr>, error: &io::Error) {
-        self.count_icmp_error(error);
-        if let Some(peer) = peer {
+        if let Some(peer) = error.peer {
             self.others_failed |= *self.first_failed.get_or_insert(peer) != peer;
         }
     }
 
     /// Counts the ICMP error of a request that was sent again or answered.
-    pub fn count_icmp_error_midway(&mut self, error: &io::Error) {
-        if error.kind() == ErrorKind::ConnectionRefused {
+    pub fn count_icmp_error_midway(&mut self, error: &IcmpError) {
+        self.icmp.count(error);
+        if error.is_refusal() {
             self.refused_midway += 1;
         } else {
             self.unreachable_midway += 1;
         }
+    }
+}
+
+impl IcmpError {
+    /// Returns whether no socket listens on the port.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.report.is_refusal()
+    }
+
+    /// Returns whether the datagram was longer than the MTU of its path. The system has noted that MTU, and sends the
+    /// next one in fragments, unless it may not (ip(7), `IP_MTU_DISCOVER`).
+    #[must_use]
+    pub fn is_too_big(&self) -> bool {
+        self.report.kind == IcmpKind::TooBig
+    }
+}
+
+impl IcmpReport {
+    /// Returns whether no socket listens on the port.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.kind == IcmpKind::PortUnreachable
+    }
+}
+
+impl From<&io::Error> for IcmpError {
+    /// Returns what is known of an ICMP error of which the system reports no more than `error`.
+    fn from(error: &io::Error) -> Self {
+        let errno = error.raw_os_error().unwrap_or_default();
+        let kind = match errno {
+            libc::ECONNREFUSED => IcmpKind::PortUnreachable,
+            libc::EHOSTUNREACH | libc::EHOSTDOWN => IcmpKind::HostUnreachable,
+            libc::ENETUNREACH => IcmpKind::NetworkUnreachable,
+            libc::EACCES => IcmpKind::Prohibited,
+            libc::EMSGSIZE => IcmpKind::TooBig,
+            _ => IcmpKind::Other,
+        };
+        let errno = Errno::from_raw(errno);
+        let report = IcmpReport { kind, reporter: None, is_from_midway: false, mtu: None, errno };
+        Self { peer: None, report }
+    }
+}
+
+impl IcmpKind {
+    /// All of them, in the order in which they are reported.
+    pub const ALL: [Self; 7] = [
+        Self::PortUnreachable,
+        Self::HostUnreachable,
+        Self::NetworkUnreachable,
+        Self::Prohibited,
+        Self::TooBig,
+        Self::TtlExceeded,
+        Self::Other,
+    ];
+}
+
+impl IcmpCounts {
+    /// Returns the kinds that there are, and how many of each.
+    pub fn iter(&self) -> impl Iterator<Item = (IcmpKind, &IcmpCount)> {
+        IcmpKind::ALL.into_iter().zip(&self.0).filter(|(_, count)| count.number > 0)
+    }
+
+    fn count(&mut self, error: &IcmpError) {
+        let IcmpError { report, .. } = error;
+        let count = &mut self.0[report.kind as usize];
+        count.number += 1;
+        let first = count.first.get_or_insert(*report);
+        count.has_more_reporters |= report.reporter.is_some() && report.reporter != first.reporter;
     }
 }
 

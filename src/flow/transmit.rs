@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Datagram};
 use crate::net::socket::Socket;
-use crate::net::{IcmpError, SendOutcome, Sender, Why};
+use crate::net::{SendOutcome, Sender, Why};
 use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::signals::Signals;
+use crate::stats::IcmpError;
 
 /// How long to wait before a datagram is tried again that a device had no room for.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
@@ -61,6 +62,12 @@ impl<'s> Transmitter<'s> {
     /// Sends one datagram.
     pub fn send_one(&mut self, datagram: Datagram<'_>) -> SendOutcome {
         self.transmit(|sender, _| sender.send_one(datagram))
+    }
+
+    /// Asks the system to keep ICMP errors from now on, if it can: [`Transmitter::send`] and [`Transmitter::reply`] do
+    /// it by themselves.
+    pub fn watch_icmp_errors(&mut self) -> io::Result<()> {
+        self.sender.watch_icmp_errors()
     }
 
     /// Returns the next ICMP error that is known by now, if there is one.

@@ -11,7 +11,7 @@ use crate::net::endpoint::{BadEndpoint, Shown, address, canonical};
 const LONGEST: usize = 108;
 
 /// The address of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Addr {
     /// An IP address and a port.
     Ip(SocketAddr),
@@ -20,7 +20,7 @@ pub enum Addr {
 }
 
 /// The path of a unix socket, or its abstract name (unix(7)).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixAddr {
     /// As the kernel has it: a name begins with a zero byte.
     bytes: [u8; LONGEST],

@@ -24,14 +24,13 @@ use super::ancillary::Ancillary;
 use super::cmsg::{ControlMessages, RECEIVED, Room, SendControl, address, empty_header, no_name};
 use super::shared::{ReceiveSocket, SendSocket};
 use super::{
-    Detail, FORGED_AT_ONCE, IcmpError, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full,
-    is_icmp,
+    Detail, FORGED_AT_ONCE, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full, is_icmp,
 };
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::net::addr::Addr;
 use crate::net::socket::Socket;
 use crate::net::socket::sock_addr;
-use crate::stats::Drops;
+use crate::stats::{Drops, IcmpError};
 
 /// The most bytes that one call sends, so that a tool checks its signals in between.
 const SENT_AT_ONCE: usize = 256 * 1024;
@@ -140,6 +139,12 @@ impl<'s> Sender<'s> {
             }
         }
         outcome
+    }
+
+    /// Asks the system to keep ICMP errors from now on, if it can: [`Sender::send`] and [`Sender::reply`] do it by
+    /// themselves.
+    pub fn watch_icmp_errors(&mut self) -> io::Result<()> {
+        self.socket.watch_icmp_errors()
     }
 
     /// Returns the next ICMP error that is known by now, if there is one.

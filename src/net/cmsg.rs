@@ -11,7 +11,6 @@
 )]
 #![expect(
     clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     reason = "what the kernel counts fits in what it declares"
 )]
@@ -20,7 +19,7 @@ use crate::net::addr::Addr;
 use crate::net::socket::{Socket, sock_addr};
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +28,7 @@ use nix::libc::{
     self, AF_INET, AF_INET6, IP_PKTINFO, IP_RECVERR, IP_TOS, IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPV6_HOPLIMIT,
     IPV6_PKTINFO, IPV6_RECVERR, IPV6_TCLASS, SCM_TIMESTAMPNS, SOL_SOCKET, SOL_UDP, UDP_GRO, UDP_SEGMENT,
     c_int, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, msghdr, sock_extended_err,
-    sockaddr_in6, socklen_t, timespec,
+    sockaddr_in, sockaddr_in6, socklen_t, timespec,
 };
 
 /// Bytes for the control messages of a received datagram. The kernel writes the time, the segment size and
@@ -79,36 +78,64 @@ pub(super) struct ControlMessages {
     pub(super) ttl: Option<u8>,
     /// The type of service or traffic class of its packet.
     pub(super) traffic_class: Option<u8>,
-    /// The error number, if it is from the error queue, behind its origin (`SO_EE_ORIGIN_*`).
-    pub(super) error: Option<(u8, i32)>,
+}
+
+/// An entry of the error queue (`IP_RECVERR` in ip(7)).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QueuedError {
+    /// The error, its origin, and the type and code of the ICMP message.
+    pub(super) error: sock_extended_err,
+    /// The host or router that sent the ICMP message. An IPv4 address on an IPv6 socket is mapped.
+    pub(super) offender: Option<SocketAddr>,
+    /// The destination of the datagram that failed. An IPv4 address on an IPv6 socket is mapped.
+    pub(super) destination: Option<Addr>,
+    /// The number of bytes of its payload that the ICMP message quotes.
+    pub(super) quoted: usize,
+}
+
+/// The value of the control message of an error: the address of the offender follows it (`SO_EE_OFFENDER`).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ErrorAndOffender<A> {
+    error: sock_extended_err,
+    offender: A,
 }
 
 /// One message that was received.
 pub(super) struct Message {
     /// The number of bytes received.
     pub(super) size: usize,
-    /// Its source; on the error queue the destination of the datagram that failed. An IPv4 address on an
-    /// IPv6 socket is mapped.
+    /// Its source. An IPv4 address on an IPv6 socket is mapped.
     pub(super) address: Option<Addr>,
     pub(super) control: ControlMessages,
 }
 
 /// Receives one datagram into `into`, without waiting.
 pub(super) fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<Message> {
-    receive_with(socket, into, &mut Room::<RECEIVED>::new(), 0)
+    receive_with(socket, into, &mut Room::<RECEIVED>::new(), 0, |size, address, header| Message {
+        size,
+        address,
+        control: ControlMessages::of(header),
+    })
 }
 
-/// Takes one entry of the error queue, without waiting.
-pub(super) fn take_error(socket: &Socket) -> io::Result<Message> {
-    receive_with(socket, &mut [], &mut Room::<QUEUED>::new(), libc::MSG_ERRQUEUE)
+/// Takes one entry of the error queue, without waiting, and what it quotes of the payload. Returns `None` if it is
+/// not one of these.
+pub(super) fn take_error(socket: &Socket, quoted: &mut [u8]) -> io::Result<Option<QueuedError>> {
+    let mut room = Room::<QUEUED>::new();
+    receive_with(socket, quoted, &mut room, libc::MSG_ERRQUEUE, |quoted, destination, header| {
+        let (error, offender) = controls(header).find_map(error)?;
+        Some(QueuedError { error, offender, destination, quoted })
+    })
 }
 
-fn receive_with<const BYTES: usize>(
+fn receive_with<T, const BYTES: usize>(
     socket: &Socket,
     into: &mut [u8],
     room: &mut Room<BYTES>,
     flags: c_int,
-) -> io::Result<Message> {
+    decode: impl FnOnce(usize, Option<Addr>, &msghdr) -> T,
+) -> io::Result<T> {
     let mut name = no_name();
     let mut slice = iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let mut header = empty_header();
@@ -122,7 +149,7 @@ fn receive_with<const BYTES: usize>(
     // their true lengths.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags | libc::MSG_DONTWAIT) };
     let size = Errno::result(received)? as usize;
-    Ok(Message { size, address: address(&name), control: ControlMessages::of(&header) })
+    Ok(decode(size, address(&name), &header))
 }
 
 /// Sends one datagram to `peer` from the address `source` of this machine, without waiting.
@@ -203,15 +230,7 @@ impl ControlMessages {
     /// Decodes the control messages of a header that recvmsg(2) or recvmmsg(2) has filled in.
     pub(super) fn of(header: &msghdr) -> Self {
         let mut messages = Self::default();
-        // SAFETY: the header points to room for control messages that the kernel has written, and says how
-        // long they are: within that the macros of cmsg(3) step from one to the next.
-        let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
-        // SAFETY: as above.
-        while let Some(control) = unsafe { next.as_ref() } {
-            messages.note(control);
-            // SAFETY: as above.
-            next = unsafe { libc::CMSG_NXTHDR(header, control) };
-        }
+        controls(header).for_each(|control| messages.note(control));
         messages
     }
 
@@ -249,12 +268,34 @@ impl ControlMessages {
             (IPPROTO_IPV6, IPV6_TCLASS) => {
                 self.traffic_class = value(control).and_then(|class: c_int| u8::try_from(class).ok());
             }
-            (IPPROTO_IP, IP_RECVERR) | (IPPROTO_IPV6, IPV6_RECVERR) => {
-                self.error =
-                    value(control).map(|error: sock_extended_err| (error.ee_origin, error.ee_errno as _));
-            }
             _ => {}
         }
+    }
+}
+
+/// Returns the control messages of a header that recvmsg(2) or recvmmsg(2) has filled in.
+fn controls(header: &msghdr) -> impl Iterator<Item = &cmsghdr> {
+    // SAFETY: the header points to room for control messages that the kernel has written, and says how
+    // long they are: within that the macros of cmsg(3) step from one to the next.
+    let first = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() };
+    // SAFETY: as above.
+    std::iter::successors(first, move |control| unsafe { libc::CMSG_NXTHDR(header, *control).as_ref() })
+}
+
+/// Returns the error in a control message of the error queue, and the address of the offender.
+fn error(control: &cmsghdr) -> Option<(sock_extended_err, Option<SocketAddr>)> {
+    match (control.cmsg_level, control.cmsg_type) {
+        (IPPROTO_IP, IP_RECVERR) => {
+            let ErrorAndOffender { error, offender } = value::<ErrorAndOffender<sockaddr_in>>(control)?;
+            let ip = Ipv4Addr::from(u32::from_be(offender.sin_addr.s_addr));
+            let is_known = c_int::from(offender.sin_family) == AF_INET;
+            Some((error, is_known.then(|| (ip, 0).into())))
+        }
+        (IPPROTO_IPV6, IPV6_RECVERR) => {
+            let ErrorAndOffender { error, offender } = value::<ErrorAndOffender<sockaddr_in6>>(control)?;
+            Some((error, address(&offender).and_then(Addr::socket_addr)))
+        }
+        _ => None,
     }
 }
 
@@ -297,7 +338,7 @@ pub(super) fn no_name() -> sockaddr_in6 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, UdpSocket};
+    use std::net::UdpSocket;
 
     use super::*;
     use nix::sys::socket::{setsockopt, sockopt};

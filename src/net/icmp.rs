@@ -5,11 +5,23 @@
 //! unread datagrams the queue takes no more, and only the pending error of the socket is set (`SO_ERROR`, in
 //! socket(7)). Other systems do not report them.
 
-use super::IcmpError;
-use crate::net::addr::Addr;
-#[cfg(target_os = "linux")]
-use crate::net::socket::Socket;
 use std::io;
+
+#[cfg(target_os = "linux")]
+use super::cmsg::{self, QueuedError};
+use crate::net::socket::Socket;
+use crate::stats::IcmpError;
+#[cfg(target_os = "linux")]
+use {
+    crate::net::{addr::Addr, endpoint::canonical},
+    crate::stats::{IcmpKind, IcmpReport},
+    nix::errno::Errno,
+    nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6},
+};
+
+/// The most bytes that an ICMP message quotes of a payload: it has no more than 1280 bytes (RFC 4443, section 2.4).
+#[cfg(target_os = "linux")]
+const QUOTED: usize = 1280;
 
 /// Returns whether an error of a socket may be the ICMP error of an earlier datagram: one of those that icmp(7) and
 /// ICMPv6 (RFC 4443, section 3.1) become.
@@ -38,13 +50,6 @@ pub(super) fn is_of_an_earlier(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| [ECONNREFUSED, ENOPROTOOPT, EPROTO].contains(&number))
 }
 
-/// Returns whether a datagram had an ICMP error because it was longer than the MTU of its path. The system has noted
-/// that MTU, and sends the next one in fragments (ip(7), `IP_MTU_DISCOVER`).
-#[must_use]
-pub fn is_too_long(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(nix::libc::EMSGSIZE)
-}
-
 /// The ICMP errors that reach an unconnected socket.
 #[derive(Debug)]
 pub struct IcmpErrors<'s> {
@@ -53,6 +58,9 @@ pub struct IcmpErrors<'s> {
     /// The pending error, if a call has returned it and it has not been found in the queue yet.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux reports them"))]
     pending: Option<io::Error>,
+    /// What the last one in the queue quoted of the payload.
+    #[cfg(target_os = "linux")]
+    quoted: Vec<u8>,
 }
 
 #[cfg(target_os = "linux")]
@@ -72,7 +80,7 @@ impl<'s> IcmpErrors<'s> {
     /// Returns those of a socket for which the system keeps them already.
     #[must_use]
     pub fn kept_for(socket: &'s Socket) -> Option<Self> {
-        Some(Self { socket, pending: None })
+        Some(Self { socket, pending: None, quoted: Vec::new() })
     }
 
     /// Notes that a send or receive on the socket has failed with `error`, which is the ICMP error of an earlier
@@ -84,41 +92,74 @@ impl<'s> IcmpErrors<'s> {
     /// Returns the next ICMP error, if there is one. Its peer is `None` if the queue had no room for it: it then stands
     /// for one datagram or more.
     pub fn take(&mut self) -> io::Result<Option<IcmpError>> {
-        if let Some((peer, error)) = self.take_queued()? {
+        if let Some(error) = self.take_queued()? {
             // Each in the queue was pending as well.
             self.pending = None;
-            return Ok(Some(IcmpError { peer: Some(peer), error }));
+            return Ok(Some(error));
         }
+        self.quoted.clear();
         // The last one that leaves the queue clears the pending error: what is pending now was never in it.
         let pending =
             self.pending.take().map_or_else(|| self.socket.take_error(), |error| Ok(Some(error)))?;
-        Ok(pending.map(|error| IcmpError { peer: None, error }))
+        Ok(pending.as_ref().map(IcmpError::from))
     }
 
-    fn take_queued(&mut self) -> io::Result<Option<(Addr, io::Error)>> {
-        use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6};
+    fn take_queued(&mut self) -> io::Result<Option<IcmpError>> {
+        self.quoted.resize(QUOTED, 0);
         loop {
-            let message = match super::cmsg::take_error(self.socket) {
-                Ok(message) => message,
+            let queued = match cmsg::take_error(self.socket, &mut self.quoted) {
+                Ok(queued) => queued,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
             // A datagram that this machine itself could not send is here as well: its send has failed already.
-            let (Some(address), Some((origin, error))) = (message.address, message.control.error) else {
-                continue;
-            };
-            let peer = address.canonical();
-            match origin {
+            let Some(queued) = queued else { continue };
+            let Some(address) = queued.destination else { continue };
+            match queued.error.ee_origin {
                 // ICMPv6 that quotes a packet to an IPv4 address is forged: this machine sends no such packet.
                 // It was pending as well.
-                SO_EE_ORIGIN_ICMP6 if peer != address => self.pending = None,
+                SO_EE_ORIGIN_ICMP6 if address.canonical() != address => self.pending = None,
                 SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6 => {
-                    return Ok(Some((peer, io::Error::from_raw_os_error(error))));
+                    self.quoted.truncate(queued.quoted);
+                    return Ok(Some(queued.into()));
                 }
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl From<QueuedError> for IcmpError {
+    fn from(queued: QueuedError) -> Self {
+        let QueuedError { error, offender, destination, .. } = queued;
+        let errno = i32::try_from(error.ee_errno).unwrap_or_default();
+        let kind = kind(error.ee_origin, error.ee_type, error.ee_code);
+        let (peer, reporter) = (destination.map(Addr::canonical), offender.map(canonical));
+        let report = IcmpReport {
+            kind,
+            reporter,
+            is_from_midway: reporter.is_some_and(|reporter| Some(reporter.ip()) != peer.and_then(Addr::ip)),
+            mtu: Some(error.ee_info).filter(|mtu| kind == IcmpKind::TooBig && *mtu > 0),
+            errno: Errno::from_raw(errno),
+        };
+        Self { peer, report }
+    }
+}
+
+/// Returns what an ICMP message of this `origin`, type and code says (the registries of IANA, "ICMP Type Numbers" and
+/// "`ICMPv6` \"type\" Numbers").
+#[cfg(target_os = "linux")]
+fn kind(origin: u8, number: u8, code: u8) -> IcmpKind {
+    match (origin == SO_EE_ORIGIN_ICMP6, number, code) {
+        (false, 3, 3) | (true, 1, 4) => IcmpKind::PortUnreachable,
+        (false, 3, 1 | 7 | 8 | 12) | (true, 1, 3) => IcmpKind::HostUnreachable,
+        (false, 3, 0 | 6 | 11) | (true, 1, 0) => IcmpKind::NetworkUnreachable,
+        (false, 3, 9 | 10 | 13..=15) | (true, 1, 1 | 5 | 6) => IcmpKind::Prohibited,
+        (false, 3, 4) | (true, 2, _) => IcmpKind::TooBig,
+        (false, 11, 0) | (true, 3, 0) => IcmpKind::TtlExceeded,
+        _ => IcmpKind::Other,
     }
 }
 

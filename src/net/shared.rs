@@ -13,13 +13,14 @@ use super::cmsg;
 use super::drops::DropCounter;
 use super::icmp::is_of_an_earlier;
 use super::{
-    Detail, FORGED_AT_ONCE, IcmpError, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why,
-    is_full, is_icmp,
+    Detail, FORGED_AT_ONCE, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full,
+    is_icmp,
 };
 use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
 use crate::net::addr::Addr;
 use crate::net::endpoint::mapped;
 use crate::net::socket::Socket;
+use crate::stats::IcmpError;
 
 /// How many errors in a row may be those of earlier datagrams.
 const RETRIES: usize = 3;
@@ -104,7 +105,7 @@ impl<'s> SendSocket<'s> {
             None => self.socket.take_error()?,
             noted => noted,
         };
-        Ok(pending.map(|error| IcmpError { peer: None, error }))
+        Ok(pending.as_ref().map(IcmpError::from))
     }
 
     /// Appends all that are known by now to `errors`.
@@ -179,7 +180,7 @@ impl<'s> SendSocket<'s> {
             }
             match &mut self.icmp {
                 Some(icmp) => icmp.note(error),
-                None => icmp_errors.push(IcmpError { peer: None, error }),
+                None => icmp_errors.push(IcmpError::from(&error)),
             }
         }
         if self.icmp.is_some() { self.take_icmp_errors(icmp_errors) } else { Ok(()) }

@@ -4,10 +4,10 @@ use std::io;
 use std::ops::Range;
 
 use super::shared::{ReceiveSocket, SendSocket};
-use super::{Detail, IcmpError, ReceiveOutcome, SendOutcome, Target, Unsent};
+use super::{Detail, ReceiveOutcome, SendOutcome, Target, Unsent};
 use crate::batch::{Batch, Datagram};
 use crate::net::socket::Socket;
-use crate::stats::Drops;
+use crate::stats::{Drops, IcmpError};
 
 /// Sends batches from a socket that does not block.
 #[derive(Debug)]
@@ -54,6 +54,12 @@ impl<'s> Sender<'s> {
             }
         }
         outcome
+    }
+
+    /// Asks the system to keep ICMP errors from now on, if it can: [`Sender::send`] and [`Sender::reply`] do it by
+    /// themselves.
+    pub fn watch_icmp_errors(&mut self) -> io::Result<()> {
+        self.socket.watch_icmp_errors()
     }
 
     /// Returns the next ICMP error that is known by now, if there is one.

@@ -158,11 +158,11 @@ fn the_numbers_are_told_at_the_end() {
     let said = |assert: assert_cmd::assert::Assert| assert.err();
     let send =
         Tool::new("udp-send").args([&peer.to_string(), "--stats", "-q", "one", "three"]).assert().success();
-    assert_eq!(said(send), "udp-send: sent 2 (8 bytes), refused 0, out of reach 0, skipped 0, not sent 0\n");
+    assert_eq!(said(send), "udp-send: sent 2 (8 bytes), refused 0, unreachable 0, skipped 0, not sent 0\n");
     let recv = Tool::new("udp-recv").args([&unused_address(), "--stats", "-q", "ask"]).assert().code(4);
     assert_eq!(
         said(recv),
-        "udp-recv: asked 1, answered 0, lost 1 (100.0 %); sent 1 (3 bytes), refused 1, out of reach 0, skipped 0, not sent 0; \
+        "udp-recv: asked 1, answered 0, lost 1 (100.0 %); sent 1 (3 bytes), refused 1, unreachable 0, skipped 0, not sent 0; \
          received 0 (0 bytes), dropped by the kernel 0, rejected 0, truncated 0, undecodable 0, denied 0, forged 0, late 0, \
          from others 0\n"
     );
@@ -171,7 +171,7 @@ fn the_numbers_are_told_at_the_end() {
         .input("hi\n")
         .assert();
     assert!(said(chat.success()).starts_with(
-        "udp-chat: sent 1 (2 bytes), refused 0, out of reach 0, skipped 0, not sent 0; received 0 (0 bytes)"
+        "udp-chat: sent 1 (2 bytes), refused 0, unreachable 0, skipped 0, not sent 0; received 0 (0 bytes)"
     ));
 }
 
@@ -211,14 +211,14 @@ fn every_tool_tells_the_numbers_when_it_is_asked() {
     send.type_line("hi");
     peer.receive_from();
     send.signal(Signal::SIGUSR1);
-    send.err_line_with("udp-send: sent 1 (2 bytes), refused 0, out of reach 0");
+    send.err_line_with("udp-send: sent 1 (2 bytes), refused 0, unreachable 0");
     assert_eq!(send.finish().code(), Some(0));
 
     let mut recv = Tool::new("udp-recv").args([&peer.to_string(), "ask"]).spawn();
     let (_, asker) = peer.receive_from();
     recv.signal(Signal::SIGUSR1);
     recv.err_line_with(
-        "lost 0 (0.0 %); sent 1 (3 bytes), refused 0, out of reach 0, skipped 0, not sent 0; received 0 (0 bytes)",
+        "lost 0 (0.0 %); sent 1 (3 bytes), refused 0, unreachable 0, skipped 0, not sent 0; received 0 (0 bytes)",
     );
     peer.send_to(b"reply", asker).unwrap();
     assert_eq!(recv.finish().text(), "reply\n");
@@ -228,7 +228,7 @@ fn every_tool_tells_the_numbers_when_it_is_asked() {
     chat.line();
     chat.signal(Signal::SIGUSR1);
     chat.err_line_with(
-        "udp-chat: sent 0 (0 bytes), refused 0, out of reach 0, skipped 0, not sent 0; received 1 (2 bytes)",
+        "udp-chat: sent 0 (0 bytes), refused 0, unreachable 0, skipped 0, not sent 0; received 1 (2 bytes)",
     );
 }
 

@@ -553,7 +553,7 @@ fn malformed_records_are_skipped_and_counted_where_that_is_asked_for() {
         said,
         "udp-send: skipped line 2: 'z' in column 1 is not a hex digit\n\
          udp-send: skipped 3 lines in all\n\
-         udp-send: sent 3 (3 bytes), refused 0, out of reach 0, skipped 3, not sent 0\n"
+         udp-send: sent 3 (3 bytes), refused 0, unreachable 0, skipped 3, not sent 0\n"
     );
 }
 

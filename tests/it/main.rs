@@ -24,6 +24,8 @@ mod manual;
 mod matcher;
 mod network;
 mod pace;
+#[cfg(target_os = "linux")]
+mod paths;
 mod peers;
 mod pipes;
 mod readme;

@@ -74,7 +74,9 @@ fn a_request_that_is_turned_away_on_its_way_is_trouble_at_once() {
     let finished = cable.near.tool("udp-recv").args([NOWHERE, "-w", "1h", "one", "two"]).run();
     assert_eq!(finished.code(), Some(1));
     let said = |message| {
-        format!("udp-recv: {NOWHERE} is out of reach: message {message} came back (no route to host)\n")
+        format!(
+            "udp-recv: {NOWHERE} unreachable: 192.0.2.2 reports administratively prohibited (message {message})\n"
+        )
     };
     assert_eq!(finished.err, said(1) + &said(2));
 }
@@ -85,7 +87,9 @@ fn a_line_that_is_turned_away_on_its_way_is_said_while_input_is_awaited() {
     let cable = Cable::new("send");
     let mut send = cable.near.tool("udp-send").arg(NOWHERE).spawn();
     send.type_line("hi");
-    send.err_line_with("198.51.100.1:9 is out of reach: the datagram came back (no route to host)");
+    send.err_line_with(
+        "198.51.100.1:9 unreachable: 192.0.2.2 reports administratively prohibited (the datagram)",
+    );
     assert_eq!(send.finish().code(), Some(1));
 }
 
@@ -95,7 +99,9 @@ fn a_chat_tells_who_refused_from_who_is_out_of_reach() {
     let cable = Cable::new("chat");
     let mut chat = cable.near.tool("udp-chat").args(["--bind", ":0", "192.0.2.2:9"]).spawn();
     chat.type_line(&format!("@{NOWHERE} hi"));
-    chat.err_line_with("198.51.100.1:9 is out of reach: a datagram came back (no route to host)");
+    chat.err_line_with(
+        "198.51.100.1:9 unreachable: 192.0.2.2 reports administratively prohibited (a datagram)",
+    );
     chat.type_line("hi");
     chat.err_line_with("192.0.2.2:9 refused a datagram");
     assert_eq!(chat.finish().code(), Some(1));
@@ -444,7 +450,7 @@ fn what_is_too_long_for_a_link_on_the_way_is_delivered_or_counted() {
         assert_eq!(cable.near.tool("udp-send").args([&there, "sentinel"]).run().code(), Some(0));
         let delivered =
             std::iter::repeat_with(|| listen.line()).take_while(|line| line != "sentinel").count();
-        let came_back = number_after(&finished.err, "out of reach ");
+        let came_back = number_after(&finished.err, "unreachable ");
         assert_eq!(delivered as u64 + came_back, 300, "{there}: {}", finished.err);
         // Over IPv4 a router fragments; over IPv6 the first that go there come back.
         let is_v6 = there.starts_with('[');
@@ -584,7 +590,7 @@ fn what_a_firewall_of_this_machine_drops_is_counted_and_the_rest_is_sent() {
     let why = "operation not permitted; a firewall on this machine blocks it";
     let said = format!(
         "cannot send 300 lines, first line 1 to {there}: {why}\n\
-         udp-send: sent 600 (60000 bytes), refused 0, out of reach 0, skipped 0, not sent 300\n"
+         udp-send: sent 600 (60000 bytes), refused 0, unreachable 0, skipped 0, not sent 300\n"
     );
     assert_eq!(finished.code(), Some(1));
     assert!(finished.err.ends_with(&said), "{}", finished.err);

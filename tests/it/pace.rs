@@ -112,7 +112,7 @@ fn what_is_skipped_takes_no_interval() {
 fn the_input_is_sent_as_often_as_it_is_asked_for() {
     let peer = Peer::new();
     let arguments = [&peer.to_string(), "--repeat", "3", "--stats"];
-    let said = "udp-send: sent 6 (9 bytes), refused 0, out of reach 0, skipped 0, not sent 0\n";
+    let said = "udp-send: sent 6 (9 bytes), refused 0, unreachable 0, skipped 0, not sent 0\n";
     let messages = || Tool::new("udp-send").args(arguments).args(["a", "bb"]).run();
     let pipe = || {
         let mut send = Tool::new("udp-send").args(arguments).spawn();

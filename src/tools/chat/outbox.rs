@@ -1,6 +1,6 @@
 //! Lines on their way to the network: their datagrams, where those go, and the ICMP errors that they cause.
 
-use std::io;
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -12,7 +12,6 @@ use crate::format::{ReadError, To};
 use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
 use crate::net::socket::Socket;
-use crate::net::{IcmpError, IcmpErrors};
 use crate::runtime::signals::{Signals, Terminated};
 use crate::tools::resolve::{Destinations, Resolver};
 
@@ -23,8 +22,8 @@ pub(super) const INTERRUPTED: &str = "it was told to stop";
 #[derive(Debug)]
 pub(super) struct Outbox<'o> {
     pub(super) transmitter: Transmitter<'o>,
-    /// Absent where the system keeps no queue of ICMP errors.
-    icmp: Option<IcmpErrors<'o>>,
+    /// Everyone that a datagram was sent to.
+    pub(super) sent_to: BTreeSet<Addr>,
     records: Records,
     destinations: Destinations,
 }
@@ -32,9 +31,11 @@ pub(super) struct Outbox<'o> {
 impl<'o> Outbox<'o> {
     /// Creates what sends lines from `socket` to addresses of `family`.
     pub(super) fn new(plan: &Plan, socket: &'o Socket, family: Family, signals: &'o Signals) -> Result<Self> {
+        let mut transmitter = Transmitter::new(socket, signals)?;
+        transmitter.watch_icmp_errors().context("cannot watch for ICMP errors")?;
         Ok(Self {
-            transmitter: Transmitter::new(socket, signals)?,
-            icmp: IcmpErrors::of(socket).context("cannot watch for ICMP errors")?,
+            transmitter,
+            sent_to: BTreeSet::new(),
             records: Records::new(plan.codec, &To::Peers(family)),
             destinations: Destinations::new(family),
         })
@@ -65,18 +66,5 @@ impl<'o> Outbox<'o> {
             }
             address => address,
         }
-    }
-
-    /// Notes the ICMP error of an earlier datagram, which a call on the socket has returned.
-    pub(super) fn note_icmp_error(&mut self, error: io::Error) {
-        if let Some(icmp) = &mut self.icmp {
-            icmp.note(error);
-        }
-    }
-
-    /// Returns the next ICMP error that is known by now.
-    pub(super) fn next_icmp_error(&mut self) -> Result<Option<IcmpError>> {
-        let Some(icmp) = &mut self.icmp else { return Ok(None) };
-        icmp.take().context("cannot ask what came back")
     }
 }

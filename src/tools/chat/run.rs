@@ -20,12 +20,12 @@ use crate::messages;
 use crate::net::access::Access;
 use crate::net::addr::Addr;
 use crate::net::socket::{self, Direction, Socket};
-use crate::net::{Detail, IcmpError, is_icmp, note_earlier_drops};
+use crate::net::{Detail, is_icmp, note_earlier_drops};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
-use crate::stats::Stats;
+use crate::stats::{IcmpError, Stats};
 use crate::tools::resolve::Resolver;
 use crate::tools::session::{Intake, Session, drain};
 
@@ -169,7 +169,7 @@ impl Chat<'_> {
         let received = match self.intake.receive(batch, &mut self.stats.received) {
             // The ICMP error of a datagram that was sent ends nothing. The error queue, below, has its destination.
             Err(error) if is_icmp(&error) => {
-                self.outbox.note_icmp_error(error);
+                self.outbox.transmitter.note_icmp_error(error);
                 Ok(())
             }
             received => received.context("cannot receive"),
@@ -194,12 +194,21 @@ impl Chat<'_> {
 
     /// Counts the ICMP errors that are known, and reports each.
     fn report_icmp_errors(&mut self) -> Result<()> {
-        while let Some(IcmpError { peer, error }) = self.outbox.next_icmp_error()? {
-            self.stats.sent.count_icmp_error(&error);
-            let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
-            self.plan.report.console.note(&messages::icmp_error(&peer, "a datagram", &error));
+        let cannot_ask = "cannot ask a socket for its errors";
+        while let Some(error) = self.outbox.transmitter.take_icmp_error().context(cannot_ask)? {
+            self.report_icmp_error(&error);
         }
         Ok(())
+    }
+
+    /// Counts an ICMP error and reports it, unless it is about a datagram to somebody who was sent none: it is forged.
+    fn report_icmp_error(&mut self, error: &IcmpError) {
+        if error.peer.is_some_and(|peer| !self.outbox.sent_to.contains(&peer)) {
+            return;
+        }
+        self.stats.sent.count_icmp_error(error);
+        let peer = error.peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
+        self.plan.report.console.note(&messages::icmp_error(&peer, "a datagram", error));
     }
 
     /// Sends the lines that can be read now. Looks names up until `until`. Returns whether there may be more lines.
@@ -273,16 +282,11 @@ impl Chat<'_> {
 
     /// Sends one datagram to `peer`. Where that fails, it is reported, and the other peers are still sent to.
     fn send(&mut self, datagram: Datagram<'_>, peer: Addr, ordinal: u64) {
+        self.outbox.sent_to.insert(peer);
         let sent = loop {
             let outcome = self.outbox.transmitter.send_one(datagram);
             self.stats.sent.count(outcome.sent, outcome.bytes);
-            // They are counted with their destinations, from the error queue.
-            if let Some(IcmpError { error, .. }) = outcome.icmp_errors.into_iter().next_back() {
-                self.outbox.note_icmp_error(error);
-                if let Err(error) = self.report_icmp_errors() {
-                    self.note_unsent(&error);
-                }
-            }
+            outcome.icmp_errors.iter().for_each(|error| self.report_icmp_error(error));
             match outcome.stopped {
                 None => break Ok(()),
                 Some(unsent) if !unsent.lacks_room() => break Err(unsent.cause()),

@@ -22,7 +22,7 @@ use crate::format::To;
 use crate::messages;
 use crate::net::addr::Addr;
 use crate::net::socket::{self, Socket};
-use crate::net::{IcmpError, SendOutcome, Unsent};
+use crate::net::{SendOutcome, Unsent};
 use crate::runtime::console::Console;
 use crate::runtime::poll::PollSet;
 use crate::runtime::signals::Signals;
@@ -264,10 +264,8 @@ impl<'a> Answers<'a> {
         if !self.are_wanted() {
             return Ok(());
         }
-        while let Some(IcmpError { peer, error }) =
-            self.transmitters[socket].take_icmp_error().context(CANNOT_READ_ERRORS)?
-        {
-            self.counter.stats.sent.count_icmp_error_from(peer, &error);
+        while let Some(error) = self.transmitters[socket].take_icmp_error().context(CANNOT_READ_ERRORS)? {
+            self.counter.stats.sent.count_icmp_error(&error);
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Sends a request, again if it must, and waits for its reply.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use crate::net::socket::Socket;
 use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::deadline::earliest;
 use crate::runtime::signals::Signals;
-use crate::stats::Stats;
+use crate::stats::{IcmpError, Stats};
 
 /// A wait for a reply is announced on a terminal after this time.
 const ANNOUNCED_AFTER: Duration = Duration::from_millis(500);
@@ -211,7 +210,7 @@ impl<'a, 'r> Asker<'a, 'r> {
     }
 
     /// Counts and prints an ICMP error that does not decide the outcome.
-    fn note_another(&mut self, error: Option<io::Error>) {
+    fn note_another(&mut self, error: Option<IcmpError>) {
         if let Some(error) = error {
             self.inbox.stats.sent.count_icmp_error_midway(&error);
             self.plan.report.console.note(&messages::another_icmp_error(&error));

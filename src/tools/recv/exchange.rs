@@ -1,12 +1,11 @@
 //! The exchange of one request: its attempts, their deadlines and its outcome. It knows no socket and no clock.
 
-use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::net::addr::Addr;
-use crate::net::is_too_long;
 use crate::runtime::deadline::DRAIN_TIME;
+use crate::stats::IcmpError;
 
 /// How often a request that is too long for its path is sent again at once: the path may become narrower as often, and
 /// each ICMP error reports one place at a time (RFC 1191, section 3).
@@ -48,7 +47,7 @@ pub(super) enum Outcome {
     /// None arrived in time.
     Timeout,
     /// It had an ICMP error, such as a refusal.
-    IcmpError(io::Error),
+    IcmpError(IcmpError),
     /// It could not be sent, for this reason.
     Unsent(anyhow::Error),
 }
@@ -57,7 +56,7 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) enum Next {
     /// Send the request again at once: it was too long for its path, and the system now sends it in fragments.
-    Resend(io::Error),
+    Resend(IcmpError),
     /// Send the request again: the attempt had this outcome.
     Retry(Outcome),
     /// Count the request, which had this outcome.
@@ -105,7 +104,7 @@ impl Exchange {
     }
 
     /// Takes a reply. Returns the ICMP error that the attempt had before, which decides nothing any more.
-    pub(super) fn take_reply(&mut self) -> Option<io::Error> {
+    pub(super) fn take_reply(&mut self) -> Option<IcmpError> {
         self.attempt.is_over = !self.collects;
         match mem::replace(&mut self.attempt.outcome, Outcome::Reply) {
             Outcome::IcmpError(error) => Some(error),
@@ -115,11 +114,11 @@ impl Exchange {
 
     /// Takes an ICMP error. It ends the last attempt; before another one the time passes, but not for a request that
     /// was only too long. Returns the error if it decides nothing, because there was a reply or another error before.
-    pub(super) fn take_icmp_error(&mut self, error: io::Error) -> Option<io::Error> {
+    pub(super) fn take_icmp_error(&mut self, error: IcmpError) -> Option<IcmpError> {
         if matches!(self.attempt.outcome, Outcome::Reply | Outcome::IcmpError(_)) {
             return Some(error);
         }
-        self.attempt.is_over = !self.collects && (self.retries == 0 || is_too_long(&error));
+        self.attempt.is_over = !self.collects && (self.retries == 0 || error.is_too_big());
         self.attempt.outcome = Outcome::IcmpError(error);
         None
     }
@@ -133,7 +132,7 @@ impl Exchange {
     pub(super) fn end_attempt(&mut self) -> Next {
         match mem::replace(&mut self.attempt.outcome, Outcome::Timeout) {
             Outcome::Reply => Next::Finish(Outcome::Reply),
-            Outcome::IcmpError(error) if self.resends > 0 && is_too_long(&error) => {
+            Outcome::IcmpError(error) if self.resends > 0 && error.is_too_big() => {
                 self.resends -= 1;
                 Next::Resend(error)
             }
@@ -160,11 +159,12 @@ impl Exchange {
 mod tests {
     use super::*;
     use nix::libc::{ECONNREFUSED, EMSGSIZE};
+    use std::io;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn error(number: i32) -> io::Error {
-        io::Error::from_raw_os_error(number)
+    fn error(number: i32) -> IcmpError {
+        IcmpError::from(&io::Error::from_raw_os_error(number))
     }
 
     fn sent(collects: bool, retries: u64, now: Instant) -> Exchange {
@@ -177,7 +177,7 @@ mod tests {
     fn a_reply_ends_the_exchange_and_outweighs_an_earlier_icmp_error() {
         let mut exchange = sent(false, 1, Instant::now());
         assert!(exchange.take_icmp_error(error(ECONNREFUSED)).is_none() && !exchange.is_over());
-        assert_eq!(exchange.take_reply().unwrap().raw_os_error(), Some(ECONNREFUSED));
+        assert_eq!(exchange.take_reply(), Some(error(ECONNREFUSED)));
         assert!(exchange.is_over());
         assert!(matches!(exchange.end_attempt(), Next::Finish(Outcome::Reply)));
     }

@@ -19,7 +19,7 @@ use crate::runtime::deadline::Deadline;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
-use crate::stats::Stats;
+use crate::stats::{IcmpError, Stats};
 use crate::tools::session::Session;
 
 /// How many datagrams a drain receives at most: more than the kernel usually holds.
@@ -50,7 +50,7 @@ pub(super) struct Drained {
     late: Sources,
     /// Datagrams from sources that may not reply.
     stray: Sources,
-    icmp_errors: Vec<io::Error>,
+    icmp_errors: Vec<IcmpError>,
     /// Whether replies from any source were accepted.
     is_open: bool,
 }

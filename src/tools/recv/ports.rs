@@ -112,7 +112,8 @@ impl<'r> Ports<'r> {
         'r: 's,
     {
         let receiver = self.plan.receiver(socket, self.access)?;
-        let icmp = if self.is_connected { None } else { IcmpErrors::kept_for(socket) };
+        let icmp =
+            if self.is_connected { None } else { IcmpErrors::kept_for(socket).map(|icmp| (icmp, self.peer)) };
         Ok(FilteredReceiver::new(receiver, self.access, self.filter, icmp))
     }
 

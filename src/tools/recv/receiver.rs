@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::net::access::Access;
 use crate::net::addr::Addr;
 use crate::net::{IcmpErrors, Receiver, is_icmp};
-use crate::stats::Drops;
+use crate::stats::{Drops, IcmpError};
 
 /// Which datagrams are replies, by their source.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,8 @@ pub(super) struct FilteredReceiver<'s> {
     receiver: Receiver<'s>,
     access: &'s Access,
     filter: ReplyFilter,
-    icmp: Option<IcmpErrors<'s>>,
+    /// ICMP errors, and the peer that datagrams were sent to.
+    icmp: Option<(IcmpErrors<'s>, Addr)>,
 }
 
 /// What one call received, and how many datagrams it discarded before.
@@ -51,7 +52,7 @@ pub(super) enum Arrival {
     /// A datagram from a source that may not reply. It is not in the batch.
     Stray(Option<Addr>),
     /// An ICMP error, such as a refusal.
-    IcmpError(io::Error),
+    IcmpError(IcmpError),
 }
 
 impl ReplyFilter {
@@ -79,12 +80,13 @@ impl ReplyFilter {
 }
 
 impl<'s> FilteredReceiver<'s> {
-    /// Returns a receiver of the datagrams from `receiver` that `access` admits, and of ICMP errors from `icmp`.
+    /// Returns a receiver of the datagrams from `receiver` that `access` admits, and of ICMP errors from `icmp`: those of
+    /// datagrams to its peer.
     pub(super) fn new(
         receiver: Receiver<'s>,
         access: &'s Access,
         filter: ReplyFilter,
-        icmp: Option<IcmpErrors<'s>>,
+        icmp: Option<(IcmpErrors<'s>, Addr)>,
     ) -> Self {
         Self { receiver, access, filter, icmp }
     }
@@ -113,16 +115,26 @@ impl<'s> FilteredReceiver<'s> {
     }
 
     /// Returns the ICMP error that a receive found: the `error` that ended it, or one that the system keeps.
-    fn icmp_error(&mut self, error: Option<io::Error>, batch: &Batch) -> Result<Option<io::Error>> {
+    fn icmp_error(&mut self, error: Option<io::Error>, batch: &Batch) -> Result<Option<IcmpError>> {
         let error = match error {
             Some(error) if !is_icmp(&error) => return Err(error).context("cannot receive"),
             error => error,
         };
-        let Some(icmp) = self.icmp.as_mut().filter(|_| batch.is_empty()) else { return Ok(error) };
+        let Some((icmp, peer)) = self.icmp.as_mut().filter(|_| batch.is_empty()) else {
+            return Ok(error.as_ref().map(IcmpError::from));
+        };
         if let Some(error) = error {
             icmp.note(error);
         }
-        Ok(icmp.take().context("cannot take an ICMP error")?.map(|icmp| icmp.error))
+        loop {
+            let error = icmp.take().context("cannot take an ICMP error")?;
+            // One about a datagram to anybody else is forged: no such datagram was sent.
+            let is_of_peer =
+                |error: IcmpError| error.peer.is_none() || ReplyFilter::peer(*peer).accepts(error.peer);
+            if error.is_none_or(is_of_peer) {
+                return Ok(error);
+            }
+        }
     }
 
     fn judge(&self, batch: &mut Batch) -> Arrival {

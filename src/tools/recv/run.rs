@@ -1,5 +1,6 @@
 //! `udp-recv`: receives one datagram: the reply to each request, or the next one that arrives at a port.
 
+use std::io;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
@@ -134,7 +135,9 @@ fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Socket, access: &Acc
                 inbox.print()?;
                 break true;
             }
-            Arrival::IcmpError(error) => return Err(error).context("cannot receive"),
+            Arrival::IcmpError(error) => {
+                return Err(io::Error::from(error.report.errno)).context("cannot receive");
+            }
             // The datagram that was announced may be damaged, or from a source that is denied.
             Arrival::Nothing | Arrival::Discarded | Arrival::Stray(_) if deadline.has_passed() => {
                 break false;

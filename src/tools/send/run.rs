@@ -17,7 +17,6 @@ use crate::flow::input::Input;
 use crate::flow::transmit::Transmitter;
 use crate::format::{Bad, To};
 use crate::messages;
-use crate::net::IcmpError;
 use crate::net::endpoint::Endpoint;
 use crate::net::socket::{self, Direction, Socket};
 use crate::runtime::console::Progress;
@@ -276,8 +275,8 @@ impl<'r> Run<'r> {
 
     fn take_icmp_errors(&mut self) -> Result<()> {
         let cannot_ask = "cannot ask a socket for its errors";
-        while let Some(IcmpError { peer, error }) = self.transmitter.take_icmp_error().context(cannot_ask)? {
-            self.totals.stats.sent.count_icmp_error_from(peer, &error);
+        while let Some(error) = self.transmitter.take_icmp_error().context(cannot_ask)? {
+            self.totals.stats.sent.count_icmp_error(&error);
         }
         Ok(())
     }
