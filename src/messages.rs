@@ -480,6 +480,11 @@ impl fmt::Display for Failure {
                 let version = if *largest == LARGEST_V4 { "IPv4" } else { "IPv6" };
                 write!(f, "it is {size} bytes, and the largest datagram over {version} is {largest} bytes")
             }
+            Self::TooLongForPath { size, largest, mtu } => write!(
+                f,
+                "it is {size} bytes, and the largest for the path MTU of {mtu} is {largest} bytes; without \
+                 --dont-fragment it is sent in fragments"
+            ),
         }
     }
 }

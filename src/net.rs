@@ -18,6 +18,7 @@ mod cmsg;
 mod drops;
 pub mod endpoint;
 pub mod failure;
+pub mod header;
 mod icmp;
 pub mod passed;
 pub mod resolver;
@@ -165,6 +166,15 @@ pub enum Why {
         /// The longest that the version of IP in use can carry, in bytes.
         largest: usize,
     },
+    /// It does not fit in one packet of its path, and is not to be fragmented.
+    TooLongForPath {
+        /// Its length in bytes.
+        size: usize,
+        /// The longest payload that does, in bytes.
+        largest: usize,
+        /// The MTU of the path, in bytes.
+        mtu: usize,
+    },
     /// The system reports this error.
     Os(io::Error),
 }
@@ -217,6 +227,7 @@ impl Unsent {
             Why::Os(error) => Failure::to_send(error, self.peer),
             Why::NoRoom => Failure::Os(nix::errno::Errno::EAGAIN.into()),
             Why::TooLong { size, largest } => Failure::TooLong { size, largest },
+            Why::TooLongForPath { size, largest, mtu } => Failure::TooLongForPath { size, largest, mtu },
         })
     }
 }

@@ -15,6 +15,7 @@ use crate::encoding::Charset;
 use crate::escape;
 use crate::format::Format;
 use crate::net::endpoint::{self, Endpoint};
+use crate::net::header::Dscp;
 
 /// Returns the commands of all tools, in the order in which a hint names them.
 pub type Tools = fn() -> Vec<Command>;
@@ -34,7 +35,7 @@ const NEEDLESS: [(&[&str], &str); 10] = [
 ];
 
 /// Options of other programs that have no counterpart here.
-const MISSING: [(&[&str], &str); 9] = [
+const MISSING: [(&[&str], &str); 7] = [
     (
         &["-x", "-X", "-P", "--proxy", "--proxy-type", "--proxy-auth", "--proxy-dns"],
         "proxies are not supported",
@@ -57,8 +58,6 @@ const MISSING: [(&[&str], &str); 9] = [
     (&["-U", "--unixsock"], "unix sockets are not supported yet"),
     (&["-F"], "passing a descriptor is not supported"),
     (&["-g", "-G"], "source routing is not supported"),
-    (&["-T", "--tos", "--dscp"], "the TOS cannot be set"),
-    (&["-M", "-m", "--ttl"], "the TTL cannot be set or checked"),
     (&["--group", "--join", "--multicast"], "joining multicast groups is not supported"),
 ];
 
@@ -377,7 +376,15 @@ impl Tool<'_> {
             }
             "-I" | "-O" => self.option("--buffer", &given("SIZE")),
             "-C" | "--crlf" => self.option("--eol", "crlf"),
-            "-T" if self.has("--idle") => instead("the TOS cannot be set; socat's -T TIME is --idle TIME"),
+            "-T" if self.has("--idle") && is_number => Hint::Instead(format!(
+                "socat's -T TIME is --idle {}; nc's -T TOS is --dscp {}",
+                given("TIME"),
+                dscp(value)
+            )),
+            "-T" | "--tos" | "--tclass" => self.option("--dscp", &dscp(value)),
+            "-M" | "--hops" | "--hop-limit" => self.option("--ttl", &given("N")),
+            "-m" => instead("a minimum TTL cannot be required; -f json --headers shows the TTL"),
+            "--df" | "--mtu-discover" => instead("use --dont-fragment"),
             "--allowfile" | "--denyfile" => {
                 self.option(name.strip_suffix("file")?, &format!("@{}", given("FILE")))
             }
@@ -477,6 +484,19 @@ fn has_long(command: &Command, long: &str) -> bool {
 
 fn has_messages(command: &Command) -> bool {
     command.get_positionals().any(|arg| arg.get_id() == "messages")
+}
+
+/// Returns the DSCP that a netcat's TOS means: a name, or a number whose lower two bits are ECN.
+fn dscp(tos: Option<&str>) -> String {
+    let number = tos.and_then(|tos| match tos.strip_prefix("0x") {
+        Some(digits) => u8::from_str_radix(digits, 16).ok(),
+        None => tos.parse().ok(),
+    });
+    match (number, tos) {
+        (Some(number), _) => (number >> 2).to_string(),
+        (None, Some(name)) if name.parse::<Dscp>().is_ok() => name.to_ascii_lowercase(),
+        _ => "VALUE".to_owned(),
+    }
 }
 
 /// Quotes a command as one word for a shell. A long one is shortened.

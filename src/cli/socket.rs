@@ -1,9 +1,14 @@
 //! The socket of a tool and its buffer.
 
-use clap::Args;
+use std::ffi::OsStr;
+use std::num::NonZeroU8;
 
-use super::value::size;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Args, Command};
+
+use super::value::{size, ttl};
 use crate::net::endpoint::Family;
+use crate::net::header::{Dscp, HeaderOptions};
 use crate::net::socket::{Direction, Options, Room, Socket};
 use crate::runtime::console::Console;
 
@@ -16,6 +21,15 @@ pub struct SocketArgs {
     /// Use IPv6 only
     #[arg(short = '6', long)]
     ipv6: bool,
+    /// Send with a TTL or hop limit of N (1 to 255)
+    #[arg(long, value_name = "N", value_parser = ttl)]
+    ttl: Option<NonZeroU8>,
+    /// Send with this DSCP (ef, af41, cs1, 0 to 63)
+    #[arg(long, value_name = "VALUE", value_parser = DscpParser, hide_possible_values = true)]
+    dscp: Option<Dscp>,
+    /// Never fragment datagrams; those above the path MTU are not sent
+    #[arg(long)]
+    dont_fragment: bool,
 }
 
 impl SocketArgs {
@@ -27,7 +41,9 @@ impl SocketArgs {
             (_, true) => Family::V6,
             _ => Family::Any,
         };
-        Options { family, ..Options::default() }
+        let Self { ttl, dscp, dont_fragment, .. } = self;
+        let header = HeaderOptions { ttl, dscp, dont_fragment };
+        Options { family, header, ..Options::default() }
     }
 }
 
@@ -46,6 +62,22 @@ impl SendingSocketArgs {
     #[must_use]
     pub fn options(self) -> Options {
         Options { broadcast: self.broadcast, ..self.socket.options() }
+    }
+}
+
+/// Parses a DSCP, and lists the names for completion.
+#[derive(Clone, Copy, Debug)]
+struct DscpParser;
+
+impl TypedValueParser for DscpParser {
+    type Value = Dscp;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Dscp, clap::Error> {
+        StringValueParser::new().try_map(|text| text.parse::<Dscp>()).parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Dscp::names().map(PossibleValue::new)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Parsers for values as people write them on a command line. The error for a wrong one shows a right one.
 
 use std::ffi::OsString;
+use std::num::NonZeroU8;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -19,6 +20,11 @@ pub fn count(text: &str) -> Result<u64, String> {
         Ok(0) | Err(_) => Err("not a whole number from 1".to_owned()),
         Ok(count) => Ok(count),
     }
+}
+
+/// Parses a time to live, or hop limit. With 0 nothing is sent, or nothing leaves the machine.
+pub fn ttl(text: &str) -> Result<NonZeroU8, String> {
+    text.parse().map_err(|_| "not a whole number from 1 to 255".to_owned())
 }
 
 /// The number of times that `--repeat inf` sends an input: until a signal ends the tool.

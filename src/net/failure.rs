@@ -58,6 +58,15 @@ pub enum Failure {
         /// The largest payload that the version of IP in use can carry, in bytes.
         largest: usize,
     },
+    /// The payload does not fit in one packet of its path, and is not to be fragmented.
+    TooLongForPath {
+        /// Its length in bytes.
+        size: usize,
+        /// The largest payload that does, in bytes.
+        largest: usize,
+        /// The MTU of the path, in bytes.
+        mtu: usize,
+    },
 }
 
 /// The types of a route that connect(2) fails for (ip-route(8)).

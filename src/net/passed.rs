@@ -1,6 +1,6 @@
 //! Sockets that systemd has opened and bound for this process (`sd_listen_fds(3)`).
 
-use crate::net::socket::Socket;
+use crate::net::socket::{Options, Socket};
 use std::env;
 use std::fs;
 use std::net::IpAddr;
@@ -28,8 +28,8 @@ pub fn is_passing() -> bool {
 
 /// Returns the one socket that systemd has opened and bound for this process (`sd_listen_fds(3)`). Fails if there is
 /// none, or another.
-pub fn passed_socket() -> Result<Socket> {
-    let mut sockets = passed_sockets()?;
+pub fn passed_socket(options: &Options) -> Result<Socket> {
+    let mut sockets = passed_sockets(options)?;
     ensure!(
         sockets.len() == 1,
         "cannot receive at the {} sockets that systemd passed; pass one",
@@ -38,8 +38,9 @@ pub fn passed_socket() -> Result<Socket> {
     Ok(sockets.remove(0))
 }
 
-/// Returns the sockets that systemd has opened and bound for this process (`sd_listen_fds(3)`). Fails if there are none.
-pub fn passed_sockets() -> Result<Vec<Socket>> {
+/// Returns the sockets that systemd has opened and bound for this process (`sd_listen_fds(3)`), and has them send as
+/// `options` say. Fails if there are none.
+pub fn passed_sockets(options: &Options) -> Result<Vec<Socket>> {
     let mut passed = ListenFd::from_env();
     let number = passed.len();
     ensure!(number > 0, "cannot listen: no ENDPOINT, and systemd passed no socket");
@@ -49,13 +50,13 @@ pub fn passed_sockets() -> Result<Vec<Socket>> {
     };
     let take = |place| {
         let cannot_listen = || format!("cannot listen on {} that systemd passed", name(place));
-        take(&mut passed, place).with_context(cannot_listen)
+        take(&mut passed, place, options).with_context(cannot_listen)
     };
     (0..number).map(take).collect()
 }
 
 /// Takes the socket at `place` of those that were `passed`.
-fn take(passed: &mut ListenFd, place: usize) -> Result<Socket> {
+fn take(passed: &mut ListenFd, place: usize, options: &Options) -> Result<Socket> {
     let socket = passed.take_udp_socket(place).ok().flatten();
     let socket = socket.context("not a UDP socket (ListenDatagram=)")?;
     // Our own copy is closed where another program begins; that one was made not to be.
@@ -69,5 +70,7 @@ fn take(passed: &mut ListenFd, place: usize) -> Result<Socket> {
         bound.ip()
     );
     socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    let mut socket = Socket::from(socket);
+    socket.set_header(options.header).context("cannot set an option")?;
+    Ok(socket)
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
 
-use nix::libc::{EADDRNOTAVAIL, EINVAL, ENETUNREACH};
+use nix::libc::{EADDRNOTAVAIL, EINVAL, EMSGSIZE, ENETUNREACH};
 
 use super::ancillary::Ancillary;
 #[cfg(target_os = "linux")]
@@ -21,6 +21,10 @@ use crate::net::addr::Addr;
 use crate::net::endpoint::mapped;
 use crate::net::socket::Socket;
 use crate::stats::IcmpError;
+
+/// The headers of IP and UDP of a datagram in one packet, in bytes.
+const HEADERS_V4: usize = 20 + 8;
+const HEADERS_V6: usize = 40 + 8;
 
 /// How many errors in a row may be those of earlier datagrams.
 const RETRIES: usize = 3;
@@ -46,8 +50,10 @@ impl<'s> SendSocket<'s> {
     /// Returns `socket`, which is connected or sends datagrams that have a destination.
     pub(super) fn new(socket: &'s Socket) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
-        // If that fails, the ICMP errors of the datagrams that routers drop are counted.
-        let _ = super::sys::let_routers_fragment(socket.as_fd());
+        if !socket.forbids_fragments() {
+            // If that fails, the ICMP errors of the datagrams that routers drop are counted.
+            let _ = super::sys::set_fragments(socket.as_fd(), false, super::sys::Fragments::Anywhere);
+        }
         Ok(Self {
             socket,
             peer: socket.peer(),
@@ -83,9 +89,23 @@ impl<'s> SendSocket<'s> {
         let mut outcome = SendOutcome::default();
         match self.hand_over(datagram, &mut outcome.icmp_errors) {
             Ok(()) => outcome.count(1, size),
-            Err(error) => outcome.stopped = Some(Unsent::one(&datagram, error.into())),
+            Err(error) => outcome.stopped = Some(Unsent::one(&datagram, self.why(error, &datagram))),
         }
         outcome
+    }
+
+    /// Returns why `datagram` could not be sent, for which the system returned `error`.
+    fn why(&self, error: io::Error, datagram: &Datagram<'_>) -> Why {
+        let peer = datagram.envelope.to;
+        if self.socket.forbids_fragments()
+            && error.raw_os_error() == Some(EMSGSIZE)
+            && let Some(mtu) = self.socket.path_mtu(peer)
+        {
+            let is_v6 = peer.or(self.peer).map_or(self.is_v6, Addr::is_ipv6);
+            let largest = mtu.saturating_sub(if is_v6 { HEADERS_V6 } else { HEADERS_V4 });
+            return Why::TooLongForPath { size: datagram.payload.len(), largest, mtu };
+        }
+        error.into()
     }
 
     /// Asks the system to keep ICMP errors from now on, if it can.
@@ -193,12 +213,13 @@ impl<'s> SendSocket<'s> {
     }
 
     /// Returns whether a router on the way to `peer` may drop a datagram that fits here: none fragments over
-    /// IPv6 (RFC 8200, section 5), and it reports a message of many segments once.
+    /// IPv6 (RFC 8200, section 5), or where that is forbidden, and it reports a message of many segments once.
     #[cfg(target_os = "linux")]
     pub(super) fn may_outgrow_path(&self, peer: Option<Addr>) -> bool {
         match peer.or(self.peer).and_then(Addr::ip) {
             Some(IpAddr::V6(ip)) => !ip.is_loopback() && !ip.is_unicast_link_local(),
-            _ => false,
+            Some(IpAddr::V4(ip)) => self.socket.forbids_fragments() && !ip.is_loopback(),
+            None => false,
         }
     }
 

@@ -13,13 +13,20 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 use crate::net::addr::Addr;
 use crate::net::endpoint::{Family, Resolved};
 use crate::net::failure::Failure;
+use crate::net::header::HeaderOptions;
+#[cfg(target_os = "linux")]
+use crate::net::sys::path_mtu;
 
 /// How much the system is asked to hold of what arrives at a tool that listens, in bytes.
 pub const ROOM: usize = 4 * 1024 * 1024;
 
 /// A datagram socket that does not block.
 #[derive(Debug)]
-pub struct Socket(socket2::Socket);
+pub struct Socket {
+    inner: socket2::Socket,
+    /// Whether a datagram is sent in one packet or not at all.
+    forbids_fragments: bool,
+}
 
 /// What holds for every socket of a tool.
 #[derive(Clone, Debug, Default)]
@@ -28,23 +35,25 @@ pub struct Options {
     pub family: Family,
     /// Whether broadcast addresses may be sent to.
     pub broadcast: bool,
+    /// What the IP header of all that is sent contains.
+    pub header: HeaderOptions,
 }
 
 impl Socket {
     /// Returns the address that it is bound to. An IPv4 address of an IPv6 socket is mapped.
     pub(super) fn local(&self) -> io::Result<Addr> {
-        address(&self.0.local_addr()?)
+        address(&self.inner.local_addr()?)
     }
 
     /// Returns the address that it is connected to, as people know it, if it is.
     #[must_use]
     pub fn peer(&self) -> Option<Addr> {
-        self.0.peer_addr().ok().and_then(|peer| address(&peer).ok()).map(Addr::canonical)
+        self.inner.peer_addr().ok().and_then(|peer| address(&peer).ok()).map(Addr::canonical)
     }
 
     /// Connects it to `peer`: it receives from no other then.
     pub fn connect(&self, peer: Addr) -> io::Result<()> {
-        self.0.connect(&sock_addr(peer)?)
+        self.inner.connect(&sock_addr(peer)?)
     }
 
     /// Sends one datagram to the peer that it is connected to.
@@ -54,7 +63,7 @@ impl Socket {
 
     /// Sends one datagram to `peer`.
     pub(super) fn send_to(&self, payload: &[u8], peer: Addr) -> io::Result<usize> {
-        self.0.send_to_with_flags(payload, &sock_addr(peer)?, no_signal().bits())
+        self.inner.send_to_with_flags(payload, &sock_addr(peer)?, no_signal().bits())
     }
 
     /// Receives one datagram. Returns its length in bytes, and its source.
@@ -63,27 +72,64 @@ impl Socket {
         Ok((size, source.and_then(from_storage)))
     }
 
+    /// Returns whether a datagram is sent in one packet or not at all.
+    pub(super) fn forbids_fragments(&self) -> bool {
+        self.forbids_fragments
+    }
+
+    /// Returns the MTU of the path to `peer`, or to the one that it is connected to, in bytes, as far as the system knows
+    /// it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn path_mtu(&self, peer: Option<Addr>) -> Option<usize> {
+        let mtu = |socket: &Self, peer: Addr| path_mtu(socket.as_fd(), peer.is_ipv6()).ok();
+        match peer.map(Addr::canonical) {
+            None => mtu(self, self.peer()?),
+            // The system knows it of a destination, whichever socket sends there, and tells it a connected one.
+            Some(peer) => {
+                let socket = create(peer, &Options::default()).ok()?;
+                socket.connect(peer).ok()?;
+                mtu(&socket, peer)
+            }
+        }
+    }
+
+    /// Returns `None`: the system does not report it.
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "only Linux reports it")]
+    pub(super) fn path_mtu(&self, _: Option<Addr>) -> Option<usize> {
+        None
+    }
+
+    /// Has it send with the header that `options` ask for.
+    pub(super) fn set_header(&mut self, options: HeaderOptions) -> io::Result<()> {
+        if options.is_any() {
+            options.apply(&self.inner, self.local()?.is_ipv6())?;
+            self.forbids_fragments = options.dont_fragment;
+        }
+        Ok(())
+    }
+
     /// Takes its pending error.
     pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.0.take_error()
+        self.inner.take_error()
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.inner.as_fd()
     }
 }
 
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.inner.as_raw_fd()
     }
 }
 
 impl From<UdpSocket> for Socket {
     fn from(socket: UdpSocket) -> Self {
-        Self(socket.into())
+        Self { inner: socket.into(), forbids_fragments: false }
     }
 }
 
@@ -123,7 +169,7 @@ pub fn bind(here: &Resolved<'_>, options: &Options) -> Result<Socket> {
             );
         }
         match try_open(address, options) {
-            Ok(socket) => return Ok(Socket(socket)),
+            Ok(socket) => return Ok(socket),
             Err(error) => {
                 let is_last = !error.is_missing();
                 failure = Some(error.explain(here, address));
@@ -152,8 +198,8 @@ pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Opti
         let opened = if here.is_some() { try_open(*source, options) } else { create(*source, options) };
         let error = match opened {
             Err(error) => error.explain(here.unwrap_or(there), *source),
-            Ok(socket) => match sock_addr(peer).and_then(|peer| socket.connect(&peer)) {
-                Ok(()) => return Ok(Socket(socket)),
+            Ok(socket) => match socket.connect(peer) {
+                Ok(()) => return Ok(socket),
                 Err(error) => {
                     let why = Failure::to_connect(error, *source, peer);
                     anyhow!(why).context(format!("cannot send to {there}"))
@@ -172,12 +218,12 @@ pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Opti
 /// multicast group or, where `options` allow that, a broadcast address.
 #[must_use]
 pub fn reaches_many(socket: &Socket, peer: Addr, options: &Options) -> bool {
-    peer.is_multicast() || options.broadcast && is_broadcast(&socket.0, peer)
+    peer.is_multicast() || options.broadcast && is_broadcast(&socket.inner, peer)
 }
 
 /// A socket bound to `address`. It does not block.
 pub fn open(address: Addr, options: &Options) -> Result<Socket> {
-    Ok(Socket(try_open(address, options).map_err(|error| error.explain(&address, address))?))
+    try_open(address, options).map_err(|error| error.explain(&address, address))
 }
 
 /// Makes the kernel drop whatever arrives at `socket`, where it can. Unread datagrams would fill the receive buffer,
@@ -190,7 +236,7 @@ pub fn receive_nothing(socket: &Socket) {
         // It returns how many bytes of a datagram to keep: none. A sandbox may refuse filters: then only the
         // number of refusals is less exact.
         let code = u16::try_from(BPF_RET | BPF_K).unwrap_or_default();
-        let _ = socket.0.attach_filter(&[SockFilter::new(code, 0, 0, 0)]);
+        let _ = socket.inner.attach_filter(&[SockFilter::new(code, 0, 0, 0)]);
     }
     #[cfg(not(target_os = "linux"))]
     let _ = socket;
@@ -227,13 +273,13 @@ pub fn is_local(address: Addr) -> bool {
 /// Returns whether a socket receives nothing over IPv4.
 #[must_use]
 pub fn is_only_v6(socket: &Socket) -> bool {
-    socket.0.only_v6().unwrap_or(false)
+    socket.inner.only_v6().unwrap_or(false)
 }
 
 /// How much the kernel keeps for what arrives at a socket, and that is more than the payload of it, in
 /// bytes.
 pub fn room_in(socket: &Socket) -> Result<usize> {
-    socket.0.recv_buffer_size().context("cannot ask a socket for its buffer")
+    socket.inner.recv_buffer_size().context("cannot ask a socket for its buffer")
 }
 
 /// The direction of datagrams through a socket.
@@ -260,7 +306,7 @@ impl Room {
     /// Asks for room in the buffer of a socket. Only a privileged process gets more than the system's
     /// limit (socket(7), `SO_RCVBUF` and `SO_RCVBUFFORCE`).
     pub fn ask(socket: &Socket, direction: Direction, asked: usize) -> Result<Self> {
-        let buffer = &socket.0;
+        let buffer = &socket.inner;
         let granted = || {
             let granted = match direction {
                 Direction::In => buffer.recv_buffer_size(),
@@ -304,18 +350,18 @@ enum OpenError {
 }
 
 /// Opens a socket bound to `address`.
-fn try_open(address: Addr, options: &Options) -> Result<socket2::Socket, OpenError> {
+fn try_open(address: Addr, options: &Options) -> Result<Socket, OpenError> {
     let socket = create(address, options)?;
-    sock_addr(address).and_then(|address| socket.bind(&address)).map_err(OpenError::Bind)?;
+    sock_addr(address).and_then(|address| socket.inner.bind(&address)).map_err(OpenError::Bind)?;
     Ok(socket)
 }
 
 /// Opens a socket for addresses such as `address`.
-fn create(address: Addr, options: &Options) -> Result<socket2::Socket, OpenError> {
+fn create(address: Addr, options: &Options) -> Result<Socket, OpenError> {
     let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
     let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(OpenError::Create)?;
     configure(&socket, address, options).map_err(OpenError::Configure)?;
-    Ok(socket)
+    Ok(Socket { inner: socket, forbids_fragments: options.header.dont_fragment })
 }
 
 fn configure(socket: &socket2::Socket, address: Addr, options: &Options) -> io::Result<()> {
@@ -325,6 +371,7 @@ fn configure(socket: &socket2::Socket, address: Addr, options: &Options) -> io::
     if options.broadcast {
         socket.set_broadcast(true)?;
     }
+    options.header.apply(socket, address.is_ipv6())?;
     socket.set_nonblocking(true)
 }
 
@@ -363,5 +410,5 @@ fn is_broadcast(socket: &socket2::Socket, peer: Addr) -> bool {
 /// Returns whether nothing can be sent to `peer`, as the system says, because that is a broadcast address.
 pub(super) fn needs_broadcast(peer: Addr) -> bool {
     let any = Addr::Ip((Ipv4Addr::UNSPECIFIED, 0).into());
-    peer.is_ipv4() && create(any, &Options::default()).is_ok_and(|socket| is_broadcast(&socket, peer))
+    peer.is_ipv4() && create(any, &Options::default()).is_ok_and(|socket| is_broadcast(&socket.inner, peer))
 }

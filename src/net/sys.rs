@@ -211,25 +211,52 @@ pub(crate) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(copy)
 }
 
-/// Lets routers fragment an IPv4 datagram that is longer than the MTU of the next link. By default they drop it and
-/// report that, and only the next one is sent in fragments (ip(7), `IP_MTU_DISCOVER`). They may fragment the segments
-/// of one message in any case.
+/// Who may fragment a datagram that is longer than the MTU of a link (ip(7), `IP_MTU_DISCOVER`). By default this
+/// machine does, to the MTU of the path that it knows; a router drops a longer one of IPv4 and reports that.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fragments {
+    /// This machine and each router: IPv4 packets do not have the bit that forbids it.
+    Anywhere,
+    /// Nobody: IPv4 packets have that bit, and a send fails where the datagram is longer than the known MTU.
+    Forbidden,
+}
+
+/// Sets who may fragment what `socket` sends over IPv6, or else over IPv4. Routers may fragment the segments of one
+/// message in any case.
 #[cfg(target_os = "linux")]
 #[expect(clippy::cast_possible_truncation, reason = "a value is a few bytes long")]
-pub(crate) fn let_routers_fragment(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let value: c_int = libc::IP_PMTUDISC_DONT;
+pub(crate) fn set_fragments(socket: BorrowedFd<'_>, over_v6: bool, fragments: Fragments) -> io::Result<()> {
+    let (level, name) = if over_v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)
+    };
+    // Those of IPv6 have the same numbers.
+    let value: c_int = match fragments {
+        Fragments::Anywhere => libc::IP_PMTUDISC_DONT,
+        Fragments::Forbidden => libc::IP_PMTUDISC_DO,
+    };
     let pointer = (&raw const value).cast();
     // SAFETY: the kernel reads an int, which is there for as long as the call takes.
     Errno::result(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_MTU_DISCOVER,
-            pointer,
-            size_of::<c_int>() as _,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, name, pointer, size_of::<c_int>() as _)
     })?;
     Ok(())
+}
+
+/// Returns the MTU of the path that `socket` is connected to, in bytes. An IPv6 socket with an IPv4 peer has that of IPv4.
+#[cfg(target_os = "linux")]
+#[expect(clippy::cast_possible_truncation, reason = "a value is a few bytes long")]
+pub(crate) fn path_mtu(socket: BorrowedFd<'_>, over_v6: bool) -> io::Result<usize> {
+    let (level, name) =
+        if over_v6 { (libc::IPPROTO_IPV6, libc::IPV6_MTU) } else { (libc::IPPROTO_IP, libc::IP_MTU) };
+    let mut value: c_int = 0;
+    let mut len = size_of::<c_int>() as _;
+    let pointer = (&raw mut value).cast();
+    // SAFETY: the kernel writes `len` bytes at most, which is the size of the int.
+    Errno::result(unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, pointer, &raw mut len) })?;
+    usize::try_from(value).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Returns the number of datagrams that the kernel has dropped at `socket` since it was opened. It wraps around at

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::harness::{Peer, Tool};
+use crate::harness::{Cable, Peer, Running, Tool, complaint, ip};
 use nix::sys::signal::Signal;
 use socket2::SockRef;
 
@@ -76,6 +76,26 @@ fn every_tool_that_receives_shows_the_headers_and_only_if_it_is_asked_to() {
 }
 
 #[test]
+fn each_datagram_of_a_batch_has_the_headers_of_the_batch() {
+    let arguments = [":0", "-f", "json", "--headers", "-n", "2000"];
+    let (listen, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
+    // The listener does not read until more has arrived than one call takes.
+    listen.stop();
+    for (host, ttl) in [("127.0.0.1", 9), ("[::1]", 11)] {
+        let send =
+            Tool::new("udp-send").args([&format!("{host}:{}", address.port()), "--ttl", &ttl.to_string()]);
+        send.args(["--dscp", "af41"]).input("line\n".repeat(1000)).assert().success();
+    }
+    listen.signal(Signal::SIGCONT);
+    let finished = listen.finish();
+    for (ttl, shown) in [(9, "127.0.0.1"), (11, "[::1]")] {
+        let headers = format!(r#""ttl":{ttl},"dscp":34,"ecn":0,"interface":"lo","size":4,"text":"line"}}"#);
+        let records = finished.text().lines().filter(|line| line.ends_with(&headers) && line.contains(shown));
+        assert_eq!(records.count(), 1000, "{ttl}");
+    }
+}
+
+#[test]
 fn a_record_with_headers_is_read_as_one_without() {
     let (listen, address) =
         Tool::new("udp-listen").args(["127.0.0.1:0", "-f", "json", "--headers", "-n", "1"]).spawn_listening();
@@ -134,4 +154,153 @@ fn what_python_sets_is_what_a_record_shows() {
         assert!(record.ends_with(headers), "{record}");
     }
     assert_eq!(records.len(), 2);
+}
+
+/// Where the first host of a cable sends datagrams to: a host and a group of either version of IP.
+const DESTINATIONS: [&str; 4] =
+    ["192.0.2.2:7788", "[fe80::2%cable0]:7788", "239.1.1.1:7788", "[ff02::1%cable0]:7788"];
+
+/// Has tshark print the header of each UDP packet that arrives at the second host of `cable`: the TTL, the DSCP and the
+/// DF bit of IPv4, the hop limit and the DSCP of IPv6, and the payload.
+fn watch(cable: &Cable) -> Running {
+    let fields = ["ip.ttl", "ip.dsfield.dscp", "ip.flags.df", "ipv6.hlim", "ipv6.tclass.dscp", "data.text"];
+    let arguments = ["-l", "-n", "-i", "cable0", "-f", "udp", "-d", "udp.port==1-65535,data"];
+    let tshark = Tool::other("tshark").args(arguments).args(["-o", "data.show_as_text:TRUE", "-T", "fields"]);
+    let fields = fields.iter().flat_map(|field| ["-e", field]);
+    let mut tshark = cable.far.host(tshark.args(fields)).spawn();
+    tshark.err_line_with("Capture started");
+    tshark
+}
+
+/// Returns the next line of [`watch`]. Some versions print a bit as a word.
+fn next(tshark: &mut Running) -> String {
+    tshark.line().replace("True", "1").replace("False", "0")
+}
+
+/// The line of [`watch`] for a datagram with these fields.
+fn seen(destination: &str, ttl: u8, dscp: u8, df: bool, payload: &str) -> String {
+    if destination.starts_with('[') {
+        format!("\t\t\t{ttl}\t{dscp}\t{payload}")
+    } else {
+        format!("{ttl}\t{dscp}\t{}\t\t\t{payload}", u8::from(df))
+    }
+}
+
+#[test]
+#[ignore = "needs root, ip and tshark"]
+fn others_see_the_header_that_was_asked_for() {
+    let cable = Cable::new("header");
+    ip(&format!("-n {} route add 224.0.0.0/4 dev cable0", cable.near));
+    let mut tshark = watch(&cable);
+    let options = ["--ttl", "5", "--dscp", "ef", "--dont-fragment"];
+    for there in DESTINATIONS {
+        cable.near.tool("udp-send").args([there, "plain"]).run();
+        let ttl = if there.starts_with("239") || there.starts_with("[ff") { 1 } else { 64 };
+        assert_eq!(next(&mut tshark), seen(there, ttl, 0, false, "plain"), "{there}");
+        cable.near.tool("udp-send").args([there, "send"]).args(options).run();
+        assert_eq!(next(&mut tshark), seen(there, 5, 46, true, "send"), "{there}");
+        cable.near.tool("udp-recv").args([there, "-w", "1ms", "recv"]).args(options).run();
+        assert_eq!(next(&mut tshark), seen(there, 5, 46, true, "recv"), "{there}");
+        let chat = cable.near.tool("udp-chat").args(["--bind", ":0", "-w", "500ms", there]).args(options);
+        chat.input("chat\n").run();
+        assert_eq!(next(&mut tshark), seen(there, 5, 46, true, "chat"), "{there}");
+        // A socket of both versions of IP.
+        let send = cable.near.tool("udp-send").args(["-f", "json"]).args(options);
+        send.input(format!(r#"{{"to":"{there}","text":"dual"}}"#)).run();
+        assert_eq!(next(&mut tshark), seen(there, 5, 46, true, "dual"), "{there}");
+    }
+    let mut listen = cable.near.tool("udp-listen").args([":7788", "--reply", "listen"]).args(options).spawn();
+    listen.err_line_with("listening on ");
+    for there in ["192.0.2.1:7788", "[fe80::1%cable0]:7788"] {
+        cable.far.tool("udp-recv").args([there, "ask"]).assert().success();
+        assert_eq!(next(&mut tshark), seen(there, 64, 0, false, "ask"));
+        assert_eq!(next(&mut tshark), seen(there, 5, 46, true, "listen"));
+    }
+}
+
+#[test]
+#[ignore = "needs root, ip and tshark"]
+fn a_batch_of_segments_has_the_header_that_was_asked_for() {
+    let cable = Cable::new("segments");
+    // A segment is a packet, as on a network card, and not part of one large packet until it is received.
+    ip(&format!("-n {} link set cable0 gso_max_segs 1", cable.near));
+    let mut tshark = watch(&cable);
+    for there in &DESTINATIONS[..2] {
+        let send =
+            cable.near.tool("udp-send").args([there, "--ttl", "9", "--dscp", "cs1", "--dont-fragment"]);
+        send.input("many\n".repeat(100)).run();
+        for _ in 0..100 {
+            assert_eq!(next(&mut tshark), seen(there, 9, 8, true, "many"), "{there}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_datagram_that_is_not_to_be_fragmented_and_too_long_names_the_path_mtu() {
+    let cable = Cable::new("mtu");
+    let too_long = "x".repeat(1473);
+    for (there, largest) in [("192.0.2.2:9", 1472), ("[fe80::2%cable0]:9", 1452)] {
+        let words = format!(
+            "it is 1473 bytes, and the largest for the path MTU of 1500 is {largest} bytes; without --dont-fragment \
+             it is sent in fragments\n"
+        );
+        let send = cable.near.tool("udp-send").args([there, "--dont-fragment", &too_long]).run();
+        assert_eq!(send.err, format!("udp-send: cannot send message 1 to {there}: {words}"));
+        let recv = cable.near.tool("udp-recv").args([there, "--dont-fragment", &too_long]).run();
+        assert_eq!(recv.err, format!("udp-recv: cannot send message 1 to {there}: {words}"));
+        let record = format!(r#"{{"to":"{there}","text":"{too_long}"}}"#);
+        let send = cable.near.tool("udp-send").args(["-f", "json", "--dont-fragment"]).input(record).run();
+        assert_eq!(send.err, format!("udp-send: cannot send line 1 to {there}: {words}"));
+        let chat =
+            cable.near.tool("udp-chat").args(["--bind", ":0", "-w", "500ms", there, "--dont-fragment"]);
+        let chat = chat.input(format!("{too_long}\n")).run();
+        assert!(
+            chat.err.ends_with(&format!("udp-chat: cannot send line 1 to {there}: {words}")),
+            "{}",
+            chat.err
+        );
+        assert_eq!([send.code(), recv.code(), chat.code()], [Some(1); 3]);
+        // What fits is sent, and what does not is skipped where that is asked for.
+        let lines = format!("{}\n{too_long}\nshort\n", "x".repeat(largest));
+        let send = cable.near.tool("udp-send").args([there, "--dont-fragment", "--skip-bad", "--stats"]);
+        let said = send.input(lines).run().err;
+        assert!(said.contains("sent 2 (") && said.contains("skipped 1,"), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn the_mtu_of_a_link_on_the_way_is_the_limit_once_a_router_has_reported_it() {
+    let cable = Cable::new("way");
+    let _third = cable.extend("way");
+    for (there, largest) in [("203.0.113.2:9", 1272), ("[2001:db8:2::2]:9", 1252)] {
+        let long = "x".repeat(1400);
+        let mut send = cable.near.tool("udp-send").args([there, "--dont-fragment"]).spawn();
+        send.type_line(&long);
+        send.err_line_with("message too long");
+        send.type_line(&long);
+        let finished = send.finish();
+        let words = format!("it is 1400 bytes, and the largest for the path MTU of 1300 is {largest} bytes;");
+        assert!(finished.err.contains(&words), "{}", finished.err);
+        assert_eq!(finished.code(), Some(1));
+    }
+}
+
+#[test]
+fn a_value_that_no_header_can_have_is_a_usage_error() {
+    for (option, values, words) in [
+        ("--ttl", &["0", "256", "-1", "", "1s", "1.5"][..], "not a whole number from 1 to 255"),
+        (
+            "--dscp",
+            &["64", "af14", "", "0xb8", "-1"],
+            "not a DSCP; write ef, af11 to af43, cs0 to cs7, or a number from 0 to 63",
+        ),
+    ] {
+        for value in values {
+            let said = complaint("udp-send", &["127.0.0.1:9", option, value], 2);
+            assert!(said.contains(&format!("invalid value '{value}' for '{option} <")), "{said}");
+            assert!(said.ends_with(&format!(": {words}\n")), "{said}");
+        }
+    }
 }

@@ -84,7 +84,7 @@ fn printer(plan: &Plan) -> Result<Printer> {
 /// them cannot be opened: the others are closed.
 fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Vec<Socket>> {
     let sockets = if plan.endpoints.is_empty() {
-        passed_sockets()?
+        passed_sockets(&plan.socket)?
     } else {
         let endpoints = resolver.locals(&plan.endpoints, plan.socket.family)?;
         endpoints.iter().map(|here| socket::bind(here, &plan.socket)).collect::<Result<_>>()?

@@ -45,7 +45,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
             conclude(inbox()?, plan, &signals, |inbox| receive_one(inbox, plan, &socket, &access))
         }
         Task::ReceivePassed => {
-            let socket = passed_socket()?;
+            let socket = passed_socket(&plan.socket)?;
             conclude(inbox()?, plan, &signals, |inbox| receive_one(inbox, plan, &socket, &access))
         }
         Task::Ask(requests) => {
