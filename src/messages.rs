@@ -12,6 +12,7 @@ use crate::escape;
 use crate::net::addr::Addr;
 use crate::net::endpoint::host;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
+use crate::net::owner::Owner;
 use crate::net::socket::{Direction, Room};
 pub use crate::runtime::os_error;
 use crate::stats::{IcmpError, IcmpKind, IcmpReport, Received, ReplyStats, Requests, Sent, Stats};
@@ -432,11 +433,22 @@ impl fmt::Display for Failure {
                 write!(f, "{}; a sandbox or a security policy forbids it", os_error(error))
             }
             Self::NoFreePort(ip) => write!(f, "no port is free at {ip}"),
-            Self::PortInUse(port) => write!(
-                f,
-                "port {port} is in use by another socket; `ss -ulpn sport = :{port}` shows whose; \
-                 choose another port, or 0 for any free one"
-            ),
+            Self::PortInUse { port, owner, would_share } => {
+                write!(f, "port {port} is in use by ")?;
+                match owner {
+                    Some(owner) => write!(f, "{owner}")?,
+                    None => write!(f, "another socket; `ss -ulpn sport = :{port}` shows whose")?,
+                }
+                let is_ours = owner.as_ref().is_some_and(|owner| owner.name.starts_with("udp-"));
+                f.write_str(match (would_share, is_ours) {
+                    (true, _) => {
+                        "; to share a port, both sockets must ask for it, and be of the same user; choose another \
+                         port, or 0 for any free one"
+                    },
+                    (false, true) => "; choose another port, or 0 for any free one, or start both with --reuse-port",
+                    (false, false) => "; choose another port, or 0 for any free one",
+                })
+            }
             Self::PrivilegedPort => write!(
                 f,
                 "permission denied; ports below {FIRST_FREE_PORT} need root or CAP_NET_BIND_SERVICE; \
@@ -486,6 +498,12 @@ impl fmt::Display for Failure {
                  --dont-fragment it is sent in fragments"
             ),
         }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", escape::name(OsStr::new(&self.name)), self.pid)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod endpoint;
 pub mod failure;
 pub mod header;
 mod icmp;
+pub mod owner;
 pub mod passed;
 pub mod resolver;
 mod shared;

@@ -21,7 +21,7 @@ use crate::net::header::Dscp;
 pub type Tools = fn() -> Vec<Command>;
 
 /// Options of other programs that are not needed here, and why.
-const NEEDLESS: [(&[&str], &str); 10] = [
+const NEEDLESS: [(&[&str], &str); 9] = [
     (&["-u", "--udp"], "all traffic is UDP"),
     (&["-k", "--keep-open"], "there is no connection to keep open"),
     (&["-n", "--nodns", "--numeric"], "addresses are never looked up for names"),
@@ -30,7 +30,6 @@ const NEEDLESS: [(&[&str], &str); 10] = [
     (&["-D"], "socket debugging is not supported"),
     (&["--telnet"], "Telnet negotiation is not supported"),
     (&["--max-conns"], "the number of peers is not limited"),
-    (&["--reuse", "--reuseaddr", "--reuseport"], "a port is bound by one socket at a time"),
     (&["--line-buffered"], "output is not held back"),
 ];
 
@@ -385,6 +384,8 @@ impl Tool<'_> {
             "-M" | "--hops" | "--hop-limit" => self.option("--ttl", &given("N")),
             "-m" => instead("a minimum TTL cannot be required; -f json --headers shows the TTL"),
             "--df" | "--mtu-discover" => instead("use --dont-fragment"),
+            "--reuse" | "--reuseaddr" | "--reuse-addr" => instead("use --reuse-address"),
+            "--reuseport" => instead("use --reuse-port"),
             "--allowfile" | "--denyfile" => {
                 self.option(name.strip_suffix("file")?, &format!("@{}", given("FILE")))
             }

@@ -9,7 +9,7 @@ use clap::{Arg, Args, Command};
 use super::value::{size, ttl};
 use crate::net::endpoint::Family;
 use crate::net::header::{Dscp, HeaderOptions};
-use crate::net::socket::{Direction, Options, Room, Socket};
+use crate::net::socket::{Direction, Options, Room, Sharing, Socket};
 use crate::runtime::console::Console;
 
 /// The arguments for a socket.
@@ -21,6 +21,15 @@ pub struct SocketArgs {
     /// Use IPv6 only
     #[arg(short = '6', long)]
     ipv6: bool,
+    #[command(flatten)]
+    header: HeaderArgs,
+    #[command(flatten)]
+    sharing: SharingArgs,
+}
+
+/// The arguments for the IP header of what a socket sends.
+#[derive(Args, Clone, Copy, Debug)]
+struct HeaderArgs {
     /// Send with a TTL or hop limit of N (1 to 255)
     #[arg(long, value_name = "N", value_parser = ttl)]
     ttl: Option<NonZeroU8>,
@@ -32,6 +41,17 @@ pub struct SocketArgs {
     dont_fragment: bool,
 }
 
+/// The arguments for who may bind the same port.
+#[derive(Args, Clone, Copy, Debug)]
+struct SharingArgs {
+    /// Share the port: each sender reaches one of the processes that set this
+    #[arg(long)]
+    reuse_port: bool,
+    /// Share the port with sockets that set SO_REUSEADDR
+    #[arg(long)]
+    reuse_address: bool,
+}
+
 impl SocketArgs {
     /// Returns the options of the socket.
     #[must_use]
@@ -41,9 +61,10 @@ impl SocketArgs {
             (_, true) => Family::V6,
             _ => Family::Any,
         };
-        let Self { ttl, dscp, dont_fragment, .. } = self;
+        let HeaderArgs { ttl, dscp, dont_fragment } = self.header;
         let header = HeaderOptions { ttl, dscp, dont_fragment };
-        Options { family, header, ..Options::default() }
+        let sharing = Sharing { port: self.sharing.reuse_port, address: self.sharing.reuse_address };
+        Options { family, header, sharing, ..Options::default() }
     }
 }
 

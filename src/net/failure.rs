@@ -9,7 +9,8 @@ use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM};
 use super::addr::Addr;
 use super::endpoint::is_of_a_zone;
 use super::may_pass;
-use super::socket::needs_broadcast;
+use super::owner::{self, Owner};
+use super::socket::{Options, needs_broadcast};
 
 /// The first port that needs no privilege, unless `sysctl net.ipv4.ip_unprivileged_port_start` says otherwise.
 pub const FIRST_FREE_PORT: u16 = 1024;
@@ -24,7 +25,14 @@ pub enum Failure {
     /// All ports of this address are in use.
     NoFreePort(IpAddr),
     /// The port is in use by another socket.
-    PortInUse(u16),
+    PortInUse {
+        /// Its number.
+        port: u16,
+        /// The process that has bound it, if that is visible.
+        owner: Option<Owner>,
+        /// Whether we would share it.
+        would_share: bool,
+    },
     /// The process may not bind ports below [`FIRST_FREE_PORT`].
     PrivilegedPort,
     /// The process may not bind this address.
@@ -87,11 +95,15 @@ impl Failure {
     }
 
     /// Explains why a socket cannot be bound to `address`.
-    pub(super) fn to_bind(error: io::Error, address: Addr) -> Self {
+    pub(super) fn to_bind(error: io::Error, address: Addr, options: &Options) -> Self {
         let Addr::Ip(address) = address else { return Self::Os(error) };
         match error.kind() {
             ErrorKind::AddrInUse if address.port() == 0 => Self::NoFreePort(address.ip()),
-            ErrorKind::AddrInUse => Self::PortInUse(address.port()),
+            ErrorKind::AddrInUse => Self::PortInUse {
+                port: address.port(),
+                owner: owner::of(address),
+                would_share: options.sharing.is_any(),
+            },
             _ if is_forbidden(&error) && (1..FIRST_FREE_PORT).contains(&address.port()) => {
                 Self::PrivilegedPort
             }

@@ -37,6 +37,34 @@ pub struct Options {
     pub broadcast: bool,
     /// What the IP header of all that is sent contains.
     pub header: HeaderOptions,
+    /// Who may bind the same port.
+    pub sharing: Sharing,
+}
+
+/// Which other sockets may be bound to the port of ours.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sharing {
+    /// Those of the same user that ask for it as well: the kernel spreads the senders over them (socket(7),
+    /// `SO_REUSEPORT`).
+    pub port: bool,
+    /// Those that set `SO_REUSEADDR` as well.
+    pub address: bool,
+}
+
+impl Sharing {
+    pub(super) fn is_any(self) -> bool {
+        self.port || self.address
+    }
+
+    fn apply(self, socket: &socket2::Socket) -> io::Result<()> {
+        if self.port {
+            socket.set_reuse_port(true)?;
+        }
+        if self.address {
+            socket.set_reuse_address(true)?;
+        }
+        Ok(())
+    }
 }
 
 impl Socket {
@@ -172,7 +200,7 @@ pub fn bind(here: &Resolved<'_>, options: &Options) -> Result<Socket> {
             Ok(socket) => return Ok(socket),
             Err(error) => {
                 let is_last = !error.is_missing();
-                failure = Some(error.explain(here, address));
+                failure = Some(error.explain(here, address, options));
                 if is_last {
                     break;
                 }
@@ -197,7 +225,7 @@ pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Opti
         // Without a source, connect(2) chooses one.
         let opened = if here.is_some() { try_open(*source, options) } else { create(*source, options) };
         let error = match opened {
-            Err(error) => error.explain(here.unwrap_or(there), *source),
+            Err(error) => error.explain(here.unwrap_or(there), *source, options),
             Ok(socket) => match socket.connect(peer) {
                 Ok(()) => return Ok(socket),
                 Err(error) => {
@@ -223,7 +251,7 @@ pub fn reaches_many(socket: &Socket, peer: Addr, options: &Options) -> bool {
 
 /// A socket bound to `address`. It does not block.
 pub fn open(address: Addr, options: &Options) -> Result<Socket> {
-    try_open(address, options).map_err(|error| error.explain(&address, address))
+    try_open(address, options).map_err(|error| error.explain(&address, address, options))
 }
 
 /// Makes the kernel drop whatever arrives at `socket`, where it can. Unread datagrams would fill the receive buffer,
@@ -352,7 +380,16 @@ enum OpenError {
 /// Opens a socket bound to `address`.
 fn try_open(address: Addr, options: &Options) -> Result<Socket, OpenError> {
     let socket = create(address, options)?;
+    let share = || options.sharing.apply(&socket.inner).map_err(OpenError::Configure);
+    // A socket that shares ports when it gets any free one might get that of another which does.
+    let is_any = matches!(address, Addr::Ip(address) if address.port() == 0);
+    if !is_any {
+        share()?;
+    }
     sock_addr(address).and_then(|address| socket.inner.bind(&address)).map_err(OpenError::Bind)?;
+    if is_any {
+        share()?;
+    }
     Ok(socket)
 }
 
@@ -386,12 +423,12 @@ impl OpenError {
     }
 
     /// Returns the error of a socket at `address`, which was given as `text`.
-    fn explain(self, text: &dyn fmt::Display, address: Addr) -> anyhow::Error {
+    fn explain(self, text: &dyn fmt::Display, address: Addr, options: &Options) -> anyhow::Error {
         match self {
             Self::Create(error) => anyhow!(Failure::to_create(error)).context("cannot create a UDP socket"),
             Self::Configure(error) => anyhow!(Failure::Os(error)).context("cannot set an option of a socket"),
             Self::Bind(error) => {
-                anyhow!(Failure::to_bind(error, address)).context(format!("cannot bind {text}"))
+                anyhow!(Failure::to_bind(error, address, options)).context(format!("cannot bind {text}"))
             }
         }
     }

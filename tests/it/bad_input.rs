@@ -154,12 +154,9 @@ fn a_port_in_use_is_named_with_the_way_out() {
         [&["udp-listen", &address][..], &["udp-recv", "--bind", &address], &["udp-chat", "--bind", &address]]
     {
         let said = complaint(arguments[0], &arguments[1..], 1);
-        let words = format!(
-            "{}: cannot bind {address}: port {port} is in use by another socket; `ss -ulpn sport = :{port}` \
-             shows whose; choose another port, or 0 for any free one\n",
-            arguments[0]
-        );
-        assert_eq!(said, words);
+        let words = format!("{}: cannot bind {address}: port {port} is in use by ", arguments[0]);
+        assert!(said.starts_with(&words), "{said}");
+        assert!(said.ends_with("; choose another port, or 0 for any free one\n"), "{said}");
     }
 }
 
@@ -613,11 +610,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("udp-listen", "--json", "unknown option --json: use -f json"),
     ("udp-chat", "--pcap", "unknown option --pcap: use -f pcap of the other tools"),
     ("udp-send", "--gbk", "unknown option --gbk: use -e gbk"),
-    (
-        "udp-listen",
-        "--reuse",
-        "unknown option --reuse: a port is bound by one socket at a time; leave it out",
-    ),
+    ("udp-listen", "--reuseaddr", "unknown option --reuseaddr: use --reuse-address"),
     ("udp-send", "--interface eth0", "unknown option --interface: use --bind ADDRESS_OF_INTERFACE"),
     ("udp-recv", "--rate 10", "unknown option --rate: it is an option of udp-send"),
     ("udp-send", "--forever", "unknown option --forever: use --repeat inf"),

@@ -34,5 +34,6 @@ mod recv;
 #[cfg(target_os = "linux")]
 mod resolver;
 mod send;
+mod sharing;
 mod streams;
 mod terminal;
