@@ -188,6 +188,18 @@ impl<'e> Resolved<'e> {
         self.endpoint.port != Port::Any
     }
 
+    /// Returns it with addresses that name no port.
+    #[must_use]
+    pub fn at_any_port(&self) -> Self {
+        let mut addresses = self.addresses.clone();
+        for address in &mut addresses {
+            if let Addr::Ip(address) = address {
+                address.set_port(0);
+            }
+        }
+        Self { endpoint: self.endpoint, addresses }
+    }
+
     /// Returns its addresses, best first.
     #[must_use]
     pub fn addresses(&self) -> &[Addr] {

@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader, pipe};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
-use crate::harness::{Cable, Directory, Peer, Running, Tool, complaint, free_port, ip, number_after};
+use crate::harness::{
+    Cable, Directory, Namespace, Peer, Running, Tool, complaint, free_port, ip, number_after,
+};
 use nix::sys::signal::Signal;
 
 /// Starts a listener on `endpoints`, and returns the addresses that it names, in their order.
@@ -305,4 +307,129 @@ fn two_hosts_with_two_addresses_each_answer_from_the_one_that_was_asked() {
             }
         }
     }
+}
+
+/// A host on no network. `dual.test` is one of its IPv6 addresses and one of IPv4, and `far.test` has an address as well
+/// that no route leads to.
+fn host_with_names(name: &str) -> Namespace {
+    let host = Namespace::new(name);
+    ip(&format!("-n {host} link set lo up"));
+    ip(&format!("-n {host} address add {V6}/128 dev lo nodad"));
+    host.etc("hosts", &format!("{V6} dual.test\n{V4} dual.test\n{V4} far.test\n203.0.113.9 far.test\n"));
+    host.etc("nsswitch.conf", "hosts: files\nservices: files\n");
+    host
+}
+
+const V6: &str = "2001:db8::1";
+const V4: &str = "127.0.0.2";
+
+/// Starts a listener on `host` that sends everything back.
+fn echo(host: &Namespace, endpoint: &str) -> Running {
+    let mut listen = host.tool("udp-listen").args([endpoint, "--echo"]).spawn();
+    listen.listening_on();
+    listen
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn whichever_address_of_a_name_is_listened_on_answers() {
+    let host = host_with_names("dual");
+    for arguments in [
+        &["-w", "1h"][..],
+        &["-w", "1h", "--retry", "2"],
+        &["-w", "1h", "--from-anyone"],
+        &["-w", "1h", "--bind", ":5000"],
+        &["--collect", "300ms"],
+        &["--collect", "300ms", "--bind", ":5000", "--retry", "1"],
+    ] {
+        let refused = [format!("{V4}:7788"), format!("[{V6}]:7788")].map(|there| {
+            let _listen = echo(&host, &there);
+            let recv = host.tool("udp-recv").args(["dual.test:7788", "-p", "-v", "--stats"]);
+            let finished = recv.args(arguments).args(["one", "two"]).run();
+            assert_eq!(
+                finished.text(),
+                format!("{there}\tone\n{there}\ttwo\n"),
+                "{arguments:?}: {}",
+                finished.err
+            );
+            assert_eq!(finished.code(), Some(0), "{arguments:?}: {}", finished.err);
+            let refused = number_after(&finished.err, ", refused ");
+            assert_eq!(finished.err.contains(&format!("message 1; trying {there}\n")), refused == 1);
+            assert_eq!(number_after(&finished.err, ", late "), 0, "{arguments:?}: {}", finished.err);
+            refused
+        });
+        // The second request goes to the address that has answered the first.
+        assert_eq!(refused.iter().sum::<u64>(), 1, "{arguments:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_name_of_which_every_address_refuses_is_one_refusal_to_the_user() {
+    let host = host_with_names("refused");
+    let said = "udp-recv: dual.test:9 refused message 1: nobody listens on that port\n";
+    for (arguments, refused) in
+        [(&["-w", "1h"][..], 2), (&["-w", "200ms", "--retry", "2"], 6), (&["--collect", "200ms"], 2)]
+    {
+        let recv = host.tool("udp-recv").args(["dual.test:9", "hi", "--stats"]).args(arguments);
+        let finished = recv.run();
+        assert_eq!(finished.code(), Some(4), "{arguments:?}: {}", finished.err);
+        assert!(finished.err.starts_with(said), "{arguments:?}: {}", finished.err);
+        let counted = format!("asked 1, answered 0, lost 1 (100.0 %); sent {refused} (");
+        assert!(finished.err.contains(&counted), "{arguments:?}: {}", finished.err);
+        assert_eq!(number_after(&finished.err, ", refused "), refused, "{arguments:?}: {}", finished.err);
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn an_address_that_cannot_be_used_is_not_tried_after_a_refusal() {
+    let host = host_with_names("skipped");
+    let _listen = echo(&host, &format!("[{V6}]:7788"));
+    for arguments in [
+        // No route leads to the other address.
+        &["far.test:7788", "hi"][..],
+        &["-4", "dual.test:7788", "hi"],
+        &["--bind", "127.0.0.1", "dual.test:7788", "hi"],
+        // That is too long for IPv4.
+        &["dual.test:7789", &"x".repeat(65_520)],
+    ] {
+        let finished = host.tool("udp-recv").args(["-w", "1h", "-v"]).args(arguments).run();
+        assert_eq!(finished.code(), Some(4), "{}", finished.err);
+        assert!(!finished.err.contains("trying"), "{}", finished.err);
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_server_that_moves_to_another_address_of_its_name_is_found_again() {
+    let host = host_with_names("moves");
+    let mut recv = host.tool("udp-recv").args(["dual.test:7788", "-w", "1h", "-p"]).spawn();
+    for there in [V4.to_owned(), format!("[{V6}]"), V4.to_owned()] {
+        let there = format!("{there}:7788");
+        let listen = echo(&host, &there);
+        for text in ["one", "two"] {
+            recv.type_line(text);
+            assert_eq!(recv.line(), format!("{there}\t{text}"));
+        }
+        listen.ended_by(Signal::SIGTERM);
+    }
+    let finished = recv.finish();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_silent_address_is_waited_for_and_no_other_is_tried() {
+    let host = host_with_names("silent");
+    let silent = [format!("{V4}:7788"), format!("[{V6}]:7788")]
+        .map(|there| host.tool("udp-listen").args([&there, "-n", "1"]).spawn());
+    let mut silent = silent.map(|mut listen| {
+        listen.listening_on();
+        listen
+    });
+    let finished = host.tool("udp-recv").args(["dual.test:7788", "-w", "100ms", "hi"]).run();
+    assert_eq!(finished.code(), Some(3), "{}", finished.err);
+    assert_eq!(finished.err, "udp-recv: dual.test:7788 did not answer message 1 within 100ms\n");
+    assert_eq!(silent.iter_mut().filter_map(|listen| listen.has_ended().then_some(())).count(), 1);
 }

@@ -2,8 +2,6 @@
 //!
 //! What has a name server of its own is ignored by default: it needs root, and `ip` of iproute2.
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -27,20 +25,12 @@ impl Place {
     fn new(name: &str) -> Self {
         let host = Namespace::new(name);
         ip(&format!("-n {host} link set lo up"));
-        let files = Self::files(&host);
-        fs::create_dir_all(&files).unwrap();
-        fs::write(files.join("hosts"), "127.0.0.2 known.test\n").unwrap();
-        fs::write(files.join("nsswitch.conf"), "hosts: files dns\nservices: files\n").unwrap();
-        let options = format!("nameserver 127.0.0.1\noptions timeout:{SLOWNESS} attempts:1\n");
-        fs::write(files.join("resolv.conf"), options).unwrap();
+        host.etc("hosts", "127.0.0.2 known.test\n");
+        host.etc("nsswitch.conf", "hosts: files dns\nservices: files\n");
+        host.etc("resolv.conf", &format!("nameserver 127.0.0.1\noptions timeout:{SLOWNESS} attempts:1\n"));
         let listen = host.tool("udp-listen").args(["127.0.0.1:53", "--format", "escaped"]);
         let (server, _) = listen.spawn_listening();
         Self { host, server }
-    }
-
-    /// The directory whose files are those of `/etc` to `host` (ip-netns(8)).
-    fn files(host: &Namespace) -> PathBuf {
-        PathBuf::from(format!("/etc/netns/{host}"))
     }
 
     fn start(&self, tool: &str, arguments: &[&str]) -> Running {
@@ -50,12 +40,6 @@ impl Place {
     /// Waits until the host `name`.test is looked up.
     fn await_query(&mut self, name: &str) {
         while !self.server.line().contains(&format!("{name}\\x04test")) {}
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(Self::files(&self.host));
     }
 }
 
@@ -106,8 +90,7 @@ fn a_look_up_ends_by_the_bound_of_the_tool() {
 #[ignore = "needs root and ip"]
 fn several_look_ups_share_one_bound() {
     let place = Place::new("share");
-    let list = Place::files(&place.host).join("list");
-    fs::write(&list, "a.test\nb.test\n").unwrap();
+    let list = place.host.etc("list", "a.test\nb.test\n");
     let list = format!("@{}", list.to_str().unwrap());
     for (tool, arguments) in [
         ("udp-listen", &["c.test:0", "-w", "500ms", "--allow", &list, "--deny", "d.test"][..]),
@@ -123,8 +106,7 @@ fn several_look_ups_share_one_bound() {
 #[ignore = "needs root and ip"]
 fn several_names_are_looked_up_at_the_same_time() {
     let mut place = Place::new("same");
-    let list = Place::files(&place.host).join("list");
-    fs::write(&list, "a.test\nb.test\n").unwrap();
+    let list = place.host.etc("list", "a.test\nb.test\n");
     let list = format!("@{}", list.to_str().unwrap());
     for (tool, arguments, names) in [
         ("udp-listen", &[":0", "--allow", &list, "--deny", "c.test"][..], ["a", "b", "c"]),
@@ -225,7 +207,7 @@ fn what_was_looked_up_is_remembered_for_the_run() {
     let mut chat = place.start("udp-chat", &["-b", ":0"]);
     chat.type_line("@known.test:9000 first");
     assert_eq!(listen.line(), "first");
-    fs::write(Place::files(&place.host).join("hosts"), "").unwrap();
+    place.host.etc("hosts", "");
     chat.type_line("@known.test:9000 second");
     assert_eq!(listen.line(), "second");
 }

@@ -87,11 +87,28 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Sends a request, called `name`, waits for its reply, and counts the outcome. Prints it if there was no reply.
     pub(super) fn ask(&mut self, request: Datagram<'_>, name: &str) -> Result<()> {
-        let (socket, envelope) = (self.open()?, self.ports.envelope());
+        let mut socket = self.open()?;
+        self.inbox.stats.requests.asked += 1;
+        let mut exchange = self.exchange();
+        while let Some(refused) = self.ask_from(socket, request, name, exchange)? {
+            (socket, exchange) = (self.open()?, refused);
+        }
+        Ok(())
+    }
+
+    /// Does what [`Asker::ask`] does, from `socket`. Returns the `exchange` if the request was refused and is to be sent to
+    /// the next address of the peer.
+    fn ask_from(
+        &mut self,
+        socket: Socket,
+        request: Datagram<'_>,
+        name: &str,
+        exchange: Exchange,
+    ) -> Result<Option<Exchange>> {
+        let envelope = self.ports.envelope();
         let mut receiver_of_last = self.ports.receiver(self.ports.last().unwrap_or(&socket))?;
         let transmitter = Transmitter::new(&socket, self.signals)?;
         let receiver = self.ports.receiver(&socket)?;
-        self.inbox.stats.requests.asked += 1;
         // Where all requests have one port, a datagram that arrives from now on may be the reply: send at once.
         let drained = self.inbox.drain(&mut receiver_of_last)?;
         let mut request = InFlight {
@@ -101,14 +118,23 @@ impl<'a, 'r> Asker<'a, 'r> {
             transmitter,
             receiver,
             sent: SendTime::now(),
-            exchange: self.exchange(),
+            exchange,
         };
         let sent = self.attempt(&mut request);
         self.note_drained(&drained);
         sent?;
         let outcome = self.complete(&mut request)?;
-        self.conclude(outcome, &request);
-        self.ports.retire(socket).map_or(Ok(()), |retired| self.drain_late(&retired))
+        let refused = match outcome {
+            Some(outcome) => {
+                self.conclude(outcome, &request);
+                None
+            }
+            None => Some(request.exchange),
+        };
+        if let Some(retired) = self.ports.retire(socket) {
+            self.drain_late(&retired)?;
+        }
+        Ok(refused)
     }
 
     /// Drains the sockets that are still open.
@@ -140,12 +166,25 @@ impl<'a, 'r> Asker<'a, 'r> {
         Ok(socket)
     }
 
-    /// Waits for the reply to `request`, whose first attempt has begun, and sends it again where it must be.
-    fn complete(&mut self, request: &mut InFlight<'_>) -> Result<Outcome> {
+    /// Waits for the reply to `request`, whose first attempt has begun, and sends it again where it must be. Returns `None`
+    /// if it was refused and the ports have moved on to the next address of the peer.
+    fn complete(&mut self, request: &mut InFlight<'_>) -> Result<Option<Outcome>> {
         loop {
             self.wait_for_reply(request)?;
             match request.exchange.end_attempt() {
-                Next::Finish(outcome) => return Ok(outcome),
+                Next::Finish(outcome) => return Ok(Some(outcome)),
+                Next::OtherAddress(error) => {
+                    let refused = self.ports.peer();
+                    if self.ports.advance(request.datagram.payload.len()) {
+                        self.inbox.stats.sent.count_icmp_error_midway(&error);
+                        let (name, next) = (request.name, self.ports.peer());
+                        self.plan.report.console.detail(&format!("{refused} refused {name}; trying {next}"));
+                        return Ok(None);
+                    }
+                    // No other address can be reached.
+                    request.exchange.take_icmp_error(error, 1);
+                    continue;
+                }
                 Next::Resend(error) => self.inbox.stats.sent.count_icmp_error_midway(&error),
                 Next::Retry(outcome) => self.note_retry(&outcome, request.name),
             }
@@ -197,7 +236,9 @@ impl<'a, 'r> Asker<'a, 'r> {
                 self.inbox.print_reply(request.sent)?;
                 self.note_another(request.exchange.take_reply());
             }
-            Arrival::IcmpError(error) => self.note_another(request.exchange.take_icmp_error(error)),
+            Arrival::IcmpError(error) => {
+                self.note_another(request.exchange.take_icmp_error(error, self.ports.addresses()));
+            }
             Arrival::Stray(source) => {
                 self.inbox.stats.requests.stray += 1;
                 if let Some(source) = source {

@@ -33,6 +33,10 @@ pub(super) struct Exchange {
 struct Attempt {
     /// When it is over, if the clock reaches that.
     deadline: Option<Instant>,
+    /// How many addresses of the peer the request was sent to.
+    addresses: usize,
+    /// Whether it goes on at the next address: the last one refused the request.
+    goes_on: bool,
     /// Until when datagrams that arrived before the deadline are received after it.
     drain_end: Option<Instant>,
     is_over: bool,
@@ -59,6 +63,8 @@ pub(super) enum Next {
     Resend(IcmpError),
     /// Send the request again: the attempt had this outcome.
     Retry(Outcome),
+    /// Send the request to the next address of the peer at once, within the time of the attempt: it was refused.
+    OtherAddress(IcmpError),
     /// Count the request, which had this outcome.
     Finish(Outcome),
 }
@@ -67,16 +73,27 @@ impl Exchange {
     /// Creates the exchange of a request that is sent again up to `retries` times. Each attempt takes `timeout` at most
     /// and, if it `collects` replies, at least.
     pub(super) fn new(timeout: Duration, collects: bool, retries: u64) -> Self {
-        let attempt = Attempt { deadline: None, drain_end: None, is_over: true, outcome: Outcome::Timeout };
+        let attempt = Attempt {
+            deadline: None,
+            addresses: 0,
+            goes_on: false,
+            drain_end: None,
+            is_over: true,
+            outcome: Outcome::Timeout,
+        };
         Self { timeout, collects, retries, resends: RESENDS, sent: 0, stray: None, attempt }
     }
 
-    /// Begins an attempt: the request was sent before `now`, or is `unsent` for a reason that may pass. The time of
-    /// such an attempt passes before the next one, and an earlier one may be answered in it.
+    /// Begins an attempt, or goes on with it at the next address: the request was sent before `now`, or is `unsent` for a
+    /// reason that may pass. The time of such an attempt passes before the next one, and an earlier one may be answered
+    /// in it.
     pub(super) fn begin_attempt(&mut self, unsent: Option<anyhow::Error>, now: Instant) {
-        self.sent += u64::from(unsent.is_none());
+        let Attempt { deadline, addresses, goes_on, .. } = self.attempt;
+        self.sent += u64::from(unsent.is_none() && !goes_on);
         self.attempt = Attempt {
-            deadline: now.checked_add(self.timeout),
+            deadline: if goes_on { deadline } else { now.checked_add(self.timeout) },
+            addresses: if goes_on { addresses + 1 } else { 1 },
+            goes_on: false,
             drain_end: None,
             is_over: unsent.is_some() && self.retries == 0,
             outcome: unsent.map_or(Outcome::Timeout, Outcome::Unsent),
@@ -112,13 +129,16 @@ impl Exchange {
         }
     }
 
-    /// Takes an ICMP error. It ends the last attempt; before another one the time passes, but not for a request that
-    /// was only too long. Returns the error if it decides nothing, because there was a reply or another error before.
-    pub(super) fn take_icmp_error(&mut self, error: IcmpError) -> Option<IcmpError> {
+    /// Takes an ICMP error of a request to a peer that has this number of `addresses`. It ends the last attempt; before
+    /// another one the time passes, but not for a request that was only too long, or was refused at an address that is
+    /// not the last. Returns the error if it decides nothing, because there was a reply or another error before.
+    pub(super) fn take_icmp_error(&mut self, error: IcmpError, addresses: usize) -> Option<IcmpError> {
         if matches!(self.attempt.outcome, Outcome::Reply | Outcome::IcmpError(_)) {
             return Some(error);
         }
-        self.attempt.is_over = !self.collects && (self.retries == 0 || error.is_too_big());
+        self.attempt.goes_on = error.is_refusal() && self.attempt.addresses < addresses;
+        self.attempt.is_over =
+            self.attempt.goes_on || !self.collects && (self.retries == 0 || error.is_too_big());
         self.attempt.outcome = Outcome::IcmpError(error);
         None
     }
@@ -136,6 +156,7 @@ impl Exchange {
                 self.resends -= 1;
                 Next::Resend(error)
             }
+            Outcome::IcmpError(error) if self.attempt.goes_on => Next::OtherAddress(error),
             outcome if self.retries == 0 => Next::Finish(outcome),
             outcome => {
                 self.retries -= 1;
@@ -158,7 +179,7 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::libc::{ECONNREFUSED, EMSGSIZE};
+    use nix::libc::{ECONNREFUSED, EHOSTUNREACH, EMSGSIZE};
     use std::io;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -176,7 +197,7 @@ mod tests {
     #[test]
     fn a_reply_ends_the_exchange_and_outweighs_an_earlier_icmp_error() {
         let mut exchange = sent(false, 1, Instant::now());
-        assert!(exchange.take_icmp_error(error(ECONNREFUSED)).is_none() && !exchange.is_over());
+        assert!(exchange.take_icmp_error(error(ECONNREFUSED), 1).is_none() && !exchange.is_over());
         assert_eq!(exchange.take_reply(), Some(error(ECONNREFUSED)));
         assert!(exchange.is_over());
         assert!(matches!(exchange.end_attempt(), Next::Finish(Outcome::Reply)));
@@ -186,13 +207,13 @@ mod tests {
     fn the_time_of_an_attempt_passes_before_the_next_and_an_error_ends_the_last() {
         let now = Instant::now();
         let mut exchange = sent(false, 1, now);
-        assert!(exchange.take_icmp_error(error(ECONNREFUSED)).is_none() && !exchange.is_over());
-        assert!(exchange.take_icmp_error(error(ECONNREFUSED)).is_some());
+        assert!(exchange.take_icmp_error(error(ECONNREFUSED), 1).is_none() && !exchange.is_over());
+        assert!(exchange.take_icmp_error(error(ECONNREFUSED), 1).is_some());
         assert!(!exchange.is_to_receive(false, now + SECOND) && exchange.is_over());
         assert!(matches!(exchange.end_attempt(), Next::Retry(Outcome::IcmpError(_))));
         exchange.begin_attempt(None, now + SECOND);
         assert!(!exchange.is_over() && exchange.sent() == 2);
-        assert!(exchange.take_icmp_error(error(ECONNREFUSED)).is_none() && exchange.is_over());
+        assert!(exchange.take_icmp_error(error(ECONNREFUSED), 1).is_none() && exchange.is_over());
         assert!(matches!(exchange.end_attempt(), Next::Finish(Outcome::IcmpError(_))));
     }
 
@@ -201,13 +222,56 @@ mod tests {
         let mut exchange = Exchange::new(SECOND, false, 1);
         for _ in 0..RESENDS {
             exchange.begin_attempt(None, Instant::now());
-            assert!(exchange.take_icmp_error(error(EMSGSIZE)).is_none() && exchange.is_over());
+            assert!(exchange.take_icmp_error(error(EMSGSIZE), 1).is_none() && exchange.is_over());
             assert!(matches!(exchange.end_attempt(), Next::Resend(_)));
         }
         for is_last in [false, true] {
             exchange.begin_attempt(None, Instant::now());
-            exchange.take_icmp_error(error(EMSGSIZE));
+            exchange.take_icmp_error(error(EMSGSIZE), 1);
             assert_eq!(matches!(exchange.end_attempt(), Next::Finish(_)), is_last);
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_refused_goes_to_each_other_address_within_the_same_time() {
+        for (collects, retries) in [(false, 0), (false, 1), (true, 0)] {
+            let now = Instant::now();
+            let mut exchange = sent(collects, retries, now);
+            let deadline = exchange.deadline();
+            for _ in 0..2 {
+                assert!(exchange.take_icmp_error(error(ECONNREFUSED), 3).is_none() && exchange.is_over());
+                assert!(matches!(exchange.end_attempt(), Next::OtherAddress(_)));
+                exchange.begin_attempt(None, now + SECOND / 2);
+                assert!(!exchange.is_over() && exchange.deadline() == deadline && exchange.sent() == 1);
+            }
+            exchange.take_icmp_error(error(ECONNREFUSED), 3);
+            assert_eq!(exchange.is_over(), !collects && retries == 0);
+            assert!(!matches!(exchange.end_attempt(), Next::OtherAddress(_)));
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_that_nothing_answered_leads_to_the_next_address() {
+        let mut exchange = sent(false, 0, Instant::now());
+        exchange.take_icmp_error(error(EHOSTUNREACH), 2);
+        assert!(matches!(exchange.end_attempt(), Next::Finish(Outcome::IcmpError(_))));
+        let mut exchange = sent(true, 0, Instant::now());
+        assert!(exchange.take_reply().is_none());
+        assert!(exchange.take_icmp_error(error(ECONNREFUSED), 2).is_some() && !exchange.is_over());
+        assert!(matches!(exchange.end_attempt(), Next::Finish(Outcome::Reply)));
+    }
+
+    #[test]
+    fn a_retry_begins_at_one_address_and_may_go_to_all_again() {
+        let now = Instant::now();
+        let mut exchange = sent(false, 1, now);
+        for is_last in [false, true] {
+            exchange.take_icmp_error(error(ECONNREFUSED), 2);
+            assert!(matches!(exchange.end_attempt(), Next::OtherAddress(_)));
+            exchange.begin_attempt(None, now);
+            exchange.take_icmp_error(error(ECONNREFUSED), 2);
+            assert_eq!(matches!(exchange.end_attempt(), Next::Finish(_)), is_last);
+            exchange.begin_attempt(None, now + SECOND);
         }
     }
 

@@ -2,6 +2,8 @@
 //! the machine.
 
 use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -41,6 +43,15 @@ impl Namespace {
         program.under("ip", ["netns", "exec", &self.0])
     }
 
+    /// Puts `text` where this host has `/etc/NAME` (ip-netns(8)). Returns the path of the file.
+    pub(crate) fn etc(&self, name: &str, text: &str) -> PathBuf {
+        let directory = PathBuf::from(format!("/etc/netns/{self}"));
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join(name);
+        fs::write(&file, text).unwrap();
+        file
+    }
+
     /// Sets parameters of the kernel, `name=value`, for this host.
     pub(crate) fn sysctl(&self, settings: &[&str]) {
         self.host(Tool::other("sysctl")).args(["-q", "-w"]).args(settings).assert().success();
@@ -56,6 +67,7 @@ impl Display for Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
+        let _ = fs::remove_dir_all(format!("/etc/netns/{self}"));
     }
 }
 
