@@ -278,7 +278,7 @@ fn the_mtu_of_a_link_on_the_way_is_the_limit_once_a_router_has_reported_it() {
         let long = "x".repeat(1400);
         let mut send = cable.near.tool("udp-send").args([there, "--dont-fragment"]).spawn();
         send.type_line(&long);
-        send.err_line_with("message too long");
+        send.err_line_with("packet too big");
         send.type_line(&long);
         let finished = send.finish();
         let words = format!("it is 1400 bytes, and the largest for the path MTU of 1300 is {largest} bytes;");
