@@ -22,4 +22,4 @@ pub use self::input::{EolArgs, InputPlan, MessageArgs, ReadingArgs};
 pub use self::output::writing;
 pub use self::receiving::{Bounds, ReceivingArgs, ReceivingPlan};
 pub use self::report::{Report, ReportArgs};
-pub use self::socket::{BufferArgs, SendingSocketArgs, SocketArgs, set_buffer};
+pub use self::socket::{BufferArgs, SendingSocketArgs, SocketArgs, Traffic, prepare_socket};

@@ -10,6 +10,7 @@ use indicatif::HumanDuration;
 use crate::batch::LARGEST_V4;
 use crate::escape;
 use crate::net::addr::Addr;
+use crate::net::describe::Fact;
 use crate::net::endpoint::host;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
 use crate::net::owner::Owner;
@@ -505,6 +506,46 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (pid {})", escape::name(OsStr::new(&self.name)), self.pid)
     }
+}
+
+/// Returns the sentence about what became of a socket.
+pub(crate) fn socket_facts(facts: &[Fact]) -> String {
+    let facts: Vec<_> = facts.iter().map(ToString::to_string).collect();
+    format!("socket: {}", facts.join(", "))
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bound(address) => write!(f, "bound to {address}"),
+            Self::Everywhere { address, only_v6: false } => write!(f, "bound to {address} (IPv4 and IPv6)"),
+            Self::Everywhere { address, only_v6: true } => write!(f, "bound to {address} (IPv6 only)"),
+            Self::Connected(peer) => write!(f, "connected to {peer}"),
+            Self::Interface(name) => write!(f, "interface {name}"),
+            Self::Buffer(room) => {
+                let name = if room.is_to_receive() { "receive" } else { "send" };
+                write!(f, "{name} buffer {}", binary_size(room.granted))?;
+                if room.falls_short() { write!(f, " (asked {})", binary_size(room.asked)) } else { Ok(()) }
+            }
+            Self::Ttl(ttl) => write!(f, "TTL {ttl}"),
+            Self::HopLimit(hops) => write!(f, "hop limit {hops}"),
+            Self::MulticastTtl(ttl) => write!(f, "multicast TTL {ttl}"),
+            Self::Dscp(dscp) => write!(f, "DSCP {dscp}"),
+            Self::NoFragments => f.write_str("no fragmentation"),
+            Self::Broadcast => f.write_str("broadcast"),
+            Self::SharedPort => f.write_str("SO_REUSEPORT"),
+            Self::SharedAddress => f.write_str("SO_REUSEADDR"),
+            Self::Gro => f.write_str("GRO"),
+            Self::Gso => f.write_str("GSO"),
+        }
+    }
+}
+
+/// Returns a size in bytes with the largest unit that divides it: `4 MiB`.
+fn binary_size(size: usize) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = units.into_iter().find(|(unit, _)| size >= *unit && size.is_multiple_of(*unit));
+    unit.map_or_else(|| in_bytes(size as u64), |(unit, name)| format!("{} {name}", size / unit))
 }
 
 impl fmt::Display for Room {

@@ -15,6 +15,7 @@ mod ancillary;
 pub mod batched;
 #[cfg(target_os = "linux")]
 mod cmsg;
+pub mod describe;
 mod drops;
 pub mod endpoint;
 pub mod failure;
@@ -30,13 +31,13 @@ pub(crate) mod sys;
 mod zone;
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
-pub use batched::{Receiver, Sender};
+pub use batched::{Receiver, Sender, segments_received, segments_sent};
 #[cfg(target_os = "linux")]
 pub use drops::kernel_drops;
 pub use drops::note_earlier_drops;
 pub use icmp::{IcmpErrors, is_icmp};
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
-pub use single::{Receiver, Sender};
+pub use single::{Receiver, Sender, segments_received, segments_sent};
 pub(crate) use zone::Zone;
 
 use crate::batch::{Batch, Datagram, Envelope};

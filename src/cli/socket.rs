@@ -7,9 +7,11 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Args, Command};
 
 use super::value::{size, ttl};
+use crate::messages;
+use crate::net::describe::facts;
 use crate::net::endpoint::Family;
 use crate::net::header::{Dscp, HeaderOptions};
-use crate::net::socket::{Direction, Options, Room, Sharing, Socket};
+use crate::net::socket::{Direction, Options, ROOM, Room, Sharing, Socket};
 use crate::runtime::console::Console;
 
 /// The arguments for a socket.
@@ -110,24 +112,47 @@ pub struct BufferArgs {
     pub buffer: Option<usize>,
 }
 
-/// Asks the kernel for a buffer of `asked` bytes, or else of `usual` bytes, and notes if it grants less than was asked.
+/// What a socket is for, which decides its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// It receives whatever arrives, in batches.
+    ReceivesMany,
+    /// It receives one datagram, or the replies to a request.
+    ReceivesFew,
+    /// It sends a stream, in batches.
+    SendsMany,
+}
+
+impl Traffic {
+    fn direction(self) -> Direction {
+        match self {
+            Self::ReceivesMany | Self::ReceivesFew => Direction::In,
+            Self::SendsMany => Direction::Out,
+        }
+    }
+}
+
+/// Asks the kernel for a buffer of `asked` bytes, or else for as much as this `traffic` needs, and notes if it grants
+/// less than was asked. Prints details of the socket, which is ready by then, if they are wanted.
 ///
 /// # Errors
 ///
 /// Fails if the kernel does not report the size of its buffer.
-pub fn set_buffer(
+pub fn prepare_socket(
     socket: &Socket,
-    direction: Direction,
+    traffic: Traffic,
     asked: Option<usize>,
-    usual: Option<usize>,
     console: Console,
 ) -> anyhow::Result<()> {
-    let Some(size) = asked.or(usual) else { return Ok(()) };
-    let room = Room::ask(socket, direction, size)?;
-    if asked.is_some() && room.falls_short() {
+    let usual = (traffic == Traffic::ReceivesMany).then_some(ROOM);
+    let room = asked.or(usual).map(|size| Room::ask(socket, traffic.direction(), size)).transpose()?;
+    if let Some(room) = room.filter(|room| asked.is_some() && room.falls_short()) {
         console.note(&room);
-    } else {
-        console.detail(&room);
+    }
+    if console.prints_details() {
+        let room = room.map_or_else(|| Room::of(socket, traffic.direction()), Ok)?;
+        let is_in_batches = traffic != Traffic::ReceivesFew;
+        console.detail(&messages::socket_facts(&facts(socket, room, is_in_batches)));
     }
     Ok(())
 }

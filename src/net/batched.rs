@@ -200,8 +200,7 @@ impl<'s> Sender<'s> {
         if datagrams < 2 {
             return 0;
         }
-        let probe =
-            || if getsockopt(self.socket.socket, sockopt::UdpGsoSegment).is_ok() { usize::MAX } else { 0 };
+        let probe = || if segments_sent(self.socket.socket) { usize::MAX } else { 0 };
         *self.segmented_below.get_or_insert_with(probe)
     }
 
@@ -502,6 +501,18 @@ impl Message<'_> {
             }
         }
     }
+}
+
+/// Returns whether a receiver of many datagrams on `socket` may get several as one GRO batch.
+#[must_use]
+pub fn segments_received(socket: &Socket) -> bool {
+    getsockopt(socket, sockopt::UdpGroSegment).is_ok()
+}
+
+/// Returns whether a sender of many datagrams on `socket` may send several as the segments of one message.
+#[must_use]
+pub fn segments_sent(socket: &Socket) -> bool {
+    getsockopt(socket, sockopt::UdpGsoSegment).is_ok()
 }
 
 fn empty_message() -> mmsghdr {

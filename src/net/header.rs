@@ -38,6 +38,12 @@ const NAMES: [(&str, u8); 21] = [
 ];
 
 impl Dscp {
+    /// Returns the code point of a traffic class: its upper six bits. The others are the ECN field (RFC 3168).
+    #[must_use]
+    pub(super) fn of_traffic_class(class: u8) -> Self {
+        Self(class >> 2)
+    }
+
     /// Returns the names of all code points that have one.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMES.iter().map(|(name, _)| *name)
@@ -169,6 +175,7 @@ mod tests {
         ] {
             let dscp: Dscp = text.parse().unwrap();
             assert_eq!((dscp.number(), dscp.to_string()), (number, shown.to_owned()), "{text}");
+            assert_eq!(Dscp::of_traffic_class(number << 2 | 3), dscp);
         }
         for text in ["", "64", "256", "-1", "af", "af14", "af44", "cs8", "0x2e", " ef", "é"] {
             assert!(text.parse::<Dscp>().is_err(), "{text}");

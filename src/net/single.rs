@@ -100,3 +100,15 @@ impl<'s> Receiver<'s> {
         self.socket.drops.report(false)
     }
 }
+
+/// Returns `false`: each datagram is received by itself.
+#[must_use]
+pub fn segments_received(_: &Socket) -> bool {
+    false
+}
+
+/// Returns `false`: each datagram is sent by itself.
+#[must_use]
+pub fn segments_sent(_: &Socket) -> bool {
+    false
+}

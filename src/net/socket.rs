@@ -334,29 +334,32 @@ impl Room {
     /// Asks for room in the buffer of a socket. Only a privileged process gets more than the system's
     /// limit (socket(7), `SO_RCVBUF` and `SO_RCVBUFFORCE`).
     pub fn ask(socket: &Socket, direction: Direction, asked: usize) -> Result<Self> {
-        let buffer = &socket.inner;
-        let granted = || {
-            let granted = match direction {
-                Direction::In => buffer.recv_buffer_size(),
-                Direction::Out => buffer.send_buffer_size(),
-            };
-            granted.map(|granted| if cfg!(target_os = "linux") { granted / 2 } else { granted })
-        };
         // An error is not checked: `granted` below shows the result.
         let _ = match direction {
-            Direction::In => buffer.set_recv_buffer_size(asked),
-            Direction::Out => buffer.set_send_buffer_size(asked),
+            Direction::In => socket.inner.set_recv_buffer_size(asked),
+            Direction::Out => socket.inner.set_send_buffer_size(asked),
         };
         #[cfg(target_os = "linux")]
-        if granted().is_ok_and(|granted| granted < asked) {
+        if granted(socket, direction).is_ok_and(|granted| granted < asked) {
             use nix::sys::socket::{setsockopt, sockopt};
             let _ = match direction {
                 Direction::In => setsockopt(socket, sockopt::RcvBufForce, &asked),
                 Direction::Out => setsockopt(socket, sockopt::SndBufForce, &asked),
             };
         }
-        let granted = granted().context("cannot ask a socket for its buffer")?;
-        Ok(Self { direction, asked, granted })
+        Ok(Self { asked, ..Self::of(socket, direction)? })
+    }
+
+    /// Returns the room in the buffer of a socket as it is.
+    pub fn of(socket: &Socket, direction: Direction) -> Result<Self> {
+        let granted = granted(socket, direction).context("cannot ask a socket for its buffer")?;
+        Ok(Self { direction, asked: granted, granted })
+    }
+
+    /// Whether it is for what arrives.
+    #[must_use]
+    pub fn is_to_receive(&self) -> bool {
+        self.direction == Direction::In
     }
 
     /// Whether it is less than was asked for.
@@ -364,6 +367,15 @@ impl Room {
     pub fn falls_short(&self) -> bool {
         self.granted < self.asked
     }
+}
+
+/// Returns the size of a buffer, in bytes. Linux doubles what is asked for (socket(7), `SO_RCVBUF`).
+fn granted(socket: &Socket, direction: Direction) -> io::Result<usize> {
+    let granted = match direction {
+        Direction::In => socket.inner.recv_buffer_size(),
+        Direction::Out => socket.inner.send_buffer_size(),
+    };
+    granted.map(|granted| if cfg!(target_os = "linux") { granted / 2 } else { granted })
 }
 
 /// Why a socket could not be opened.

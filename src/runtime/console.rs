@@ -41,9 +41,15 @@ impl Console {
         Self { tool, verbosity }
     }
 
+    /// Returns whether details are wanted.
+    #[must_use]
+    pub fn prints_details(self) -> bool {
+        self.verbosity >= Verbosity::Verbose
+    }
+
     /// Prints `message` if details are wanted.
     pub fn detail(self, message: &dyn fmt::Display) {
-        if self.verbosity >= Verbosity::Verbose {
+        if self.prints_details() {
             self.print(message);
         }
     }

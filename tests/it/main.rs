@@ -13,6 +13,7 @@ mod charsets;
 mod chat;
 mod completions;
 mod counts;
+mod details;
 mod endpoints;
 mod engine;
 #[cfg(target_os = "linux")]

@@ -11,7 +11,7 @@ use super::command::{Command, NotStarted};
 use super::matcher::Matcher;
 use super::ready::Ready;
 use crate::batch::Batch;
-use crate::cli;
+use crate::cli::{self, Traffic};
 use crate::exit::{self, Ending, Verdict};
 use crate::flow::printer::Printer;
 use crate::flow::queue::Queue;
@@ -20,7 +20,7 @@ use crate::net::access::Access;
 use crate::net::addr::Addr;
 use crate::net::endpoint::dialable;
 use crate::net::passed::passed_sockets;
-use crate::net::socket::{self, Direction, Socket};
+use crate::net::socket::{self, Socket};
 use crate::net::{Detail, is_full, is_icmp, note_earlier_drops};
 use crate::runtime::console::Console;
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
@@ -90,7 +90,7 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Vec<Socket>> {
         endpoints.iter().map(|here| socket::bind(here, &plan.socket)).collect::<Result<_>>()?
     };
     for socket in &sockets {
-        cli::set_buffer(socket, Direction::In, plan.buffer, Some(socket::ROOM), plan.report.console)?;
+        cli::prepare_socket(socket, Traffic::ReceivesMany, plan.buffer, plan.report.console)?;
     }
     note_earlier_drops(&sockets);
     Ok(sockets)

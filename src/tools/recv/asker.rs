@@ -12,10 +12,9 @@ use super::ports::Ports;
 use super::receiver::{Arrival, FilteredReceiver};
 use super::round_trips::SendTime;
 use crate::batch::Datagram;
-use crate::cli;
+use crate::cli::{self, Traffic};
 use crate::flow::transmit::Transmitter;
 use crate::messages;
-use crate::net::socket::Direction;
 use crate::net::socket::Socket;
 use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::deadline::earliest;
@@ -36,8 +35,8 @@ pub(super) struct Asker<'a, 'r> {
     used_retries: u64,
     /// Whether the next wait for a reply is to be announced.
     is_to_announce: bool,
-    /// Prints the buffer that the system grants to the first socket: it is the same for all.
-    buffer_console: Console,
+    /// Prints details of the first socket: they are the same for all but for the port.
+    socket_console: Console,
 }
 
 /// A request that is being sent, and the socket that it is sent from.
@@ -61,8 +60,8 @@ impl<'a, 'r> Asker<'a, 'r> {
         ports: Ports<'r>,
         used_retries: u64,
     ) -> Self {
-        let buffer_console = plan.report.console;
-        Self { inbox, plan, requests, signals, ports, used_retries, is_to_announce: false, buffer_console }
+        let socket_console = plan.report.console;
+        Self { inbox, plan, requests, signals, ports, used_retries, is_to_announce: false, socket_console }
     }
 
     /// Announces the next wait for a reply.
@@ -161,8 +160,8 @@ impl<'a, 'r> Asker<'a, 'r> {
                 break opened?;
             }
         };
-        cli::set_buffer(&socket, Direction::In, self.plan.buffer, None, self.buffer_console)?;
-        self.buffer_console = Console::new(TOOL, Verbosity::Quiet);
+        cli::prepare_socket(&socket, Traffic::ReceivesFew, self.plan.buffer, self.socket_console)?;
+        self.socket_console = Console::new(TOOL, Verbosity::Quiet);
         Ok(socket)
     }
 

@@ -11,7 +11,7 @@ use super::inbox::Inbox;
 use super::ports::Ports;
 use super::receiver::{Arrival, FilteredReceiver, ReplyFilter};
 use super::requests::Rounds;
-use crate::cli;
+use crate::cli::{self, Traffic};
 use crate::exit::{self, Ending, Verdict};
 use crate::flow::printer::Printer;
 use crate::format::To;
@@ -21,7 +21,7 @@ use crate::net::endpoint::NoNameServer;
 use crate::net::failure::Failure;
 use crate::net::note_earlier_drops;
 use crate::net::passed::passed_socket;
-use crate::net::socket::{self, Direction, Socket};
+use crate::net::socket::{self, Socket};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
@@ -121,7 +121,7 @@ fn wait_for_route<'r>(
 /// Receives and prints one datagram at `socket`, or notes that none arrived in time.
 fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Socket, access: &Access) -> Result<()> {
     let console = plan.report.console;
-    cli::set_buffer(socket, Direction::In, plan.buffer, None, console)?;
+    cli::prepare_socket(socket, Traffic::ReceivesFew, plan.buffer, console)?;
     note_earlier_drops([socket]);
     let mut receiver =
         FilteredReceiver::new(plan.receiver(socket, access)?, access, ReplyFilter::Anyone, None);

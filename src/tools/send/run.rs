@@ -10,15 +10,15 @@ use super::args::{Destination, Plan};
 use super::schedule::{Schedule, Turn};
 use super::totals::Totals;
 use crate::batch::Batch;
-use crate::cli;
 use crate::cli::value::FOR_EVER;
+use crate::cli::{self, Traffic};
 use crate::exit::{Ending, Verdict};
 use crate::flow::input::Input;
 use crate::flow::transmit::Transmitter;
 use crate::format::{Bad, To};
 use crate::messages;
 use crate::net::endpoint::Endpoint;
-use crate::net::socket::{self, Direction, Socket};
+use crate::net::socket::{self, Socket};
 use crate::runtime::console::Progress;
 use crate::runtime::deadline::{Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet};
@@ -53,7 +53,7 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(Socket, To)> {
         Destination::Recorded(there) => bind(plan, there.as_ref(), resolver)?,
     };
     socket::receive_nothing(&socket);
-    cli::set_buffer(&socket, Direction::Out, plan.buffer, None, plan.report.console)?;
+    cli::prepare_socket(&socket, Traffic::SendsMany, plan.buffer, plan.report.console)?;
     Ok((socket, to))
 }
 

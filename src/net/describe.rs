@@ -1,0 +1,98 @@
+//! What became of a socket, as the system reports it: `-v` prints it. A fact is a value here; [`crate::messages`] puts it
+//! into words.
+
+use socket2::SockRef;
+
+use super::addr::Addr;
+use super::header::Dscp;
+use super::socket::{Room, Socket};
+use super::{segments_received, segments_sent};
+
+/// A fact about a socket.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// It is bound to this address.
+    Bound(Addr),
+    /// It is bound to every address of IPv6 and, if it is not `only_v6`, of IPv4.
+    Everywhere {
+        /// The address.
+        address: Addr,
+        /// Whether it receives nothing over IPv4.
+        only_v6: bool,
+    },
+    /// It has this one peer.
+    Connected(Addr),
+    /// It is bound to the interface of this name.
+    Interface(String),
+    /// It has a buffer of this size.
+    Buffer(Room),
+    /// The TTL of what it sends over IPv4, or the hop limit over IPv6, or both.
+    Ttl(u32),
+    /// The hop limit of what it sends over IPv6, where that is another.
+    HopLimit(u32),
+    /// The same as `Ttl` for a multicast group.
+    MulticastTtl(u32),
+    /// The DSCP of what it sends, if that is not 0.
+    Dscp(Dscp),
+    /// It sends a datagram in one packet or not at all.
+    NoFragments,
+    /// It may send to a broadcast address.
+    Broadcast,
+    /// It shares its port with sockets that do so (`SO_REUSEPORT`).
+    SharedPort,
+    /// It shares its address with sockets that do so (`SO_REUSEADDR`).
+    SharedAddress,
+    /// It receives many datagrams as one GRO batch.
+    Gro,
+    /// It sends many datagrams as the segments of one message.
+    Gso,
+}
+
+/// Returns the facts about `socket`, whose buffer is `room`. It moves datagrams `in_batches`, or one by one. What the
+/// system does not report is left out.
+#[must_use]
+pub fn facts(socket: &Socket, room: Room, in_batches: bool) -> Vec<Fact> {
+    let (options, peer) = (SockRef::from(socket), socket.peer());
+    let mut facts = Vec::new();
+    let local = socket.local().ok();
+    let only_v6 = options.only_v6().unwrap_or(false);
+    facts.extend(local.map(|address| match address {
+        Addr::Ip(ip) if ip.ip().is_unspecified() && ip.is_ipv6() => Fact::Everywhere { address, only_v6 },
+        _ => Fact::Bound(address.canonical()),
+    }));
+    facts.extend(peer.map(Fact::Connected));
+    #[cfg(target_os = "linux")]
+    facts.extend(
+        options
+            .device()
+            .ok()
+            .flatten()
+            .map(|name| Fact::Interface(String::from_utf8_lossy(&name).into_owned())),
+    );
+    facts.push(Fact::Buffer(room));
+    let has_v6 = local.is_some_and(Addr::is_ipv6);
+    let has_v4 = local.is_some_and(Addr::is_ipv4) || has_v6 && !only_v6;
+    let of = |has: bool, value: std::io::Result<u32>| value.ok().filter(|_| has);
+    let is_to_group = peer.is_some_and(Addr::is_multicast);
+    if !is_to_group {
+        let (v4, v6) = (of(has_v4, options.ttl_v4()), of(has_v6, options.unicast_hops_v6()));
+        facts.extend(v4.or(v6).map(Fact::Ttl));
+        facts.extend(v6.filter(|hops| v4.is_some_and(|ttl| ttl != *hops)).map(Fact::HopLimit));
+    }
+    let to_group = of(has_v4, options.multicast_ttl_v4()).or(of(has_v6, options.multicast_hops_v6()));
+    facts.extend(to_group.filter(|ttl| is_to_group || *ttl != 1 && peer.is_none()).map(Fact::MulticastTtl));
+    let class = of(has_v4, options.tos_v4()).or(of(has_v6, options.tclass_v6()));
+    let dscp = class.and_then(|class| u8::try_from(class).ok()).map(Dscp::of_traffic_class);
+    facts.extend(dscp.filter(|dscp| dscp.number() != 0).map(Fact::Dscp));
+    for (is_so, fact) in [
+        (socket.forbids_fragments(), Fact::NoFragments),
+        (options.broadcast().unwrap_or(false), Fact::Broadcast),
+        (options.reuse_port().unwrap_or(false), Fact::SharedPort),
+        (options.reuse_address().unwrap_or(false), Fact::SharedAddress),
+        (in_batches && room.is_to_receive() && segments_received(socket), Fact::Gro),
+        (in_batches && !room.is_to_receive() && segments_sent(socket), Fact::Gso),
+    ] {
+        facts.extend(is_so.then_some(fact));
+    }
+    facts
+}
