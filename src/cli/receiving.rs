@@ -41,7 +41,7 @@ impl Bounds {
 /// The arguments for which datagrams are received, and how much of each.
 #[derive(Args, Clone, Debug)]
 pub struct ReceivingArgs {
-    /// Accept only datagrams from SOURCE (192.0.2.0/24, HOST, @FILE); repeatable
+    /// Accept only datagrams from SOURCE (192.0.2.0/24, HOST, :PORT, @FILE); repeatable
     #[arg(long, value_name = "SOURCE")]
     allow: Vec<Source>,
     /// Drop datagrams from SOURCE, even if allowed; repeatable

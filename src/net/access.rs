@@ -1,4 +1,4 @@
-//! Access lists: the source addresses that are allowed, and those that are denied.
+//! Access lists: the source addresses and ports that are allowed, and those that are denied.
 //!
 //! Every notation becomes ranges of addresses, which are merged, sorted and searched by halves: 17 steps
 //! among 100,000 of them. A tool filters what it has received before it counts or prints it.
@@ -23,16 +23,24 @@ const LARGEST_LIST: u64 = 64 * 1024 * 1024;
 /// Decides from which peers datagrams are accepted.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// `None` allows everyone; a list without an address allows nobody.
+    /// `None` allows every address; a list without an address allows nobody.
     allowed: Option<Arc<Ranges>>,
     denied: Option<Arc<Ranges>>,
+    /// `None` allows every port.
+    allowed_ports: Option<Arc<Ports>>,
+    denied_ports: Option<Arc<Ports>>,
 }
+
+/// Ranges of ports: in order, and none overlap.
+type Ports = Vec<(u16, u16)>;
 
 /// One value of `--allow` or `--deny`, or one line of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The addresses from the first to the last, both of one IP version.
     Range(IpAddr, IpAddr),
+    /// The ports from the first to the last, of any address.
+    Ports(u16, u16),
     /// The addresses of a host.
     Host(String),
     /// The sources that a file lists, one a line.
@@ -50,6 +58,9 @@ pub struct Lists {
 struct List {
     ranges: Ranges,
     hosts: Vec<Query>,
+    ports: Ports,
+    /// Whether it decides by addresses: unless all that it has is ports.
+    has_addresses: bool,
 }
 
 /// Addresses: ranges in order, of which none overlap.
@@ -63,7 +74,10 @@ impl Access {
     /// Returns whether it admits everyone.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.allowed.is_none() && self.denied.is_none()
+        self.allowed.is_none()
+            && self.denied.is_none()
+            && self.allowed_ports.is_none()
+            && self.denied_ports.is_none()
     }
 
     /// Leaves out the datagrams of `batch` from the place `first` on whose sources are denied. Returns their number.
@@ -74,12 +88,16 @@ impl Access {
         batch.retain_from(first, |envelope| self.admits(envelope.from)) as u64
     }
 
-    /// Returns whether datagrams from `peer` are accepted. A peer that the system does not name
-    /// is in no list.
+    /// Returns whether datagrams from `peer` are accepted: both its address and its port are allowed, and neither is
+    /// denied. A peer that the system does not name is in no list.
     #[must_use]
     pub fn admits(&self, peer: Option<Addr>) -> bool {
-        let is_in = |ranges: &Ranges| peer.and_then(Addr::ip).is_some_and(|ip| ranges.contains(ip));
-        self.allowed.as_deref().is_none_or(is_in) && !self.denied.as_deref().is_some_and(is_in)
+        let has_ip = |ranges: &Ranges| peer.and_then(Addr::ip).is_some_and(|ip| ranges.contains(ip));
+        let has_port = |ports: &Ports| peer.and_then(Addr::port).is_some_and(|port| is_in(ports, port));
+        self.allowed.as_deref().is_none_or(has_ip)
+            && !self.denied.as_deref().is_some_and(has_ip)
+            && self.allowed_ports.as_deref().is_none_or(has_port)
+            && !self.denied_ports.as_deref().is_some_and(has_port)
     }
 }
 
@@ -102,16 +120,19 @@ impl Lists {
     #[must_use]
     pub fn resolve(self, addresses: Vec<Vec<Addr>>) -> Access {
         let mut addresses = addresses.into_iter();
-        let [allowed, denied] = [self.allowed, self.denied].map(|list| {
-            let List { mut ranges, hosts } = list?;
+        let mut resolve = |list: Option<List>| {
+            let Some(List { mut ranges, hosts, ports, has_addresses }) = list else { return (None, None) };
             let found = addresses.by_ref().take(hosts.len()).flatten();
             for ip in found.filter_map(Addr::ip) {
                 let ip = ip.to_canonical();
                 ranges.add(ip, ip);
             }
-            Some(Arc::new(ranges.merge()))
-        });
-        Access { allowed, denied }
+            let ranges = has_addresses.then(|| Arc::new(ranges.merge()));
+            (ranges, (!ports.is_empty()).then(|| Arc::new(merged(ports))))
+        };
+        let (allowed, allowed_ports) = resolve(self.allowed);
+        let (denied, denied_ports) = resolve(self.denied);
+        Access { allowed, denied, allowed_ports, denied_ports }
     }
 }
 
@@ -121,11 +142,22 @@ impl List {
         for source in sources {
             match source {
                 Source::List(path) => all.add_file(path)?,
-                Source::Range(first, last) => all.ranges.add(*first, *last),
-                Source::Host(name) => all.hosts.push(Query::host(name.clone(), None)),
+                Source::Range(first, last) => all.add_range(*first, *last),
+                Source::Host(name) => all.add_host(Query::host(name.clone(), None)),
+                Source::Ports(first, last) => all.ports.push((*first, *last)),
             }
         }
         Ok(all)
+    }
+
+    fn add_range(&mut self, first: IpAddr, last: IpAddr) {
+        self.ranges.add(first, last);
+        self.has_addresses = true;
+    }
+
+    fn add_host(&mut self, host: Query) {
+        self.hosts.push(host);
+        self.has_addresses = true;
     }
 
     fn add_file(&mut self, path: &Path) -> Result<()> {
@@ -135,6 +167,7 @@ impl List {
         ensure!(read as u64 <= LARGEST_LIST, "cannot read {name}: larger than {} MiB", LARGEST_LIST >> 20);
         // Some editors on Windows begin a file with a byte order mark.
         let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+        let ports = self.ports.len();
         for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
             let entry = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
             if entry.is_empty() {
@@ -142,14 +175,17 @@ impl List {
             }
             let place = || format!("{name}, line {number}: {}", escape::quoted(entry));
             match String::from_utf8_lossy(entry).parse() {
-                Ok(Source::Range(first, last)) => self.ranges.add(first, last),
-                Ok(Source::Host(name)) => self.hosts.push(Query::host(name, Some(place()))),
+                Ok(Source::Range(first, last)) => self.add_range(first, last),
+                Ok(Source::Host(name)) => self.add_host(Query::host(name, Some(place()))),
+                Ok(Source::Ports(first, last)) => self.ports.push((first, last)),
                 Ok(Source::List(_)) => {
                     return Err(anyhow!("a list cannot name another list").context(place()));
                 }
                 Err(what) => return Err(anyhow!("{what}").context(place())),
             }
         }
+        // A file without an entry allows nobody.
+        self.has_addresses |= self.ports.len() == ports;
         Ok(())
     }
 }
@@ -205,6 +241,9 @@ impl FromStr for Source {
                 path => Ok(Self::List(path.into())),
             };
         }
+        if let Some(text) = text.strip_prefix(':').filter(|text| !text.contains(':')) {
+            return ports(text);
+        }
         if let Some((ip, mask)) = text.split_once('/') {
             return network(ip, mask);
         }
@@ -221,8 +260,20 @@ impl FromStr for Source {
             return Ok(Self::Host(text.to_owned()));
         }
         Err("not an address, network, range, host name or @FILE; write 192.0.2.1, 192.0.2.0/24, \
-             192.0.2.10-192.0.2.20, 2001:db8::/32 or example.org"
+             192.0.2.10-192.0.2.20, 2001:db8::/32 or example.org, and apart from those :53 for a source port"
             .to_owned())
+    }
+}
+
+/// Parses a port or a range of them, behind its colon.
+fn ports(text: &str) -> Result<Source, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    // A number may have a sign to the parser.
+    let port = |text: &str| text.parse::<u16>().ok().filter(|_| !text.starts_with('+'));
+    match (port(first), port(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(Source::Ports(first, last)),
+        (Some(first), Some(last)) => Err(format!("reversed range; write :{last}-{first}")),
+        _ => Err("not a source port; write :53, or :1-1023 for a range".to_owned()),
     }
 }
 
@@ -327,6 +378,38 @@ mod tests {
             .iter()
             .map(|peer| access.admits(Some(SocketAddr::new(peer.parse().unwrap(), 1).into())))
             .collect()
+    }
+
+    #[test]
+    fn a_source_must_have_an_allowed_address_and_an_allowed_port() {
+        let peers =
+            ["192.0.2.1:53", "192.0.2.1:54", "192.0.2.9:53", "[2001:db8::1]:1023", "[2001:db8::1]:1024"];
+        for (allowed, denied, admits) in [
+            (&[":53"][..], &[][..], [true, false, true, false, false]),
+            (&[":1-1023", ":1024"], &[":54"], [true, false, true, true, true]),
+            (&["192.0.2.1", ":53"], &[], [true, false, false, false, false]),
+            (&["192.0.2.1"], &[":53"], [false, true, false, false, false]),
+            (&[], &["192.0.2.0/24", ":1024"], [false, false, false, true, false]),
+            (&["@/dev/null", ":53"], &[], [false; 5]),
+        ] {
+            let access = access(allowed, denied);
+            let admitted = peers.map(|peer| access.admits(peer.parse().ok()));
+            assert_eq!(admitted, admits, "{allowed:?} {denied:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_port_is_told_apart_from_an_address_of_ipv6() {
+        let parse = |text: &str| text.parse::<Source>();
+        assert_eq!(parse(":0"), Ok(Source::Ports(0, 0)));
+        assert_eq!(parse(":1-65535"), Ok(Source::Ports(1, 65_535)));
+        assert!(
+            matches!(parse("::1"), Ok(Source::Range(..))) && matches!(parse("::/0"), Ok(Source::Range(..)))
+        );
+        assert_eq!(parse(":9-1"), Err("reversed range; write :1-9".to_owned()));
+        for text in [":", ":-", ":1-", ":65536", ":dns", ":1/2", ":1 ", ":+1"] {
+            assert!(parse(text).unwrap_err().starts_with("not a source port"), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::fs;
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{Directory, Peer, Tool, complaint, number_after};
 
 #[test]
@@ -45,6 +47,35 @@ fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
     let hosts = [0, 1, 4, 6, 8, 16, 19, 40, 50].map(|host| format!("127.0.1.{host}"));
     assert!(heard.eq(hosts.iter().map(String::as_str).chain(["127.0.0.1"])), "{}", finished.text());
     assert_eq!(number_after(&finished.err, ", denied "), 7);
+}
+
+#[test]
+fn a_source_port_says_who_is_accepted_beside_the_address() {
+    let senders = [Peer::new(), Peer::new(), Peer::bind("127.0.0.2:0")];
+    let [ours, other, _] = senders.each_ref().map(Peer::port);
+    let directory = Directory::new("access-ports");
+    let list = directory.file("list");
+    fs::write(&list, format!(":{ours} # ours\n")).unwrap();
+    let list = format!("@{}", list.display());
+    let port = format!(":{ours}");
+    for (arguments, heard) in [
+        (&["--allow", &port[..]][..], &[0][..]),
+        (&["--allow", &list], &[0]),
+        (&["--allow", &port, "--allow", "127.0.0.0/8"], &[0]),
+        (&["--allow", "127.0.0.2", "--allow", &format!(":{ours}-{ours}")], &[]),
+        (&["--allow", ":1-65535", "--deny", &port], &[1, 2]),
+        (&["--deny", &port, "--deny", "127.0.0.2", "--allow", &format!(":{other}")], &[1]),
+        (&["--allow", ":1-1023"], &[]),
+    ] {
+        let (listen, address) =
+            Tool::new("udp-listen").args(["127.0.0.1:0", "-p"]).args(arguments).spawn_listening();
+        for sender in &senders {
+            sender.send_to(b"hi", address).unwrap();
+        }
+        let expected: String =
+            heard.iter().map(|place: &usize| format!("{}\thi\n", senders[*place])).collect();
+        assert_eq!(listen.ended_by(Signal::SIGTERM).text(), expected, "{arguments:?}");
+    }
 }
 
 #[test]
@@ -121,6 +152,8 @@ fn what_is_not_a_source_is_a_usage_error_that_says_why() {
         ("10.0.0.9-10.0.0.1", "reversed range; write 10.0.0.1-10.0.0.9"),
         ("10.0.0.1:53", "not an address, network, range, host name or @FILE"),
         ("10.0.0", "not an address, network, range, host name or @FILE"),
+        (":9-1", "reversed range; write :1-9"),
+        (":http", "not a source port; write :53, or :1-1023 for a range"),
     ] {
         let said = complaint("udp-listen", &[":0", "--deny", source], 2);
         assert!(
