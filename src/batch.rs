@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use memchr::memchr_iter;
 
 use crate::net::addr::Addr;
+use crate::net::unix::Credentials;
 
 /// The largest payload over IPv4: 65,535 bytes less 20 of IP and 8 of UDP header (RFC 768, RFC 791).
 pub const LARGEST_V4: usize = 65_507;
@@ -70,6 +71,8 @@ pub struct Received {
     pub round_trip: Option<Duration>,
     /// What its IP header said, and where it arrived.
     pub headers: Headers,
+    /// Who has sent it, at a unix socket.
+    pub credentials: Option<Credentials>,
 }
 
 /// Fields of the IP header of a received datagram and its interface, as far as they were asked for and the system
@@ -105,6 +108,7 @@ static EMPTY: Envelope = Envelope {
         time: None,
         round_trip: None,
         headers: Headers { ttl: None, traffic_class: None, interface: None },
+        credentials: None,
     },
 };
 

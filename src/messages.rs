@@ -36,7 +36,7 @@ pub fn sent_summary(stats: &Stats) -> String {
 
 /// Returns how many datagrams were unreachable for each reason, in numbers, if any was.
 fn kinds(sent: &Sent) -> String {
-    let kinds = sent.icmp.iter().filter(|(kind, _)| *kind != IcmpKind::PortUnreachable);
+    let kinds = sent.icmp.iter().filter(|(kind, _)| !kind.is_refusal());
     let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{kind} {}", count.number)).collect();
     if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) }
 }
@@ -102,7 +102,7 @@ fn loss(peer: &dyn fmt::Display, names: &str, is_refusal: bool, report: Option<&
 
 /// Returns who reports what, unless that is a refusal by the peer itself, as far as it is known.
 fn reported(report: &IcmpReport, has_more_reporters: bool) -> Option<String> {
-    if report.is_refusal() && !report.is_from_midway {
+    if report.kind == IcmpKind::PortUnreachable && !report.is_from_midway {
         return None;
     }
     let what = match report.kind {
@@ -130,6 +130,8 @@ impl fmt::Display for IcmpKind {
             Self::Prohibited => "administratively prohibited",
             Self::TooBig => "packet too big",
             Self::TtlExceeded => "TTL exceeded",
+            Self::SocketClosed => "nobody listens on that socket",
+            Self::NoSocket => "there is no such socket",
             Self::Other => "another ICMP error",
         })
     }
@@ -324,8 +326,8 @@ pub fn reply_losses(replies: &ReplyStats) -> [Option<String>; 3] {
         counted(replies.unsent, "whose reply could not be sent"),
         counted(
             replies.declined,
-            "from a source that is never answered (this listener, an address that is not one host, or port 0, 7, \
-             13, 17, 19 or 37)",
+            "from a source that is never answered (this listener, an address that is not one host, port 0, 7, 13, \
+             17, 19 or 37, or a unix socket without a name)",
         ),
     ];
     let failed = match replies.failed_after_reply {
@@ -489,6 +491,28 @@ impl fmt::Display for Failure {
             }
             Self::BufferFull => f.write_str("send buffer full; raise it with --buffer"),
             Self::Firewall => f.write_str("operation not permitted; a firewall on this machine blocks it"),
+            Self::PathInUse => f.write_str("in use by another socket; choose another path"),
+            Self::NotASocket => {
+                f.write_str("there is a file that is not a socket; choose another path, or remove it")
+            }
+            Self::StaleSocket(error) => {
+                write!(f, "the socket of an earlier process cannot be replaced: {}", os_error(error))
+            }
+            Self::File => f.write_str("it is not a socket"),
+            Self::MayNotUse => {
+                f.write_str("permission denied; the mode of the socket or of its directory forbids it")
+            }
+            Self::OtherType => f.write_str("it is not a datagram socket"),
+            Self::OtherPeer => f.write_str("that socket receives only from the one that it is connected to"),
+            Self::NotUnix => f.write_str("it is not a unix socket, and --bind is one"),
+            Self::Nameless => f.write_str("the socket of the sender has no name"),
+            Self::LongerThanBuffer { size, largest } => write!(
+                f,
+                "it is {size} bytes, and the send buffer holds at most {largest}; raise it with --buffer"
+            ),
+            Self::LongerThanMemory { size } => {
+                write!(f, "it is {size} bytes, which is more than the kernel passes through a unix socket")
+            }
             Self::TooLong { size, largest } => {
                 let version = if *largest == LARGEST_V4 { "IPv4" } else { "IPv6" };
                 write!(f, "it is {size} bytes, and the largest datagram over {version} is {largest} bytes")

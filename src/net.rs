@@ -28,6 +28,7 @@ mod shared;
 pub mod single;
 pub mod socket;
 pub(crate) mod sys;
+pub mod unix;
 mod zone;
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -110,6 +111,11 @@ impl SendOutcome {
         self.stopped = next.stopped;
     }
 
+    /// Takes the refusal of the last datagram, which a unix socket reports at once.
+    pub fn take_refusal(&mut self) -> Option<IcmpError> {
+        self.icmp_errors.pop_if(|last| last.report.kind.is_of_unix())
+    }
+
     /// Counts `datagrams` more, with a payload of `bytes` together.
     fn count(&mut self, datagrams: usize, bytes: usize) {
         self.sent += datagrams;
@@ -179,6 +185,8 @@ pub enum Why {
     },
     /// The system reports this error.
     Os(io::Error),
+    /// This explains it.
+    Failed(Failure),
 }
 
 impl From<io::Error> for Why {
@@ -227,6 +235,7 @@ impl Unsent {
     pub fn cause(self) -> anyhow::Error {
         anyhow::Error::new(match self.why {
             Why::Os(error) => Failure::to_send(error, self.peer),
+            Why::Failed(failure) => failure,
             Why::NoRoom => Failure::Os(nix::errno::Errno::EAGAIN.into()),
             Why::TooLong { size, largest } => Failure::TooLong { size, largest },
             Why::TooLongForPath { size, largest, mtu } => Failure::TooLongForPath { size, largest, mtu },

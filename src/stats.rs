@@ -78,7 +78,7 @@ pub struct IcmpReport {
     pub errno: Errno,
 }
 
-/// What an ICMP error says (RFC 792, RFC 1812 and RFC 4443).
+/// What an ICMP error says (RFC 792, RFC 1812 and RFC 4443), or a unix socket that takes no datagram (unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpKind {
     /// No socket of the host listens on the port.
@@ -93,6 +93,10 @@ pub enum IcmpKind {
     TooBig,
     /// It passed more routers than its TTL or hop limit allows.
     TtlExceeded,
+    /// No process has the unix socket open.
+    SocketClosed,
+    /// There is no unix socket of that name.
+    NoSocket,
     /// Anything else.
     Other,
 }
@@ -231,10 +235,10 @@ impl IcmpError {
 }
 
 impl IcmpReport {
-    /// Returns whether no socket listens on the port.
+    /// Returns whether no socket listens on the port, or nobody on the socket.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        self.kind == IcmpKind::PortUnreachable
+        self.kind.is_refusal()
     }
 }
 
@@ -258,15 +262,29 @@ impl From<&io::Error> for IcmpError {
 
 impl IcmpKind {
     /// All of them, in the order in which they are reported.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::PortUnreachable,
         Self::HostUnreachable,
         Self::NetworkUnreachable,
         Self::Prohibited,
         Self::TooBig,
         Self::TtlExceeded,
+        Self::SocketClosed,
+        Self::NoSocket,
         Self::Other,
     ];
+
+    /// Returns whether no socket listens on the port, or nobody on the socket.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        self == Self::PortUnreachable || self.is_of_unix()
+    }
+
+    /// Returns whether a unix socket reports it.
+    #[must_use]
+    pub fn is_of_unix(self) -> bool {
+        matches!(self, Self::SocketClosed | Self::NoSocket)
+    }
 }
 
 impl IcmpCounts {

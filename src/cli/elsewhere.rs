@@ -34,7 +34,7 @@ const NEEDLESS: [(&[&str], &str); 9] = [
 ];
 
 /// Options of other programs that have no counterpart here.
-const MISSING: [(&[&str], &str); 7] = [
+const MISSING: [(&[&str], &str); 6] = [
     (
         &["-x", "-X", "-P", "--proxy", "--proxy-type", "--proxy-auth", "--proxy-dns"],
         "proxies are not supported",
@@ -54,7 +54,6 @@ const MISSING: [(&[&str], &str); 7] = [
         "encryption is not supported",
     ),
     (&["-S", "-Z", "--sctp", "--tcp", "--vsock"], "only UDP is supported"),
-    (&["-U", "--unixsock"], "unix sockets are not supported yet"),
     (&["-F"], "passing a descriptor is not supported"),
     (&["-g", "-G"], "source routing is not supported"),
     (&["--group", "--join", "--multicast"], "joining multicast groups is not supported"),
@@ -350,6 +349,7 @@ impl Tool<'_> {
             "-s" | "-b" | "--source" => self.bind(&given("ADDRESS")),
             "--interface" | "--device" => self.bind("ADDRESS_OF_INTERFACE"),
             "-r" if !self.has_messages() => self.bind(":0"),
+            "-U" | "--unixsock" => Hint::Instead(format!("write unix:{}", given("PATH"))),
             "--port" | "--host" => {
                 Hint::Instead(format!("write HOST:PORT, as in {} 127.0.0.1:7788", self.name()))
             }

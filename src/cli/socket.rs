@@ -144,7 +144,8 @@ pub fn prepare_socket(
     asked: Option<usize>,
     console: Console,
 ) -> anyhow::Result<()> {
-    let usual = (traffic == Traffic::ReceivesMany).then_some(ROOM);
+    // The peers of a unix socket wait for it, and need no room there.
+    let usual = (traffic == Traffic::ReceivesMany && !socket.is_unix()).then_some(ROOM);
     let room = asked.or(usual).map(|size| Room::ask(socket, traffic.direction(), size)).transpose()?;
     if let Some(room) = room.filter(|room| asked.is_some() && room.falls_short()) {
         console.note(&room);

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Datagram};
@@ -119,13 +119,24 @@ impl<'s> Transmitter<'s> {
 
     /// Waits until the send buffer has room. Returns whether it has: if not, a signal or the time has ended the wait.
     fn wait(&self, until: Option<Instant>) -> io::Result<bool> {
+        // The queue of a unix socket may be full as well.
+        for fd in [Some(self.socket.as_fd()), self.sender.full_peer()].into_iter().flatten() {
+            if !self.wait_for(fd, until)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until `fd` is writable. Returns whether it is.
+    fn wait_for(&self, fd: BorrowedFd<'_>, until: Option<Instant>) -> io::Result<bool> {
         loop {
             // A signal that an earlier wait has collected ends no later one.
             if until.is_none() && self.signals.termination().is_some() {
                 return Ok(false);
             }
             let mut set = PollSet::new();
-            let socket = set.add(self.socket.as_fd(), Interest::Write);
+            let socket = set.add(fd, Interest::Write);
             set.add_signals(self.signals);
             let has_room = set.wait(until)?.contains(socket);
             if has_room || !may_go_on(until, false) {

@@ -23,6 +23,7 @@ use crate::batch::{Batch, Datagram, Envelope, Headers};
 use crate::escape;
 use crate::net::Zone;
 use crate::net::addr::Addr;
+use crate::net::unix::Credentials;
 
 /// The format `json`.
 pub(super) const FORMAT: Spec = Spec {
@@ -223,8 +224,16 @@ impl Writer {
             self.head.extend(b"\",");
         }
         for (key, address) in [("from", envelope.from), ("to", envelope.to)] {
-            if let Some(address) = address {
-                append(&mut self.head, format_args!("\"{key}\":\"{address}\","));
+            match address {
+                None => {}
+                Some(address @ Addr::Ip(_)) => {
+                    append(&mut self.head, format_args!("\"{key}\":\"{address}\","));
+                }
+                Some(Addr::Unix(name)) => {
+                    append(&mut self.head, format_args!("\"{key}\":"));
+                    write_string(&name.to_string(), &mut self.head);
+                    self.head.push(b',');
+                }
             }
         }
         if let Some(time) = envelope.received.round_trip {
@@ -241,6 +250,13 @@ impl Writer {
         if let Some(number) = interface {
             append(&mut self.head, format_args!("\"interface\":\"{}\",", Zone(number.get())));
         }
+        if let Some(Credentials { pid, uid, gid }) = envelope.received.credentials {
+            // A process in another PID namespace has no number here.
+            if pid != 0 {
+                append(&mut self.head, format_args!("\"pid\":{pid},"));
+            }
+            append(&mut self.head, format_args!("\"uid\":{uid},\"gid\":{gid},"));
+        }
         append(&mut self.head, format_args!("\"size\":{size}"));
     }
 }
@@ -255,8 +271,7 @@ impl RecordWriter for Writer {
             out.push(b'"');
         } else if let Ok(text) = std::str::from_utf8(datagram.payload) {
             out.extend_from_slice(b",\"text\":");
-            // Writing to a Vec cannot fail, and a string has no keys.
-            let _ = text.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Safe));
+            write_string(text, out);
         } else {
             write_base64(datagram.payload, out);
         }
@@ -268,6 +283,11 @@ impl RecordWriter for Writer {
         write_base64(datagram.payload, out);
         out.extend_from_slice(b"}\n");
     }
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail, and a string has no keys.
+    let _ = text.serialize(&mut serde_json::Serializer::with_formatter(out, Safe));
 }
 
 fn write_base64(payload: &[u8], out: &mut Vec<u8>) {

@@ -4,11 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use crate::escape;
 use crate::net::endpoint::{BadEndpoint, Shown, address, canonical};
-
-/// The longest path or name of a unix socket (unix(7)), in bytes.
-const LONGEST: usize = 108;
+use crate::net::unix;
+pub use crate::net::unix::UnixAddr;
 
 /// The address of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,14 +15,6 @@ pub enum Addr {
     Ip(SocketAddr),
     /// The path or the abstract name of a unix socket.
     Unix(UnixAddr),
-}
-
-/// The path of a unix socket, or its abstract name (unix(7)).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UnixAddr {
-    /// As the kernel has it: a name begins with a zero byte.
-    bytes: [u8; LONGEST],
-    len: u8,
 }
 
 impl Addr {
@@ -53,6 +43,12 @@ impl Addr {
     #[must_use]
     pub fn is_ipv6(self) -> bool {
         matches!(self, Self::Ip(SocketAddr::V6(_)))
+    }
+
+    /// Returns whether it is that of a unix socket.
+    #[must_use]
+    pub fn is_unix(self) -> bool {
+        matches!(self, Self::Unix(_))
     }
 
     /// Returns whether it is a multicast group.
@@ -88,6 +84,9 @@ impl FromStr for Addr {
 
     /// Parses an address as it is printed.
     fn from_str(text: &str) -> Result<Self, BadEndpoint> {
+        if let Some(name) = unix::name(text) {
+            return UnixAddr::parse(name).map(Self::Unix).map_err(|what| BadEndpoint::new(&what));
+        }
         let bad = || BadEndpoint::new("not an address; write IP:PORT, as in 192.0.2.1:7788");
         address(text).map(Self::Ip).ok_or_else(bad)
     }
@@ -104,38 +103,6 @@ impl fmt::Display for Addr {
         match self {
             Self::Ip(address) => Shown(*address).fmt(f),
             Self::Unix(address) => address.fmt(f),
-        }
-    }
-}
-
-impl UnixAddr {
-    /// Returns the address of these `bytes`, as the kernel has them: the abstract name behind a zero byte, or a path. Returns
-    /// `None` if there are too many, or none.
-    #[must_use]
-    pub fn new(bytes: &[u8]) -> Option<Self> {
-        let mut address = Self { bytes: [0; LONGEST], len: u8::try_from(bytes.len()).ok()? };
-        address.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        (!bytes.is_empty()).then_some(address)
-    }
-
-    /// Returns it as the kernel has it.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
-    }
-}
-
-impl fmt::Debug for UnixAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UnixAddr({self})")
-    }
-}
-
-impl fmt::Display for UnixAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.as_bytes() {
-            [0, name @ ..] => write!(f, "unix:@{}", escape::text(name)),
-            path => write!(f, "unix:{}", escape::text(path)),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::net::socket::Socket;
 #[derive(Debug)]
 pub(super) struct Ancillary {
     /// The address that it is bound to, perhaps the unspecified one.
-    bound: SocketAddr,
+    bound: Addr,
     detail: Detail,
     /// Whether an IPv4 source on an IPv6 socket is believed without a proof.
     #[cfg(target_os = "linux")]
@@ -34,16 +34,12 @@ pub(super) struct Ancillary {
     needs_control: bool,
 }
 
-/// Returns the address that `socket` is bound to.
-fn bound(socket: &Socket) -> io::Result<SocketAddr> {
-    socket.local()?.socket_addr().ok_or_else(|| io::ErrorKind::Unsupported.into())
-}
-
 impl Ancillary {
     /// Asks the system to report `detail` of what arrives at `socket`.
     #[cfg(target_os = "linux")]
     pub(super) fn ask(socket: &Socket, detail: Detail) -> io::Result<Self> {
-        let bound = bound(socket)?;
+        let local = socket.local()?;
+        let Addr::Ip(bound) = local else { return Self::ask_unix(socket, local, detail) };
         let is_everywhere = bound.ip().is_unspecified();
         let is_dual_stack = match bound.ip() {
             IpAddr::V6(ip) if is_everywhere || ip.to_ipv4_mapped().is_some() => {
@@ -72,13 +68,25 @@ impl Ancillary {
             setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
         }
         let needs_control = detail >= Detail::Arrival || is_dual_stack && detail == Detail::Peer;
-        Ok(Self { bound, detail, believes_mapped: is_dual_stack && detail == Detail::Payload, needs_control })
+        let believes_mapped = is_dual_stack && detail == Detail::Payload;
+        Ok(Self { bound: local, detail, believes_mapped, needs_control })
+    }
+
+    /// Asks the system to report `detail` of what arrives at `socket`, which is a unix socket.
+    #[cfg(target_os = "linux")]
+    fn ask_unix(socket: &Socket, bound: Addr, detail: Detail) -> io::Result<Self> {
+        let needs_control = detail >= Detail::Arrival;
+        if needs_control {
+            setsockopt(socket, sockopt::PassCred, &true)?;
+            setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
+        }
+        Ok(Self { bound, detail, believes_mapped: false, needs_control })
     }
 
     /// Takes note of `detail` and of where `socket` is bound.
     #[cfg(not(target_os = "linux"))]
     pub(super) fn ask(socket: &Socket, detail: Detail) -> io::Result<Self> {
-        Ok(Self { bound: bound(socket)?, detail })
+        Ok(Self { bound: socket.local()?, detail })
     }
 
     /// Returns the envelope of a datagram from `source`, or `None` if that is forged.
@@ -106,7 +114,8 @@ impl Ancillary {
                 let to = Some(self.local(control.destination, control.interface));
                 let headers =
                     if self.detail == Detail::Headers { headers(control) } else { Headers::default() };
-                let received = Received { time: control.time, headers, ..Received::default() };
+                let (time, credentials) = (control.time, control.credentials);
+                let received = Received { time, headers, credentials, ..Received::default() };
                 Envelope { from, to, received }
             }
         })
@@ -115,7 +124,7 @@ impl Ancillary {
     /// Returns the address of this machine at which a datagram arrived: `address`, if the system reports it, through
     /// the interface of that number.
     fn local(&self, address: Option<IpAddr>, interface: u32) -> Addr {
-        let mut local = self.bound;
+        let Addr::Ip(mut local) = self.bound else { return self.bound };
         if let Some(ip) = address {
             local.set_ip(ip);
         }
@@ -139,23 +148,51 @@ impl Ancillary {
         Ok((message.size, self.envelope(message.address, &message.control)))
     }
 
+    /// Receives one datagram at a unix socket into both of `parts`, without waiting. Returns its size in bytes, which may
+    /// be larger than both, and its envelope.
+    #[cfg(target_os = "linux")]
+    pub(super) fn receive_parts(
+        &self,
+        socket: &Socket,
+        parts: [&mut [u8]; 2],
+    ) -> io::Result<(usize, Envelope)> {
+        let message = super::cmsg::receive_parts(socket, parts, self.needs_control)?;
+        let envelope = self.envelope(message.address, &message.control);
+        Ok((message.size, envelope.unwrap_or_default()))
+    }
+
     /// Receives one datagram, without waiting. Returns its size in bytes and its envelope. Other systems drop
     /// IPv6 packets with a mapped source themselves.
     #[cfg(not(target_os = "linux"))]
     pub(super) fn receive(&self, socket: &Socket, into: &mut [u8]) -> io::Result<(usize, Option<Envelope>)> {
         let (size, source) = socket.receive_from(into)?;
+        Ok((size, Some(self.envelope(source))))
+    }
+
+    /// Receives one datagram at a unix socket into both of `parts`, without waiting. Returns its size in bytes, and its
+    /// envelope.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn receive_parts(
+        &self,
+        socket: &Socket,
+        parts: [&mut [u8]; 2],
+    ) -> io::Result<(usize, Envelope)> {
+        let (size, source) = socket.receive_parts(parts)?;
+        Ok((size, self.envelope(source)))
+    }
+
+    /// Returns the envelope of a datagram from `source`.
+    #[cfg(not(target_os = "linux"))]
+    fn envelope(&self, source: Option<Addr>) -> Envelope {
         let from = source.map(Addr::canonical);
-        Ok((
-            size,
-            Some(match self.detail {
-                Detail::Payload | Detail::Peer => Envelope { from, ..Envelope::default() },
-                Detail::Arrival | Detail::Headers => {
-                    let time = Some(std::time::SystemTime::now());
-                    let received = Received { time, ..Received::default() };
-                    Envelope { from, to: Some(self.local(None, 0)), received }
-                }
-            }),
-        ))
+        match self.detail {
+            Detail::Payload | Detail::Peer => Envelope { from, ..Envelope::default() },
+            Detail::Arrival | Detail::Headers => {
+                let time = Some(std::time::SystemTime::now());
+                let received = Received { time, ..Received::default() };
+                Envelope { from, to: Some(self.local(None, 0)), received }
+            }
+        }
     }
 }
 

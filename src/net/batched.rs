@@ -12,7 +12,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -115,6 +115,9 @@ impl<'s> Sender<'s> {
     }
 
     fn send_all(&mut self, batch: &Batch, places: Range<usize>, target: Target) -> SendOutcome {
+        if self.socket.socket.is_unix() {
+            return self.socket.send_each(batch, places, target);
+        }
         if let Err(error) = self.socket.watch_icmp_errors() {
             return SendOutcome::stopped_at(Unsent::at(batch, places.start, target, error.into()));
         }
@@ -139,6 +142,12 @@ impl<'s> Sender<'s> {
             }
         }
         outcome
+    }
+
+    /// Returns a descriptor to wait for as well, after a send that had no room: it is writable when there is some.
+    #[must_use]
+    pub fn full_peer(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.full_peer()
     }
 
     /// Asks the system to keep ICMP errors from now on, if it can: [`Sender::send`] and [`Sender::reply`] do it by
@@ -174,7 +183,9 @@ impl<'s> Sender<'s> {
                 (peer, source, largest) = (to, self.socket.source(from), self.socket.largest(to));
             }
             let is_enough = self.slices.len() == SLICES || (bytes > 0 && bytes + size > SENT_AT_ONCE);
-            if is_enough || size > largest || self.groups.len() == self.messages_at_once {
+            // What goes to a unix socket leaves from another socket, by itself.
+            let is_elsewhere = peer.is_some_and(Addr::is_unix);
+            if is_enough || is_elsewhere || size > largest || self.groups.len() == self.messages_at_once {
                 break;
             }
             match self.groups.last_mut() {
@@ -383,6 +394,9 @@ impl<'s> Receiver<'s> {
     pub fn receive(&mut self, batch: &mut Batch, limit: usize) -> ReceiveOutcome {
         if limit == 1 && self.ring.is_none() {
             return self.socket.receive(batch, 1);
+        }
+        if self.socket.socket.is_unix() {
+            return self.socket.receive(batch, limit);
         }
         if self.ring.is_none() {
             // An older kernel has no GRO batches, and delivers the datagrams one by one.

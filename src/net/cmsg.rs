@@ -17,6 +17,7 @@
 
 use crate::net::addr::Addr;
 use crate::net::socket::{Socket, sock_addr};
+use crate::net::unix::{Credentials, UnixAddr};
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -26,15 +27,18 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 use nix::libc::{
     self, AF_INET, AF_INET6, IP_PKTINFO, IP_RECVERR, IP_TOS, IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPV6_HOPLIMIT,
-    IPV6_PKTINFO, IPV6_RECVERR, IPV6_TCLASS, SCM_TIMESTAMPNS, SOL_SOCKET, SOL_UDP, UDP_GRO, UDP_SEGMENT,
-    c_int, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, msghdr, sock_extended_err,
-    sockaddr_in, sockaddr_in6, socklen_t, timespec,
+    IPV6_PKTINFO, IPV6_RECVERR, IPV6_TCLASS, SCM_CREDENTIALS, SCM_TIMESTAMPNS, SOL_SOCKET, SOL_UDP, UDP_GRO,
+    UDP_SEGMENT, c_int, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, msghdr,
+    sock_extended_err, sockaddr_in, sockaddr_in6, sockaddr_un, socklen_t, timespec, ucred,
 };
 
 /// Bytes for the control messages of a received datagram. The kernel writes the time, the segment size and
 /// the destination address, some 500 bytes with everything else of a fixed size that comes before them
 /// (`udpv6_recvmsg` in Linux), ahead of what a sender chooses the size of: they always fit.
 pub(super) const RECEIVED: usize = 1024;
+/// Bytes for the control messages of a datagram at a unix socket: exactly those that were asked for, the time and the
+/// credentials, which come first. There is no room for descriptors that a peer passes, so that the kernel opens none.
+const RECEIVED_UNIX: usize = space::<timespec>() + space::<ucred>();
 /// Bytes for the control messages of an entry of the error queue. There the error itself comes last, behind
 /// the extension headers of the ICMP packet, each of up to 2 KiB, and perhaps twice: in the form of RFC 2292
 /// as well.
@@ -68,6 +72,8 @@ struct Control<T> {
 pub(super) struct ControlMessages {
     /// The length of each datagram in it but the last, in bytes, if it is a GRO batch.
     pub(super) segment: Option<usize>,
+    /// Who has sent it, at a unix socket.
+    pub(super) credentials: Option<Credentials>,
     /// When it arrived.
     pub(super) time: Option<SystemTime>,
     /// Where it was sent to: on an IPv6 socket an IPv4 destination is mapped.
@@ -117,6 +123,34 @@ pub(super) fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<Message> {
         address,
         control: ControlMessages::of(header),
     })
+}
+
+/// Receives one datagram at a unix socket into both of `parts`, without waiting. Its size may be larger than both.
+pub(super) fn receive_parts(
+    socket: &Socket,
+    parts: [&mut [u8]; 2],
+    with_control: bool,
+) -> io::Result<Message> {
+    // SAFETY: all zeros are a valid sockaddr_un, which is made of integers.
+    let mut name: sockaddr_un = unsafe { mem::zeroed() };
+    let mut slices = parts.map(|part| iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
+    let mut room = Room::<RECEIVED_UNIX>::new();
+    let mut header = empty_header();
+    header.msg_name = (&raw mut name).cast();
+    header.msg_namelen = size_of_val(&name) as socklen_t;
+    header.msg_iov = slices.as_mut_ptr();
+    header.msg_iovlen = slices.len() as _;
+    if with_control {
+        header.msg_control = room.0.as_mut_ptr().cast();
+        header.msg_controllen = RECEIVED_UNIX as _;
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header points to a name, slices and room for control messages that outlive the call, with their
+    // true lengths.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let size = Errno::result(received)? as usize;
+    let address = UnixAddr::of_raw(&name, header.msg_namelen as usize).map(Addr::Unix);
+    Ok(Message { size, address, control: ControlMessages::of(&header) })
 }
 
 /// Takes one entry of the error queue, without waiting, and what it quotes of the payload. Returns `None` if it is
@@ -246,6 +280,11 @@ impl ControlMessages {
                     SystemTime::UNIX_EPOCH.checked_add(since)
                 });
             }
+            (SOL_SOCKET, SCM_CREDENTIALS) => {
+                let known = value(control).filter(|peer: &ucred| peer.uid != u32::MAX);
+                self.credentials =
+                    known.map(|peer| Credentials { pid: peer.pid, uid: peer.uid, gid: peer.gid });
+            }
             // A socket that was passed to us may have both options set. IPV6_PKTINFO is preferred: it contains the
             // IPv4-mapped address that the other checks expect.
             (IPPROTO_IP, IP_PKTINFO) if self.destination.is_none() => {
@@ -297,6 +336,12 @@ fn error(control: &cmsghdr) -> Option<(sock_extended_err, Option<SocketAddr>)> {
         }
         _ => None,
     }
+}
+
+/// Returns the room that a control message with a value of this type takes, in bytes.
+const fn space<T>() -> usize {
+    // SAFETY: CMSG_SPACE only computes.
+    unsafe { libc::CMSG_SPACE(size_of::<T>() as _) as usize }
 }
 
 /// The value of a control message of this level and type, if all of it was received.

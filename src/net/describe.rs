@@ -3,7 +3,7 @@
 
 use socket2::SockRef;
 
-use super::addr::Addr;
+use super::addr::{Addr, UnixAddr};
 use super::header::Dscp;
 use super::socket::{Room, Socket};
 use super::{segments_received, segments_sent};
@@ -53,6 +53,11 @@ pub enum Fact {
 #[must_use]
 pub fn facts(socket: &Socket, room: Room, in_batches: bool) -> Vec<Fact> {
     let (options, peer) = (SockRef::from(socket), socket.peer());
+    if socket.is_unix() {
+        let bound = socket.local().ok().filter(|local| *local != Addr::Unix(UnixAddr::NONE));
+        let facts = [bound.map(Fact::Bound), peer.map(Fact::Connected), Some(Fact::Buffer(room))];
+        return facts.into_iter().flatten().collect();
+    }
     let mut facts = Vec::new();
     let local = socket.local().ok();
     let only_v6 = options.only_v6().unwrap_or(false);

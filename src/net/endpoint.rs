@@ -11,6 +11,7 @@ use nix::libc::{AF_INET, AF_INET6, AF_UNSPEC, SOCK_DGRAM};
 
 use crate::escape;
 use crate::net::addr::Addr;
+use crate::net::unix::{self, UnixAddr};
 use crate::net::zone::Zone;
 
 /// The longest name that the domain name system can hold (RFC 1035, section 2.3.4), in bytes.
@@ -18,8 +19,8 @@ const LONGEST_NAME: usize = 253;
 /// The longest part of a name between two dots (RFC 1035, section 2.3.4), in bytes.
 const LONGEST_LABEL: usize = 63;
 
-/// `HOST:PORT`, `192.0.2.1:PORT`, `[2001:db8::1]:PORT`, `[fe80::1%eth0]:PORT` or `:PORT`, checked
-/// but not looked up.
+/// `HOST:PORT`, `192.0.2.1:PORT`, `[2001:db8::1]:PORT`, `[fe80::1%eth0]:PORT`, `:PORT`, `unix:PATH` or `unix:@NAME`,
+/// checked but not looked up.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     text: String,
@@ -33,6 +34,8 @@ enum Host {
     /// A link-local address and its zone, which only this machine can resolve.
     Zoned(Ipv6Addr, String),
     Name(String),
+    /// A unix socket. It has no port.
+    Unix(UnixAddr),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +81,9 @@ impl Endpoint {
 
     /// An endpoint to bind: port 0 asks the system for a free one.
     pub fn here(text: &str) -> Result<Self, BadEndpoint> {
+        if let Some(name) = unix::name(text) {
+            return Ok(Self::unix(UnixAddr::parse(name).map_err(BadEndpoint)?));
+        }
         let text = without_scheme(text)?;
         let (host, port) = split(text)?;
         Ok(Self { text: text.to_owned(), host: parse_host(host)?, port: parse_port(port, host)? })
@@ -87,6 +93,16 @@ impl Endpoint {
     #[must_use]
     pub fn anywhere() -> Self {
         Self { text: ":0".to_owned(), host: None, port: Port::Number(0) }
+    }
+
+    /// A unix socket that the system names: one that replies can be sent to.
+    #[must_use]
+    pub fn any_unix() -> Self {
+        Self::unix(UnixAddr::NONE)
+    }
+
+    fn unix(address: UnixAddr) -> Self {
+        Self { text: address.to_string(), host: Some(Host::Unix(address)), port: Port::Any }
     }
 
     /// An endpoint to send from: as [`Endpoint::here`], and an address may stand alone.
@@ -109,10 +125,16 @@ impl Endpoint {
         self.host.is_none()
     }
 
-    /// Whether it names a host and the number of a port.
+    /// Whether it is a unix socket.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        matches!(self.host, Some(Host::Unix(_)))
+    }
+
+    /// Whether it names a host and the number of a port, or a unix socket.
     #[must_use]
     pub fn is_explicit(&self) -> bool {
-        self.host.is_some() && matches!(self.port, Port::Number(_))
+        self.is_unix() || self.host.is_some() && matches!(self.port, Port::Number(_))
     }
 
     /// Whether it can hardly be anything else: its host is an address, or a name with dots.
@@ -147,6 +169,7 @@ impl Endpoint {
         let port = self.port.resolve().with_context(|| format!("cannot resolve {self}"))?;
         let found: Vec<SocketAddr> = match &self.host {
             None => without_host.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+            Some(Host::Unix(address)) => return Ok(vec![Addr::Unix(*address)]),
             Some(Host::Address(ip)) => vec![SocketAddr::new(*ip, port)],
             Some(Host::Zoned(ip, zone)) => {
                 let unknown = || {
@@ -182,10 +205,10 @@ impl<'e> Resolved<'e> {
         Self { endpoint, addresses }
     }
 
-    /// Returns whether the endpoint names a port, which may be 0: any that is free.
+    /// Returns whether the endpoint names a port, which may be 0: any that is free. A unix socket has its name instead.
     #[must_use]
     pub fn names_port(&self) -> bool {
-        self.endpoint.port != Port::Any
+        self.endpoint.port != Port::Any || self.endpoint.is_unix()
     }
 
     /// Returns it with addresses that name no port.
@@ -380,11 +403,11 @@ fn without_scheme(text: &str) -> Result<&str, BadEndpoint> {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("udp") => {
             Ok(rest.strip_suffix('/').unwrap_or(rest))
         }
-        Some((scheme, _)) if !scheme.eq_ignore_ascii_case("unix") => Err(BadEndpoint(format!(
+        Some((scheme, _)) => Err(BadEndpoint(format!(
             "{}:// is not supported, only UDP is; write HOST:PORT or udp://HOST:PORT",
             escape::shortened(scheme)
         ))),
-        _ => Ok(text),
+        None => Ok(text),
     }
 }
 
@@ -396,6 +419,9 @@ fn socat_address(text: &str) -> Option<String> {
         let command = escape::shortened(rest).replace('\'', r"'\''");
         return Some(format!("use udp-listen :PORT --exec '{command}'"));
     }
+    if let Some(way_out) = unix_address_of_socat(kind, rest) {
+        return Some(way_out);
+    }
     let (kind, rest) = (kind.to_ascii_lowercase(), rest.split(',').next().unwrap_or(rest));
     let rest = escape::shortened(rest);
     let purpose = ["udp4", "udp6", "udp"].iter().find_map(|udp| kind.strip_prefix(udp))?;
@@ -403,6 +429,22 @@ fn socat_address(text: &str) -> Option<String> {
         "-listen" | "-l" | "-recv" | "-recvfrom" => Some(format!("use udp-listen :{rest}")),
         "-sendto" | "-datagram" | "-connect" => Some(format!("write {rest}")),
         "" if rest.contains(':') => Some(format!("write {rest}")),
+        _ => None,
+    }
+}
+
+/// Returns what to write instead of `UNIX-SENDTO:PATH`, `ABSTRACT-RECV:NAME` and the like.
+fn unix_address_of_socat(kind: &str, rest: &str) -> Option<String> {
+    let (kind, name) = (kind.to_ascii_lowercase(), escape::shortened(rest.split(',').next().unwrap_or(rest)));
+    let (kind, purpose) = kind.split_once('-')?;
+    let address = match kind {
+        "unix" => format!("unix:{name}"),
+        "abstract" => format!("unix:@{name}"),
+        _ => return None,
+    };
+    match purpose {
+        "recv" | "recvfrom" => Some(format!("use udp-listen {address}")),
+        "sendto" | "client" | "connect" => Some(format!("write {address}")),
         _ => None,
     }
 }
@@ -417,8 +459,9 @@ fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
         return Err(BadEndpoint(format!("names of bash are not supported; write {endpoint}")));
     }
     let is_path = ["/", "./", "../"].iter().any(|beginning| text.starts_with(beginning));
-    if is_path || text.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("unix")) {
-        return Err(BadEndpoint::new("unix sockets are not supported yet; write HOST:PORT"));
+    if is_path {
+        let path = escape::shortened(text);
+        return Err(BadEndpoint(format!("a path; write unix:{path}")));
     }
     if text == "-" || ["STDIN", "STDOUT", "STDIO"].iter().any(|name| text.eq_ignore_ascii_case(name)) {
         return Err(BadEndpoint::new("stdin and stdout need no address; leave it out"));
@@ -740,9 +783,11 @@ mod tests {
             ("udp://host/", "no port; write host:PORT"),
             ("http://host/", "http:// is not supported, only UDP is; write HOST:PORT or udp://HOST:PORT"),
             ("tcp://host:53", "tcp:// is not supported, only UDP is; write HOST:PORT or udp://HOST:PORT"),
-            ("/run/x.sock", "unix sockets are not supported yet; write HOST:PORT"),
-            ("unix:/run/x.sock", "unix sockets are not supported yet; write HOST:PORT"),
-            ("unix://@name", "unix sockets are not supported yet; write HOST:PORT"),
+            ("/run/x.sock", "a path; write unix:/run/x.sock"),
+            ("./x.sock", "a path; write unix:./x.sock"),
+            ("unix:", "no path; write it as in unix:/run/x.sock"),
+            ("UNIX-SENDTO:/run/x,fork", "addresses of socat are not supported; write unix:/run/x"),
+            ("abstract-recv:x", "addresses of socat are not supported; use udp-listen unix:@x"),
             (":7788,:7789", "more than one endpoint; write one, and run the command once for each"),
             (":7788-7790", "7788-7790 is a range; write one port, and run the command once for each"),
             ("/dev/udp/host/53", "names of bash are not supported; write host:53"),

@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM};
+use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM, EPROTOTYPE};
 
 use super::addr::Addr;
 use super::endpoint::is_of_a_zone;
@@ -59,6 +59,36 @@ pub enum Failure {
     BufferFull,
     /// A firewall on this machine drops the datagram.
     Firewall,
+    /// The path is that of a socket that another process has open.
+    PathInUse,
+    /// The path is that of a file which is not a socket.
+    NotASocket,
+    /// The file of a socket that no process has open cannot be replaced.
+    StaleSocket(io::Error),
+    /// The destination is a file that is not a socket.
+    File,
+    /// The process may not send to this unix socket.
+    MayNotUse,
+    /// The unix socket is one of streams or packets.
+    OtherType,
+    /// The unix socket receives only from the one that it is connected to.
+    OtherPeer,
+    /// The destination is not a unix socket, and the datagram would leave from one.
+    NotUnix,
+    /// The unix socket that has sent a request has no name to send a reply to.
+    Nameless,
+    /// The datagram is longer than the send buffer of a unix socket holds.
+    LongerThanBuffer {
+        /// Its length in bytes.
+        size: usize,
+        /// The length of the longest that it holds, in bytes.
+        largest: usize,
+    },
+    /// The datagram is longer than the kernel has memory for.
+    LongerThanMemory {
+        /// Its length in bytes.
+        size: usize,
+    },
     /// The payload is longer than any datagram can be.
     TooLong {
         /// Its length in bytes.
@@ -139,6 +169,16 @@ impl Failure {
             Some(EINVAL) => Self::InvalidV6,
             Some(ENOBUFS) => Self::BufferFull,
             Some(EPERM) => Self::Firewall,
+            _ => Self::Os(error),
+        }
+    }
+
+    /// Explains why a unix socket cannot be connected to another or sent from.
+    pub(super) fn of_unix(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(EACCES) => Self::MayNotUse,
+            Some(EPROTOTYPE) => Self::OtherType,
+            Some(EPERM) => Self::OtherPeer,
             _ => Self::Os(error),
         }
     }

@@ -69,6 +69,9 @@ impl<'s> IcmpErrors<'s> {
     /// socket, as it would on a connected one.
     pub fn of(socket: &'s Socket) -> io::Result<Option<Self>> {
         use nix::sys::socket::{setsockopt, sockopt};
+        if socket.is_unix() {
+            return Ok(None);
+        }
         // An IPv6 socket needs both: it talks to IPv4 peers as well.
         if socket.local()?.is_ipv6() {
             setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
@@ -80,7 +83,7 @@ impl<'s> IcmpErrors<'s> {
     /// Returns those of a socket for which the system keeps them already.
     #[must_use]
     pub fn kept_for(socket: &'s Socket) -> Option<Self> {
-        Some(Self { socket, pending: None, quoted: Vec::new() })
+        (!socket.is_unix()).then_some(Self { socket, pending: None, quoted: Vec::new() })
     }
 
     /// Notes that a send or receive on the socket has failed with `error`, which is the ICMP error of an earlier

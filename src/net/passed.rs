@@ -4,6 +4,7 @@ use crate::net::socket::{Options, Socket};
 use std::env;
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::net::UnixDatagram;
 
 use anyhow::{Context, Result, ensure};
 use listenfd::ListenFd;
@@ -57,8 +58,11 @@ pub fn passed_sockets(options: &Options) -> Result<Vec<Socket>> {
 
 /// Takes the socket at `place` of those that were `passed`.
 fn take(passed: &mut ListenFd, place: usize, options: &Options) -> Result<Socket> {
+    if let Ok(Some(socket)) = passed.take_unix_datagram(place) {
+        return take_unix(&socket);
+    }
     let socket = passed.take_udp_socket(place).ok().flatten();
-    let socket = socket.context("not a UDP socket (ListenDatagram=)")?;
+    let socket = socket.context("not a UDP or unix datagram socket (ListenDatagram=)")?;
     // Our own copy is closed where another program begins; that one was made not to be.
     let socket = socket.try_clone()?;
     let bound = SockRef::from(&socket).local_addr().ok().and_then(|address| address.as_socket());
@@ -73,4 +77,12 @@ fn take(passed: &mut ListenFd, place: usize, options: &Options) -> Result<Socket
     let mut socket = Socket::from(socket);
     socket.set_header(options.header).context("cannot set an option")?;
     Ok(socket)
+}
+
+/// Takes `socket`, whose file is that of systemd and stays.
+fn take_unix(socket: &UnixDatagram) -> Result<Socket> {
+    let socket = socket.try_clone()?;
+    ensure!(!socket.local_addr()?.is_unnamed(), "not bound to a path or name");
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }

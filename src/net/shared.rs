@@ -2,8 +2,10 @@
 
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
+use std::ops::Range;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 
 use nix::libc::{EADDRNOTAVAIL, EINVAL, EMSGSIZE, ENETUNREACH};
 
@@ -16,15 +18,19 @@ use super::{
     Detail, FORGED_AT_ONCE, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full,
     is_icmp,
 };
-use crate::batch::{Batch, Datagram, LARGEST_V4, LARGEST_V6};
+use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::net::addr::Addr;
 use crate::net::endpoint::mapped;
 use crate::net::socket::Socket;
+use crate::net::unix::UnixSender;
 use crate::stats::IcmpError;
 
 /// The headers of IP and UDP of a datagram in one packet, in bytes.
 const HEADERS_V4: usize = 20 + 8;
 const HEADERS_V6: usize = 40 + 8;
+/// The room for what is longer than a slot, in bytes: Linux passes a little more than 4 MiB through a unix socket.
+/// It is memory only when it is used.
+const LONGEST_REST: usize = 8 << 20;
 
 /// How many errors in a row may be those of earlier datagrams.
 const RETRIES: usize = 3;
@@ -44,13 +50,16 @@ pub(super) struct SendSocket<'s> {
     icmp: Option<IcmpErrors<'s>>,
     /// The ICMP error that a receive has returned, where there is no queue.
     pending: Option<io::Error>,
+    /// What sends to unix sockets: there is one if `socket` is such a socket, or when there is one to send to.
+    unix: Option<UnixSender<'s>>,
 }
 
 impl<'s> SendSocket<'s> {
     /// Returns `socket`, which is connected or sends datagrams that have a destination.
     pub(super) fn new(socket: &'s Socket) -> io::Result<Self> {
+        let unix = socket.is_unix().then(|| UnixSender::new(socket));
         #[cfg(target_os = "linux")]
-        if !socket.forbids_fragments() {
+        if unix.is_none() && !socket.forbids_fragments() {
             // If that fails, the ICMP errors of the datagrams that routers drop are counted.
             let _ = super::sys::set_fragments(socket.as_fd(), false, super::sys::Fragments::Anywhere);
         }
@@ -61,6 +70,7 @@ impl<'s> SendSocket<'s> {
             from_envelope: false,
             icmp: None,
             pending: None,
+            unix,
         })
     }
 
@@ -79,8 +89,27 @@ impl<'s> SendSocket<'s> {
         }
     }
 
+    /// Sends the datagrams of `batch` at `places` in this target, one a call. Stops at the first that cannot be sent.
+    pub(super) fn send_each(&mut self, batch: &Batch, places: Range<usize>, target: Target) -> SendOutcome {
+        let mut outcome = SendOutcome::default();
+        for datagram in batch.part(places) {
+            outcome.add(self.send_towards(datagram, target));
+            if outcome.stopped.is_some() {
+                break;
+            }
+        }
+        outcome
+    }
+
     /// Sends one datagram, without waiting.
     pub(super) fn send_one(&mut self, datagram: Datagram<'_>) -> SendOutcome {
+        let to = datagram.envelope.to;
+        if self.socket.is_unix() || to.is_some_and(Addr::is_unix) {
+            return match self.unix_sender() {
+                Ok(unix) => unix.send(datagram),
+                Err(error) => SendOutcome::stopped_at(Unsent::one(&datagram, error.into())),
+            };
+        }
         let size = datagram.payload.len();
         let largest = self.largest(datagram.envelope.to);
         if size > largest {
@@ -108,6 +137,19 @@ impl<'s> SendSocket<'s> {
         error.into()
     }
 
+    /// Returns what sends to unix sockets. A socket of IP cannot, so that there is another.
+    fn unix_sender(&mut self) -> io::Result<&mut UnixSender<'s>> {
+        Ok(match &mut self.unix {
+            Some(unix) => unix,
+            none => none.insert(UnixSender::unnamed()?),
+        })
+    }
+
+    /// Returns a descriptor to wait for as well, after a send that had no room: it is writable when there is some.
+    pub(super) fn full_peer(&self) -> Option<BorrowedFd<'_>> {
+        self.unix.as_ref().and_then(UnixSender::full_peer)
+    }
+
     /// Asks the system to keep ICMP errors from now on, if it can.
     pub(super) fn watch_icmp_errors(&mut self) -> io::Result<()> {
         if self.icmp.is_none() {
@@ -120,6 +162,11 @@ impl<'s> SendSocket<'s> {
     pub(super) fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
         if let Some(icmp) = &mut self.icmp {
             return icmp.take();
+        }
+        if self.socket.is_unix() {
+            // Its sends report refusals. What is pending must not make each wait end at once.
+            self.socket.take_error()?;
+            return Ok(None);
         }
         let pending = match self.pending.take() {
             None => self.socket.take_error()?,
@@ -246,6 +293,8 @@ pub(super) struct ReceiveSocket<'s> {
     /// What is kept of each datagram, in bytes.
     pub(super) max_size: usize,
     pub(super) ancillary: Ancillary,
+    /// Where the rest of a datagram goes that is longer than a slot: only a unix socket has such.
+    rest: Vec<u8>,
     pub(super) drops: DropCounter<'s>,
 }
 
@@ -257,6 +306,7 @@ impl<'s> ReceiveSocket<'s> {
             socket,
             max_size: max_size.unwrap_or(usize::MAX),
             ancillary: Ancillary::ask(socket, detail)?,
+            rest: if socket.is_unix() { vec![0; LONGEST_REST] } else { Vec::new() },
             drops: DropCounter::new(socket),
         })
     }
@@ -267,14 +317,22 @@ impl<'s> ReceiveSocket<'s> {
         let mut outcome = ReceiveOutcome::default();
         let enough = batch.len().saturating_add(limit);
         while batch.len() < enough && outcome.forged < FORGED_AT_ONCE && !is_full(batch) {
-            match self.ancillary.receive(self.socket, batch.spare(SLOT)) {
+            let received = if self.socket.is_unix() {
+                self.receive_unix(batch)
+            } else {
+                self.ancillary.receive(self.socket, batch.spare(SLOT))
+            };
+            match received {
                 Ok((_, None)) => outcome.forged += 1,
                 Ok((size, Some(envelope))) => {
                     batch.address(envelope);
-                    batch.take_cut(size, size.min(self.max_size));
+                    let room = if self.socket.is_unix() { SLOT + self.rest.len() } else { SLOT };
+                    batch.take_cut(size, size.min(self.max_size).min(room));
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
+                    // The peer of a unix socket has turned to another.
+                    ErrorKind::ConnectionReset if self.socket.is_unix() => {}
                     ErrorKind::WouldBlock => break,
                     _ => {
                         outcome.error = Some(error);
@@ -287,5 +345,16 @@ impl<'s> ReceiveSocket<'s> {
             self.drops.read();
         }
         outcome
+    }
+
+    /// Receives one datagram at a unix socket, as [`Ancillary::receive`] does.
+    fn receive_unix(&mut self, batch: &mut Batch) -> io::Result<(usize, Option<Envelope>)> {
+        let slot = &mut batch.spare(SLOT)[..SLOT];
+        let (size, envelope) = self.ancillary.receive_parts(self.socket, [slot, &mut self.rest])?;
+        if let Some(rest) = size.checked_sub(SLOT) {
+            let kept = rest.min(self.rest.len());
+            batch.spare(size)[SLOT..][..kept].copy_from_slice(&self.rest[..kept]);
+        }
+        Ok((size, Some(envelope)))
     }
 }

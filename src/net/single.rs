@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 
 use super::shared::{ReceiveSocket, SendSocket};
 use super::{Detail, ReceiveOutcome, SendOutcome, Target, Unsent};
@@ -46,14 +47,13 @@ impl<'s> Sender<'s> {
         if let Err(error) = self.socket.watch_icmp_errors() {
             return SendOutcome::stopped_at(Unsent::at(batch, places.start, target, error.into()));
         }
-        let mut outcome = SendOutcome::default();
-        for datagram in batch.part(places) {
-            outcome.add(self.socket.send_towards(datagram, target));
-            if outcome.stopped.is_some() {
-                break;
-            }
-        }
-        outcome
+        self.socket.send_each(batch, places, target)
+    }
+
+    /// Returns a descriptor to wait for as well, after a send that had no room: it is writable when there is some.
+    #[must_use]
+    pub fn full_peer(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.full_peer()
     }
 
     /// Asks the system to keep ICMP errors from now on, if it can: [`Sender::send`] and [`Sender::reply`] do it by

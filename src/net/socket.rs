@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::libc::EAFNOSUPPORT;
+#[cfg(not(target_os = "linux"))]
+use nix::sys::socket::recvmsg;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, send};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
@@ -16,16 +19,27 @@ use crate::net::failure::Failure;
 use crate::net::header::HeaderOptions;
 #[cfg(target_os = "linux")]
 use crate::net::sys::path_mtu;
+use crate::net::unix::{SocketFile, UnixAddr, refusal};
 
 /// How much the system is asked to hold of what arrives at a tool that listens, in bytes.
 pub const ROOM: usize = 4 * 1024 * 1024;
 
-/// A datagram socket that does not block.
+/// A datagram socket that does not block, and what belongs to it if it is a unix socket.
 #[derive(Debug)]
 pub struct Socket {
     inner: socket2::Socket,
     /// Whether a datagram is sent in one packet or not at all.
     forbids_fragments: bool,
+    unix: Option<Unix>,
+}
+
+/// What belongs to a unix socket.
+#[derive(Debug, Default)]
+struct Unix {
+    /// Its file, if it has one that we made.
+    file: Option<SocketFile>,
+    /// The one peer. It may not be listening yet, or not any more: the socket is not connected to it then.
+    peer: Option<Addr>,
 }
 
 /// What holds for every socket of a tool.
@@ -68,20 +82,44 @@ impl Sharing {
 }
 
 impl Socket {
+    fn of_unix(socket: socket2::Socket) -> Self {
+        Self { inner: socket, forbids_fragments: false, unix: Some(Unix::default()) }
+    }
+
     /// Returns the address that it is bound to. An IPv4 address of an IPv6 socket is mapped.
     pub(super) fn local(&self) -> io::Result<Addr> {
         address(&self.inner.local_addr()?)
     }
 
+    /// Returns whether it is a unix socket.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.unix.is_some()
+    }
+
     /// Returns the address that it is connected to, as people know it, if it is.
     #[must_use]
     pub fn peer(&self) -> Option<Addr> {
+        if let Some(unix) = &self.unix {
+            return unix.peer;
+        }
         self.inner.peer_addr().ok().and_then(|peer| address(&peer).ok()).map(Addr::canonical)
     }
 
     /// Connects it to `peer`: it receives from no other then.
     pub fn connect(&self, peer: Addr) -> io::Result<()> {
         self.inner.connect(&sock_addr(peer)?)
+    }
+
+    /// Connects it to its one `peer`: it receives from no other then. A unix socket is connected later if nobody listens there yet.
+    pub fn connect_to(&mut self, peer: Addr) -> Result<(), Failure> {
+        let connected = self.connect(peer);
+        let Some(unix) = &mut self.unix else { return connected.map_err(Failure::Os) };
+        unix.peer = Some(peer);
+        match connected {
+            Err(error) if refusal(&error).is_none() => Err(Failure::of_unix(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Sends one datagram to the peer that it is connected to.
@@ -137,9 +175,42 @@ impl Socket {
         Ok(())
     }
 
+    /// Receives one datagram into both of `parts`. Returns its length in bytes, which may be less than it had, and its
+    /// source.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn receive_parts(&self, parts: [&mut [u8]; 2]) -> io::Result<(usize, Option<Addr>)> {
+        let mut parts = parts.map(io::IoSliceMut::new);
+        let received = recvmsg::<SockaddrStorage>(self.as_raw_fd(), &mut parts, None, MsgFlags::empty())?;
+        Ok((received.bytes, received.address.and_then(from_storage)))
+    }
+
+    /// Receives nothing more from now on. What a unix socket has received already stays there; whoever sends to it
+    /// afterwards is told so.
+    pub fn close_for_receiving(&self) {
+        if self.is_unix() {
+            // An error changes nothing: what arrives later is lost then.
+            let _ = self.inner.shutdown(Shutdown::Read);
+        }
+    }
+
+    /// Returns the length of the longest datagram that the send buffer of a unix socket holds, in bytes.
+    pub(super) fn largest_to_send(&self) -> io::Result<usize> {
+        /// What Linux keeps beside it (`unix_dgram_sendmsg`).
+        const OVERHEAD: usize = 32;
+        let buffer = self.inner.send_buffer_size()?;
+        Ok(if cfg!(target_os = "linux") { buffer.saturating_sub(OVERHEAD) } else { buffer })
+    }
+
     /// Takes its pending error.
     pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
         self.inner.take_error()
+    }
+}
+
+impl Drop for Socket {
+    /// Removes its file before it is closed.
+    fn drop(&mut self) {
+        self.unix = None;
     }
 }
 
@@ -157,7 +228,13 @@ impl AsRawFd for Socket {
 
 impl From<UdpSocket> for Socket {
     fn from(socket: UdpSocket) -> Self {
-        Self { inner: socket.into(), forbids_fragments: false }
+        Self { inner: socket.into(), forbids_fragments: false, unix: None }
+    }
+}
+
+impl From<UnixDatagram> for Socket {
+    fn from(socket: UnixDatagram) -> Self {
+        Self::of_unix(socket.into())
     }
 }
 
@@ -168,10 +245,16 @@ fn no_signal() -> MsgFlags {
 
 /// Returns the address that the system knows as `address`.
 fn address(address: &SockAddr) -> io::Result<Addr> {
+    if address.is_unix() {
+        return Ok(Addr::Unix(UnixAddr::of_socket(address)));
+    }
     address.as_socket().map(Addr::Ip).ok_or_else(|| ErrorKind::Unsupported.into())
 }
 
 fn from_storage(address: SockaddrStorage) -> Option<Addr> {
+    if let Some(unix) = address.as_unix_addr() {
+        return unix.path().and_then(UnixAddr::of_path).map(Addr::Unix);
+    }
     let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
     v4.or_else(|| Some(SocketAddr::V6((*address.as_sockaddr_in6()?).into()))).map(Addr::Ip)
 }
@@ -180,7 +263,7 @@ fn from_storage(address: SockaddrStorage) -> Option<Addr> {
 pub(super) fn sock_addr(address: Addr) -> io::Result<SockAddr> {
     match address {
         Addr::Ip(address) => Ok(address.into()),
-        Addr::Unix(_) => Err(ErrorKind::Unsupported.into()),
+        Addr::Unix(address) => address.sock_addr(),
     }
 }
 
@@ -214,7 +297,8 @@ pub fn bind(here: &Resolved<'_>, options: &Options) -> Result<Socket> {
 /// block.
 pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Options) -> Result<Socket> {
     let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
-    let any = any.map(|ip| Addr::Ip((ip, 0).into()));
+    let [v4, v6] = any.map(|ip| Addr::Ip((ip, 0).into()));
+    let any = [v4, v6, Addr::Unix(UnixAddr::NONE)];
     let sources = here.map_or(&any[..], Resolved::addresses);
     let mut failure = None;
     for &peer in there.addresses() {
@@ -226,13 +310,17 @@ pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Opti
         let opened = if here.is_some() { try_open(*source, options) } else { create(*source, options) };
         let error = match opened {
             Err(error) => error.explain(here.unwrap_or(there), *source, options),
-            Ok(socket) => match socket.connect(peer) {
-                Ok(()) => return Ok(socket),
-                Err(error) => {
-                    let why = Failure::to_connect(error, *source, peer);
-                    anyhow!(why).context(format!("cannot send to {there}"))
+            Ok(mut socket) => {
+                let connected = if peer.is_unix() {
+                    socket.connect_to(peer)
+                } else {
+                    socket.connect(peer).map_err(|error| Failure::to_connect(error, *source, peer))
+                };
+                match connected {
+                    Ok(()) => return Ok(socket),
+                    Err(why) => anyhow!(why).context(format!("cannot send to {there}")),
                 }
-            },
+            }
         };
         failure.get_or_insert(error);
     }
@@ -252,6 +340,20 @@ pub fn reaches_many(socket: &Socket, peer: Addr, options: &Options) -> bool {
 /// A socket bound to `address`. It does not block.
 pub fn open(address: Addr, options: &Options) -> Result<Socket> {
     try_open(address, options).map_err(|error| error.explain(&address, address, options))
+}
+
+/// A unix socket that is not bound. It does not block.
+pub(super) fn unnamed() -> io::Result<Socket> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(Socket::of_unix(socket))
+}
+
+/// The same, connected to `peer`.
+pub(super) fn unnamed_to(peer: Addr) -> io::Result<Socket> {
+    let socket = unnamed()?;
+    socket.connect(peer)?;
+    Ok(socket)
 }
 
 /// Makes the kernel drop whatever arrives at `socket`, where it can. Unread datagrams would fill the receive buffer,
@@ -305,9 +407,12 @@ pub fn is_only_v6(socket: &Socket) -> bool {
 }
 
 /// How much the kernel keeps for what arrives at a socket, and that is more than the payload of it, in
-/// bytes.
-pub fn room_in(socket: &Socket) -> Result<usize> {
-    socket.inner.recv_buffer_size().context("cannot ask a socket for its buffer")
+/// bytes. That of a unix socket is limited by its senders.
+pub fn room_in(socket: &Socket) -> Result<u64> {
+    if socket.is_unix() {
+        return Ok(u32::MAX.into());
+    }
+    Ok(socket.inner.recv_buffer_size().context("cannot ask a socket for its buffer")? as u64)
 }
 
 /// The direction of datagrams through a socket.
@@ -334,6 +439,7 @@ impl Room {
     /// Asks for room in the buffer of a socket. Only a privileged process gets more than the system's
     /// limit (socket(7), `SO_RCVBUF` and `SO_RCVBUFFORCE`).
     pub fn ask(socket: &Socket, direction: Direction, asked: usize) -> Result<Self> {
+        let direction = direction_at(socket, direction);
         // An error is not checked: `granted` below shows the result.
         let _ = match direction {
             Direction::In => socket.inner.set_recv_buffer_size(asked),
@@ -352,6 +458,7 @@ impl Room {
 
     /// Returns the room in the buffer of a socket as it is.
     pub fn of(socket: &Socket, direction: Direction) -> Result<Self> {
+        let direction = direction_at(socket, direction);
         let granted = granted(socket, direction).context("cannot ask a socket for its buffer")?;
         Ok(Self { direction, asked: granted, granted })
     }
@@ -378,6 +485,11 @@ fn granted(socket: &Socket, direction: Direction) -> io::Result<usize> {
     granted.map(|granted| if cfg!(target_os = "linux") { granted / 2 } else { granted })
 }
 
+/// Returns which of its buffers matters. What waits at a unix socket is in the send buffers of its peers.
+fn direction_at(socket: &Socket, direction: Direction) -> Direction {
+    if socket.is_unix() { Direction::Out } else { direction }
+}
+
 /// Why a socket could not be opened.
 #[derive(Debug)]
 enum OpenError {
@@ -387,11 +499,20 @@ enum OpenError {
     Configure(io::Error),
     /// bind(2) has failed.
     Bind(io::Error),
+    /// A unix socket cannot be bound.
+    BindUnix(Failure),
 }
 
 /// Opens a socket bound to `address`.
 fn try_open(address: Addr, options: &Options) -> Result<Socket, OpenError> {
-    let socket = create(address, options)?;
+    let mut socket = create(address, options)?;
+    if let (Addr::Unix(address), Socket { inner, unix: Some(unix), .. }) = (address, &mut socket) {
+        // Credentials are those of the time at which a datagram was sent.
+        #[cfg(target_os = "linux")]
+        inner.set_passcred(true).map_err(OpenError::Configure)?;
+        unix.file = address.bind(inner).map_err(OpenError::BindUnix)?;
+        return Ok(socket);
+    }
     let share = || options.sharing.apply(&socket.inner).map_err(OpenError::Configure);
     // A socket that shares ports when it gets any free one might get that of another which does.
     let is_any = matches!(address, Addr::Ip(address) if address.port() == 0);
@@ -407,10 +528,13 @@ fn try_open(address: Addr, options: &Options) -> Result<Socket, OpenError> {
 
 /// Opens a socket for addresses such as `address`.
 fn create(address: Addr, options: &Options) -> Result<Socket, OpenError> {
+    if address.is_unix() {
+        return unnamed().map_err(OpenError::Create);
+    }
     let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
     let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(OpenError::Create)?;
     configure(&socket, address, options).map_err(OpenError::Configure)?;
-    Ok(Socket { inner: socket, forbids_fragments: options.header.dont_fragment })
+    Ok(Socket { inner: socket, forbids_fragments: options.header.dont_fragment, unix: None })
 }
 
 fn configure(socket: &socket2::Socket, address: Addr, options: &Options) -> io::Result<()> {
@@ -431,17 +555,22 @@ impl OpenError {
             Self::Create(error) | Self::Configure(error) | Self::Bind(error) => {
                 error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == ErrorKind::AddrNotAvailable
             }
+            Self::BindUnix(_) => false,
         }
     }
 
     /// Returns the error of a socket at `address`, which was given as `text`.
     fn explain(self, text: &dyn fmt::Display, address: Addr, options: &Options) -> anyhow::Error {
         match self {
-            Self::Create(error) => anyhow!(Failure::to_create(error)).context("cannot create a UDP socket"),
+            Self::Create(error) => {
+                let kind = if address.is_unix() { "unix" } else { "UDP" };
+                anyhow!(Failure::to_create(error)).context(format!("cannot create a {kind} socket"))
+            }
             Self::Configure(error) => anyhow!(Failure::Os(error)).context("cannot set an option of a socket"),
             Self::Bind(error) => {
                 anyhow!(Failure::to_bind(error, address, options)).context(format!("cannot bind {text}"))
             }
+            Self::BindUnix(failure) => anyhow!(failure).context(format!("cannot bind {text}")),
         }
     }
 }

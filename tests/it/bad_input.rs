@@ -480,7 +480,7 @@ const NC: &[(&str, &str, &str)] = &[
         "-z",
         "unknown option -z: udp-recv shows by its status whether a port answers, as in: udp-recv HOST:PORT ping",
     ),
-    ("udp-send", "-U", "unknown option -U: unix sockets are not supported yet"),
+    ("udp-send", "-U", "unknown option -U: write unix:PATH"),
     ("udp-send", "-n", "unknown option -n: addresses are never looked up for names; leave it out"),
     ("udp-send", "-n 3", "unknown option -n: use --repeat 3"),
     (
@@ -720,8 +720,8 @@ fn an_endpoint_that_is_written_as_elsewhere_is_answered_with_a_right_one() {
         ("udp-send", &["::1", "53"], "no port; did you mean [::1]:53?"),
         ("udp-send", &["localhost 53"], "no port; did you mean localhost:53?"),
         ("udp-send", &["localhost", "hi"], "no port; write localhost:PORT"),
-        ("udp-send", &["/run/x.sock"], "unix sockets are not supported yet; write HOST:PORT"),
-        ("udp-send", &["unix:/run/x.sock"], "unix sockets are not supported yet; write HOST:PORT"),
+        ("udp-send", &["/run/x.sock"], "a path; write unix:/run/x.sock"),
+        ("udp-send", &["unix:"], "no path; write it as in unix:/run/x.sock"),
         ("udp-send", &["a:1,b:1"], "more than one endpoint; write one, and run the command once for each"),
         ("udp-send", &["a:1-3"], "1-3 is a range; write one port, and run the command once for each"),
         (

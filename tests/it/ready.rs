@@ -260,9 +260,8 @@ fn a_client_that_is_gone_ends_no_listener_whatever_its_socket_tells() {
 #[test]
 fn what_is_no_one_socket_of_udp_is_refused() {
     let bound = Peer::new();
-    let directory = Directory::new("passed");
     let stream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let local = UnixDatagram::bind(directory.file("socket")).unwrap();
+    let local = UnixDatagram::unbound().unwrap();
     let listen = ["udp-listen"];
     let unbound = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     let group = std::net::UdpSocket::bind("239.255.77.88:0").unwrap();
@@ -271,17 +270,14 @@ fn what_is_no_one_socket_of_udp_is_refused() {
         (passing(&group, "1", &listen), "multicast group 239.255.77.88 is not joined"),
         (
             passing(&bound, "2", &listen),
-            "cannot listen on socket 2 of the 2 that systemd passed: not a UDP socket",
+            "cannot listen on socket 2 of the 2 that systemd passed: not a UDP or unix datagram socket",
         ),
         (
             passing(&stream, "1", &listen),
-            "cannot listen on the socket that systemd passed: not a UDP socket (ListenDatagram=)\n",
+            "cannot listen on the socket that systemd passed: not a UDP or unix datagram socket (ListenDatagram=)\n",
         ),
-        (
-            passing(&local, "1", &listen),
-            "cannot listen on the socket that systemd passed: not a UDP socket (ListenDatagram=)\n",
-        ),
-        (passing(&fs::File::open("/dev/null").unwrap(), "1", &listen), "not a UDP socket"),
+        (passing(&local, "1", &listen), "systemd passed: not bound to a path or name"),
+        (passing(&fs::File::open("/dev/null").unwrap(), "1", &listen), "not a UDP or unix datagram socket"),
     ] {
         let finished = listen.finish();
         assert_eq!(finished.code(), Some(1));

@@ -5,7 +5,7 @@ use clap::{Parser, ValueHint};
 use crate::cli::usage::UsageError;
 use crate::cli::{
     Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, FormatOption, ReceivingArgs, ReceivingPlan,
-    Report, ReportArgs, SendingSocketArgs, conversation,
+    Report, ReportArgs, SendingSocketArgs, check_same_kind, check_unix, conversation,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -29,9 +29,9 @@ pub(super) struct Args {
         help = "Talk to HOST:PORT, [IPV6]:PORT or :PORT (this machine)"
     )]
     peers: Vec<Endpoint>,
-    /// Send and receive on this address, port or both
-    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source, default_value = ":7890")]
-    bind: Endpoint,
+    /// Send and receive on this address, port or both [default: :7890]
+    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
+    bind: Option<Endpoint>,
     /// Print the time of receipt and a tab before each datagram
     #[arg(short, long)]
     time: bool,
@@ -80,16 +80,33 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Headers, args.receiving.headers),
         ];
         FormatOption::check(given, formats, &conversation())?;
+        let socket = args.socket.options();
+        let bind = args.bind.map_or_else(|| default_bind(&args.peers), Ok)?;
+        for peer in &args.peers {
+            check_same_kind(peer, Some(&bind))?;
+        }
+        check_unix([&bind], &socket, Some(formats.output))?;
         Ok(Self {
             peers: args.peers,
-            bind: args.bind,
+            bind,
             codec: Codec { formats, encoding, eol },
             columns: Columns { time: args.time, peer: true },
             bounds: args.bounds,
             receiving: args.receiving.into(),
-            socket: args.socket.options(),
+            socket,
             buffer: args.buffer.buffer,
             report: args.report.of(TOOL),
         })
+    }
+}
+
+/// Returns the local address for `peers`.
+fn default_bind(peers: &[Endpoint]) -> Result<Endpoint, UsageError> {
+    match peers.first() {
+        Some(peer) if peer.is_unix() => match peers.iter().find(|peer| !peer.is_unix()) {
+            Some(other) => Err(UsageError::new(format!("{peer} is a unix socket, and {other} is not"))),
+            None => Ok(Endpoint::any_unix()),
+        },
+        _ => Endpoint::source(":7890").map_err(|error| UsageError::new(error.to_string())),
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Outbox<'o> {
     pub(super) sent_to: BTreeSet<Addr>,
     records: Records,
     destinations: Destinations,
+    /// Whether lines are sent to unix sockets, or to addresses of IP.
+    is_unix: bool,
 }
 
 impl<'o> Outbox<'o> {
@@ -38,6 +40,7 @@ impl<'o> Outbox<'o> {
             sent_to: BTreeSet::new(),
             records: Records::new(plan.codec, &To::Peers(family)),
             destinations: Destinations::new(family),
+            is_unix: socket.is_unix(),
         })
     }
 
@@ -64,7 +67,16 @@ impl<'o> Outbox<'o> {
             Err(error) if error.is::<Terminated>() => {
                 Err(anyhow!(INTERRUPTED).context(format!("cannot send line {ordinal}")))
             }
-            address => address,
+            address => self.check(address?),
+        }
+    }
+
+    /// Returns `peer` if it can reply to what is sent to it.
+    pub(super) fn check(&self, peer: Addr) -> Result<Addr> {
+        match (peer.is_unix(), self.is_unix) {
+            (true, false) => bail!("{peer} is a unix socket; start another udp-chat with --bind unix:PATH"),
+            (false, true) => bail!("{peer} is not a unix socket; start another udp-chat with --bind :PORT"),
+            _ => Ok(peer),
         }
     }
 }

@@ -189,6 +189,7 @@ impl Chat<'_> {
 
     /// Prints what arrived before the end. Behind a datagram that is denied, or an ICMP error, there may be more.
     fn drain(&mut self, batch: &mut Batch) -> Result<()> {
+        self.socket.close_for_receiving();
         drain(DRAIN_LIMIT, || Ok(!self.is_complete() && self.receive(batch)?))
     }
 
@@ -269,6 +270,7 @@ impl Chat<'_> {
         for datagram in batch.iter() {
             let own = datagram.envelope.to;
             if let Some(peer) = own {
+                self.outbox.check(peer)?;
                 self.peers.add_first(peer);
             } else if peers.is_empty() {
                 bail!("no \"to\" and no peer yet");

@@ -143,11 +143,14 @@ impl<'a> Answers<'a> {
         // A system call for each datagram of a batch from one host would cost more than the answer.
         let mut is_local = (None, false);
         for (place, request) in places.clone().zip(batch.part(places.clone())) {
-            let Some(peer) = request.envelope.from else { continue };
-            if is_local.0 != Some(peer) && self.may_be_own(peer) {
+            let peer = request.envelope.from;
+            if let Some(peer) = peer.filter(|_| is_local.0 != peer)
+                && self.may_be_own(peer)
+            {
                 is_local = (Some(peer), socket::is_local(peer));
             }
-            if !may_be_answered(peer) || is_local == (Some(peer), true) {
+            // A unix socket may have no name to send a reply to.
+            if !peer.is_some_and(may_be_answered) || peer.is_some() && is_local == (peer, true) {
                 self.answer_each(batch, next..place, socket);
                 self.counter.stats.declined += 1;
                 next = place + 1;

@@ -19,7 +19,7 @@ use crate::cli::usage::UsageError;
 use crate::cli::value::{count, descriptor, duration, handler, size};
 use crate::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, FormatOption, ReceivingArgs, ReceivingPlan, Report,
-    ReportArgs, SocketArgs,
+    ReportArgs, SocketArgs, check_unix,
 };
 use crate::escape;
 use crate::exit;
@@ -143,6 +143,8 @@ impl TryFrom<Args> for Plan {
         if args.command.is_empty() && env::args_os().next_back().is_some_and(|last| last == "--") {
             return Err(UsageError::new("no COMMAND after --; write what to run, as in -- ./client"));
         }
+        let socket = args.socket.options();
+        check_unix(&args.endpoints, &socket, Some(formats.output))?;
         Ok(Self {
             answer: args.answer()?,
             endpoints: args.endpoints,
@@ -157,7 +159,7 @@ impl TryFrom<Args> for Plan {
             codec,
             columns: Columns { time: args.time, peer: args.show_peer },
             receiving: args.receiving.into(),
-            socket: args.socket.options(),
+            socket,
             buffer: args.buffer.buffer,
             report: args.report.of(TOOL),
         })

@@ -54,9 +54,16 @@ impl<'s> Command<'s> {
             .args(arguments)
             .env("UDP_ADDRS", shown.join(" "))
             .env("UDP_ADDR", &shown[0])
-            .env("UDP_HOST", host(listening[0]))
-            .env("UDP_PORT", listening[0].port().map(|port| port.to_string()).unwrap_or_default())
             .stdout(io::stderr());
+        // A unix socket has neither, and those of a listener around this one would be wrong.
+        match listening[0].port() {
+            Some(port) => {
+                command.env("UDP_HOST", host(listening[0])).env("UDP_PORT", port.to_string());
+            }
+            None => {
+                command.env_remove("UDP_HOST").env_remove("UDP_PORT");
+            }
+        }
         if io::stdin().is_terminal() {
             // A process group in the background is stopped when it reads from the terminal.
             command.stdin(Stdio::null());

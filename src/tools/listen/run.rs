@@ -309,10 +309,11 @@ impl<'l> Listener<'l> {
 
     /// Receives the datagrams that have arrived by now, within `time`.
     fn drain(&mut self, time: Duration) -> Result<()> {
+        self.sockets.iter().for_each(Socket::close_for_receiving);
         // The receive buffers limit how much had arrived. The limit of the output queue does not hold here.
         let taken = |stats: &Stats| stats.received.bytes + stats.received.datagrams * OVERHEAD;
-        let room: usize = self.sockets.iter().map(socket::room_in).sum::<Result<_>>()?;
-        let most = taken(&self.stats) + room as u64;
+        let room: u64 = self.sockets.iter().map(socket::room_in).sum::<Result<_>>()?;
+        let most = taken(&self.stats) + room;
         drain(time, || {
             if self.is_complete() || taken(&self.stats) >= most {
                 return Ok(false);

@@ -9,7 +9,7 @@ use crate::cli::usage::UsageError;
 use crate::cli::value::{duration, repeats, times};
 use crate::cli::{
     BufferArgs, EncodingArgs, FormatArgs, FormatOption, InputPlan, MessageArgs, ReadingArgs, ReceivingArgs,
-    ReceivingPlan, Report, ReportArgs, SendingSocketArgs,
+    ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_same_kind, check_unix,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -179,11 +179,18 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Message, !args.message.messages.is_empty()),
         ];
         FormatOption::check(given, formats, &Format::ALL)?;
+        let socket = args.socket.options();
+        if let (Some(there), here) = (&args.endpoint, &args.bind)
+            && !there.is_here()
+        {
+            check_same_kind(there, here.as_ref())?;
+        }
+        check_unix(args.endpoint.iter().chain(&args.bind), &socket, Some(formats.output))?;
         Ok(Self {
             timeout: args.timeout,
             codec: args.codec(),
             columns: Columns { time: args.time, peer: args.show_peer },
-            socket: args.socket.options(),
+            socket,
             buffer: args.buffer.buffer,
             report: args.report.of(TOOL),
             receiving: args.receiving.clone().into(),

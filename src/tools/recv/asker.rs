@@ -193,19 +193,23 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Begins an attempt: sends `request`. Fails for a reason that does not pass.
     fn attempt(&mut self, request: &mut InFlight<'_>) -> Result<()> {
-        let unsent = loop {
-            let outcome = request.transmitter.send_one(request.datagram);
+        let (unsent, refusal) = loop {
+            let mut outcome = request.transmitter.send_one(request.datagram);
+            let refusal = outcome.take_refusal();
             self.inbox.stats.sent += &outcome;
             match outcome.stopped {
-                None => break None,
+                None => break (None, refusal),
                 Some(unsent) if unsent.lacks_room() => self.inbox.check()?,
-                Some(unsent) if unsent.may_pass() => break Some(unsent.cause()),
+                Some(unsent) if unsent.may_pass() => break (Some(unsent.cause()), None),
                 Some(unsent) => {
                     return Err(unsent.cause().context(self.requests.cannot_send(request.name)));
                 }
             }
         };
         request.exchange.begin_attempt(unsent, Instant::now());
+        if let Some(error) = refusal {
+            self.note_another(request.exchange.take_icmp_error(error, 1));
+        }
         Ok(())
     }
 

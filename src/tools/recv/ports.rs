@@ -4,7 +4,7 @@
 //! UDP has no other way to tell replies apart. Where the user names the port, all requests are sent from it.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result};
 
@@ -13,7 +13,7 @@ use super::receiver::{FilteredReceiver, ReplyFilter};
 use crate::batch::{Envelope, LARGEST_V4, LARGEST_V6};
 use crate::net::IcmpErrors;
 use crate::net::access::Access;
-use crate::net::addr::Addr;
+use crate::net::addr::{Addr, UnixAddr};
 use crate::net::endpoint::Resolved;
 use crate::net::socket::{self, Options, Socket};
 use crate::tools::resolve::Resolver;
@@ -59,6 +59,9 @@ impl Route {
         source: Option<&Resolved<'_>>,
         options: &Options,
     ) -> Result<Self> {
+        if let [peer @ Addr::Unix(_)] = *destination.addresses() {
+            return Ok(Self::to_unix(peer, requests, source));
+        }
         let connected = socket::connect(destination, source, options)?;
         let peer = connected.peer().context("cannot ask a socket for its peer")?;
         let is_open = requests.from_anyone || socket::reaches_many(&connected, peer, options);
@@ -70,8 +73,24 @@ impl Route {
         })
     }
 
+    /// Returns the route to the unix socket `peer`. Sockets are connected to it, so that the system lets replies from no
+    /// other through: as their source they may have another name than the one that was given, which may be relative or
+    /// a link.
+    fn to_unix(peer: Addr, requests: &Requests, source: Option<&Resolved<'_>>) -> Self {
+        let is_open = requests.from_anyone;
+        Self {
+            peer,
+            source: source_for(peer, source),
+            filter: if is_open { ReplyFilter::Anyone } else { ReplyFilter::Connected },
+            is_connected: !is_open,
+        }
+    }
+
     /// Returns how long a request can be, in bytes.
     fn largest(&self) -> usize {
+        if self.peer.is_unix() {
+            return usize::MAX;
+        }
         if self.peer.canonical().is_ipv6() { LARGEST_V6 } else { LARGEST_V4 }
     }
 }
@@ -79,8 +98,11 @@ impl Route {
 /// Returns the address of `given`, or any, that a request to `peer` is sent from.
 fn source_for(peer: Addr, given: Option<&Resolved<'_>>) -> Addr {
     let given = given.and_then(|given| given.addresses().iter().copied().find(|source| source.is_like(peer)));
-    let any = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
-    given.unwrap_or_else(|| Addr::Ip((any, 0).into()))
+    given.unwrap_or(match peer {
+        Addr::Unix(_) => Addr::Unix(UnixAddr::NONE),
+        Addr::Ip(SocketAddr::V4(_)) => Addr::Ip((Ipv4Addr::UNSPECIFIED, 0).into()),
+        Addr::Ip(SocketAddr::V6(_)) => Addr::Ip((Ipv6Addr::UNSPECIFIED, 0).into()),
+    })
 }
 
 impl<'r> Ports<'r> {
@@ -165,7 +187,7 @@ impl<'r> Ports<'r> {
             socket = socket::open(*source, options)?;
         }
         if self.route.is_connected {
-            socket.connect(*peer).context("cannot connect a socket")?;
+            socket.connect_to(*peer).with_context(|| format!("cannot send to {peer}"))?;
         } else {
             IcmpErrors::of(&socket).context("cannot watch for ICMP errors")?;
         }

@@ -16,6 +16,8 @@ use crate::stats::{Drops, IcmpError};
 pub(super) enum ReplyFilter {
     /// Those from anyone.
     Anyone,
+    /// Those that the system lets through: the socket is connected to the peer.
+    Connected,
     /// Those from this peer.
     Peer(Addr),
 }
@@ -69,7 +71,7 @@ impl ReplyFilter {
     /// Returns whether a datagram from `source` may be a reply.
     fn accepts(self, source: Option<Addr>) -> bool {
         match (self, source) {
-            (Self::Anyone, _) => true,
+            (Self::Anyone | Self::Connected, _) => true,
             // The flow label that the kernel reports means nothing here.
             (Self::Peer(Addr::Ip(SocketAddr::V6(peer))), Some(Addr::Ip(SocketAddr::V6(source)))) => {
                 (peer.ip(), peer.port(), peer.scope_id()) == (source.ip(), source.port(), source.scope_id())

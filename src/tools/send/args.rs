@@ -8,7 +8,7 @@ use crate::cli::usage::UsageError;
 use crate::cli::value::{duration, rate, repeats, speed};
 use crate::cli::{
     BufferArgs, EncodingArgs, FormatOption, InputFormatArgs, InputPlan, MessageArgs, ReadingArgs, Report,
-    ReportArgs, SendingSocketArgs,
+    ReportArgs, SendingSocketArgs, check_same_kind, check_unix,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -119,6 +119,15 @@ impl TryFrom<Args> for Plan {
                 return Err(UsageError::new(what));
             }
         };
+        let socket = args.socket.options();
+        let endpoints = match &destination {
+            Destination::One(there) => {
+                check_same_kind(there, args.bind.as_ref())?;
+                vec![there]
+            }
+            Destination::Recorded(there) => there.iter().chain(&args.bind).collect(),
+        };
+        check_unix(endpoints, &socket, None)?;
         let timing = match (args.rate, args.interval, args.replay) {
             (Some(rate), ..) => Timing::Rate(rate),
             (None, Some(interval), _) => Timing::Interval(interval),
@@ -137,7 +146,7 @@ impl TryFrom<Args> for Plan {
             },
             timing,
             linger: args.linger,
-            socket: args.socket.options(),
+            socket,
             buffer: args.buffer.buffer,
             report: args.report.of(TOOL),
         })

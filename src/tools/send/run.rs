@@ -52,7 +52,9 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(Socket, To)> {
         Destination::One(there) => (connect(plan, there, resolver)?, To::OnePeer),
         Destination::Recorded(there) => bind(plan, there.as_ref(), resolver)?,
     };
-    socket::receive_nothing(&socket);
+    if !socket.is_unix() || plan.source.is_some() {
+        socket::receive_nothing(&socket);
+    }
     cli::prepare_socket(&socket, Traffic::SendsMany, plan.buffer, plan.report.console)?;
     Ok((socket, to))
 }

@@ -1,0 +1,59 @@
+//! What cannot be asked of unix sockets.
+
+use super::usage::UsageError;
+use crate::format::Format;
+use crate::net::endpoint::{Endpoint, Family};
+use crate::net::socket::Options;
+
+/// Checks that the `endpoints` of a tool can be used with the `options` of its socket, and datagrams be printed as
+/// `output`, if any of them is a unix socket.
+///
+/// # Errors
+///
+/// Fails if all of them are unix sockets and an option is for IP alone, or if the output has addresses of IP alone.
+pub fn check_unix<'e>(
+    endpoints: impl IntoIterator<Item = &'e Endpoint>,
+    options: &Options,
+    output: Option<Format>,
+) -> Result<(), UsageError> {
+    let (unix, ip): (Vec<_>, Vec<_>) = endpoints.into_iter().partition(|endpoint| endpoint.is_unix());
+    let Some(socket) = unix.first() else { return Ok(()) };
+    if output == Some(Format::Pcap) {
+        return Err(UsageError::new(format!(
+            "-f pcap is for IP packets, and {socket} is a unix socket; use -f json"
+        )));
+    }
+    match ip_option(options).filter(|_| ip.is_empty()) {
+        Some(option) => {
+            Err(UsageError::new(format!("{option} is for IP, and {socket} is a unix socket; leave it out")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Checks that datagrams can be sent from `here` to `there`.
+///
+/// # Errors
+///
+/// Fails if one of them is a unix socket and the other is not.
+pub fn check_same_kind(there: &Endpoint, here: Option<&Endpoint>) -> Result<(), UsageError> {
+    match here.filter(|here| here.is_unix() != there.is_unix()) {
+        None => Ok(()),
+        Some(here) if there.is_unix() => Err(UsageError::new(format!(
+            "{there} is a unix socket, and --bind {here} is not; write --bind unix:PATH, or leave it out"
+        ))),
+        Some(here) => {
+            Err(UsageError::new(format!("--bind {here} is a unix socket, and {there} is not; leave it out")))
+        }
+    }
+}
+
+/// Returns an option that is given and has an effect only on IP.
+fn ip_option(options: &Options) -> Option<&'static str> {
+    let options = [
+        (options.family == Family::V4, "-4"),
+        (options.family == Family::V6, "-6"),
+        (options.broadcast, "--broadcast"),
+    ];
+    options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
+}

@@ -1,0 +1,279 @@
+//! Unix datagram sockets (unix(7)): their addresses as text, and what is special about them.
+//!
+//! What goes through them is the business of [`crate::net`], whose engines send and receive one datagram a call here:
+//! the kernel holds a few at a time (`net.unix.max_dgram_qlen`), and a sender waits for room.
+
+use std::ffi::OsStr;
+use std::fmt::{self, Write as _};
+use std::io::{self, ErrorKind};
+use std::mem::{offset_of, size_of};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::libc::{ECONNREFUSED, ENOENT, EPIPE, sockaddr_un};
+use socket2::{SockAddr, Socket};
+
+use super::failure::Failure;
+use crate::escape;
+use crate::stats::{IcmpKind, IcmpReport};
+
+mod file;
+mod sender;
+
+pub(super) use file::SocketFile;
+pub use file::inode;
+pub(super) use sender::UnixSender;
+
+/// The room for a path with its NUL, or for a NUL and an abstract name, in bytes.
+const ROOM: usize = size_of::<sockaddr_un>() - offset_of!(sockaddr_un, sun_path);
+/// The longest path or abstract name, in bytes.
+const LONGEST: usize = ROOM - 1;
+
+/// Whether a name need not be that of a file, and the system names a socket that is bound to an empty name.
+const HAS_ABSTRACT_NAMES: bool = cfg!(target_os = "linux");
+
+/// Returns the refusal that a send or a connect has failed with, if it is one: nobody receives what is sent there.
+pub(super) fn refusal(error: &io::Error) -> Option<IcmpReport> {
+    let (kind, errno) = match error.raw_os_error()? {
+        // EPIPE is that of a socket that is closed for receiving.
+        ECONNREFUSED | EPIPE => (IcmpKind::SocketClosed, Errno::ECONNREFUSED),
+        ENOENT => (IcmpKind::NoSocket, Errno::ENOENT),
+        _ => return None,
+    };
+    Some(IcmpReport { kind, reporter: None, is_from_midway: false, mtu: None, errno })
+}
+
+/// Who has sent a datagram through a unix socket, as the system says (unix(7), `SCM_CREDENTIALS`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its process.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+/// The name of a unix socket: a path, or a NUL and an abstract name. That of a socket that is not bound is empty.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixAddr {
+    /// Bytes behind the name are 0.
+    name: [u8; ROOM],
+    len: u8,
+}
+
+impl UnixAddr {
+    /// The name of a socket that is not bound.
+    pub const NONE: Self = Self { name: [0; ROOM], len: 0 };
+
+    /// Parses what is behind `unix:`: a path, or `@` and an abstract name. `\xNN` is a byte, as it is printed.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let name = unescaped(text);
+        let (what, name) = match name.strip_prefix(b"@") {
+            Some(_) if !HAS_ABSTRACT_NAMES => {
+                return Err(
+                    "abstract names exist on Linux only; write a path, as in unix:/tmp/x.sock".to_owned()
+                );
+            }
+            Some(name) => ("name", [b"\0", name].concat()),
+            None => ("path", name),
+        };
+        let len = name.strip_prefix(b"\0").map_or(name.len(), <[u8]>::len);
+        if len == 0 {
+            let example = if what == "name" { "unix:@name" } else { "unix:/run/x.sock" };
+            return Err(format!("no {what}; write it as in {example}"));
+        }
+        if what == "path" && name.contains(&0) {
+            return Err("a path cannot contain a NUL".to_owned());
+        }
+        if len > LONGEST {
+            return Err(format!(
+                "the {what} of a unix socket has at most {LONGEST} bytes, and this has {len}"
+            ));
+        }
+        Ok(Self::new(&name))
+    }
+
+    /// Returns the address of the socket at `path`, if that is not too long.
+    #[must_use]
+    pub fn of_path(path: &Path) -> Option<Self> {
+        let path = path.as_os_str().as_bytes();
+        ((1..=LONGEST).contains(&path.len()) && path[0] != 0).then(|| Self::new(path))
+    }
+
+    /// Returns the name in `address`, which is that of a unix socket: of one that is not bound it is empty.
+    pub(super) fn of_socket(address: &SockAddr) -> Self {
+        if let Some(path) = address.as_pathname() {
+            return Self::new(path.as_os_str().as_bytes());
+        }
+        let name = address.as_abstract_namespace().filter(|name| !name.is_empty());
+        name.map_or(Self::NONE, |name| Self::new(&[b"\0", name].concat()))
+    }
+
+    /// Returns the name in `address`, as the system has written it there to its first `len` bytes, if there is one.
+    #[cfg(target_os = "linux")]
+    pub(super) fn of_raw(address: &sockaddr_un, len: usize) -> Option<Self> {
+        let mut name = address.sun_path.map(|c| u8::from_ne_bytes(c.to_ne_bytes()));
+        let len = len.saturating_sub(offset_of!(sockaddr_un, sun_path)).min(ROOM);
+        let name = &mut name[..len];
+        match name {
+            [] => None,
+            [0, ..] => Some(Self::new(name)),
+            // A NUL ends it, if there was room for one.
+            path => Some(Self::new(path.split(|byte| *byte == 0).next().unwrap_or_default())),
+        }
+    }
+
+    /// Binds `socket` to it. Returns its file, if it has a path. One without a name gets one that is free.
+    pub(super) fn bind(self, socket: &Socket) -> Result<Option<SocketFile>, Failure> {
+        match self.path() {
+            Some(path) => SocketFile::bind(socket, path).map(Some),
+            None if self.is_none() && !HAS_ABSTRACT_NAMES => SocketFile::bind_anywhere(socket).map(Some),
+            None => match self.sock_addr().and_then(|address| socket.bind(&address)) {
+                Ok(()) => Ok(None),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => Err(Failure::PathInUse),
+                Err(error) => Err(Failure::Os(error)),
+            },
+        }
+    }
+
+    /// Returns it as the system takes it.
+    pub(super) fn sock_addr(self) -> io::Result<SockAddr> {
+        SockAddr::unix(OsStr::from_bytes(self.name()))
+    }
+
+    /// Returns its path, if it has one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        (self.len > 0 && self.name[0] != 0).then(|| Path::new(OsStr::from_bytes(self.name())))
+    }
+
+    /// Returns whether it is the name of a socket that is not bound.
+    pub(super) fn is_none(self) -> bool {
+        self.len == 0
+    }
+
+    fn new(name: &[u8]) -> Self {
+        let mut room = [0; ROOM];
+        let len = name.len().min(ROOM);
+        room[..len].copy_from_slice(&name[..len]);
+        Self { name: room, len: u8::try_from(len).unwrap_or_default() }
+    }
+
+    fn name(&self) -> &[u8] {
+        &self.name[..self.len.into()]
+    }
+}
+
+impl fmt::Display for UnixAddr {
+    /// Writes it as it is parsed. What is not safe to look at is written as `\xNN`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unix:")?;
+        let name = match self.name() {
+            [0, name @ ..] => {
+                f.write_char('@')?;
+                name
+            }
+            name => {
+                // A path that begins with @ is not an abstract name.
+                f.write_str(if name.starts_with(b"@") { "./" } else { "" })?;
+                name
+            }
+        };
+        for chunk in name.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c == '\t' || c == '\\' || escape::is_unsafe(c) {
+                    f.write_str(&escape::bytes(c.encode_utf8(&mut [0; 4]).as_bytes()))?;
+                } else {
+                    f.write_char(c)?;
+                }
+            }
+            f.write_str(&escape::bytes(chunk.invalid()))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for UnixAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Returns what is behind `unix:`, if `text` begins so. A URL has two slashes there.
+pub(super) fn name(text: &str) -> Option<&str> {
+    let (scheme, name) = text.split_once(':')?;
+    scheme.eq_ignore_ascii_case("unix").then(|| name.strip_prefix("//").unwrap_or(name))
+}
+
+/// Returns the bytes of `text`, in which `\xNN` is one.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digit = |place: usize| rest.get(place).and_then(|digit| char::from(*digit).to_digit(16));
+        let value = match (rest.starts_with(b"\\x"), digit(2), digit(3)) {
+            (true, Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
+            _ => None,
+        };
+        bytes.push(value.unwrap_or(*first));
+        rest = if value.is_some() { &rest[4..] } else { behind };
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Type};
+
+    fn socket() -> Socket {
+        Socket::new(Domain::UNIX, Type::DGRAM, None).unwrap()
+    }
+
+    #[test]
+    fn an_address_is_read_as_it_is_printed() {
+        for text in ["/run/x.sock", "x", "./@x", "a b/\u{4f60}", "/tmp/\\x1b\\x09\\x5c\\xff"] {
+            assert_eq!(UnixAddr::parse(text).unwrap().to_string(), format!("unix:{text}"));
+        }
+        let name = UnixAddr::of_path(Path::new(OsStr::from_bytes(b"\x1b\xff\\\t"))).unwrap();
+        assert_eq!(UnixAddr::parse("\\x1b\\xff\\x5c\\x09"), Ok(name));
+        // A backslash that begins no byte is itself.
+        assert_eq!(UnixAddr::parse("\\xg\\").unwrap().to_string(), "unix:\\x5cxg\\x5c");
+        let at = UnixAddr::of_path(Path::new("@x")).unwrap();
+        assert_eq!(at.to_string(), "unix:./@x");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_abstract_name_is_read_as_it_is_printed_and_as_the_system_has_it() {
+        for text in ["@name", "@@", "@a\\x00b\\x00"] {
+            let address = UnixAddr::parse(text).unwrap();
+            assert_eq!(address.to_string(), format!("unix:{text}"));
+            assert_eq!(UnixAddr::of_socket(&address.sock_addr().unwrap()), address);
+            assert_eq!(address.path(), None);
+        }
+        let unnamed = socket().local_addr().unwrap();
+        assert_eq!(UnixAddr::of_socket(&unnamed), UnixAddr::NONE);
+    }
+
+    #[test]
+    fn a_name_that_no_socket_can_have_is_explained() {
+        let long = "x".repeat(LONGEST + 1);
+        assert!(UnixAddr::parse(&long[1..]).is_ok());
+        let too_long = |what| {
+            format!("the {what} of a unix socket has at most {LONGEST} bytes, and this has {}", LONGEST + 1)
+        };
+        assert_eq!(UnixAddr::parse(&long), Err(too_long("path")));
+        assert_eq!(UnixAddr::parse(""), Err("no path; write it as in unix:/run/x.sock".to_owned()));
+        assert_eq!(UnixAddr::parse("a\\x00"), Err("a path cannot contain a NUL".to_owned()));
+        if cfg!(target_os = "linux") {
+            assert!(UnixAddr::parse(&format!("@{}", &long[1..])).is_ok());
+            assert_eq!(UnixAddr::parse(&format!("@{long}")), Err(too_long("name")));
+            assert_eq!(UnixAddr::parse("@"), Err("no name; write it as in unix:@name".to_owned()));
+        } else {
+            assert!(UnixAddr::parse("@x").unwrap_err().starts_with("abstract names exist on Linux only"));
+        }
+    }
+}
