@@ -253,7 +253,7 @@ fn address(address: &SockAddr) -> io::Result<Addr> {
 
 fn from_storage(address: SockaddrStorage) -> Option<Addr> {
     if let Some(unix) = address.as_unix_addr() {
-        return unix.path().and_then(UnixAddr::of_path).map(Addr::Unix);
+        return unix.path().map(|path| Addr::Unix(UnixAddr::of_peer(path)));
     }
     let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
     v4.or_else(|| Some(SocketAddr::V6((*address.as_sockaddr_in6()?).into()))).map(Addr::Ip)
@@ -374,7 +374,11 @@ pub fn receive_nothing(socket: &Socket) {
 
 /// Where a socket is bound, as people know it.
 pub fn local_address(socket: &Socket) -> Result<Addr> {
-    Ok(socket.local().context("cannot ask a socket for its address")?.canonical())
+    let address = socket.local().context("cannot ask a socket for its address")?;
+    Ok(match address {
+        Addr::Unix(name) => Addr::Unix(name.keep()),
+        Addr::Ip(_) => address.canonical(),
+    })
 }
 
 /// Returns whether the host of `address` is this machine. The system sends to an address of its own from that address;

@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, ErrorKind};
 use std::mem::{offset_of, size_of};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::libc::{ECONNREFUSED, ENOENT, EPIPE, sockaddr_un};
@@ -19,11 +19,14 @@ use crate::escape;
 use crate::stats::{IcmpKind, IcmpReport};
 
 mod file;
+mod names;
 mod sender;
 
 pub(super) use file::SocketFile;
 pub use file::inode;
 pub(super) use sender::UnixSender;
+
+use names::Number;
 
 /// The room for a path with its NUL, or for a NUL and an abstract name, in bytes.
 const ROOM: usize = size_of::<sockaddr_un>() - offset_of!(sockaddr_un, sun_path);
@@ -55,17 +58,13 @@ pub struct Credentials {
     pub gid: u32,
 }
 
-/// The name of a unix socket: a path, or a NUL and an abstract name. That of a socket that is not bound is empty.
+/// The name of a unix socket: a path, or a NUL and an abstract name. A socket that is not bound has none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UnixAddr {
-    /// Bytes behind the name are 0.
-    name: [u8; ROOM],
-    len: u8,
-}
+pub struct UnixAddr(Number);
 
 impl UnixAddr {
     /// The name of a socket that is not bound.
-    pub const NONE: Self = Self { name: [0; ROOM], len: 0 };
+    pub const NONE: Self = Self(Number::NONE);
 
     /// Parses what is behind `unix:`: a path, or `@` and an abstract name. `\xNN` is a byte, as it is printed.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
@@ -92,44 +91,48 @@ impl UnixAddr {
                 "the {what} of a unix socket has at most {LONGEST} bytes, and this has {len}"
             ));
         }
-        Ok(Self::new(&name))
+        Ok(Self(Number::of_given(&name)))
     }
 
-    /// Returns the address of the socket at `path`, if that is not too long.
-    #[must_use]
-    pub fn of_path(path: &Path) -> Option<Self> {
-        let path = path.as_os_str().as_bytes();
-        ((1..=LONGEST).contains(&path.len()) && path[0] != 0).then(|| Self::new(path))
+    /// Returns the address of a peer whose socket is at `path`.
+    pub(super) fn of_peer(path: &Path) -> Self {
+        Self(Number::of_received(path.as_os_str().as_bytes()))
     }
 
-    /// Returns the name in `address`, which is that of a unix socket: of one that is not bound it is empty.
+    /// Returns the name in `address`, which is that of a unix socket.
     pub(super) fn of_socket(address: &SockAddr) -> Self {
         if let Some(path) = address.as_pathname() {
-            return Self::new(path.as_os_str().as_bytes());
+            return Self(Number::of_received(path.as_os_str().as_bytes()));
         }
         let name = address.as_abstract_namespace().filter(|name| !name.is_empty());
-        name.map_or(Self::NONE, |name| Self::new(&[b"\0", name].concat()))
+        name.map_or(Self::NONE, |name| Self(Number::of_received(&[b"\0", name].concat())))
     }
 
-    /// Returns the name in `address`, as the system has written it there to its first `len` bytes, if there is one.
+    /// Never forgets the name, however many others are received.
+    pub(super) fn keep(self) -> Self {
+        self.0.name().map_or(self, |name| Self(Number::of_given(&name)))
+    }
+
+    /// Returns the name of a peer in `address`, as the system has written it there to its first `len` bytes, if there is
+    /// one.
     #[cfg(target_os = "linux")]
     pub(super) fn of_raw(address: &sockaddr_un, len: usize) -> Option<Self> {
-        let mut name = address.sun_path.map(|c| u8::from_ne_bytes(c.to_ne_bytes()));
+        let name = address.sun_path.map(|c| u8::from_ne_bytes(c.to_ne_bytes()));
         let len = len.saturating_sub(offset_of!(sockaddr_un, sun_path)).min(ROOM);
-        let name = &mut name[..len];
-        match name {
-            [] => None,
-            [0, ..] => Some(Self::new(name)),
+        let name = match &name[..len] {
+            [] => return None,
+            name @ [0, ..] => name,
             // A NUL ends it, if there was room for one.
-            path => Some(Self::new(path.split(|byte| *byte == 0).next().unwrap_or_default())),
-        }
+            path => path.split(|byte| *byte == 0).next().unwrap_or_default(),
+        };
+        Some(Self(Number::of_received(name)))
     }
 
     /// Binds `socket` to it. Returns its file, if it has a path. One without a name gets one that is free.
     pub(super) fn bind(self, socket: &Socket) -> Result<Option<SocketFile>, Failure> {
         match self.path() {
-            Some(path) => SocketFile::bind(socket, path).map(Some),
-            None if self.is_none() && !HAS_ABSTRACT_NAMES => SocketFile::bind_anywhere(socket).map(Some),
+            Some(path) => SocketFile::bind(socket, &path).map(Some),
+            None if self == Self::NONE && !HAS_ABSTRACT_NAMES => SocketFile::bind_anywhere(socket).map(Some),
             None => match self.sock_addr().and_then(|address| socket.bind(&address)) {
                 Ok(()) => Ok(None),
                 Err(error) if error.kind() == ErrorKind::AddrInUse => Err(Failure::PathInUse),
@@ -140,29 +143,18 @@ impl UnixAddr {
 
     /// Returns it as the system takes it.
     pub(super) fn sock_addr(self) -> io::Result<SockAddr> {
-        SockAddr::unix(OsStr::from_bytes(self.name()))
+        match self.0.name() {
+            Some(name) => SockAddr::unix(OsStr::from_bytes(&name)),
+            None if self == Self::NONE => SockAddr::unix(""),
+            None => Err(ErrorKind::NotFound.into()),
+        }
     }
 
     /// Returns its path, if it has one.
     #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        (self.len > 0 && self.name[0] != 0).then(|| Path::new(OsStr::from_bytes(self.name())))
-    }
-
-    /// Returns whether it is the name of a socket that is not bound.
-    pub(super) fn is_none(self) -> bool {
-        self.len == 0
-    }
-
-    fn new(name: &[u8]) -> Self {
-        let mut room = [0; ROOM];
-        let len = name.len().min(ROOM);
-        room[..len].copy_from_slice(&name[..len]);
-        Self { name: room, len: u8::try_from(len).unwrap_or_default() }
-    }
-
-    fn name(&self) -> &[u8] {
-        &self.name[..self.len.into()]
+    pub fn path(self) -> Option<PathBuf> {
+        let name = self.0.name().filter(|name| name.first() != Some(&0))?;
+        Some(OsStr::from_bytes(&name).into())
     }
 }
 
@@ -170,7 +162,8 @@ impl fmt::Display for UnixAddr {
     /// Writes it as it is parsed. What is not safe to look at is written as `\xNN`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("unix:")?;
-        let name = match self.name() {
+        let name = self.0.name().unwrap_or_default();
+        let name = match &name[..] {
             [0, name @ ..] => {
                 f.write_char('@')?;
                 name
@@ -237,11 +230,11 @@ mod tests {
         for text in ["/run/x.sock", "x", "./@x", "a b/\u{4f60}", "/tmp/\\x1b\\x09\\x5c\\xff"] {
             assert_eq!(UnixAddr::parse(text).unwrap().to_string(), format!("unix:{text}"));
         }
-        let name = UnixAddr::of_path(Path::new(OsStr::from_bytes(b"\x1b\xff\\\t"))).unwrap();
+        let name = UnixAddr::of_peer(Path::new(OsStr::from_bytes(b"\x1b\xff\\\t")));
         assert_eq!(UnixAddr::parse("\\x1b\\xff\\x5c\\x09"), Ok(name));
         // A backslash that begins no byte is itself.
         assert_eq!(UnixAddr::parse("\\xg\\").unwrap().to_string(), "unix:\\x5cxg\\x5c");
-        let at = UnixAddr::of_path(Path::new("@x")).unwrap();
+        let at = UnixAddr::of_peer(Path::new("@x"));
         assert_eq!(at.to_string(), "unix:./@x");
     }
 
