@@ -299,14 +299,15 @@ impl Bench {
     }
 
     /// What `udp-listen` receives of a file and writes in each format to another file, from the first
-    /// datagram to the last byte.
+    /// datagram to the last byte; and with the IP headers.
     fn formats(&self) {
         let input = self.path("equal");
         let round = |format: &'static str| {
             let (input, output) = (&input, self.path("output"));
             move || {
                 let mut listen = Command::new(LISTEN)
-                    .args(["127.0.0.1:0", "--stats", "-f", format])
+                    .args(["127.0.0.1:0", "--stats", "-f"])
+                    .args(format.split(' '))
                     .stdout(File::create(&output).unwrap())
                     .stderr(Stdio::piped())
                     .spawn()
@@ -324,8 +325,9 @@ impl Bench {
                 received / took / 1e6
             }
         };
-        let contestants = ["text", "raw", "framed", "json", "escaped", "hex", "base64", "pcap"]
-            .map(|format| Contestant::new(format, round(format)));
+        let contestants =
+            ["text", "raw", "framed", "json", "json --headers", "escaped", "hex", "base64", "pcap"]
+                .map(|format| Contestant::new(format, round(format)));
         let title = format!("{} datagrams of 63 bytes through udp-listen -f", self.scale.datagrams);
         self.compare(&title, "M/s", contestants.into());
     }

@@ -82,6 +82,7 @@ fn bash_completes_options_and_the_names_of_values() {
         assert_eq!(offered_by_bash(&format!("{name} --enc")), "--encoding\n");
         assert_eq!(offered_by_bash(&format!("{name} --format js")), "json\n");
         assert_eq!(offered_by_bash(&format!("{name} -e gbk --errors st")), "strict\n");
+        assert_eq!(offered_by_bash(&format!("{name} --dscp af4")), "af41\naf42\naf43\n");
         // The sign is a word of its own.
         assert_eq!(offered_by_bash(&format!("{name} --format = js")), "json\n");
         assert_eq!(offered_by_bash(&format!("{name} --completions ")), "bash\nzsh\nfish\n");
