@@ -238,8 +238,12 @@ impl From<UnixDatagram> for Socket {
     }
 }
 
-/// Returns the flags of a send. A datagram socket raises no signal on Linux, but elsewhere.
+/// Returns the flags of a send, which raises no signal. Apple's systems have an option of the socket for that, which
+/// [`socket2::Socket::new`] sets.
 fn no_signal() -> MsgFlags {
+    #[cfg(target_vendor = "apple")]
+    return MsgFlags::empty();
+    #[cfg(not(target_vendor = "apple"))]
     MsgFlags::MSG_NOSIGNAL
 }
 
