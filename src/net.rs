@@ -23,6 +23,7 @@ pub mod header;
 mod icmp;
 pub mod owner;
 pub mod passed;
+mod recent;
 pub mod resolver;
 mod shared;
 pub mod single;
@@ -37,6 +38,7 @@ pub use batched::{Receiver, Sender, segments_received, segments_sent};
 pub use drops::kernel_drops;
 pub use drops::note_earlier_drops;
 pub use icmp::{IcmpErrors, is_icmp};
+pub use recent::TooBig;
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub use single::{Receiver, Sender, segments_received, segments_sent};
 pub(crate) use zone::Zone;

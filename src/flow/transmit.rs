@@ -2,15 +2,20 @@
 //!
 //! A full send buffer is waited for with poll(2). A device without room does not report when it has again, so the
 //! datagram is tried again every millisecond, for at most 2 s.
+//!
+//! A datagram that a router drops because it is too big for the next link is sent again: the system now knows what the
+//! path takes, and sends it in fragments.
 
+use std::collections::VecDeque;
 use std::io;
+use std::iter;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Datagram};
 use crate::net::socket::Socket;
-use crate::net::{SendOutcome, Sender, Why};
+use crate::net::{SendOutcome, Sender, TooBig, Why};
 use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::signals::Signals;
 use crate::stats::IcmpError;
@@ -29,13 +34,22 @@ pub struct Transmitter<'s> {
     longest_wait: Option<Duration>,
     /// Whether a device had no room for the last datagram in all that time: the next one is tried for a moment only.
     is_stuck: bool,
+    /// ICMP errors that were found while datagrams were sent again.
+    icmp_errors: VecDeque<IcmpError>,
 }
 
 impl<'s> Transmitter<'s> {
     /// Returns a transmitter on `socket`, whose waits end when one of `signals` is caught.
     pub fn new(socket: &'s Socket, signals: &'s Signals) -> io::Result<Self> {
         let sender = Sender::new(socket)?;
-        Ok(Self { sender, socket, signals, longest_wait: None, is_stuck: false })
+        Ok(Self {
+            sender,
+            socket,
+            signals,
+            longest_wait: None,
+            is_stuck: false,
+            icmp_errors: VecDeque::new(),
+        })
     }
 
     /// Sends each datagram from the source address on its envelope from now on, where the system lets us choose.
@@ -72,7 +86,13 @@ impl<'s> Transmitter<'s> {
 
     /// Returns the next ICMP error that is known by now, if there is one.
     pub fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
-        self.sender.take_icmp_error()
+        loop {
+            let known = self.icmp_errors.pop_front();
+            let error = known.map_or_else(|| self.sender.take_icmp_error(), |error| Ok(Some(error)))?;
+            if error.is_some() || !self.send_again() {
+                return Ok(error);
+            }
+        }
     }
 
     /// Notes the ICMP error of an earlier datagram, which a receive on the socket has returned.
@@ -80,9 +100,41 @@ impl<'s> Transmitter<'s> {
         self.sender.note_icmp_error(error);
     }
 
+    /// Calls `send` as [`Transmitter::send_waiting`] does, and sends those again that were too big for their path.
+    fn transmit(&mut self, send: impl FnMut(&mut Sender<'s>, usize) -> SendOutcome) -> SendOutcome {
+        let mut outcome = self.send_waiting(send);
+        while self.send_again() {}
+        outcome.icmp_errors.extend(self.icmp_errors.drain(..));
+        outcome
+    }
+
+    /// Sends the datagrams again that are known to be lost because they were too big for their path. Those that cannot
+    /// be have an ICMP error each. Returns whether there were any.
+    fn send_again(&mut self) -> bool {
+        let lost = self.sender.take_too_big();
+        let is_any = !lost.is_empty();
+        for TooBig { error, datagrams } in lost {
+            let all = datagrams.len();
+            let mut next = 0;
+            while next < all {
+                let outcome = self.send_waiting(|sender, sent| sender.send(&datagrams, next + sent..all));
+                self.icmp_errors.extend(outcome.icmp_errors);
+                next += outcome.sent;
+                if let Some(unsent) = outcome.stopped {
+                    // Without room none of the others is tried.
+                    let unsent =
+                        if unsent.lacks_room() { all - next } else { unsent.datagrams.min(all - next) };
+                    self.icmp_errors.extend(iter::repeat_n(error, unsent));
+                    next += unsent;
+                }
+            }
+        }
+        is_any
+    }
+
     /// Calls `send` with the number of datagrams that were sent, and waits for room, until all are sent or one cannot
     /// be.
-    fn transmit(&mut self, mut send: impl FnMut(&mut Sender<'s>, usize) -> SendOutcome) -> SendOutcome {
+    fn send_waiting(&mut self, mut send: impl FnMut(&mut Sender<'s>, usize) -> SendOutcome) -> SendOutcome {
         let until = self.longest_wait.map(|time| Instant::now() + time);
         let mut outcome = send(&mut self.sender, 0);
         self.is_stuck &= outcome.sent == 0;

@@ -24,7 +24,7 @@ use super::ancillary::Ancillary;
 use super::cmsg::{ControlMessages, RECEIVED, Room, SendControl, address, empty_header, no_name};
 use super::shared::{ReceiveSocket, SendSocket};
 use super::{
-    Detail, FORGED_AT_ONCE, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full, is_icmp,
+    Detail, FORGED_AT_ONCE, ReceiveOutcome, SLOT, SendOutcome, Target, TooBig, Unsent, Why, is_full, is_icmp,
 };
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::net::addr::Addr;
@@ -44,10 +44,6 @@ const FEW_MESSAGES: usize = 2;
 const SEGMENTS: usize = 64;
 /// The most messages that one call receives.
 const SLOTS: usize = 32;
-
-/// The longest payload that fits into one packet on every path of IPv6: the least MTU of 1280 bytes, less 40 of IPv6
-/// and 8 of UDP header (RFC 8200, section 5).
-const FITS_ANY_PATH: usize = 1280 - 40 - 8;
 
 /// Sends batches from a socket that does not block.
 #[derive(Debug)]
@@ -126,7 +122,7 @@ impl<'s> Sender<'s> {
         while next < places.end && outcome.stopped.is_none() {
             let first = next;
             self.plan(batch, next..places.end, target);
-            let planned = self.send_planned(batch, &mut outcome);
+            let planned = self.send_planned(batch, places.start, &mut outcome);
             next = places.start + outcome.sent;
             self.messages_at_once = if next > first { MESSAGES } else { FEW_MESSAGES };
             if let Err(error) = planned {
@@ -161,6 +157,12 @@ impl<'s> Sender<'s> {
         self.socket.take_icmp_error()
     }
 
+    /// Takes the datagrams that are known to be lost because they were too big for their path. They are not among the
+    /// ICMP errors: the caller may send them again, in fragments.
+    pub fn take_too_big(&mut self) -> Vec<TooBig> {
+        self.socket.take_too_big()
+    }
+
     /// Notes that a receive on the socket has failed with `error`, which is the ICMP error of an earlier datagram:
     /// [`Sender::take_icmp_error`] returns it, once.
     pub fn note_icmp_error(&mut self, error: io::Error) {
@@ -190,9 +192,7 @@ impl<'s> Sender<'s> {
             }
             match self.groups.last_mut() {
                 Some(group)
-                    if group.size < segmented_below
-                        && (group.size <= FITS_ANY_PATH || !self.socket.may_outgrow_path(group.peer))
-                        && group.takes(size, peer.as_ref(), source, largest) =>
+                    if group.size < segmented_below && group.takes(size, peer.as_ref(), source, largest) =>
                 {
                     group.len += 1;
                     group.bytes += size;
@@ -241,21 +241,26 @@ impl<'s> Sender<'s> {
         }
     }
 
-    /// Sends the groups, which were made of `batch`, and adds that to `outcome`, until the kernel returns an error for
-    /// one. Fails where there is no room (`EAGAIN`).
-    fn send_planned(&mut self, batch: &Batch, outcome: &mut SendOutcome) -> io::Result<()> {
+    /// Sends the groups, which were made of `batch`, and adds that to `outcome`, whose first datagram is at the place
+    /// `start`, until the kernel returns an error for one. Fails where there is no room (`EAGAIN`).
+    fn send_planned(&mut self, batch: &Batch, start: usize, outcome: &mut SendOutcome) -> io::Result<()> {
         self.lay_out();
         let mut done = 0;
         // An ICMP error that a call has returned: that of an earlier datagram, unless the group fails with it again.
-        let mut icmp_error = None;
+        let (mut icmp_error, mut is_taken) = (None, false);
         while done < self.groups.len() {
             let sent = self.send_messages(batch, done);
-            if let Some(earlier) = icmp_error.take_if(|error| sent != Err(*error)) {
+            if let Some(earlier) = icmp_error.take_if(|error| sent != Err(*error))
+                && !is_taken
+            {
                 self.socket.take_returned(vec![earlier.into()], &mut outcome.icmp_errors)?;
             }
             match sent {
                 Ok(sent) => {
                     for group in &self.groups[done..done + sent] {
+                        let place = start + outcome.sent;
+                        let datagrams = batch.part(place..place + group.len);
+                        self.socket.keep(group.size, group.addresses(), datagrams);
                         outcome.count(group.len, group.bytes);
                     }
                     done += sent;
@@ -271,7 +276,10 @@ impl<'s> Sender<'s> {
                     self.socket.take_icmp_errors(&mut outcome.icmp_errors)?;
                     return Err(error.into());
                 }
-                Err(error) if is_icmp(&error.into()) && icmp_error.is_none() => icmp_error = Some(error),
+                Err(error) if is_icmp(&error.into()) && icmp_error.is_none() => {
+                    icmp_error = Some(error);
+                    is_taken = self.socket.take_reported(&mut outcome.icmp_errors)?;
+                }
                 Err(error) => {
                     self.give_up_segments(error, done);
                     break;
@@ -341,6 +349,11 @@ impl Group {
             && self.bytes + size <= largest
             && self.peer.as_ref() == peer
             && self.source == source
+    }
+
+    /// Returns the addresses that its datagrams leave from and go to, where they are not those of the socket.
+    fn addresses(&self) -> [Option<Addr>; 2] {
+        [self.source.map(|ip| Addr::Ip((ip.to_canonical(), 0).into())), self.peer]
     }
 
     /// Returns the control messages of its message. No datagram that is sent as a segment is longer than 65,535 bytes.

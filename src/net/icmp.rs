@@ -107,6 +107,11 @@ impl<'s> IcmpErrors<'s> {
         Ok(pending.as_ref().map(IcmpError::from))
     }
 
+    /// Returns the first bytes of the payload that caused the last error that was taken, as far as they are known.
+    pub(super) fn quoted(&self) -> &[u8] {
+        &self.quoted
+    }
+
     fn take_queued(&mut self) -> io::Result<Option<IcmpError>> {
         self.quoted.resize(QUOTED, 0);
         loop {
@@ -177,6 +182,11 @@ impl<'s> IcmpErrors<'s> {
     #[must_use]
     pub fn kept_for(_: &'s Socket) -> Option<Self> {
         None
+    }
+
+    /// Returns nothing.
+    pub(super) fn quoted(&self) -> &[u8] {
+        &[]
     }
 
     /// Does nothing.

@@ -1,11 +1,14 @@
 //! What both engines share: what is known of a socket, and how one datagram is sent or received.
 
 use std::io::{self, ErrorKind};
+use std::iter;
+use std::mem;
 use std::net::IpAddr;
 use std::ops::Range;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use nix::libc::{EADDRNOTAVAIL, EINVAL, EMSGSIZE, ENETUNREACH};
 
@@ -14,6 +17,7 @@ use super::ancillary::Ancillary;
 use super::cmsg;
 use super::drops::DropCounter;
 use super::icmp::is_of_an_earlier;
+use super::recent::{Recent, TooBig, fits_any_path};
 use super::{
     Detail, FORGED_AT_ONCE, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full,
     is_icmp,
@@ -52,6 +56,10 @@ pub(super) struct SendSocket<'s> {
     pending: Option<io::Error>,
     /// What sends to unix sockets: there is one if `socket` is such a socket, or when there is one to send to.
     unix: Option<UnixSender<'s>>,
+    /// Copies of the long datagrams that were sent last, if there were any.
+    recent: Option<Box<Recent>>,
+    /// Those of them that are known to be lost, until they are taken.
+    too_big: Vec<TooBig>,
 }
 
 impl<'s> SendSocket<'s> {
@@ -71,6 +79,8 @@ impl<'s> SendSocket<'s> {
             icmp: None,
             pending: None,
             unix,
+            recent: None,
+            too_big: Vec::new(),
         })
     }
 
@@ -161,7 +171,16 @@ impl<'s> SendSocket<'s> {
     /// Returns the next ICMP error that is known by now, if there is one.
     pub(super) fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
         if let Some(icmp) = &mut self.icmp {
-            return icmp.take();
+            while let Some(error) = icmp.take()? {
+                let recent = self.recent.as_mut().filter(|_| error.is_too_big());
+                let lost = recent
+                    .and_then(|recent| recent.take_lost(&error, icmp.quoted(), self.peer, Instant::now()));
+                let Some(datagrams) = lost else { return Ok(Some(error)) };
+                if !datagrams.is_empty() {
+                    self.too_big.push(TooBig { error, datagrams });
+                }
+            }
+            return Ok(None);
         }
         if self.socket.is_unix() {
             // Its sends report refusals. What is pending must not make each wait end at once.
@@ -173,6 +192,26 @@ impl<'s> SendSocket<'s> {
             noted => noted,
         };
         Ok(pending.as_ref().map(IcmpError::from))
+    }
+
+    /// Takes the datagrams that are known to be lost because they were too big for their path. They are not among the
+    /// ICMP errors.
+    pub(super) fn take_too_big(&mut self) -> Vec<TooBig> {
+        mem::take(&mut self.too_big)
+    }
+
+    /// Keeps copies of `datagrams`, the longest of which has `size` bytes, if a router may report them as too big. They
+    /// were sent from and to these `addresses`.
+    pub(super) fn keep<'d>(
+        &mut self,
+        size: usize,
+        addresses: [Option<Addr>; 2],
+        datagrams: impl Iterator<Item = Datagram<'d>>,
+    ) {
+        if self.icmp.is_some() && self.may_outgrow_path(size, addresses[1]) {
+            let recent = self.recent.get_or_insert_with(|| Box::new(Recent::new()));
+            recent.keep(datagrams, addresses, Instant::now());
+        }
     }
 
     /// Appends all that are known by now to `errors`.
@@ -195,6 +234,7 @@ impl<'s> SendSocket<'s> {
     /// Hands a datagram to the system, and appends the ICMP errors of earlier ones that it reports to `icmp_errors`.
     fn hand_over(&mut self, datagram: Datagram<'_>, icmp_errors: &mut Vec<IcmpError>) -> io::Result<()> {
         let mut earlier: Vec<io::Error> = Vec::new();
+        let mut attempts = 0;
         let mut source = self.source(datagram.envelope.from);
         let outcome = loop {
             let sent = match (datagram.envelope.to, source) {
@@ -206,7 +246,11 @@ impl<'s> SendSocket<'s> {
                 (Some(peer), _) => self.socket.send_to(datagram.payload, self.address_of(peer)),
             };
             match sent {
-                Ok(_) => break Ok(()),
+                Ok(_) => {
+                    let addresses = [datagram.envelope.from, datagram.envelope.to];
+                    self.keep(datagram.payload.len(), addresses, iter::once(datagram));
+                    break Ok(());
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The request was sent to an address that no datagram leaves from, such as a broadcast address, or
                 // that is gone: the system chooses another.
@@ -218,7 +262,12 @@ impl<'s> SendSocket<'s> {
                 }
                 // A socket reports the ICMP error of an earlier datagram when the next one is sent, and does not
                 // send that (udp(7)): it has to be sent again.
-                Err(error) if is_icmp(&error) && earlier.len() < RETRIES => earlier.push(error),
+                Err(error) if is_icmp(&error) && attempts < RETRIES => {
+                    attempts += 1;
+                    if !self.take_reported(icmp_errors)? {
+                        earlier.push(error);
+                    }
+                }
                 Err(error) => break Err(error),
             }
         };
@@ -231,6 +280,17 @@ impl<'s> SendSocket<'s> {
             self.take_returned(earlier, icmp_errors)?;
         }
         outcome
+    }
+
+    /// Appends the ICMP errors in the queue to `icmp_errors` if datagrams are kept: those that are sent from now on are
+    /// not lost because of them. Returns whether there were any.
+    pub(super) fn take_reported(&mut self, icmp_errors: &mut Vec<IcmpError>) -> io::Result<bool> {
+        if self.recent.is_none() {
+            return Ok(false);
+        }
+        let (before, too_big) = (icmp_errors.len(), self.too_big.len());
+        self.take_icmp_errors(icmp_errors)?;
+        Ok(icmp_errors.len() > before || self.too_big.len() > too_big)
     }
 
     /// Appends the ICMP errors of earlier datagrams to `icmp_errors`: those `returned` by sends that succeeded in the
@@ -259,15 +319,16 @@ impl<'s> SendSocket<'s> {
         if is_v6 { LARGEST_V6 } else { LARGEST_V4 }
     }
 
-    /// Returns whether a router on the way to `peer` may drop a datagram that fits here: none fragments over
-    /// IPv6 (RFC 8200, section 5), or where that is forbidden, and it reports a message of many segments once.
-    #[cfg(target_os = "linux")]
-    pub(super) fn may_outgrow_path(&self, peer: Option<Addr>) -> bool {
-        match peer.or(self.peer).and_then(Addr::ip) {
+    /// Returns whether a router on the way to `peer` may drop a payload of `size` bytes that fits here: none fragments
+    /// over IPv6 (RFC 8200, section 5), or where that is forbidden.
+    fn may_outgrow_path(&self, size: usize, peer: Option<Addr>) -> bool {
+        let Some(peer) = peer.or(self.peer) else { return false };
+        let may_be_dropped = match peer.ip() {
             Some(IpAddr::V6(ip)) => !ip.is_loopback() && !ip.is_unicast_link_local(),
             Some(IpAddr::V4(ip)) => self.socket.forbids_fragments() && !ip.is_loopback(),
             None => false,
-        }
+        };
+        may_be_dropped && !fits_any_path(size, peer)
     }
 
     /// Returns the address of this machine that a datagram with the source `from` leaves from, if we choose it.

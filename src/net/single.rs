@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use super::shared::{ReceiveSocket, SendSocket};
-use super::{Detail, ReceiveOutcome, SendOutcome, Target, Unsent};
+use super::{Detail, ReceiveOutcome, SendOutcome, Target, TooBig, Unsent};
 use crate::batch::{Batch, Datagram};
 use crate::net::socket::Socket;
 use crate::stats::{Drops, IcmpError};
@@ -65,6 +65,12 @@ impl<'s> Sender<'s> {
     /// Returns the next ICMP error that is known by now, if there is one.
     pub fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
         self.socket.take_icmp_error()
+    }
+
+    /// Takes the datagrams that are known to be lost because they were too big for their path. They are not among the
+    /// ICMP errors: the caller may send them again, in fragments.
+    pub fn take_too_big(&mut self) -> Vec<TooBig> {
+        self.socket.take_too_big()
     }
 
     /// Notes that a receive on the socket has failed with `error`, which is the ICMP error of an earlier datagram:

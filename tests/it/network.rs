@@ -432,33 +432,6 @@ fn a_request_that_is_too_long_for_its_path_goes_in_pieces() {
     }
 }
 
-#[test]
-#[ignore = "needs root and ip"]
-fn what_is_too_long_for_a_link_on_the_way_is_delivered_or_counted() {
-    let cable = Cable::new("mtu");
-    let third = cable.extend("mtu");
-    for there in ["203.0.113.2", "[2001:db8:2::2]"] {
-        let mut listen = third.tool("udp-listen").arg(":0").spawn();
-        let there = format!("{there}:{}", listen.listening_on().port());
-        // Until a host knows its neighbour's hardware address, it drops what it cannot hold.
-        assert_eq!(cable.near.tool("udp-send").args([&there, "first"]).run().code(), Some(0));
-        assert_eq!(listen.line(), "first");
-        let lines: String = (0..300).map(|n| format!("{n:0>1400}\n")).collect();
-        let mut send = cable.near.tool("udp-send").args([&there, "--stats", "--linger", "500ms"]).spawn();
-        send.type_bytes(lines.as_bytes());
-        let finished = send.finish();
-        assert_eq!(cable.near.tool("udp-send").args([&there, "sentinel"]).run().code(), Some(0));
-        let delivered =
-            std::iter::repeat_with(|| listen.line()).take_while(|line| line != "sentinel").count();
-        let came_back = number_after(&finished.err, "unreachable ");
-        assert_eq!(delivered as u64 + came_back, 300, "{there}: {}", finished.err);
-        // Over IPv4 a router fragments; over IPv6 the first that go there come back.
-        let is_v6 = there.starts_with('[');
-        assert_eq!((finished.code(), came_back > 0), (Some(i32::from(is_v6)), is_v6), "{there}");
-        assert_eq!(listen.ended_by(Signal::SIGTERM).text(), "");
-    }
-}
-
 /// Where the second host of a cable listens in these tests.
 const FAR_V6: &str = "[fe80::2%cable0]:7788";
 const FAR_V4: &str = "192.0.2.2:7788";

@@ -2,7 +2,9 @@
 //!
 //! Ignored by default: it needs root, and `ip` of iproute2. Nothing leaves the machine.
 
-use crate::harness::{Cable, Namespace, Tool, ip};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Cable, Namespace, Tool, ip, number_after};
 
 /// The addresses of the second host, which is the router, and a network behind it.
 const ROUTER: &str = "192.0.2.2";
@@ -14,7 +16,6 @@ const ALL: &[&str] = &["udp-send", "udp-recv", "udp-chat"];
 /// A host, a router and a host behind it. The last link takes packets of 1300 bytes at most.
 struct Path {
     cable: Cable,
-    #[expect(dead_code, reason = "it lives as long as the path")]
     third: Namespace,
 }
 
@@ -37,6 +38,13 @@ impl Path {
     /// Runs a command of ip(8) on the first host.
     fn ip_near(&self, command: &str) {
         ip(&format!("-n {} {command}", self.cable.near));
+    }
+
+    /// Lets the first host forget what it has learned of the path.
+    fn forget_mtu(&self) {
+        for version in ["-4", "-6"] {
+            self.ip_near(&format!("{version} route flush cache"));
+        }
     }
 
     /// Runs a command of ip(8) on the router.
@@ -136,5 +144,103 @@ fn an_icmp_error_about_a_datagram_that_was_never_sent_is_ignored() {
         let finished = running.finish();
         assert_eq!(finished.code(), Some(0), "{}", finished.err);
         assert!(finished.text().ends_with("pong\n") && !finished.err.contains("refused"), "{}", finished.err);
+    }
+}
+
+/// The addresses of the third host.
+const THIRD: [&str; 2] = ["203.0.113.2", "[2001:db8:2::2]"];
+
+#[test]
+#[ignore = "needs root and ip"]
+fn what_is_too_big_for_a_link_on_the_way_is_sent_again_in_fragments() {
+    let path = Path::new("narrow");
+    for there in THIRD {
+        for lines in [64, 1000] {
+            let mut listen = path.third.tool("udp-listen").args([":0", "--buffer", "8MiB"]).spawn();
+            let there = format!("{there}:{}", listen.listening_on().port());
+            // Until a host knows its neighbour's hardware address, it drops what it cannot hold.
+            assert_eq!(path.near("udp-send").args([&there, "first"]).run().code(), Some(0));
+            assert_eq!(listen.line(), "first");
+            let lines: Vec<String> = (0..lines).map(|number| format!("{number:0>1400}")).collect();
+            let send = path.near("udp-send").args([&there, "--linger", "100ms"]).input(lines.join("\n"));
+            let finished = send.run();
+            assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{there}");
+            let mut delivered: Vec<String> = lines.iter().map(|_| listen.line()).collect();
+            delivered.sort_unstable();
+            assert!(delivered == lines, "{there}");
+            assert_eq!(path.near("udp-send").args([&there, "sentinel"]).run().code(), Some(0));
+            assert_eq!(listen.line(), "sentinel");
+            path.forget_mtu();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn what_is_reported_late_as_too_big_is_sent_again_as_well() {
+    let path = Path::new("late");
+    let mut held = path.cable.hold_answers_v6();
+    let mut listen = path.third.tool("udp-listen").args(["[2001:db8:2::2]:0"]).spawn();
+    let there = listen.listening_on();
+    let lines: Vec<String> = (0..64).map(|number| format!("{number:0>1400}")).collect();
+    // The router learns the address of the third host from this one.
+    let mut send = path.near("udp-send").args([&there.to_string(), "--linger", "20s"]).spawn();
+    send.type_line("first");
+    assert_eq!(listen.line(), "first");
+    send.type_bytes((lines.join("\n") + "\n").as_bytes());
+    while !held.line().starts_with("miss 2001:db8:1::1 ") {}
+    path.cable.let_answers_go_v6();
+    let mut delivered: Vec<String> = lines.iter().map(|_| listen.line()).collect();
+    delivered.sort_unstable();
+    assert!(delivered == lines);
+    assert_eq!(send.ended_by(Signal::SIGTERM).err, "");
+    assert_eq!(path.near("udp-send").args([&there.to_string(), "sentinel"]).run().code(), Some(0));
+    assert_eq!(listen.line(), "sentinel");
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_reply_and_a_line_of_a_chat_that_are_too_big_for_a_link_on_the_way_arrive() {
+    let path = Path::new("replies");
+    let long = "x".repeat(1400);
+    let mut listen = path.near("udp-listen").args(["[2001:db8:1::1]:7788", "--reply", &long]).spawn();
+    listen.listening_on();
+    let recv = path.third.tool("udp-recv").args(["[2001:db8:1::1]:7788", "-w", "20s", "who"]).run();
+    assert_eq!((recv.text().trim_end(), recv.code()), (&long[..], Some(0)), "{}", recv.err);
+    path.forget_mtu();
+    let mut chat =
+        path.near("udp-chat").args(["--bind", "[2001:db8:1::1]:0", "[2001:db8:2::2]:7788"]).spawn();
+    let mut far = path.third.tool("udp-listen").arg("[2001:db8:2::2]:7788").spawn();
+    far.listening_on();
+    chat.type_line(&long);
+    assert_eq!(far.line(), long);
+    let finished = chat.finish();
+    assert!(finished.code() == Some(0) && finished.err.lines().count() == 1, "{}", finished.err);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn what_is_too_big_and_may_not_be_fragmented_is_counted_one_by_one() {
+    let path = Path::new("whole");
+    for there in THIRD {
+        let mut listen = path.third.tool("udp-listen").arg(":0").spawn();
+        let there = format!("{there}:{}", listen.listening_on().port());
+        assert_eq!(path.near("udp-send").args([&there, "first"]).run().code(), Some(0));
+        assert_eq!(listen.line(), "first");
+        let long: Vec<String> = (0..64).map(|number| format!("{number:0>1400}")).collect();
+        let short: Vec<String> = (0..64).map(|number| format!("{number:0>700}")).collect();
+        let lines = [&long[..], &short[..]].concat().join("\n");
+        let arguments = [&there, "--dont-fragment", "--skip-bad", "--stats", "--linger", "100ms"];
+        let finished = path.near("udp-send").args(arguments).input(lines).run();
+        let numbers = ["sent ", "unreachable ", "skipped "]
+            .map(|what| number_after(finished.err.lines().last().unwrap(), what));
+        let [sent, unreachable, skipped] = numbers;
+        assert!(sent - unreachable == 64 && unreachable + skipped == 64, "{}", finished.err);
+        assert!(finished.err.contains("reports packet too big for MTU 1300"), "{}", finished.err);
+        assert_eq!(finished.code(), Some(1));
+        for line in short {
+            assert!(listen.line() == line);
+        }
+        path.forget_mtu();
     }
 }

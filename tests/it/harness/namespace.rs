@@ -113,6 +113,18 @@ impl Cable {
         ip(&format!("-n {} neighbour replace 192.0.2.1 lladdr {NEAR_HARDWARE} dev cable0", self.far));
     }
 
+    /// Does the same as [`Cable::hold_answers`] for an extended cable over IPv6, until [`Cable::let_answers_go_v6`].
+    pub(crate) fn hold_answers_v6(&self) -> Running {
+        let Self { near, far } = self;
+        ip(&format!("-n {near} neighbour add 2001:db8:1::2 lladdr {FAR_HARDWARE} dev cable0"));
+        far.sysctl(&["net.ipv6.neigh.cable0.app_solicit=1000000", "net.ipv6.neigh.cable0.mcast_solicit=0"]);
+        Tool::other("ip").args(["-6", "-n", &far.0, "monitor", "neigh"]).spawn()
+    }
+
+    pub(crate) fn let_answers_go_v6(&self) {
+        ip(&format!("-n {} neighbour replace 2001:db8:1::1 lladdr {NEAR_HARDWARE} dev cable0", self.far));
+    }
+
     /// Has the first host send one packet to the second that no honest host sends: `arguments` are those of
     /// `forge.py` behind the device and the hardware address.
     pub(crate) fn forge(&self, kind: &str, arguments: &[&str]) {

@@ -1,0 +1,209 @@
+//! Datagrams that were sent a moment ago and are longer than some path takes: a router that drops them reports that
+//! only once for many (RFC 4443, section 2.4), and a message of many segments as one packet.
+//!
+//! From the first one that is reported on, all to the same peer were lost that are longer than the MTU in the report:
+//! once the system knows that MTU it sends no such packet, and the next call on the socket reports the error.
+//! Nothing is kept of short datagrams, nor of those that no router drops.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use crate::batch::{Batch, Datagram, Envelope};
+use crate::net::addr::Addr;
+use crate::stats::IcmpError;
+
+/// The headers of IP and UDP in a packet, in bytes.
+const HEADERS_V4: usize = 20 + 8;
+const HEADERS_V6: usize = 40 + 8;
+
+/// The longest payload that fits into one packet on every path, in bytes: over IPv6 the least MTU is 1280 bytes (RFC
+/// 8200, section 5), over IPv4 Linux takes no report of less than 552 (ip(7), `min_pmtu`).
+const FITS_ANY_PATH_V4: usize = 552 - HEADERS_V4;
+const FITS_ANY_PATH_V6: usize = 1280 - HEADERS_V6;
+
+/// No report takes longer than this: it comes within the round-trip time of a part of the path.
+const LATEST: Duration = Duration::from_secs(2);
+/// A router quotes at least this much of a payload, in bytes, and may put other data behind it: 128 bytes of the packet
+/// (RFC 4884, section 3), less the headers.
+const LEAST_QUOTED: usize = 128 - HEADERS_V6;
+/// The most memory of each half, in bytes: 32 ms of a path of 1 Gbit/s.
+const MOST: usize = 4 * 1024 * 1024;
+
+/// What was sent last, in two halves: the older is forgotten when the newer is full or [`LATEST`] has passed.
+#[derive(Debug)]
+pub(super) struct Recent {
+    older: Batch,
+    newer: Batch,
+    /// When the newer half began.
+    since: Instant,
+    /// The reports of this time.
+    reports: Vec<Report>,
+}
+
+/// That a router on the way to `peer` takes packets of `mtu` bytes at most.
+#[derive(Clone, Copy, Debug)]
+struct Report {
+    peer: Addr,
+    mtu: usize,
+    at: Instant,
+}
+
+/// Datagrams that are lost because they are longer than their path takes, and the error that reports it.
+#[derive(Debug)]
+pub struct TooBig {
+    /// The error of each.
+    pub error: IcmpError,
+    /// The datagrams.
+    pub datagrams: Batch,
+}
+
+/// Returns whether a payload of `size` bytes fits into one packet on every path to `peer`.
+pub(super) fn fits_any_path(size: usize, peer: Addr) -> bool {
+    size <= if peer.is_ipv4() { FITS_ANY_PATH_V4 } else { FITS_ANY_PATH_V6 }
+}
+
+impl Recent {
+    pub(super) fn new() -> Self {
+        Self { older: Batch::new(), newer: Batch::new(), since: Instant::now(), reports: Vec::new() }
+    }
+
+    /// Keeps copies of `datagrams`, which were sent `now` from and to the addresses `from` and `to`.
+    pub(super) fn keep<'d>(
+        &mut self,
+        datagrams: impl Iterator<Item = Datagram<'d>>,
+        [from, to]: [Option<Addr>; 2],
+        now: Instant,
+    ) {
+        if self.newer.footprint() > MOST || now > self.since + LATEST {
+            mem::swap(&mut self.older, &mut self.newer);
+            self.newer.clear();
+            self.since = now;
+        }
+        self.newer.address(Envelope { from, to, ..Envelope::default() });
+        datagrams.for_each(|datagram| push(&mut self.newer, datagram));
+    }
+
+    /// Returns the datagrams that are lost because of `error`, which was taken `now` and quotes the beginning of the
+    /// payload of one: none if an earlier error has reported them. `connected` is the peer of those without another.
+    /// Returns `None` if nothing is known of them.
+    pub(super) fn take_lost(
+        &mut self,
+        error: &IcmpError,
+        quoted: &[u8],
+        connected: Option<Addr>,
+        now: Instant,
+    ) -> Option<Batch> {
+        let (peer, mtu) = (error.peer?, error.report.mtu?);
+        let mtu = usize::try_from(mtu).unwrap_or(usize::MAX);
+        self.reports.retain(|report| now <= report.at + LATEST);
+        if self.reports.iter().any(|report| report.peer == peer && report.mtu <= mtu) {
+            return Some(Batch::new());
+        }
+        self.forget(now);
+        let headers = if peer.is_ipv4() { HEADERS_V4 } else { HEADERS_V6 };
+        let may_be_lost = |datagram: &Datagram<'_>| {
+            datagram.envelope.to.or(connected) == Some(peer) && datagram.payload.len() + headers > mtu
+        };
+        for quoted in [quoted, &quoted[..quoted.len().min(LEAST_QUOTED)]] {
+            let recent = self.older.iter().chain(self.newer.iter()).filter(may_be_lost);
+            let mut lost = Batch::new();
+            recent.skip_while(|datagram| !datagram.payload.starts_with(quoted)).for_each(|datagram| {
+                lost.address(*datagram.envelope);
+                push(&mut lost, datagram);
+            });
+            if !lost.is_empty() {
+                self.reports.push(Report { peer, mtu, at: now });
+                return Some(lost);
+            }
+        }
+        None
+    }
+
+    /// Forgets what was sent too long before `now`.
+    fn forget(&mut self, now: Instant) {
+        if now > self.since + LATEST {
+            self.older.clear();
+        }
+        if now > self.since + 2 * LATEST {
+            self.newer.clear();
+        }
+    }
+}
+
+/// Appends a copy of `datagram` to `batch`, with its ordinal.
+fn push(batch: &mut Batch, datagram: Datagram<'_>) {
+    batch.number_after(datagram.ordinal.saturating_sub(1));
+    batch.push(datagram.payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::{IcmpKind, IcmpReport};
+    use nix::errno::Errno;
+
+    fn too_big(peer: Addr, mtu: u32) -> IcmpError {
+        let report = IcmpReport {
+            kind: IcmpKind::TooBig,
+            reporter: None,
+            is_from_midway: true,
+            mtu: Some(mtu),
+            errno: Errno::EMSGSIZE,
+        };
+        IcmpError { peer: Some(peer), report }
+    }
+
+    /// Returns what keeps datagrams that begin with these bytes and have these lengths, and their peer.
+    fn recent(datagrams: &[(u8, usize)]) -> (Recent, Addr, Instant) {
+        let (mut recent, now) = (Recent::new(), Instant::now());
+        let peer = Addr::Ip("[2001:db8::1]:9".parse().unwrap());
+        let mut batch = Batch::new();
+        for &(byte, len) in datagrams {
+            batch.push(&vec![byte; len]);
+        }
+        recent.keep(batch.iter(), [None, Some(peer)], now);
+        (recent, peer, now)
+    }
+
+    fn first_bytes(lost: Option<Batch>) -> Option<Vec<u8>> {
+        lost.map(|lost| lost.iter().map(|datagram| datagram.payload[0]).collect())
+    }
+
+    #[test]
+    fn all_that_is_too_big_from_the_reported_one_on_is_lost_and_reported_once() {
+        let (mut recent, peer, now) = recent(&[(b'a', 1400), (b'b', 1400), (b'c', 1250), (b'd', 1400)]);
+        let mut lost =
+            |mtu, quoted: &[u8], now| first_bytes(recent.take_lost(&too_big(peer, mtu), quoted, None, now));
+        assert_eq!(lost(1300, b"bb", now), Some(b"bd".to_vec()));
+        assert_eq!(lost(1300, b"dd", now), Some(Vec::new()));
+        assert_eq!(lost(1280, b"cc", now), Some(b"cd".to_vec()));
+        assert_eq!(lost(1280, b"cc", now + LATEST + Duration::from_millis(1)), Some(b"cd".to_vec()));
+        assert_eq!(lost(1280, b"cc", now + 3 * LATEST), None);
+    }
+
+    #[test]
+    fn an_error_is_matched_where_other_data_follows_the_payload_that_it_quotes_and_no_other_is() {
+        let (mut recent, peer, now) = recent(&[(b'a', 1400), (b'b', 1400)]);
+        let other = Addr::Ip("[2001:db8::2]:9".parse().unwrap());
+        assert!(recent.take_lost(&too_big(other, 1300), b"", None, now).is_none());
+        assert!(recent.take_lost(&too_big(peer, 1300), b"x", None, now).is_none());
+        assert!(recent.take_lost(&too_big(peer, 1500), b"a", None, now).is_none());
+        let quoted = [&[b'b'; 80][..], b"extension"].concat();
+        let lost = recent.take_lost(&too_big(peer, 1300), &quoted, None, now);
+        assert_eq!(first_bytes(lost), Some(b"b".to_vec()));
+    }
+
+    #[test]
+    fn the_memory_is_limited() {
+        let (mut recent, peer, now) = recent(&[(b'a', 1400)]);
+        let mut batch = Batch::new();
+        (0..20_000).for_each(|_| batch.push(&[b'b'; 1400]));
+        for place in 0..batch.len() {
+            recent.keep(batch.part(place..place + 1), [None, Some(peer)], now);
+        }
+        let kept = recent.older.footprint() + recent.newer.footprint();
+        assert!((MOST..2 * MOST + 10_000).contains(&kept), "{kept}");
+        let lost = recent.take_lost(&too_big(peer, 1300), b"", None, now).unwrap();
+        assert!(lost.len() * 1400 < kept && first_bytes(Some(lost)).unwrap()[0] == b'b');
+    }
+}
