@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use crate::harness::{
-    Cable, Directory, Namespace, Peer, Running, Tool, complaint, free_port, ip, number_after,
+    Cable, Directory, Namespace, Peer, Running, Tool, assert_idle, complaint, free_port, ip, number_after,
 };
 use nix::sys::signal::Signal;
 
@@ -206,13 +206,56 @@ fn a_command_gets_the_first_address_and_all_of_them() {
 }
 
 #[test]
+fn sockets_of_ip_and_unix_sockets_share_one_listener() {
+    let directory = Directory::new("unix-too");
+    let path = format!("unix:{}", directory.file("socket").display());
+    let name = format!("unix:@udp-tools-many-{}", std::process::id());
+    let arguments = [":0", &path, &name, "-f", "text:json", "--reply", "pong", "-n", "3"];
+    let mut listen = Tool::new("udp-listen").args(arguments).spawn();
+    let address = listen.listening_on().to_string();
+    for endpoint in [&path, &name] {
+        assert_eq!(listen.next_err_line(), Some(format!("udp-listen: listening on {endpoint}")));
+    }
+    for address in [&name, &path, &address] {
+        let recv = Tool::new("udp-recv").args(["-p", address, "ping"]);
+        recv.assert().success().stdout(format!("{address}\tpong\n"));
+        let record = listen.line();
+        assert!(record.contains(&format!(r#""to":"{address}""#)), "{record}");
+    }
+    assert_eq!(listen.finish().code(), Some(0));
+    assert!(!directory.file("socket").exists());
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_bound_leaves_no_unix_socket_behind() {
+    let directory = Directory::new("unix-none");
+    let path = format!("unix:{}", directory.file("socket").display());
+    let taken = Peer::new();
+    for other in [&taken.to_string(), &path] {
+        let said = complaint("udp-listen", &[&path, other], 1);
+        assert!(said.starts_with(&format!("udp-listen: cannot bind {other}: ")), "{said}");
+        assert!(said.contains("in use by") && !directory.file("socket").exists(), "{said}");
+    }
+}
+
+#[test]
+fn a_listener_on_several_sockets_that_waits_uses_no_processor() {
+    let (mut listen, addresses) = listening(&TWO, &[]);
+    for address in &addresses {
+        Peer::new().send_to(b"hi", address).unwrap();
+        assert_eq!(listen.line(), "hi");
+    }
+    assert_idle(&listen);
+}
+
+#[test]
 fn all_endpoints_are_bound_or_none() {
     let taken = Peer::new();
     let directory = Directory::new("none");
     let file = directory.file("addresses");
     let arguments = ["127.0.0.1:0", ":0", &taken.to_string(), "--ready-file", file.to_str().unwrap()];
     let said = complaint("udp-listen", &arguments, 1);
-    let words = format!("udp-listen: cannot bind {taken}: port {} is in use by another socket", taken.port());
+    let words = format!("udp-listen: cannot bind {taken}: port {} is in use by ", taken.port());
     assert!(said.starts_with(&words), "{said}");
     assert!(!file.exists());
 }
@@ -222,7 +265,7 @@ fn endpoints_that_conflict_are_an_error_that_names_the_second() {
     let port = free_port();
     for second in [format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"), format!(":{port}")] {
         let said = complaint("udp-listen", &[&format!(":{port}"), &second], 1);
-        let words = format!("udp-listen: cannot bind {second}: port {port} is in use by another socket");
+        let words = format!("udp-listen: cannot bind {second}: port {port} is in use by udp-listen ");
         assert!(said.starts_with(&words), "{said}");
     }
 }

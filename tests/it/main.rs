@@ -23,6 +23,7 @@ mod headers;
 mod listen;
 mod manual;
 mod matcher;
+mod netcats;
 mod network;
 mod pace;
 #[cfg(target_os = "linux")]
