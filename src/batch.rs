@@ -17,6 +17,10 @@ pub const LARGEST_V4: usize = 65_507;
 /// The largest payload over IPv6: 65,535 bytes less 8 of UDP header (RFC 8200, section 3).
 pub const LARGEST_V6: usize = 65_527;
 
+/// The largest payload through a unix socket, in bytes: Linux passes a little more if the send buffer holds it, and other
+/// systems pass less.
+pub const LARGEST_UNIX: usize = 4 << 20;
+
 /// The first memory of an arena, in bytes: an allocation of this size is made of pages that are zero
 /// already and cost nothing until they are touched.
 const LEAST: usize = 256 * 1024;

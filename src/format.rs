@@ -153,6 +153,11 @@ impl Format {
         self.spec().has_messages
     }
 
+    /// Returns the length of the largest payload that it can contain, in bytes, if that is limited.
+    pub(crate) fn largest(self) -> Option<usize> {
+        (self == Self::Framed).then_some(framed::LARGEST)
+    }
+
     /// Returns the name of one datagram in it.
     #[must_use]
     pub fn noun(self) -> &'static str {

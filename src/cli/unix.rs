@@ -54,6 +54,11 @@ fn ip_option(options: &Options) -> Option<&'static str> {
         (options.family == Family::V4, "-4"),
         (options.family == Family::V6, "-6"),
         (options.broadcast, "--broadcast"),
+        (options.header.ttl.is_some(), "--ttl"),
+        (options.header.dscp.is_some(), "--dscp"),
+        (options.header.dont_fragment, "--dont-fragment"),
+        (options.sharing.port, "--reuse-port"),
+        (options.sharing.address, "--reuse-address"),
     ];
     options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
 }

@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::batch::LARGEST_UNIX;
 use crate::escape;
 use crate::flow::pace::{Rate, Speed};
 use crate::format::{Format, Formats, LARGEST_BLOCK};
-
-/// The longest payload that a datagram can have, in bytes.
-const LARGEST: usize = 65_535;
 
 /// Parses a whole number from 1.
 pub fn count(text: &str) -> Result<u64, String> {
@@ -135,8 +133,8 @@ pub fn descriptor(text: &str) -> Result<RawFd, String> {
 /// Parses the length of a payload in bytes.
 pub fn payload_size(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(size @ 0..=LARGEST) => Ok(size),
-        _ => Err(format!("not the size of a datagram; write 0 to {LARGEST} bytes")),
+        Ok(size @ 0..=LARGEST_UNIX) => Ok(size),
+        _ => Err(format!("not the size of a datagram; write 0 to {LARGEST_UNIX} bytes")),
     }
 }
 

@@ -375,11 +375,19 @@ impl Writer {
     /// be decoded, which are left out.
     pub fn write_all(&mut self, batch: &Batch, out: &mut Vec<u8>, ends: &mut Vec<usize>) -> Vec<Undecodable> {
         let mut undecodable = Vec::new();
-        if self.encoding.charset.is_none() && self.columns.is_none() {
+        let largest = self.format().largest();
+        let fits = largest.is_none_or(|largest| batch.iter().all(|it| it.payload.len() <= largest));
+        if self.encoding.charset.is_none() && self.columns.is_none() && fits {
             self.records.write_all(batch, out, ends);
             return undecodable;
         }
         for datagram in batch.iter() {
+            let size = datagram.payload.len();
+            if let Some(largest) = largest.filter(|largest| size > *largest) {
+                let what = format!("it is {size} bytes, and {} holds at most {largest}", self.format());
+                undecodable.push(Undecodable { from: datagram.envelope.from, what });
+                continue;
+            }
             match self.write(&datagram, out) {
                 Ok(()) => ends.push(out.len()),
                 Err(what) => undecodable.push(Undecodable { from: datagram.envelope.from, what }),

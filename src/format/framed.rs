@@ -21,6 +21,9 @@ pub(super) const FORMAT: Spec = Spec {
 /// The size of the length, in bytes.
 const HEADER: usize = 2;
 
+/// The largest payload whose length fits, in bytes.
+pub(super) const LARGEST: usize = u16::MAX as usize;
+
 /// Finds frames.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
@@ -68,7 +71,7 @@ struct Writer;
 
 impl RecordWriter for Writer {
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        // No datagram is longer than 65,527 bytes.
+        // No datagram over IP is longer, and none that comes through a unix socket gets here.
         let length = u16::try_from(datagram.payload.len()).unwrap_or(u16::MAX);
         out.extend(length.to_be_bytes());
         out.extend(&datagram.payload[..usize::from(length)]);

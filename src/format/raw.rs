@@ -2,7 +2,7 @@
 //! end to end, and nobody can tell any more where one ended.
 
 use super::{Bad, Content, Layout, RecordWriter, Spec, Splitter};
-use crate::batch::{Batch, Datagram, LARGEST_V6};
+use crate::batch::{Batch, Datagram, LARGEST_UNIX};
 
 /// The format `raw`.
 pub(super) const FORMAT: Spec = Spec {
@@ -20,7 +20,7 @@ pub(super) const FORMAT: Spec = Spec {
 
 /// More text than this does not shrink to a datagram in any charset, in bytes: UTF-8 has three for what the
 /// others have one or two for.
-pub const LARGEST_BLOCK: usize = 4 * LARGEST_V6;
+pub const LARGEST_BLOCK: usize = 4 * LARGEST_UNIX;
 
 /// Cuts an input into blocks.
 #[derive(Debug)]

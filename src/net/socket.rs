@@ -411,7 +411,7 @@ pub fn is_local(address: Addr) -> bool {
 /// Returns whether a socket receives nothing over IPv4.
 #[must_use]
 pub fn is_only_v6(socket: &Socket) -> bool {
-    socket.inner.only_v6().unwrap_or(false)
+    !socket.is_unix() && socket.inner.only_v6().unwrap_or(false)
 }
 
 /// How much the kernel keeps for what arrives at a socket, and that is more than the payload of it, in

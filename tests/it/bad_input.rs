@@ -78,14 +78,14 @@ fn a_bad_length_of_time_is_a_usage_error() {
 fn a_bad_size_or_rate_is_a_usage_error() {
     let size = "not a size; write bytes from 1 up, as in 512, 64KiB or 4M";
     let rate = "not a rate; write 1000/s, 500k/s or 10/min";
-    let payload = "not the size of a datagram; write 0 to 65535 bytes";
+    let payload = "not the size of a datagram; write 0 to 4194304 bytes";
     for (name, option, value, words) in [
         ("udp-listen", "--queue", "0", size),
         ("udp-listen", "--queue", "4 M", size),
         ("udp-send", "--buffer", "-1", size),
         ("udp-chat", "--buffer", "much", size),
         ("udp-recv", "--buffer", "3G", "too large; the maximum is 2047M"),
-        ("udp-listen", "--max-size", "65536", payload),
+        ("udp-listen", "--max-size", "4194305", payload),
         ("udp-recv", "--max-size", "1k", payload),
         ("udp-send", "--rate", "0/s", rate),
         ("udp-send", "--rate", "10 apples", rate),

@@ -480,7 +480,12 @@ fn a_malformed_record_ends_the_run_after_what_was_good() {
         ("framed", b"\0\x01\0\0\x05a", "frame 2 to PEER: truncated at byte 4: header says 5 bytes, got 1"),
         ("json", b"{\"hex\":\"00\"}\n{\"hex\":00}\n", "line 2: invalid JSON in column 9: invalid number\n"),
         ("pcap", b"no capture at all!!!!!!!!!!", "packet 1: not a pcap or pcapng file (bad magic number)"),
-        ("raw", &too_much, "block 1 to PEER: it has more than 262108 bytes"),
+        (
+            "raw",
+            &too_much,
+            "block 1 to PEER: it is 300000 bytes, and the largest datagram over IPv4 is 65507 bytes; --block SIZE cuts it \
+             into several\n",
+        ),
     ] {
         let peer = Peer::new();
         let printed =

@@ -39,3 +39,5 @@ mod send;
 mod sharing;
 mod streams;
 mod terminal;
+#[cfg(target_os = "linux")]
+mod unix;

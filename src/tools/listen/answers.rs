@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
 use super::handlers::{ExecOptions, Failure, Finished, Handlers, Origin};
-use crate::batch::{Batch, Envelope, LARGEST_V6};
+use crate::batch::{Batch, Envelope};
 use crate::flow::codec::{Codec, Records, Writer, Writing};
 use crate::flow::transmit::Transmitter;
 use crate::format::To;
@@ -82,15 +82,15 @@ struct Counter {
 type Send<'a> = fn(&mut Transmitter<'a>, &Batch, Range<usize>) -> SendOutcome;
 
 impl Answer {
-    /// Parses `text` as the payload of every reply, as `codec` reads it.
-    pub(super) fn text(text: &OsStr, codec: Codec) -> Result<Self, String> {
+    /// Parses `text` as the payload of every reply, as `codec` reads it. It has `largest` bytes at most.
+    pub(super) fn text(text: &OsStr, codec: Codec, largest: usize) -> Result<Self, String> {
         let mut batch = Batch::new();
         let read = Records::new(codec, &To::OnePeer).read_message(text.as_bytes(), &mut batch);
         read.map_err(|error| error.to_string())?;
         let payload = batch.iter().next().map_or_else(Vec::new, |reply| reply.payload.to_vec());
         match payload.len() {
-            ..=LARGEST_V6 => Ok(Self::Text(payload)),
-            size => Err(format!("it is {size} bytes, and the largest datagram is {LARGEST_V6} bytes")),
+            size if size <= largest => Ok(Self::Text(payload)),
+            size => Err(format!("it is {size} bytes, and the largest datagram is {largest} bytes")),
         }
     }
 }

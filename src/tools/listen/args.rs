@@ -14,7 +14,7 @@ use super::answers::Answer;
 use super::handlers::ExecOptions;
 use super::matcher::{Pattern, Patterns};
 use super::ready::ReadyOptions;
-use crate::batch::LARGEST_V6;
+use crate::batch::{LARGEST_UNIX, LARGEST_V6};
 use crate::cli::usage::UsageError;
 use crate::cli::value::{count, descriptor, duration, handler, size};
 use crate::cli::{
@@ -175,7 +175,7 @@ impl Args {
     fn answer(&self) -> Result<Option<Answer>, UsageError> {
         let codec = self.codec();
         if let Some(text) = &self.reply {
-            return reply(text, codec).map(Some);
+            return reply(text, codec, self.largest_reply()).map(Some);
         }
         let Some(command) = &self.exec else { return Ok(self.echo.then_some(Answer::Echo)) };
         Ok(Some(Answer::Exec(ExecOptions {
@@ -184,8 +184,13 @@ impl Args {
             timeout: self.exec_timeout,
             capacity: self.queue,
             // A byte on the wire is a character, which is four bytes of UTF-8 at most.
-            longest_reply: if codec.encoding.charset.is_some() { 4 * LARGEST_V6 } else { LARGEST_V6 },
+            longest_reply: self.largest_reply() * if codec.encoding.charset.is_some() { 4 } else { 1 },
         })))
+    }
+
+    /// Returns the length of the longest reply that can be sent, in bytes.
+    fn largest_reply(&self) -> usize {
+        if self.endpoints.iter().any(Endpoint::is_unix) { LARGEST_UNIX } else { LARGEST_V6 }
     }
 }
 
@@ -202,9 +207,9 @@ fn patterns(option: &str, values: &[String]) -> Result<Vec<Pattern>, UsageError>
 }
 
 /// Parses the `text` of `--reply`.
-fn reply(text: &OsStr, codec: Codec) -> Result<Answer, UsageError> {
+fn reply(text: &OsStr, codec: Codec, largest: usize) -> Result<Answer, UsageError> {
     let format = codec.formats.input;
-    Answer::text(text, codec).map_err(|what| {
+    Answer::text(text, codec, largest).map_err(|what| {
         let fault = if format.is_text() { "cannot be sent".to_owned() } else { format!("is not {format}") };
         UsageError::new(format!("--reply {} {fault}: {what}", escape::quoted(text.as_bytes())))
     })

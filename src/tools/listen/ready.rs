@@ -6,7 +6,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
@@ -20,6 +19,7 @@ use crate::escape;
 use crate::messages::{listed, os_error};
 use crate::net::addr::Addr;
 use crate::net::sys::take_descriptor;
+use crate::net::unix::inode;
 use crate::runtime::console::Console;
 use crate::runtime::streams::Sink;
 
@@ -81,11 +81,9 @@ impl Ready {
 impl Drop for Ready {
     /// Removes the file, unless another one has replaced it.
     fn drop(&mut self) {
-        let inode = |data: fs::Metadata| (data.dev(), data.ino());
         if let (Some(file), Some(created)) = (&self.file, &self.created)
-            && let (Ok(existing), Ok(created)) =
-                (file.symlink_metadata().map(inode), created.metadata().map(inode))
-            && existing == created
+            && let (Ok(existing), Ok(created)) = (file.symlink_metadata(), created.metadata())
+            && inode(&existing) == inode(&created)
         {
             // The run is over, so an error changes nothing.
             let _ = fs::remove_file(file);

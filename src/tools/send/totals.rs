@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use super::args::{Destination, Plan};
-use crate::format::Bad;
+use crate::format::{Bad, Format};
 use crate::messages;
 use crate::net::Unsent;
 use crate::net::addr::Addr;
+use crate::net::failure::Failure;
 use crate::stats::Stats;
 
 /// The numbers of a run, and what has been reported of them.
@@ -122,6 +123,12 @@ impl<'t> Totals<'t> {
     }
 
     fn cannot_send(&self, ordinal: u64, peer: Option<Addr>, why: anyhow::Error) -> anyhow::Error {
+        let is_too_long = matches!(why.downcast_ref(), Some(Failure::TooLong { .. }));
+        let why = if is_too_long && self.plan.input.codec.formats.input == Format::Raw {
+            anyhow!("{why}; --block SIZE cuts it into several")
+        } else {
+            why
+        };
         why.context(format!("cannot send {}", self.name(ordinal, peer)))
     }
 
