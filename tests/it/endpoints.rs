@@ -377,6 +377,32 @@ fn two_hosts_with_two_addresses_each_answer_from_the_one_that_was_asked() {
     }
 }
 
+#[test]
+#[ignore = "needs root and ip"]
+fn a_chat_sends_from_the_address_that_its_peer_has_sent_to() {
+    let cable = Cable::new("chat-source");
+    let Cable { near, far } = &cable;
+    ip(&format!("-n {far} address add 192.0.2.12/24 dev cable0"));
+    ip(&format!("-n {near} address add 2001:db8::1/64 dev cable0 nodad"));
+    ip(&format!("-n {far} address add 2001:db8::2/64 dev cable0 nodad"));
+    ip(&format!("-n {far} address add 2001:db8::12/64 dev cable0 nodad"));
+    for bind in [":7788", "0.0.0.0:7788"] {
+        let mut chat = far.tool("udp-chat").args(["--bind", bind]).spawn();
+        chat.listening_on();
+        for there in ["192.0.2.12:7788", "192.0.2.2:7788", "[2001:db8::12]:7788", "[2001:db8::2]:7788"] {
+            if there.starts_with('[') && bind != ":7788" {
+                continue;
+            }
+            let recv = near.tool("udp-recv").args([there, "-p", "-w", "20s", "hi"]).spawn();
+            let line = chat.line();
+            let peer = line.strip_suffix("\thi").unwrap();
+            chat.type_line(&format!("@{peer} back"));
+            let finished = recv.finish();
+            assert_eq!(finished.text(), format!("{there}\tback\n"), "{}", finished.err);
+        }
+    }
+}
+
 /// A host on no network. `dual.test` is one of its IPv6 addresses and one of IPv4, and `far.test` has an address as well
 /// that no route leads to.
 fn host_with_names(name: &str) -> Namespace {

@@ -34,6 +34,7 @@ impl<'o> Outbox<'o> {
     /// Creates what sends lines from `socket` to addresses of `family`.
     pub(super) fn new(plan: &Plan, socket: &'o Socket, family: Family, signals: &'o Signals) -> Result<Self> {
         let mut transmitter = Transmitter::new(socket, signals)?;
+        transmitter.use_source_address()?;
         transmitter.watch_icmp_errors().context("cannot watch for ICMP errors")?;
         Ok(Self {
             transmitter,

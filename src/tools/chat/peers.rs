@@ -2,11 +2,17 @@
 //!
 //! It knows no terminal and no socket, and looks no name up by itself.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, anyhow, bail};
 
+use crate::batch::Envelope;
 use crate::escape;
 use crate::net::addr::Addr;
 use crate::net::endpoint::Endpoint;
+
+/// How many peers are remembered with the address that they have sent to.
+const REMEMBERED: usize = 4096;
 
 /// A typed line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +59,27 @@ pub enum Route<'l> {
     Send(&'l [u8], Vec<Addr>),
     /// The line has chosen another peer, and goes nowhere.
     Chosen,
+}
+
+/// The addresses of this machine that peers have sent to. What is sent to a peer leaves from the last of them: the peer
+/// may ignore a datagram from another one.
+#[derive(Debug, Default)]
+pub struct Sources(BTreeMap<Addr, Addr>);
+
+impl Sources {
+    /// Notes that `peer` has sent to `own`.
+    pub fn note(&mut self, peer: Addr, own: Addr) {
+        if self.0.len() >= REMEMBERED && !self.0.contains_key(&peer) {
+            self.0.clear();
+        }
+        self.0.insert(peer, own);
+    }
+
+    /// Returns the envelope of a datagram to `peer`.
+    #[must_use]
+    pub fn envelope(&self, peer: Addr) -> Envelope {
+        Envelope { from: self.0.get(&peer).copied(), ..Envelope::to_peer(peer) }
+    }
 }
 
 impl Peers {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::args::Plan;
 use super::outbox::{INTERRUPTED, Outbox};
-use super::peers::{Peers, Route};
+use super::peers::{Peers, Route, Sources};
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::cli::{self, Traffic};
 use crate::exit::{self, Ending, Verdict};
@@ -56,6 +56,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
         intake: intake(plan, &socket, &access)?,
         outbox: Outbox::new(plan, &socket, family, &signals)?,
         peers,
+        sources: Sources::default(),
         stats: Stats::default(),
     };
     console.note(&format!("listening on {address}"));
@@ -72,10 +73,12 @@ fn session<'s>(plan: &Plan, signals: &'s Signals) -> Result<Session<'s>> {
     Ok(Session::new(signals, Queue::new(output, printer, CAPACITY, signals)?))
 }
 
-/// Returns the receiving side of `socket`, with what the output shows of each datagram.
+/// Returns the receiving side of `socket`, with what the output shows and a reply needs of each datagram.
 fn intake<'i>(plan: &Plan, socket: &'i Socket, access: &'i Access) -> Result<Intake<'i>> {
     let shows_arrival = plan.codec.formats.output.has_addresses() || plan.columns.time;
-    let detail = if shows_arrival { Detail::Arrival } else { Detail::Peer };
+    // What is sent to a peer leaves from the address that it has sent to.
+    let has_many_addresses = socket::local_address(socket)?.ip().is_some_and(|ip| ip.is_unspecified());
+    let detail = if shows_arrival || has_many_addresses { Detail::Arrival } else { Detail::Peer };
     let receiver = plan.receiving.receiver(socket, access, detail)?;
     Ok(Intake { receiver, access, count: plan.bounds.count })
 }
@@ -88,6 +91,7 @@ struct Chat<'c> {
     intake: Intake<'c>,
     outbox: Outbox<'c>,
     peers: Peers,
+    sources: Sources,
     stats: Stats,
 }
 
@@ -179,6 +183,11 @@ impl Chat<'_> {
             && self.peers.add_first(peer)
         {
             self.plan.report.console.note(&messages::talking_to(&[peer]));
+        }
+        for datagram in batch.iter() {
+            if let Envelope { from: Some(peer), to: Some(own), .. } = *datagram.envelope {
+                self.sources.note(peer, own);
+            }
         }
         // What arrived before an error is printed.
         self.session.queue.print(batch)?;
@@ -276,7 +285,7 @@ impl Chat<'_> {
                 bail!("no \"to\" and no peer yet");
             }
             for peer in own.as_ref().map_or(peers, std::slice::from_ref) {
-                self.send(Datagram { envelope: &Envelope::to_peer(*peer), ..datagram }, *peer, ordinal);
+                self.send(Datagram { envelope: &self.sources.envelope(*peer), ..datagram }, *peer, ordinal);
             }
         }
         Ok(())
