@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::process;
 use std::time::Duration;
 
 use indicatif::HumanDuration;
@@ -436,6 +437,9 @@ impl fmt::Display for Failure {
                 write!(f, "{}; a sandbox or a security policy forbids it", os_error(error))
             }
             Self::NoFreePort(ip) => write!(f, "no port is free at {ip}"),
+            Self::PortInUse { port, owner: Some(owner), .. } if owner.pid == process::id() => {
+                write!(f, "port {port} is bound by an earlier ENDPOINT; write it once, or add --reuse-port")
+            }
             Self::PortInUse { port, owner, would_share } => {
                 write!(f, "port {port} is in use by ")?;
                 match owner {
