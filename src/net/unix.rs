@@ -159,7 +159,7 @@ impl UnixAddr {
 }
 
 impl fmt::Display for UnixAddr {
-    /// Writes it as it is parsed. What is not safe to look at is written as `\xNN`.
+    /// Writes it as it is parsed, in one word. Space, and what is not safe to look at, is written as `\xNN`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("unix:")?;
         let name = self.0.name().unwrap_or_default();
@@ -176,7 +176,7 @@ impl fmt::Display for UnixAddr {
         };
         for chunk in name.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c == '\t' || c == '\\' || escape::is_unsafe(c) {
+                if c.is_whitespace() || c == '\\' || escape::is_unsafe(c) {
                     f.write_str(&escape::bytes(c.encode_utf8(&mut [0; 4]).as_bytes()))?;
                 } else {
                     f.write_char(c)?;
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn an_address_is_read_as_it_is_printed() {
-        for text in ["/run/x.sock", "x", "./@x", "a b/\u{4f60}", "/tmp/\\x1b\\x09\\x5c\\xff"] {
+        for text in ["/run/x.sock", "x", "./@x", "a/\u{4f60}", "a\\x20b", "/tmp/\\x1b\\x09\\x5c\\xff"] {
             assert_eq!(UnixAddr::parse(text).unwrap().to_string(), format!("unix:{text}"));
         }
         let name = UnixAddr::of_peer(Path::new(OsStr::from_bytes(b"\x1b\xff\\\t")));

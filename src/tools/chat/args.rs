@@ -26,7 +26,7 @@ Example: udp-chat 192.0.2.7:7890 --encoding gbk";
 pub(super) struct Args {
     #[arg(
         value_name = "PEER", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
-        help = "Talk to HOST:PORT, [IPV6]:PORT or :PORT (this machine)"
+        help = "Talk to HOST:PORT, :PORT (this machine) or unix:PATH"
     )]
     peers: Vec<Endpoint>,
     /// Send and receive on this address, port or both [default: :7890]

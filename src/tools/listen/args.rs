@@ -38,7 +38,7 @@ Examples: udp-listen :7788 --encoding gbk
 #[derive(Parser)]
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLES))]
 pub(super) struct Args {
-    /// Listen on :PORT (every address) or ADDRESS:PORT; port 0 is any free port; repeatable
+    /// Listen on :PORT, ADDRESS:PORT or unix:PATH; port 0 is any free port; repeatable
     #[arg(value_name = "ENDPOINT", value_parser = Endpoint::here)]
     endpoints: Vec<Endpoint>,
     /// Run COMMAND once all ports are bound, with UDP_ADDR, UDP_HOST and UDP_PORT set

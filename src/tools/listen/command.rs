@@ -55,15 +55,7 @@ impl<'s> Command<'s> {
             .env("UDP_ADDRS", shown.join(" "))
             .env("UDP_ADDR", &shown[0])
             .stdout(io::stderr());
-        // A unix socket has neither, and those of a listener around this one would be wrong.
-        match listening[0].port() {
-            Some(port) => {
-                command.env("UDP_HOST", host(listening[0])).env("UDP_PORT", port.to_string());
-            }
-            None => {
-                command.env_remove("UDP_HOST").env_remove("UDP_PORT");
-            }
-        }
+        set_host_and_port(&mut command, ["UDP_HOST", "UDP_PORT"], listening[0]);
         if io::stdin().is_terminal() {
             // A process group in the background is stopped when it reads from the terminal.
             command.stdin(Stdio::null());
@@ -100,6 +92,19 @@ impl<'s> Command<'s> {
     pub(super) fn is_child(&self, child: Pid) -> bool {
         self.group.id() == child
     }
+}
+
+/// Sets the variables of these names of `command` to those of `address`. A unix socket has neither, and those of a
+/// listener around this one would be wrong.
+pub(super) fn set_host_and_port(
+    command: &mut std::process::Command,
+    [host_name, port_name]: [&str; 2],
+    address: Addr,
+) {
+    match address.port() {
+        Some(port) => command.env(host_name, host(address)).env(port_name, port.to_string()),
+        None => command.env_remove(host_name).env_remove(port_name),
+    };
 }
 
 impl Drop for Command<'_> {

@@ -18,9 +18,9 @@ use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::command::set_host_and_port;
 use crate::batch::Envelope;
 use crate::messages::os_error;
-use crate::net::endpoint::host;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::process::{EXIT_TIMEOUT, Group, wait_for_exit};
 
@@ -283,10 +283,8 @@ impl Handler {
         let mut command = Command::new("sh");
         command.arg("-c").arg(&options.command).stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some(peer) = origin.envelope.from {
-            command
-                .env("UDP_PEER", peer.to_string())
-                .env("UDP_PEER_HOST", host(peer))
-                .env("UDP_PEER_PORT", peer.port().map(|port| port.to_string()).unwrap_or_default());
+            command.env("UDP_PEER", peer.to_string());
+            set_host_and_port(&mut command, ["UDP_PEER_HOST", "UDP_PEER_PORT"], peer);
         }
         if let Some(local) = origin.envelope.to {
             command.env("UDP_ADDR", local.to_string());

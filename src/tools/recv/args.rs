@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(
         value_parser = Endpoint::remote_or_here,
         value_hint = ValueHint::Hostname,
-        help = "Send requests to HOST:PORT or [IPV6]:PORT; :PORT receives on this machine"
+        help = "Send requests to HOST:PORT or unix:PATH; :PORT receives on this machine"
     )]
     endpoint: Option<Endpoint>,
     /// Send from this address, port or both; without ENDPOINT, receive there

@@ -26,7 +26,7 @@ const EXAMPLE: &str = "Example: echo hi | udp-send 127.0.0.1:8080";
 pub(super) struct Args {
     #[arg(
         value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
-        help = "Send to HOST:PORT, [IPV6]:PORT or :PORT (this machine); json and pcap can name it"
+        help = "Send to HOST:PORT, :PORT (this machine) or unix:PATH; json and pcap can name it"
     )]
     dest: Option<Endpoint>,
     /// Send from this address, port or both
