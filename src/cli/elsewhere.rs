@@ -163,7 +163,7 @@ pub(super) fn program<'w>(command: &Command, words: &'w [Word]) -> Option<&'w st
     let is_endpoint = |word: &&str| Endpoint::here(word).is_ok();
     let mut others = words.iter().filter_map(Word::plain).skip_while(is_endpoint);
     let program = others.next().filter(|word| {
-        let is_name = !word.contains(['/', ':']) && word.parse::<f64>().is_err();
+        let is_name = word.starts_with(|first: char| first.is_alphabetic()) && !word.contains(['/', ':']);
         is_name || Path::new(word).is_file()
     })?;
     let has_endpoint = words.iter().find_map(Word::plain) != Some(program);

@@ -585,7 +585,7 @@ fn parse_port(port: &str, host: &str) -> Result<Port, BadEndpoint> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if port.split_once('-').is_some_and(|(first, last)| is_number(first) && is_number(last)) {
         return Err(BadEndpoint(format!(
-            "{} is a range; write one port, and run the command once for each",
+            "{} is a range; write each port by itself",
             escape::shortened(port)
         )));
     }
@@ -789,7 +789,7 @@ mod tests {
             ("UNIX-SENDTO:/run/x,fork", "addresses of socat are not supported; write unix:/run/x"),
             ("abstract-recv:x", "addresses of socat are not supported; use udp-listen unix:@x"),
             (":7788,:7789", "more than one endpoint; write one, and run the command once for each"),
-            (":7788-7790", "7788-7790 is a range; write one port, and run the command once for each"),
+            (":7788-7790", "7788-7790 is a range; write each port by itself"),
             ("/dev/udp/host/53", "names of bash are not supported; write host:53"),
             ("UDP:host:53", "addresses of socat are not supported; write host:53"),
             ("udp4-recv:53,fork", "addresses of socat are not supported; use udp-listen :53"),

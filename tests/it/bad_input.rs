@@ -723,7 +723,7 @@ fn an_endpoint_that_is_written_as_elsewhere_is_answered_with_a_right_one() {
         ("udp-send", &["/run/x.sock"], "a path; write unix:/run/x.sock"),
         ("udp-send", &["unix:"], "no path; write it as in unix:/run/x.sock"),
         ("udp-send", &["a:1,b:1"], "more than one endpoint; write one, and run the command once for each"),
-        ("udp-send", &["a:1-3"], "1-3 is a range; write one port, and run the command once for each"),
+        ("udp-send", &["a:1-3"], "1-3 is a range; write each port by itself"),
         (
             "udp-send",
             &["tcp://a:1"],
@@ -746,6 +746,10 @@ fn an_endpoint_that_is_written_as_elsewhere_is_answered_with_a_right_one() {
         ("udp-listen", &["0.0.0.0", "7788"], "did you mean 0.0.0.0:7788?\n"),
         ("udp-listen", &[":7788,:7789"], "more than one endpoint; separate them by spaces\n"),
         ("udp-listen", &[":7788", "7789"], "a port needs a colon; write :7789\n"),
+        ("udp-listen", &[":7788", "-"], "stdin and stdout need no address; leave it out\n"),
+        ("udp-listen", &[":7788", ""], "empty; write HOST:PORT, as in 127.0.0.1:7788\n"),
+        ("udp-listen", &[":7788", ":7789-7790"], "7789-7790 is a range; write each port by itself\n"),
+        ("udp-listen", &[":7788", "/nosuch"], "a path; write unix:/nosuch\n"),
         ("udp-listen", &[":7788", "--frob"], "unknown option --frob: udp-listen --help lists all options\n"),
         (
             "udp-listen",
