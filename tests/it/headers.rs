@@ -282,6 +282,11 @@ fn a_datagram_that_is_not_to_be_fragmented_and_too_long_names_the_path_mtu() {
         let send = cable.near.tool("udp-send").args([there, "--dont-fragment", "--skip-bad", "--stats"]);
         let said = send.input(lines).run().err;
         assert!(said.contains("sent 2 (") && said.contains("skipped 1,"), "{said}");
+        let arguments = [there, "--dont-fragment", "--skip-bad", "-w", "1s", "--stats", &too_long, "short"];
+        let recv = cable.near.tool("udp-recv").args(arguments).run();
+        assert!(recv.err.contains(&format!("skipped message 1: {words}")), "{}", recv.err);
+        assert!(recv.err.contains("asked 1, ") && recv.err.contains("skipped 1,"), "{}", recv.err);
+        assert_eq!(recv.code(), Some(4));
     }
 }
 

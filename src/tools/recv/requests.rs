@@ -109,7 +109,14 @@ impl<'a, 'r> Rounds<'a, 'r> {
                 self.asker.announce();
             }
             self.wait_for_turn()?;
-            self.asker.ask(request, &name)?;
+            if let Err(error) = self.asker.ask(request, &name) {
+                let is_too_long = matches!(error.downcast_ref(), Some(Failure::TooLongForPath { .. }));
+                if !self.requests.input.skip_bad || !is_too_long {
+                    return Err(error);
+                }
+                self.asker.inbox().stats.requests.asked -= 1;
+                self.skip(&name, &error.root_cause());
+            }
         }
         Ok(())
     }
