@@ -227,6 +227,11 @@ pub(crate) fn unsent(number: u64, noun: &str, first: &str) -> String {
     }
 }
 
+/// Returns the sentence that something failed, which is `what`, and is tried again for `time`.
+pub(crate) fn trying_again(what: &str, time: Duration) -> String {
+    format!("{what}; trying again for up to {time:?}")
+}
+
 /// Returns the sentence about packets of a capture that were ignored.
 pub(crate) fn ignored_packets(packets: &str) -> String {
     format!("ignored {packets}")

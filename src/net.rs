@@ -38,7 +38,7 @@ pub use batched::{Receiver, Sender, segments_received, segments_sent};
 pub use drops::kernel_drops;
 pub use drops::note_earlier_drops;
 pub use icmp::{IcmpErrors, is_icmp};
-pub use recent::TooBig;
+pub use recent::Lost;
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub use single::{Receiver, Sender, segments_received, segments_sent};
 pub(crate) use zone::Zone;
@@ -230,6 +230,25 @@ impl Unsent {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         matches!(&self.why, Why::Os(error) if may_pass(error))
+    }
+
+    /// Returns whether that is because no path leads to the peer now: there is no route, a link is down, or the source
+    /// address is gone with it.
+    #[must_use]
+    pub fn lacks_path(&self) -> bool {
+        use nix::libc::{EADDRNOTAVAIL, EHOSTDOWN, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENODEV};
+        const ERRORS: [i32; 7] =
+            [ENETUNREACH, EHOSTUNREACH, ENETDOWN, EHOSTDOWN, EADDRNOTAVAIL, EINVAL, ENODEV];
+        self.os_error().and_then(io::Error::raw_os_error).is_some_and(|number| ERRORS.contains(&number))
+    }
+
+    /// Returns the error that the system reports, if that is the reason.
+    #[must_use]
+    pub fn os_error(&self) -> Option<&io::Error> {
+        match &self.why {
+            Why::Os(error) => Some(error),
+            _ => None,
+        }
     }
 
     /// Returns the reason with the facts that explain it.

@@ -9,13 +9,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::iter;
+use std::mem;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Datagram};
 use crate::net::socket::Socket;
-use crate::net::{SendOutcome, Sender, TooBig, Why};
+use crate::net::{Lost, SendOutcome, Sender, Why};
 use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::signals::Signals;
 use crate::stats::IcmpError;
@@ -36,6 +37,8 @@ pub struct Transmitter<'s> {
     is_stuck: bool,
     /// ICMP errors that were found while datagrams were sent again.
     icmp_errors: VecDeque<IcmpError>,
+    /// Datagrams that were unreachable, until they are taken.
+    unreachable: Vec<Lost>,
 }
 
 impl<'s> Transmitter<'s> {
@@ -49,6 +52,7 @@ impl<'s> Transmitter<'s> {
             longest_wait: None,
             is_stuck: false,
             icmp_errors: VecDeque::new(),
+            unreachable: Vec::new(),
         })
     }
 
@@ -84,6 +88,17 @@ impl<'s> Transmitter<'s> {
         self.sender.watch_icmp_errors()
     }
 
+    /// Keeps copies of all datagrams for a moment from now on, for [`Transmitter::take_unreachable`].
+    pub fn keep_all(&mut self) {
+        self.sender.keep_all();
+    }
+
+    /// Takes the datagrams that were sent and are reported as unreachable by now, all that have been kept from the first
+    /// one on. They are not among the ICMP errors: the caller sends them again or counts them.
+    pub fn take_unreachable(&mut self) -> Vec<Lost> {
+        mem::take(&mut self.unreachable)
+    }
+
     /// Returns the next ICMP error that is known by now, if there is one.
     pub fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
         loop {
@@ -111,9 +126,11 @@ impl<'s> Transmitter<'s> {
     /// Sends the datagrams again that are known to be lost because they were too big for their path. Those that cannot
     /// be have an ICMP error each. Returns whether there were any.
     fn send_again(&mut self) -> bool {
-        let lost = self.sender.take_too_big();
+        let (lost, unreachable): (Vec<_>, _) =
+            self.sender.take_lost().into_iter().partition(|lost| lost.error.is_too_big());
+        self.unreachable.extend(unreachable);
         let is_any = !lost.is_empty();
-        for TooBig { error, datagrams } in lost {
+        for Lost { error, datagrams } in lost {
             let all = datagrams.len();
             let mut next = 0;
             while next < all {
@@ -144,7 +161,7 @@ impl<'s> Transmitter<'s> {
             let waited = if unsent.lacks_room() {
                 // The socket was ready and yet has no room: it was ready for an error in its queue, which another
                 // process has taken since.
-                if std::mem::replace(&mut was_full, true) { self.pause(until) } else { self.wait(until) }
+                if mem::replace(&mut was_full, true) { self.pause(until) } else { self.wait(until) }
             } else if unsent.lacks_buffers() {
                 let longest = if self.is_stuck { RETRY_AFTER } else { STUCK_AFTER };
                 if without_buffers_since.get_or_insert_with(Instant::now).elapsed() >= longest {

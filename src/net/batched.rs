@@ -24,7 +24,7 @@ use super::ancillary::Ancillary;
 use super::cmsg::{ControlMessages, RECEIVED, Room, SendControl, address, empty_header, no_name};
 use super::shared::{ReceiveSocket, SendSocket};
 use super::{
-    Detail, FORGED_AT_ONCE, ReceiveOutcome, SLOT, SendOutcome, Target, TooBig, Unsent, Why, is_full, is_icmp,
+    Detail, FORGED_AT_ONCE, Lost, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full, is_icmp,
 };
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::net::addr::Addr;
@@ -157,10 +157,16 @@ impl<'s> Sender<'s> {
         self.socket.take_icmp_error()
     }
 
+    /// Keeps copies of all datagrams for a moment from now on: [`Sender::take_lost`] returns those that a router reports
+    /// as unreachable, too.
+    pub fn keep_all(&mut self) {
+        self.socket.keep_all();
+    }
+
     /// Takes the datagrams that are known to be lost because they were too big for their path. They are not among the
     /// ICMP errors: the caller may send them again, in fragments.
-    pub fn take_too_big(&mut self) -> Vec<TooBig> {
-        self.socket.take_too_big()
+    pub fn take_lost(&mut self) -> Vec<Lost> {
+        self.socket.take_lost()
     }
 
     /// Notes that a receive on the socket has failed with `error`, which is the ICMP error of an earlier datagram:

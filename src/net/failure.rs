@@ -186,7 +186,12 @@ impl Failure {
     /// Returns whether opening the same socket may succeed a moment later.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Os(error) if may_pass(error))
+        match self {
+            Self::Os(error) | Self::Route(_, _, error) => may_pass(error),
+            // A link that is down may take its addresses with it.
+            Self::NotLocal(_) => true,
+            _ => false,
+        }
     }
 }
 

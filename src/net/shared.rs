@@ -17,7 +17,7 @@ use super::ancillary::Ancillary;
 use super::cmsg;
 use super::drops::DropCounter;
 use super::icmp::is_of_an_earlier;
-use super::recent::{Recent, TooBig, fits_any_path};
+use super::recent::{Lost, Recent, fits_any_path};
 use super::{
     Detail, FORGED_AT_ONCE, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full,
     is_icmp,
@@ -56,10 +56,12 @@ pub(super) struct SendSocket<'s> {
     pending: Option<io::Error>,
     /// What sends to unix sockets: there is one if `socket` is such a socket, or when there is one to send to.
     unix: Option<UnixSender<'s>>,
-    /// Copies of the long datagrams that were sent last, if there were any.
+    /// Copies of the datagrams that were sent last and may be lost, if there were any.
     recent: Option<Box<Recent>>,
-    /// Those of them that are known to be lost, until they are taken.
-    too_big: Vec<TooBig>,
+    /// Whether short ones are kept as well.
+    keeps_all: bool,
+    /// Those that are known to be lost, until they are taken.
+    lost: Vec<Lost>,
 }
 
 impl<'s> SendSocket<'s> {
@@ -80,7 +82,8 @@ impl<'s> SendSocket<'s> {
             pending: None,
             unix,
             recent: None,
-            too_big: Vec::new(),
+            keeps_all: false,
+            lost: Vec::new(),
         })
     }
 
@@ -172,12 +175,12 @@ impl<'s> SendSocket<'s> {
     pub(super) fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
         if let Some(icmp) = &mut self.icmp {
             while let Some(error) = icmp.take()? {
-                let recent = self.recent.as_mut().filter(|_| error.is_too_big());
+                let recent = self.recent.as_mut().filter(|_| self.keeps_all || error.is_too_big());
                 let lost = recent
                     .and_then(|recent| recent.take_lost(&error, icmp.quoted(), self.peer, Instant::now()));
                 let Some(datagrams) = lost else { return Ok(Some(error)) };
                 if !datagrams.is_empty() {
-                    self.too_big.push(TooBig { error, datagrams });
+                    self.lost.push(Lost { error, datagrams });
                 }
             }
             return Ok(None);
@@ -194,21 +197,30 @@ impl<'s> SendSocket<'s> {
         Ok(pending.as_ref().map(IcmpError::from))
     }
 
-    /// Takes the datagrams that are known to be lost because they were too big for their path. They are not among the
-    /// ICMP errors.
-    pub(super) fn take_too_big(&mut self) -> Vec<TooBig> {
-        mem::take(&mut self.too_big)
+    /// Keeps copies of all datagrams from now on for [`SendSocket::take_lost`], but for those that stay on this machine.
+    pub(super) fn keep_all(&mut self) {
+        self.keeps_all = true;
     }
 
-    /// Keeps copies of `datagrams`, the longest of which has `size` bytes, if a router may report them as too big. They
-    /// were sent from and to these `addresses`.
+    /// Takes the datagrams that are known to be lost. They are not among the ICMP errors.
+    pub(super) fn take_lost(&mut self) -> Vec<Lost> {
+        mem::take(&mut self.lost)
+    }
+
+    /// Keeps copies of `datagrams`, the longest of which has `size` bytes, if a router may drop them. They were sent from
+    /// and to these `addresses`.
     pub(super) fn keep<'d>(
         &mut self,
         size: usize,
         addresses: [Option<Addr>; 2],
         datagrams: impl Iterator<Item = Datagram<'d>>,
     ) {
-        if self.icmp.is_some() && self.may_outgrow_path(size, addresses[1]) {
+        let is_wanted = if self.keeps_all {
+            addresses[1].or(self.peer).and_then(Addr::ip).is_some_and(|ip| !ip.is_loopback())
+        } else {
+            self.may_outgrow_path(size, addresses[1])
+        };
+        if is_wanted && self.icmp.is_some() {
             let recent = self.recent.get_or_insert_with(|| Box::new(Recent::new()));
             recent.keep(datagrams, addresses, Instant::now());
         }
@@ -288,9 +300,9 @@ impl<'s> SendSocket<'s> {
         if self.recent.is_none() {
             return Ok(false);
         }
-        let (before, too_big) = (icmp_errors.len(), self.too_big.len());
+        let before = (icmp_errors.len(), self.lost.len());
         self.take_icmp_errors(icmp_errors)?;
-        Ok(icmp_errors.len() > before || self.too_big.len() > too_big)
+        Ok((icmp_errors.len(), self.lost.len()) != before)
     }
 
     /// Appends the ICMP errors of earlier datagrams to `icmp_errors`: those `returned` by sends that succeeded in the

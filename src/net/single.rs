@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use super::shared::{ReceiveSocket, SendSocket};
-use super::{Detail, ReceiveOutcome, SendOutcome, Target, TooBig, Unsent};
+use super::{Detail, Lost, ReceiveOutcome, SendOutcome, Target, Unsent};
 use crate::batch::{Batch, Datagram};
 use crate::net::socket::Socket;
 use crate::stats::{Drops, IcmpError};
@@ -67,10 +67,16 @@ impl<'s> Sender<'s> {
         self.socket.take_icmp_error()
     }
 
+    /// Keeps copies of all datagrams for a moment from now on: [`Sender::take_lost`] returns those that a router reports
+    /// as unreachable, too.
+    pub fn keep_all(&mut self) {
+        self.socket.keep_all();
+    }
+
     /// Takes the datagrams that are known to be lost because they were too big for their path. They are not among the
     /// ICMP errors: the caller may send them again, in fragments.
-    pub fn take_too_big(&mut self) -> Vec<TooBig> {
-        self.socket.take_too_big()
+    pub fn take_lost(&mut self) -> Vec<Lost> {
+        self.socket.take_lost()
     }
 
     /// Notes that a receive on the socket has failed with `error`, which is the ICMP error of an earlier datagram:

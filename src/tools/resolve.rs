@@ -8,7 +8,8 @@ use anyhow::Result;
 
 use crate::net::access::{Access, Lists};
 use crate::net::addr::Addr;
-use crate::net::endpoint::{Endpoint, Family, Resolved};
+use crate::net::endpoint::{Endpoint, Family, NoNameServer, Resolved};
+use crate::net::failure::Failure;
 use crate::net::resolver::{Lookups, Query};
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::{Signals, Terminated};
@@ -146,6 +147,13 @@ impl fmt::Display for TimedOut {
 }
 
 impl std::error::Error for TimedOut {}
+
+/// Returns whether a socket cannot be opened only because the network is not up yet.
+pub(super) fn may_pass(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(Failure::may_pass)
+        || error.is::<NoNameServer>()
+        || error.is::<TimedOut>()
+}
 
 #[cfg(test)]
 mod tests {

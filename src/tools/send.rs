@@ -1,6 +1,7 @@
 //! `udp-send`: sends each line of stdin, or each MESSAGE, as one datagram.
 
 mod args;
+mod outage;
 mod run;
 mod schedule;
 mod totals;

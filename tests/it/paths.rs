@@ -4,7 +4,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Cable, Namespace, Tool, ip, number_after};
+use crate::harness::{Cable, Directory, Namespace, Tool, ip, number_after};
 
 /// The addresses of the second host, which is the router, and a network behind it.
 const ROUTER: &str = "192.0.2.2";
@@ -242,5 +242,253 @@ fn what_is_too_big_and_may_not_be_fragmented_is_counted_one_by_one() {
             assert!(listen.line() == line);
         }
         path.forget_mtu();
+    }
+}
+
+/// Two hosts whose link goes down and comes up again, with addresses of IPv4.
+struct Link(Cable);
+
+impl Link {
+    fn new(name: &str) -> Self {
+        Self(Cable::new(name))
+    }
+
+    fn set(&self, state: &str) {
+        ip(&format!("-n {} link set cable0 {state}", self.0.near));
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_sender_that_lingers_waits_for_its_path_and_loses_nothing() {
+    let link = Link::new("linger");
+    let mut listen = link.0.far.tool("udp-listen").arg("192.0.2.2:0").spawn();
+    let there = listen.listening_on().to_string();
+    link.set("down");
+    let mut send = link.0.near.tool("udp-send").args([&there, "--linger", "20s", "--stats"]).spawn();
+    let why = "network is unreachable; trying again for up to 20s";
+    send.err_line_with(&format!("udp-send: cannot send to {there}: {why}"));
+    link.set("up");
+    send.type_line("one");
+    assert_eq!(listen.line(), "one");
+    link.set("down");
+    send.type_bytes(b"two\nthree\nlonger\n");
+    send.err_line_with(&format!("udp-send: cannot send line 2 to {there}: {why}"));
+    link.set("up");
+    assert_eq!([listen.line(), listen.line(), listen.line()], ["two", "three", "longer"]);
+    let finished = send.ended_by(Signal::SIGTERM);
+    let said = "udp-send: sent 4 (17 bytes), refused 0, unreachable 0, skipped 0, not sent 0\n";
+    assert_eq!(finished.err, said);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_path_that_stays_down_for_too_long_is_given_up_and_what_follows_is_counted() {
+    let link = Link::new("giveup");
+    let mut listen = link.0.far.tool("udp-listen").arg("192.0.2.2:0").spawn();
+    let there = listen.listening_on().to_string();
+    let mut send = link.0.near.tool("udp-send").args([&there, "--linger", "300ms", "--stats"]).spawn();
+    send.type_line("one");
+    assert_eq!(listen.line(), "one");
+    link.set("down");
+    send.type_bytes(b"two\nthree\n");
+    send.err_line_with(&format!("cannot send 2 lines, first line 2 to {there}: network is unreachable"));
+    link.set("up");
+    send.type_line("four");
+    assert_eq!(listen.line(), "four");
+    let finished = send.finish();
+    assert!(finished.err.ends_with("unreachable 0, skipped 0, not sent 2\n"), "{}", finished.err);
+    assert_eq!(finished.code(), Some(1));
+    link.set("down");
+    let finished = link.0.near.tool("udp-send").args([&there, "--linger", "300ms", "hi"]).run();
+    let why = format!("udp-send: cannot send to {there}: network is unreachable");
+    assert_eq!(finished.err, format!("{why}; trying again for up to 300ms\n{why}\n"));
+    assert_eq!(finished.code(), Some(1));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_path_that_is_down_at_a_router_is_waited_for_as_one_that_is_down_here() {
+    let path = Path::new("remote");
+    for (there, network) in [(THIRD[0], "203.0.113.0/24"), (THIRD[1], "2001:db8:2::/64")] {
+        let mut listen = path.third.tool("udp-listen").arg(":0").spawn();
+        let there = format!("{there}:{}", listen.listening_on().port());
+        let mut send = path.near("udp-send").args([&there, "--linger", "20s", "--stats"]).spawn();
+        send.type_line("one");
+        assert_eq!(listen.line(), "one");
+        path.ip_router(&format!("route delete {network} dev cable1"));
+        send.type_bytes(b"two\nthree\nfour\n");
+        let reporter = if there.starts_with('[') { ROUTER_V6 } else { ROUTER };
+        let said = send.err_line_with("; trying again for up to 20s");
+        let why = format!("udp-send: {there} unreachable: {reporter} reports network unreachable (");
+        assert!(said.starts_with(&why), "{said}");
+        path.ip_router(&format!("route add {network} dev cable1"));
+        let mut delivered = [listen.line(), listen.line(), listen.line()];
+        delivered.sort_unstable();
+        assert_eq!(delivered, ["four", "three", "two"]);
+        let finished = send.ended_by(Signal::SIGTERM);
+        assert!(
+            finished.err.ends_with("sent 4 (15 bytes), refused 0, unreachable 0, skipped 0, not sent 0\n")
+        );
+        // What is to be sent again at the end is counted.
+        path.ip_router(&format!("route delete {network} dev cable1"));
+        let mut send = path.near("udp-send").args([&there, "--linger", "20s", "--stats"]).spawn();
+        send.type_line("five");
+        send.err_line_with("; trying again for up to 20s");
+        let finished = send.ended_by(Signal::SIGTERM);
+        assert!(finished.err.contains("unreachable 1 (network unreachable 1), "), "{}", finished.err);
+        // It is counted when the path stays down for too long, and at once by who does not linger.
+        for linger in [&["--linger", "300ms"][..], &[]] {
+            let mut send = path.near("udp-send").args([&there, "--stats"]).args(linger).spawn();
+            send.type_line("five");
+            send.err_line_with("reports network unreachable (the datagram)");
+            let finished = send.finish();
+            assert!(finished.err.contains("unreachable 1 (network unreachable 1), "), "{}", finished.err);
+            assert_eq!(finished.code(), Some(1));
+        }
+        path.ip_router(&format!("route add {network} dev cable1"));
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_host_that_is_reported_late_as_unreachable_gets_all_once_it_is_there() {
+    let path = Path::new("absent");
+    // The router asks for the address of the host for half a second.
+    path.router()
+        .sysctl(&["net.ipv4.neigh.cable1.retrans_time_ms=500", "net.ipv4.neigh.cable1.mcast_solicit=1"]);
+    let mut listen = path.third.tool("udp-listen").arg("0.0.0.0:0").spawn();
+    let there = format!("203.0.113.9:{}", listen.listening_on().port());
+    let mut send = path.near("udp-send").args([&there, "--linger", "20s", "--stats"]).spawn();
+    send.type_bytes(b"one\ntwo\nthree\n");
+    let said = send.err_line_with("; trying again for up to 20s");
+    assert!(said.contains(&format!("{there} unreachable: {ROUTER} reports host unreachable (")), "{said}");
+    ip(&format!("-n {} address add 203.0.113.9/24 dev cable1", path.third));
+    let mut delivered = [listen.line(), listen.line(), listen.line()];
+    delivered.sort_unstable();
+    assert_eq!(delivered, ["one", "three", "two"]);
+    let finished = send.ended_by(Signal::SIGTERM);
+    assert!(finished.err.ends_with("sent 3 (11 bytes), refused 0, unreachable 0, skipped 0, not sent 0\n"));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_chat_outlives_its_link_and_reports_what_it_cannot_send() {
+    let link = Link::new("chatlink");
+    let mut listen = link.0.far.tool("udp-listen").args(["192.0.2.2:0", "--reply", "pong"]).spawn();
+    let there = listen.listening_on().to_string();
+    let mut chat = link.0.near.tool("udp-chat").args(["--bind", ":0", &there]).spawn();
+    chat.type_line("one");
+    assert_eq!([listen.line(), chat.line()], ["one".to_owned(), format!("{there}\tpong")]);
+    link.set("down");
+    chat.type_line("two");
+    chat.err_line_with(&format!("udp-chat: cannot send line 2 to {there}: network is unreachable"));
+    link.set("up");
+    chat.type_line("three");
+    assert_eq!([listen.line(), chat.line()], ["three".to_owned(), format!("{there}\tpong")]);
+    assert_eq!(chat.finish().code(), Some(1));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_listener_outlives_its_link_and_reports_a_reply_that_it_cannot_send() {
+    let link = Link::new("listenlink");
+    let directory = Directory::new("listenlink");
+    let go = directory.file("go").display().to_string();
+    Tool::other("mkfifo").arg(&go).assert().success();
+    let far = &link.0.far;
+    let handler = format!("read go < {go}; echo $go");
+    let mut listen = far.tool("udp-listen").args(["192.0.2.2:7788", "--exec", &handler, "--stats"]).spawn();
+    listen.listening_on();
+    let ask = |text: &str| link.0.near.tool("udp-recv").args(["-w", "20s", "192.0.2.2:7788", text]).spawn();
+    // The first reply that cannot be sent is reported, and all are counted.
+    let why = "cannot send a reply: to 192.0.2.1:";
+    for (down, up, said) in [
+        ("link set cable0 down", "link set cable0 up", Some(why)),
+        ("route add blackhole 192.0.2.1", "route delete blackhole 192.0.2.1", None),
+    ] {
+        let asking = ask("lost");
+        assert_eq!(listen.line(), "lost");
+        ip(&format!("-n {far} {down}"));
+        std::fs::write(&go, "lost\n").unwrap();
+        if let Some(said) = said {
+            let said = listen.err_line_with(said);
+            assert!(said.ends_with(": network is unreachable"), "{said}");
+        }
+        drop(asking);
+        ip(&format!("-n {far} {up}"));
+        let asking = ask("again");
+        assert_eq!(listen.line(), "again");
+        std::fs::write(&go, "answered\n").unwrap();
+        assert_eq!(asking.finish().text(), "answered\n");
+    }
+    let finished = listen.ended_by(Signal::SIGTERM);
+    assert!(
+        finished.err.contains("answered 2 (") && finished.err.contains("not sent 2,"),
+        "{}",
+        finished.err
+    );
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_request_is_sent_again_until_a_router_has_a_route_again() {
+    let path = Path::new("recvpath");
+    let mut listen = path.third.tool("udp-listen").args([":7788", "--echo"]).spawn();
+    listen.listening_on();
+    for (there, network) in [(THIRD[0], "203.0.113.0/24"), (THIRD[1], "2001:db8:2::/64")] {
+        path.ip_router(&format!("route delete {network} dev cable1"));
+        let there = format!("{there}:7788");
+        let arguments = [&there, "-v", "-w", "100ms", "--retry", "100000", "--stats", "ping"];
+        let mut recv = path.near("udp-recv").args(arguments).spawn();
+        recv.err_line_with(&format!("{there} did not answer message 1; asking again"));
+        path.ip_router(&format!("route add {network} dev cable1"));
+        assert_eq!(recv.line(), "ping");
+        let finished = recv.finish();
+        assert_eq!(finished.code(), Some(0), "{}", finished.err);
+        assert!(number_after(&finished.err, "network unreachable ") >= 1, "{}", finished.err);
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_request_waits_for_a_link_that_is_down() {
+    let link = Link::new("recvlink");
+    let mut listen = link.0.far.tool("udp-listen").args(["192.0.2.2:0", "--echo"]).spawn();
+    let there = listen.listening_on().to_string();
+    link.set("down");
+    let arguments = [&there, "-v", "-w", "100ms", "--retry", "100000"];
+    let mut recv = link.0.near.tool("udp-recv").args(arguments).spawn();
+    recv.err_line_with(&format!("cannot send to {there} yet (network is unreachable); trying again"));
+    link.set("up");
+    recv.type_line("one");
+    assert_eq!(recv.line(), "one");
+    link.set("down");
+    recv.type_line("two");
+    recv.err_line_with(&format!("cannot send line 2 to {there} (network is unreachable); trying again"));
+    link.set("up");
+    assert_eq!(recv.line(), "two");
+    assert_eq!(recv.finish().code(), Some(0));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_blackhole_route_is_explained_where_each_datagram_has_its_own_destination() {
+    let Cable { near, .. } = &Cable::new("blackhole");
+    ip(&format!("-n {near} address add 2001:db8::1/64 dev cable0 nodad"));
+    for (there, route, why) in [
+        ("203.0.113.1:9", "route add blackhole 203.0.113.1", "--bind names a loopback address"),
+        ("[2001:db8:1::1]:9", "-6 route add blackhole 2001:db8:1::1", "the address lacks its zone"),
+    ] {
+        ip(&format!("-n {near} {route}"));
+        let why = format!("{there}: invalid argument; {why}, or a blackhole route leads there\n");
+        let mut chat = near.tool("udp-chat").args(["--bind", ":0", there]).spawn();
+        chat.type_line("hi");
+        let chat = chat.finish();
+        assert!(chat.err.ends_with(&format!("udp-chat: cannot send line 1 to {why}")), "{}", chat.err);
+        let record = format!(r#"{{"to":"{there}","text":"hi"}}"#);
+        let send = near.tool("udp-send").args(["-f", "json"]).input(record).run();
+        assert_eq!(send.err, format!("udp-send: cannot send line 1 to {why}"));
+        assert_eq!([chat.code(), send.code()], [Some(1); 2]);
     }
 }

@@ -17,15 +17,13 @@ use crate::flow::printer::Printer;
 use crate::format::To;
 use crate::messages;
 use crate::net::access::Access;
-use crate::net::endpoint::NoNameServer;
-use crate::net::failure::Failure;
 use crate::net::note_earlier_drops;
 use crate::net::passed::passed_socket;
 use crate::net::socket::{self, Socket};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
-use crate::tools::resolve::{Resolver, TimedOut};
+use crate::tools::resolve::{Resolver, may_pass};
 
 /// Runs the tool.
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
@@ -81,13 +79,6 @@ fn conclude<'r>(
     exit::join(done, inbox.finish())?;
     signals.check()?;
     Ok(Verdict::of(Ending::Complete, &inbox.stats, None, plan.receiving.is_strict))
-}
-
-/// Returns whether a destination is out of reach only because the network is not up yet.
-fn may_pass(error: &anyhow::Error) -> bool {
-    error.downcast_ref().is_some_and(Failure::may_pass)
-        || error.is::<NoNameServer>()
-        || error.is::<TimedOut>()
 }
 
 /// Retries until there is a route to the destination, up to the retries of a request. `ports` is the result of the first

@@ -47,7 +47,7 @@ pub(super) struct Args {
         num_args = 0..=1, require_equals = true, default_missing_value = "1", conflicts_with = "rate"
     )]
     replay: Option<Speed>,
-    /// Wait TIME after the last datagram for late ICMP errors
+    /// Wait TIME for a path that is down, and at the end for ICMP errors
     #[arg(long, value_name = "TIME", value_parser = duration)]
     linger: Option<Duration>,
     #[command(flatten)]

@@ -1,5 +1,7 @@
 //! The run of `udp-send`: sends each datagram of the input when it is due, and reports what was lost.
 
+use std::collections::VecDeque;
+use std::mem;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::args::{Destination, Plan};
+use super::outage::{Outage, Remedy};
 use super::schedule::{Schedule, Turn};
 use super::totals::Totals;
 use crate::batch::Batch;
@@ -17,14 +20,20 @@ use crate::flow::input::Input;
 use crate::flow::transmit::Transmitter;
 use crate::format::{Bad, To};
 use crate::messages;
+use crate::net::Lost;
 use crate::net::endpoint::Endpoint;
 use crate::net::socket::{self, Socket};
 use crate::runtime::console::Progress;
 use crate::runtime::deadline::{Deadline, earliest};
-use crate::runtime::poll::{Interest, PollSet};
+use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::signals::Signals;
-use crate::tools::resolve::Resolver;
+use crate::tools::resolve::{Resolver, may_pass};
 
+/// How long to wait before a datagram is sent again that this machine had no path for.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// The same for one that a router could not deliver, and how long to wait for its report then: Linux sends one a second
+/// to each host (icmp(7), `icmp_ratelimit`).
+const PROBE_AFTER: Duration = Duration::from_millis(1100);
 /// A longer gap in a record is announced.
 const LONG_GAP: Duration = Duration::from_secs(10);
 
@@ -32,7 +41,7 @@ const LONG_GAP: Duration = Duration::from_secs(10);
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     plan.input.note_endpoint(plan.report.console);
     let signals = Signals::install()?;
-    let (socket, to) = open(plan, Resolver::new(None, &signals))?;
+    let (socket, to) = open_when_up(plan, &signals)?;
     let mut run = Run::new(plan, &socket, &signals, plan.input.open(to)?)?;
     let sent = run.send_all().and_then(|()| run.linger());
     run.report(sent.is_ok())?;
@@ -44,6 +53,26 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
         bail!("nothing to send: {why}");
     }
     Ok(Verdict::of(Ending::Complete, &run.totals.stats, None, false))
+}
+
+/// Opens the socket. Where there is no path yet, tries again for as long as the plan lingers.
+fn open_when_up(plan: &Plan, signals: &Signals) -> Result<(Socket, To)> {
+    let mut opened = open(plan, Resolver::new(None, signals));
+    let Some(time) = plan.linger else { return opened };
+    let deadline = Deadline::after(time);
+    let mut is_announced = false;
+    while let Err(error) = &opened
+        && may_pass(error)
+        && !deadline.has_passed()
+    {
+        if !mem::replace(&mut is_announced, true) {
+            plan.report.console.note(&messages::trying_again(&format!("{error:#}"), time));
+        }
+        pause(RETRY_AFTER, signals)?;
+        signals.check()?;
+        opened = open(plan, Resolver::new(None, signals));
+    }
+    opened
 }
 
 /// Opens the socket. Returns it, and where each datagram goes.
@@ -86,6 +115,9 @@ struct Run<'r> {
     socket: &'r Socket,
     transmitter: Transmitter<'r>,
     totals: Totals<'r>,
+    outage: Outage,
+    /// Datagrams that were unreachable, and how many of each batch are done with.
+    unreachable: VecDeque<(Lost, usize)>,
     progress: Progress,
     /// How many bytes of the input have been sent.
     done: u64,
@@ -99,13 +131,19 @@ impl<'r> Run<'r> {
         let has_end = !schedule.is_recorded() && plan.input.repeat != FOR_EVER;
         let size = input.size().filter(|_| has_end);
         let total = size.map(|size| size.saturating_mul(plan.input.repeat));
+        let mut transmitter = Transmitter::new(socket, signals)?;
+        if plan.linger.is_some() {
+            transmitter.keep_all();
+        }
         Ok(Self {
             plan,
             signals,
             schedule,
             socket,
-            transmitter: Transmitter::new(socket, signals)?,
+            transmitter,
             totals: Totals::new(plan, input.noun()),
+            outage: Outage::new(plan.linger),
+            unreachable: VecDeque::new(),
             progress: Progress::new(total, is_watched),
             done: 0,
             input,
@@ -157,6 +195,7 @@ impl<'r> Run<'r> {
     fn send(&mut self, batch: &Batch, filled: &Range<u64>) -> Result<()> {
         let mut next = 0;
         while next < batch.len() {
+            self.send_again()?;
             let turn = self.wait_for_turn(batch, next)?;
             let done = self.transmit(batch, next..next + turn)?;
             if done < turn {
@@ -174,14 +213,98 @@ impl<'r> Run<'r> {
     fn transmit(&mut self, batch: &Batch, places: Range<usize>) -> Result<usize> {
         let outcome = self.transmitter.send(batch, places.clone());
         self.totals.stats.sent += &outcome;
+        self.note_unreachable();
         let (mut done, mut is_skipped) = (outcome.sent, false);
-        if let Some(unsent) = outcome.stopped.filter(|unsent| !unsent.lacks_room()) {
-            done = places.len().min(done + unsent.datagrams);
-            is_skipped = !unsent.may_pass();
-            self.totals.leave_out(unsent)?;
+        match outcome.stopped {
+            Some(unsent) if unsent.lacks_path() && self.is_to_retry(|totals| totals.cannot_send(&unsent)) => {
+                self.pause(RETRY_AFTER)?;
+            }
+            Some(unsent) if !unsent.lacks_room() => {
+                done = places.len().min(done + unsent.datagrams);
+                is_skipped = !unsent.may_pass();
+                self.totals.leave_out(unsent)?;
+            }
+            _ => {}
         }
         self.schedule.note(done, is_skipped);
         Ok(done)
+    }
+
+    /// Sends the datagrams again that were unreachable, until none is, or counts them if the path is down for too long.
+    fn send_again(&mut self) -> Result<()> {
+        while let Some((lost, mut done)) = self.unreachable.pop_front() {
+            let all = lost.datagrams.len();
+            let sent = if self.is_to_retry(|totals| totals.unreachable(&lost.error, all - done)) {
+                self.probe(&lost, &mut done)
+            } else {
+                self.totals.count_lost(&lost.error, all - mem::replace(&mut done, all));
+                Ok(())
+            };
+            if done < all {
+                self.unreachable.push_back((lost, done));
+            }
+            sent?;
+        }
+        Ok(())
+    }
+
+    /// Waits, and sends the datagrams of `lost` again behind those that are `done`: the first alone, and the others if
+    /// nothing reports that one as unreachable.
+    fn probe(&mut self, lost: &Lost, done: &mut usize) -> Result<()> {
+        self.pause(PROBE_AFTER)?;
+        self.send_lost(lost, done, 1)?;
+        let until = Instant::now() + PROBE_AFTER;
+        while Instant::now() < until {
+            if self.unreachable.iter().any(|(other, _)| other.error.peer == lost.error.peer) {
+                return Ok(());
+            }
+            self.wait(Awaited::Time, Some(until))?;
+        }
+        self.send_lost(lost, done, usize::MAX)
+    }
+
+    /// Sends up to `number` datagrams of `lost` behind those that are `done`, until there is no path for one.
+    fn send_lost(&mut self, lost: &Lost, done: &mut usize, number: usize) -> Result<()> {
+        let end = lost.datagrams.len().min(done.saturating_add(number));
+        while *done < end {
+            let outcome = self.transmitter.send(&lost.datagrams, *done..end);
+            outcome.icmp_errors.iter().for_each(|error| self.totals.stats.sent.count_icmp_error(error));
+            self.note_unreachable();
+            *done += outcome.sent;
+            match outcome.stopped {
+                Some(unsent) if unsent.lacks_path() => break,
+                Some(unsent) if unsent.lacks_room() => self.check()?,
+                Some(_) => {
+                    self.totals.count_lost(&lost.error, 1);
+                    *done += 1;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the datagrams that are known to be unreachable, to be sent again.
+    fn note_unreachable(&mut self) {
+        self.unreachable.extend(self.transmitter.take_unreachable().into_iter().map(|lost| (lost, 0)));
+    }
+
+    /// Notes that the path is down. Returns whether to try again, and prints that and `why` if it was up before.
+    fn is_to_retry(&mut self, why: impl FnOnce(&Totals<'_>) -> String) -> bool {
+        let remedy = self.outage.note_failure(Instant::now());
+        if let (Remedy::BeginToRetry, Some(time)) = (remedy, self.plan.linger) {
+            self.plan.report.console.note(&messages::trying_again(&why(&self.totals), time));
+        }
+        remedy != Remedy::GiveUp
+    }
+
+    /// Waits for `time`, and takes ICMP errors.
+    fn pause(&mut self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.wait(Awaited::Time, Some(until))?;
+        }
+        Ok(())
     }
 
     /// Waits until datagrams of `batch` from the place `next` on may be sent. Returns how many.
@@ -205,6 +328,7 @@ impl<'r> Run<'r> {
     /// Waits until there is more input. Losses are reported before a wait, once: the others are reported at the end.
     fn wait_for_input(&mut self) -> Result<()> {
         while self.input.fd().is_some() {
+            self.send_again()?;
             let until = self.totals.are_unreported().then(Instant::now);
             if self.wait(Awaited::Input, until)? {
                 return Ok(());
@@ -253,15 +377,21 @@ impl<'r> Run<'r> {
     fn linger(&mut self) -> Result<()> {
         let Some(time) = self.plan.linger else { return Ok(()) };
         let deadline = Deadline::after(time);
-        while !self.totals.have_all_failed() && !deadline.has_passed() {
+        loop {
+            self.send_again()?;
+            if self.totals.have_all_failed() || deadline.has_passed() {
+                return Ok(());
+            }
             self.wait(Awaited::Time, deadline.next())?;
         }
-        Ok(())
     }
 
     /// Reports, at the end of the run, what was lost, skipped and ignored, and the statistics if they are wanted.
     fn report(&mut self, is_complete: bool) -> Result<()> {
         self.take_icmp_errors()?;
+        for (lost, done) in self.unreachable.drain(..) {
+            self.totals.count_lost(&lost.error, lost.datagrams.len() - done);
+        }
         self.totals.report_losses();
         self.totals.report_skipped();
         // The error about an empty input says the same.
@@ -280,6 +410,7 @@ impl<'r> Run<'r> {
         while let Some(error) = self.transmitter.take_icmp_error().context(cannot_ask)? {
             self.totals.stats.sent.count_icmp_error(&error);
         }
+        self.note_unreachable();
         Ok(())
     }
 }

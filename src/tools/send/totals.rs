@@ -11,7 +11,7 @@ use crate::messages;
 use crate::net::Unsent;
 use crate::net::addr::Addr;
 use crate::net::failure::Failure;
-use crate::stats::Stats;
+use crate::stats::{IcmpError, Stats};
 
 /// The numbers of a run, and what has been reported of them.
 pub(super) struct Totals<'t> {
@@ -51,6 +51,27 @@ impl<'t> Totals<'t> {
         self.skip_named(&format!("{} {}", self.noun, bad.ordinal), &bad.what);
     }
 
+    /// Returns the sentence that `unsent` cannot be sent.
+    pub(super) fn cannot_send(&self, unsent: &Unsent) -> String {
+        let why = unsent.os_error().map(messages::os_error).unwrap_or_default();
+        messages::unsent(1, self.noun, &format!("{}: {why}", self.name(unsent.ordinal, unsent.peer)))
+    }
+
+    /// Returns the sentence that `number` datagrams came back with `error`.
+    pub(super) fn unreachable(&self, error: &IcmpError, number: usize) -> String {
+        let peer = match &self.plan.destination {
+            Destination::One(there) => there.to_string(),
+            Destination::Recorded(_) => error.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+        };
+        let plural = if number == 1 { "" } else { "s" };
+        messages::icmp_error(&peer, &format!("{number} datagram{plural}"), error)
+    }
+
+    /// Counts `number` datagrams that were sent and are lost because of `error`.
+    pub(super) fn count_lost(&mut self, error: &IcmpError, number: usize) {
+        (0..number).for_each(|_| self.stats.sent.count_icmp_error(error));
+    }
+
     /// Counts datagrams that were not sent, as unsent or skipped.
     ///
     /// # Errors
@@ -58,7 +79,7 @@ impl<'t> Totals<'t> {
     /// Fails if they can never be sent and are not to be skipped.
     pub(super) fn leave_out(&mut self, unsent: Unsent) -> Result<()> {
         if !unsent.may_pass() && !self.plan.input.skip_bad {
-            return Err(self.cannot_send(unsent.ordinal, unsent.peer, unsent.cause()));
+            return Err(self.error(unsent.ordinal, unsent.peer, unsent.cause()));
         }
         let name = self.name(unsent.ordinal, unsent.peer);
         if unsent.may_pass() {
@@ -73,7 +94,7 @@ impl<'t> Totals<'t> {
 
     /// Returns the error that ends a run at an input that is not a datagram.
     pub(super) fn bad_input(&self, bad: Bad) -> anyhow::Error {
-        self.cannot_send(bad.ordinal, None, anyhow!(bad.what))
+        self.error(bad.ordinal, None, anyhow!(bad.what))
     }
 
     /// Notes that a datagram is to be sent only after `time`.
@@ -122,7 +143,7 @@ impl<'t> Totals<'t> {
         }
     }
 
-    fn cannot_send(&self, ordinal: u64, peer: Option<Addr>, why: anyhow::Error) -> anyhow::Error {
+    fn error(&self, ordinal: u64, peer: Option<Addr>, why: anyhow::Error) -> anyhow::Error {
         let is_too_long = matches!(why.downcast_ref(), Some(Failure::TooLong { .. }));
         let why = if is_too_long && self.plan.input.codec.formats.input == Format::Raw {
             anyhow!("{why}; --block SIZE cuts it into several")
