@@ -500,7 +500,11 @@ impl fmt::Display for Failure {
             }
             Self::BufferFull => f.write_str("send buffer full; raise it with --buffer"),
             Self::Firewall => f.write_str("operation not permitted; a firewall on this machine blocks it"),
-            Self::PathInUse => f.write_str("in use by another socket; choose another path"),
+            Self::NameInUse(Some(owner)) if owner.pid == process::id() => {
+                f.write_str("it is bound by an earlier ENDPOINT; write it once")
+            }
+            Self::NameInUse(Some(owner)) => write!(f, "in use by {owner}; choose another name"),
+            Self::NameInUse(None) => f.write_str("in use by another socket; choose another name"),
             Self::NotASocket => {
                 f.write_str("there is a file that is not a socket; choose another path, or remove it")
             }

@@ -61,6 +61,12 @@ impl<'s> Transmitter<'s> {
         self.sender.use_source_address()
     }
 
+    /// Returns whether the last datagram had no room because its receiver does not read, a unix socket: others may have.
+    #[must_use]
+    pub fn is_peer_full(&self) -> bool {
+        self.sender.full_peer().is_some()
+    }
+
     /// Lets each call wait for at most `time`. Signals do not end its wait then: one may only be that of a child.
     pub fn limit_wait(&mut self, time: Duration) {
         self.longest_wait = Some(time);

@@ -59,8 +59,8 @@ pub enum Failure {
     BufferFull,
     /// A firewall on this machine drops the datagram.
     Firewall,
-    /// The path is that of a socket that another process has open.
-    PathInUse,
+    /// The name is that of a socket which a process has open, and that process, if it is visible.
+    NameInUse(Option<Owner>),
     /// The path is that of a file which is not a socket.
     NotASocket,
     /// The file of a socket that no process has open cannot be replaced.

@@ -1,4 +1,4 @@
-//! Which process has bound a port, as far as the system shows that to us: Linux lists all sockets with their numbers,
+//! Which process has bound a port or the name of a unix socket, as far as the system shows that to us: Linux lists all sockets with their numbers,
 //! and the descriptors of the processes that we may look at.
 
 use std::fs;
@@ -18,8 +18,7 @@ pub struct Owner {
     pub pid: u32,
 }
 
-/// Returns the process whose socket keeps us from binding `address`, if it is visible. Of several it is the one with the
-/// lowest number.
+/// Returns the process whose socket keeps us from binding `address`, if it is visible.
 pub(super) fn of(address: SocketAddr) -> Option<Owner> {
     let tables = ["/proc/net/udp", "/proc/net/udp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
     let links: Vec<String> = tables
@@ -27,6 +26,24 @@ pub(super) fn of(address: SocketAddr) -> Option<Owner> {
         .flat_map(|table| sockets(table, address))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
+    process_with(&links)
+}
+
+/// Returns the process whose unix socket has this name, which begins with a NUL if it is abstract, if it is visible.
+pub(super) fn of_name(name: &[u8]) -> Option<Owner> {
+    // The kernel shows each NUL so.
+    let shown: Vec<u8> = name.iter().map(|byte| if *byte == 0 { b'@' } else { *byte }).collect();
+    let table = fs::read("/proc/net/unix").unwrap_or_default();
+    // Num RefCount Protocol Flags Type St Inode Path
+    let inodes = table.split(|byte| *byte == b'\n').filter_map(|line| {
+        let line = line.strip_suffix(&shown[..])?.strip_suffix(b" ")?;
+        std::str::from_utf8(line).ok()?.split_ascii_whitespace().nth(6)
+    });
+    process_with(&inodes.map(|inode| format!("socket:[{inode}]")).collect::<Vec<_>>())
+}
+
+/// Returns the process that has one of the sockets that `links` name. Of several it is the one with the lowest number.
+fn process_with(links: &[String]) -> Option<Owner> {
     if links.is_empty() {
         return None;
     }
@@ -38,7 +55,7 @@ pub(super) fn of(address: SocketAddr) -> Option<Owner> {
         .collect();
     processes.sort_unstable();
     let pid =
-        processes.into_iter().take_while(|_| Instant::now() < until).find(|pid| has_one_of(&links, *pid))?;
+        processes.into_iter().take_while(|_| Instant::now() < until).find(|pid| has_one_of(links, *pid))?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some(Owner { name: name.trim_end().to_owned(), pid })
 }
@@ -132,5 +149,10 @@ mod tests {
     fn the_owner_of_our_own_socket_is_this_process() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         assert_eq!(of(socket.local_addr().unwrap()).map(|owner| owner.pid), Some(std::process::id()));
+        let name = format!("\0udp-tools-owner-{}", std::process::id());
+        assert_eq!(of_name(name.as_bytes()), None);
+        let unix = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None).unwrap();
+        unix.bind(&socket2::SockAddr::unix(&name).unwrap()).unwrap();
+        assert_eq!(of_name(name.as_bytes()).map(|owner| owner.pid), Some(std::process::id()));
     }
 }

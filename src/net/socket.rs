@@ -36,6 +36,8 @@ pub struct Socket {
 /// What belongs to a unix socket.
 #[derive(Debug, Default)]
 struct Unix {
+    /// Whether we have bound it, and not systemd, which will pass it to another process after this one.
+    is_ours: bool,
     /// Its file, if it has one that we made.
     file: Option<SocketFile>,
     /// The one peer. It may not be listening yet, or not any more: the socket is not connected to it then.
@@ -184,10 +186,10 @@ impl Socket {
         Ok((received.bytes, received.address.and_then(from_storage)))
     }
 
-    /// Receives nothing more from now on. What a unix socket has received already stays there; whoever sends to it
-    /// afterwards is told so.
+    /// Receives nothing more from now on. What a unix socket of ours has received already stays there; whoever sends to
+    /// it afterwards is told so.
     pub fn close_for_receiving(&self) {
-        if self.is_unix() {
+        if self.unix.as_ref().is_some_and(|unix| unix.is_ours) {
             // An error changes nothing: what arrives later is lost then.
             let _ = self.inner.shutdown(Shutdown::Read);
         }
@@ -519,6 +521,7 @@ fn try_open(address: Addr, options: &Options) -> Result<Socket, OpenError> {
         #[cfg(target_os = "linux")]
         inner.set_passcred(true).map_err(OpenError::Configure)?;
         unix.file = address.bind(inner).map_err(OpenError::BindUnix)?;
+        unix.is_ours = true;
         return Ok(socket);
     }
     let share = || options.sharing.apply(&socket.inner).map_err(OpenError::Configure);

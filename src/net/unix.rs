@@ -15,6 +15,7 @@ use nix::libc::{ECONNREFUSED, ENOENT, EPIPE, sockaddr_un};
 use socket2::{SockAddr, Socket};
 
 use super::failure::Failure;
+use super::owner;
 use crate::escape;
 use crate::stats::{IcmpKind, IcmpReport};
 
@@ -135,7 +136,9 @@ impl UnixAddr {
             None if self == Self::NONE && !HAS_ABSTRACT_NAMES => SocketFile::bind_anywhere(socket).map(Some),
             None => match self.sock_addr().and_then(|address| socket.bind(&address)) {
                 Ok(()) => Ok(None),
-                Err(error) if error.kind() == ErrorKind::AddrInUse => Err(Failure::PathInUse),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                    Err(Failure::NameInUse(self.0.name().and_then(|name| owner::of_name(&name))))
+                }
                 Err(error) => Err(Failure::Os(error)),
             },
         }

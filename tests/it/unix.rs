@@ -96,12 +96,12 @@ fn only_a_socket_that_nobody_has_open_is_replaced() {
     leave_stale(&path);
     let (running, _) = listening(Tool::new("udp-listen").arg(&endpoint));
     let said = complaint("udp-listen", &[&endpoint], 1);
-    let expected =
-        format!("udp-listen: cannot bind {endpoint}: in use by another socket; choose another path\n");
+    let owner = format!("udp-listen (pid {})", running.pid());
+    let expected = format!("udp-listen: cannot bind {endpoint}: in use by {owner}; choose another name\n");
     assert_eq!(said, expected);
     running.ended_by(Signal::SIGTERM);
     let stream = UnixListener::bind(&path).unwrap();
-    assert!(complaint("udp-listen", &[&endpoint], 1).contains("in use by another socket"));
+    assert!(complaint("udp-listen", &[&endpoint], 1).contains(": in use by "));
     let said = complaint("udp-send", &[&endpoint], 1);
     assert_eq!(said, format!("udp-send: cannot send to {endpoint}: it is not a datagram socket\n"));
     drop(stream);
@@ -275,6 +275,68 @@ fn a_sender_waits_while_the_queue_of_its_receiver_is_full_and_loses_nothing() {
     assert_eq!(counts(&finished), (1 + left, 0), "{}", finished.err);
     idle.set_nonblocking(true).unwrap();
     assert!(idle.recv(&mut [0; 2]).is_err());
+}
+
+#[test]
+fn two_chats_that_write_much_to_each_other_do_not_wait_for_each_other() {
+    const LINES: usize = 3000;
+    let directory = Directory::new("unix-chats");
+    let (a, b) = (unix(&directory.file("a")), unix(&directory.file("b")));
+    let lines = "hello\n".repeat(LINES);
+    let chats = [(&a, &b), (&b, &a)].map(|(here, there)| {
+        let arguments = [there, "--bind", here, "-n", &LINES.to_string(), "-w", "30s"];
+        listening(Tool::new("udp-chat").args(arguments)).0
+    });
+    for mut chat in chats.map(|mut chat| {
+        chat.type_bytes(lines.as_bytes());
+        chat
+    }) {
+        chat.close_stdin();
+        let finished = chat.finish();
+        assert_eq!((finished.code(), finished.text().lines().count()), (Some(0), LINES), "{}", finished.err);
+    }
+}
+
+#[test]
+fn a_daemon_that_does_not_read_is_silence_when_the_time_is_up() {
+    let directory = Directory::new("unix-hung");
+    let daemon = socket(&directory.file("daemon"));
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"x", directory.file("daemon")).is_ok() {}
+    let endpoint = unix(&directory.file("daemon"));
+    let said = complaint("udp-recv", &[&endpoint, "-w", "200ms", "status"], 3);
+    assert_eq!(said, format!("udp-recv: {endpoint} did not answer message 1 within 200ms\n"));
+    let recv = Tool::new("udp-recv").args([&endpoint, "-w", "1h", "status"]).spawn();
+    assert_idle(&recv);
+    assert_eq!(recv.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
+    let (mut chat, _) = listening(Tool::new("udp-chat").args([&endpoint, "-w", "300ms"]));
+    chat.type_line("hello?");
+    chat.err_line_with(&format!("cannot send line 1 to {endpoint}: its receiver does not read"));
+    drop(daemon);
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_no_other() {
+    let directory = Directory::new("unix-deaf");
+    let here = directory.file("here");
+    let listener = listen(&[&unix(&here), "--echo", "--stats"]);
+    let deaf = socket(&directory.file("deaf"));
+    for _ in 0..200 {
+        deaf.send_to(b"hi", &here).unwrap();
+    }
+    Tool::new("udp-recv")
+        .args([&unix(&here), "-w", "10s", "a", "b", "c"])
+        .assert()
+        .success()
+        .stdout("a\nb\nc\n");
+    let finished = listener.ended_by(Signal::SIGTERM);
+    let (answered, unsent) =
+        (number_after(&finished.err, "; answered "), number_after(&finished.err, "declined 0, not sent "));
+    assert!(finished.err.contains("cannot send a reply: its receiver does not read"), "{}", finished.err);
+    assert_eq!(answered + unsent, 203, "{}", finished.err);
+    deaf.set_nonblocking(true).unwrap();
+    assert_eq!(std::iter::from_fn(|| deaf.recv(&mut [0; 2]).ok()).count() as u64, answered - 3);
 }
 
 #[test]
@@ -528,6 +590,14 @@ fn a_socket_that_systemd_has_bound_is_received_from_and_its_file_stays() {
         finished.text()
     );
     assert!(path.exists());
+    // It is passed to the next one, which receives what was sent meanwhile.
+    let again = || {
+        let tool = Tool::new("udp-listen").after("export LISTEN_FDS=1 LISTEN_PID=$$").descriptor_3(&bound);
+        listening(tool).0
+    };
+    again().ended_by(Signal::SIGTERM);
+    Tool::new("udp-send").args([&at, "meanwhile"]).assert().success();
+    assert_eq!(again().line(), "meanwhile");
 }
 
 #[test]

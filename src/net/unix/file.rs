@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -16,6 +17,7 @@ use nix::libc::EACCES;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::net::failure::Failure;
+use crate::net::owner;
 
 /// The file of a socket that this process has bound. Dropping it removes the file, unless another one has replaced it.
 /// Drop it before the socket is closed: while that is open, no other file has its inode number.
@@ -38,7 +40,7 @@ impl SocketFile {
                 }
                 Err(error) if error.kind() != ErrorKind::AddrInUse => return Err(Failure::Os(error)),
                 // Another has bound it since.
-                Err(_) if lock.is_some() => return Err(Failure::PathInUse),
+                Err(_) if lock.is_some() => return Err(in_use(path)),
                 Err(_) => {
                     lock = Some(Lock::of(path));
                     remove_stale(path)?;
@@ -109,9 +111,14 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
         Ok(_) => {}
     }
     if is_in_use(path)? {
-        return Err(Failure::PathInUse);
+        return Err(in_use(path));
     }
     fs::remove_file(path).map_err(Failure::StaleSocket)
+}
+
+/// Returns the failure to bind `path`, where a socket is that a process has open.
+fn in_use(path: &Path) -> Failure {
+    Failure::NameInUse(owner::of_name(path.as_os_str().as_bytes()))
 }
 
 /// Returns whether a process has the socket at `path` open.
@@ -179,13 +186,13 @@ mod tests {
         let directory = Directory::new("replaced");
         let path = directory.0.join("socket");
         let live = UnixDatagram::bind(&path).unwrap();
-        assert!(matches!(SocketFile::bind(&socket(), &path), Err(Failure::PathInUse)));
+        assert!(matches!(SocketFile::bind(&socket(), &path), Err(Failure::NameInUse(_))));
         drop(live);
         let file = SocketFile::bind(&socket(), &path).unwrap();
         assert_eq!(directory.names(), ["socket"]);
         drop(file);
         let live = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert!(matches!(SocketFile::bind(&socket(), &path), Err(Failure::PathInUse)));
+        assert!(matches!(SocketFile::bind(&socket(), &path), Err(Failure::NameInUse(_))));
         drop(live);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "data").unwrap();

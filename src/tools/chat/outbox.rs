@@ -1,6 +1,7 @@
 //! Lines on their way to the network: their datagrams, where those go, and the ICMP errors that they cause.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -17,6 +18,9 @@ use crate::tools::resolve::{Destinations, Resolver};
 
 /// Why a line is not sent that a signal has interrupted.
 pub(super) const INTERRUPTED: &str = "it was told to stop";
+
+/// How long to wait for room in the queue of a unix socket at once.
+const WAIT: Duration = Duration::from_millis(20);
 
 /// What sends lines.
 #[derive(Debug)]
@@ -36,6 +40,10 @@ impl<'o> Outbox<'o> {
         let mut transmitter = Transmitter::new(socket, signals)?;
         transmitter.use_source_address()?;
         transmitter.watch_icmp_errors().context("cannot watch for ICMP errors")?;
+        if socket.is_unix() {
+            // Datagrams are received between two such waits.
+            transmitter.limit_wait(WAIT);
+        }
         Ok(Self {
             transmitter,
             sent_to: BTreeSet::new(),

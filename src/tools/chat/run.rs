@@ -58,6 +58,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
         peers,
         sources: Sources::default(),
         stats: Stats::default(),
+        until: None,
     };
     console.note(&format!("listening on {address}"));
     let talked = chat.talk(input, deadline);
@@ -93,6 +94,8 @@ struct Chat<'c> {
     peers: Peers,
     sources: Sources,
     stats: Stats,
+    /// Until when lines wait for room.
+    until: Option<Instant>,
 }
 
 /// The batches of a run, which are filled again and again.
@@ -228,6 +231,7 @@ impl Chat<'_> {
         batches: &mut Batches,
         until: Option<Instant>,
     ) -> Result<bool> {
+        self.until = until;
         let Batches { lines, outgoing, .. } = batches;
         let filled = input.fill(lines)?;
         for Bad { ordinal, what, .. } in filled.bad {
@@ -302,12 +306,29 @@ impl Chat<'_> {
                 None => break Ok(()),
                 Some(unsent) if !unsent.lacks_room() => break Err(unsent.cause()),
                 Some(_) if self.session.signals.termination().is_some() => break Err(anyhow!(INTERRUPTED)),
-                Some(_) => self.report_if_requested(),
+                Some(_) if self.until.is_some_and(|until| Instant::now() >= until) => {
+                    break Err(anyhow!("its receiver does not read"));
+                }
+                Some(_) => {
+                    self.report_if_requested();
+                    if let Err(error) = self.receive_meanwhile() {
+                        break Err(error);
+                    }
+                }
             }
         };
         if let Err(why) = sent {
             self.note_unsent(&why.context(format!("cannot send line {ordinal} to {peer}")));
         }
+    }
+
+    /// Prints what has arrived while a line waits for room. Of two chats that write to each other none would go on if
+    /// neither received.
+    fn receive_meanwhile(&mut self) -> Result<()> {
+        if self.socket.is_unix() && self.session.queue.has_room() && !self.is_complete() {
+            self.receive(&mut Batch::new())?;
+        }
+        Ok(())
     }
 
     fn report_if_requested(&mut self) {

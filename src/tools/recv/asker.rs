@@ -24,6 +24,9 @@ use crate::stats::{IcmpError, Stats};
 /// A wait for a reply is announced on a terminal after this time.
 const ANNOUNCED_AFTER: Duration = Duration::from_millis(500);
 
+/// How long to wait for room in the queue of a unix socket at once.
+const WAIT: Duration = Duration::from_millis(20);
+
 /// Sends requests one after the other.
 pub(super) struct Asker<'a, 'r> {
     inbox: &'a mut Inbox<'r>,
@@ -193,12 +196,25 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Begins an attempt: sends `request`. Fails for a reason that does not pass.
     fn attempt(&mut self, request: &mut InFlight<'_>) -> Result<()> {
+        let started = Instant::now();
+        let is_unix = request.socket.is_unix();
+        if is_unix {
+            // A signal, and the end of the time, are checked in between.
+            request.transmitter.limit_wait(WAIT);
+        }
         let (unsent, refusal) = loop {
             let mut outcome = request.transmitter.send_one(request.datagram);
             let refusal = outcome.take_refusal();
             self.inbox.stats.sent += &outcome;
             match outcome.stopped {
                 None => break (None, refusal),
+                Some(unsent)
+                    if unsent.lacks_room() && is_unix && started.elapsed() >= self.requests.timeout =>
+                {
+                    // Whoever does not read does not answer: the time of this attempt is over.
+                    request.exchange.begin_attempt(None, started);
+                    return Ok(());
+                }
                 Some(unsent) if unsent.lacks_room() => self.inbox.check()?,
                 Some(unsent) if unsent.may_pass() => break (Some(unsent.cause()), None),
                 Some(unsent) => {
