@@ -231,6 +231,15 @@ fn a_command_gets_the_first_address_and_all_of_them() {
 }
 
 #[test]
+fn a_space_in_the_path_of_a_unix_socket_does_not_split_its_address() {
+    let directory = Directory::new("unix-space");
+    let path = format!("unix:{}", directory.file("a b").display());
+    let script = "for address in $UDP_ADDRS; do udp-send $address hi; done";
+    let finished = Tool::new("udp-listen").args([":0", &path, "-n", "2", "--", "sh", "-c", script]).run();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "hi\nhi\n"), "{}", finished.err);
+}
+
+#[test]
 fn sockets_of_ip_and_unix_sockets_share_one_listener() {
     let directory = Directory::new("unix-too");
     let path = format!("unix:{}", directory.file("socket").display());
@@ -290,7 +299,7 @@ fn endpoints_that_conflict_are_an_error_that_names_the_second() {
     let port = free_port();
     for second in [format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"), format!(":{port}")] {
         let said = complaint("udp-listen", &[&format!(":{port}"), &second], 1);
-        let words = format!("udp-listen: cannot bind {second}: port {port} is in use by udp-listen ");
+        let words = format!("udp-listen: cannot bind {second}: port {port} is bound by an earlier ENDPOINT;");
         assert!(said.starts_with(&words), "{said}");
     }
 }

@@ -86,6 +86,9 @@ impl Cable {
             format!("-n {far} address add 192.0.2.2/24 broadcast 192.0.2.255 dev cable0"),
             format!("-n {near} address add fe80::1/64 dev cable0 nodad"),
             format!("-n {far} address add fe80::2/64 dev cable0 nodad"),
+            // Without this they get another address each, a moment later.
+            format!("-n {near} link set cable0 addrgenmode none"),
+            format!("-n {far} link set cable0 addrgenmode none"),
             format!("-n {near} link set cable0 up"),
             format!("-n {far} link set cable0 up"),
             format!("-n {near} link set lo up"),
