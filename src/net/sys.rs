@@ -5,7 +5,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "signals, the status of any child, inherited descriptors and two socket options have no safe wrapper"
+    reason = "signals, the status of any child, inherited descriptors and some socket options have no safe wrapper"
 )]
 
 use std::io;
