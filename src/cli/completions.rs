@@ -21,6 +21,14 @@ const BEFORE_IN_BASH: &str = "    prev=\"$3\"
     [[ \" ${COMP_WORDS[*]:1:COMP_CWORD-1} \" != *' -- '* ]] || return 0
 ";
 
+/// The beginning of the line of the script for zsh that describes the endpoints of udp-listen. The COMMAND behind `--` is
+/// not in it: clap describes nothing behind an argument that is repeated.
+const ENDPOINTS: &str = "'*::endpoints -- ";
+/// Replaces that line: behind `--` stands a COMMAND with its arguments.
+const ENDPOINTS_IN_ZSH: &str = "\
+'*:endpoint:{ local at=${words[(I)--]}
+    if (( at && at < CURRENT )); then shift $at words; (( CURRENT -= at )); _normal; else _message endpoint; fi }' \\";
+
 /// Returns the option that every tool has.
 pub(super) fn option() -> Arg {
     Arg::new(OPTION)
@@ -61,7 +69,14 @@ impl Shell {
             Self::Fish => generate(Fish, &mut command, name, &mut script),
         }
         let script = String::from_utf8_lossy(&script);
-        if matches!(self, Self::Bash) { script.replace(BEFORE, BEFORE_IN_BASH) } else { script.into_owned() }
+        match self {
+            Self::Bash => script.replace(BEFORE, BEFORE_IN_BASH),
+            Self::Zsh => {
+                let line = script.lines().find(|line| line.starts_with(ENDPOINTS));
+                line.map_or_else(|| script.to_string(), |line| script.replace(line, ENDPOINTS_IN_ZSH))
+            }
+            Self::Fish => script.into_owned(),
+        }
     }
 }
 

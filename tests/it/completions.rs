@@ -114,6 +114,8 @@ fn zsh_completes_options_names_of_values_hosts_and_commands() {
         await_zsh(&format!("{asking} localh"), "localhost");
     }
     await_zsh("udp-listen :0 -- udp-rec", "udp-recv");
+    await_zsh("udp-listen :0 :0 -q -- env udp-rec", "udp-recv");
+    await_zsh("udp-listen :0 --enc", "--encoding");
 }
 
 #[test]

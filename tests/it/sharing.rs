@@ -101,16 +101,6 @@ fn a_port_in_use_is_named_with_its_owner_and_the_way_out() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_port_that_is_given_twice_is_not_another_programs() {
-    let address = format!("127.0.0.1:{}", crate::harness::free_port());
-    let said = complaint("udp-listen", &[&address, &address], 1);
-    let port = address.rsplit(':').next().unwrap();
-    let words = format!("port {port} is bound by an earlier ENDPOINT; write it once, or add --reuse-port\n");
-    assert_eq!(said, format!("udp-listen: cannot bind {address}: {words}"));
-}
-
-#[test]
-#[cfg(target_os = "linux")]
 #[ignore = "needs root"]
 fn an_owner_that_is_another_users_is_not_visible() {
     let holder = Peer::new();
