@@ -25,6 +25,7 @@ pub mod owner;
 pub mod passed;
 mod recent;
 pub mod resolver;
+mod sent_to;
 mod shared;
 pub mod single;
 pub mod socket;

@@ -266,7 +266,7 @@ impl<'s> Sender<'s> {
                     for group in &self.groups[done..done + sent] {
                         let place = start + outcome.sent;
                         let datagrams = batch.part(place..place + group.len);
-                        self.socket.keep(group.size, group.addresses(), datagrams);
+                        self.socket.note_sent(group.size, group.addresses(), datagrams);
                         outcome.count(group.len, group.bytes);
                     }
                     done += sent;

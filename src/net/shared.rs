@@ -18,6 +18,7 @@ use super::cmsg;
 use super::drops::DropCounter;
 use super::icmp::is_of_an_earlier;
 use super::recent::{Lost, Recent, fits_any_path};
+use super::sent_to::SentTo;
 use super::{
     Detail, FORGED_AT_ONCE, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full,
     is_icmp,
@@ -56,6 +57,8 @@ pub(super) struct SendSocket<'s> {
     pending: Option<io::Error>,
     /// What sends to unix sockets: there is one if `socket` is such a socket, or when there is one to send to.
     unix: Option<UnixSender<'s>>,
+    /// Where datagrams were sent, if the socket is not connected.
+    sent_to: SentTo,
     /// Copies of the datagrams that were sent last and may be lost, if there were any.
     recent: Option<Box<Recent>>,
     /// Whether short ones are kept as well.
@@ -81,6 +84,7 @@ impl<'s> SendSocket<'s> {
             icmp: None,
             pending: None,
             unix,
+            sent_to: SentTo::new(),
             recent: None,
             keeps_all: false,
             lost: Vec::new(),
@@ -175,6 +179,9 @@ impl<'s> SendSocket<'s> {
     pub(super) fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
         if let Some(icmp) = &mut self.icmp {
             while let Some(error) = icmp.take()? {
+                if self.peer.is_none() && error.peer.is_some_and(|peer| !self.sent_to.may_contain(peer)) {
+                    continue;
+                }
                 let recent = self.recent.as_mut().filter(|_| self.keeps_all || error.is_too_big());
                 let lost = recent
                     .and_then(|recent| recent.take_lost(&error, icmp.quoted(), self.peer, Instant::now()));
@@ -207,14 +214,17 @@ impl<'s> SendSocket<'s> {
         mem::take(&mut self.lost)
     }
 
-    /// Keeps copies of `datagrams`, the longest of which has `size` bytes, if a router may drop them. They were sent from
-    /// and to these `addresses`.
-    pub(super) fn keep<'d>(
+    /// Notes that `datagrams`, the longest of which has `size` bytes, were sent from and to these `addresses`. Keeps
+    /// copies if a router may drop them.
+    pub(super) fn note_sent<'d>(
         &mut self,
         size: usize,
         addresses: [Option<Addr>; 2],
         datagrams: impl Iterator<Item = Datagram<'d>>,
     ) {
+        if let Some(peer) = addresses[1] {
+            self.sent_to.insert(peer);
+        }
         let is_wanted = if self.keeps_all {
             addresses[1].or(self.peer).and_then(Addr::ip).is_some_and(|ip| !ip.is_loopback())
         } else {
@@ -260,7 +270,7 @@ impl<'s> SendSocket<'s> {
             match sent {
                 Ok(_) => {
                     let addresses = [datagram.envelope.from, datagram.envelope.to];
-                    self.keep(datagram.payload.len(), addresses, iter::once(datagram));
+                    self.note_sent(datagram.payload.len(), addresses, iter::once(datagram));
                     break Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -13,6 +13,15 @@ const ROUTER_V6: &str = "2001:db8:1::2";
 /// The tools that send by themselves.
 const ALL: &[&str] = &["udp-send", "udp-recv", "udp-chat"];
 
+/// Returns the options with which a tool counts, and what it calls its first datagram.
+fn options_of(tool: &str) -> (&'static [&'static str], &'static str) {
+    match tool {
+        "udp-send" => (&["--stats"], "the datagram"),
+        "udp-recv" => (&["--stats", "-w", "20s"], "line 1"),
+        _ => (&["--stats", "--bind", ":0"], "a datagram"),
+    }
+}
+
 /// A host, a router and a host behind it. The last link takes packets of 1300 bytes at most.
 struct Path {
     cable: Cable,
@@ -81,11 +90,7 @@ fn an_icmp_error_is_reported_with_its_sender_and_its_kind() {
         (ALL, "[2001:db8:3::1]:9", ROUTER_V6, "administratively prohibited"),
     ] {
         for tool in tools {
-            let (options, name) = match *tool {
-                "udp-send" => (&["--stats"][..], "the datagram"),
-                "udp-recv" => (&["--stats", "-w", "20s"][..], "line 1"),
-                _ => (&["--stats", "--bind", ":0"][..], "a datagram"),
-            };
+            let (options, name) = options_of(tool);
             let mut tool = path.near(tool).args(options).arg(there).spawn();
             tool.type_line("hi");
             tool.err_line_with(&format!("{there} unreachable: {reporter} reports {what} ({name})"));
@@ -109,18 +114,16 @@ fn an_icmp_error_is_reported_with_its_sender_and_its_kind() {
 #[ignore = "needs root and ip"]
 fn a_datagram_whose_ttl_is_used_up_is_reported_by_the_router_where_that_happens() {
     let path = Path::new("ttl");
-    path.cable.near.sysctl(&[
-        "net.ipv4.ip_default_ttl=1",
-        "net.ipv6.conf.all.hop_limit=1",
-        "net.ipv6.conf.cable0.hop_limit=1",
-    ]);
     for (there, reporter) in [("203.0.113.2:9", ROUTER), ("[2001:db8:2::2]:9", ROUTER_V6)] {
-        let mut send = path.near("udp-send").args([there, "--stats"]).spawn();
-        send.type_line("hi");
-        send.err_line_with(&format!("{there} unreachable: {reporter} reports TTL exceeded (the datagram)"));
-        let finished = send.finish();
-        assert_eq!(finished.code(), Some(1));
-        assert!(finished.err.contains("unreachable 1 (TTL exceeded 1), "), "{}", finished.err);
+        for tool in ALL {
+            let (options, name) = options_of(tool);
+            let mut tool = path.near(tool).args(options).args(["--ttl", "1", there]).spawn();
+            tool.type_line("hi");
+            tool.err_line_with(&format!("{there} unreachable: {reporter} reports TTL exceeded ({name})"));
+            let finished = tool.finish();
+            assert_eq!(finished.code(), Some(1));
+            assert!(finished.err.contains("unreachable 1 (TTL exceeded 1), "), "{}", finished.err);
+        }
     }
 }
 
@@ -145,6 +148,14 @@ fn an_icmp_error_about_a_datagram_that_was_never_sent_is_ignored() {
         assert_eq!(finished.code(), Some(0), "{}", finished.err);
         assert!(finished.text().ends_with("pong\n") && !finished.err.contains("refused"), "{}", finished.err);
     }
+    let mut send = cable.far.tool("udp-send").args(["-f", "json", "--bind", ":5000"]).spawn();
+    for text in ["one", "two"] {
+        send.type_line(&format!(r#"{{"to":"[fe80::1%cable0]:7788","text":"{text}"}}"#));
+        assert!(peer.line().ends_with(text));
+        cable.forge("icmp", &["fe80::1", "fe80::2", "fe80::2", "2001:db8::99", "5000", "7788"]);
+    }
+    let finished = send.finish();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
 }
 
 /// The addresses of the third host.

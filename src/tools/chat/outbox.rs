@@ -1,6 +1,5 @@
 //! Lines on their way to the network: their datagrams, where those go, and the ICMP errors that they cause.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -26,8 +25,6 @@ const WAIT: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Outbox<'o> {
     pub(super) transmitter: Transmitter<'o>,
-    /// Everyone that a datagram was sent to.
-    pub(super) sent_to: BTreeSet<Addr>,
     records: Records,
     destinations: Destinations,
     /// Whether lines are sent to unix sockets, or to addresses of IP.
@@ -46,7 +43,6 @@ impl<'o> Outbox<'o> {
         }
         Ok(Self {
             transmitter,
-            sent_to: BTreeSet::new(),
             records: Records::new(plan.codec, &To::Peers(family)),
             destinations: Destinations::new(family),
             is_unix: socket.is_unix(),

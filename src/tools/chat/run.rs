@@ -214,11 +214,8 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Counts an ICMP error and reports it, unless it is about a datagram to somebody who was sent none: it is forged.
+    /// Counts an ICMP error and reports it.
     fn report_icmp_error(&mut self, error: &IcmpError) {
-        if error.peer.is_some_and(|peer| !self.outbox.sent_to.contains(&peer)) {
-            return;
-        }
         self.stats.sent.count_icmp_error(error);
         let peer = error.peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
         self.plan.report.console.note(&messages::icmp_error(&peer, "a datagram", error));
@@ -297,7 +294,6 @@ impl Chat<'_> {
 
     /// Sends one datagram to `peer`. Where that fails, it is reported, and the other peers are still sent to.
     fn send(&mut self, datagram: Datagram<'_>, peer: Addr, ordinal: u64) {
-        self.outbox.sent_to.insert(peer);
         let sent = loop {
             let outcome = self.outbox.transmitter.send_one(datagram);
             self.stats.sent.count(outcome.sent, outcome.bytes);

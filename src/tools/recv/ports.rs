@@ -4,6 +4,7 @@
 //! UDP has no other way to tell replies apart. Where the user names the port, all requests are sent from it.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result};
@@ -201,7 +202,9 @@ impl<'r> Ports<'r> {
     {
         let receiver = self.plan.receiver(socket, self.access)?;
         let icmp = if self.route.is_connected { None } else { IcmpErrors::kept_for(socket) };
-        let icmp = icmp.map(|icmp| (icmp, self.route.peer));
+        // An earlier request may have been sent to another address.
+        let icmp =
+            icmp.map(|icmp| (icmp, iter::once(self.route.peer).chain(self.others.iter().copied()).collect()));
         Ok(FilteredReceiver::new(receiver, self.access, self.route.filter, icmp))
     }
 

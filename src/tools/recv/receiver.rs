@@ -28,8 +28,8 @@ pub(super) struct FilteredReceiver<'s> {
     receiver: Receiver<'s>,
     access: &'s Access,
     filter: ReplyFilter,
-    /// ICMP errors, and the peer that datagrams were sent to.
-    icmp: Option<(IcmpErrors<'s>, Addr)>,
+    /// ICMP errors, and the peers that datagrams were sent to.
+    icmp: Option<(IcmpErrors<'s>, Vec<Addr>)>,
 }
 
 /// What one call received, and how many datagrams it discarded before.
@@ -83,12 +83,12 @@ impl ReplyFilter {
 
 impl<'s> FilteredReceiver<'s> {
     /// Returns a receiver of the datagrams from `receiver` that `access` admits, and of ICMP errors from `icmp`: those of
-    /// datagrams to its peer.
+    /// datagrams to its peers.
     pub(super) fn new(
         receiver: Receiver<'s>,
         access: &'s Access,
         filter: ReplyFilter,
-        icmp: Option<(IcmpErrors<'s>, Addr)>,
+        icmp: Option<(IcmpErrors<'s>, Vec<Addr>)>,
     ) -> Self {
         Self { receiver, access, filter, icmp }
     }
@@ -122,7 +122,7 @@ impl<'s> FilteredReceiver<'s> {
             Some(error) if !is_icmp(&error) => return Err(error).context("cannot receive"),
             error => error,
         };
-        let Some((icmp, peer)) = self.icmp.as_mut().filter(|_| batch.is_empty()) else {
+        let Some((icmp, peers)) = self.icmp.as_mut().filter(|_| batch.is_empty()) else {
             return Ok(error.as_ref().map(IcmpError::from));
         };
         if let Some(error) = error {
@@ -131,9 +131,10 @@ impl<'s> FilteredReceiver<'s> {
         loop {
             let error = icmp.take().context("cannot take an ICMP error")?;
             // One about a datagram to anybody else is forged: no such datagram was sent.
-            let is_of_peer =
-                |error: IcmpError| error.peer.is_none() || ReplyFilter::peer(*peer).accepts(error.peer);
-            if error.is_none_or(is_of_peer) {
+            let is_of_a_peer = |error: IcmpError| {
+                error.peer.is_none() || peers.iter().any(|peer| ReplyFilter::peer(*peer).accepts(error.peer))
+            };
+            if error.is_none_or(is_of_a_peer) {
                 return Ok(error);
             }
         }
