@@ -422,15 +422,35 @@ fn socat_address(text: &str) -> Option<String> {
     if let Some(way_out) = unix_address_of_socat(kind, rest) {
         return Some(way_out);
     }
-    let (kind, rest) = (kind.to_ascii_lowercase(), rest.split(',').next().unwrap_or(rest));
-    let rest = escape::shortened(rest);
+    let (rest, options) = rest.split_once(',').unwrap_or((rest, ""));
+    let (kind, rest) = (kind.to_ascii_lowercase(), escape::shortened(rest));
     let purpose = ["udp4", "udp6", "udp"].iter().find_map(|udp| kind.strip_prefix(udp))?;
     match purpose {
-        "-listen" | "-l" | "-recv" | "-recvfrom" => Some(format!("use udp-listen :{rest}")),
+        "-listen" | "-l" | "-recv" | "-recvfrom" => {
+            Some(format!("use udp-listen :{rest}{}", filters_of_socat(options)))
+        }
         "-sendto" | "-datagram" | "-connect" => Some(format!("write {rest}")),
         "" if rest.contains(':') => Some(format!("write {rest}")),
         _ => None,
     }
+}
+
+/// Returns what to write instead of the options of a socat address that filter datagrams by their source.
+fn filters_of_socat(options: &str) -> String {
+    let filter = |option: &str| {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let value = escape::shortened(value);
+        let source = match name {
+            "sourceport" | "sp" => format!(":{value}"),
+            "lowport" => ":1-1023".to_owned(),
+            // ADDRESS:MASK, ADDRESS/BITS or [IPV6]/BITS.
+            "range" if value.starts_with('[') => value.replace(['[', ']'], ""),
+            "range" => value.replace(':', "/"),
+            _ => return None,
+        };
+        Some(format!(" --allow {source}"))
+    };
+    options.split(',').filter_map(filter).collect()
 }
 
 /// Returns what to write instead of `UNIX-SENDTO:PATH`, `ABSTRACT-RECV:NAME` and the like.
@@ -793,6 +813,14 @@ mod tests {
             ("/dev/udp/host/53", "names of bash are not supported; write host:53"),
             ("UDP:host:53", "addresses of socat are not supported; write host:53"),
             ("udp4-recv:53,fork", "addresses of socat are not supported; use udp-listen :53"),
+            (
+                "UDP-RECV:53,range=10.0.0.0:255.0.0.0,sp=68,reuseaddr",
+                "addresses of socat are not supported; use udp-listen :53 --allow 10.0.0.0/255.0.0.0 --allow :68",
+            ),
+            (
+                "UDP6-LISTEN:53,lowport,range=[fd00::]/8",
+                "addresses of socat are not supported; use udp-listen :53 --allow :1-1023 --allow fd00::/8",
+            ),
             ("EXEC:cat -v", "addresses of socat are not supported; use udp-listen :PORT --exec 'cat -v'"),
             ("STDIN", "stdin and stdout need no address; leave it out"),
             ("-", "stdin and stdout need no address; leave it out"),
