@@ -23,5 +23,7 @@ pub use self::input::{EolArgs, InputPlan, MessageArgs, ReadingArgs};
 pub use self::output::writing;
 pub use self::receiving::{Bounds, ReceivingArgs, ReceivingPlan};
 pub use self::report::{Report, ReportArgs};
-pub use self::socket::{BufferArgs, SendingSocketArgs, SocketArgs, Traffic, prepare_socket};
+pub use self::socket::{
+    BufferArgs, GroupArgs, SendingSocketArgs, SocketArgs, Traffic, note_memberships, prepare_socket,
+};
 pub use self::unix::{check_same_kind, check_unix};

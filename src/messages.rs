@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::io::ErrorKind;
 use std::process;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::net::addr::Addr;
 use crate::net::describe::Fact;
 use crate::net::endpoint::host;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
+use crate::net::interface::{NotBound, names};
+use crate::net::multicast::{self, JoinError, Membership};
 use crate::net::owner::Owner;
 use crate::net::socket::{Direction, Room};
 pub use crate::runtime::os_error;
@@ -574,6 +577,65 @@ impl fmt::Display for Fact {
             Self::SharedAddress => f.write_str("SO_REUSEADDR"),
             Self::Gro => f.write_str("GRO"),
             Self::Gso => f.write_str("GSO"),
+        }
+    }
+}
+
+impl fmt::Display for NotBound {
+    /// Says why, and what to do where that is known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.kind() {
+            ErrorKind::PermissionDenied => {
+                write!(f, "{}; before Linux 5.7 it needs root or CAP_NET_RAW", os_error(&self.0))
+            }
+            ErrorKind::Unsupported => {
+                f.write_str("not supported on this system; bind the address of the interface")
+            }
+            _ => f.write_str(&os_error(&self.0)),
+        }
+    }
+}
+
+impl fmt::Display for Membership {
+    /// Says what was joined, and how to choose another interface where the system has chosen this one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, interface, others, sources } = self;
+        write!(f, "joined {group}")?;
+        if let Some(interface) = interface {
+            write!(f, " on {interface}")?;
+            if let Some(obstacle) = interface.obstacle(*group) {
+                write!(f, ", which {obstacle}")?;
+            }
+        }
+        if let [other, ..] = &others[..] {
+            let others = names(others).unwrap_or_default();
+            write!(f, ", chosen by the system (others: {others}); choose with {group}%{other}")?;
+        }
+        let sources: Vec<_> = sources.iter().map(ToString::to_string).collect();
+        if sources.is_empty() { Ok(()) } else { write!(f, "; sources: {}", sources.join(", ")) }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, interface, why } = self;
+        let place = interface.map(|interface| format!(" on {interface}")).unwrap_or_default();
+        write!(f, "cannot join {group}{place}: ")?;
+        match why {
+            multicast::Why::NoRoute(candidates) => match names(candidates) {
+                Some(list) => write!(
+                    f,
+                    "no route leads to it; choose an interface with {group}%{} (this machine has {list})",
+                    candidates[0]
+                ),
+                None => f.write_str("no interface is up that can; `ip link` lists them"),
+            },
+            multicast::Why::Incapable => {
+                let version = if group.is_ipv4() { "IPv4" } else { "IPv6" };
+                write!(f, "the interface does not support {version} multicast")
+            }
+            multicast::Why::Limit(error, limit) => write!(f, "{}; raise {limit}", os_error(error)),
+            multicast::Why::Os(error) => f.write_str(&os_error(error)),
         }
     }
 }

@@ -21,6 +21,8 @@ pub mod endpoint;
 pub mod failure;
 pub mod header;
 mod icmp;
+pub mod interface;
+pub mod multicast;
 pub mod owner;
 pub mod passed;
 mod recent;

@@ -28,6 +28,10 @@ const ENDPOINTS: &str = "'*::endpoints -- ";
 const ENDPOINTS_IN_ZSH: &str = "\
 '*:endpoint:{ local at=${words[(I)--]}
     if (( at && at < CURRENT )); then shift $at words; (( CURRENT -= at )); _normal; else _message endpoint; fi }' \\";
+/// The line of the script for bash that offers what was typed, and nothing else.
+const NO_VALUES: &str = "                    COMPREPLY=(\"${cur}\")\n";
+/// Replaces that line: offers the names of interfaces, which Linux and BSD list in different ways.
+const INTERFACES: &str = "                    COMPREPLY=( $(compgen -W \"$(ls /sys/class/net 2>/dev/null || ifconfig -l)\" -- \"${cur}\") )\n";
 
 /// Returns the option that every tool has.
 pub(super) fn option() -> Arg {
@@ -68,14 +72,27 @@ impl Shell {
             Self::Zsh => generate(Zsh, &mut command, name, &mut script),
             Self::Fish => generate(Fish, &mut command, name, &mut script),
         }
-        let script = String::from_utf8_lossy(&script);
+        let script = self.with_interfaces(&String::from_utf8_lossy(&script));
         match self {
             Self::Bash => script.replace(BEFORE, BEFORE_IN_BASH),
             Self::Zsh => {
                 let line = script.lines().find(|line| line.starts_with(ENDPOINTS));
-                line.map_or_else(|| script.to_string(), |line| script.replace(line, ENDPOINTS_IN_ZSH))
+                line.map_or_else(|| script.clone(), |line| script.replace(line, ENDPOINTS_IN_ZSH))
             }
-            Self::Fish => script.into_owned(),
+            Self::Fish => script,
+        }
+    }
+
+    /// Returns `script` with the names of interfaces as the values of `--interface`: the generators know of none.
+    fn with_interfaces(self, script: &str) -> String {
+        match self {
+            Self::Bash => script
+                .replace(&format!("--interface)\n{NO_VALUES}"), &format!("--interface)\n{INTERFACES}"))
+                .replace(&format!("-I)\n{NO_VALUES}"), &format!("-I)\n{INTERFACES}")),
+            Self::Zsh => script.replace("NAME only]:NAME:'", "NAME only]:NAME:_net_interfaces'"),
+            Self::Fish => {
+                script.replace("NAME only' -r -f", "NAME only' -r -f -a '(__fish_print_interfaces)'")
+            }
         }
     }
 }

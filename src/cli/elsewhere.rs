@@ -9,7 +9,6 @@ use std::path::Path;
 use clap::{Arg, Command};
 
 use super::format::in_words;
-use super::value::size;
 use super::words::{Kind, Word};
 use crate::encoding::Charset;
 use crate::escape;
@@ -34,7 +33,7 @@ const NEEDLESS: [(&[&str], &str); 9] = [
 ];
 
 /// Options of other programs that have no counterpart here.
-const MISSING: [(&[&str], &str); 6] = [
+const MISSING: [(&[&str], &str); 5] = [
     (
         &["-x", "-X", "-P", "--proxy", "--proxy-type", "--proxy-auth", "--proxy-dns"],
         "proxies are not supported",
@@ -56,7 +55,6 @@ const MISSING: [(&[&str], &str); 6] = [
     (&["-S", "-Z", "--sctp", "--tcp", "--vsock"], "only UDP is supported"),
     (&["-F"], "passing a descriptor is not supported"),
     (&["-g", "-G"], "source routing is not supported"),
-    (&["--group", "--join", "--multicast"], "joining multicast groups is not supported"),
 ];
 
 /// How similar two names must be, from 0 to 1, for one to be suggested for the other.
@@ -345,9 +343,17 @@ impl Tool<'_> {
 
             "-p" if !is_number => return None,
             "-p" | "--source-port" | "--local-port" => self.bind(&format!(":{}", given("PORT"))),
+            "--source" if !self.has(name) => {
+                let tools = self.tools_with(name).unwrap_or_default();
+                Hint::Instead(format!(
+                    "it is an option of {tools}; ncat's --source is --bind {}",
+                    given("ADDRESS")
+                ))
+            }
             "-s" | "-b" if !is_address => self.bind("ADDRESS"),
-            "-s" | "-b" | "--source" => self.bind(&given("ADDRESS")),
-            "--interface" | "--device" => self.bind("ADDRESS_OF_INTERFACE"),
+            "-s" | "-b" => self.bind(&given("ADDRESS")),
+            "--device" | "--iface" => self.option("--interface", &given("NAME")),
+            "--group" | "--multicast" | "--mcast" => self.option("--join", &given("GROUP")),
             "-r" if !self.has_messages() => self.bind(":0"),
             "-U" | "--unixsock" => Hint::Instead(format!("write unix:{}", given("PATH"))),
             "--port" | "--host" => {
@@ -369,11 +375,7 @@ impl Tool<'_> {
             "--delay" => self.option("--interval", &given("TIME")),
             "--limit-rate" => self.option("--rate", &given("RATE")),
             "--loop" | "--forever" => self.option("--repeat", "inf"),
-            "-I" if value.is_some_and(|value| size(value).is_err()) => {
-                let address = self.bind("ADDRESS_OF_INTERFACE").text();
-                Hint::Instead(format!("choosing an interface by its name is not supported yet; {address}"))
-            }
-            "-I" | "-O" => self.option("--buffer", &given("SIZE")),
+            "-O" => self.option("--buffer", &given("SIZE")),
             "-C" | "--crlf" => self.option("--eol", "crlf"),
             "-T" if self.has("--idle") && is_number => Hint::Instead(format!(
                 "socat's -T TIME is --idle {}; nc's -T TOS is --dscp {}",

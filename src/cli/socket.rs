@@ -1,21 +1,24 @@
 //! The socket of a tool and its buffer.
 
 use std::ffi::OsStr;
+use std::net::IpAddr;
 use std::num::NonZeroU8;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Args, Command};
 
-use super::value::{size, ttl};
+use super::usage::UsageError;
+use super::value::{interface, size, source_of_group, ttl};
 use crate::messages;
 use crate::net::describe::facts;
-use crate::net::endpoint::Family;
+use crate::net::endpoint::{Endpoint, Family};
 use crate::net::header::{Dscp, HeaderOptions};
+use crate::net::multicast::Group;
 use crate::net::socket::{Direction, Options, ROOM, Room, Sharing, Socket};
 use crate::runtime::console::Console;
 
 /// The arguments for a socket.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct SocketArgs {
     /// Use IPv4 only
     #[arg(short = '4', long, conflicts_with = "ipv6")]
@@ -23,6 +26,9 @@ pub struct SocketArgs {
     /// Use IPv6 only
     #[arg(short = '6', long)]
     ipv6: bool,
+    /// Send and receive through interface NAME only
+    #[arg(short = 'I', long, value_name = "NAME", value_parser = interface)]
+    interface: Option<String>,
     #[command(flatten)]
     header: HeaderArgs,
     #[command(flatten)]
@@ -57,7 +63,7 @@ struct SharingArgs {
 impl SocketArgs {
     /// Returns the options of the socket.
     #[must_use]
-    pub fn options(self) -> Options {
+    pub fn options(&self) -> Options {
         let family = match (self.ipv4, self.ipv6) {
             (true, _) => Family::V4,
             (_, true) => Family::V6,
@@ -66,25 +72,84 @@ impl SocketArgs {
         let HeaderArgs { ttl, dscp, dont_fragment } = self.header;
         let header = HeaderOptions { ttl, dscp, dont_fragment };
         let sharing = Sharing { port: self.sharing.reuse_port, address: self.sharing.reuse_address };
-        Options { family, header, sharing, ..Options::default() }
+        Options { family, header, sharing, interface: self.interface.clone(), ..Options::default() }
     }
 }
 
 /// The arguments for a socket that sends.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct SendingSocketArgs {
     #[command(flatten)]
     socket: SocketArgs,
     /// Allow sending to broadcast addresses
     #[arg(long)]
     broadcast: bool,
+    /// Keep multicasts from being delivered on this machine
+    #[arg(long)]
+    no_loopback: bool,
 }
 
 impl SendingSocketArgs {
     /// Returns the options of the socket.
     #[must_use]
-    pub fn options(self) -> Options {
-        Options { broadcast: self.broadcast, ..self.socket.options() }
+    pub fn options(&self) -> Options {
+        let (broadcast, disables_loopback) = (self.broadcast, self.no_loopback);
+        Options { broadcast, disables_loopback, ..self.socket.options() }
+    }
+}
+
+/// The arguments for the multicast groups that a socket receives.
+#[derive(Args, Clone, Debug)]
+pub struct GroupArgs {
+    /// Join multicast GROUP as well (239.1.1.1, ff02::fb%eth0); repeatable
+    #[arg(long, value_name = "GROUP")]
+    join: Vec<Group>,
+    /// Receive multicasts from source ADDR only; repeatable
+    #[arg(long, value_name = "ADDR", value_parser = source_of_group)]
+    source: Vec<IpAddr>,
+}
+
+impl GroupArgs {
+    /// Returns whether there are any.
+    #[must_use]
+    pub fn are_absent(&self) -> bool {
+        self.join.is_empty() && self.source.is_empty()
+    }
+
+    /// Returns `options` with the groups to join, for a tool that binds `endpoints`. A name among those may be a group.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are sources and no group to receive from them, or a group that none of them can send to.
+    pub fn add_to<'e>(
+        self,
+        options: Options,
+        endpoints: impl IntoIterator<Item = &'e Endpoint>,
+    ) -> Result<Options, UsageError> {
+        let Self { join, source } = self;
+        let mut may_be_group = false;
+        let mut groups: Vec<IpAddr> = join.iter().map(|group| group.ip).collect();
+        for endpoint in endpoints {
+            groups.extend(endpoint.group());
+            may_be_group |= endpoint.needs_look_up();
+        }
+        if let Some(first) = source.first() {
+            if groups.is_empty() && !may_be_group {
+                let what = "--source needs a multicast group to bind or to --join; ncat's --source is --bind";
+                return Err(UsageError::new(what));
+            }
+            let lacks_source = |group: &&IpAddr| !source.iter().any(|one| one.is_ipv4() == group.is_ipv4());
+            if let Some(group) = groups.iter().find(lacks_source) {
+                return Err(UsageError::new(format!(
+                    "--source {first} is not of the IP version of group {group}; name a source of that group"
+                )));
+            }
+            let lacks_group = |one: &&IpAddr| !groups.iter().any(|group| one.is_ipv4() == group.is_ipv4());
+            if let Some(one) = source.iter().find(lacks_group).filter(|_| !may_be_group) {
+                return Err(UsageError::new(format!("--source {one} is not of the IP version of any group")));
+            }
+        }
+        Ok(Options { groups: join, sources: source, ..options })
     }
 }
 
@@ -110,6 +175,11 @@ pub struct BufferArgs {
     /// Ask the kernel for a socket buffer of SIZE (64KiB, 4M)
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub buffer: Option<usize>,
+}
+
+/// Notes the groups that `socket` has joined.
+pub fn note_memberships(socket: &Socket, console: Console) {
+    socket.memberships().iter().for_each(|membership| console.note(membership));
 }
 
 /// What a socket is for, which decides its buffer.

@@ -59,6 +59,9 @@ fn ip_option(options: &Options) -> Option<&'static str> {
         (options.header.dont_fragment, "--dont-fragment"),
         (options.sharing.port, "--reuse-port"),
         (options.sharing.address, "--reuse-address"),
+        (options.interface.is_some(), "--interface"),
+        (!options.groups.is_empty(), "--join"),
+        (options.disables_loopback, "--no-loopback"),
     ];
     options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
 }

@@ -1,6 +1,7 @@
 //! Parsers for values as people write them on a command line. The error for a wrong one shows a right one.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::batch::LARGEST_UNIX;
 use crate::escape;
 use crate::flow::pace::{Rate, Speed};
 use crate::format::{Format, Formats, LARGEST_BLOCK};
+use crate::net::interface::Interface;
 
 /// Parses a whole number from 1.
 pub fn count(text: &str) -> Result<u64, String> {
@@ -84,6 +86,29 @@ pub fn size(text: &str) -> Result<usize, String> {
         Some(size @ 1..=0x7fff_ffff) => Ok(size),
         Some(size) if size > 0 => Err("too large; the maximum is 2047M".to_owned()),
         _ => Err("not a size; write bytes from 1 up, as in 512, 64KiB or 4M".to_owned()),
+    }
+}
+
+/// Parses the name or the number of a network interface, which may be missing at this time.
+pub fn interface(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("empty; write the name of a network interface, as in eth0".to_owned()),
+        _ if size(text).is_ok() && Interface::find(text).is_err() => {
+            Err(format!("not an interface; nc's -I SIZE is --buffer {text}"))
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Parses the address of a host that sends to a multicast group.
+pub fn source_of_group(text: &str) -> Result<IpAddr, String> {
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    match inner.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(ip) if ip.is_multicast() || ip.is_unspecified() => {
+            Err("not the address of a host; write where multicasts come from, as in 192.0.2.1".to_owned())
+        }
+        Ok(ip) => Ok(ip),
+        Err(_) => Err("not an address; write a source of multicasts, as in 192.0.2.1".to_owned()),
     }
 }
 

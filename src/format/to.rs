@@ -67,6 +67,7 @@ impl Names {
             return Err(wrong(text, &why));
         }
         let endpoint = Endpoint::remote(text).map_err(|error| wrong(text, &error))?;
+        endpoint.check_as_one_of_many().map_err(|why| wrong(text, &why))?;
         if endpoint.needs_look_up() {
             text.clone_into(&mut self.wanted);
             return Err(ReadError::Unresolved(Box::new(endpoint), family));

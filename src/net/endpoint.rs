@@ -11,6 +11,7 @@ use nix::libc::{AF_INET, AF_INET6, AF_UNSPEC, SOCK_DGRAM};
 
 use crate::escape;
 use crate::net::addr::Addr;
+use crate::net::interface::Interface;
 use crate::net::unix::{self, UnixAddr};
 use crate::net::zone::Zone;
 
@@ -31,8 +32,8 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Host {
     Address(IpAddr),
-    /// A link-local address and its zone, which only this machine can resolve.
-    Zoned(Ipv6Addr, String),
+    /// A link-local address or a multicast group, and its zone: an interface of this machine.
+    Zoned(IpAddr, String),
     Name(String),
     /// A unix socket. It has no port.
     Unix(UnixAddr),
@@ -147,6 +148,45 @@ impl Endpoint {
             }
     }
 
+    /// Returns the interface that it names, if it is a multicast group.
+    #[must_use]
+    pub fn interface_of_group(&self) -> Option<&str> {
+        match &self.host {
+            Some(Host::Zoned(ip, zone)) if ip.is_multicast() => Some(zone),
+            _ => None,
+        }
+    }
+
+    /// Returns the interface that it names, if its address has no place for that: a socket sends through one interface
+    /// to all groups that are not of a link.
+    #[must_use]
+    pub fn sending_interface(&self) -> Option<&str> {
+        self.interface_of_group().filter(|_| match self.group() {
+            Some(IpAddr::V6(ip)) => !is_of_a_zone(ip),
+            _ => true,
+        })
+    }
+
+    /// Returns the error that datagrams to it are not the only ones that a socket sends, if that matters.
+    pub fn check_as_one_of_many(&self) -> Result<(), String> {
+        let what = |interface| {
+            let interface = escape::shortened(interface);
+            format!("leave out %{interface}, and choose the interface with -I {interface}")
+        };
+        self.sending_interface().map(what).map_or(Ok(()), Err)
+    }
+
+    /// Returns the group that it is, or `None` if it is no group. That of a name is unknown.
+    #[must_use]
+    pub fn group(&self) -> Option<IpAddr> {
+        match &self.host {
+            Some(Host::Address(ip) | Host::Zoned(ip, _)) => {
+                Some(ip.to_canonical()).filter(IpAddr::is_multicast)
+            }
+            Some(Host::Name(_) | Host::Unix(_)) | None => None,
+        }
+    }
+
     /// Returns whether its addresses are only known to the resolver of the system, which may wait for a name server.
     #[must_use]
     pub fn needs_look_up(&self) -> bool {
@@ -172,12 +212,11 @@ impl Endpoint {
             Some(Host::Unix(address)) => return Ok(vec![Addr::Unix(*address)]),
             Some(Host::Address(ip)) => vec![SocketAddr::new(*ip, port)],
             Some(Host::Zoned(ip, zone)) => {
-                let unknown = || {
-                    let zone = escape::shortened(zone);
-                    format!("cannot resolve {self}: unknown zone {zone}; `ip link` lists the interfaces")
-                };
-                let zone = Zone::parse(zone).with_context(unknown)?;
-                vec![SocketAddrV6::new(*ip, port, 0, zone.0).into()]
+                let interface = Interface::find(zone).with_context(|| format!("cannot resolve {self}"))?;
+                vec![match ip {
+                    IpAddr::V4(ip) => (*ip, port).into(),
+                    IpAddr::V6(ip) => SocketAddrV6::new(*ip, port, 0, interface.number()).into(),
+                }]
             }
             Some(Host::Name(name)) => {
                 look_up(name, family, port).with_context(|| format!("cannot resolve {self}"))?
@@ -221,6 +260,12 @@ impl<'e> Resolved<'e> {
             }
         }
         Self { endpoint: self.endpoint, addresses }
+    }
+
+    /// Returns the interface that the endpoint names, if it is a multicast group.
+    #[must_use]
+    pub(super) fn interface_of_group(&self) -> Option<&str> {
+        self.endpoint.interface_of_group()
     }
 
     /// Returns its addresses, best first.
@@ -305,6 +350,11 @@ impl std::error::Error for BadEndpoint {}
 /// fourth digit, which up to 2 is a link (RFC 4291, section 2.7).
 pub(crate) fn is_of_a_zone(ip: Ipv6Addr) -> bool {
     ip.is_unicast_link_local() || matches!(ip.segments()[0] & 0xff0f, 0xff01 | 0xff02)
+}
+
+/// Whether an address may be written with a zone. That of a group is the interface on which it is joined or sent to.
+fn has_zone(ip: IpAddr) -> bool {
+    ip.is_multicast() || matches!(ip, IpAddr::V6(ip) if is_of_a_zone(ip))
 }
 
 /// An address as people know it: an IPv4 peer of a dual-stack socket is shown as IPv4.
@@ -540,20 +590,22 @@ fn parse_host(host: &str) -> Result<Option<Host>, BadEndpoint> {
     if let Ok(ip) = host.parse() {
         return Ok(Some(Host::Address(ip)));
     }
+    if let Some((ip, zone)) = host.split_once('%')
+        && let Ok(ip) = ip.parse::<IpAddr>()
+        && !zone.is_empty()
+    {
+        if has_zone(ip) {
+            return Ok(Some(Host::Zoned(ip, zone.to_owned())));
+        }
+        return Err(BadEndpoint(format!(
+            "{shown} is not an address; only link-local addresses (fe80::) and multicast groups have a zone; write \
+             {ip}, and choose the interface with -I"
+        )));
+    }
     if host.contains(':') {
-        let zoned = match host.split_once('%') {
-            Some((ip, zone)) if !zone.is_empty() => ip.parse().ok().map(|ip| (ip, zone)),
-            _ => None,
-        };
-        return match zoned {
-            Some((ip, zone)) if is_of_a_zone(ip) => Ok(Some(Host::Zoned(ip, zone.to_owned()))),
-            Some((ip, _)) => Err(BadEndpoint(format!(
-                "{shown} is not an address; only link-local addresses (fe80::) have a zone, so write {ip}"
-            ))),
-            None => {
-                Err(BadEndpoint(format!("{shown} is not an IPv6 address; write it as in [2001:db8::1]:7788")))
-            }
-        };
+        return Err(BadEndpoint(format!(
+            "{shown} is not an IPv6 address; write it as in [2001:db8::1]:7788"
+        )));
     }
     if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(BadEndpoint(format!(
@@ -618,8 +670,12 @@ fn parse_port(port: &str, host: &str) -> Result<Port, BadEndpoint> {
 /// An address that stands alone, where a port may be left out.
 fn bare_address(text: &str) -> Option<Host> {
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let plain = inner.split_once('%').map_or(inner, |(ip, _)| ip);
+    let (plain, zone) = inner.split_once('%').unwrap_or((inner, ""));
     plain.parse::<IpAddr>().ok()?;
+    if zone.contains(':') {
+        // A port follows it.
+        return None;
+    }
     parse_host(inner).ok()?
 }
 
@@ -689,7 +745,10 @@ mod tests {
     fn addresses_of_both_versions_are_read() {
         assert_eq!(there("192.0.2.1:53"), ["192.0.2.1:53"]);
         assert_eq!(there("[2001:db8::1]:53"), ["[2001:db8::1]:53"]);
-        assert_eq!(there("[fe80::1%4294967295]:53"), ["[fe80::1%4294967295]:53"]);
+        // The loopback has the first number on Linux.
+        if cfg!(target_os = "linux") {
+            assert_eq!(there("[fe80::1%1]:53"), ["[fe80::1%lo]:53"]);
+        }
     }
 
     #[test]
@@ -783,8 +842,15 @@ mod tests {
             ("[host]:53", "brackets are for IPv6 addresses; write host:53"),
             (
                 "[2001:db8::1%eth0]:53",
-                "2001:db8::1%eth0 is not an address; only link-local addresses (fe80::) have a zone, so write 2001:db8::1",
+                "2001:db8::1%eth0 is not an address; only link-local addresses (fe80::) and multicast groups have a zone; \
+                 write 2001:db8::1, and choose the interface with -I",
             ),
+            (
+                "192.0.2.1%eth0:53",
+                "192.0.2.1%eth0 is not an address; only link-local addresses (fe80::) and multicast groups have a zone; \
+                 write 192.0.2.1, and choose the interface with -I",
+            ),
+            ("239.1.1.1%:53", "'%' is not allowed in a host name; use letters, digits, hyphens and dots"),
             ("[::g]:53", "::g is not an IPv6 address; write it as in [2001:db8::1]:7788"),
             (
                 "256.1.1.1:53",
@@ -874,10 +940,41 @@ mod tests {
             complain("127.0.0.1:nosuch"),
             "cannot resolve 127.0.0.1:nosuch: unknown UDP service nosuch; write the port as a number"
         );
-        assert_eq!(
-            complain("[fe80::1%nosuch]:1"),
-            "cannot resolve [fe80::1%nosuch]:1: unknown zone nosuch; `ip link` lists the interfaces"
-        );
+        for text in ["[fe80::1%nosuch]:1", "[ff05::2%nosuch]:1", "239.1.1.1%nosuch:1"] {
+            let why = format!("cannot resolve {text}: unknown interface nosuch; this machine has lo");
+            assert!(complain(text).starts_with(&why), "{}", complain(text));
+        }
+    }
+
+    #[test]
+    fn a_source_with_a_zone_may_have_a_port() {
+        for (text, names_port) in [
+            ("239.1.1.1%eth0:5000", true),
+            ("239.1.1.1%eth0", false),
+            ("[ff05::2%eth0]:5000", true),
+            ("ff05::2%eth0", false),
+            ("[fe80::1%eth0]", false),
+        ] {
+            let endpoint = Endpoint::source(text).unwrap();
+            assert_eq!(Resolved::new(&endpoint, Vec::new()).names_port(), names_port, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_known_with_its_interface() {
+        for (text, group, interface) in [
+            ("239.1.1.1:5000", Some("239.1.1.1"), None),
+            ("239.1.1.1%eth0:5000", Some("239.1.1.1"), Some("eth0")),
+            ("[ff05::2%eth0]:5000", Some("ff05::2"), Some("eth0")),
+            ("[::ffff:239.1.1.1]:5000", Some("239.1.1.1"), None),
+            ("[fe80::1%eth0]:5000", None, None),
+            ("host:5000", None, None),
+            (":5000", None, None),
+        ] {
+            let endpoint = Endpoint::here(text).unwrap();
+            assert_eq!(endpoint.group(), group.map(|group| group.parse().unwrap()), "{text}");
+            assert_eq!(endpoint.interface_of_group(), interface, "{text}");
+        }
     }
 
     #[test]

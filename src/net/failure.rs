@@ -132,7 +132,7 @@ impl Failure {
             ErrorKind::AddrInUse => Self::PortInUse {
                 port: address.port(),
                 owner: owner::of(address),
-                would_share: options.sharing.is_any(),
+                would_share: options.sharing.is_any() || address.ip().is_multicast(),
             },
             _ if is_forbidden(&error) && (1..FIRST_FREE_PORT).contains(&address.port()) => {
                 Self::PrivilegedPort

@@ -1,25 +1,13 @@
 //! Sockets that systemd has opened and bound for this process (`sd_listen_fds(3)`).
 
-use crate::net::socket::{Options, Socket};
 use std::env;
-use std::fs;
-use std::net::IpAddr;
 use std::os::unix::net::UnixDatagram;
 
 use anyhow::{Context, Result, ensure};
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-/// Returns whether a socket of this machine has joined `group`: what is sent there then reaches all that are bound to
-/// it (ip(7), `IP_MULTICAST_ALL`). Where the system does not list the groups, it may have been joined.
-fn is_joined(group: IpAddr) -> bool {
-    let (table, name) = match group {
-        // The four bytes as the machine reads them from memory.
-        IpAddr::V4(ip) => ("/proc/net/igmp", format!("{:08X}", u32::from_ne_bytes(ip.octets()))),
-        IpAddr::V6(ip) => ("/proc/net/igmp6", format!("{:032x}", ip.to_bits())),
-    };
-    fs::read_to_string(table).map_or(true, |joined| joined.split_whitespace().any(|word| word == name))
-}
+use super::socket::{Options, Socket};
 
 /// Returns whether sockets are passed, to this process or to another that left its environment.
 #[must_use]
@@ -39,7 +27,7 @@ pub fn passed_socket(options: &Options) -> Result<Socket> {
     Ok(sockets.remove(0))
 }
 
-/// Returns the sockets that systemd has opened and bound for this process (`sd_listen_fds(3)`), and has them send as
+/// Returns the sockets that systemd has opened and bound for this process (`sd_listen_fds(3)`), with what
 /// `options` say. Fails if there are none.
 pub fn passed_sockets(options: &Options) -> Result<Vec<Socket>> {
     let mut passed = ListenFd::from_env();
@@ -68,14 +56,10 @@ fn take(passed: &mut ListenFd, place: usize, options: &Options) -> Result<Socket
     let bound = SockRef::from(&socket).local_addr().ok().and_then(|address| address.as_socket());
     let bound = bound.context("not an IP socket")?;
     ensure!(bound.port() != 0, "not bound to a port");
-    ensure!(
-        !bound.ip().is_multicast() || is_joined(bound.ip()),
-        "multicast group {} is not joined",
-        bound.ip()
-    );
     socket.set_nonblocking(true)?;
     let mut socket = Socket::from(socket);
     socket.set_header(options.header).context("cannot set an option")?;
+    socket.join_groups(options)?;
     Ok(socket)
 }
 

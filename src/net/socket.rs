@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::libc::EAFNOSUPPORT;
 #[cfg(not(target_os = "linux"))]
 use nix::sys::socket::recvmsg;
@@ -14,9 +14,11 @@ use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, send};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::net::addr::Addr;
-use crate::net::endpoint::{Family, Resolved};
+use crate::net::endpoint::{Endpoint, Family, Resolved};
 use crate::net::failure::Failure;
 use crate::net::header::HeaderOptions;
+use crate::net::interface::{Interface, NotBound, UnknownInterface};
+use crate::net::multicast::{self, Group, Membership};
 #[cfg(target_os = "linux")]
 use crate::net::sys::path_mtu;
 use crate::net::unix::{SocketFile, UnixAddr, refusal};
@@ -30,6 +32,8 @@ pub struct Socket {
     inner: socket2::Socket,
     /// Whether a datagram is sent in one packet or not at all.
     forbids_fragments: bool,
+    /// The groups that it has joined.
+    memberships: Vec<Membership>,
     unix: Option<Unix>,
 }
 
@@ -55,6 +59,52 @@ pub struct Options {
     pub header: HeaderOptions,
     /// Who may bind the same port.
     pub sharing: Sharing,
+    /// The name or the number of the interface that it sends and receives through.
+    pub interface: Option<String>,
+    /// The interface through which it sends to groups, where that is another than the system would choose.
+    pub multicast_interface: Option<Interface>,
+    /// Whether what it sends to groups is not delivered on this machine.
+    pub disables_loopback: bool,
+    /// The groups to join, beside one that it is bound to.
+    pub groups: Vec<Group>,
+    /// The sources to receive groups from; none are all.
+    pub sources: Vec<IpAddr>,
+}
+
+impl Options {
+    /// Returns the options of a socket that sends to `endpoints`: one that is a group may name the interface.
+    pub fn towards<'e>(&self, endpoints: impl IntoIterator<Item = &'e Endpoint>) -> Result<Self> {
+        let mut options = self.clone();
+        for endpoint in endpoints {
+            let Some(name) = endpoint.sending_interface() else { continue };
+            let interface = Interface::find(name).with_context(|| format!("cannot resolve {endpoint}"))?;
+            let bound = options.bound_interface()?;
+            if let Some(other) = options.multicast_interface.or(bound).filter(|other| *other != interface) {
+                bail!("cannot send to {endpoint}: the socket sends to groups through {other}");
+            }
+            options.multicast_interface = Some(interface);
+        }
+        Ok(options)
+    }
+
+    /// Returns whether a socket that is bound to `address` joins groups.
+    fn concern_groups(&self, address: Addr) -> bool {
+        address.is_multicast() || !self.groups.is_empty() || !self.sources.is_empty()
+    }
+
+    /// Returns the interface that the socket sends and receives through, if one is given.
+    pub(super) fn bound_interface(&self) -> Result<Option<Interface>, UnknownInterface> {
+        self.interface.as_deref().map(Interface::find).transpose()
+    }
+
+    /// Binds `socket` to its interface, if one is given.
+    pub(super) fn bind_interface(&self, socket: &socket2::Socket, is_v6: bool) -> Result<()> {
+        if let Some(interface) = self.bound_interface()? {
+            let bound = interface.bind(socket, is_v6).map_err(NotBound);
+            bound.with_context(|| format!("cannot bind to interface {interface}"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Which other sockets may be bound to the port of ours.
@@ -85,7 +135,24 @@ impl Sharing {
 
 impl Socket {
     fn of_unix(socket: socket2::Socket) -> Self {
-        Self { inner: socket, forbids_fragments: false, unix: Some(Unix::default()) }
+        Self { inner: socket, forbids_fragments: false, memberships: Vec::new(), unix: Some(Unix::default()) }
+    }
+
+    /// Returns the groups that it has joined.
+    #[must_use]
+    pub fn memberships(&self) -> &[Membership] {
+        &self.memberships
+    }
+
+    /// Binds it, which another program has bound to an address, to the interface of `options`, and joins their groups and
+    /// the one that it is bound to.
+    pub(super) fn join_groups(&mut self, options: &Options) -> Result<()> {
+        let address = self.local().context("cannot ask a socket for its address")?;
+        options.bind_interface(&self.inner, address.is_ipv6())?;
+        if options.concern_groups(address) {
+            self.memberships = multicast::join_bound(&self.inner, address, options)?;
+        }
+        Ok(())
     }
 
     /// Returns the address that it is bound to. An IPv4 address of an IPv6 socket is mapped.
@@ -230,7 +297,7 @@ impl AsRawFd for Socket {
 
 impl From<UdpSocket> for Socket {
     fn from(socket: UdpSocket) -> Self {
-        Self { inner: socket.into(), forbids_fragments: false, unix: None }
+        Self { inner: socket.into(), forbids_fragments: false, memberships: Vec::new(), unix: None }
     }
 }
 
@@ -277,15 +344,7 @@ pub(super) fn sock_addr(address: Addr) -> io::Result<SockAddr> {
 pub fn bind(here: &Resolved<'_>, options: &Options) -> Result<Socket> {
     let mut failure = None;
     for &address in here.addresses() {
-        if let Addr::Ip(group) = address
-            && group.ip().to_canonical().is_multicast()
-        {
-            bail!(
-                "cannot bind {here}: multicast groups cannot be joined yet; bind :{} or an address of this machine",
-                group.port()
-            );
-        }
-        match try_open(address, options) {
+        match try_open(address, here.interface_of_group(), options) {
             Ok(socket) => return Ok(socket),
             Err(error) => {
                 let is_last = !error.is_missing();
@@ -306,14 +365,12 @@ pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Opti
     let [v4, v6] = any.map(|ip| Addr::Ip((ip, 0).into()));
     let any = [v4, v6, Addr::Unix(UnixAddr::NONE)];
     let sources = here.map_or(&any[..], Resolved::addresses);
+    here.map_or(Ok(()), check_source)?;
     let mut failure = None;
     for &peer in there.addresses() {
         let Some(source) = sources.iter().find(|source| source.is_like(peer)) else { continue };
-        if let Some(here) = here.filter(|_| source.is_multicast()) {
-            bail!("cannot send from {here}: it is a multicast group; send from an address of this machine");
-        }
         // Without a source, connect(2) chooses one.
-        let opened = if here.is_some() { try_open(*source, options) } else { create(*source, options) };
+        let opened = if here.is_some() { try_open(*source, None, options) } else { create(*source, options) };
         let error = match opened {
             Err(error) => error.explain(here.unwrap_or(there), *source, options),
             Ok(mut socket) => {
@@ -336,6 +393,16 @@ pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Opti
     }))
 }
 
+/// Fails if `here` is a group: nothing is sent from there.
+pub fn check_source(here: &Resolved<'_>) -> Result<()> {
+    let is_group = here.addresses().iter().any(|address| address.is_multicast());
+    ensure!(
+        !is_group,
+        "cannot send from {here}: it is a multicast group; send from an address of this machine"
+    );
+    Ok(())
+}
+
 /// Returns whether more than one host may receive what is sent to `peer`, to which `socket` is connected: it is a
 /// multicast group or, where `options` allow that, a broadcast address.
 #[must_use]
@@ -345,7 +412,7 @@ pub fn reaches_many(socket: &Socket, peer: Addr, options: &Options) -> bool {
 
 /// A socket bound to `address`. It does not block.
 pub fn open(address: Addr, options: &Options) -> Result<Socket> {
-    try_open(address, options).map_err(|error| error.explain(&address, address, options))
+    try_open(address, None, options).map_err(|error| error.explain(&address, address, options))
 }
 
 /// A unix socket that is not bound. It does not block.
@@ -511,10 +578,17 @@ enum OpenError {
     Bind(io::Error),
     /// A unix socket cannot be bound.
     BindUnix(Failure),
+    /// The socket cannot be bound to an interface.
+    Interface(anyhow::Error),
+    /// A group cannot be joined.
+    Join(anyhow::Error),
 }
 
-/// Opens a socket bound to `address`.
-fn try_open(address: Addr, options: &Options) -> Result<Socket, OpenError> {
+/// Opens a socket bound to `address`. A group is joined on the interface called `zone`, or on one that the system
+/// chooses, and several sockets may have its port.
+fn try_open(address: Addr, zone: Option<&str>, options: &Options) -> Result<Socket, OpenError> {
+    let is_group = address.is_multicast();
+    let mut address = if is_group { address.canonical() } else { address };
     let mut socket = create(address, options)?;
     if let (Addr::Unix(address), Socket { inner, unix: Some(unix), .. }) = (address, &mut socket) {
         // Credentials are those of the time at which a datagram was sent.
@@ -524,7 +598,14 @@ fn try_open(address: Addr, options: &Options) -> Result<Socket, OpenError> {
         unix.is_ours = true;
         return Ok(socket);
     }
-    let share = || options.sharing.apply(&socket.inner).map_err(OpenError::Configure);
+    if options.concern_groups(address) {
+        let joined = multicast::join_all(&socket.inner, &mut address, zone, options);
+        socket.memberships = joined.map_err(OpenError::Join)?;
+    }
+    // With SO_REUSEPORT Linux 6.18 may deliver the datagrams of one interface or source at a socket that has joined the
+    // group for another.
+    let sharing = Sharing { address: options.sharing.address || is_group, ..options.sharing };
+    let share = || sharing.apply(&socket.inner).map_err(OpenError::Configure);
     // A socket that shares ports when it gets any free one might get that of another which does.
     let is_any = matches!(address, Addr::Ip(address) if address.port() == 0);
     if !is_any {
@@ -545,7 +626,13 @@ fn create(address: Addr, options: &Options) -> Result<Socket, OpenError> {
     let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
     let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(OpenError::Create)?;
     configure(&socket, address, options).map_err(OpenError::Configure)?;
-    Ok(Socket { inner: socket, forbids_fragments: options.header.dont_fragment, unix: None })
+    options.bind_interface(&socket, address.is_ipv6()).map_err(OpenError::Interface)?;
+    Ok(Socket {
+        inner: socket,
+        forbids_fragments: options.header.dont_fragment,
+        memberships: Vec::new(),
+        unix: None,
+    })
 }
 
 fn configure(socket: &socket2::Socket, address: Addr, options: &Options) -> io::Result<()> {
@@ -556,6 +643,12 @@ fn configure(socket: &socket2::Socket, address: Addr, options: &Options) -> io::
         socket.set_broadcast(true)?;
     }
     options.header.apply(socket, address.is_ipv6())?;
+    if let Some(interface) = options.multicast_interface {
+        multicast::send_through(socket, interface, address.is_ipv6())?;
+    }
+    if options.disables_loopback {
+        multicast::disable_loopback(socket, address.is_ipv6())?;
+    }
     socket.set_nonblocking(true)
 }
 
@@ -566,7 +659,7 @@ impl OpenError {
             Self::Create(error) | Self::Configure(error) | Self::Bind(error) => {
                 error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == ErrorKind::AddrNotAvailable
             }
-            Self::BindUnix(_) => false,
+            Self::BindUnix(_) | Self::Interface(_) | Self::Join(_) => false,
         }
     }
 
@@ -582,6 +675,7 @@ impl OpenError {
                 anyhow!(Failure::to_bind(error, address, options)).context(format!("cannot bind {text}"))
             }
             Self::BindUnix(failure) => anyhow!(failure).context(format!("cannot bind {text}")),
+            Self::Interface(why) | Self::Join(why) => why,
         }
     }
 }

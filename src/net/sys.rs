@@ -10,9 +10,8 @@
 
 use std::io;
 use std::mem;
-#[cfg(target_os = "linux")]
-use std::os::fd::AsRawFd;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::OnceLock;
@@ -20,7 +19,8 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::libc::{self, SA_RESTART, SIG_DFL, SIG_IGN, SIG_UNBLOCK, c_int, sigaction};
+use nix::libc::{self, SA_RESTART, SIG_DFL, SIG_IGN, SIG_UNBLOCK, c_int, sigaction, sockaddr_storage};
+use socket2::SockAddr;
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 use {nix::unistd::Pid, std::os::unix::process::ExitStatusExt, std::process::ExitStatus};
 
@@ -225,7 +225,6 @@ pub(crate) enum Fragments {
 /// Sets who may fragment what `socket` sends over IPv6, or else over IPv4. Routers may fragment the segments of one
 /// message in any case.
 #[cfg(target_os = "linux")]
-#[expect(clippy::cast_possible_truncation, reason = "a value is a few bytes long")]
 pub(crate) fn set_fragments(socket: BorrowedFd<'_>, over_v6: bool, fragments: Fragments) -> io::Result<()> {
     let (level, name) = if over_v6 {
         (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
@@ -237,12 +236,7 @@ pub(crate) fn set_fragments(socket: BorrowedFd<'_>, over_v6: bool, fragments: Fr
         Fragments::Anywhere => libc::IP_PMTUDISC_DONT,
         Fragments::Forbidden => libc::IP_PMTUDISC_DO,
     };
-    let pointer = (&raw const value).cast();
-    // SAFETY: the kernel reads an int, which is there for as long as the call takes.
-    Errno::result(unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, pointer, size_of::<c_int>() as _)
-    })?;
-    Ok(())
+    set_option(socket, level, name, &value)
 }
 
 /// Returns the MTU of the path that `socket` is connected to, in bytes. An IPv6 socket with an IPv4 peer has that of IPv4.
@@ -257,6 +251,87 @@ pub(crate) fn path_mtu(socket: BorrowedFd<'_>, over_v6: bool) -> io::Result<usiz
     // SAFETY: the kernel writes `len` bytes at most, which is the size of the int.
     Errno::result(unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, pointer, &raw mut len) })?;
     usize::try_from(value).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Joins `group` to receive from `source`, on the interface of this number, or with 0 on one that the system chooses
+/// (RFC 3678, section 5.1). May be called for several sources of a group.
+pub(crate) fn join_source(
+    socket: BorrowedFd<'_>,
+    group: IpAddr,
+    interface: u32,
+    source: IpAddr,
+) -> io::Result<()> {
+    let request = libc::group_source_req {
+        gsr_interface: interface,
+        gsr_group: storage(group),
+        gsr_source: storage(source),
+    };
+    set_option(socket, level(group), libc::MCAST_JOIN_SOURCE_GROUP, &request)
+}
+
+/// Returns whether `socket` has joined `group` on the interface of this number: it has a list of sources there (RFC
+/// 3678, section 5.2.2), which is empty where it receives from all.
+#[cfg(target_os = "linux")]
+#[expect(clippy::cast_possible_truncation, reason = "a value is a few hundred bytes long")]
+pub(crate) fn has_joined(socket: BorrowedFd<'_>, group: IpAddr, interface: u32) -> bool {
+    /// `struct group_filter` of `include/uapi/linux/in.h`, with room for no source.
+    #[repr(C)]
+    struct Filter {
+        interface: u32,
+        group: sockaddr_storage,
+        mode: u32,
+        sources: u32,
+    }
+    let mut filter = Filter { interface, group: storage(group), mode: 0, sources: 0 };
+    let mut len = size_of::<Filter>() as _;
+    let pointer = (&raw mut filter).cast();
+    // SAFETY: the kernel reads and writes `len` bytes at most, which is the size of the structure.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level(group), libc::MCAST_MSFILTER, pointer, &raw mut len)
+    };
+    result == 0
+}
+
+/// Returns `false`: the system is not asked.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn has_joined(_: BorrowedFd<'_>, _: IpAddr, _: u32) -> bool {
+    false
+}
+
+/// Has `socket` send to IPv4 groups through the interface of this number.
+pub(crate) fn set_multicast_interface_v4(socket: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
+    let any = libc::in_addr { s_addr: 0 };
+    let imr_ifindex = c_int::try_from(interface).map_err(io::Error::other)?;
+    let request = libc::ip_mreqn { imr_multiaddr: any, imr_address: any, imr_ifindex };
+    set_option(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request)
+}
+
+/// Returns the level of the options for groups such as `group`.
+fn level(group: IpAddr) -> c_int {
+    if group.is_ipv4() { libc::IPPROTO_IP } else { libc::IPPROTO_IPV6 }
+}
+
+/// Returns `ip` as the system has it.
+fn storage(ip: IpAddr) -> sockaddr_storage {
+    let address = SockAddr::from(SocketAddr::new(ip, 0));
+    // SAFETY: all zeros are a valid sockaddr_storage, and an address is not longer than that.
+    unsafe {
+        let mut storage: sockaddr_storage = mem::zeroed();
+        let bytes = address.as_ptr().cast::<u8>();
+        ptr::copy_nonoverlapping(bytes, (&raw mut storage).cast(), address.len() as usize);
+        storage
+    }
+}
+
+/// Sets an option of `socket`. The system reads a `T` for the option of this `level` and `name`, and writes nothing.
+#[expect(clippy::cast_possible_truncation, reason = "a value is a few hundred bytes long")]
+fn set_option<T: Copy>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    let pointer = (&raw const *value).cast();
+    // SAFETY: the system reads as many bytes as the value has, which is there for as long as the call takes.
+    Errno::result(unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, pointer, size_of::<T>() as _)
+    })?;
+    Ok(())
 }
 
 /// Returns the number of datagrams that the kernel has dropped at `socket` since it was opened. It wraps around at

@@ -199,30 +199,102 @@ fn a_broadcast_address_is_sent_to_only_where_that_is_allowed() {
 }
 
 #[test]
-fn a_multicast_group_is_not_bound_as_long_as_none_can_be_joined() {
-    for (tool, bind, group) in [
-        ("udp-listen", &[][..], "239.1.1.1:5000"),
-        ("udp-listen", &[], "[ff02::1%lo]:5000"),
-        ("udp-listen", &[], "[::ffff:239.1.1.1]:5000"),
-        ("udp-recv", &["--bind"], "239.1.1.1:5000"),
-        ("udp-chat", &["--bind"], "[ff05::2]:5000"),
+fn nothing_is_sent_from_a_multicast_group() {
+    for arguments in [
+        &["udp-send", "--bind", "239.1.1.1", "127.0.0.1:9", "hi"][..],
+        &["udp-send", "--bind", "239.1.1.1", "-f", "json"],
+        &["udp-recv", "--bind", "239.1.1.1", "127.0.0.1:9", "hi"],
     ] {
-        assert_eq!(
-            complaint(tool, &[bind, &[group]].concat(), 1),
-            format!(
-                "{tool}: cannot bind {group}: multicast groups cannot be joined yet; bind :5000 or an address of \
-                 this machine\n"
-            )
-        );
+        let tool = arguments[0];
+        let why = "it is a multicast group; send from an address of this machine";
+        let said = format!("{tool}: cannot send from 239.1.1.1: {why}\n");
+        assert_eq!(complaint(tool, &arguments[1..], 1), said);
     }
-    for tool in ["udp-send", "udp-recv"] {
-        assert_eq!(
-            complaint(tool, &["--bind", "239.1.1.1", "127.0.0.1:9", "hi"], 1),
-            format!(
-                "{tool}: cannot send from 239.1.1.1: it is a multicast group; send from an address of this machine\n"
-            )
-        );
+}
+
+#[test]
+fn what_is_not_a_group_or_a_source_is_a_usage_error() {
+    for (tool, arguments, words) in [
+        (
+            "udp-listen",
+            "--join 192.0.2.1 :0",
+            "192.0.2.1 is not a multicast group; those are 224.0.0.0/4 and ff00::/8",
+        ),
+        ("udp-recv", "--join 239.1.1.1:5000 :0", "a group has no port here; write 239.1.1.1"),
+        ("udp-chat", "--join ff02::fb%", "no interface after %; write one, as in 239.1.1.1%eth0"),
+        (
+            "udp-listen",
+            "--source 239.1.1.1 :0",
+            "not the address of a host; write where multicasts come from",
+        ),
+        ("udp-listen", "--source host :0", "not an address; write a source of multicasts, as in 192.0.2.1"),
+        (
+            "udp-listen",
+            "--source 192.0.2.1 :0",
+            "--source needs a multicast group to bind or to --join; ncat's",
+        ),
+        (
+            "udp-recv",
+            "--source 192.0.2.1 239.1.1.1:9",
+            "--source needs a multicast group to bind or to --join",
+        ),
+        (
+            "udp-chat",
+            "--source 192.0.2.1 239.1.1.1:9",
+            "--source needs a multicast group to bind or to --join",
+        ),
+        (
+            "udp-listen",
+            "239.1.1.1:0 --source 2001:db8::1",
+            "--source 2001:db8::1 is not of the IP version of group 239.1.1.1; name a source of that group",
+        ),
+        (
+            "udp-listen",
+            "239.1.1.1:0 --source 2001:db8::1 --source 192.0.2.1",
+            "--source 2001:db8::1 is not of the IP version of any group",
+        ),
+        ("udp-listen", "-I= :0", "empty; write the name of a network interface, as in eth0"),
+    ] {
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        let said = complaint(tool, &arguments, 2);
+        assert!(said.contains(words), "{said}");
     }
+}
+
+#[test]
+fn a_group_is_joined_only_where_its_datagrams_can_arrive() {
+    for (arguments, words) in [
+        ("127.0.0.1:5000 --join 239.1.1.1", "a socket bound to 127.0.0.1 does not receive it; bind :5000"),
+        (
+            "239.1.1.1%lo:5000 --join 239.1.1.2%lo",
+            "a socket bound to 239.1.1.1 does not receive it; bind :5000",
+        ),
+        ("0.0.0.0:0 --join ff05::1%lo", "the socket receives over IPv4 alone; bind :0 without -4 and -6"),
+        ("-6 :0 --join 239.1.1.1%lo", "the socket receives over IPv6 alone; bind :0 without -4 and -6"),
+    ] {
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        let said = complaint("udp-listen", &arguments, 1);
+        assert!(said.starts_with("udp-listen: cannot join ") && said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn an_interface_of_a_group_among_other_destinations_is_refused_with_the_way_out() {
+    let record = r#"{"to":"239.1.1.1%lo:9","text":"hi"}"#;
+    let finished = Tool::new("udp-send").args(["-f", "json"]).input(record).run();
+    assert_eq!(finished.code(), Some(1));
+    let words = "\"to\" is '239.1.1.1%lo:9': leave out %lo, and choose the interface with -I lo";
+    assert!(finished.err.contains(words), "{}", finished.err);
+    let (mut chat, _) = Tool::new("udp-chat").args(["--bind", ":0"]).spawn_listening();
+    chat.type_line("@[ff05::1%lo]:9 hi");
+    chat.err_line_with("cannot send to [ff05::1%lo]:9: leave out %lo, and choose the interface with -I lo");
+    assert_eq!(
+        complaint("udp-chat", &["--bind", ":0", "239.1.1.1%lo:9", "-I", "nosuch"], 1)
+            .split(';')
+            .next()
+            .unwrap(),
+        "udp-chat: unknown interface nosuch"
+    );
 }
 
 #[test]
@@ -497,7 +569,11 @@ const NC: &[(&str, &str, &str)] = &[
              192.0.2.255:9?",
     ),
     ("udp-listen", "-b 192.0.2.1", "unknown option -b: write udp-listen 192.0.2.1:PORT"),
-    ("udp-send", "-I 64K", "unknown option -I: use --buffer 64K"),
+    (
+        "udp-send",
+        "-I 64K :9",
+        "invalid value '64K' for '--interface <NAME>': not an interface; nc's -I SIZE is --buffer 64K",
+    ),
     (
         "udp-recv",
         ":5000 -n 3",
@@ -517,12 +593,6 @@ const NC: &[(&str, &str, &str)] = &[
     ("udp-send", "--count 3", "unknown option --count: use --repeat 3"),
     ("udp-recv", "--retries 3", "unknown option --retries: use --retry 3"),
     ("udp-send", "--retries 3", "unknown option --retries: use --retry 3 of udp-recv"),
-    (
-        "udp-listen",
-        "-I eth0",
-        "unknown option -I: choosing an interface by its name is not supported yet; write udp-listen \
-         ADDRESS_OF_INTERFACE:PORT",
-    ),
     (
         "udp-chat",
         "UDP4-LISTEN:5000,fork",
@@ -585,7 +655,17 @@ const NCAT: &[(&str, &str, &str)] = &[
     ("udp-send", "--wait 1", "unknown option --wait: use --timeout 1 of udp-recv, udp-listen and udp-chat"),
     ("udp-chat", "--idle-timeout 2", "unknown option --idle-timeout: use --idle 2"),
     ("udp-send", "--delay 2", "unknown option --delay: use --interval 2"),
-    ("udp-recv", "--source 192.0.2.1", "unknown option --source: use --bind 192.0.2.1"),
+    (
+        "udp-recv",
+        "--source 192.0.2.1 host:9",
+        "--source needs a multicast group to bind or to --join; ncat's --source is --bind",
+    ),
+    (
+        "udp-send",
+        "--source 192.0.2.1",
+        "unknown option --source: it is an option of udp-recv, udp-listen and udp-chat; ncat's --source is --bind \
+         192.0.2.1",
+    ),
     ("udp-recv", "--source-port 4000", "unknown option --source-port: use --bind :4000"),
     ("udp-listen", "--source-port 4000", "unknown option --source-port: write udp-listen :4000"),
     ("udp-listen", "--allowfile f", "unknown option --allowfile: use --allow @f"),
@@ -611,7 +691,13 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("udp-chat", "--pcap", "unknown option --pcap: use -f pcap of the other tools"),
     ("udp-send", "--gbk", "unknown option --gbk: use -e gbk"),
     ("udp-listen", "--reuseaddr", "unknown option --reuseaddr: use --reuse-address"),
-    ("udp-send", "--interface eth0", "unknown option --interface: use --bind ADDRESS_OF_INTERFACE"),
+    ("udp-send", "--device eth0", "unknown option --device: use --interface eth0"),
+    ("udp-listen", "--multicast 239.1.1.1", "unknown option --multicast: use --join 239.1.1.1"),
+    (
+        "udp-send",
+        "--group 239.1.1.1",
+        "unknown option --group: use --join 239.1.1.1 of udp-recv, udp-listen and udp-chat",
+    ),
     ("udp-recv", "--rate 10", "unknown option --rate: it is an option of udp-send"),
     ("udp-send", "--forever", "unknown option --forever: use --repeat inf"),
     ("udp-recv", "--timeot 3", "unknown option --timeot: the nearest option is --timeout"),

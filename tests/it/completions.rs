@@ -88,6 +88,9 @@ fn bash_completes_options_and_the_names_of_values() {
         assert_eq!(offered_by_bash(&format!("{name} --completions ")), "bash\nzsh\nfish\n");
     }
     assert_eq!(offered_by_bash("udp-send --eol l"), "lf\n");
+    for option in ["--interface", "-I"] {
+        assert!(offered_by_bash(&format!("udp-send {option} l")).contains("lo\n"));
+    }
     // Behind -- stands a program, or what is sent.
     for name in ["udp-listen", "udp-send"] {
         assert_eq!(offered_by_bash(&format!("{name} :9 -- -")), "\n");
@@ -100,6 +103,7 @@ fn fish_completes_options_and_the_names_of_values() {
     for name in TOOLS {
         assert_eq!(offered_by_fish(&format!("{name} --fo")), "--format\n");
         assert_eq!(offered_by_fish(&format!("{name} --format js")), "json\n");
+        assert!(offered_by_fish(&format!("{name} --interface l")).contains("lo\n"));
     }
 }
 
@@ -109,6 +113,7 @@ fn zsh_completes_options_names_of_values_hosts_and_commands() {
     for name in TOOLS {
         await_zsh(&format!("{name} --enc"), "--encoding");
         await_zsh(&format!("{name} --format js"), "json");
+        await_zsh(&format!("{name} --interface l"), "lo");
     }
     for asking in ["udp-send", "udp-recv", "udp-chat"] {
         await_zsh(&format!("{asking} localh"), "localhost");

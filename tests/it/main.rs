@@ -23,6 +23,8 @@ mod headers;
 mod listen;
 mod manual;
 mod matcher;
+#[cfg(target_os = "linux")]
+mod multicast;
 mod netcats;
 mod network;
 mod pace;

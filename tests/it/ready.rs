@@ -264,10 +264,8 @@ fn what_is_no_one_socket_of_udp_is_refused() {
     let local = UnixDatagram::unbound().unwrap();
     let listen = ["udp-listen"];
     let unbound = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-    let group = std::net::UdpSocket::bind("239.255.77.88:0").unwrap();
     for (listen, words) in [
         (passing(&unbound, "1", &listen), "systemd passed: not bound to a port"),
-        (passing(&group, "1", &listen), "multicast group 239.255.77.88 is not joined"),
         (
             passing(&bound, "2", &listen),
             "cannot listen on socket 2 of the 2 that systemd passed: not a UDP or unix datagram socket",
@@ -283,13 +281,28 @@ fn what_is_no_one_socket_of_udp_is_refused() {
         assert_eq!(finished.code(), Some(1));
         assert!(finished.err.contains(words), "{}", finished.err);
     }
-    // A group that somebody has joined is heard.
-    group.join_multicast_v4(&"239.255.77.88".parse().unwrap(), &"127.0.0.1".parse().unwrap()).unwrap();
-    passing(&group, "1", &listen).err_line_with("listening on 239.255.77.88:");
     let finished = Tool::new("udp-listen").env("LISTEN_FDS", "1").env("LISTEN_PID", "1").run();
     assert_eq!(finished.code(), Some(1));
     assert!(finished.err.contains("no ENDPOINT, and systemd passed no socket"), "{}", finished.err);
     Tool::new("udp-listen").assert().code(2);
+}
+
+#[test]
+fn a_passed_socket_that_is_bound_to_a_group_joins_it_once() {
+    for is_joined in [false, true] {
+        let group = std::net::UdpSocket::bind("239.255.77.88:0").unwrap();
+        if is_joined {
+            let [ip, interface] = ["239.255.77.88", "127.0.0.1"].map(|ip| ip.parse().unwrap());
+            group.join_multicast_v4(&ip, &interface).unwrap();
+        }
+        let interface = if is_joined { &[][..] } else { &["-I", "lo"] };
+        let listen = ["udp-listen", "-n", "1"];
+        let mut listen = passing(&group, "1", &[&listen[..], interface].concat());
+        listen.err_line_with("joined 239.255.77.88 on lo");
+        let there = format!("239.255.77.88%lo:{}", group.local_addr().unwrap().port());
+        Tool::new("udp-send").args([&there, "hi"]).assert().success();
+        assert_eq!(listen.ended().text(), "hi\n");
+    }
 }
 
 /// Does what systemd does: runs a tool with `socket` as descriptor 3, and says that there are so many.

@@ -4,8 +4,8 @@ use clap::{Parser, ValueHint};
 
 use crate::cli::usage::UsageError;
 use crate::cli::{
-    Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, FormatOption, ReceivingArgs, ReceivingPlan,
-    Report, ReportArgs, SendingSocketArgs, check_same_kind, check_unix, conversation,
+    Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, FormatOption, GroupArgs, ReceivingArgs,
+    ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_same_kind, check_unix, conversation,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -48,6 +48,8 @@ pub(super) struct Args {
     #[command(flatten)]
     socket: SendingSocketArgs,
     #[command(flatten)]
+    groups: GroupArgs,
+    #[command(flatten)]
     buffer: BufferArgs,
     #[command(flatten)]
     report: ReportArgs,
@@ -80,7 +82,7 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Headers, args.receiving.headers),
         ];
         FormatOption::check(given, formats, &conversation())?;
-        let socket = args.socket.options();
+        let socket = args.groups.add_to(args.socket.options(), args.bind.as_ref())?;
         let bind = args.bind.map_or_else(|| default_bind(&args.peers), Ok)?;
         for peer in &args.peers {
             check_same_kind(peer, Some(&bind))?;

@@ -68,6 +68,7 @@ impl<'o> Outbox<'o> {
 
     /// Returns the address of the peer that line `ordinal` names.
     pub(super) fn address(&mut self, peer: &Endpoint, ordinal: u64, resolver: Resolver<'_>) -> Result<Addr> {
+        peer.check_as_one_of_many().map_err(|why| anyhow!("cannot send to {peer}: {why}"))?;
         match self.destinations.address(peer, resolver) {
             Err(error) if error.is::<Terminated>() => {
                 Err(anyhow!(INTERRUPTED).context(format!("cannot send line {ordinal}")))

@@ -36,14 +36,14 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Runs the tool.
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
-    let (options, console) = (&plan.socket, plan.report.console);
+    let (options, console) = (plan.socket.towards(&plan.peers)?, plan.report.console);
     let lists = plan.receiving.access_lists()?;
     let input = Input::stream(streams::input()?, Reading::default());
     let deadline = Deadline::new(plan.bounds.timeout, plan.bounds.idle);
     let signals = Signals::install()?;
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
-    let socket = socket::bind(&resolver.local(&plan.bind, options.family)?, options)?;
+    let socket = socket::bind(&resolver.local(&plan.bind, options.family)?, &options)?;
     cli::prepare_socket(&socket, Traffic::ReceivesMany, plan.buffer, console)?;
     note_earlier_drops([&socket]);
     let address = socket::local_address(&socket)?;
@@ -61,6 +61,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
         until: None,
     };
     console.note(&format!("listening on {address}"));
+    cli::note_memberships(&socket, console);
     let talked = chat.talk(input, deadline);
     exit::join(talked, chat.finish())?;
     signals.check()?;

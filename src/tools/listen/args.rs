@@ -18,8 +18,8 @@ use crate::batch::{LARGEST_UNIX, LARGEST_V6};
 use crate::cli::usage::UsageError;
 use crate::cli::value::{count, descriptor, duration, handler, size};
 use crate::cli::{
-    Bounds, BufferArgs, DecodingArgs, FormatArgs, FormatOption, ReceivingArgs, ReceivingPlan, Report,
-    ReportArgs, SocketArgs, check_unix,
+    Bounds, BufferArgs, DecodingArgs, FormatArgs, FormatOption, GroupArgs, ReceivingArgs, ReceivingPlan,
+    Report, ReportArgs, SocketArgs, check_unix,
 };
 use crate::escape;
 use crate::exit;
@@ -97,6 +97,8 @@ pub(super) struct Args {
     #[command(flatten)]
     socket: SocketArgs,
     #[command(flatten)]
+    groups: GroupArgs,
+    #[command(flatten)]
     buffer: BufferArgs,
     #[command(flatten)]
     report: ReportArgs,
@@ -143,7 +145,7 @@ impl TryFrom<Args> for Plan {
         if args.command.is_empty() && env::args_os().next_back().is_some_and(|last| last == "--") {
             return Err(UsageError::new("no COMMAND after --; write what to run, as in -- ./client"));
         }
-        let socket = args.socket.options();
+        let socket = args.groups.clone().add_to(args.socket.options(), &args.endpoints)?;
         check_unix(&args.endpoints, &socket, Some(formats.output))?;
         Ok(Self {
             answer: args.answer()?,

@@ -63,6 +63,9 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     for address in &listener.addresses {
         console.note(&format!("listening on {address}"));
     }
+    for socket in &sockets {
+        cli::note_memberships(socket, console);
+    }
     let command = match Command::start(&plan.command, &dialable, &signals) {
         Ok(command) => command,
         Err(error) => return not_started(error, console),

@@ -8,8 +8,8 @@ use clap::{Parser, ValueHint};
 use crate::cli::usage::UsageError;
 use crate::cli::value::{duration, repeats, times};
 use crate::cli::{
-    BufferArgs, EncodingArgs, FormatArgs, FormatOption, InputPlan, MessageArgs, ReadingArgs, ReceivingArgs,
-    ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_same_kind, check_unix,
+    BufferArgs, EncodingArgs, FormatArgs, FormatOption, GroupArgs, InputPlan, MessageArgs, ReadingArgs,
+    ReceivingArgs, ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_same_kind, check_unix,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -78,6 +78,8 @@ pub(super) struct Args {
     receiving: ReceivingArgs,
     #[command(flatten)]
     socket: SendingSocketArgs,
+    #[command(flatten)]
+    groups: GroupArgs,
     #[command(flatten)]
     buffer: BufferArgs,
     #[command(flatten)]
@@ -179,7 +181,7 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Message, !args.message.messages.is_empty()),
         ];
         FormatOption::check(given, formats, &Format::ALL)?;
-        let socket = args.socket.options();
+        let socket = args.groups.clone().add_to(args.socket.options(), &args.bind)?;
         if let (Some(there), here) = (&args.endpoint, &args.bind)
             && !there.is_here()
         {

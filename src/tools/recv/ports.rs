@@ -25,6 +25,7 @@ const EARLIER: usize = 64;
 /// The sockets that requests to one peer are sent from.
 pub(super) struct Ports<'r> {
     plan: &'r Plan,
+    options: Options,
     requests: &'r Requests,
     access: &'r Access,
     route: Route,
@@ -114,16 +115,17 @@ impl<'r> Ports<'r> {
         access: &'r Access,
         resolver: Resolver<'_>,
     ) -> Result<Self> {
-        let options = &plan.socket;
+        let options = plan.socket.towards([&requests.destination])?;
         let source = requests.source.as_ref();
         let source = source.map(|source| resolver.local(source, options.family)).transpose()?;
         let destination = resolver.remote(&requests.destination, options.family)?;
-        let route = Route::new(requests, &destination, source.as_ref(), options)?;
+        let route = Route::new(requests, &destination, source.as_ref(), &options)?;
         // Those before the one that was chosen cannot be reached.
         let addresses = destination.addresses().iter().copied();
         let others = addresses.skip_while(|address| address.canonical() != route.peer).skip(1).collect();
         Ok(Self {
             plan,
+            options,
             requests,
             access,
             route,
@@ -153,7 +155,7 @@ impl<'r> Ports<'r> {
         let any_port = self.source.as_ref().map(Resolved::at_any_port);
         while let Some(next) = self.others.pop_front() {
             let next = Resolved::new(&self.requests.destination, vec![next]);
-            let route = Route::new(self.requests, &next, any_port.as_ref(), &self.plan.socket);
+            let route = Route::new(self.requests, &next, any_port.as_ref(), &self.options);
             if let Ok(route) = route
                 && size <= route.largest()
             {
@@ -181,7 +183,7 @@ impl<'r> Ports<'r> {
         if let Some(socket) = self.idle.take() {
             return Ok(socket);
         }
-        let (options, Route { peer, source, .. }) = (&self.plan.socket, &self.route);
+        let (options, Route { peer, source, .. }) = (&self.options, &self.route);
         let mut socket = socket::open(*source, options)?;
         if source.port() == Some(0) && socket::local_address(&socket)?.port() == peer.port() {
             // On this machine a request would be its own reply. While this socket is open, the next has another port.

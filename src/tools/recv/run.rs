@@ -118,6 +118,7 @@ fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Socket, access: &Acc
         FilteredReceiver::new(plan.receiver(socket, access)?, access, ReplyFilter::Anyone, None);
     let address = socket::local_address(socket)?;
     console.note(&format!("listening on {address}"));
+    cli::note_memberships(socket, console);
     let deadline = plan.deadline();
     let is_received = loop {
         let is_readable = inbox.wait(None, Some(socket.as_fd()), deadline.next())?.socket;

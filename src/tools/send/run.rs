@@ -90,17 +90,19 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(Socket, To)> {
 
 /// Returns a socket that sends all datagrams to one endpoint.
 fn connect(plan: &Plan, there: &Endpoint, resolver: Resolver<'_>) -> Result<Socket> {
+    let options = plan.socket.towards([there])?;
     let here = plan.source.as_ref().map(|here| resolver.local(here, plan.socket.family)).transpose()?;
     let there = resolver.remote(there, plan.socket.family)?;
-    socket::connect(&there, here.as_ref(), &plan.socket)
+    socket::connect(&there, here.as_ref(), &options)
 }
 
 /// Returns a socket that sends each datagram where its record says, or else to the given endpoint.
 fn bind(plan: &Plan, there: Option<&Endpoint>, resolver: Resolver<'_>) -> Result<(Socket, To)> {
-    let options = &plan.socket;
+    let options = plan.socket.towards(there)?;
     let anywhere = Endpoint::anywhere();
-    let here = plan.source.as_ref().unwrap_or(&anywhere);
-    let socket = socket::bind(&resolver.local(here, options.family)?, options)?;
+    let here = resolver.local(plan.source.as_ref().unwrap_or(&anywhere), options.family)?;
+    socket::check_source(&here)?;
+    let socket = socket::bind(&here, &options)?;
     let family = options.family.of_socket(socket::local_address(&socket)?);
     let there = there.map(|there| resolver.remote(there, family)).transpose()?;
     Ok((socket, To::Each(there.map(|there| there.addresses()[0]), family)))

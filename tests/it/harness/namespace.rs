@@ -6,8 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
-use super::{Printed, Running, Tool};
+use super::{DEADLINE, Printed, Running, Tool};
 
 /// Hardware addresses that nobody was given.
 const NEAR_HARDWARE: &str = "02:00:00:00:00:01";
@@ -165,6 +166,31 @@ impl Cable {
         }
         far.sysctl(&["net.ipv6.conf.all.forwarding=1"]);
         third
+    }
+
+    /// Waits until both hosts know that `device` has a carrier. Before that, the kernel drops what is sent there, but
+    /// for what waits for the hardware address of a neighbour.
+    pub(crate) fn await_carrier(&self, device: &str) {
+        let until = Instant::now() + DEADLINE;
+        for host in [&self.near, &self.far] {
+            while !ip(&format!("-n {host} -o link show dev {device}")).contains("state UP") {
+                assert!(Instant::now() < until, "no carrier at {device}");
+            }
+        }
+    }
+
+    /// Joins the two hosts by a second cable, `cable1`, with the addresses 198.18.0.1, fe80::1:1 and 2001:db8:3::1 at
+    /// the first host, and those that end in 2 at the second.
+    pub(crate) fn double(&self) {
+        let Self { near, far } = self;
+        ip(&format!("link add cable1 netns {near} type veth peer name cable1 netns {far}"));
+        for (host, number) in [(near, 1), (far, 2)] {
+            ip(&format!("-n {host} address add 198.18.0.{number}/24 dev cable1"));
+            ip(&format!("-n {host} address add fe80::1:{number}/64 dev cable1 nodad"));
+            ip(&format!("-n {host} address add 2001:db8:3::{number}/64 dev cable1 nodad"));
+            ip(&format!("-n {host} link set cable1 up"));
+        }
+        self.await_carrier("cable1");
     }
 
     /// Returns the number of the interface `cable0` of the first host.
