@@ -561,6 +561,11 @@ impl fmt::Display for Fact {
             Self::Everywhere { address, only_v6: false } => write!(f, "bound to {address} (IPv4 and IPv6)"),
             Self::Everywhere { address, only_v6: true } => write!(f, "bound to {address} (IPv6 only)"),
             Self::Connected(peer) => write!(f, "connected to {peer}"),
+            Self::Joined(Membership { group, interface, sources, .. }) => {
+                write!(f, "group {group}")?;
+                interface.as_ref().map_or(Ok(()), |interface| write!(f, " on {interface}"))?;
+                sources.iter().try_for_each(|source| write!(f, " from {source}"))
+            }
             Self::Interface(name) => write!(f, "interface {name}"),
             Self::Buffer(room) => {
                 let name = if room.is_to_receive() { "receive" } else { "send" };
@@ -573,6 +578,7 @@ impl fmt::Display for Fact {
             Self::Dscp(dscp) => write!(f, "DSCP {dscp}"),
             Self::NoFragments => f.write_str("no fragmentation"),
             Self::Broadcast => f.write_str("broadcast"),
+            Self::NoLoopback => f.write_str("no multicast loopback"),
             Self::SharedPort => f.write_str("SO_REUSEPORT"),
             Self::SharedAddress => f.write_str("SO_REUSEADDR"),
             Self::Gro => f.write_str("GRO"),

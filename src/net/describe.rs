@@ -5,6 +5,7 @@ use socket2::SockRef;
 
 use super::addr::{Addr, UnixAddr};
 use super::header::Dscp;
+use super::multicast::Membership;
 use super::socket::{Room, Socket};
 use super::{segments_received, segments_sent};
 
@@ -22,6 +23,8 @@ pub enum Fact {
     },
     /// It has this one peer.
     Connected(Addr),
+    /// It has joined this group.
+    Joined(Membership),
     /// It is bound to the interface of this name.
     Interface(String),
     /// It has a buffer of this size.
@@ -38,6 +41,8 @@ pub enum Fact {
     NoFragments,
     /// It may send to a broadcast address.
     Broadcast,
+    /// What it sends to a group is not delivered on this machine.
+    NoLoopback,
     /// It shares its port with sockets that do so (`SO_REUSEPORT`).
     SharedPort,
     /// It shares its address with sockets that do so (`SO_REUSEADDR`).
@@ -66,6 +71,7 @@ pub fn facts(socket: &Socket, room: Room, in_batches: bool) -> Vec<Fact> {
         _ => Fact::Bound(address.canonical()),
     }));
     facts.extend(peer.map(Fact::Connected));
+    facts.extend(socket.memberships().iter().cloned().map(Fact::Joined));
     #[cfg(target_os = "linux")]
     facts.extend(
         options
@@ -89,9 +95,12 @@ pub fn facts(socket: &Socket, room: Room, in_batches: bool) -> Vec<Fact> {
     let class = of(has_v4, options.tos_v4()).or(of(has_v6, options.tclass_v6()));
     let dscp = class.and_then(|class| u8::try_from(class).ok()).map(Dscp::of_traffic_class);
     facts.extend(dscp.filter(|dscp| dscp.number() != 0).map(Fact::Dscp));
+    let is_looped = has_v4 && options.multicast_loop_v4().unwrap_or(true)
+        || has_v6 && options.multicast_loop_v6().unwrap_or(true);
     for (is_so, fact) in [
         (socket.forbids_fragments(), Fact::NoFragments),
         (options.broadcast().unwrap_or(false), Fact::Broadcast),
+        (!is_looped, Fact::NoLoopback),
         (options.reuse_port().unwrap_or(false), Fact::SharedPort),
         (options.reuse_address().unwrap_or(false), Fact::SharedAddress),
         (in_batches && room.is_to_receive() && segments_received(socket), Fact::Gro),

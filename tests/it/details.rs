@@ -1,5 +1,7 @@
 //! What `-v` prints of a socket at start.
 
+#[cfg(target_os = "linux")]
+use crate::harness::Cable;
 use crate::harness::{Peer, Printed, Tool};
 
 /// What `-v` prints first, behind the name of the tool.
@@ -69,6 +71,32 @@ fn the_details_are_printed_once_and_only_if_they_are_asked_for() {
         let said =
             Tool::new("udp-recv").args([&server, "a", "b", "c"]).args(options).assert().success().err();
         assert_eq!(said.matches("udp-recv: socket: ").count(), lines, "{said}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs root and ip"]
+fn the_details_name_groups_sources_and_the_interface() {
+    let cable = Cable::new("details");
+    let first = |tool: &str, arguments: &[&str]| {
+        let said = cable.near.tool(tool).args(arguments).arg("-v").input("").run().err;
+        said.lines().next().unwrap().to_owned()
+    };
+    for (tool, arguments, words) in [
+        ("udp-listen", &["239.1.1.1%cable0:5000", "-w", "1ms"][..], ", group 239.1.1.1 on cable0, "),
+        ("udp-listen", &[":0", "--join", "ff02::5%cable0", "-w", "1ms"], ", group ff02::5 on cable0, "),
+        (
+            "udp-listen",
+            &[":0", "--join", "232.1.1.1%cable0", "--source", "192.0.2.2", "-w", "1ms"],
+            ", group 232.1.1.1 on cable0 from 192.0.2.2, ",
+        ),
+        ("udp-chat", &["--bind", ":0", "-I", "cable0", "-w", "1ms"], ", interface cable0, "),
+        ("udp-send", &["239.1.1.1%cable0:9", "--no-loopback"], ", multicast TTL 1, no multicast loopback"),
+    ] {
+        let said = first(tool, arguments);
+        assert!(said.contains(words), "{said}");
+        assert_eq!(said.contains("loopback"), arguments.contains(&"--no-loopback"), "{said}");
     }
 }
 
