@@ -252,25 +252,26 @@ fn clients_are_answered_one_after_another_over_both_versions_of_ip() {
 fn servers_of_every_make_are_asked_over_both_versions_of_ip() {
     for (version, host) in [("4", "127.0.0.1"), ("6", "[::1]")] {
         let bare = host.trim_matches(['[', ']']);
-        // With port 0 they would have another port after the first datagram.
-        let [first, second] = [(); 2].map(|()| free_port().to_string());
-        let socat = format!("UDP{version}-RECVFROM:{first},bind={host},fork");
-        let (mut listening, port) = server("nc.openbsd", &["-v", "-u", "-l", bare, "0"], "Bound on");
-        let there = format!("{host}:{port}");
-        let recv = Tool::new("udp-recv").args([&there, "-w", "1h", "--eol", "lf", "command"]).spawn();
-        assert_eq!(listening.line(), "command");
-        listening.type_line("greeting");
+        let ask = |port: u16, text: &str| {
+            let arguments = [&format!("{host}:{port}"), "-w", "1h", "--eol", "lf", text];
+            Tool::new("udp-recv").args(arguments).spawn()
+        };
+        let (mut nc, port) = server("nc.openbsd", &["-v", "-u", "-l", bare, "0"], "Bound on");
+        let recv = ask(port, "command");
+        assert_eq!(nc.line(), "command");
+        nc.type_line("greeting");
         assert_eq!(recv.finish().text(), "greeting\n");
-        for (_server, port) in [
-            server("socat", &["-dd", &socat, "EXEC:cat"], "receiving on"),
-            server("ncat", &["-v", "-u", "-l", "-k", "--exec", "/bin/cat", bare, &second], "Listening on"),
-        ] {
-            for text in ["one", "two"] {
-                // They refuse what arrives while they open their socket anew.
-                let arguments = ["-w", "200ms", "--retry", "100", text];
-                let recv = Tool::new("udp-recv").arg(format!("{host}:{port}")).args(arguments);
-                recv.assert().success().stdout(format!("{text}\n"));
-            }
+
+        let arguments = ["-v", "-u", "-l", "-k", "--exec", "/bin/cat", bare, "0"];
+        let (_ncat, port) = server("ncat", &arguments, "Listening on");
+        assert_eq!(ask(port, "hi").finish().text(), "hi\n");
+
+        // It opens its socket anew for each, with port 0 at another port.
+        let socat = format!("UDP{version}-RECVFROM:{},bind={host},fork", free_port());
+        let (mut socat, port) = server("socat", &["-dd", &socat, "EXEC:cat"], "receiving on");
+        for text in ["one", "two"] {
+            assert_eq!(ask(port, text).finish().text(), format!("{text}\n"));
+            socat.err_line_with("receiving on");
         }
     }
 }
@@ -379,6 +380,7 @@ fn unix_sockets_of_every_make_are_sent_to_and_answer() {
     for text in ["one", "two"] {
         let recv = Tool::new("udp-recv").args([&endpoint, "-w", "1h", text]);
         recv.assert().success().stdout(format!("{text}\n"));
+        socat.err_line_with("receiving on");
     }
     drop(socat);
     let _ = std::fs::remove_file(&path);
