@@ -261,7 +261,7 @@ impl<'l> Listener<'l> {
     /// Receives datagrams from the sockets at `places`, as many as a batch holds from each, answers them and passes them
     /// on to be printed. Returns whether there were any.
     fn receive(&mut self, places: impl Iterator<Item = usize>) -> Result<bool> {
-        let (mut received, mut has_room) = (0, true);
+        let (mut received, mut may_gather) = (0, true);
         for place in places {
             if self.is_complete() {
                 break;
@@ -271,12 +271,13 @@ impl<'l> Listener<'l> {
             let filled = self.fill(&mut batch, place);
             received += batch.len() - first;
             let answered = self.answer(&batch, first, place);
-            has_room &= !is_full(&batch);
+            // The queue of a unix socket is full after a few, and then its senders wait for us.
+            may_gather &= !is_full(&batch) && !self.sockets[place].is_unix();
             self.session.queue.put(batch)?;
             answered?;
             filled?;
         }
-        if received >= BUSY && has_room {
+        if received >= BUSY && may_gather {
             pause(PAUSE, self.session.signals)?;
         }
         Ok(received > 0)
