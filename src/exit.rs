@@ -12,7 +12,7 @@ use crate::stats::{ReplyStats, Stats};
 const STATUSES: &str = "\
 Exit status: 0 everything was sent, received or answered; 1 trouble; 2 usage error;
 3 silence: timed out without a reply or with too few datagrams;
-4 refused: ICMP port unreachable";
+4 refused: ICMP port unreachable, or nobody listens on the unix socket";
 
 /// The result of a run, which becomes its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -180,7 +180,8 @@ impl Socket {
         self.inner.connect(&sock_addr(peer)?)
     }
 
-    /// Connects it to its one `peer`: it receives from no other then. A unix socket is connected later if nobody listens there yet.
+    /// Connects it to its one `peer`: it receives from no other then. A unix socket is connected later if nobody listens
+    /// there yet.
     pub fn connect_to(&mut self, peer: Addr) -> Result<(), Failure> {
         let connected = self.connect(peer);
         let Some(unix) = &mut self.unix else { return connected.map_err(Failure::Os) };

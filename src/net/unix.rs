@@ -114,8 +114,7 @@ impl UnixAddr {
         self.0.name().map_or(self, |name| Self(Number::of_given(&name)))
     }
 
-    /// Returns the name of a peer in `address`, as the system has written it there to its first `len` bytes, if there is
-    /// one.
+    /// Returns the name of a peer in `address`, as the system has written it to the first `len` bytes, if there is one.
     #[cfg(target_os = "linux")]
     pub(super) fn of_raw(address: &sockaddr_un, len: usize) -> Option<Self> {
         let name = address.sun_path.map(|c| u8::from_ne_bytes(c.to_ne_bytes()));
