@@ -60,6 +60,10 @@ fn ip_option(options: &Options) -> Option<&'static str> {
         (options.sharing.port, "--reuse-port"),
         (options.sharing.address, "--reuse-address"),
         (options.interface.is_some(), "--interface"),
+        (options.disables_loopback, "--no-loopback"),
+        (!options.groups.is_empty(), "--join"),
+        (!options.sources.is_empty(), "--source"),
+        (options.interface.is_some(), "--interface"),
         (!options.groups.is_empty(), "--join"),
         (options.disables_loopback, "--no-loopback"),
     ];

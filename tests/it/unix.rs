@@ -643,6 +643,9 @@ fn what_means_nothing_to_a_unix_socket_is_a_usage_error() {
         ("udp-send", &["--dont-fragment", "unix:x", "hi"], "--dont-fragment is for IP"),
         ("udp-listen", &["--reuse-port", "unix:x"], "--reuse-port is for IP"),
         ("udp-listen", &["--reuse-address", "unix:x"], "--reuse-address is for IP"),
+        ("udp-send", &["--interface", "lo", "unix:x", "hi"], "--interface is for IP"),
+        ("udp-send", &["--no-loopback", "unix:x", "hi"], "--no-loopback is for IP"),
+        ("udp-listen", &["--join", "239.1.1.1", "unix:x"], "--join is for IP"),
         (
             "udp-listen",
             &["-f", "pcap", ":0", "unix:x"],
