@@ -207,7 +207,9 @@ impl<'r> Ports<'r> {
         // An earlier request may have been sent to another address.
         let icmp =
             icmp.map(|icmp| (icmp, iter::once(self.route.peer).chain(self.others.iter().copied()).collect()));
-        Ok(FilteredReceiver::new(receiver, self.access, self.route.filter, icmp))
+        let Route { peer, source, filter, .. } = self.route;
+        let own = Some(source).filter(|source| source.port().is_some() && source.port() == peer.port());
+        Ok(FilteredReceiver::new(receiver, self.access, filter, icmp).ignoring(own))
     }
 
     /// Lets the kernel discard datagrams to `socket` from other sources than the peer: after the first one, a flood of

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::batch::Batch;
 use crate::net::access::Access;
 use crate::net::addr::Addr;
+use crate::net::socket::is_local;
 use crate::net::{IcmpErrors, Receiver, is_icmp};
 use crate::stats::{Drops, IcmpError};
 
@@ -28,6 +29,8 @@ pub(super) struct FilteredReceiver<'s> {
     receiver: Receiver<'s>,
     access: &'s Access,
     filter: ReplyFilter,
+    /// Where the socket is bound, if its requests may arrive at itself.
+    own: Option<Addr>,
     /// ICMP errors, and the peers that datagrams were sent to.
     icmp: Option<(IcmpErrors<'s>, Vec<Addr>)>,
 }
@@ -90,7 +93,13 @@ impl<'s> FilteredReceiver<'s> {
         filter: ReplyFilter,
         icmp: Option<(IcmpErrors<'s>, Vec<Addr>)>,
     ) -> Self {
-        Self { receiver, access, filter, icmp }
+        Self { receiver, access, filter, own: None, icmp }
+    }
+
+    /// Accepts nothing that was sent from `own`, where the socket is bound. A request to a group or a broadcast address
+    /// arrives at its own sender as well, if that has the port that it is sent to.
+    pub(super) fn ignoring(self, own: Option<Addr>) -> Self {
+        Self { own, ..self }
     }
 
     /// Receives the next datagram into the empty `batch`, or an ICMP error.
@@ -142,11 +151,20 @@ impl<'s> FilteredReceiver<'s> {
 
     fn judge(&self, batch: &mut Batch) -> Arrival {
         let source = batch.iter().next().and_then(|datagram| datagram.envelope.from);
-        if self.filter.accepts(source) {
+        let is_own = source.is_some_and(|source| self.is_own(source));
+        if self.filter.accepts(source) && !is_own {
             return Arrival::Reply(source);
         }
         batch.clear();
-        Arrival::Stray(source)
+        Arrival::Stray(source.filter(|_| !is_own))
+    }
+
+    /// Returns whether the socket itself has sent from `source`. While it has a port of every address, no other socket of
+    /// this machine has it.
+    fn is_own(&self, source: Addr) -> bool {
+        let Some(own) = self.own.filter(|own| own.port() == source.port()) else { return false };
+        let is_everywhere = own.ip().is_some_and(|ip| ip.is_unspecified());
+        if is_everywhere { is_local(source) } else { own.ip() == source.ip() }
     }
 }
 
