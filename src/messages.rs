@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::process;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::net::addr::Addr;
 use crate::net::describe::Fact;
 use crate::net::endpoint::host;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
-use crate::net::interface::{NotBound, names};
+use crate::net::interface::{Interface, NotBound, names};
 use crate::net::multicast::{self, JoinError, Membership};
 use crate::net::owner::Owner;
 use crate::net::socket::{Direction, Room};
@@ -436,33 +437,57 @@ fn percent(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 * 100.0 / all as f64 }
 }
 
+/// Returns how to choose an interface to send to `group`, if there is one.
+fn choose_interface(group: IpAddr) -> String {
+    let candidates = Interface::candidates(group);
+    let choice = candidates.first().zip(names(&candidates));
+    let choice =
+        choice.map(|(first, all)| format!("; choose an interface with -I {first} (this machine has {all})"));
+    choice.unwrap_or_default()
+}
+
+/// Says who has `port`, and how to share it, or that this was asked for.
+fn port_in_use(
+    f: &mut fmt::Formatter<'_>,
+    port: u16,
+    owner: Option<&Owner>,
+    would_share: bool,
+) -> fmt::Result {
+    let is_ours = owner.is_some_and(|owner| owner.name.starts_with("udp-"));
+    match owner {
+        Some(owner) if owner.pid == process::id() => {
+            return write!(
+                f,
+                "port {port} is bound by an earlier ENDPOINT; write it once, or add --reuse-port"
+            );
+        }
+        Some(owner) => write!(f, "port {port} is in use by {owner}")?,
+        None => write!(f, "port {port} is in use by another socket; `ss -ulpn sport = :{port}` shows whose")?,
+    }
+    f.write_str(match (would_share, is_ours) {
+        (true, _) => {
+            "; to share a port, both sockets must ask for it, and be of the same user; choose another port, or 0 for any \
+             free one"
+        }
+        (false, true) => "; choose another port, or 0 for any free one, or start both with --reuse-port",
+        (false, false) => "; choose another port, or 0 for any free one",
+    })
+}
+
 impl fmt::Display for Failure {
     /// Says why, and what to do where that is known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Os(error) => f.write_str(&os_error(error)),
+            Self::NoRouteToGroup(group, error) => {
+                write!(f, "{}{}", os_error(error), choose_interface(*group))
+            }
             Self::MayNotCreate(error) => {
                 write!(f, "{}; a sandbox or a security policy forbids it", os_error(error))
             }
             Self::NoFreePort(ip) => write!(f, "no port is free at {ip}"),
-            Self::PortInUse { port, owner: Some(owner), .. } if owner.pid == process::id() => {
-                write!(f, "port {port} is bound by an earlier ENDPOINT; write it once, or add --reuse-port")
-            }
             Self::PortInUse { port, owner, would_share } => {
-                write!(f, "port {port} is in use by ")?;
-                match owner {
-                    Some(owner) => write!(f, "{owner}")?,
-                    None => write!(f, "another socket; `ss -ulpn sport = :{port}` shows whose")?,
-                }
-                let is_ours = owner.as_ref().is_some_and(|owner| owner.name.starts_with("udp-"));
-                f.write_str(match (would_share, is_ours) {
-                    (true, _) => {
-                        "; to share a port, both sockets must ask for it, and be of the same user; choose another \
-                         port, or 0 for any free one"
-                    },
-                    (false, true) => "; choose another port, or 0 for any free one, or start both with --reuse-port",
-                    (false, false) => "; choose another port, or 0 for any free one",
-                })
+                port_in_use(f, *port, owner.as_ref(), *would_share)
             }
             Self::PrivilegedPort => write!(
                 f,

@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENOBUFS, EPERM, EPROTOTYPE};
+use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOBUFS, EPERM, EPROTOTYPE};
 
 use super::addr::Addr;
 use super::endpoint::is_of_a_zone;
@@ -57,6 +57,8 @@ pub enum Failure {
     InvalidV6,
     /// The send buffer is full.
     BufferFull,
+    /// No route leads to the multicast group.
+    NoRouteToGroup(IpAddr, io::Error),
     /// A firewall on this machine drops the datagram.
     Firewall,
     /// The name is that of a socket which a process has open, and that process, if it is visible.
@@ -169,6 +171,10 @@ impl Failure {
             Some(EINVAL) => Self::InvalidV6,
             Some(ENOBUFS) => Self::BufferFull,
             Some(EPERM) => Self::Firewall,
+            Some(ENETUNREACH) => match peer.and_then(Addr::ip).map(|ip| ip.to_canonical()) {
+                Some(group) if group.is_multicast() => Self::NoRouteToGroup(group, error),
+                _ => Self::Os(error),
+            },
             _ => Self::Os(error),
         }
     }
@@ -187,7 +193,7 @@ impl Failure {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Os(error) | Self::Route(_, _, error) => may_pass(error),
+            Self::Os(error) | Self::Route(_, _, error) | Self::NoRouteToGroup(_, error) => may_pass(error),
             // A link that is down may take its addresses with it.
             Self::NotLocal(_) => true,
             _ => false,

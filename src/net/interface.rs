@@ -64,7 +64,7 @@ impl Interface {
 
     /// Returns those on which the system may join `group` by itself: they are up, send multicasts, and have an address
     /// of the same version of IP.
-    pub(super) fn candidates(group: IpAddr) -> Vec<Self> {
+    pub(crate) fn candidates(group: IpAddr) -> Vec<Self> {
         let version = if group.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let mut candidates = Vec::new();
         for found in getifaddrs().into_iter().flatten() {
@@ -94,6 +94,14 @@ impl Interface {
         }
         // IPv4 needs no address.
         (group.is_ipv6() && !has_v6()).then_some("has no IPv6 address")
+    }
+
+    /// Returns whether it is the loopback, as far as the system says.
+    pub(super) fn is_loopback(self) -> bool {
+        let name = self.name().unwrap_or_default();
+        let mut all = getifaddrs().into_iter().flatten();
+        let own = all.find(|one| one.interface_name.as_bytes() == name.as_bytes());
+        own.is_none_or(|one| one.flags.contains(InterfaceFlags::IFF_LOOPBACK))
     }
 
     /// Has `socket` send and receive through this interface alone.

@@ -97,6 +97,19 @@ impl Options {
         self.interface.as_deref().map(Interface::find).transpose()
     }
 
+    /// Fails if nothing passes the interface, if one is given, because `address` is one of the loopback.
+    fn check_interface(&self, address: Addr) -> Result<()> {
+        if let Some(interface) = self.bound_interface()?
+            && address.ip().is_some_and(|ip| ip.to_canonical().is_loopback())
+        {
+            ensure!(
+                interface.is_loopback(),
+                "cannot use {address} through {interface}: it is of the loopback"
+            );
+        }
+        Ok(())
+    }
+
     /// Binds `socket` to its interface, if one is given.
     pub(super) fn bind_interface(&self, socket: &socket2::Socket, is_v6: bool) -> Result<()> {
         if let Some(interface) = self.bound_interface()? {
@@ -369,6 +382,7 @@ pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Opti
     here.map_or(Ok(()), check_source)?;
     let mut failure = None;
     for &peer in there.addresses() {
+        options.check_interface(peer)?;
         let Some(source) = sources.iter().find(|source| source.is_like(peer)) else { continue };
         // Without a source, connect(2) chooses one.
         let opened = if here.is_some() { try_open(*source, None, options) } else { create(*source, options) };
@@ -588,6 +602,7 @@ enum OpenError {
 /// Opens a socket bound to `address`. A group is joined on the interface called `zone`, or on one that the system
 /// chooses, and several sockets may have its port.
 fn try_open(address: Addr, zone: Option<&str>, options: &Options) -> Result<Socket, OpenError> {
+    options.check_interface(address).map_err(OpenError::Interface)?;
     let is_group = address.is_multicast();
     let mut address = if is_group { address.canonical() } else { address };
     let mut socket = create(address, options)?;

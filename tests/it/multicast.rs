@@ -373,6 +373,13 @@ fn an_interface_binds_both_directions() {
         }
         assert_eq!(listen.ended().text(), "one\ntwo\n", "{interface}");
     }
+    for arguments in [["udp-listen", "127.0.0.1:5000", ""], ["udp-send", "127.0.0.1:5000", "hi"]] {
+        let arguments: Vec<_> = arguments.into_iter().filter(|argument| !argument.is_empty()).collect();
+        assert_eq!(
+            refused(near, arguments[0], &[&["-I", "cable0"], &arguments[1..]].concat()),
+            format!("{}: cannot use 127.0.0.1:5000 through cable0: it is of the loopback\n", arguments[0])
+        );
+    }
     // A request and its reply.
     let mut listen = far.tool("udp-listen").args([":5000", "--echo", "-I", "cable0"]).spawn();
     listen.err_line_with("listening on ");
@@ -435,6 +442,46 @@ fn the_group_that_a_datagram_was_sent_to_stands_in_its_record() {
             assert!(finished.text().contains(&format!("\"to\":\"{to}\"")), "{}", finished.text());
         }
     }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn nobody_is_answered_by_its_own_request() {
+    let cable = cable("own");
+    let (mut replies, join) = (cable.far.tool("udp-listen"), "239.1.1.1%cable0");
+    replies = replies.args([":5000", "--join", join, "--reply", "far"]);
+    let mut replies = replies.spawn();
+    replies.err_line_with("joined ");
+    // It receives what it sends to all.
+    for (arguments, there) in
+        [(&["--broadcast"][..], "192.0.2.255:5000"), (&["--join", join], "239.1.1.1%cable0:5000")]
+    {
+        let recv = cable.near.tool("udp-recv").args(arguments).args(["--bind", ":5000", "-p", there, "who"]);
+        let finished = recv.run();
+        assert_eq!(finished.text(), "192.0.2.2:5000\tfar\n", "{there} {}", finished.err);
+    }
+    let recv = cable.near.tool("udp-recv").args(["--bind", ":5000", "-w", "100ms", "192.0.2.1:5000", "who"]);
+    let finished = recv.run();
+    assert_eq!((finished.code(), finished.text()), (Some(3), ""));
+    assert_eq!(finished.err, "udp-recv: 192.0.2.1:5000 did not answer message 1 within 100ms\n");
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn where_no_route_leads_to_a_group_the_interfaces_are_named() {
+    let cable = cable("route");
+    cable.double();
+    let way_out =
+        "network is unreachable; choose an interface with -I cable0 (this machine has cable0, cable1)";
+    for tool in ["udp-send", "udp-recv"] {
+        assert_eq!(
+            refused(&cable.near, tool, &["239.1.1.1:9", "hi"]),
+            format!("{tool}: cannot send to 239.1.1.1:9: {way_out}\n")
+        );
+    }
+    let mut chat = cable.near.tool("udp-chat").args(["--bind", ":0", "239.1.1.1:9"]).spawn();
+    chat.type_line("hi");
+    chat.err_line_with(way_out);
 }
 
 #[test]
