@@ -368,9 +368,9 @@ impl Batch {
         written
     }
 
-    /// Appends copies of the datagrams of `other`, with their envelopes and ordinals.
-    pub fn append(&mut self, other: &Self) {
-        for datagram in other.iter() {
+    /// Appends copies of the datagrams of `other` at `places`, with their envelopes and ordinals.
+    pub fn append(&mut self, other: &Self, places: Range<usize>) {
+        for datagram in other.part(places) {
             self.address(*datagram.envelope);
             self.number_after(datagram.ordinal - 1);
             let (start, len) = (self.filled, datagram.payload.len());
@@ -452,8 +452,8 @@ mod tests {
         other.spare(5)[..5].copy_from_slice(b"seven");
         other.take_cut(5, 3);
         other.push(b"");
-        batch.append(&other);
-        batch.append(&other);
+        batch.append(&other, 0..other.len());
+        batch.append(&other, 0..other.len());
         assert_eq!(payloads(&batch), [&b"one"[..], b"sev", b"", b"sev", b""]);
         let known = |batch: &Batch, places| {
             batch.part(places).map(|it| (it.size, it.ordinal, *it.envelope)).collect::<Vec<_>>()

@@ -155,7 +155,7 @@ impl<'q> Queue<'q> {
         let Some(mut printer) = self.printer.take() else {
             // The memory of a batch is far more than a few datagrams take: those that wait share it.
             let mut waiting = self.batch();
-            waiting.append(batch);
+            waiting.append(batch, 0..batch.len());
             batch.clear();
             return self.put(waiting);
         };

@@ -105,6 +105,12 @@ impl<'s> Transmitter<'s> {
         mem::take(&mut self.unreachable)
     }
 
+    /// Takes the datagrams that were sent to the peer of `error`, which reports others as unreachable, since then: no
+    /// report of them proves nothing.
+    pub fn take_sent_to(&mut self, error: &IcmpError) -> Batch {
+        self.sender.take_sent_to(error)
+    }
+
     /// Returns the next ICMP error that is known by now, if there is one.
     pub fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
         loop {

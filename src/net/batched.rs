@@ -163,6 +163,11 @@ impl<'s> Sender<'s> {
         self.socket.keep_all();
     }
 
+    /// Takes the datagrams that were sent to the peer of `error`, which reports others as unreachable, since then.
+    pub fn take_sent_to(&mut self, error: &IcmpError) -> Batch {
+        self.socket.take_sent_to(error)
+    }
+
     /// Takes the datagrams that are known to be lost because they were too big for their path. They are not among the
     /// ICMP errors: the caller may send them again, in fragments.
     pub fn take_lost(&mut self) -> Vec<Lost> {

@@ -133,6 +133,11 @@ impl Recent {
         lost.or_else(|| is_known.then(Batch::new))
     }
 
+    /// Takes all datagrams to `peer`.
+    pub(super) fn take_sent_to(&mut self, peer: Addr, connected: Option<Addr>) -> Batch {
+        self.take_from(&[], |datagram| datagram.envelope.to.or(connected) == Some(peer))
+    }
+
     /// Takes the datagrams that `may_be_lost` from the first one on that is `quoted`, and forgets those before it.
     fn take_from(&mut self, quoted: &[u8], may_be_lost: impl Fn(&Datagram<'_>) -> bool) -> Batch {
         let mut lost = Batch::new();

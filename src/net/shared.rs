@@ -214,6 +214,14 @@ impl<'s> SendSocket<'s> {
         mem::take(&mut self.lost)
     }
 
+    /// Takes the datagrams that were sent to the peer of `error` since that was reported, as far as they are kept.
+    pub(super) fn take_sent_to(&mut self, error: &IcmpError) -> Batch {
+        match (&mut self.recent, error.peer) {
+            (Some(recent), Some(peer)) => recent.take_sent_to(peer, self.peer),
+            _ => Batch::new(),
+        }
+    }
+
     /// Notes that `datagrams`, the longest of which has `size` bytes, were sent from and to these `addresses`. Keeps
     /// copies if a router may drop them.
     pub(super) fn note_sent<'d>(

@@ -234,26 +234,29 @@ impl<'r> Run<'r> {
 
     /// Sends the datagrams again that were unreachable, until none is, or counts them if the path is down for too long.
     fn send_again(&mut self) -> Result<()> {
-        while let Some((lost, mut done)) = self.unreachable.pop_front() {
-            let all = lost.datagrams.len();
-            let sent = if self.is_to_retry(|totals| totals.unreachable(&lost.error, all - done)) {
-                self.probe(&lost, &mut done)
+        while let Some((lost, done)) = self.unreachable.front() {
+            let (error, left) = (lost.error, lost.datagrams.len() - done);
+            if self.is_to_retry(|totals| totals.unreachable(&error, left)) {
+                self.pause(PROBE_AFTER)?;
             } else {
-                self.totals.count_lost(&lost.error, all - mem::replace(&mut done, all));
-                Ok(())
-            };
-            if done < all {
-                self.unreachable.push_back((lost, done));
+                self.totals.count_lost(&error, left);
+                self.unreachable.pop_front();
+                continue;
             }
+            // Routers limit their reports: what was sent since may be lost as well.
+            let datagrams = self.transmitter.take_sent_to(&error);
+            self.put_back(Lost { error, datagrams }, 0);
+            let Some((lost, mut done)) = self.unreachable.pop_front() else { break };
+            let sent = self.probe(&lost, &mut done);
+            self.put_back(lost, done);
             sent?;
         }
         Ok(())
     }
 
-    /// Waits, and sends the datagrams of `lost` again behind those that are `done`: the first alone, and the others if
-    /// nothing reports that one as unreachable.
+    /// Sends the datagrams of `lost` again behind those that are `done`: the first alone, and the others if nothing
+    /// reports that one as unreachable.
     fn probe(&mut self, lost: &Lost, done: &mut usize) -> Result<()> {
-        self.pause(PROBE_AFTER)?;
         self.send_lost(lost, done, 1)?;
         let until = Instant::now() + PROBE_AFTER;
         while Instant::now() < until {
@@ -263,6 +266,17 @@ impl<'r> Run<'r> {
             self.wait(Awaited::Time, Some(until))?;
         }
         self.send_lost(lost, done, usize::MAX)
+    }
+
+    /// Puts the datagrams of `lost` behind those that are `done` to the others of the same peer that are to be sent again.
+    fn put_back(&mut self, lost: Lost, done: usize) {
+        if done == lost.datagrams.len() {
+            return;
+        }
+        match self.unreachable.iter_mut().find(|(other, _)| other.error.peer == lost.error.peer) {
+            Some((other, _)) => other.datagrams.append(&lost.datagrams, done..lost.datagrams.len()),
+            None => self.unreachable.push_back((lost, done)),
+        }
     }
 
     /// Sends up to `number` datagrams of `lost` behind those that are `done`, until there is no path for one.
@@ -288,7 +302,9 @@ impl<'r> Run<'r> {
 
     /// Takes the datagrams that are known to be unreachable, to be sent again.
     fn note_unreachable(&mut self) {
-        self.unreachable.extend(self.transmitter.take_unreachable().into_iter().map(|lost| (lost, 0)));
+        for lost in self.transmitter.take_unreachable() {
+            self.put_back(lost, 0);
+        }
     }
 
     /// Notes that the path is down. Returns whether to try again, and prints that and `why` if it was up before.
