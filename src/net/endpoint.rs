@@ -477,12 +477,27 @@ fn socat_address(text: &str) -> Option<String> {
     let purpose = ["udp4", "udp6", "udp"].iter().find_map(|udp| kind.strip_prefix(udp))?;
     match purpose {
         "-listen" | "-l" | "-recv" | "-recvfrom" => {
-            Some(format!("use udp-listen :{rest}{}", filters_of_socat(options)))
+            let group = group_of_socat(options).unwrap_or_default();
+            Some(format!("use udp-listen {group}:{rest}{}", filters_of_socat(options)))
         }
         "-sendto" | "-datagram" | "-connect" => Some(format!("write {rest}")),
         "" if rest.contains(':') => Some(format!("write {rest}")),
         _ => None,
     }
+}
+
+/// Returns the group, with its interface, that an option of a socat address joins, as in
+/// `ip-add-membership=239.1.1.1:eth0` and `ipv6-join-group=[ff02::fb]:eth0`.
+fn group_of_socat(options: &str) -> Option<String> {
+    const NAMES: [&str; 4] = ["ip-add-membership", "ip-membership", "ipv6-join-group", "ipv6-add-membership"];
+    let mut options = options.split(',').filter_map(|option| option.split_once('='));
+    let (_, value) = options.find(|(name, _)| NAMES.contains(name))?;
+    let (group, interface) = value.rsplit_once(':')?;
+    // An interface may stand there as its address, which is not written here.
+    let named = Some(interface).filter(|name| name.parse::<IpAddr>().is_err());
+    let zone = named.map(|name| format!("%{}", escape::shortened(name))).unwrap_or_default();
+    let ip: IpAddr = group.trim_matches(['[', ']']).parse().ok().filter(IpAddr::is_multicast)?;
+    Some(if ip.is_ipv6() { format!("[{ip}{zone}]") } else { format!("{ip}{zone}") })
 }
 
 /// Returns what to write instead of the options of a socat address that filter datagrams by their source.

@@ -600,6 +600,18 @@ const NC: &[(&str, &str, &str)] = &[
          :5000",
     ),
     (
+        "udp-listen",
+        "UDP4-RECV:5000,ip-add-membership=239.1.1.1:eth0,reuseaddr",
+        "invalid value 'UDP4-RECV:5000,ip-add-membership=239.1.1.1:eth0,reuseaddr' for '[ENDPOINT]...': addresses of \
+         socat are not supported; use udp-listen 239.1.1.1%eth0:5000",
+    ),
+    (
+        "udp-listen",
+        "UDP6-RECV:5353,ipv6-join-group=[ff02::fb]:eth0",
+        "invalid value 'UDP6-RECV:5353,ipv6-join-group=[ff02::fb]:eth0' for '[ENDPOINT]...': addresses of socat are not \
+         supported; use udp-listen [ff02::fb%eth0]:5353",
+    ),
+    (
         "udp-send",
         "UDP-DATAGRAM:192.0.2.255:9,broadcast",
         "invalid value 'UDP-DATAGRAM:192.0.2.255:9,broadcast' for '[DEST]': addresses of socat are not supported; write \
