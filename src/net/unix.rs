@@ -170,11 +170,16 @@ impl fmt::Display for UnixAddr {
                 f.write_char('@')?;
                 name
             }
-            name => {
-                // A path that begins with @ is not an abstract name.
-                f.write_str(if name.starts_with(b"@") { "./" } else { "" })?;
+            // Neither is an abstract name, nor the beginning of a URL.
+            [b'@', ..] => {
+                f.write_str("./")?;
+                &name
+            }
+            [b'/', b'/', name @ ..] => {
+                f.write_str(r"/\x2f")?;
                 name
             }
+            name => name,
         };
         for chunk in name.utf8_chunks() {
             for c in chunk.valid().chars() {
@@ -221,6 +226,8 @@ fn unescaped(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::{prop_assert, prop_assert_eq, prop_assume, proptest};
     use socket2::{Domain, Type};
 
     fn socket() -> Socket {
@@ -229,7 +236,9 @@ mod tests {
 
     #[test]
     fn an_address_is_read_as_it_is_printed() {
-        for text in ["/run/x.sock", "x", "./@x", "a/\u{4f60}", "a\\x20b", "/tmp/\\x1b\\x09\\x5c\\xff"] {
+        for text in
+            ["/run/x.sock", "x", "/\\x2fx", "./@x", "a/\u{4f60}", "a\\x20b", "/tmp/\\x1b\\x09\\x5c\\xff"]
+        {
             assert_eq!(UnixAddr::parse(text).unwrap().to_string(), format!("unix:{text}"));
         }
         let name = UnixAddr::of_peer(Path::new(OsStr::from_bytes(b"\x1b\xff\\\t")));
@@ -238,6 +247,18 @@ mod tests {
         assert_eq!(UnixAddr::parse("\\xg\\").unwrap().to_string(), "unix:\\x5cxg\\x5c");
         let at = UnixAddr::of_peer(Path::new("@x"));
         assert_eq!(at.to_string(), "unix:./@x");
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_read_as_it_is_printed(path in vec(1..=u8::MAX, 1..=LONGEST)) {
+            let address = UnixAddr::of_peer(Path::new(OsStr::from_bytes(&path)));
+            let shown = address.to_string();
+            prop_assert!(!shown.contains(|c: char| c.is_whitespace() || escape::is_unsafe(c)));
+            // A path that begins with @ has two characters more.
+            prop_assume!(path[0] != b'@');
+            prop_assert_eq!(name(&shown).map(UnixAddr::parse), Some(Ok(address)));
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `endpoint`: what people write on a command line is understood or refused, and shown as it was written, up to 80 characters.
+//! `endpoint`: what people write on a command line is understood or refused, and shown as it was written, up to 80
+//! characters; a unix socket is shown in one word that is read back.
 
 #![no_main]
 
@@ -15,6 +16,16 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(data) else { return };
     for parse in [Endpoint::here, Endpoint::remote, Endpoint::source, Endpoint::remote_or_here] {
         match parse(text) {
+            Ok(endpoint) if endpoint.is_unix() => {
+                let address =
+                    endpoint.addresses_here(Family::Any).expect("a name, which needs no look-up")[0];
+                let shown = address.to_string();
+                assert!(
+                    !shown.contains(char::is_whitespace) && !shown.contains(char::is_control),
+                    "{shown:?}"
+                );
+                assert_eq!(Endpoint::here(&shown), Ok(endpoint));
+            }
             Ok(endpoint) => assert_eq!(endpoint.to_string(), escape::shortened(text)),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
