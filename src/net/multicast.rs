@@ -142,7 +142,12 @@ pub(super) fn join_all(
         {
             bail!("cannot join {} on {named}: the socket receives through {bound} alone (-I)", group.ip);
         }
-        check_reach(group.ip, *address, options)?;
+        if let Err(why) = check_reach(group.ip, *address, options) {
+            if options.is_one_of_many {
+                continue;
+            }
+            return Err(why);
+        }
         let sources = sources(group.ip, options)?;
         memberships.extend(join(socket, group.ip, named.or(bound), &sources, &memberships)?);
     }

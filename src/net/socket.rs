@@ -67,6 +67,8 @@ pub struct Options {
     pub disables_loopback: bool,
     /// The groups to join, beside one that it is bound to.
     pub groups: Vec<Group>,
+    /// Whether the tool has other sockets, one of which may join the groups that this one cannot receive.
+    pub is_one_of_many: bool,
     /// The sources to receive groups from; none are all.
     pub sources: Vec<IpAddr>,
 }

@@ -452,6 +452,30 @@ fn the_group_that_a_datagram_was_sent_to_stands_in_its_record() {
 
 #[test]
 #[ignore = "needs root and ip"]
+fn one_listener_answers_what_is_sent_to_several_groups() {
+    let cable = cable("answers");
+    let [first, second, third] = GROUPS.map(|group| at(group, "cable0", 5000));
+    // The ordinary port alone can receive this one.
+    let join = "239.1.1.2%cable0";
+    for how in [&["--echo"][..], &["--exec", "cat"]] {
+        let arguments = [&[&first[..], &second, &third, ":6000", "--join", join], how].concat();
+        let mut listen = cable.far.tool("udp-listen").args(arguments).spawn();
+        for group in GROUPS.into_iter().chain(["239.1.1.2"]) {
+            listen.err_line_with(&format!("joined {group} on cable0"));
+        }
+        for there in [&first, &second, &third, "239.1.1.2%cable0:6000"] {
+            let finished = cable.near.tool("udp-recv").args([there, "hi"]).run();
+            assert_eq!((finished.text(), &finished.err[..]), ("hi\n", ""), "{there}");
+        }
+    }
+    assert_eq!(
+        refused(&cable.far, "udp-listen", &[&first, &second, "--join", join]),
+        format!("udp-listen: cannot join {join}: no ENDPOINT receives it; add :PORT\n")
+    );
+}
+
+#[test]
+#[ignore = "needs root and ip"]
 fn a_broadcast_in_a_capture_that_is_not_allowed_is_named() {
     let cable = cable("capture");
     let directory = Directory::new("capture");

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::answers::Answers;
 use super::args::Plan;
@@ -20,7 +20,7 @@ use crate::net::access::Access;
 use crate::net::addr::Addr;
 use crate::net::endpoint::dialable;
 use crate::net::passed::passed_sockets;
-use crate::net::socket::{self, Socket};
+use crate::net::socket::{self, Options, Socket};
 use crate::net::{Detail, is_full, is_icmp, note_earlier_drops};
 use crate::runtime::console::Console;
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
@@ -90,8 +90,16 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Vec<Socket>> {
         passed_sockets(&plan.socket)?
     } else {
         let endpoints = resolver.locals(&plan.endpoints, plan.socket.family)?;
-        endpoints.iter().map(|here| socket::bind(here, &plan.socket)).collect::<Result<_>>()?
+        let options = Options { is_one_of_many: endpoints.len() > 1, ..plan.socket.clone() };
+        endpoints.iter().map(|here| socket::bind(here, &options)).collect::<Result<Vec<_>>>()?
     };
+    for group in &plan.socket.groups {
+        let mut joined = sockets.iter().flat_map(Socket::memberships);
+        ensure!(
+            joined.any(|one| one.group == group.ip),
+            "cannot join {group}: no ENDPOINT receives it; add :PORT"
+        );
+    }
     for socket in &sockets {
         cli::prepare_socket(socket, Traffic::ReceivesMany, plan.buffer, plan.report.console)?;
     }
