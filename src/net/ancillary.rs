@@ -89,6 +89,12 @@ impl Ancillary {
         Ok(Self { bound: socket.local()?, detail })
     }
 
+    /// Returns whether the envelope of a datagram depends on its source alone.
+    #[cfg(target_os = "linux")]
+    pub(super) fn is_of_source_alone(&self) -> bool {
+        !self.needs_control
+    }
+
     /// Returns the envelope of a datagram from `source`, or `None` if that is forged.
     ///
     /// Linux delivers an IPv6 packet whose source is an IPv4 address in its mapped form, `::ffff:a.b.c.d`,

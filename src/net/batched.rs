@@ -20,7 +20,6 @@ use nix::libc::{self, c_uint, iovec, mmsghdr, sockaddr_in6, socklen_t};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use socket2::SockAddr;
 
-use super::ancillary::Ancillary;
 use super::cmsg::{ControlMessages, RECEIVED, Room, SendControl, address, empty_header, no_name};
 use super::shared::{ReceiveSocket, SendSocket};
 use super::{
@@ -397,8 +396,6 @@ struct Ring {
 /// What a slot has received: one datagram or a GRO batch.
 struct Message<'r> {
     bytes: &'r [u8],
-    /// `None` if the source is forged.
-    envelope: Option<Envelope>,
     /// The length of each datagram in it but the last, which may be shorter, in bytes.
     size: usize,
 }
@@ -440,13 +437,21 @@ impl<'s> Receiver<'s> {
                     break;
                 }
             };
+            let ancillary = &self.socket.ancillary;
+            // Whether the envelope of the batch is that of the slot before.
+            let mut is_known = false;
             for slot in 0..received {
-                let message = ring.message(slot, &self.socket.ancillary);
-                let Some(envelope) = message.envelope else {
-                    outcome.forged += message.len();
-                    continue;
-                };
-                batch.address(envelope);
+                let control = ring.control(slot);
+                let message = ring.message(slot, &control);
+                if !(is_known && ring.has_source_of_last(slot)) {
+                    let Some(envelope) = ancillary.envelope(ring.source(slot), &control) else {
+                        outcome.forged += message.len();
+                        is_known = false;
+                        continue;
+                    };
+                    batch.address(envelope);
+                    is_known = ancillary.is_of_source_alone();
+                }
                 message.unpack(batch, self.socket.max_size);
             }
             if received < wanted {
@@ -509,14 +514,29 @@ impl Ring {
         Errno::result(received).map(|received| received as usize)
     }
 
-    /// Returns what the last call has received into `slot`.
-    fn message(&self, slot: usize, ancillary: &Ancillary) -> Message<'_> {
-        let message = &self.messages[slot];
+    /// Returns what the last call has received into `slot`, with these control messages.
+    fn message(&self, slot: usize, control: &ControlMessages) -> Message<'_> {
         let start = slot * SLOT;
-        let bytes = &self.slots[start..start + message.msg_len as usize];
-        let control = ControlMessages::of(&message.msg_hdr);
-        let envelope = ancillary.envelope(address(&self.names[slot]), &control);
-        Message { bytes, envelope, size: control.segment.unwrap_or(SLOT) }
+        let bytes = &self.slots[start..start + self.messages[slot].msg_len as usize];
+        Message { bytes, size: control.segment.unwrap_or(SLOT) }
+    }
+
+    fn control(&self, slot: usize) -> ControlMessages {
+        ControlMessages::of(&self.messages[slot].msg_hdr)
+    }
+
+    fn source(&self, slot: usize) -> Option<Addr> {
+        address(&self.names[slot])
+    }
+
+    /// Returns whether the sources of `slot` and of the one before are known to be the same.
+    fn has_source_of_last(&self, slot: usize) -> bool {
+        let fields = |name: &sockaddr_in6| {
+            let sockaddr_in6 { sin6_family, sin6_port, sin6_flowinfo, sin6_addr, sin6_scope_id, .. } = *name;
+            (sin6_family, sin6_port, sin6_flowinfo, u128::from_ne_bytes(sin6_addr.s6_addr), sin6_scope_id)
+        };
+        // Behind an IPv4 address may be what the kernel has left there earlier: then they are taken to differ.
+        fields(&self.names[slot - 1]) == fields(&self.names[slot])
     }
 }
 
