@@ -5,6 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
+use std::thread;
 
 use crate::harness::{
     DEADLINE, Directory, Finished, Peer, Printed, Running, Tool, assert_idle, complaint, number_after,
@@ -220,6 +221,14 @@ fn a_request_is_sent_again_until_somebody_listens() {
     assert_eq!((finished.code(), finished.text()), (Some(0), "status\n"));
 }
 
+/// Waits until no process has the socket at `path` open: one that another test is starting has, until it executes.
+fn await_closed(path: &Path) {
+    let probe = UnixDatagram::unbound().unwrap();
+    while probe.connect(path).is_ok() {
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn lines_reach_a_receiver_that_goes_away_and_comes_back_or_are_counted() {
     let directory = Directory::new("unix-restart");
@@ -232,6 +241,7 @@ fn lines_reach_a_receiver_that_goes_away_and_comes_back_or_are_counted() {
         send.type_line(text);
         assert_eq!(receive(&receiver), text);
         drop(receiver);
+        await_closed(&path);
         send.type_line("lost");
         while {
             send.signal(Signal::SIGUSR1);
