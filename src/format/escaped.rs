@@ -70,6 +70,12 @@ fn escaped(text: &[u8], column: usize) -> Result<(u8, usize), String> {
                 None => Err(format!("\\x in column {column} needs two hex digits")),
             };
         }
+        Some(b'\n') => {
+            return Err(format!(
+                "the backslash in column {column} is followed by the end of a line; write \\n, or close the quotes \
+                 before the backslash"
+            ));
+        }
         Some(_) => {
             let what = escape::first(&text[1..]);
             let what = &what[1..what.len() - 1];
@@ -146,6 +152,12 @@ mod tests {
     fn what_needs_no_escape_may_have_one() {
         let found = read(Format::Escaped, b"\\x41\\xE4\\xbd\\xA0\x01\t\n");
         assert_eq!(payloads(&found), ["A你\x01\t".as_bytes()]);
+    }
+
+    #[test]
+    fn a_backslash_at_the_end_of_a_line_of_a_message_is_explained() {
+        let why = super::escaped(b"\\\nMAN:", 54).unwrap_err();
+        assert!(why.starts_with("the backslash in column 54 is followed by the end of a line; "), "{why}");
     }
 
     #[test]
