@@ -46,7 +46,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let socket = socket::bind(&resolver.local(&plan.bind, options.family)?, &options)?;
     cli::prepare_socket(&socket, Traffic::ReceivesMany, plan.buffer, console)?;
     note_earlier_drops([&socket]);
-    let address = socket::local_address(&socket)?;
+    let address = socket.local_address()?;
     let family = options.family.of_socket(address);
     let peers = Peers::new(resolver.each(&plan.peers, family)?);
     let mut chat = Chat {
@@ -79,7 +79,7 @@ fn session<'s>(plan: &Plan, signals: &'s Signals) -> Result<Session<'s>> {
 fn intake<'i>(plan: &Plan, socket: &'i Socket, access: &'i Access) -> Result<Intake<'i>> {
     let shows_arrival = plan.codec.formats.output.has_addresses() || plan.columns.time;
     // What is sent to a peer leaves from the address that it has sent to.
-    let has_many_addresses = socket::local_address(socket)?.ip().is_some_and(|ip| ip.is_unspecified());
+    let has_many_addresses = socket.local_address()?.ip().is_some_and(|ip| ip.is_unspecified());
     let detail = if shows_arrival || has_many_addresses { Detail::Arrival } else { Detail::Peer };
     let receiver = plan.receiving.receiver(socket, access, detail)?;
     Ok(Intake { receiver, access, count: plan.bounds.count })

@@ -126,7 +126,7 @@ impl<'a> Answers<'a> {
             answer,
             exec,
             transmitters: sockets.iter().map(transmitter).collect::<Result<_>>()?,
-            own: sockets.iter().map(socket::local_address).collect::<Result<_>>()?,
+            own: sockets.iter().map(Socket::local_address).collect::<Result<_>>()?,
             replies: Batch::new(),
             is_held_up: false,
             counter: Counter { stats: ReplyStats::default(), console },

@@ -167,7 +167,7 @@ impl<'l> Listener<'l> {
         Ok(Self {
             plan,
             sockets,
-            addresses: sockets.iter().map(socket::local_address).collect::<Result<_>>()?,
+            addresses: sockets.iter().map(Socket::local_address).collect::<Result<_>>()?,
             session: Session::new(signals, Queue::new(streams::output()?, printer, plan.queue, signals)?),
             intakes: sockets.iter().map(intake).collect::<Result<_>>()?,
             matcher: Matcher::new(&plan.patterns, plan.codec),
@@ -179,7 +179,7 @@ impl<'l> Listener<'l> {
     /// Returns an address that reaches each socket from this machine.
     fn dialable(&self) -> Vec<Addr> {
         let sockets = self.addresses.iter().zip(self.sockets);
-        sockets.map(|(address, socket)| dialable(*address, socket::is_only_v6(socket))).collect()
+        sockets.map(|(address, socket)| dialable(*address, socket.is_only_v6())).collect()
     }
 
     /// Receives datagrams until the run is complete, the deadline passes, COMMAND fails or a signal stops the tool.

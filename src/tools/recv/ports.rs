@@ -185,7 +185,7 @@ impl<'r> Ports<'r> {
         }
         let (options, Route { peer, source, .. }) = (&self.options, &self.route);
         let mut socket = socket::open(*source, options)?;
-        if source.port() == Some(0) && socket::local_address(&socket)?.port() == peer.port() {
+        if source.port() == Some(0) && socket.local_address()?.port() == peer.port() {
             // On this machine a request would be its own reply. While this socket is open, the next has another port.
             socket = socket::open(*source, options)?;
         }

@@ -116,7 +116,7 @@ fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Socket, access: &Acc
     note_earlier_drops([socket]);
     let mut receiver =
         FilteredReceiver::new(plan.receiver(socket, access)?, access, ReplyFilter::Anyone, None);
-    let address = socket::local_address(socket)?;
+    let address = socket.local_address()?;
     console.note(&format!("listening on {address}"));
     cli::note_memberships(socket, console);
     let deadline = plan.deadline();

@@ -82,7 +82,7 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(Socket, To)> {
         Destination::Recorded(there) => bind(plan, there.as_ref(), resolver)?,
     };
     if !socket.is_unix() || plan.source.is_some() {
-        socket::receive_nothing(&socket);
+        socket.receive_nothing();
     }
     cli::prepare_socket(&socket, Traffic::SendsMany, plan.buffer, plan.report.console)?;
     Ok((socket, to))
@@ -103,7 +103,7 @@ fn bind(plan: &Plan, there: Option<&Endpoint>, resolver: Resolver<'_>) -> Result
     let here = resolver.local(plan.source.as_ref().unwrap_or(&anywhere), options.family)?;
     socket::check_source(&here)?;
     let socket = socket::bind(&here, &options)?;
-    let family = options.family.of_socket(socket::local_address(&socket)?);
+    let family = options.family.of_socket(socket.local_address()?);
     let there = there.map(|there| resolver.remote(there, family)).transpose()?;
     Ok((socket, To::Each(there.map(|there| there.addresses()[0]), family)))
 }
