@@ -6,7 +6,7 @@ use crate::net::endpoint::{Endpoint, Family};
 use crate::net::socket::Options;
 
 /// Checks that the `endpoints` of a tool can be used with the `options` of its socket, and datagrams be printed as
-/// `output`, if any of them is a unix socket.
+/// `output`, with their IP headers if it `has_headers`, if any of the endpoints is a unix socket.
 ///
 /// # Errors
 ///
@@ -14,6 +14,7 @@ use crate::net::socket::Options;
 pub fn check_unix<'e>(
     endpoints: impl IntoIterator<Item = &'e Endpoint>,
     options: &Options,
+    has_headers: bool,
     output: Option<Format>,
 ) -> Result<(), UsageError> {
     let (unix, ip): (Vec<_>, Vec<_>) = endpoints.into_iter().partition(|endpoint| endpoint.is_unix());
@@ -23,7 +24,7 @@ pub fn check_unix<'e>(
             "-f pcap is for IP packets, and {socket} is a unix socket; use -f json"
         )));
     }
-    match ip_option(options).filter(|_| ip.is_empty()) {
+    match ip_option(options, has_headers).filter(|_| ip.is_empty()) {
         Some(option) => {
             Err(UsageError::new(format!("{option} is for IP, and {socket} is a unix socket; leave it out")))
         }
@@ -49,7 +50,7 @@ pub fn check_same_kind(there: &Endpoint, here: Option<&Endpoint>) -> Result<(), 
 }
 
 /// Returns an option that is given and has an effect only on IP.
-fn ip_option(options: &Options) -> Option<&'static str> {
+fn ip_option(options: &Options, has_headers: bool) -> Option<&'static str> {
     let options = [
         (options.family == Family::V4, "-4"),
         (options.family == Family::V6, "-6"),
@@ -63,9 +64,7 @@ fn ip_option(options: &Options) -> Option<&'static str> {
         (options.disables_loopback, "--no-loopback"),
         (!options.groups.is_empty(), "--join"),
         (!options.sources.is_empty(), "--source"),
-        (options.interface.is_some(), "--interface"),
-        (!options.groups.is_empty(), "--join"),
-        (options.disables_loopback, "--no-loopback"),
+        (has_headers, "--headers"),
     ];
     options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
 }

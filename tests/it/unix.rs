@@ -656,6 +656,9 @@ fn what_means_nothing_to_a_unix_socket_is_a_usage_error() {
         ("udp-send", &["--interface", "lo", "unix:x", "hi"], "--interface is for IP"),
         ("udp-send", &["--no-loopback", "unix:x", "hi"], "--no-loopback is for IP"),
         ("udp-listen", &["--join", "239.1.1.1", "unix:x"], "--join is for IP"),
+        ("udp-listen", &["-f", "json", "--headers", "unix:x"], "--headers is for IP"),
+        ("udp-recv", &["-f", "text:json", "--headers", "unix:x", "hi"], "--headers is for IP"),
+        ("udp-chat", &["-f", "text:json", "--headers", "unix:x"], "--headers is for IP"),
         (
             "udp-listen",
             &["-f", "pcap", ":0", "unix:x"],

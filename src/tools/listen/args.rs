@@ -146,7 +146,7 @@ impl TryFrom<Args> for Plan {
             return Err(UsageError::new("no COMMAND after --; write what to run, as in -- ./client"));
         }
         let socket = args.groups.clone().add_to(args.socket.options(), &args.endpoints)?;
-        check_unix(&args.endpoints, &socket, Some(formats.output))?;
+        check_unix(&args.endpoints, &socket, args.receiving.headers, Some(formats.output))?;
         Ok(Self {
             answer: args.answer()?,
             endpoints: args.endpoints,

@@ -187,7 +187,12 @@ impl TryFrom<Args> for Plan {
         {
             check_same_kind(there, here.as_ref())?;
         }
-        check_unix(args.endpoint.iter().chain(&args.bind), &socket, Some(formats.output))?;
+        check_unix(
+            args.endpoint.iter().chain(&args.bind),
+            &socket,
+            args.receiving.headers,
+            Some(formats.output),
+        )?;
         Ok(Self {
             timeout: args.timeout,
             codec: args.codec(),
