@@ -176,13 +176,15 @@ fn what_python_sets_is_what_a_record_shows() {
 const DESTINATIONS: [&str; 4] =
     ["192.0.2.2:7788", "[fe80::2%cable0]:7788", "239.1.1.1:7788", "[ff02::1%cable0]:7788"];
 
-/// Has tshark print the header of each UDP packet that arrives at the second host of `cable`: the TTL, the DSCP and the
-/// DF bit of IPv4, the hop limit and the DSCP of IPv6, and the payload.
+/// Has tshark print the header of each UDP packet that arrives at the second host of `cable`: the TTL, the DSCP, the ECN
+/// field and the DF bit of IPv4, the hop limit, the DSCP and the ECN field of IPv6, and the payload.
 fn watch(cable: &Cable) -> Running {
-    let fields = ["ip.ttl", "ip.dsfield.dscp", "ip.flags.df", "ipv6.hlim", "ipv6.tclass.dscp", "data.text"];
+    let v4 = ["ip.ttl", "ip.dsfield.dscp", "ip.dsfield.ecn", "ip.flags.df"];
+    let v6 = ["ipv6.hlim", "ipv6.tclass.dscp", "ipv6.tclass.ecn"];
+    let fields = v4.into_iter().chain(v6).chain(["data.text"]);
     let arguments = ["-l", "-n", "-i", "cable0", "-f", "udp", "-d", "udp.port==1-65535,data"];
     let tshark = Tool::other("tshark").args(arguments).args(["-o", "data.show_as_text:TRUE", "-T", "fields"]);
-    let fields = fields.iter().flat_map(|field| ["-e", field]);
+    let fields = fields.flat_map(|field| ["-e", field]);
     let mut tshark = cable.far.host(tshark.args(fields)).spawn();
     tshark.err_line_with("Capture started");
     tshark
@@ -193,12 +195,17 @@ fn next(tshark: &mut Running) -> String {
     tshark.line().replace("True", "1").replace("False", "0")
 }
 
-/// The line of [`watch`] for a datagram with these fields.
+/// The line of [`watch`] for a datagram with these fields, and an ECN field of 0.
 fn seen(destination: &str, ttl: u8, dscp: u8, df: bool, payload: &str) -> String {
+    seen_with_ecn(destination, ttl, [dscp, 0], df, payload)
+}
+
+/// The line of [`watch`] for a datagram with these fields.
+fn seen_with_ecn(destination: &str, ttl: u8, [dscp, ecn]: [u8; 2], df: bool, payload: &str) -> String {
     if destination.starts_with('[') {
-        format!("\t\t\t{ttl}\t{dscp}\t{payload}")
+        format!("\t\t\t\t{ttl}\t{dscp}\t{ecn}\t{payload}")
     } else {
-        format!("{ttl}\t{dscp}\t{}\t\t\t{payload}", u8::from(df))
+        format!("{ttl}\t{dscp}\t{ecn}\t{}\t\t\t\t{payload}", u8::from(df))
     }
 }
 
@@ -231,6 +238,38 @@ fn others_see_the_header_that_was_asked_for() {
         cable.far.tool("udp-recv").args([there, "ask"]).assert().success();
         assert_eq!(next(&mut tshark), seen(there, 64, 0, false, "ask"));
         assert_eq!(next(&mut tshark), seen(there, 5, 46, true, "listen"));
+    }
+}
+
+#[test]
+#[ignore = "needs root, ip and tshark"]
+fn a_datagram_with_any_dscp_has_an_ecn_field_of_0() {
+    let cable = Cable::new("dscp");
+    let mut tshark = watch(&cable);
+    for there in &DESTINATIONS[..2] {
+        for dscp in 0..64 {
+            let options = ["--dscp", &dscp.to_string(), "any"];
+            cable.near.tool("udp-send").arg(there).args(options).run();
+            assert_eq!(next(&mut tshark), seen(there, 64, dscp, false, "any"), "{there}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root, ip, python3 and tshark"]
+fn a_record_shows_the_ecn_field_that_tshark_sees() {
+    let cable = Cable::new("ecn");
+    let mut tshark = watch(&cable);
+    let mut listen = cable.far.tool("udp-listen").args([":7788", "-f", "json", "--headers"]).spawn();
+    listen.err_line_with("listening on ");
+    for (there, host) in [("192.0.2.2:7788", "192.0.2.2"), ("[fe80::2]:7788", "fe80::2%cable0")] {
+        for ecn in 0..4 {
+            cable.near.host(python(host, 7788, 33, 46 << 2 | ecn)).assert().success();
+            assert_eq!(next(&mut tshark), seen_with_ecn(there, 33, [46, ecn], true, host));
+            let record = listen.line();
+            let headers = format!(r#""ttl":33,"dscp":46,"ecn":{ecn},"interface":"cable0","size":"#);
+            assert!(record.contains(&headers), "{record}");
+        }
     }
 }
 
