@@ -236,6 +236,17 @@ pub(crate) fn trying_again(what: &str, time: Duration) -> String {
     format!("{what}; trying again for up to {time:?}")
 }
 
+/// Returns the sentence about `number` datagrams that came back and were sent again just before the end.
+pub(crate) fn sent_again_too_late(number: usize) -> String {
+    let (what, it, was) = match number {
+        1 => ("1 datagram that came back".to_owned(), "it", "was"),
+        number => (format!("{number} datagrams that came back"), "they", "were"),
+    };
+    format!(
+        "{what} {was} sent again too late to know whether {it} arrived: counted as unreachable; raise --linger"
+    )
+}
+
 /// Returns the sentence about packets of a capture that were ignored.
 pub(crate) fn ignored_packets(packets: &str) -> String {
     format!("ignored {packets}")

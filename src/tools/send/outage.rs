@@ -1,10 +1,18 @@
-//! How long a path may be down before what is to be sent there is given up. It waits for nothing and knows no socket.
+//! How long a path may be down before what is to be sent there is given up, and whether it is up again. It waits for
+//! nothing and knows no socket.
 
 use std::time::{Duration, Instant};
+
+use crate::stats::{IcmpError, IcmpKind};
 
 /// A path is taken for up again after this time without a failure: a router reports a neighbour that does not answer
 /// after 3 s.
 const QUIET: Duration = Duration::from_secs(5);
+/// A router that has no route reports that at once, but no more than once a second to each host (icmp(7),
+/// `icmp_ratelimit`).
+pub(super) const REPORTED_WITHIN: Duration = Duration::from_millis(1100);
+/// The same of a router that does not find a neighbour: it searches for 3 s (arp(7)).
+const NEIGHBOUR_REPORTED_WITHIN: Duration = Duration::from_secs(4);
 
 /// The times at which a path is down.
 #[derive(Debug)]
@@ -46,9 +54,80 @@ impl Outage {
     }
 }
 
+/// Datagrams that came back and were sent again, of which nothing is known yet: they come back once more, or nothing is
+/// reported of them and they have passed.
+#[derive(Debug, Default)]
+pub(super) struct Unproven(Vec<Attempt>);
+
+/// Datagrams that were sent again together.
+#[derive(Debug)]
+struct Attempt {
+    /// Why they came back.
+    error: IcmpError,
+    datagrams: usize,
+    at: Instant,
+}
+
+impl Attempt {
+    /// Returns whether they would have come back by `now` if the path were still down.
+    fn has_passed(&self, now: Instant) -> bool {
+        let time = match self.error.report.kind {
+            IcmpKind::HostUnreachable => NEIGHBOUR_REPORTED_WITHIN,
+            _ => REPORTED_WITHIN,
+        };
+        now.duration_since(self.at) >= time
+    }
+}
+
+impl Unproven {
+    /// Notes that `datagrams`, which came back with `error`, are sent again `now`. Where earlier ones have passed, they do
+    /// too.
+    pub(super) fn note(&mut self, error: &IcmpError, datagrams: usize, now: Instant) {
+        let mut to_peer = self.0.iter().filter(|attempt| attempt.error.peer == error.peer);
+        if datagrams > 0 && !to_peer.any(|attempt| attempt.has_passed(now)) {
+            self.0.push(Attempt { error: *error, datagrams, at: now });
+        }
+    }
+
+    /// Notes that a datagram to the same peer has come back with `error`, which says what became of those to it.
+    pub(super) fn settle(&mut self, error: &IcmpError) {
+        self.0.retain(|attempt| attempt.error.peer != error.peer);
+    }
+
+    /// Returns those that may still come back `now`: how many had which error.
+    pub(super) fn at(&self, now: Instant) -> impl Iterator<Item = (&IcmpError, usize)> {
+        let open = self.0.iter().filter(move |attempt| !attempt.has_passed(now));
+        open.map(|attempt| (&attempt.error, attempt.datagrams))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::errno::Errno;
+
+    #[test]
+    fn what_is_sent_again_has_passed_when_nothing_is_reported_of_it_for_as_long_as_that_takes() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        for (errno, long) in [(Errno::ENETUNREACH, 2), (Errno::EHOSTUNREACH, 4)] {
+            let mut unproven = Unproven::default();
+            let error = IcmpError::from(&errno.into());
+            let open = |unproven: &Unproven, now| unproven.at(now).map(|(_, number)| number).sum::<usize>();
+            unproven.note(&error, 1, start);
+            unproven.note(&error, 9, start + second);
+            assert_eq!(open(&unproven, start + second), 10);
+            unproven.note(&error, 5, start + long * second);
+            assert_eq!(open(&unproven, start + long * second), if long == 4 { 9 } else { 0 });
+            assert_eq!(open(&unproven, start + (long + 1) * second), 0);
+            unproven.settle(&error);
+            unproven.note(&error, 7, start + (long + 1) * second);
+            assert_eq!(open(&unproven, start + (long + 1) * second), 7);
+            unproven.settle(&IcmpError { peer: "192.0.2.1:9".parse().ok(), ..error });
+            assert_eq!(open(&unproven, start + (long + 1) * second), 7);
+            unproven.settle(&error);
+            assert_eq!(open(&unproven, start + (long + 1) * second), 0);
+        }
+    }
 
     #[test]
     fn an_outage_lasts_until_nothing_fails_for_a_while_and_patience_ends_before() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::args::{Destination, Plan};
-use super::outage::{Outage, Remedy};
+use super::outage::{Outage, REPORTED_WITHIN, Remedy, Unproven};
 use super::schedule::{Schedule, Turn};
 use super::totals::Totals;
 use crate::batch::Batch;
@@ -27,13 +27,11 @@ use crate::runtime::console::Progress;
 use crate::runtime::deadline::{Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::signals::Signals;
+use crate::stats::IcmpError;
 use crate::tools::resolve::{Resolver, may_pass};
 
 /// How long to wait before a datagram is sent again that this machine had no path for.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-/// The same for one that a router could not deliver, and how long to wait for its report then: Linux sends one a second
-/// to each host (icmp(7), `icmp_ratelimit`).
-const PROBE_AFTER: Duration = Duration::from_millis(1100);
 /// A longer gap in a record is announced.
 const LONG_GAP: Duration = Duration::from_secs(10);
 
@@ -120,6 +118,7 @@ struct Run<'r> {
     outage: Outage,
     /// Datagrams that were unreachable, and how many of each batch are done with.
     unreachable: VecDeque<(Lost, usize)>,
+    unproven: Unproven,
     progress: Progress,
     /// How many bytes of the input have been sent.
     done: u64,
@@ -146,6 +145,7 @@ impl<'r> Run<'r> {
             totals: Totals::new(plan, input.noun()),
             outage: Outage::new(plan.linger),
             unreachable: VecDeque::new(),
+            unproven: Unproven::default(),
             progress: Progress::new(total, is_watched),
             done: 0,
             input,
@@ -215,6 +215,7 @@ impl<'r> Run<'r> {
     fn transmit(&mut self, batch: &Batch, places: Range<usize>) -> Result<usize> {
         let outcome = self.transmitter.send(batch, places.clone());
         self.totals.stats.sent += &outcome;
+        outcome.icmp_errors.iter().for_each(|error| self.unproven.settle(error));
         self.note_unreachable();
         let (mut done, mut is_skipped) = (outcome.sent, false);
         match outcome.stopped {
@@ -237,7 +238,7 @@ impl<'r> Run<'r> {
         while let Some((lost, done)) = self.unreachable.front() {
             let (error, left) = (lost.error, lost.datagrams.len() - done);
             if self.is_to_retry(|totals| totals.unreachable(&error, left)) {
-                self.pause(PROBE_AFTER)?;
+                self.pause(REPORTED_WITHIN)?;
             } else {
                 self.totals.count_lost(&error, left);
                 self.unreachable.pop_front();
@@ -258,7 +259,7 @@ impl<'r> Run<'r> {
     /// reports that one as unreachable.
     fn probe(&mut self, lost: &Lost, done: &mut usize) -> Result<()> {
         self.send_lost(lost, done, 1)?;
-        let until = Instant::now() + PROBE_AFTER;
+        let until = Instant::now() + REPORTED_WITHIN;
         while Instant::now() < until {
             if self.unreachable.iter().any(|(other, _)| other.error.peer == lost.error.peer) {
                 return Ok(());
@@ -284,7 +285,8 @@ impl<'r> Run<'r> {
         let end = lost.datagrams.len().min(done.saturating_add(number));
         while *done < end {
             let outcome = self.transmitter.send(&lost.datagrams, *done..end);
-            outcome.icmp_errors.iter().for_each(|error| self.totals.stats.sent.count_icmp_error(error));
+            self.unproven.note(&lost.error, outcome.sent, Instant::now());
+            outcome.icmp_errors.iter().for_each(|error| self.count_icmp_error(error));
             self.note_unreachable();
             *done += outcome.sent;
             match outcome.stopped {
@@ -303,6 +305,7 @@ impl<'r> Run<'r> {
     /// Takes the datagrams that are known to be unreachable, to be sent again.
     fn note_unreachable(&mut self) {
         for lost in self.transmitter.take_unreachable() {
+            self.unproven.settle(&lost.error);
             self.put_back(lost, 0);
         }
     }
@@ -410,7 +413,15 @@ impl<'r> Run<'r> {
         for (lost, done) in self.unreachable.drain(..) {
             self.totals.count_lost(&lost.error, lost.datagrams.len() - done);
         }
+        let mut unproven = 0;
+        for (error, datagrams) in self.unproven.at(Instant::now()) {
+            self.totals.count_lost(error, datagrams);
+            unproven += datagrams;
+        }
         self.totals.report_losses();
+        if unproven > 0 {
+            self.plan.report.console.note(&messages::sent_again_too_late(unproven));
+        }
         self.totals.report_skipped();
         // The error about an empty input says the same.
         let is_empty = is_complete && self.totals.are_empty();
@@ -426,10 +437,15 @@ impl<'r> Run<'r> {
     fn take_icmp_errors(&mut self) -> Result<()> {
         let cannot_ask = "cannot ask a socket for its errors";
         while let Some(error) = self.transmitter.take_icmp_error().context(cannot_ask)? {
-            self.totals.stats.sent.count_icmp_error(&error);
+            self.count_icmp_error(&error);
         }
         self.note_unreachable();
         Ok(())
+    }
+
+    fn count_icmp_error(&mut self, error: &IcmpError) {
+        self.unproven.settle(error);
+        self.totals.stats.sent.count_icmp_error(error);
     }
 }
 
