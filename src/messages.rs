@@ -14,7 +14,6 @@ use crate::batch::LARGEST_V4;
 use crate::escape;
 use crate::net::addr::Addr;
 use crate::net::describe::Fact;
-use crate::net::endpoint::host;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
 use crate::net::interface::{Interface, NotBound, names};
 use crate::net::multicast::{self, JoinError, Membership};
@@ -115,7 +114,7 @@ fn reported(report: &IcmpReport, has_more_reporters: bool) -> Option<String> {
         kind => kind.to_string(),
     };
     let mtu = report.mtu.map(|mtu| format!(" for MTU {mtu}")).unwrap_or_default();
-    Some(match report.reporter.map(|reporter| host(reporter.into())) {
+    Some(match report.reporter.map(|reporter| Addr::Ip(reporter).host()) {
         Some(reporter) if has_more_reporters => format!("{reporter} and others report {what}{mtu}"),
         Some(reporter) => format!("{reporter} reports {what}{mtu}"),
         None => format!("{what}{mtu}"),

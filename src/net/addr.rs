@@ -1,12 +1,13 @@
 //! Where datagrams come from and go to: an address of IP or of a unix socket, as the tools print it and read it back.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
-use crate::net::endpoint::{BadEndpoint, Shown, address, canonical};
+use crate::net::endpoint::BadEndpoint;
 use crate::net::unix;
 pub use crate::net::unix::UnixAddr;
+use crate::net::zone::Zone;
 
 /// The address of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +73,38 @@ impl Addr {
         }
     }
 
+    /// Returns it as an IPv6 socket takes it: an IPv4 address as `::ffff:a.b.c.d`.
+    #[must_use]
+    pub fn mapped(self) -> Self {
+        match self {
+            Self::Ip(SocketAddr::V4(v4)) => Self::Ip((v4.ip().to_ipv6_mapped(), v4.port()).into()),
+            _ => self,
+        }
+    }
+
+    /// Returns an address that reaches a socket bound to this one: a wildcard is reached over the loopback.
+    #[must_use]
+    pub fn dialable(self, only_v6: bool) -> Self {
+        let Self::Ip(bound) = self else { return self };
+        Self::Ip(match bound.ip() {
+            ip if !ip.is_unspecified() => bound,
+            IpAddr::V6(_) if only_v6 => (Ipv6Addr::LOCALHOST, bound.port()).into(),
+            _ => (Ipv4Addr::LOCALHOST, bound.port()).into(),
+        })
+    }
+
+    /// Returns the host alone, with its zone; of a unix socket the whole address.
+    #[must_use]
+    pub fn host(self) -> String {
+        match self {
+            Self::Ip(SocketAddr::V6(v6)) if v6.scope_id() != 0 => {
+                format!("{}%{}", v6.ip(), Zone(v6.scope_id()))
+            }
+            Self::Ip(ip) => ip.ip().to_string(),
+            Self::Unix(_) => self.to_string(),
+        }
+    }
+
     /// Returns the port, if it has one.
     #[must_use]
     pub fn port(self) -> Option<u16> {
@@ -82,13 +115,13 @@ impl Addr {
 impl FromStr for Addr {
     type Err = BadEndpoint;
 
-    /// Parses an address as it is printed.
+    /// Parses an address as it is printed. A zone that is unknown here may be of another machine, and is left out.
     fn from_str(text: &str) -> Result<Self, BadEndpoint> {
         if let Some(name) = unix::name(text) {
             return UnixAddr::parse(name).map(Self::Unix).map_err(|what| BadEndpoint::new(&what));
         }
         let bad = || BadEndpoint::new("not an address; write IP:PORT, as in 192.0.2.1:7788");
-        address(text).map(Self::Ip).ok_or_else(bad)
+        ip_address(text).map(Self::Ip).ok_or_else(bad)
     }
 }
 
@@ -101,8 +134,76 @@ impl From<SocketAddr> for Addr {
 impl fmt::Display for Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ip(address) => Shown(*address).fmt(f),
+            Self::Ip(SocketAddr::V6(v6)) if v6.scope_id() != 0 => {
+                write!(f, "[{}%{}]:{}", v6.ip(), Zone(v6.scope_id()), v6.port())
+            }
+            Self::Ip(address) => address.fmt(f),
             Self::Unix(address) => address.fmt(f),
         }
+    }
+}
+
+/// Returns the IP address and the port that are printed as `text`.
+fn ip_address(text: &str) -> Option<SocketAddr> {
+    let zoned = || {
+        let (ip, rest) = text.strip_prefix('[')?.split_once('%')?;
+        let (zone, port) = rest.split_once("]:")?;
+        let zone = Zone::parse(zone).map_or(0, |zone| zone.0);
+        Some(SocketAddrV6::new(ip.parse().ok()?, port.parse().ok()?, 0, zone).into())
+    };
+    text.parse().ok().or_else(zoned)
+}
+
+/// Returns an address as people know it: that of an IPv4 host in its own form.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Addr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_is_read_as_it_is_printed() {
+        for text in ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%4294967295]:53", "[ff02::1%4294967295]:53"]
+        {
+            assert_eq!(addr(text).to_string(), text);
+        }
+        // That of another machine.
+        assert_eq!(addr("[fe80::1%nosuch]:53"), addr("[fe80::1]:53"));
+        for text in ["[fe80::1%nosuch]", "[fe80::1%nosuch]:port", "[::g%1]:53", "fe80::1%1:53"] {
+            assert!(text.parse::<Addr>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_is_that_of_an_ipv4_host() {
+        let v4 = addr("127.0.0.1:53");
+        assert_eq!(v4.mapped().to_string(), "[::ffff:127.0.0.1]:53");
+        assert_eq!(v4.mapped().canonical(), v4);
+    }
+
+    #[test]
+    fn a_wildcard_is_dialled_over_the_loopback() {
+        let dial = |text, only_v6| addr(text).dialable(only_v6).to_string();
+        assert_eq!(dial("[::]:53", false), "127.0.0.1:53");
+        assert_eq!(dial("[::]:53", true), "[::1]:53");
+        assert_eq!(dial("0.0.0.0:53", false), "127.0.0.1:53");
+        assert_eq!(dial("192.0.2.1:53", false), "192.0.2.1:53");
+        // No interface has this number.
+        assert_eq!(dial("[fe80::1%4294967295]:53", false), "[fe80::1%4294967295]:53");
+    }
+
+    #[test]
+    fn a_host_is_printed_with_its_zone() {
+        assert_eq!(addr("[fe80::1%4294967295]:53").host(), "fe80::1%4294967295");
+        assert_eq!(addr("[2001:db8::1]:53").host(), "2001:db8::1");
     }
 }

@@ -17,8 +17,8 @@ use super::Detail;
 use crate::batch::Headers;
 use crate::batch::{Envelope, Received};
 use crate::net::addr::Addr;
-use crate::net::endpoint::{canonical, is_of_a_zone};
 use crate::net::socket::Socket;
+use crate::net::zone::is_of_a_zone;
 
 /// What the system was asked to report about the datagrams of a socket.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Ancillary {
             // Such an address means nothing without its zone.
             v6.set_scope_id(if is_of_a_zone(*v6.ip()) { interface } else { 0 });
         }
-        Addr::Ip(canonical(local))
+        Addr::Ip(local).canonical()
     }
 
     /// Receives one datagram, without waiting. Returns its size in bytes and its envelope, or `None` if its

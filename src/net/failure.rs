@@ -7,10 +7,10 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOBUFS, EPERM, EPROTOTYPE};
 
 use super::addr::Addr;
-use super::endpoint::is_of_a_zone;
 use super::may_pass;
 use super::owner::{self, Owner};
 use super::socket::{Options, needs_broadcast};
+use super::zone::is_of_a_zone;
 
 /// The first port that needs no privilege, unless `sysctl net.ipv4.ip_unprivileged_port_start` says otherwise.
 pub const FIRST_FREE_PORT: u16 = 1024;

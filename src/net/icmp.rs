@@ -13,7 +13,7 @@ use crate::net::socket::Socket;
 use crate::stats::IcmpError;
 #[cfg(target_os = "linux")]
 use {
-    crate::net::{addr::Addr, endpoint::canonical},
+    crate::net::addr::{Addr, canonical},
     crate::stats::{IcmpKind, IcmpReport},
     nix::errno::Errno,
     nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6},

@@ -15,10 +15,11 @@ use nix::libc::{EADDRINUSE, EINVAL, ENODEV};
 use socket2::{InterfaceIndexOrAddress, Socket};
 
 use super::addr::Addr;
-use super::endpoint::{Family, is_of_a_zone};
+use super::endpoint::Family;
 use super::interface::Interface;
 use super::socket::Options;
 use super::sys;
+use super::zone::is_of_a_zone;
 use crate::escape;
 
 /// A multicast group, perhaps on an interface, as people write it: `239.1.1.1`, `239.1.1.1%eth0`, `ff02::fb%eth0`.

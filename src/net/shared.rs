@@ -25,7 +25,6 @@ use super::{
 };
 use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::net::addr::Addr;
-use crate::net::endpoint::mapped;
 use crate::net::socket::Socket;
 use crate::net::unix::UnixSender;
 use crate::stats::IcmpError;
@@ -370,10 +369,7 @@ impl<'s> SendSocket<'s> {
 
     /// Returns the address of `peer` as the socket takes it: an IPv6 socket takes an IPv4 address in its mapped form.
     pub(super) fn address_of(&self, peer: Addr) -> Addr {
-        match peer {
-            Addr::Ip(address) if self.is_v6 => Addr::Ip(mapped(address)),
-            _ => peer,
-        }
+        if self.is_v6 { peer.mapped() } else { peer }
     }
 }
 

@@ -1,9 +1,10 @@
-//! Zones of IPv6 addresses: an interface's name ⇄ its number.
+//! Zones of IPv6 addresses: which have one, and an interface's name ⇄ its number.
 //!
 //! A zone is printed by its name where the name can be read back, and otherwise by its number.
 
 use std::cell::RefCell;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use nix::net::if_::{if_indextoname, if_nametoindex};
@@ -63,6 +64,12 @@ fn name(number: u32) -> Option<String> {
     let name = if_indextoname(number).ok()?.into_string().ok()?;
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     (is_plain && !name.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
+/// Returns whether an address means nothing without its zone: it is on every network. Multicast has its scope in the
+/// fourth digit, which up to 2 is a link (RFC 4291, section 2.7).
+pub(super) fn is_of_a_zone(ip: Ipv6Addr) -> bool {
+    ip.is_unicast_link_local() || matches!(ip.segments()[0] & 0xff0f, 0xff01 | 0xff02)
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use nix::unistd::Pid;
 use crate::escape;
 use crate::messages::{self, os_error};
 use crate::net::addr::Addr;
-use crate::net::endpoint::host;
 use crate::runtime::console::Console;
 use crate::runtime::process::{End, Group};
 use crate::runtime::signals::Signals;
@@ -102,7 +101,7 @@ pub(super) fn set_host_and_port(
     address: Addr,
 ) {
     match address.port() {
-        Some(port) => command.env(host_name, host(address)).env(port_name, port.to_string()),
+        Some(port) => command.env(host_name, address.host()).env(port_name, port.to_string()),
         None => command.env_remove(host_name).env_remove(port_name),
     };
 }

@@ -18,7 +18,6 @@ use crate::flow::queue::Queue;
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::addr::Addr;
-use crate::net::endpoint::dialable;
 use crate::net::passed::passed_sockets;
 use crate::net::socket::{self, Options, Socket};
 use crate::net::{Detail, is_full, is_icmp, note_earlier_drops};
@@ -179,7 +178,7 @@ impl<'l> Listener<'l> {
     /// Returns an address that reaches each socket from this machine.
     fn dialable(&self) -> Vec<Addr> {
         let sockets = self.addresses.iter().zip(self.sockets);
-        sockets.map(|(address, socket)| dialable(*address, socket.is_only_v6())).collect()
+        sockets.map(|(address, socket)| address.dialable(socket.is_only_v6())).collect()
     }
 
     /// Receives datagrams until the run is complete, the deadline passes, COMMAND fails or a signal stops the tool.

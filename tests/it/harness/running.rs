@@ -11,6 +11,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
+use udp_tools::net::addr::Addr;
 
 use super::{DEADLINE, Peer, Tool, number_after};
 
@@ -51,7 +52,8 @@ impl Running {
     /// Waits until a tool listens, and returns the address to reach it.
     pub(crate) fn listening_on(&mut self) -> SocketAddr {
         let said = self.err_line_with("listening on ");
-        let address = udp_tools::net::endpoint::address(said.rsplit(' ').next().unwrap()).unwrap();
+        let address: Addr = said.rsplit(' ').next().unwrap().parse().unwrap();
+        let address = address.socket_addr().unwrap();
         if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address }
     }
 
