@@ -13,7 +13,7 @@ use crate::messages;
 use crate::net::describe::facts;
 use crate::net::endpoint::{Endpoint, Family};
 use crate::net::header::{Dscp, HeaderOptions};
-use crate::net::multicast::Group;
+use crate::net::multicast::{Group, SOURCE_WITHOUT_GROUP};
 use crate::net::socket::{Direction, Options, ROOM, Room, Sharing, Socket};
 use crate::runtime::console::Console;
 
@@ -135,8 +135,7 @@ impl GroupArgs {
         }
         if let Some(first) = source.first() {
             if groups.is_empty() && !may_be_group {
-                let what = "--source needs a multicast group to bind or to --join; ncat's --source is --bind";
-                return Err(UsageError::new(what));
+                return Err(UsageError::new(format!("{SOURCE_WITHOUT_GROUP}; ncat's --source is --bind")));
             }
             let lacks_source = |group: &&IpAddr| !source.iter().any(|one| one.is_ipv4() == group.is_ipv4());
             if let Some(group) = groups.iter().find(lacks_source) {

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::libc::{EADDRINUSE, EINVAL, ENODEV};
 use socket2::{InterfaceIndexOrAddress, Socket};
 
@@ -21,6 +21,9 @@ use super::socket::Options;
 use super::sys;
 use super::zone::is_of_a_zone;
 use crate::escape;
+
+/// The error of a source without a group to receive from it.
+pub const SOURCE_WITHOUT_GROUP: &str = "--source needs a multicast group to bind or to --join";
 
 /// A multicast group, perhaps on an interface, as people write it: `239.1.1.1`, `239.1.1.1%eth0`, `ff02::fb%eth0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +133,8 @@ pub(super) fn join_all(
     let bound = options.bound_interface()?;
     let own = address.ip().filter(IpAddr::is_multicast);
     if own.is_none() && options.groups.is_empty() {
-        bail!("--source needs a multicast group to bind or to --join");
+        ensure!(options.is_one_of_many, SOURCE_WITHOUT_GROUP);
+        return Ok(Vec::new());
     }
     receive_own_groups_only(socket, address.is_ipv6());
     let mut memberships = Vec::new();

@@ -226,6 +226,24 @@ fn only_the_sources_that_are_named_are_received() {
 }
 
 #[test]
+fn a_source_is_one_of_the_groups_among_several_endpoints() {
+    let listen = |first: &str| {
+        Tool::new("udp-listen").args([first, ":0", "--source", "192.0.2.1", "-w", "10ms"]).run()
+    };
+    let joined = listen("239.1.1.1%lo:0");
+    assert!(
+        joined.err.contains("udp-listen: joined 239.1.1.1 on lo; sources: 192.0.2.1\n"),
+        "{}",
+        joined.err
+    );
+    assert_eq!(joined.code(), Some(3));
+    // A name may be that of a group.
+    let none = listen("localhost:0");
+    assert_eq!(none.err, "udp-listen: --source needs a multicast group to bind or to --join\n");
+    assert_eq!(none.code(), Some(1));
+}
+
+#[test]
 #[ignore = "needs root and ip"]
 fn the_link_that_the_system_chose_among_several_is_printed_with_the_others() {
     let cable = cable("chosen");

@@ -18,6 +18,7 @@ use crate::flow::queue::Queue;
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::addr::Addr;
+use crate::net::multicast::SOURCE_WITHOUT_GROUP;
 use crate::net::passed::passed_sockets;
 use crate::net::socket::{self, Options, Socket};
 use crate::net::{Detail, is_full, is_icmp, note_earlier_drops};
@@ -92,6 +93,8 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Vec<Socket>> {
         let options = Options { is_one_of_many: endpoints.len() > 1, ..plan.socket.clone() };
         endpoints.iter().map(|here| socket::bind(here, &options)).collect::<Result<Vec<_>>>()?
     };
+    let joins = sockets.iter().any(|socket| !socket.memberships().is_empty());
+    ensure!(joins || plan.socket.sources.is_empty(), SOURCE_WITHOUT_GROUP);
     for group in &plan.socket.groups {
         let mut joined = sockets.iter().flat_map(Socket::memberships);
         ensure!(
