@@ -90,6 +90,20 @@ pub struct SendingSocketArgs {
 }
 
 impl SendingSocketArgs {
+    /// Returns an option that has an effect only on what is sent, if one is given.
+    #[must_use]
+    pub fn option_to_send(&self) -> Option<&'static str> {
+        let HeaderArgs { ttl, dscp, dont_fragment } = self.socket.header;
+        let options = [
+            (ttl.is_some(), "--ttl"),
+            (dscp.is_some(), "--dscp"),
+            (dont_fragment, "--dont-fragment"),
+            (self.broadcast, "--broadcast"),
+            (self.no_loopback, "--no-loopback"),
+        ];
+        options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
+    }
+
     /// Returns the options of the socket.
     #[must_use]
     pub fn options(&self) -> Options {

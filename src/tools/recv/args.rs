@@ -260,7 +260,8 @@ impl Args {
             (self.reading.block.is_some(), "--block"),
             (self.reading.skip_bad, "--skip-bad"),
         ];
-        options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
+        let given = options.into_iter().find_map(|(is_given, option)| is_given.then_some(option));
+        given.or_else(|| self.socket.option_to_send())
     }
 
     fn requests(self, destination: Endpoint, source: Option<Endpoint>) -> Requests {
