@@ -163,9 +163,9 @@ pub(super) fn join_all(
 }
 
 /// Joins the groups of `options` at a `socket` that is bound to `address` already, and that address if it is a group
-/// that the socket has not joined.
+/// that the socket has not joined, or not for the sources of `options`.
 pub(super) fn join_bound(socket: &Socket, address: Addr, options: &Options) -> Result<Vec<Membership>> {
-    let zone = match address {
+    let mut zone = match address {
         Addr::Ip(SocketAddr::V6(address)) => Interface::of_number(address.scope_id()),
         _ => None,
     };
@@ -173,8 +173,13 @@ pub(super) fn join_bound(socket: &Socket, address: Addr, options: &Options) -> R
     if let Some(group) = address.ip().filter(IpAddr::is_multicast)
         && let Some(interface) = joined(socket, group).next()
     {
-        let own = Membership { group, interface: Some(interface), others: Vec::new(), sources: Vec::new() };
-        return Ok(vec![own]);
+        if options.sources.is_empty() {
+            let own =
+                Membership { group, interface: Some(interface), others: Vec::new(), sources: Vec::new() };
+            return Ok(vec![own]);
+        }
+        // Once it joins for a source, it receives from no other (`ip_mc_source` in Linux).
+        zone = Some(interface);
     }
     join_all(socket, &mut address, zone.map(|zone| zone.number().to_string()).as_deref(), options)
 }

@@ -305,6 +305,22 @@ fn a_passed_socket_that_is_bound_to_a_group_joins_it_once() {
     }
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn a_passed_socket_that_has_joined_its_group_receives_from_the_sources_that_are_named_only() {
+    let group = std::net::UdpSocket::bind("239.255.77.89:0").unwrap();
+    let [ip, interface] = ["239.255.77.89", "127.0.0.1"].map(|ip| ip.parse().unwrap());
+    group.join_multicast_v4(&ip, &interface).unwrap();
+    let arguments = ["udp-listen", "-n", "1", "--join", "239.255.77.89%lo", "--source", "127.0.0.9"];
+    let mut listen = passing(&group, "1", &arguments);
+    listen.err_line_with("joined 239.255.77.89 on lo; sources: 127.0.0.9");
+    let there = format!("239.255.77.89%lo:{}", group.local_addr().unwrap().port());
+    for source in ["127.0.0.1", "127.0.0.9"] {
+        Tool::new("udp-send").args([&there, "--bind", source, source]).assert().success();
+    }
+    assert_eq!(listen.ended().text(), "127.0.0.9\n");
+}
+
 /// Does what systemd does: runs a tool with `socket` as descriptor 3, and says that there are so many.
 fn passing(socket: &impl AsFd, number: &str, words: &[&str]) -> Running {
     let setup = format!("export LISTEN_FDS={number} LISTEN_PID=$$");
