@@ -526,7 +526,7 @@ impl fmt::Display for Failure {
                     RouteType::Prohibit => "a prohibit",
                     RouteType::Unreachable => "an unreachable",
                 };
-                write!(f, "{why}; {kind} route does that: `ip {version}route show match {ip}`")
+                write!(f, "{why}; {kind} route causes this: `ip {version}route show match {ip}`")
             }
             Self::NeedsBroadcast => f.write_str("permission denied; add --broadcast"),
             Self::Denied => f.write_str("permission denied by a route or a security policy on this machine"),

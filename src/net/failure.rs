@@ -2,7 +2,7 @@
 //! [`crate::messages`] puts them into words.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
 use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOBUFS, EPERM, EPROTOTYPE};
 
@@ -120,6 +120,22 @@ pub enum RouteType {
     Unreachable,
 }
 
+impl RouteType {
+    /// Returns the type of the route to `there`, if that is why a send fails with `error`: connect(2) fails with the same.
+    fn of(there: SocketAddr, error: &io::Error) -> Option<Self> {
+        let route = match error.raw_os_error()? {
+            EINVAL => Self::Blackhole,
+            EACCES => Self::Prohibit,
+            EHOSTUNREACH => Self::Unreachable,
+            _ => return None,
+        };
+        let anywhere: IpAddr =
+            if there.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let refused = UdpSocket::bind((anywhere, 0)).ok()?.connect(there).err()?;
+        (refused.raw_os_error() == error.raw_os_error()).then_some(route)
+    }
+}
+
 impl Failure {
     /// Explains why a socket cannot be created.
     pub(super) fn to_create(error: io::Error) -> Self {
@@ -164,6 +180,16 @@ impl Failure {
 
     /// Explains why a datagram cannot be sent to `peer`.
     pub(super) fn to_send(error: io::Error, peer: Option<Addr>) -> Self {
+        if let Some(Addr::Ip(there)) = peer.map(Addr::canonical)
+            && !peer.is_some_and(needs_broadcast)
+        {
+            if let Some(address) = lacks_zone(&error, there) {
+                return Self::NoZone(address);
+            }
+            if let Some(route) = RouteType::of(there, &error) {
+                return Self::Route(route, there.ip(), error);
+            }
+        }
         match error.raw_os_error() {
             Some(EACCES) if peer.is_some_and(needs_broadcast) => Self::NeedsBroadcast,
             Some(EACCES) => Self::Denied,

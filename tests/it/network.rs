@@ -635,7 +635,7 @@ fn a_route_that_leads_nowhere_is_explained() {
             for tool in ["udp-send", "udp-recv"] {
                 let finished = near.tool(tool).args([&there, "hi"]).run();
                 let said = format!(
-                    "{tool}: cannot send to {there}: {why}; {route} route does that: \
+                    "{tool}: cannot send to {there}: {why}; {route} route causes this: \
                      `ip {version}route show match {destination}`\n"
                 );
                 assert_eq!((finished.code(), finished.err), (Some(1), said));

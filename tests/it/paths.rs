@@ -518,15 +518,20 @@ fn a_request_waits_for_a_link_that_is_down() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn a_blackhole_route_is_explained_where_each_datagram_has_its_own_destination() {
+fn a_route_that_rejects_is_explained_where_each_datagram_has_its_own_destination() {
     let Cable { near, .. } = &Cable::new("blackhole");
     ip(&format!("-n {near} address add 2001:db8::1/64 dev cable0 nodad"));
-    for (there, route, why) in [
-        ("203.0.113.1:9", "route add blackhole 203.0.113.1", "--bind names a loopback address"),
-        ("[2001:db8:1::1]:9", "-6 route add blackhole 2001:db8:1::1", "the address lacks its zone"),
+    for (there, option, host, route, why) in [
+        ("203.0.113.1:9", "", "203.0.113.1", "a blackhole", "invalid argument"),
+        ("203.0.113.2:9", "", "203.0.113.2", "a prohibit", "permission denied"),
+        ("203.0.113.3:9", "", "203.0.113.3", "an unreachable", "no route to host"),
+        ("[2001:db8:1::1]:9", "-6 ", "2001:db8:1::1", "a blackhole", "invalid argument"),
+        ("[2001:db8:1::2]:9", "-6 ", "2001:db8:1::2", "a prohibit", "permission denied"),
     ] {
-        ip(&format!("-n {near} {route}"));
-        let why = format!("{there}: invalid argument; {why}, or a blackhole route leads there\n");
+        let kind = route.rsplit(' ').next().unwrap();
+        ip(&format!("-n {near} {option}route add {kind} {host}"));
+        let show = format!("ip {option}route show match {host}");
+        let why = format!("{there}: {why}; {route} route causes this: `{show}`\n");
         let mut chat = near.tool("udp-chat").args(["--bind", ":0", there]).spawn();
         chat.type_line("hi");
         let chat = chat.finish();
