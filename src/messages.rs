@@ -13,6 +13,7 @@ use indicatif::HumanDuration;
 use crate::batch::LARGEST_V4;
 use crate::escape;
 use crate::net::addr::Addr;
+use crate::net::bound::Bound;
 use crate::net::describe::Fact;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
 use crate::net::interface::{Interface, NotBound, names};
@@ -158,7 +159,7 @@ pub(crate) fn talking_to(peers: &[Addr]) -> String {
 
 /// Returns `addresses` with a comma between them.
 #[must_use]
-pub(crate) fn listed(addresses: &[Addr]) -> String {
+pub(crate) fn listed(addresses: &[impl fmt::Display]) -> String {
     let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     shown.join(", ")
 }
@@ -376,7 +377,7 @@ pub(crate) fn reply_not_sent(why: &dyn fmt::Display) -> String {
 
 /// Returns the sentence that too few datagrams arrived at `addresses`: `received`, and not `count`. `when` says how long
 /// they had.
-pub(crate) fn too_few(received: u64, count: u64, addresses: &[Addr], when: &str) -> String {
+pub(crate) fn too_few(received: u64, count: u64, addresses: &[Bound], when: &str) -> String {
     let there = listed(addresses);
     match received {
         0 => format!("no datagram came to {there} {when}"),

@@ -13,6 +13,7 @@ pub mod addr;
 mod ancillary;
 #[cfg(target_os = "linux")]
 pub mod batched;
+pub mod bound;
 #[cfg(target_os = "linux")]
 mod cmsg;
 pub mod describe;

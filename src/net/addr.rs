@@ -105,6 +105,15 @@ impl Addr {
         }
     }
 
+    /// Returns the number of its zone, if it has one.
+    #[must_use]
+    pub fn zone(self) -> Option<u32> {
+        match self {
+            Self::Ip(SocketAddr::V6(address)) => Some(address.scope_id()).filter(|zone| *zone != 0),
+            _ => None,
+        }
+    }
+
     /// Returns the port, if it has one.
     #[must_use]
     pub fn port(self) -> Option<u16> {

@@ -552,6 +552,39 @@ fn where_no_route_leads_to_a_group_the_interfaces_are_named() {
 }
 
 #[test]
+#[ignore = "needs root and ip"]
+fn a_group_is_told_with_the_interface_on_which_it_is_joined() {
+    let cable = cable("told");
+    cable.double();
+    ip(&format!("-n {} route add 239.0.0.0/8 dev cable1", cable.near));
+    ip(&format!("-n {} -6 route add table local multicast ff00::/8 dev cable1 metric 1", cable.near));
+    let directory = Directory::new("told");
+    let file = directory.file("ready").display().to_string();
+    let script = format!("cat {file}; echo $UDP_ADDR,$UDP_HOST,$UDP_ADDRS; udp-send $UDP_ADDR hi");
+    for [group, other] in [["239.1.1.1", "239.1.1.2"], ["ff15::5:1", "ff15::5:2"], ["ff02::5:1", "ff02::5:2"]]
+    {
+        let told = [at(group, "cable1", 5000), at(group, "cable0", 5000), at(other, "cable1", 5000)];
+        // The system chooses the interface of the last.
+        let endpoints = [&told[0], &told[1], &told[2].replace("%cable1", "")];
+        let listen = cable.near.tool("udp-listen").args(endpoints).args(["-n", "1", "--ready-file", &file]);
+        let listen = listen.args(["--exec", "echo to $UDP_ADDR >&2", "--", "sh", "-c", &script]);
+        let mut listen = listen.spawn();
+        for address in &told {
+            let line = format!("udp-listen: listening on {address}");
+            assert_eq!(listen.err_line_with("listening on "), line);
+        }
+        listen.err_line_with(&format!("joined {other} on cable1, chosen by the system"));
+        for address in &told {
+            assert_eq!(listen.err_line_with(":5000"), *address);
+        }
+        let (first, all) = (&told[0], told.join(" "));
+        assert_eq!(listen.err_line_with(","), format!("{first},{group}%cable1,{all}"));
+        assert_eq!(listen.err_line_with("to "), format!("to {first}"));
+        assert_eq!(listen.ended().text(), "hi\n");
+    }
+}
+
+#[test]
 #[ignore = "needs root, ip and python3"]
 fn services_are_discovered_by_ssdp_in_one_line() {
     let cable = cable("ssdp");

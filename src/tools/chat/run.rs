@@ -19,6 +19,7 @@ use crate::format::{Bad, Format};
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::addr::Addr;
+use crate::net::bound::Bound;
 use crate::net::socket::{self, Socket};
 use crate::net::{Detail, is_icmp, note_earlier_drops};
 use crate::runtime::deadline::Deadline;
@@ -46,8 +47,8 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let socket = socket::bind(&resolver.local(&plan.bind, options.family)?, &options)?;
     cli::prepare_socket(&socket, Traffic::ReceivesMany, plan.buffer, console)?;
     note_earlier_drops([&socket]);
-    let address = socket.local_address()?;
-    let family = options.family.of_socket(address);
+    let address = Bound::of(&socket)?;
+    let family = options.family.of_socket(address.address());
     let peers = Peers::new(resolver.each(&plan.peers, family)?);
     let mut chat = Chat {
         plan,
@@ -362,7 +363,7 @@ impl Chat<'_> {
     }
 
     /// Returns the verdict on the run at `address`, and reports if too few datagrams arrived.
-    fn verdict(&self, address: Addr) -> Verdict {
+    fn verdict(&self, address: Bound) -> Verdict {
         let received = self.stats.received.datagrams;
         let too_few = self.plan.bounds.count.filter(|count| received < *count);
         if let Some(count) = too_few {

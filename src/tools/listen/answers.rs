@@ -21,6 +21,7 @@ use crate::flow::transmit::Transmitter;
 use crate::format::To;
 use crate::messages;
 use crate::net::addr::Addr;
+use crate::net::bound::Bound;
 use crate::net::socket::{self, Socket};
 use crate::net::{SendOutcome, Unsent};
 use crate::runtime::console::Console;
@@ -58,6 +59,7 @@ pub(super) struct Answers<'a> {
     answer: Option<&'a Answer>,
     /// The handlers of [`Answer::Exec`].
     exec: Option<Exec<'a>>,
+    sockets: &'a [Socket],
     /// What sends from each socket.
     transmitters: Vec<Transmitter<'a>>,
     /// Where each socket is bound.
@@ -125,6 +127,7 @@ impl<'a> Answers<'a> {
         Ok(Self {
             answer,
             exec,
+            sockets,
             transmitters: sockets.iter().map(transmitter).collect::<Result<_>>()?,
             own: sockets.iter().map(Socket::local_address).collect::<Result<_>>()?,
             replies: Batch::new(),
@@ -204,7 +207,8 @@ impl<'a> Answers<'a> {
                 self.counter.stats.unreadable += 1;
                 continue;
             };
-            if !handlers.push(text.to_vec(), &Origin { envelope: *request.envelope, socket }) {
+            let local = Bound::of_datagram(&self.sockets[socket], request.envelope);
+            if !handlers.push(text.to_vec(), &Origin { envelope: *request.envelope, local, socket }) {
                 self.counter.count_unserved();
             }
         }
@@ -213,7 +217,7 @@ impl<'a> Answers<'a> {
     /// Sends the output of handlers that have finished, and starts another one.
     pub(super) fn advance(&mut self) {
         let Some(Exec { handlers, .. }) = &mut self.exec else { return };
-        for Finished { origin: Origin { envelope, socket }, output, failure } in handlers.advance() {
+        for Finished { origin: Origin { envelope, socket, .. }, output, failure } in handlers.advance() {
             match (failure, output.is_empty()) {
                 (Some(failure), is_silent) => self.counter.count_failure(envelope.from, &failure, !is_silent),
                 (None, true) => self.counter.stats.without_reply += 1,

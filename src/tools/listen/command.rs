@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::escape;
 use crate::messages::{self, os_error};
-use crate::net::addr::Addr;
+use crate::net::bound::Bound;
 use crate::runtime::console::Console;
 use crate::runtime::process::{End, Group};
 use crate::runtime::signals::Signals;
@@ -42,7 +42,7 @@ impl<'s> Command<'s> {
     /// prints goes to stderr.
     pub(super) fn start(
         words: &[OsString],
-        listening: &[Addr],
+        listening: &[Bound],
         signals: &'s Signals,
     ) -> Result<Option<Self>> {
         let Some((program, arguments)) = words.split_first() else { return Ok(None) };
@@ -98,9 +98,9 @@ impl<'s> Command<'s> {
 pub(super) fn set_host_and_port(
     command: &mut std::process::Command,
     [host_name, port_name]: [&str; 2],
-    address: Addr,
+    address: Bound,
 ) {
-    match address.port() {
+    match address.address().port() {
         Some(port) => command.env(host_name, address.host()).env(port_name, port.to_string()),
         None => command.env_remove(host_name).env_remove(port_name),
     };

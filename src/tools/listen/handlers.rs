@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 use super::command::set_host_and_port;
 use crate::batch::Envelope;
 use crate::messages::os_error;
+use crate::net::bound::Bound;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::process::{EXIT_TIMEOUT, Group, wait_for_exit};
 
@@ -68,6 +69,8 @@ struct Request {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Origin {
     pub(super) envelope: Envelope,
+    /// Where it has arrived.
+    pub(super) local: Option<Bound>,
     /// The place of the socket that has received it.
     pub(super) socket: usize,
 }
@@ -284,9 +287,9 @@ impl Handler {
         command.arg("-c").arg(&options.command).stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some(peer) = origin.envelope.from {
             command.env("UDP_PEER", peer.to_string());
-            set_host_and_port(&mut command, ["UDP_PEER_HOST", "UDP_PEER_PORT"], peer);
+            set_host_and_port(&mut command, ["UDP_PEER_HOST", "UDP_PEER_PORT"], peer.into());
         }
-        if let Some(local) = origin.envelope.to {
+        if let Some(local) = origin.local {
             command.env("UDP_ADDR", local.to_string());
         }
         let mut group = Group::start(&mut command)?;

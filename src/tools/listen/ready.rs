@@ -17,7 +17,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::escape;
 use crate::messages::{listed, os_error};
-use crate::net::addr::Addr;
+use crate::net::bound::Bound;
 use crate::net::sys::take_descriptor;
 use crate::net::unix::inode;
 use crate::runtime::console::Console;
@@ -58,7 +58,7 @@ impl Ready {
     }
 
     /// Announces `addresses`, one a line. An error of systemd is reported, and is not an error of the run.
-    pub(super) fn announce(&mut self, addresses: &[Addr], console: Console) -> Result<()> {
+    pub(super) fn announce(&mut self, addresses: &[Bound], console: Console) -> Result<()> {
         let lines: String = addresses.iter().map(|address| format!("{address}\n")).collect();
         if let Some(file) = &self.file {
             let created = create(file, &lines);

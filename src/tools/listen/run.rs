@@ -17,7 +17,7 @@ use crate::flow::printer::Printer;
 use crate::flow::queue::Queue;
 use crate::messages;
 use crate::net::access::Access;
-use crate::net::addr::Addr;
+use crate::net::bound::Bound;
 use crate::net::multicast::SOURCE_WITHOUT_GROUP;
 use crate::net::passed::passed_sockets;
 use crate::net::socket::{self, Options, Socket};
@@ -144,7 +144,7 @@ struct Listener<'l> {
     plan: &'l Plan,
     sockets: &'l [Socket],
     /// Where each socket is bound.
-    addresses: Vec<Addr>,
+    addresses: Vec<Bound>,
     session: Session<'l>,
     /// The receiving side of each socket.
     intakes: Vec<Intake<'l>>,
@@ -169,7 +169,7 @@ impl<'l> Listener<'l> {
         Ok(Self {
             plan,
             sockets,
-            addresses: sockets.iter().map(Socket::local_address).collect::<Result<_>>()?,
+            addresses: sockets.iter().map(Bound::of).collect::<Result<_>>()?,
             session: Session::new(signals, Queue::new(streams::output()?, printer, plan.queue, signals)?),
             intakes: sockets.iter().map(intake).collect::<Result<_>>()?,
             matcher: Matcher::new(&plan.patterns, plan.codec),
@@ -179,9 +179,9 @@ impl<'l> Listener<'l> {
     }
 
     /// Returns an address that reaches each socket from this machine.
-    fn dialable(&self) -> Vec<Addr> {
+    fn dialable(&self) -> Vec<Bound> {
         let sockets = self.addresses.iter().zip(self.sockets);
-        sockets.map(|(address, socket)| address.dialable(socket.is_only_v6())).collect()
+        sockets.map(|(address, socket)| address.dialable(socket)).collect()
     }
 
     /// Receives datagrams until the run is complete, the deadline passes, COMMAND fails or a signal stops the tool.

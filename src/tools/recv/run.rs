@@ -17,6 +17,7 @@ use crate::flow::printer::Printer;
 use crate::format::To;
 use crate::messages;
 use crate::net::access::Access;
+use crate::net::bound::Bound;
 use crate::net::note_earlier_drops;
 use crate::net::passed::passed_socket;
 use crate::net::socket::{self, Socket};
@@ -116,7 +117,7 @@ fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Socket, access: &Acc
     note_earlier_drops([socket]);
     let mut receiver =
         FilteredReceiver::new(plan.receiver(socket, access)?, access, ReplyFilter::Anyone, None);
-    let address = socket.local_address()?;
+    let address = Bound::of(socket)?;
     console.note(&format!("listening on {address}"));
     cli::note_memberships(socket, console);
     let deadline = plan.deadline();

@@ -52,8 +52,13 @@ impl Running {
     /// Waits until a tool listens, and returns the address to reach it.
     pub(crate) fn listening_on(&mut self) -> SocketAddr {
         let said = self.err_line_with("listening on ");
-        let address: Addr = said.rsplit(' ').next().unwrap().parse().unwrap();
-        let address = address.socket_addr().unwrap();
+        let mut shown = said.rsplit(' ').next().unwrap().to_owned();
+        // A group of IPv4 has its interface behind it, which an address has no place for.
+        if let (Some(zone), false) = (shown.find('%'), shown.starts_with('[')) {
+            let port = shown.rfind(':').unwrap();
+            shown.replace_range(zone..port, "");
+        }
+        let address = shown.parse::<Addr>().unwrap().socket_addr().unwrap();
         if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address }
     }
 
