@@ -19,7 +19,7 @@ use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
 use crate::net::interface::{Interface, NotBound, names};
 use crate::net::multicast::{self, JoinError, Membership};
 use crate::net::owner::Owner;
-use crate::net::socket::{Direction, Room};
+use crate::net::socket::{Direction, Room, Sharing};
 pub use crate::runtime::os_error;
 use crate::stats::{IcmpError, IcmpKind, IcmpReport, Received, ReplyStats, Requests, Sent, Stats};
 
@@ -457,32 +457,29 @@ fn choose_interface(group: IpAddr) -> String {
     choice.unwrap_or_default()
 }
 
-/// Says who has `port`, and how to share it, or that this was asked for.
-fn port_in_use(
-    f: &mut fmt::Formatter<'_>,
-    port: u16,
-    owner: Option<&Owner>,
-    would_share: bool,
-) -> fmt::Result {
-    let is_ours = owner.is_some_and(|owner| owner.name.starts_with("udp-"));
+/// Says who has `port`, and how to share it: `way_out`.
+fn port_in_use(f: &mut fmt::Formatter<'_>, port: u16, owner: Option<&Owner>, way_out: &str) -> fmt::Result {
     match owner {
-        Some(owner) if owner.pid == process::id() => {
-            return write!(
-                f,
-                "port {port} is bound by an earlier ENDPOINT; write it once, or add --reuse-port"
-            );
-        }
         Some(owner) => write!(f, "port {port} is in use by {owner}")?,
         None => write!(f, "port {port} is in use by another socket; `ss -ulpn sport = :{port}` shows whose")?,
     }
-    f.write_str(match (would_share, is_ours) {
-        (true, _) => {
-            "; to share a port, both sockets must ask for it, and be of the same user; choose another port, or 0 for any \
-             free one"
-        }
-        (false, true) => "; choose another port, or 0 for any free one, or start both with --reuse-port",
-        (false, false) => "; choose another port, or 0 for any free one",
-    })
+    write!(f, "; choose another port, or 0 for any free one{way_out}")
+}
+
+/// Returns how our socket, which shares as `sharing` says, can have a port that another socket has. With `has_group` it
+/// receives a multicast group; the other is bound to one if it `is_at_group`, and is of one of our tools if it `is_ours`.
+fn way_to_share(sharing: Sharing, has_group: bool, is_at_group: bool, is_ours: bool) -> &'static str {
+    match (sharing.address, sharing.port) {
+        (false, _) if is_at_group => ", or add --reuse-address",
+        (true, _) if is_ours => ", or start the other with --reuse-address as well",
+        (true, _) => "; the other socket must set SO_REUSEADDR as well",
+        // Each sender reaches one of those that share by --reuse-port, and a group is for all.
+        (false, _) if has_group && is_ours => ", or start both with --reuse-address",
+        (false, true) if is_ours => ", or start both with --reuse-port, as the same user",
+        (false, true) => "; the other socket must set SO_REUSEPORT as well, and be of the same user",
+        (false, false) if is_ours => ", or start both with --reuse-port",
+        (false, false) => "",
+    }
 }
 
 impl fmt::Display for Failure {
@@ -497,8 +494,16 @@ impl fmt::Display for Failure {
                 write!(f, "{}; a sandbox or a security policy forbids it", os_error(error))
             }
             Self::NoFreePort(ip) => write!(f, "no port is free at {ip}"),
-            Self::PortInUse { port, owner, would_share } => {
-                port_in_use(f, *port, owner.as_ref(), *would_share)
+            Self::PortInUse { port, owner: Some(owner), has_group, is_at_group, .. }
+                if owner.pid == process::id() =>
+            {
+                let option = if *has_group || *is_at_group { "--reuse-address" } else { "--reuse-port" };
+                write!(f, "port {port} is bound by an earlier ENDPOINT; write it once, or add {option}")
+            }
+            Self::PortInUse { port, owner, sharing, has_group, is_at_group } => {
+                let is_ours = owner.as_ref().is_some_and(|owner| owner.name.starts_with("udp-"));
+                let way_out = way_to_share(*sharing, *has_group, *is_at_group, is_ours);
+                port_in_use(f, *port, owner.as_ref(), way_out)
             }
             Self::PrivilegedPort => write!(
                 f,

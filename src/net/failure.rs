@@ -9,7 +9,7 @@ use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOBUFS, EPERM, EPROT
 use super::addr::Addr;
 use super::may_pass;
 use super::owner::{self, Owner};
-use super::socket::{Options, needs_broadcast};
+use super::socket::{Options, Sharing, needs_broadcast};
 use super::zone::is_of_a_zone;
 
 /// The first port that needs no privilege, unless `sysctl net.ipv4.ip_unprivileged_port_start` says otherwise.
@@ -30,8 +30,12 @@ pub enum Failure {
         port: u16,
         /// The process that has bound it, if that is visible.
         owner: Option<Owner>,
-        /// Whether we would share it.
-        would_share: bool,
+        /// Which others would share it with ours.
+        sharing: Sharing,
+        /// Whether ours receives a multicast group.
+        has_group: bool,
+        /// Whether the other is bound to a multicast group, and so shares its port by `SO_REUSEADDR`.
+        is_at_group: bool,
     },
     /// The process may not bind ports below [`FIRST_FREE_PORT`].
     PrivilegedPort,
@@ -147,11 +151,13 @@ impl Failure {
         let Addr::Ip(address) = address else { return Self::Os(error) };
         match error.kind() {
             ErrorKind::AddrInUse if address.port() == 0 => Self::NoFreePort(address.ip()),
-            ErrorKind::AddrInUse => Self::PortInUse {
-                port: address.port(),
-                owner: owner::of(address),
-                would_share: options.sharing.is_any() || address.ip().is_multicast(),
-            },
+            ErrorKind::AddrInUse => {
+                let (owner, is_at_group) = owner::of(address);
+                let is_group = address.ip().to_canonical().is_multicast();
+                let sharing = Sharing { address: options.sharing.address || is_group, ..options.sharing };
+                let has_group = is_group || !options.groups.is_empty();
+                Self::PortInUse { port: address.port(), owner, sharing, has_group, is_at_group }
+            }
             _ if is_forbidden(&error) && (1..FIRST_FREE_PORT).contains(&address.port()) => {
                 Self::PrivilegedPort
             }

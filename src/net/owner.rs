@@ -18,15 +18,16 @@ pub struct Owner {
     pub pid: u32,
 }
 
-/// Returns the process whose socket keeps us from binding `address`, if it is visible.
-pub(super) fn of(address: SocketAddr) -> Option<Owner> {
+/// Returns the process whose socket keeps us from binding `address`, if it is visible, and whether all such sockets are
+/// bound to multicast groups.
+pub(super) fn of(address: SocketAddr) -> (Option<Owner>, bool) {
     let tables = ["/proc/net/udp", "/proc/net/udp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    let links: Vec<String> = tables
-        .iter()
-        .flat_map(|table| sockets(table, address))
-        .map(|inode| format!("socket:[{inode}]"))
-        .collect();
-    process_with(&links)
+    let (mut links, mut are_groups) = (Vec::new(), true);
+    for (ip, inode) in tables.iter().flat_map(|table| sockets(table, address)) {
+        links.push(format!("socket:[{inode}]"));
+        are_groups &= ip.to_canonical().is_multicast();
+    }
+    (process_with(&links), are_groups && !links.is_empty())
 }
 
 /// Returns the process whose unix socket has this name, which begins with a NUL if it is abstract, if it is visible.
@@ -69,15 +70,16 @@ fn has_one_of(links: &[String], pid: u32) -> bool {
     })
 }
 
-/// Returns the inode numbers of the sockets in `table`, which is as `/proc/net/udp`, that are bound to the port of
-/// `address` and to an address that overlaps with it.
-fn sockets(table: &str, address: SocketAddr) -> impl Iterator<Item = &str> {
+/// Returns the addresses and the inode numbers of the sockets in `table`, which is as `/proc/net/udp`, that are bound to
+/// the port of `address` and to an address that overlaps with it.
+fn sockets(table: &str, address: SocketAddr) -> impl Iterator<Item = (IpAddr, &str)> {
     // sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode
     table.lines().skip(1).filter_map(move |line| {
         let mut words = line.split_ascii_whitespace();
         let (ip, port) = words.nth(1)?.split_once(':')?;
         let is_same = u16::from_str_radix(port, 16).ok()? == address.port();
-        (is_same && overlaps(parse(ip)?, address.ip())).then(|| words.nth(7)).flatten()
+        let ip = parse(ip).filter(|ip| is_same && overlaps(*ip, address.ip()))?;
+        Some((ip, words.nth(7)?))
     })
 }
 
@@ -137,7 +139,8 @@ mod tests {
             ("[::1]:7788", &["5"]),
             ("127.0.0.1:7789", &[]),
         ] {
-            assert_eq!(sockets(&table, address.parse().unwrap()).collect::<Vec<_>>(), inodes, "{address}");
+            let found = sockets(&table, address.parse().unwrap()).map(|(_, inode)| inode);
+            assert_eq!(found.collect::<Vec<_>>(), inodes, "{address}");
         }
         for broken in ["", "x", "x\ny\n1: 0:1E6C\n", "x\n1: é:1E6C 0 0 0 0 0 0 0 9\n"] {
             assert_eq!(sockets(broken, "[::]:7788".parse().unwrap()).count(), 0, "{broken}");
@@ -148,7 +151,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn the_owner_of_our_own_socket_is_this_process() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert_eq!(of(socket.local_addr().unwrap()).map(|owner| owner.pid), Some(std::process::id()));
+        assert_eq!(of(socket.local_addr().unwrap()).0.map(|owner| owner.pid), Some(std::process::id()));
         let name = format!("\0udp-tools-owner-{}", std::process::id());
         assert_eq!(of_name(name.as_bytes()), None);
         let unix = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None).unwrap();

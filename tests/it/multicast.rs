@@ -585,6 +585,42 @@ fn a_group_is_told_with_the_interface_on_which_it_is_joined() {
 }
 
 #[test]
+#[ignore = "needs root and ip"]
+fn the_option_that_shares_the_port_of_a_group_is_named_and_works() {
+    let cable = cable("taken");
+    let group = &["239.1.1.1%cable0:5000"][..];
+    let everywhere = &[":5000", "--join", "239.1.1.1%cable0"][..];
+    let none = &[][..];
+    let one = &["--reuse-address"][..];
+    for (first, second, way_out, [at_first, at_second]) in [
+        (group, everywhere, ", or add --reuse-address", [none, one]),
+        (everywhere, group, ", or start the other with --reuse-address as well", [one, none]),
+        (everywhere, everywhere, ", or start both with --reuse-address", [one, one]),
+    ] {
+        let (holder, _) = joined(&cable.far, "udp-listen", first);
+        for option in [none, &["--reuse-port"]].into_iter().take(if second == group { 2 } else { 1 }) {
+            let said = refused(&cable.far, "udp-listen", &[second, option].concat());
+            let whole = format!(
+                "port 5000 is in use by udp-listen (pid {}); choose another port, or 0 for any free one{way_out}\n",
+                holder.pid()
+            );
+            assert!(said.ends_with(&whole), "{first:?} {said}");
+        }
+        drop(holder);
+        let listening = [[first, at_first], [second, at_second]].map(|arguments| {
+            joined(&cable.far, "udp-listen", &[&arguments.concat()[..], &["-n", "1"]].concat()).0
+        });
+        send(&cable.near, "239.1.1.1%cable0:5000", "hi");
+        for listen in listening {
+            assert_eq!(listen.ended().text(), "hi\n", "{first:?}");
+        }
+    }
+    let said = refused(&cable.far, "udp-listen", &[group, &[":5000"]].concat());
+    assert!(said.ends_with("write it once, or add --reuse-address\n"), "{said}");
+    joined(&cable.far, "udp-listen", &[group, &[":5000", "--reuse-address"]].concat());
+}
+
+#[test]
 #[ignore = "needs root, ip and python3"]
 fn services_are_discovered_by_ssdp_in_one_line() {
     let cable = cable("ssdp");

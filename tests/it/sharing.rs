@@ -81,9 +81,12 @@ fn a_port_in_use_is_named_with_its_owner_and_the_way_out() {
     let ways_out = [
         (&[][..], "choose another port, or 0 for any free one, or start both with --reuse-port"),
         (
+            &["--reuse-address"],
+            "choose another port, or 0 for any free one, or start the other with --reuse-address as well",
+        ),
+        (
             &["--reuse-port"],
-            "to share a port, both sockets must ask for it, and be of the same user; choose another port, or 0 for any \
-             free one",
+            "choose another port, or 0 for any free one, or start both with --reuse-port, as the same user",
         ),
     ];
     for (options, way_out) in ways_out {

@@ -97,10 +97,6 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    pub(in crate::net) fn is_any(self) -> bool {
-        self.port || self.address
-    }
-
     pub(super) fn apply(self, socket: &socket2::Socket) -> io::Result<()> {
         if self.port {
             socket.set_reuse_port(true)?;
