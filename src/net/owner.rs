@@ -1,10 +1,14 @@
 //! Which process has bound a port or the name of a unix socket, as far as the system shows that to us: Linux lists all sockets with their numbers,
 //! and the descriptors of the processes that we may look at.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use super::unix::inode;
 
 /// How long the descriptors of a machine are searched at most.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -30,21 +34,60 @@ pub(super) fn of(address: SocketAddr) -> (Option<Owner>, bool) {
     (process_with(&links), are_groups && !links.is_empty())
 }
 
-/// Returns the process whose unix socket has this name, which begins with a NUL if it is abstract, if it is visible.
+/// Returns the process whose unix socket has this abstract name, which begins with a NUL, if it is visible.
 pub(super) fn of_name(name: &[u8]) -> Option<Owner> {
     // The kernel shows each NUL so.
     let shown: Vec<u8> = name.iter().map(|byte| if *byte == 0 { b'@' } else { *byte }).collect();
     let table = fs::read("/proc/net/unix").unwrap_or_default();
+    let links: Vec<_> =
+        unix_sockets(&table).filter(|(_, name)| *name == shown).map(|(link, _)| link).collect();
+    process_with(&links)
+}
+
+/// Returns the process whose unix socket has the file at `path`, if it is visible.
+pub(super) fn of_file(path: &Path) -> Option<Owner> {
+    let file = inode(&path.metadata().ok()?);
+    let table = fs::read("/proc/net/unix").unwrap_or_default();
+    // The kernel shows a path as it was bound, in the root and the working directory of that process.
+    let bound: Vec<_> = unix_sockets(&table)
+        .map(|(link, path)| (link, Path::new(OsStr::from_bytes(path))))
+        .filter(|(_, bound)| bound.file_name() == path.file_name())
+        .collect();
+    let links: Vec<_> = bound.iter().map(|(link, _)| link.clone()).collect();
+    process_where(&links, |pid, link| {
+        let mut bound = bound.iter().filter(|(one, _)| one == link);
+        bound.any(|(_, path)| {
+            let path = match path.strip_prefix("/") {
+                Ok(path) => Path::new(&format!("/proc/{pid}/root")).join(path),
+                Err(_) => Path::new(&format!("/proc/{pid}/cwd")).join(path),
+            };
+            path.metadata().is_ok_and(|found| inode(&found) == file)
+        })
+    })
+}
+
+/// Returns the sockets in `table`, which is as `/proc/net/unix`, that have a name: what a descriptor of each links to,
+/// and the name.
+fn unix_sockets(table: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
     // Num RefCount Protocol Flags Type St Inode Path
-    let inodes = table.split(|byte| *byte == b'\n').filter_map(|line| {
-        let line = line.strip_suffix(&shown[..])?.strip_suffix(b" ")?;
-        std::str::from_utf8(line).ok()?.split_ascii_whitespace().nth(6)
-    });
-    process_with(&inodes.map(|inode| format!("socket:[{inode}]")).collect::<Vec<_>>())
+    table.split(|byte| *byte == b'\n').skip(1).filter_map(|line| {
+        let (mut word, mut rest) = (&[][..], line);
+        for _ in 0..7 {
+            rest = rest.trim_ascii_start();
+            (word, rest) = rest.split_at(rest.iter().position(|byte| *byte == b' ')?);
+        }
+        Some((format!("socket:[{}]", std::str::from_utf8(word).ok()?), &rest[1..]))
+    })
 }
 
 /// Returns the process that has one of the sockets that `links` name. Of several it is the one with the lowest number.
 fn process_with(links: &[String]) -> Option<Owner> {
+    process_where(links, |_, _| true)
+}
+
+/// Returns the process that has one of the sockets that `links` name, and for which `is_owner` holds with that. Of
+/// several it is the one with the lowest number.
+fn process_where(links: &[String], is_owner: impl Fn(u32, &str) -> bool) -> Option<Owner> {
     if links.is_empty() {
         return None;
     }
@@ -55,18 +98,18 @@ fn process_with(links: &[String]) -> Option<Owner> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
     processes.sort_unstable();
-    let pid =
-        processes.into_iter().take_while(|_| Instant::now() < until).find(|pid| has_one_of(links, *pid))?;
+    let mut processes = processes.into_iter().take_while(|_| Instant::now() < until);
+    let pid = processes.find(|pid| has_one_of(links, *pid, &is_owner))?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some(Owner { name: name.trim_end().to_owned(), pid })
 }
 
-/// Returns whether process `pid` has a descriptor of one of the sockets that `links` name.
-fn has_one_of(links: &[String], pid: u32) -> bool {
+/// Returns whether process `pid` has a descriptor of one of the sockets that `links` name, for which `is_owner` holds.
+fn has_one_of(links: &[String], pid: u32, is_owner: impl Fn(u32, &str) -> bool) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     descriptors.flatten().any(|descriptor| {
         fs::read_link(descriptor.path())
-            .is_ok_and(|target| links.iter().any(|link| target == Path::new(link)))
+            .is_ok_and(|target| links.iter().any(|link| target == Path::new(link) && is_owner(pid, link)))
     })
 }
 

@@ -90,6 +90,29 @@ fn the_file_has_the_mode_of_the_umask_and_is_removed_however_a_run_ends() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn the_owner_of_a_path_is_found_however_both_spell_it() {
+    let directory = Directory::new("unix-owner");
+    let inner = directory.file("inner");
+    fs::create_dir(&inner).unwrap();
+    let absolute = unix(&directory.file("socket"));
+    let spellings = [&absolute, "unix:socket", "unix:./socket", "unix:inner/../socket"];
+    for first in spellings {
+        let tool = || Tool::new("udp-listen").current_dir(directory.path());
+        let (running, _) = listening(tool().arg(first));
+        for second in spellings {
+            let expected = format!(
+                "udp-listen: cannot bind {second}: in use by udp-listen (pid {}); choose another name\n",
+                running.pid()
+            );
+            assert_eq!(tool().arg(second).assert().code(1).err(), expected, "{first}");
+        }
+        // Another socket has the same path in another directory.
+        Tool::new("udp-listen").current_dir(&inner).args(["unix:socket", "-w", "1ms"]).assert().code(3);
+    }
+}
+
+#[test]
 fn only_a_socket_that_nobody_has_open_is_replaced() {
     let directory = Directory::new("unix-stale");
     let path = directory.file("socket");

@@ -3,7 +3,6 @@
 use std::env;
 use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -118,7 +117,7 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
 
 /// Returns the failure to bind `path`, where a socket is that a process has open.
 fn in_use(path: &Path) -> Failure {
-    Failure::NameInUse(owner::of_name(path.as_os_str().as_bytes()))
+    Failure::NameInUse(owner::of_file(path))
 }
 
 /// Returns whether a process has the socket at `path` open.
