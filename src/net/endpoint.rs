@@ -1,6 +1,6 @@
 //! Endpoints: addresses as people write them, with a host name perhaps.
 //!
-//! [`parse`] reads one, or says what is wrong with it; [`foreign`] knows those of other programs; [`resolve`] finds its
+//! `parse` reads one, or says what is wrong with it; `foreign` knows those of other programs; `resolve` finds its
 //! addresses. Opening a socket there is the business of [`crate::net::socket`].
 
 use std::fmt;
@@ -48,7 +48,7 @@ enum Port {
 }
 
 impl Endpoint {
-    /// An endpoint to send to: it has a port, and that is not 0.
+    /// Parses an endpoint to send to: it has a port, and that is not 0.
     pub fn remote(text: &str) -> Result<Self, BadEndpoint> {
         let endpoint = Self::here(text)?;
         if endpoint.port == Port::Number(0) {
@@ -57,7 +57,7 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// An endpoint to bind: port 0 asks the system for a free one.
+    /// Parses an endpoint to bind: port 0 asks the system for a free one.
     pub fn here(text: &str) -> Result<Self, BadEndpoint> {
         if let Some(name) = unix::name(text) {
             return Ok(Self::unix(UnixAddr::parse(name).map_err(BadEndpoint)?));
@@ -67,13 +67,13 @@ impl Endpoint {
         Ok(Self { text: text.to_owned(), host: parse_host(host)?, port: parse_port(port, host)? })
     }
 
-    /// Any address of this machine, and any port that is free: `:0`.
+    /// Returns any address of this machine, and any port that is free: `:0`.
     #[must_use]
     pub fn anywhere() -> Self {
         Self { text: ":0".to_owned(), host: None, port: Port::Number(0) }
     }
 
-    /// A unix socket that the system names: one that replies can be sent to.
+    /// Returns a unix socket that the system names: one that replies can be sent to.
     #[must_use]
     pub fn any_unix() -> Self {
         Self::unix(UnixAddr::NONE)
@@ -83,7 +83,7 @@ impl Endpoint {
         Self { text: address.to_string(), host: Some(Host::Unix(address)), port: Port::Any }
     }
 
-    /// An endpoint to send from: as [`Endpoint::here`], and an address may stand alone.
+    /// Parses an endpoint to send from: as [`Endpoint::here`], and an address may stand alone.
     pub fn source(text: &str) -> Result<Self, BadEndpoint> {
         let text = without_scheme(text)?;
         match bare_address(text) {
@@ -92,30 +92,30 @@ impl Endpoint {
         }
     }
 
-    /// An endpoint to ask if it names a host, and to bind if it does not.
+    /// Parses an endpoint to ask if it names a host, and to bind if it does not.
     pub fn remote_or_here(text: &str) -> Result<Self, BadEndpoint> {
         if without_scheme(text)?.starts_with(':') { Self::here(text) } else { Self::remote(text) }
     }
 
-    /// Whether it names this machine by naming no host.
+    /// Returns whether it names this machine by naming no host.
     #[must_use]
     pub fn is_here(&self) -> bool {
         self.host.is_none()
     }
 
-    /// Whether it is a unix socket.
+    /// Returns whether it is a unix socket.
     #[must_use]
     pub fn is_unix(&self) -> bool {
         matches!(self.host, Some(Host::Unix(_)))
     }
 
-    /// Whether it names a host and the number of a port, or a unix socket.
+    /// Returns whether it names a host and the number of a port, or a unix socket.
     #[must_use]
     pub fn is_explicit(&self) -> bool {
         self.is_unix() || self.host.is_some() && matches!(self.port, Port::Number(_))
     }
 
-    /// Whether it can hardly be anything else: its host is an address, or a name with dots.
+    /// Returns whether it can hardly be anything else: its host is an address, or a name with dots.
     #[must_use]
     pub fn is_unmistakable(&self) -> bool {
         self.is_explicit()

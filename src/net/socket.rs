@@ -1,5 +1,8 @@
-//! A datagram socket of IP or of unix: its addresses, its peer, and one datagram at a time. It is opened as the options
-//! say in [`open`], as large as they say in [`buffer`]. Batches go through it in the engines of [`crate::net`].
+//! A datagram socket of IP or of unix: its addresses, its peer, and one datagram at a time. Batches go through it in the
+//! engines of [`crate::net`].
+//!
+//! [`Options`] say how it is to be, [`bind`] and [`connect`] open it, [`Room`] is that in its buffers, and
+//! [`reaches_many`] and [`is_local`] ask the system about a peer.
 
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr, UdpSocket};

@@ -11,7 +11,7 @@ const LONGEST_NAME: usize = 253;
 /// The longest part of a name between two dots (RFC 1035, section 2.3.4), in bytes.
 const LONGEST_LABEL: usize = 63;
 
-/// The text behind `udp://`, which is what any endpoint means.
+/// Returns the text behind `udp://`, which is what any endpoint means.
 pub(super) fn without_scheme(text: &str) -> Result<&str, BadEndpoint> {
     match text.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("udp") => {
@@ -25,7 +25,7 @@ pub(super) fn without_scheme(text: &str) -> Result<&str, BadEndpoint> {
     }
 }
 
-/// The text before and behind the colon; the host without its brackets.
+/// Returns the text before and behind the colon; the host without its brackets.
 pub(super) fn split(text: &str) -> Result<(&str, &str), BadEndpoint> {
     if text.is_empty() {
         return Err(BadEndpoint::new("empty; write HOST:PORT, as in 127.0.0.1:7788"));
@@ -166,12 +166,12 @@ pub(super) fn parse_port(port: &str, host: &str) -> Result<Port, BadEndpoint> {
     )))
 }
 
-/// Whether an address may be written with a zone. That of a group is the interface on which it is joined or sent to.
+/// Returns whether an address may be written with a zone. That of a group is the interface on which it is joined or sent to.
 fn has_zone(ip: IpAddr) -> bool {
     ip.is_multicast() || matches!(ip, IpAddr::V6(ip) if is_of_a_zone(ip))
 }
 
-/// An address that stands alone, where a port may be left out.
+/// Parses an address that stands alone, where a port may be left out.
 pub(super) fn bare_address(text: &str) -> Option<Host> {
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let (plain, zone) = inner.split_once('%').unwrap_or((inner, ""));

@@ -121,7 +121,8 @@ impl Port {
     }
 }
 
-/// Most listeners of this machine are on IPv4 or on both, and resolvers put `::1` first.
+/// Puts the loopback of IPv4 before that of IPv6: most listeners of this machine are on IPv4 or on both, and resolvers
+/// put `::1` first.
 fn prefer_ipv4_loopback(addresses: &mut [SocketAddr]) {
     if addresses[0].ip() == IpAddr::V6(Ipv6Addr::LOCALHOST)
         && let Some(v4) = addresses.iter().position(|at| at.is_ipv4() && at.ip().is_loopback())
@@ -192,7 +193,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// What a socket bound to `address` can talk over, where this family was asked for. The IPv6
+    /// Returns what a socket bound to `address` can talk over, where this family was asked for. The IPv6
     /// wildcard speaks both.
     #[must_use]
     pub fn of_socket(self, address: Addr) -> Self {
@@ -203,7 +204,7 @@ impl Family {
         }
     }
 
-    /// Whether an address of this kind may be used.
+    /// Returns whether an address of this kind may be used.
     #[must_use]
     pub fn allows(self, ip: IpAddr) -> bool {
         match self {

@@ -1,5 +1,5 @@
-//! The buffers of a socket, in which datagrams wait: how large they are, and asking for more. What was dropped because one
-//! was full is counted in [`crate::net::drops`].
+//! The buffers of a socket, in which datagrams wait: how large they are, and asking for more. What is dropped because
+//! one is full is counted in [`crate::net::drops`].
 
 use std::io;
 
@@ -58,20 +58,20 @@ impl Room {
         Ok(Self { direction, asked: granted, granted })
     }
 
-    /// Whether it is for what arrives.
+    /// Returns whether it is for what arrives.
     #[must_use]
     pub fn is_to_receive(&self) -> bool {
         self.direction == Direction::In
     }
 
-    /// Whether it is less than was asked for.
+    /// Returns whether it is less than was asked for.
     #[must_use]
     pub fn falls_short(&self) -> bool {
         self.granted < self.asked
     }
 }
 
-/// How much the kernel keeps for what arrives at a socket, and that is more than the payload of it, in
+/// Returns how much the kernel keeps for what arrives at a socket, and that is more than the payload of it, in
 /// bytes. That of a unix socket is limited by its senders.
 pub fn room_in(socket: &Socket) -> Result<u64> {
     if socket.is_unix() {

@@ -16,7 +16,7 @@ use crate::net::failure::Failure;
 use crate::net::multicast;
 use crate::net::unix::UnixAddr;
 
-/// A socket that receives what is sent to `here`, and sends from it. It does not block.
+/// Opens a socket that receives what is sent to `here`, and sends from it. It does not block.
 pub fn bind(here: &Resolved<'_>, options: &Options) -> Result<Socket> {
     let mut failure = None;
     for &address in here.addresses() {
@@ -34,8 +34,7 @@ pub fn bind(here: &Resolved<'_>, options: &Options) -> Result<Socket> {
     Err(failure.unwrap_or_else(|| anyhow!("cannot bind {here}: it has no address")))
 }
 
-/// A socket with the one peer `there`, which sends from `here` where that is given. It does not
-/// block.
+/// Opens a socket with the one peer `there`, which sends from `here` where that is given. It does not block.
 pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Options) -> Result<Socket> {
     let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
     let [v4, v6] = any.map(|ip| Addr::Ip((ip, 0).into()));
@@ -80,7 +79,7 @@ pub fn check_source(here: &Resolved<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A socket bound to `address`. It does not block.
+/// Opens a socket bound to `address`. It does not block.
 pub fn open(address: Addr, options: &Options) -> Result<Socket> {
     try_open(address, None, options).map_err(|error| error.explain(&address, address, options))
 }
@@ -154,14 +153,14 @@ fn configure(socket: &socket2::Socket, address: Addr, options: &Options) -> io::
     socket.set_nonblocking(true)
 }
 
-/// A unix socket that is not bound. It does not block.
+/// Opens a unix socket that is not bound. It does not block.
 pub(in crate::net) fn unnamed() -> io::Result<Socket> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
     Ok(Socket::of_unix(socket))
 }
 
-/// The same, connected to `peer`.
+/// Opens the same, connected to `peer`.
 pub(in crate::net) fn unnamed_to(peer: Addr) -> io::Result<Socket> {
     let socket = unnamed()?;
     socket.connect(peer)?;

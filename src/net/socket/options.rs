@@ -1,5 +1,5 @@
-//! What the command line asks of every socket of a tool. [`super::open`] sets what is said here; it is parsed in
-//! [`crate::cli`].
+//! What the command line asks of every socket of a tool. It is parsed in [`crate::cli`], and set where the socket is
+//! opened.
 
 use std::io;
 use std::net::IpAddr;
