@@ -61,6 +61,15 @@ struct SharingArgs {
 }
 
 impl SocketArgs {
+    /// Returns an option that has an effect only on what is sent, if one is given.
+    #[must_use]
+    pub fn option_to_send(&self) -> Option<&'static str> {
+        let HeaderArgs { ttl, dscp, dont_fragment } = self.header;
+        let options =
+            [(ttl.is_some(), "--ttl"), (dscp.is_some(), "--dscp"), (dont_fragment, "--dont-fragment")];
+        first_given(options)
+    }
+
     /// Returns the options of the socket.
     #[must_use]
     pub fn options(&self) -> Options {
@@ -74,6 +83,11 @@ impl SocketArgs {
         let sharing = Sharing { port: self.sharing.reuse_port, address: self.sharing.reuse_address };
         Options { family, header, sharing, interface: self.interface.clone(), ..Options::default() }
     }
+}
+
+/// Returns the first of `options` that is given.
+fn first_given<const N: usize>(options: [(bool, &'static str); N]) -> Option<&'static str> {
+    options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
 }
 
 /// The arguments for a socket that sends.
@@ -93,15 +107,8 @@ impl SendingSocketArgs {
     /// Returns an option that has an effect only on what is sent, if one is given.
     #[must_use]
     pub fn option_to_send(&self) -> Option<&'static str> {
-        let HeaderArgs { ttl, dscp, dont_fragment } = self.socket.header;
-        let options = [
-            (ttl.is_some(), "--ttl"),
-            (dscp.is_some(), "--dscp"),
-            (dont_fragment, "--dont-fragment"),
-            (self.broadcast, "--broadcast"),
-            (self.no_loopback, "--no-loopback"),
-        ];
-        options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
+        let options = [(self.broadcast, "--broadcast"), (self.no_loopback, "--no-loopback")];
+        self.socket.option_to_send().or_else(|| first_given(options))
     }
 
     /// Returns the options of the socket.

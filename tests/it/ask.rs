@@ -401,6 +401,16 @@ fn json_tells_the_round_trip_of_each_reply() {
 }
 
 #[test]
+fn what_is_for_replies_is_refused_where_nothing_is_answered() {
+    for option in [&["--ttl", "5"][..], &["--dscp", "ef"], &["--dont-fragment"]] {
+        let said = Tool::new("udp-listen").arg(":0").args(option).assert().code(2).err();
+        let words =
+            format!("{} is for replies, and there are none; add --echo, --reply or --exec\n", option[0]);
+        assert!(said.contains(&words), "{said}");
+    }
+}
+
+#[test]
 fn what_is_for_requests_is_refused_where_nothing_is_asked() {
     for (arguments, words) in [
         (&[":0", "--retry", "1"][..], "--retry is for requests, and :0 only receives"),

@@ -54,7 +54,7 @@ fn the_details_of_a_socket_are_those_that_the_system_reports() {
         assert_eq!(without_port(&details), words, "{tool} {arguments:?}");
     }
     for bound in ["127.0.0.1:0", "[::1]:0"] {
-        let details = details("udp-listen", &[&[bound][..], &listen, &all].concat());
+        let details = details("udp-listen", &[&[bound, "--echo"][..], &listen, &all].concat());
         assert!(details.ends_with(&format!(", receive buffer 64 KiB, {all_in_words}")), "{details}");
     }
     let details = details("udp-send", &[peer, "--buffer", "64KiB", "--ttl", "7"]);

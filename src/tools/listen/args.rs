@@ -145,6 +145,11 @@ impl TryFrom<Args> for Plan {
         if args.command.is_empty() && env::args_os().next_back().is_some_and(|last| last == "--") {
             return Err(UsageError::new("no COMMAND after --; write what to run, as in -- ./client"));
         }
+        let answers = args.echo || args.reply.is_some() || args.exec.is_some();
+        if let Some(option) = args.socket.option_to_send().filter(|_| !answers) {
+            let what = format!("{option} is for replies, and there are none; add --echo, --reply or --exec");
+            return Err(UsageError::new(what));
+        }
         let socket = args.groups.clone().add_to(args.socket.options(), &args.endpoints)?;
         check_unix(&args.endpoints, &socket, args.receiving.headers, Some(formats.output))?;
         Ok(Self {
