@@ -37,9 +37,10 @@ pub fn passed_sockets(options: &Options) -> Result<Vec<Socket>> {
         1 => "the socket".to_owned(),
         _ => format!("socket {} of the {number}", place + 1),
     };
+    let options = Options { is_one_of_many: number > 1, ..options.clone() };
     let take = |place| {
         let cannot_listen = || format!("cannot listen on {} that systemd passed", name(place));
-        take(&mut passed, place, options).with_context(cannot_listen)
+        take(&mut passed, place, &options).with_context(cannot_listen)
     };
     (0..number).map(take).collect()
 }

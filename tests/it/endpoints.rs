@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, pipe};
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use crate::harness::{
     Cable, Directory, Namespace, Peer, Running, Tool, assert_idle, complaint, free_port, ip, number_after,
@@ -314,15 +315,29 @@ fn silence_names_every_address() {
     assert!(finished.err.ends_with(&format!("no datagram came to {there} in time\n")), "{}", finished.err);
 }
 
+/// Starts `tool` with `sockets` as descriptors 3 and 4, as systemd does. Its output goes to the file `out`.
+fn passing_two(tool: Tool, [first, second]: [OwnedFd; 2], out: &Path) -> Running {
+    let setup = format!("exec 3<&0 4<&1 < /dev/null > {}; export LISTEN_FDS=2 LISTEN_PID=$$", out.display());
+    tool.after(&setup).stdin(first).stdout(second).spawn()
+}
+
+#[test]
+fn a_group_is_joined_at_the_one_of_several_passed_sockets_that_receives_it() {
+    let directory = Directory::new("passed");
+    let sockets = ["127.0.0.1:0", "0.0.0.0:0"].map(|here| UdpSocket::bind(here).unwrap().into());
+    let tool = Tool::new("udp-listen").args(["--join", "239.255.77.90%lo", "-w", "10ms"]);
+    let finished = passing_two(tool, sockets, &directory.file("out")).finish();
+    assert!(finished.err.contains("udp-listen: joined 239.255.77.90 on lo\n"), "{}", finished.err);
+    assert_eq!(finished.code(), Some(3));
+}
+
 #[test]
 fn all_sockets_that_systemd_has_bound_are_listened_on() {
     let (directory, sockets) = (Directory::new("systemd"), [Peer::new(), Peer::v6()]);
     let out = directory.file("out");
-    // As descriptors 3 and 4.
-    let setup = format!("exec 3<&0 4<&1 < /dev/null > {}; export LISTEN_FDS=2 LISTEN_PID=$$", out.display());
     let passing = |tool: Tool| {
-        let [first, second] = sockets.each_ref().map(|socket| socket.as_fd().try_clone_to_owned().unwrap());
-        tool.after(&setup).stdin(first).stdout(second).spawn()
+        let sockets = sockets.each_ref().map(|socket| socket.as_fd().try_clone_to_owned().unwrap());
+        passing_two(tool, sockets, &out)
     };
     let mut listen = passing(Tool::new("udp-listen").args(["-n", "2"]));
     for socket in &sockets {
@@ -332,7 +347,7 @@ fn all_sockets_that_systemd_has_bound_are_listened_on() {
         Tool::new("udp-send").args([socket.to_string(), number.to_string()]).assert().success();
     }
     assert_eq!(listen.finish().code(), Some(0));
-    let mut lines: Vec<_> = fs::read_to_string(out).unwrap().lines().map(str::to_owned).collect();
+    let mut lines: Vec<_> = fs::read_to_string(&out).unwrap().lines().map(str::to_owned).collect();
     lines.sort_unstable();
     assert_eq!(lines, ["0", "1"]);
 
