@@ -608,6 +608,10 @@ impl fmt::Display for Fact {
                 sources.iter().try_for_each(|source| write!(f, " from {source}"))
             }
             Self::Interface(name) => write!(f, "interface {name}"),
+            Self::SendingInterface { group, interface, is_chosen } => {
+                let by = if *is_chosen { " (chosen by the system)" } else { "" };
+                write!(f, "{group} through {interface}{by}")
+            }
             Self::Buffer(room) => {
                 let name = if room.is_to_receive() { "receive" } else { "send" };
                 write!(f, "{name} buffer {}", binary_size(room.granted))?;

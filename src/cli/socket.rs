@@ -223,7 +223,8 @@ impl Traffic {
 }
 
 /// Asks the kernel for a buffer of `asked` bytes, or else for as much as this `traffic` needs, and notes if it grants
-/// less than was asked. Prints details of the socket, which is ready by then, if they are wanted.
+/// less than was asked. Prints details of the socket, which is ready by then, if they are wanted: it sends to
+/// `destinations`, each a group, or `None` for a host.
 ///
 /// # Errors
 ///
@@ -232,6 +233,7 @@ pub fn prepare_socket(
     socket: &Socket,
     traffic: Traffic,
     asked: Option<usize>,
+    destinations: &[Option<IpAddr>],
     console: Console,
 ) -> anyhow::Result<()> {
     // The peers of a unix socket wait for it, and need no room there.
@@ -243,7 +245,7 @@ pub fn prepare_socket(
     if console.prints_details() {
         let room = room.map_or_else(|| Room::of(socket, traffic.direction()), Ok)?;
         let is_in_batches = traffic != Traffic::ReceivesFew;
-        console.detail(&messages::socket_facts(&facts(socket, room, is_in_batches)));
+        console.detail(&messages::socket_facts(&facts(socket, room, is_in_batches, destinations)));
     }
     Ok(())
 }

@@ -58,6 +58,12 @@ impl Addr {
         self.ip().is_some_and(|ip| ip.to_canonical().is_multicast())
     }
 
+    /// Returns the multicast group that it is, if it is one.
+    #[must_use]
+    pub fn group(self) -> Option<IpAddr> {
+        self.ip().map(|ip| ip.to_canonical()).filter(IpAddr::is_multicast)
+    }
+
     /// Returns whether one socket may have both addresses: they are of the same kind.
     #[must_use]
     pub fn is_like(self, other: Self) -> bool {

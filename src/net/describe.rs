@@ -1,12 +1,16 @@
 //! What became of a socket, as the system reports it: `-v` prints it. A fact is a value here; [`crate::messages`] puts it
 //! into words.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+
 use socket2::SockRef;
 
 use super::addr::{Addr, UnixAddr};
 use super::header::Dscp;
+use super::interface::Interface;
 use super::multicast::Membership;
 use super::socket::{Room, Socket};
+use super::zone::is_of_a_zone;
 use super::{segments_received, segments_sent};
 
 /// A fact about a socket.
@@ -27,6 +31,15 @@ pub enum Fact {
     Joined(Membership),
     /// It is bound to the interface of this name.
     Interface(String),
+    /// It sends to this group through this interface.
+    SendingInterface {
+        /// The group.
+        group: IpAddr,
+        /// The interface.
+        interface: Interface,
+        /// Whether the system has chosen it.
+        is_chosen: bool,
+    },
     /// It has a buffer of this size.
     Buffer(Room),
     /// The TTL of what it sends over IPv4, or the hop limit over IPv6, or both.
@@ -53,10 +66,10 @@ pub enum Fact {
     Gso,
 }
 
-/// Returns the facts about `socket`, whose buffer is `room`. It moves datagrams `in_batches`, or one by one. What the
-/// system does not report is left out.
+/// Returns the facts about `socket`, whose buffer is `room`. It moves datagrams `in_batches`, or one by one, and sends to
+/// `destinations`: to a group, or `None` for a host. What the system does not report is left out.
 #[must_use]
-pub fn facts(socket: &Socket, room: Room, in_batches: bool) -> Vec<Fact> {
+pub fn facts(socket: &Socket, room: Room, in_batches: bool, destinations: &[Option<IpAddr>]) -> Vec<Fact> {
     let (options, peer) = (SockRef::from(socket), socket.peer());
     if socket.is_unix() {
         let bound = socket.local().ok().filter(|local| *local != Addr::Unix(UnixAddr::NONE));
@@ -84,8 +97,13 @@ pub fn facts(socket: &Socket, room: Room, in_batches: bool) -> Vec<Fact> {
     let has_v6 = local.is_some_and(Addr::is_ipv6);
     let has_v4 = local.is_some_and(Addr::is_ipv4) || has_v6 && !only_v6;
     let of = |has: bool, value: std::io::Result<u32>| value.ok().filter(|_| has);
-    let is_to_group = peer.is_some_and(Addr::is_multicast);
-    if !is_to_group {
+    let peer_group = peer.map(Addr::group);
+    let destinations = peer_group.as_ref().map_or(destinations, std::slice::from_ref);
+    let mut groups: Vec<IpAddr> = destinations.iter().copied().flatten().collect();
+    groups.dedup();
+    let is_to_group = !groups.is_empty();
+    facts.extend(groups.iter().filter_map(|group| sending_interface(socket, *group)));
+    if !is_to_group || destinations.contains(&None) {
         let (v4, v6) = (of(has_v4, options.ttl_v4()), of(has_v6, options.unicast_hops_v6()));
         facts.extend(v4.or(v6).map(Fact::Ttl));
         facts.extend(v6.filter(|hops| v4.is_some_and(|ttl| ttl != *hops)).map(Fact::HopLimit));
@@ -109,4 +127,22 @@ pub fn facts(socket: &Socket, room: Room, in_batches: bool) -> Vec<Fact> {
         facts.extend(is_so.then_some(fact));
     }
     facts
+}
+
+/// Returns the interface through which `socket` sends to `group`, if that is not a fact of the address or the socket.
+fn sending_interface(socket: &Socket, group: IpAddr) -> Option<Fact> {
+    let is_bound = cfg!(target_os = "linux") && SockRef::from(socket).device().ok().flatten().is_some();
+    if is_bound || matches!(group, IpAddr::V6(ip) if is_of_a_zone(ip)) {
+        return None;
+    }
+    if let Some(interface) = socket.multicast_interface() {
+        return Some(Fact::SendingInterface { group, interface, is_chosen: false });
+    }
+    let any =
+        if group.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+    // The system sends from an address of the interface that it chooses. Nothing is sent here.
+    let probe = UdpSocket::bind((any, 0)).ok()?;
+    probe.connect((group, 9)).ok()?;
+    let interface = Interface::with_address(probe.local_addr().ok()?.ip())?;
+    Some(Fact::SendingInterface { group, interface, is_chosen: true })
 }

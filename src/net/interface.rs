@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_indextoname, if_nameindex};
-use nix::sys::socket::{AddressFamily, SockaddrLike};
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage};
 use socket2::Socket;
 
 use super::zone::Zone;
@@ -78,6 +78,18 @@ impl Interface {
             }
         }
         candidates
+    }
+
+    /// Returns the one that has the address `ip`, if that is one.
+    pub(super) fn with_address(ip: IpAddr) -> Option<Self> {
+        let is_same = |address: SockaddrStorage| match ip {
+            IpAddr::V4(ip) => address.as_sockaddr_in().is_some_and(|address| address.ip() == ip),
+            IpAddr::V6(ip) => address.as_sockaddr_in6().is_some_and(|address| address.ip() == ip),
+        };
+        let all = getifaddrs().into_iter().flatten();
+        let mut found = all.filter(|one| one.address.is_some_and(is_same));
+        let only = found.next().filter(|_| found.next().is_none())?;
+        Self::find(&only.interface_name).ok()
     }
 
     /// Returns why nothing that is sent to `group` arrives here, if that can be seen.

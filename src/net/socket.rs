@@ -18,6 +18,7 @@ use socket2::SockAddr;
 use crate::net::addr::Addr;
 use crate::net::failure::Failure;
 use crate::net::header::HeaderOptions;
+use crate::net::interface::Interface;
 use crate::net::multicast::{self, Membership};
 #[cfg(target_os = "linux")]
 use crate::net::sys::path_mtu;
@@ -43,6 +44,8 @@ pub struct Socket {
     forbids_fragments: bool,
     /// The groups that it has joined.
     memberships: Vec<Membership>,
+    /// The interface through which it sends to groups, if it was told one.
+    multicast_interface: Option<Interface>,
     unix: Option<Unix>,
 }
 
@@ -58,14 +61,29 @@ struct Unix {
 }
 
 impl Socket {
+    fn of(socket: socket2::Socket, unix: Option<Unix>) -> Self {
+        Self {
+            inner: socket,
+            forbids_fragments: false,
+            memberships: Vec::new(),
+            multicast_interface: None,
+            unix,
+        }
+    }
+
     fn of_unix(socket: socket2::Socket) -> Self {
-        Self { inner: socket, forbids_fragments: false, memberships: Vec::new(), unix: Some(Unix::default()) }
+        Self::of(socket, Some(Unix::default()))
     }
 
     /// Returns the groups that it has joined.
     #[must_use]
     pub fn memberships(&self) -> &[Membership] {
         &self.memberships
+    }
+
+    /// Returns the interface through which it sends to groups, if it was told one.
+    pub(super) fn multicast_interface(&self) -> Option<Interface> {
+        self.multicast_interface
     }
 
     /// Binds it, which another program has bound to an address, to the interface of `options`, and joins their groups and
@@ -254,7 +272,7 @@ impl AsRawFd for Socket {
 
 impl From<UdpSocket> for Socket {
     fn from(socket: UdpSocket) -> Self {
-        Self { inner: socket.into(), forbids_fragments: false, memberships: Vec::new(), unix: None }
+        Self::of(socket.into(), None)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `-v` prints of a socket at start.
 
 #[cfg(target_os = "linux")]
-use crate::harness::Cable;
+use crate::harness::{Cable, ip};
 use crate::harness::{Peer, Printed, Tool};
 
 /// What `-v` prints first, behind the name of the tool.
@@ -79,6 +79,7 @@ fn the_details_are_printed_once_and_only_if_they_are_asked_for() {
 #[ignore = "needs root and ip"]
 fn the_details_name_groups_sources_and_the_interface() {
     let cable = Cable::new("details");
+    ip(&format!("-n {} route add 239.0.0.0/8 dev cable0", cable.near));
     let first = |tool: &str, arguments: &[&str]| {
         let said = cable.near.tool(tool).args(arguments).arg("-v").input("").run().err;
         said.lines().next().unwrap().to_owned()
@@ -92,10 +93,33 @@ fn the_details_name_groups_sources_and_the_interface() {
             ", group 232.1.1.1 on cable0 from 192.0.2.2, ",
         ),
         ("udp-chat", &["--bind", ":0", "-I", "cable0", "-w", "1ms"], ", interface cable0, "),
+        ("udp-send", &["239.1.1.1%cable0:9"], ", 239.1.1.1 through cable0, "),
+        ("udp-recv", &["239.1.1.1%cable0:9", "-w", "1ms", "hi"], ", 239.1.1.1 through cable0, "),
+        ("udp-chat", &["--bind", ":0", "239.1.1.1%cable0:9", "-w", "1ms"], ", 239.1.1.1 through cable0, "),
+        (
+            "udp-chat",
+            &["--bind", ":0", "239.1.1.1%cable0:9", "192.0.2.2:9", "-w", "1ms"],
+            ", TTL 64, multicast TTL 1",
+        ),
+        ("udp-send", &["-f", "json", "239.1.1.1%cable0:9"], ", 239.1.1.1 through cable0, "),
+        ("udp-send", &["239.1.1.1:9"], ", 239.1.1.1 through cable0 (chosen by the system), "),
+        (
+            "udp-recv",
+            &["[ff05::5]:9", "-w", "1ms", "hi"],
+            ", ff05::5 through cable0 (chosen by the system), ",
+        ),
         ("udp-send", &["239.1.1.1%cable0:9", "--no-loopback"], ", multicast TTL 1, no multicast loopback"),
     ] {
         let said = first(tool, arguments);
         assert!(said.contains(words), "{said}");
+        let is_to_host =
+            tool == "udp-listen" || arguments.contains(&"192.0.2.2:9") || arguments.contains(&"-I");
+        assert_eq!(said.contains(" TTL 64"), is_to_host, "{said}");
+        assert_eq!(
+            said.contains("multicast TTL 1"),
+            !is_to_host || arguments.contains(&"192.0.2.2:9"),
+            "{said}"
+        );
         assert_eq!(said.contains("loopback"), arguments.contains(&"--no-loopback"), "{said}");
     }
 }

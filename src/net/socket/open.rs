@@ -102,6 +102,8 @@ fn try_open(address: Addr, zone: Option<&str>, options: &Options) -> Result<Sock
     if options.concern_groups(address) {
         let joined = multicast::join_all(&socket.inner, &mut address, zone, options);
         socket.memberships = joined.map_err(OpenError::Join)?;
+        let own = socket.memberships.first().filter(|_| is_group);
+        socket.multicast_interface = options.multicast_interface.or(own.and_then(|own| own.interface));
     }
     // With SO_REUSEPORT Linux 6.18 may deliver the datagrams of one interface or source at a socket that has joined the
     // group for another.
@@ -132,6 +134,7 @@ pub(super) fn create(address: Addr, options: &Options) -> Result<Socket, OpenErr
         inner: socket,
         forbids_fragments: options.header.dont_fragment,
         memberships: Vec::new(),
+        multicast_interface: options.multicast_interface,
         unix: None,
     })
 }

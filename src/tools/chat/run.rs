@@ -20,6 +20,7 @@ use crate::messages;
 use crate::net::access::Access;
 use crate::net::addr::Addr;
 use crate::net::bound::Bound;
+use crate::net::endpoint::Endpoint;
 use crate::net::socket::{self, Socket};
 use crate::net::{Detail, is_icmp, note_earlier_drops};
 use crate::runtime::deadline::Deadline;
@@ -45,7 +46,8 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
     let socket = socket::bind(&resolver.local(&plan.bind, options.family)?, &options)?;
-    cli::prepare_socket(&socket, Traffic::ReceivesMany, plan.buffer, console)?;
+    let groups: Vec<_> = plan.peers.iter().map(Endpoint::group).collect();
+    cli::prepare_socket(&socket, Traffic::ReceivesMany, plan.buffer, &groups, console)?;
     note_earlier_drops([&socket]);
     let address = Bound::of(&socket)?;
     let family = options.family.of_socket(address.address());

@@ -103,7 +103,7 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Vec<Socket>> {
         );
     }
     for socket in &sockets {
-        cli::prepare_socket(socket, Traffic::ReceivesMany, plan.buffer, plan.report.console)?;
+        cli::prepare_socket(socket, Traffic::ReceivesMany, plan.buffer, &[], plan.report.console)?;
     }
     note_earlier_drops(&sockets);
     Ok(sockets)

@@ -163,7 +163,13 @@ impl<'a, 'r> Asker<'a, 'r> {
                 break opened?;
             }
         };
-        cli::prepare_socket(&socket, Traffic::ReceivesFew, self.plan.buffer, self.socket_console)?;
+        cli::prepare_socket(
+            &socket,
+            Traffic::ReceivesFew,
+            self.plan.buffer,
+            &[self.ports.peer().group()],
+            self.socket_console,
+        )?;
         self.socket_console = Console::new(TOOL, Verbosity::Quiet);
         Ok(socket)
     }

@@ -113,7 +113,7 @@ fn wait_for_route<'r>(
 /// Receives and prints one datagram at `socket`, or notes that none arrived in time.
 fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Socket, access: &Access) -> Result<()> {
     let console = plan.report.console;
-    cli::prepare_socket(socket, Traffic::ReceivesFew, plan.buffer, console)?;
+    cli::prepare_socket(socket, Traffic::ReceivesFew, plan.buffer, &[], console)?;
     note_earlier_drops([socket]);
     let mut receiver =
         FilteredReceiver::new(plan.receiver(socket, access)?, access, ReplyFilter::Anyone, None);

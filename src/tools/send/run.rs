@@ -82,7 +82,11 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(Socket, To)> {
     if !socket.is_unix() || plan.source.is_some() {
         socket.receive_nothing();
     }
-    cli::prepare_socket(&socket, Traffic::SendsMany, plan.buffer, plan.report.console)?;
+    let given = match &to {
+        To::Each(Some(peer), _) => vec![peer.group()],
+        _ => Vec::new(),
+    };
+    cli::prepare_socket(&socket, Traffic::SendsMany, plan.buffer, &given, plan.report.console)?;
     Ok((socket, to))
 }
 
