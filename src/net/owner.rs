@@ -1,5 +1,5 @@
-//! Which process has bound a port or the name of a unix socket, as far as the system shows that to us: Linux lists all sockets with their numbers,
-//! and the descriptors of the processes that we may look at.
+//! Which process has bound a port or the name of a unix socket, as far as the system shows that to us: Linux lists all
+//! sockets with their numbers, and the descriptors of the processes that we may look at.
 
 use std::ffi::OsStr;
 use std::fs;
