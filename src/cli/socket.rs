@@ -61,6 +61,13 @@ struct SharingArgs {
 }
 
 impl SocketArgs {
+    /// Returns an option for the port that a socket is bound to, if one is given.
+    #[must_use]
+    pub fn option_to_bind(&self) -> Option<&'static str> {
+        let SharingArgs { reuse_port, reuse_address } = self.sharing;
+        first_given([(reuse_port, "--reuse-port"), (reuse_address, "--reuse-address")])
+    }
+
     /// Returns an option that has an effect only on what is sent, if one is given.
     #[must_use]
     pub fn option_to_send(&self) -> Option<&'static str> {

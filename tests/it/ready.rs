@@ -288,6 +288,18 @@ fn what_is_no_one_socket_of_udp_is_refused() {
 }
 
 #[test]
+fn what_is_for_binding_is_refused_where_systemd_has_bound_the_socket() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for option in ["--reuse-port", "--reuse-address"] {
+        let finished = passing(&socket, "1", &["udp-listen", option, "-w", "10ms"]).finish();
+        let words =
+            format!("{option} is for an ENDPOINT, and there is none: systemd has bound the sockets\n");
+        assert!(finished.err.contains(&words), "{}", finished.err);
+        assert_eq!(finished.code(), Some(2));
+    }
+}
+
+#[test]
 fn a_passed_socket_that_is_bound_to_a_group_joins_it_once() {
     for is_joined in [false, true] {
         let group = std::net::UdpSocket::bind("239.255.77.88:0").unwrap();

@@ -142,6 +142,11 @@ impl TryFrom<Args> for Plan {
             let what = "no ENDPOINT; write where to listen, as in udp-listen :7788";
             return Err(UsageError::new(what));
         }
+        if let Some(option) = args.socket.option_to_bind().filter(|_| args.endpoints.is_empty()) {
+            let what =
+                format!("{option} is for an ENDPOINT, and there is none: systemd has bound the sockets");
+            return Err(UsageError::new(what));
+        }
         if args.command.is_empty() && env::args_os().next_back().is_some_and(|last| last == "--") {
             return Err(UsageError::new("no COMMAND after --; write what to run, as in -- ./client"));
         }
