@@ -79,6 +79,7 @@ impl<'t> Totals<'t> {
     /// Fails if they can never be sent and are not to be skipped.
     pub(super) fn leave_out(&mut self, unsent: Unsent) -> Result<()> {
         if !unsent.may_pass() && !self.plan.input.skip_bad {
+            self.stats.unsent += unsent.datagrams as u64;
             return Err(self.error(unsent.ordinal, unsent.peer, unsent.cause()));
         }
         let name = self.name(unsent.ordinal, unsent.peer);
@@ -145,7 +146,10 @@ impl<'t> Totals<'t> {
 
     fn error(&self, ordinal: u64, peer: Option<Addr>, why: anyhow::Error) -> anyhow::Error {
         let is_too_long = matches!(why.downcast_ref(), Some(Failure::TooLong { .. }));
-        let why = if is_too_long && self.plan.input.codec.formats.input == Format::Raw {
+        let is_too_long_for_path = matches!(why.downcast_ref(), Some(Failure::TooLongForPath { .. }));
+        let why = if is_too_long_for_path {
+            anyhow!("{why}; with --skip-bad the run goes on without it")
+        } else if is_too_long && self.plan.input.codec.formats.input == Format::Raw {
             anyhow!("{why}; --block SIZE cuts it into several")
         } else {
             why
