@@ -100,7 +100,7 @@ pub fn icmp_error(peer: &dyn fmt::Display, name: &str, error: &IcmpError) -> Str
 fn loss(peer: &dyn fmt::Display, names: &str, is_refusal: bool, report: Option<&str>) -> String {
     match report {
         Some(report) if is_refusal => format!("{peer} refused {names}: {report}"),
-        Some(report) => format!("{peer} unreachable: {report} ({names})"),
+        Some(report) => format!("{names} to {peer} came back: {report}"),
         None => format!("{peer} refused {names}: nobody listens on that port"),
     }
 }
@@ -760,7 +760,7 @@ mod tests {
         sent.count_icmp_error(&pending(Errno::ECONNREFUSED));
         sent.count_icmp_error(&pending(Errno::EHOSTUNREACH));
         assert_eq!((sent.refused, sent.unreachable), (1, 1));
-        assert_eq!(losses(&sent)[1], "host:9 unreachable: host unreachable (at least 1 of 3 datagrams)");
+        assert_eq!(losses(&sent)[1], "at least 1 of 3 datagrams to host:9 came back: host unreachable");
     }
 
     #[test]
