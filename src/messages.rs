@@ -16,7 +16,7 @@ use crate::net::addr::Addr;
 use crate::net::bound::Bound;
 use crate::net::describe::Fact;
 use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
-use crate::net::interface::{Interface, NotBound, names};
+use crate::net::interface::{Interface, NotBound, is_of_this_machine, names};
 use crate::net::multicast::{self, JoinError, Membership};
 use crate::net::owner::Owner;
 use crate::net::socket::{Direction, Room, Sharing};
@@ -115,7 +115,16 @@ fn reported(report: &IcmpReport, has_more_reporters: bool) -> Option<String> {
         kind => kind.to_string(),
     };
     let mtu = report.mtu.map(|mtu| format!(" for MTU {mtu}")).unwrap_or_default();
-    Some(match report.reporter.map(|reporter| Addr::Ip(reporter).host()) {
+    let is_here = report.reporter.is_some_and(|reporter| is_of_this_machine(reporter.ip()));
+    if is_here && report.kind == IcmpKind::HostUnreachable && !has_more_reporters {
+        let is_v4 = report.reporter.is_some_and(|reporter| reporter.is_ipv4());
+        let search = if is_v4 { "ARP" } else { "neighbour discovery" };
+        return Some(format!(
+            "this machine finds no neighbour for that address ({search} failed); `ip neighbour` lists them"
+        ));
+    }
+    let name = |reporter| if is_here { "this machine".to_owned() } else { Addr::Ip(reporter).host() };
+    Some(match report.reporter.map(name) {
         Some(reporter) if has_more_reporters => format!("{reporter} and others report {what}{mtu}"),
         Some(reporter) => format!("{reporter} reports {what}{mtu}"),
         None => format!("{what}{mtu}"),

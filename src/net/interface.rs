@@ -137,6 +137,15 @@ impl Interface {
     }
 }
 
+/// Returns whether `ip` is an address of an interface of this machine.
+pub(crate) fn is_of_this_machine(ip: IpAddr) -> bool {
+    let addresses = getifaddrs().into_iter().flatten().filter_map(|found| found.address);
+    addresses.into_iter().any(|address| match ip {
+        IpAddr::V4(ip) => address.as_sockaddr_in().is_some_and(|own| own.ip() == ip),
+        IpAddr::V6(ip) => address.as_sockaddr_in6().is_some_and(|own| own.ip() == ip),
+    })
+}
+
 impl fmt::Display for Interface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Zone(self.number()).fmt(f)

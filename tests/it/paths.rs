@@ -397,14 +397,17 @@ fn a_host_that_is_reported_late_as_unreachable_gets_all_once_it_is_there() {
 #[ignore = "needs root and ip"]
 fn what_is_sent_again_to_an_absent_host_and_not_reported_before_the_end_is_unreachable() {
     let path = Path::new("unproven");
-    for (host, device, there) in
-        [(path.router(), "cable1", "203.0.113.9:9"), (&path.cable.near, "cable0", "192.0.2.77:9")]
-    {
+    let here = "this machine finds no neighbour for that address (ARP failed); `ip neighbour` lists them";
+    let at_router = "192.0.2.2 reports host unreachable";
+    for (host, device, there, why) in [
+        (path.router(), "cable1", "203.0.113.9:9", at_router),
+        (&path.cable.near, "cable0", "192.0.2.77:9", here),
+    ] {
         let retrans_time = format!("net.ipv4.neigh.{device}.retrans_time_ms");
         host.sysctl(&[&format!("{retrans_time}=20"), &format!("net.ipv4.neigh.{device}.mcast_solicit=1")]);
         let mut send = path.near("udp-send").args([there, "--linger", "2s", "--stats"]).spawn();
         send.type_line("hi");
-        send.err_line_with("; trying again for up to 2s");
+        send.err_line_with(&format!("1 datagram to {there} came back: {why}; trying again for up to 2s"));
         // It searches for the host when the datagram is sent again, until after the end.
         host.sysctl(&[&format!("{retrans_time}=1000000")]);
         let finished = send.finish();
