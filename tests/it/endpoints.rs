@@ -491,6 +491,22 @@ fn whichever_address_of_a_name_is_listened_on_answers() {
 
 #[test]
 #[ignore = "needs root and ip"]
+fn a_sender_says_which_address_of_a_name_it_has_used() {
+    let host = host_with_names("used");
+    let _listen = echo(&host, &format!("{V4}:9"));
+    let finished = host.tool("udp-send").args(["dual.test:9", "hi", "--linger", "20s"]).run();
+    let said =
+        format!("udp-send: dual.test:9 ([{V6}]:9) refused the datagram: nobody listens on that port\n");
+    assert_eq!((finished.code(), finished.err), (Some(4), said));
+    // Of one version of IP there is one address.
+    let finished = host.tool("udp-send").args(["-6", "dual.test:9", "hi", "--linger", "20s"]).run();
+    let said = "udp-send: dual.test:9 refused the datagram: nobody listens on that port\n";
+    assert_eq!((finished.code(), &finished.err[..]), (Some(4), said));
+    assert_eq!(host.tool("udp-send").args(["-4", "dual.test:9", "hi"]).run().code(), Some(0));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
 fn a_name_of_which_every_address_refuses_is_one_refusal_to_the_user() {
     let host = host_with_names("refused");
     let said = "udp-recv: dual.test:9 refused message 1: nobody listens on that port\n";

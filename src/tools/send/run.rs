@@ -39,8 +39,8 @@ const LONG_GAP: Duration = Duration::from_secs(10);
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     plan.input.note_endpoint(plan.report.console);
     let signals = Signals::install()?;
-    let (socket, to) = open_when_up(plan, &signals)?;
-    let mut run = Run::new(plan, &socket, &signals, plan.input.open(to)?)?;
+    let Opened { socket, to, peer } = open_when_up(plan, &signals)?;
+    let mut run = Run::new(plan, &socket, &signals, plan.input.open(to)?, peer)?;
     let sent = run.send_all().and_then(|()| run.linger());
     run.report(sent.is_ok())?;
     sent?;
@@ -54,7 +54,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
 }
 
 /// Opens the socket. Where there is no path yet, tries again for as long as the plan lingers.
-fn open_when_up(plan: &Plan, signals: &Signals) -> Result<(Socket, To)> {
+fn open_when_up(plan: &Plan, signals: &Signals) -> Result<Opened> {
     let mut opened = open(plan, Resolver::new(None, signals));
     let Some(time) = plan.linger else { return opened };
     let deadline = Deadline::after(time);
@@ -73,11 +73,25 @@ fn open_when_up(plan: &Plan, signals: &Signals) -> Result<(Socket, To)> {
     opened
 }
 
-/// Opens the socket. Returns it, and where each datagram goes.
-fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(Socket, To)> {
-    let (socket, to) = match &plan.destination {
-        Destination::One(there) => (connect(plan, there, resolver)?, To::OnePeer),
-        Destination::Recorded(there) => bind(plan, there.as_ref(), resolver)?,
+/// A socket, and where each datagram goes.
+struct Opened {
+    socket: Socket,
+    to: To,
+    /// The name of the one peer, if there is one.
+    peer: Option<String>,
+}
+
+/// Opens the socket.
+fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Opened> {
+    let (socket, to, peer) = match &plan.destination {
+        Destination::One(there) => {
+            let (socket, peer) = connect(plan, there, resolver)?;
+            (socket, To::OnePeer, Some(peer))
+        }
+        Destination::Recorded(there) => {
+            let (socket, to) = bind(plan, there.as_ref(), resolver)?;
+            (socket, to, None)
+        }
     };
     if !socket.is_unix() || plan.source.is_some() {
         socket.receive_nothing();
@@ -87,15 +101,22 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<(Socket, To)> {
         _ => Vec::new(),
     };
     cli::prepare_socket(&socket, Traffic::SendsMany, plan.buffer, &given, plan.report.console)?;
-    Ok((socket, to))
+    Ok(Opened { socket, to, peer })
 }
 
-/// Returns a socket that sends all datagrams to one endpoint.
-fn connect(plan: &Plan, there: &Endpoint, resolver: Resolver<'_>) -> Result<Socket> {
+/// Returns a socket that sends all datagrams to one endpoint, and the name of that, with the address that is used where
+/// it has several.
+fn connect(plan: &Plan, there: &Endpoint, resolver: Resolver<'_>) -> Result<(Socket, String)> {
     let options = plan.socket.towards([there])?;
     let here = plan.source.as_ref().map(|here| resolver.local(here, plan.socket.family)).transpose()?;
-    let there = resolver.remote(there, plan.socket.family)?;
-    socket::connect(&there, here.as_ref(), &options)
+    let found = resolver.remote(there, plan.socket.family)?;
+    let socket = socket::connect(&found, here.as_ref(), &options)?;
+    let is_one_of_several = there.needs_look_up() && found.addresses().len() > 1;
+    let name = match socket.peer().filter(|_| is_one_of_several) {
+        Some(peer) => format!("{there} ({peer})"),
+        None => there.to_string(),
+    };
+    Ok((socket, name))
 }
 
 /// Returns a socket that sends each datagram where its record says, or else to the given endpoint.
@@ -129,7 +150,13 @@ struct Run<'r> {
 }
 
 impl<'r> Run<'r> {
-    fn new(plan: &'r Plan, socket: &'r Socket, signals: &'r Signals, input: Input) -> Result<Self> {
+    fn new(
+        plan: &'r Plan,
+        socket: &'r Socket,
+        signals: &'r Signals,
+        input: Input,
+        peer: Option<String>,
+    ) -> Result<Self> {
         let schedule = Schedule::new(&plan.timing, Instant::now());
         let is_watched = plan.report.is_chatty && !input.is_terminal();
         // The time that a record takes does not depend on its size, and some inputs have no end.
@@ -146,7 +173,7 @@ impl<'r> Run<'r> {
             schedule,
             socket,
             transmitter,
-            totals: Totals::new(plan, input.noun()),
+            totals: Totals::new(plan, input.noun(), peer),
             outage: Outage::new(plan.linger),
             unreachable: VecDeque::new(),
             unproven: Unproven::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
-use super::args::{Destination, Plan};
+use super::args::Plan;
 use crate::format::{Bad, Format};
 use crate::messages;
 use crate::net::Unsent;
@@ -18,6 +18,8 @@ pub(super) struct Totals<'t> {
     plan: &'t Plan,
     /// The name of one datagram of the input.
     noun: &'static str,
+    /// The name of the one peer, if there is one.
+    peer: Option<String>,
     pub(super) stats: Stats,
     /// The name of the first datagram that was unsent, and why.
     first_unsent: Option<String>,
@@ -26,9 +28,9 @@ pub(super) struct Totals<'t> {
 }
 
 impl<'t> Totals<'t> {
-    /// Returns the totals of a run whose input consists of `noun`s.
-    pub(super) fn new(plan: &'t Plan, noun: &'static str) -> Self {
-        Self { plan, noun, stats: Stats::default(), first_unsent: None, reported: 0 }
+    /// Returns the totals of a run whose input consists of `noun`s, and which sends to `peer` if that is one.
+    pub(super) fn new(plan: &'t Plan, noun: &'static str, peer: Option<String>) -> Self {
+        Self { plan, noun, peer, stats: Stats::default(), first_unsent: None, reported: 0 }
     }
 
     /// Returns whether the input had no datagram that can be sent.
@@ -59,10 +61,7 @@ impl<'t> Totals<'t> {
 
     /// Returns the sentence that `number` datagrams came back with `error`.
     pub(super) fn unreachable(&self, error: &IcmpError, number: usize) -> String {
-        let peer = match &self.plan.destination {
-            Destination::One(there) => there.to_string(),
-            Destination::Recorded(_) => error.peer.map(|peer| peer.to_string()).unwrap_or_default(),
-        };
+        let peer = self.peer.clone().or_else(|| error.peer.map(|peer| peer.to_string())).unwrap_or_default();
         let plural = if number == 1 { "" } else { "s" };
         messages::icmp_error(&peer, &format!("{number} datagram{plural}"), error)
     }
@@ -114,10 +113,7 @@ impl<'t> Totals<'t> {
             let unsent = messages::unsent(self.stats.unsent, self.noun, first);
             self.plan.report.console.print(&format!("{in_all}{unsent}"));
         }
-        let peer = match &self.plan.destination {
-            Destination::One(there) => there.to_string(),
-            Destination::Recorded(_) => messages::failed_destinations(&self.stats.sent),
-        };
+        let peer = self.peer.clone().unwrap_or_else(|| messages::failed_destinations(&self.stats.sent));
         for loss in messages::icmp_losses(&self.stats.sent, &peer) {
             self.note(&format!("{in_all}{loss}"));
         }
@@ -159,10 +155,7 @@ impl<'t> Totals<'t> {
 
     /// Returns the name of a datagram of the input, with its destination.
     fn name(&self, ordinal: u64, peer: Option<Addr>) -> String {
-        let there = match &self.plan.destination {
-            Destination::One(there) => Some(there.to_string()),
-            Destination::Recorded(_) => peer.map(|peer| peer.to_string()),
-        };
+        let there = self.peer.clone().or_else(|| peer.map(|peer| peer.to_string()));
         let to = there.map(|there| format!(" to {there}")).unwrap_or_default();
         format!("{} {ordinal}{to}", self.noun)
     }
