@@ -131,7 +131,10 @@ pub fn facts(socket: &Socket, room: Room, in_batches: bool, destinations: &[Opti
 
 /// Returns the interface through which `socket` sends to `group`, if that is not a fact of the address or the socket.
 fn sending_interface(socket: &Socket, group: IpAddr) -> Option<Fact> {
-    let is_bound = cfg!(target_os = "linux") && SockRef::from(socket).device().ok().flatten().is_some();
+    #[cfg(target_os = "linux")]
+    let is_bound = SockRef::from(socket).device().ok().flatten().is_some();
+    #[cfg(not(target_os = "linux"))]
+    let is_bound = false;
     if is_bound || matches!(group, IpAddr::V6(ip) if is_of_a_zone(ip)) {
         return None;
     }
