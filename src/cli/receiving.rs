@@ -58,6 +58,13 @@ pub struct ReceivingArgs {
     strict: bool,
 }
 
+impl ReceivingArgs {
+    /// Returns whether only some sources are allowed.
+    pub(super) fn has_allowed(&self) -> bool {
+        !self.allow.is_empty()
+    }
+}
+
 /// Which datagrams are received, and how much of each.
 #[derive(Clone, Debug)]
 pub struct ReceivingPlan {

@@ -1,12 +1,13 @@
 //! What cannot be asked of unix sockets.
 
+use super::receiving::ReceivingArgs;
 use super::usage::UsageError;
 use crate::format::Format;
 use crate::net::endpoint::{Endpoint, Family};
 use crate::net::socket::Options;
 
 /// Checks that the `endpoints` of a tool can be used with the `options` of its socket, and datagrams be printed as
-/// `output`, with their IP headers if it `has_headers`, if any of the endpoints is a unix socket.
+/// `output`, from the sources and with the details of `receiving`, if any of the endpoints is a unix socket.
 ///
 /// # Errors
 ///
@@ -14,7 +15,7 @@ use crate::net::socket::Options;
 pub fn check_unix<'e>(
     endpoints: impl IntoIterator<Item = &'e Endpoint>,
     options: &Options,
-    has_headers: bool,
+    receiving: Option<&ReceivingArgs>,
     output: Option<Format>,
 ) -> Result<(), UsageError> {
     let (unix, ip): (Vec<_>, Vec<_>) = endpoints.into_iter().partition(|endpoint| endpoint.is_unix());
@@ -24,6 +25,13 @@ pub fn check_unix<'e>(
             "-f pcap is for IP packets, and {socket} is a unix socket; use -f json"
         )));
     }
+    if ip.is_empty() && receiving.is_some_and(ReceivingArgs::has_allowed) {
+        let what = format!(
+            "--allow admits sources of IP alone, and {socket} is a unix socket: it would admit nobody; leave it out"
+        );
+        return Err(UsageError::new(what));
+    }
+    let has_headers = receiving.is_some_and(|receiving| receiving.headers);
     match ip_option(options, has_headers).filter(|_| ip.is_empty()) {
         Some(option) => {
             Err(UsageError::new(format!("{option} is for IP, and {socket} is a unix socket; leave it out")))

@@ -401,7 +401,10 @@ fn an_interface_binds_both_directions() {
         let arguments: Vec<_> = arguments.into_iter().filter(|argument| !argument.is_empty()).collect();
         assert_eq!(
             refused(near, arguments[0], &[&["-I", "cable0"], &arguments[1..]].concat()),
-            format!("{}: cannot use 127.0.0.1:5000 through cable0: it is of the loopback\n", arguments[0])
+            format!(
+                "{}: cannot use 127.0.0.1:5000: 127.0.0.1 is on lo: nothing arrives there through cable0\n",
+                arguments[0]
+            )
         );
     }
     // A request and its reply.

@@ -546,7 +546,21 @@ fn an_access_list_admits_no_unix_socket_and_denies_none() {
     Tool::new("udp-send").args([&endpoint, "hi"]).assert().success();
     assert_eq!(denying.line(), "hi");
     denying.ended_by(Signal::SIGTERM);
-    let allowing = listen(&[&endpoint, "--allow", "0.0.0.0/0", "--stats"]);
+    for allow in ["0.0.0.0/0", ":53"] {
+        for arguments in
+            [&["udp-listen", &endpoint][..], &["udp-chat", "--bind", &endpoint], &["udp-recv", &endpoint]]
+        {
+            assert_eq!(
+                complaint(arguments[0], &[&arguments[1..], &["--allow", allow]].concat(), 2),
+                format!(
+                    "{}: --allow admits sources of IP alone, and {endpoint} is a unix socket: it would admit nobody; \
+                     leave it out\n",
+                    arguments[0]
+                )
+            );
+        }
+    }
+    let allowing = listen(&[&endpoint, "127.0.0.1:0", "--allow", "0.0.0.0/0", "--stats"]);
     Tool::new("udp-send").args([&endpoint, "hi"]).assert().success();
     let finished = allowing.ended_by(Signal::SIGTERM);
     assert_eq!(number_after(&finished.err, ", denied "), 1, "{}", finished.err);

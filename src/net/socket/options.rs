@@ -4,7 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
@@ -66,12 +66,12 @@ impl Options {
     /// Fails if nothing passes the interface, if one is given, because `address` is one of the loopback.
     pub(super) fn check_interface(&self, address: Addr) -> Result<()> {
         if let Some(interface) = self.bound_interface()?
-            && address.ip().is_some_and(|ip| ip.to_canonical().is_loopback())
+            && let Some(ip) = address.ip().map(|ip| ip.to_canonical()).filter(IpAddr::is_loopback)
+            && !interface.is_loopback()
         {
-            ensure!(
-                interface.is_loopback(),
-                "cannot use {address} through {interface}: it is of the loopback"
-            );
+            let loopback = Interface::all().into_iter().find(|one| one.is_loopback());
+            let place = loopback.map_or_else(|| "the loopback".to_owned(), |loopback| loopback.to_string());
+            bail!("cannot use {address}: {ip} is on {place}: nothing arrives there through {interface}");
         }
         Ok(())
     }

@@ -87,7 +87,7 @@ impl TryFrom<Args> for Plan {
         for peer in &args.peers {
             check_same_kind(peer, Some(&bind))?;
         }
-        check_unix([&bind], &socket, args.receiving.headers, Some(formats.output))?;
+        check_unix([&bind], &socket, Some(&args.receiving), Some(formats.output))?;
         Ok(Self {
             peers: args.peers,
             bind,

@@ -156,7 +156,7 @@ impl TryFrom<Args> for Plan {
             return Err(UsageError::new(what));
         }
         let socket = args.groups.clone().add_to(args.socket.options(), &args.endpoints)?;
-        check_unix(&args.endpoints, &socket, args.receiving.headers, Some(formats.output))?;
+        check_unix(&args.endpoints, &socket, Some(&args.receiving), Some(formats.output))?;
         Ok(Self {
             answer: args.answer()?,
             endpoints: args.endpoints,

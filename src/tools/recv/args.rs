@@ -190,7 +190,7 @@ impl TryFrom<Args> for Plan {
         check_unix(
             args.endpoint.iter().chain(&args.bind),
             &socket,
-            args.receiving.headers,
+            Some(&args.receiving),
             Some(formats.output),
         )?;
         Ok(Self {

@@ -127,7 +127,7 @@ impl TryFrom<Args> for Plan {
             }
             Destination::Recorded(there) => there.iter().chain(&args.bind).collect(),
         };
-        check_unix(endpoints, &socket, false, None)?;
+        check_unix(endpoints, &socket, None, None)?;
         let timing = match (args.rate, args.interval, args.replay) {
             (Some(rate), ..) => Timing::Rate(rate),
             (None, Some(interval), _) => Timing::Interval(interval),
