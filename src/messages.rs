@@ -457,13 +457,11 @@ fn percent(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 * 100.0 / all as f64 }
 }
 
-/// Returns how to choose an interface to send to `group`, if there is one.
-fn choose_interface(group: IpAddr) -> String {
-    let candidates = Interface::candidates(group);
-    let choice = candidates.first().zip(names(&candidates));
-    let choice =
-        choice.map(|(first, all)| format!("; choose an interface with -I {first} (this machine has {all})"));
-    choice.unwrap_or_default()
+/// Returns how to choose an interface for `group`, if there is one: behind the group, or `with_option`.
+fn choose_interface(group: IpAddr, candidates: &[Interface], with_option: bool) -> Option<String> {
+    let (first, all) = candidates.first().zip(names(candidates))?;
+    let choice = if with_option { format!("-I {first}") } else { format!("{group}%{first}") };
+    Some(format!("choose an interface with {choice} (this machine has {all})"))
 }
 
 /// Says who has `port`, and how to share it: `way_out`.
@@ -496,8 +494,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Os(error) => f.write_str(&os_error(error)),
-            Self::NoRouteToGroup(group, error) => {
-                write!(f, "{}{}", os_error(error), choose_interface(*group))
+            Self::NoRouteToGroup { group, is_only, error } => {
+                f.write_str(&os_error(error))?;
+                let choice = choose_interface(*group, &Interface::candidates(*group), !is_only);
+                choice.map_or(Ok(()), |choice| write!(f, "; {choice}"))
             }
             Self::MayNotCreate(error) => {
                 write!(f, "{}; a sandbox or a security policy forbids it", os_error(error))
@@ -682,12 +682,8 @@ impl fmt::Display for JoinError {
         let place = interface.map(|interface| format!(" on {interface}")).unwrap_or_default();
         write!(f, "cannot join {group}{place}: ")?;
         match why {
-            multicast::Why::NoRoute(candidates) => match names(candidates) {
-                Some(list) => write!(
-                    f,
-                    "no route leads to it; choose an interface with {group}%{} (this machine has {list})",
-                    candidates[0]
-                ),
+            multicast::Why::NoRoute(candidates) => match choose_interface(*group, candidates, false) {
+                Some(choice) => write!(f, "no route leads to it; {choice}"),
                 None => f.write_str("no interface is up that can; `ip link` lists them"),
             },
             multicast::Why::Incapable => {

@@ -62,7 +62,14 @@ pub enum Failure {
     /// The send buffer is full.
     BufferFull,
     /// No route leads to the multicast group.
-    NoRouteToGroup(IpAddr, io::Error),
+    NoRouteToGroup {
+        /// The group.
+        group: IpAddr,
+        /// Whether the group is the only destination, and may name an interface.
+        is_only: bool,
+        /// The error of the system.
+        error: io::Error,
+    },
     /// A firewall on this machine drops the datagram.
     Firewall,
     /// The name is that of a socket which a process has open, and that process, if it is visible.
@@ -179,7 +186,12 @@ impl Failure {
             Some(EINVAL) => RouteType::Blackhole,
             Some(EACCES) if !needs_broadcast(peer) => RouteType::Prohibit,
             Some(EHOSTUNREACH) => RouteType::Unreachable,
-            _ => return Self::to_send(error, Some(peer)),
+            _ => match Self::to_send(error, Some(peer)) {
+                Self::NoRouteToGroup { group, error, .. } => {
+                    return Self::NoRouteToGroup { group, is_only: true, error };
+                }
+                why => return why,
+            },
         };
         Self::Route(route, there.ip(), error)
     }
@@ -204,7 +216,7 @@ impl Failure {
             Some(ENOBUFS) => Self::BufferFull,
             Some(EPERM) => Self::Firewall,
             Some(ENETUNREACH) => match peer.and_then(Addr::ip).map(|ip| ip.to_canonical()) {
-                Some(group) if group.is_multicast() => Self::NoRouteToGroup(group, error),
+                Some(group) if group.is_multicast() => Self::NoRouteToGroup { group, is_only: false, error },
                 _ => Self::Os(error),
             },
             _ => Self::Os(error),
@@ -225,7 +237,9 @@ impl Failure {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Os(error) | Self::Route(_, _, error) | Self::NoRouteToGroup(_, error) => may_pass(error),
+            Self::Os(error) | Self::Route(_, _, error) | Self::NoRouteToGroup { error, .. } => {
+                may_pass(error)
+            }
             // A link that is down may take its addresses with it.
             Self::NotLocal(_) => true,
             _ => false,

@@ -541,17 +541,22 @@ fn nobody_is_answered_by_its_own_request() {
 fn where_no_route_leads_to_a_group_the_interfaces_are_named() {
     let cable = cable("route");
     cable.double();
-    let way_out =
-        "network is unreachable; choose an interface with -I cable0 (this machine has cable0, cable1)";
+    let way_out = |choice| {
+        format!("network is unreachable; choose an interface with {choice} (this machine has cable0, cable1)")
+    };
     for tool in ["udp-send", "udp-recv"] {
         assert_eq!(
             refused(&cable.near, tool, &["239.1.1.1:9", "hi"]),
-            format!("{tool}: cannot send to 239.1.1.1:9: {way_out}\n")
+            format!("{tool}: cannot send to 239.1.1.1:9: {}\n", way_out("239.1.1.1%cable0"))
         );
     }
+    send(&cable.near, "239.1.1.1%cable0:9", "hi");
+    let record = r#"{"to":"239.1.1.1:9","text":"hi"}"#;
+    let finished = cable.near.tool("udp-send").args(["-f", "json"]).input(record).run();
+    assert!(finished.err.contains(&way_out("-I cable0")), "{}", finished.err);
     let mut chat = cable.near.tool("udp-chat").args(["--bind", ":0", "239.1.1.1:9"]).spawn();
     chat.type_line("hi");
-    chat.err_line_with(way_out);
+    chat.err_line_with(&way_out("-I cable0"));
 }
 
 #[test]
