@@ -82,6 +82,11 @@ fn who_asks_nothing_is_told_so() {
         let said = "udp-recv: nothing to send: no MESSAGE and stdin is empty\n";
         assert.stderr(said);
     }
+    for there in ["239.1.1.1%lo:9", "unix:/nowhere"] {
+        let said = Tool::new("udp-recv").arg(there).input("").assert().code(1).err();
+        let hint = format!("no MESSAGE and stdin is empty; to receive, write --bind {there}\n");
+        assert!(said.ends_with(&hint), "{said}");
+    }
     // What was skipped was asked for.
     Tool::new("udp-recv").args(["127.0.0.1:9", "-f", "hex", "--skip-bad", "xyz"]).assert().success();
 }

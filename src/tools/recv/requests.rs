@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail};
 
 use super::args::{Plan, Requests};
 use super::asker::Asker;
@@ -55,7 +55,17 @@ impl<'a, 'r> Rounds<'a, 'r> {
             bail!("nothing to send: {why}");
         }
         // Without a request there is neither a reply nor silence to report.
-        ensure!(stats.requests.asked + stats.skipped > 0, "nothing to send: no MESSAGE and stdin is empty");
+        if stats.requests.asked + stats.skipped == 0 {
+            let destination = &self.requests.destination;
+            // Such an address is also one to listen at.
+            let may_be_local = destination.group().is_some() || destination.is_unix();
+            let hint = if may_be_local {
+                format!("; to receive, write --bind {destination}")
+            } else {
+                String::new()
+            };
+            bail!("nothing to send: no MESSAGE and stdin is empty{hint}");
+        }
         Ok(())
     }
 
