@@ -26,4 +26,4 @@ pub use self::report::{Report, ReportArgs};
 pub use self::socket::{
     BufferArgs, GroupArgs, SendingSocketArgs, SocketArgs, Traffic, note_memberships, prepare_socket,
 };
-pub use self::unix::{check_same_kind, check_unix};
+pub use self::unix::{check_options, check_same_kind, check_unix};

@@ -1,7 +1,8 @@
-//! What cannot be asked of unix sockets.
+//! What cannot be asked of an endpoint: of unix sockets, and of addresses that contradict the options.
 
 use super::receiving::ReceivingArgs;
 use super::usage::UsageError;
+use crate::escape;
 use crate::format::Format;
 use crate::net::endpoint::{Endpoint, Family};
 use crate::net::socket::Options;
@@ -38,6 +39,39 @@ pub fn check_unix<'e>(
         }
         None => Ok(()),
     }
+}
+
+/// Checks that the `endpoints` of a tool do not contradict the `options` of its socket.
+///
+/// # Errors
+///
+/// Fails if an address or a group is not of the version of IP that the options allow, or names another interface.
+pub fn check_options<'e>(
+    endpoints: impl IntoIterator<Item = &'e Endpoint>,
+    options: &Options,
+) -> Result<(), UsageError> {
+    let endpoints = endpoints
+        .into_iter()
+        .filter_map(|endpoint| Some((endpoint.to_string(), endpoint.ip()?, endpoint.interface_of_group())));
+    let groups =
+        options.groups.iter().map(|group| (format!("--join {group}"), group.ip, group.interface.as_deref()));
+    for (shown, ip, interface) in endpoints.chain(groups) {
+        if !options.family.allows(ip) {
+            let (own, given) = if ip.is_ipv4() { (Family::V4, "-6") } else { (Family::V6, "-4") };
+            return Err(UsageError::new(format!("{shown} is an {own} address, and {given} was given")));
+        }
+        if let (Some(named), Some(bound)) = (interface, options.interface.as_deref())
+            && named != bound
+            // A number may be that of the name.
+            && ![named, bound].iter().any(|one| one.parse::<u32>().is_ok())
+        {
+            let bound = escape::shortened(bound);
+            return Err(UsageError::new(format!(
+                "{shown} names another interface than -I {bound}; leave one out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that datagrams can be sent from `here` to `there`.

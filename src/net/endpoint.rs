@@ -125,6 +125,15 @@ impl Endpoint {
             }
     }
 
+    /// Returns the IP address that it is, if it is one.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match &self.host {
+            Some(Host::Address(ip) | Host::Zoned(ip, _)) => Some(*ip),
+            Some(Host::Name(_) | Host::Unix(_)) | None => None,
+        }
+    }
+
     /// Returns the interface that it names, if it is a multicast group.
     #[must_use]
     pub fn interface_of_group(&self) -> Option<&str> {

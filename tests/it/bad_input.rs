@@ -129,9 +129,31 @@ fn options_that_exclude_each_other_are_a_usage_error() {
 #[test]
 fn an_address_of_the_other_version_of_ip_is_trouble() {
     assert_eq!(
-        complaint("udp-send", &["127.0.0.1:9", "-6"], 1),
-        "udp-send: cannot use 127.0.0.1:9: no IPv6 address, as -4, -6 or --bind requires\n"
+        complaint("udp-send", &["127.0.0.1:9", "-6"], 2),
+        "udp-send: 127.0.0.1:9 is an IPv4 address, and -6 was given\n"
     );
+    for (tool, arguments, what) in [
+        ("udp-recv", &["[::1]:9", "-4"][..], "[::1]:9 is an IPv6 address, and -4 was given"),
+        ("udp-chat", &["--bind", "[::1]:0", "-4"], "[::1]:0 is an IPv6 address, and -4 was given"),
+        ("udp-send", &["--bind", "[::1]", "-4", ":9"], "[::1] is an IPv6 address, and -4 was given"),
+        (
+            "udp-listen",
+            &[":0", "-6", "--join", "239.1.1.1"],
+            "--join 239.1.1.1 is an IPv4 address, and -6 was given",
+        ),
+        (
+            "udp-send",
+            &["239.1.1.1%one:9", "-I", "two"],
+            "239.1.1.1%one:9 names another interface than -I two; leave one out",
+        ),
+        (
+            "udp-listen",
+            &[":0", "--join", "ff02::5%one", "-I", "two"],
+            "--join ff02::5%one names another interface than -I two; leave one out",
+        ),
+    ] {
+        assert_eq!(complaint(tool, arguments, 2), format!("{tool}: {what}\n"));
+    }
     assert_eq!(
         complaint("udp-send", &["127.0.0.1:9", "--bind", "[::1]:0"], 1),
         "udp-send: cannot send to 127.0.0.1:9 from [::1]:0: they are not of the same version of IP\n"
@@ -270,7 +292,6 @@ fn a_group_is_joined_only_where_its_datagrams_can_arrive() {
             "a socket bound to 239.1.1.1 does not receive it; bind :5000",
         ),
         ("0.0.0.0:0 --join ff05::1%lo", "the socket receives over IPv4 alone; bind :0 without -4 and -6"),
-        ("-6 :0 --join 239.1.1.1%lo", "the socket receives over IPv6 alone; bind :0 without -4 and -6"),
     ] {
         let arguments: Vec<_> = arguments.split(' ').collect();
         let said = complaint("udp-listen", &arguments, 1);
@@ -289,7 +310,7 @@ fn an_interface_of_a_group_among_other_destinations_is_refused_with_the_way_out(
     chat.type_line("@[ff05::1%lo]:9 hi");
     chat.err_line_with("cannot send to [ff05::1%lo]:9: leave out %lo, and choose the interface with -I lo");
     assert_eq!(
-        complaint("udp-chat", &["--bind", ":0", "239.1.1.1%lo:9", "-I", "nosuch"], 1)
+        complaint("udp-chat", &["--bind", ":0", "239.1.1.1%1:9", "-I", "nosuch"], 1)
             .split(';')
             .next()
             .unwrap(),

@@ -95,7 +95,7 @@ fn what_it_does_not_understand_it_says_and_goes_on() {
     chat.type_line(&"x".repeat(65_508));
     chat.err_line_with(&format!("cannot send line 3 to {peer}: it is 65508 bytes, and the largest datagram"));
     chat.type_line("@[::1]:9 six");
-    chat.err_line_with("cannot use [::1]:9: no IPv4 address, as -4, -6 or --bind requires");
+    chat.err_line_with("cannot use [::1]:9: it is not an IPv4 address, as -4, -6 or --bind requires");
     chat.type_line(&"x".repeat(3_000_000));
     chat.err_line_with("cannot send line 5: it is longer than 1048576 bytes");
     chat.type_line("still here");
@@ -126,7 +126,7 @@ fn it_talks_over_the_version_of_ip_that_it_is_bound_to() {
     chat.type_line("six");
     assert_eq!(peer.receive(), b"six");
     chat.type_line("@127.0.0.1:9 four");
-    chat.err_line_with("cannot use 127.0.0.1:9: no IPv6 address, as -4, -6 or --bind requires");
+    chat.err_line_with("cannot use 127.0.0.1:9: it is not an IPv6 address, as -4, -6 or --bind requires");
 }
 
 #[test]

@@ -306,7 +306,7 @@ fn a_kernel_that_refuses_to_join_is_an_error() {
         refused(
             host,
             "udp-listen",
-            &["239.1.1.1%cable0:5000", "--join", "239.1.1.1%lo", "--join", "239.1.1.1%cable0", "-I", "lo"]
+            &["239.1.1.1%cable0:5000", "--join", "239.1.1.1%1", "--join", "239.1.1.1%cable0", "-I", "1"]
         ),
         "udp-listen: cannot join 239.1.1.1 on cable0: the socket receives through lo alone (-I)\n"
     );

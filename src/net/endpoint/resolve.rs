@@ -96,7 +96,8 @@ impl Endpoint {
         };
         let mut fitting: Vec<_> = found.into_iter().filter(|at| family.allows(at.ip())).collect();
         if fitting.is_empty() {
-            bail!("cannot use {self}: no {family} address, as -4, -6 or --bind requires");
+            let has = if self.ip().is_some() { "it is not an" } else { "it has no" };
+            bail!("cannot use {self}: {has} {family} address, as -4, -6 or --bind requires");
         }
         prefer_ipv4_loopback(&mut fitting);
         Ok(fitting.into_iter().map(Addr::Ip).collect())
@@ -270,7 +271,7 @@ mod tests {
         let none = Endpoint::remote("127.0.0.1:53").unwrap().addresses_there(Family::V6);
         assert_eq!(
             none.unwrap_err().to_string(),
-            "cannot use 127.0.0.1:53: no IPv6 address, as -4, -6 or --bind requires"
+            "cannot use 127.0.0.1:53: it is not an IPv6 address, as -4, -6 or --bind requires"
         );
     }
 

@@ -5,7 +5,8 @@ use clap::{Parser, ValueHint};
 use crate::cli::usage::UsageError;
 use crate::cli::{
     Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, FormatOption, GroupArgs, ReceivingArgs,
-    ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_same_kind, check_unix, conversation,
+    ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_options, check_same_kind, check_unix,
+    conversation,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -87,6 +88,7 @@ impl TryFrom<Args> for Plan {
         for peer in &args.peers {
             check_same_kind(peer, Some(&bind))?;
         }
+        check_options(args.peers.iter().chain([&bind]), &socket)?;
         check_unix([&bind], &socket, Some(&args.receiving), Some(formats.output))?;
         Ok(Self {
             peers: args.peers,

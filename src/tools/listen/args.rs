@@ -19,7 +19,7 @@ use crate::cli::usage::UsageError;
 use crate::cli::value::{count, descriptor, duration, handler, size};
 use crate::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, FormatOption, GroupArgs, ReceivingArgs, ReceivingPlan,
-    Report, ReportArgs, SocketArgs, check_unix,
+    Report, ReportArgs, SocketArgs, check_options, check_unix,
 };
 use crate::escape;
 use crate::exit;
@@ -156,6 +156,7 @@ impl TryFrom<Args> for Plan {
             return Err(UsageError::new(what));
         }
         let socket = args.groups.clone().add_to(args.socket.options(), &args.endpoints)?;
+        check_options(&args.endpoints, &socket)?;
         check_unix(&args.endpoints, &socket, Some(&args.receiving), Some(formats.output))?;
         Ok(Self {
             answer: args.answer()?,

@@ -9,7 +9,8 @@ use crate::cli::usage::UsageError;
 use crate::cli::value::{duration, repeats, times};
 use crate::cli::{
     BufferArgs, EncodingArgs, FormatArgs, FormatOption, GroupArgs, InputPlan, MessageArgs, ReadingArgs,
-    ReceivingArgs, ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_same_kind, check_unix,
+    ReceivingArgs, ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_options, check_same_kind,
+    check_unix,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -187,6 +188,7 @@ impl TryFrom<Args> for Plan {
         {
             check_same_kind(there, here.as_ref())?;
         }
+        check_options(args.endpoint.iter().chain(&args.bind), &socket)?;
         check_unix(
             args.endpoint.iter().chain(&args.bind),
             &socket,

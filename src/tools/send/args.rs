@@ -8,7 +8,7 @@ use crate::cli::usage::UsageError;
 use crate::cli::value::{duration, rate, repeats, speed};
 use crate::cli::{
     BufferArgs, EncodingArgs, FormatOption, InputFormatArgs, InputPlan, MessageArgs, ReadingArgs, Report,
-    ReportArgs, SendingSocketArgs, check_same_kind, check_unix,
+    ReportArgs, SendingSocketArgs, check_options, check_same_kind, check_unix,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -127,6 +127,7 @@ impl TryFrom<Args> for Plan {
             }
             Destination::Recorded(there) => there.iter().chain(&args.bind).collect(),
         };
+        check_options(endpoints.iter().copied().chain(&args.bind), &socket)?;
         check_unix(endpoints, &socket, None, None)?;
         let timing = match (args.rate, args.interval, args.replay) {
             (Some(rate), ..) => Timing::Rate(rate),
