@@ -178,18 +178,21 @@ fn every_tool_sends_from_the_port_that_it_is_told() {
 #[test]
 fn an_address_of_the_version_of_ip_that_is_not_wanted_is_an_error() {
     for (arguments, words) in [
-        (["udp-listen", "-4", "[::1]:0"], "cannot use [::1]:0: no IPv4 address"),
-        (["udp-listen", "-6", "127.0.0.1:0"], "cannot use 127.0.0.1:0: no IPv6 address"),
-        (["udp-recv", "-4", "[::1]:9"], "cannot use [::1]:9: no IPv4 address"),
-        (["udp-recv", "-6", "127.0.0.1:9"], "cannot use 127.0.0.1:9: no IPv6 address"),
-        (["udp-send", "-4", "[::1]:9"], "cannot use [::1]:9: no IPv4 address"),
-        (["udp-chat", "-4", "[::1]:9"], "cannot use [::1]:9: no IPv4 address"),
+        (["udp-listen", "-4", "[::1]:0"], "[::1]:0 is an IPv6 address, and -4 was given"),
+        (["udp-listen", "-6", "127.0.0.1:0"], "127.0.0.1:0 is an IPv4 address, and -6 was given"),
+        (["udp-recv", "-4", "[::1]:9"], "[::1]:9 is an IPv6 address, and -4 was given"),
+        (["udp-recv", "-6", "127.0.0.1:9"], "127.0.0.1:9 is an IPv4 address, and -6 was given"),
+        (["udp-send", "-4", "[::1]:9"], "[::1]:9 is an IPv6 address, and -4 was given"),
+        (["udp-chat", "-4", "[::1]:9"], "[::1]:9 is an IPv6 address, and -4 was given"),
     ] {
-        let said = complaint(arguments[0], &arguments[1..], 1);
+        let said = complaint(arguments[0], &arguments[1..], 2);
         assert!(said.contains(words), "{said}");
     }
-    let said = complaint("udp-listen", &["-4", "127.0.0.1:0", "[::1]:0"], 1);
-    assert!(said.contains("cannot use [::1]:0: no IPv4 address") && !said.contains("listening"), "{said}");
+    let said = complaint("udp-listen", &["-4", "127.0.0.1:0", "[::1]:0"], 2);
+    assert!(
+        said.contains("[::1]:0 is an IPv6 address, and -4 was given") && !said.contains("listening"),
+        "{said}"
+    );
 }
 
 /// A host on no network, to which `localhost` is an address of either version of IP.
