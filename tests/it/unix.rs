@@ -51,6 +51,7 @@ fn counts(finished: &Finished) -> (u64, u64) {
 /// Leaves the file of a socket that no process has open at `path`.
 fn leave_stale(path: &Path) {
     drop(UnixDatagram::bind(path).unwrap());
+    await_closed(path);
 }
 
 #[test]
