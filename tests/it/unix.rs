@@ -522,18 +522,13 @@ fn a_sender_without_a_name_is_printed_and_cannot_be_answered() {
 #[test]
 fn a_reply_to_a_socket_that_is_gone_is_counted_and_keeps_no_other_from_going() {
     let directory = Directory::new("unix-gone");
-    let here = directory.file("here");
-    let listener = listen(&[
-        &unix(&here),
-        "-n",
-        "2",
-        "--stats",
-        "--exec",
-        "read line; test \"$line\" = wait && sleep 0.2; echo $line",
-    ]);
-    let client = socket(&directory.file("client"));
-    client.send_to(b"wait", &here).unwrap();
-    drop(client);
+    let (here, gate) = (directory.file("here"), directory.fifo("gate"));
+    let handler = format!("read line; test \"$line\" = wait && read open < {}; echo $line", gate.display());
+    let listener = listen(&[&unix(&here), "-n", "2", "--stats", "--exec", &handler]);
+    let client = directory.file("client");
+    socket(&client).send_to(b"wait", &here).unwrap();
+    await_closed(&client);
+    fs::write(gate, "open\n").unwrap();
     Tool::new("udp-recv").args([&unix(&here), "hi"]).assert().success().stdout("hi\n");
     let finished = listener.finish();
     assert!(finished.err.contains("1 reply or more came back: its receiver was gone"), "{}", finished.err);
