@@ -100,7 +100,7 @@ pub fn icmp_error(peer: &dyn fmt::Display, name: &str, error: &IcmpError) -> Str
 fn loss(peer: &dyn fmt::Display, names: &str, is_refusal: bool, report: Option<&str>) -> String {
     match report {
         Some(report) if is_refusal => format!("{peer} refused {names}: {report}"),
-        Some(report) => format!("{names} to {peer} came back: {report}"),
+        Some(report) => format!("{names} to {peer} failed: {report}"),
         None => format!("{peer} refused {names}: nobody listens on that port"),
     }
 }
@@ -245,11 +245,11 @@ pub(crate) fn trying_again(what: &str, time: Duration) -> String {
     format!("{what}; trying again for up to {time:?}")
 }
 
-/// Returns the sentence about `number` datagrams that came back and were sent again just before the end.
+/// Returns the sentence about `number` datagrams that had an ICMP error and were sent again just before the end.
 pub(crate) fn sent_again_too_late(number: usize) -> String {
     let (what, it, was) = match number {
-        1 => ("1 datagram that came back".to_owned(), "it", "was"),
-        number => (format!("{number} datagrams that came back"), "they", "were"),
+        1 => ("1 datagram that failed".to_owned(), "it", "was"),
+        number => (format!("{number} datagrams that failed"), "they", "were"),
     };
     format!(
         "{what} {was} sent again too late to know whether {it} arrived: counted as unreachable; raise --linger"
@@ -765,7 +765,7 @@ mod tests {
         sent.count_icmp_error(&pending(Errno::ECONNREFUSED));
         sent.count_icmp_error(&pending(Errno::EHOSTUNREACH));
         assert_eq!((sent.refused, sent.unreachable), (1, 1));
-        assert_eq!(losses(&sent)[1], "at least 1 of 3 datagrams to host:9 came back: host unreachable");
+        assert_eq!(losses(&sent)[1], "at least 1 of 3 datagrams to host:9 failed: host unreachable");
     }
 
     #[test]

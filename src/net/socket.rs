@@ -229,7 +229,7 @@ impl Socket {
     pub fn receive_nothing(&self) {}
 
     /// Receives nothing more from now on. What a unix socket of ours has received already stays there; whoever sends to
-    /// it afterwards is told so.
+    /// it afterwards has an error (`EPIPE`).
     pub fn close_for_receiving(&self) {
         if self.unix.as_ref().is_some_and(|unix| unix.is_ours) {
             // An error changes nothing: what arrives later is lost then.

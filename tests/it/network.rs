@@ -75,7 +75,7 @@ fn a_request_that_is_turned_away_on_its_way_is_trouble_at_once() {
     assert_eq!(finished.code(), Some(1));
     let said = |message| {
         format!(
-            "udp-recv: message {message} to {NOWHERE} came back: 192.0.2.2 reports administratively prohibited\n"
+            "udp-recv: message {message} to {NOWHERE} failed: 192.0.2.2 reports administratively prohibited\n"
         )
     };
     assert_eq!(finished.err, said(1) + &said(2));
@@ -88,7 +88,7 @@ fn a_line_that_is_turned_away_on_its_way_is_said_while_input_is_awaited() {
     let mut send = cable.near.tool("udp-send").arg(NOWHERE).spawn();
     send.type_line("hi");
     send.err_line_with(
-        "the datagram to 198.51.100.1:9 came back: 192.0.2.2 reports administratively prohibited",
+        "the datagram to 198.51.100.1:9 failed: 192.0.2.2 reports administratively prohibited",
     );
     assert_eq!(send.finish().code(), Some(1));
 }
@@ -99,9 +99,7 @@ fn a_chat_tells_who_refused_from_who_is_out_of_reach() {
     let cable = Cable::new("chat");
     let mut chat = cable.near.tool("udp-chat").args(["--bind", ":0", "192.0.2.2:9"]).spawn();
     chat.type_line(&format!("@{NOWHERE} hi"));
-    chat.err_line_with(
-        "a datagram to 198.51.100.1:9 came back: 192.0.2.2 reports administratively prohibited",
-    );
+    chat.err_line_with("a datagram to 198.51.100.1:9 failed: 192.0.2.2 reports administratively prohibited");
     chat.type_line("hi");
     chat.err_line_with("192.0.2.2:9 refused a datagram");
     assert_eq!(chat.finish().code(), Some(1));

@@ -93,7 +93,7 @@ fn an_icmp_error_is_reported_with_its_sender_and_its_kind() {
             let (options, name) = options_of(tool);
             let mut tool = path.near(tool).args(options).arg(there).spawn();
             tool.type_line("hi");
-            tool.err_line_with(&format!("{name} to {there} came back: {reporter} reports {what}"));
+            tool.err_line_with(&format!("{name} to {there} failed: {reporter} reports {what}"));
             let finished = tool.finish();
             assert_eq!(finished.code(), Some(1), "{}", finished.err);
             let counted = format!("refused 0, unreachable 1 ({what} 1), ");
@@ -119,7 +119,7 @@ fn a_datagram_whose_ttl_is_used_up_is_reported_by_the_router_where_that_happens(
             let (options, name) = options_of(tool);
             let mut tool = path.near(tool).args(options).args(["--ttl", "1", there]).spawn();
             tool.type_line("hi");
-            tool.err_line_with(&format!("{name} to {there} came back: {reporter} reports TTL exceeded"));
+            tool.err_line_with(&format!("{name} to {there} failed: {reporter} reports TTL exceeded"));
             let finished = tool.finish();
             assert_eq!(finished.code(), Some(1));
             assert!(finished.err.contains("unreachable 1 (TTL exceeded 1), "), "{}", finished.err);
@@ -334,7 +334,7 @@ fn a_path_that_is_down_at_a_router_is_waited_for_as_one_that_is_down_here() {
         send.type_bytes((lines.join("\n") + "\n").as_bytes());
         let reporter = if there.starts_with('[') { ROUTER_V6 } else { ROUTER };
         let said = send.err_line_with("; trying again for up to 20s");
-        let why = format!(" to {there} came back: {reporter} reports network unreachable; ");
+        let why = format!(" to {there} failed: {reporter} reports network unreachable; ");
         assert!(said.contains(&why), "{said}");
         path.ip_router(&format!("route add {network} dev cable1"));
         let mut delivered: Vec<String> = lines.iter().map(|_| listen.line()).collect();
@@ -382,7 +382,7 @@ fn a_host_that_is_reported_late_as_unreachable_gets_all_once_it_is_there() {
     let mut send = path.near("udp-send").args([&there, "--linger", "6s", "--stats"]).spawn();
     send.type_bytes(b"one\ntwo\nthree\n");
     let said = send.err_line_with("; trying again for up to 6s");
-    assert!(said.contains(&format!("{there} came back: {ROUTER} reports host unreachable; ")), "{said}");
+    assert!(said.contains(&format!("{there} failed: {ROUTER} reports host unreachable; ")), "{said}");
     ip(&format!("-n {} address add 203.0.113.9/24 dev cable1", path.third));
     let mut delivered = [listen.line(), listen.line(), listen.line()];
     delivered.sort_unstable();
@@ -407,11 +407,11 @@ fn what_is_sent_again_to_an_absent_host_and_not_reported_before_the_end_is_unrea
         host.sysctl(&[&format!("{retrans_time}=20"), &format!("net.ipv4.neigh.{device}.mcast_solicit=1")]);
         let mut send = path.near("udp-send").args([there, "--linger", "2s", "--stats"]).spawn();
         send.type_line("hi");
-        send.err_line_with(&format!("1 datagram to {there} came back: {why}; trying again for up to 2s"));
+        send.err_line_with(&format!("1 datagram to {there} failed: {why}; trying again for up to 2s"));
         // It searches for the host when the datagram is sent again, until after the end.
         host.sysctl(&[&format!("{retrans_time}=1000000")]);
         let finished = send.finish();
-        let said = "udp-send: 1 datagram that came back was sent again too late to know whether it arrived: counted as \
+        let said = "udp-send: 1 datagram that failed was sent again too late to know whether it arrived: counted as \
                     unreachable; raise --linger\n\
                     udp-send: sent 1 (2 bytes), refused 0, unreachable 1 (host unreachable 1), skipped 0, not sent 0\n";
         assert!(finished.err.ends_with(said), "{}", finished.err);

@@ -54,22 +54,22 @@ impl Outage {
     }
 }
 
-/// Datagrams that came back and were sent again, of which nothing is known yet: they come back once more, or nothing is
-/// reported of them and they have passed.
+/// Datagrams that had an ICMP error and were sent again, of which nothing is known yet: they have another one, or nothing
+/// is reported of them and they have passed.
 #[derive(Debug, Default)]
 pub(super) struct Unproven(Vec<Attempt>);
 
 /// Datagrams that were sent again together.
 #[derive(Debug)]
 struct Attempt {
-    /// Why they came back.
+    /// The error that they had.
     error: IcmpError,
     datagrams: usize,
     at: Instant,
 }
 
 impl Attempt {
-    /// Returns whether they would have come back by `now` if the path were still down.
+    /// Returns whether an error of them would be known `now` if the path were still down.
     fn has_passed(&self, now: Instant) -> bool {
         let time = match self.error.report.kind {
             IcmpKind::HostUnreachable => NEIGHBOUR_REPORTED_WITHIN,
@@ -80,7 +80,7 @@ impl Attempt {
 }
 
 impl Unproven {
-    /// Notes that `datagrams`, which came back with `error`, are sent again `now`. Where earlier ones have passed, they do
+    /// Notes that `datagrams`, which had `error`, are sent again `now`. Where earlier ones have passed, they do
     /// too.
     pub(super) fn note(&mut self, error: &IcmpError, datagrams: usize, now: Instant) {
         let mut to_peer = self.0.iter().filter(|attempt| attempt.error.peer == error.peer);
@@ -89,12 +89,12 @@ impl Unproven {
         }
     }
 
-    /// Notes that a datagram to the same peer has come back with `error`, which says what became of those to it.
+    /// Notes that a datagram to the same peer had `error`, which says what became of those to it.
     pub(super) fn settle(&mut self, error: &IcmpError) {
         self.0.retain(|attempt| attempt.error.peer != error.peer);
     }
 
-    /// Returns those that may still come back `now`: how many had which error.
+    /// Returns those that may still have an error `now`: how many had which error.
     pub(super) fn at(&self, now: Instant) -> impl Iterator<Item = (&IcmpError, usize)> {
         let open = self.0.iter().filter(move |attempt| !attempt.has_passed(now));
         open.map(|attempt| (&attempt.error, attempt.datagrams))

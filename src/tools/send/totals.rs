@@ -59,7 +59,7 @@ impl<'t> Totals<'t> {
         messages::unsent(1, self.noun, &format!("{}: {why}", self.name(unsent.ordinal, unsent.peer)))
     }
 
-    /// Returns the sentence that `number` datagrams came back with `error`.
+    /// Returns the sentence that `number` datagrams had `error`.
     pub(super) fn unreachable(&self, error: &IcmpError, number: usize) -> String {
         let peer = self.peer.clone().or_else(|| error.peer.map(|peer| peer.to_string())).unwrap_or_default();
         let plural = if number == 1 { "" } else { "s" };
