@@ -14,6 +14,8 @@ mod chat;
 mod completions;
 mod counts;
 mod details;
+#[cfg(target_os = "linux")]
+mod editing;
 mod endpoints;
 mod engine;
 #[cfg(target_os = "linux")]

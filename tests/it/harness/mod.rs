@@ -4,6 +4,8 @@
 //! that is opened here is closed in the programs that other tests start meanwhile.
 
 mod directory;
+#[cfg(target_os = "linux")]
+mod display;
 mod namespace;
 mod own_process;
 mod peer;
@@ -15,6 +17,8 @@ mod tool;
 use std::time::Duration;
 
 pub(crate) use directory::Directory;
+#[cfg(target_os = "linux")]
+pub(crate) use display::Display;
 pub(crate) use namespace::{Cable, Namespace, ip};
 pub(crate) use own_process::in_own_process;
 pub(crate) use peer::{Peer, free_port, unused_address};

@@ -1,6 +1,7 @@
 //! A builder for the programs that tests run: our tools, shells that find them, and programs of others.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -23,6 +24,7 @@ pub(crate) struct Tool {
     user: Option<u32>,
     input: Option<Vec<u8>>,
     streams: [Option<Stdio>; 3],
+    has_terminal: bool,
 }
 
 impl Tool {
@@ -46,6 +48,7 @@ impl Tool {
             user: None,
             input: None,
             streams: [None, None, None],
+            has_terminal: false,
         }
     }
 
@@ -101,6 +104,16 @@ impl Tool {
         self.under("unshare", ["--pid", "--fork", "--kill-child"])
     }
 
+    /// Makes `terminal` its three standard streams and the terminal of its session, which is a new one, whatever
+    /// terminal the tests run at. It may show colours.
+    pub(super) fn at_terminal(self, terminal: &File) -> Self {
+        let [input, output, errors] = [(); 3].map(|()| terminal.try_clone().unwrap());
+        // What the test sets is in place of this.
+        let mut tool = self.under("setsid", ["--ctty"]).stdin(input).stdout(output).stderr(errors);
+        tool.environment.insert(0, ("TERM".to_owned(), "xterm-256color".to_owned()));
+        Self { has_terminal: true, ..tool }
+    }
+
     /// Opens `file` as its descriptor 3.
     pub(crate) fn descriptor_3(self, file: &impl AsFd) -> Self {
         self.after("exec 3<&0 < /dev/null").stdin(file.as_fd().try_clone_to_owned().unwrap())
@@ -130,7 +143,14 @@ impl Tool {
     /// Starts it beside the test.
     pub(crate) fn spawn(self) -> Running {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).envs(self.environment).process_group(0);
+        if self.has_terminal {
+            // setsid(1) makes it the first of a process group, and would start it in a process of its own if it
+            // were one already.
+            command.env_remove("NO_COLOR");
+        } else {
+            command.process_group(0);
+        }
+        command.args(&self.arguments).envs(self.environment);
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
