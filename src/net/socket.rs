@@ -33,8 +33,7 @@ pub use self::buffer::{Direction, ROOM, Room, room_in};
 pub use self::open::{bind, check_source, connect, open};
 pub(super) use self::open::{unnamed, unnamed_to};
 pub use self::options::{Options, Sharing};
-pub(super) use self::probe::needs_broadcast;
-pub use self::probe::{is_local, reaches_many};
+pub use self::probe::{is_local, needs_broadcast, reaches_many};
 
 /// A datagram socket that does not block, and what belongs to it if it is a unix socket.
 #[derive(Debug)]

@@ -3,6 +3,8 @@
 mod args;
 mod outbox;
 pub mod peers;
+#[expect(dead_code, reason = "the loop opens rooms next")]
+mod rooms;
 mod run;
 
 use std::process::ExitCode;

@@ -15,7 +15,8 @@ pub fn reaches_many(socket: &Socket, peer: Addr, options: &Options) -> bool {
 }
 
 /// Returns whether nothing can be sent to `peer`, as the system says, because that is a broadcast address.
-pub(in crate::net) fn needs_broadcast(peer: Addr) -> bool {
+#[must_use]
+pub fn needs_broadcast(peer: Addr) -> bool {
     let any = Addr::Ip((Ipv4Addr::UNSPECIFIED, 0).into());
     peer.is_ipv4() && create(any, &Options::default()).is_ok_and(|socket| is_broadcast(&socket.inner, peer))
 }
