@@ -84,6 +84,8 @@ pub enum FormatOption {
     Encoding,
     /// `--eol`, if it is not `none`.
     Eol,
+    /// `--nick`.
+    Nick,
     /// `--show-peer`.
     ShowPeer,
     /// `--time`.
@@ -137,6 +139,7 @@ impl FormatOption {
         match self {
             Self::Encoding => "--encoding",
             Self::Eol => "--eol",
+            Self::Nick => "--nick",
             Self::ShowPeer => "--show-peer",
             Self::Time => "--time",
             Self::Headers => "--headers",
@@ -150,7 +153,7 @@ impl FormatOption {
     fn applies_to(self, format: Format) -> bool {
         match self {
             Self::Encoding => format.has_charset(),
-            Self::Eol => format.is_text(),
+            Self::Eol | Self::Nick => format.is_text(),
             Self::ShowPeer | Self::Time => format.has_lines(),
             Self::Headers => format == Format::Json,
             Self::Block => format == Format::Raw,

@@ -47,6 +47,17 @@ pub fn handler(command: OsString) -> Result<OsString, String> {
     Ok(command)
 }
 
+/// Parses a name that stands before texts.
+pub fn nick(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("empty; write a name, as in --nick Ann".to_owned()),
+        _ if text.chars().any(char::is_control) => {
+            Err("it has control characters; leave them out".to_owned())
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// Parses a whole number from 0.
 pub fn times(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "not a whole number from 0".to_owned())

@@ -39,6 +39,7 @@ mod ready;
 mod recv;
 #[cfg(target_os = "linux")]
 mod resolver;
+mod rooms;
 mod send;
 mod sharing;
 mod streams;

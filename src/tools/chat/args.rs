@@ -1,8 +1,11 @@
 //! The arguments of `udp-chat`, and the plan that they become.
 
+use std::borrow::Cow;
+
 use clap::{Parser, ValueHint};
 
 use crate::cli::usage::UsageError;
+use crate::cli::value::nick;
 use crate::cli::{
     Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, FormatOption, GroupArgs, ReceivingArgs,
     ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_options, check_same_kind, check_unix,
@@ -10,7 +13,7 @@ use crate::cli::{
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
-use crate::format::Columns;
+use crate::format::{Columns, Format};
 use crate::net::endpoint::Endpoint;
 use crate::net::socket::Options;
 
@@ -33,6 +36,9 @@ pub(super) struct Args {
     /// Send and receive on this address, port or both [default: :7890]
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
     bind: Option<Endpoint>,
+    /// Send `NAME: ` before each text
+    #[arg(long, value_name = "NAME", value_parser = nick)]
+    nick: Option<String>,
     /// Print the time of receipt and a tab before each datagram
     #[arg(short, long)]
     time: bool,
@@ -62,6 +68,8 @@ pub(super) struct Plan {
     /// The local address.
     pub(super) bind: Endpoint,
     pub(super) codec: Codec,
+    /// The name that stands before each text that is sent, in the format of the input.
+    nick: Option<String>,
     pub(super) columns: Columns,
     pub(super) bounds: Bounds,
     pub(super) receiving: ReceivingPlan,
@@ -79,6 +87,7 @@ impl TryFrom<Args> for Plan {
         let given = [
             (FormatOption::Encoding, encoding.charset.is_some()),
             (FormatOption::Eol, eol != Eol::None),
+            (FormatOption::Nick, args.nick.is_some()),
             (FormatOption::Time, args.time),
             (FormatOption::Headers, args.receiving.headers),
         ];
@@ -94,6 +103,10 @@ impl TryFrom<Args> for Plan {
             peers: args.peers,
             bind,
             codec: Codec { formats, encoding, eol },
+            nick: args.nick.map(|nick| match formats.input {
+                Format::Escaped => nick.replace('\\', r"\\"),
+                _ => nick,
+            }),
             columns: Columns { time: args.time, peer: true },
             bounds: args.bounds,
             receiving: args.receiving.into(),
@@ -101,6 +114,16 @@ impl TryFrom<Args> for Plan {
             buffer: args.buffer.buffer,
             report: args.report.of(TOOL),
         })
+    }
+}
+
+impl Plan {
+    /// Returns a typed `text` as it is sent: behind the name of the user, if there is one.
+    pub(super) fn signed<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
+        match &self.nick {
+            Some(nick) => [nick.as_bytes(), b": ", text].concat().into(),
+            None => text.into(),
+        }
     }
 }
 

@@ -22,8 +22,8 @@ pub(super) const INTERRUPTED: &str = "it was told to stop";
 const WAIT: Duration = Duration::from_millis(20);
 
 /// What sends lines.
-#[derive(Debug)]
 pub(super) struct Outbox<'o> {
+    plan: &'o Plan,
     pub(super) transmitter: Transmitter<'o>,
     records: Records,
     destinations: Destinations,
@@ -33,7 +33,12 @@ pub(super) struct Outbox<'o> {
 
 impl<'o> Outbox<'o> {
     /// Creates what sends lines from `socket` to addresses of `family`.
-    pub(super) fn new(plan: &Plan, socket: &'o Socket, family: Family, signals: &'o Signals) -> Result<Self> {
+    pub(super) fn new(
+        plan: &'o Plan,
+        socket: &'o Socket,
+        family: Family,
+        signals: &'o Signals,
+    ) -> Result<Self> {
         let mut transmitter = Transmitter::new(socket, signals)?;
         transmitter.use_source_address()?;
         transmitter.watch_icmp_errors().context("cannot watch for ICMP errors")?;
@@ -42,6 +47,7 @@ impl<'o> Outbox<'o> {
             transmitter.limit_wait(WAIT);
         }
         Ok(Self {
+            plan,
             transmitter,
             records: Records::new(plan.codec, &To::Peers(family)),
             destinations: Destinations::new(family),
@@ -51,8 +57,9 @@ impl<'o> Outbox<'o> {
 
     /// Appends the datagram of `text` to `batch`. A destination in it is looked up.
     pub(super) fn read(&mut self, text: &[u8], batch: &mut Batch, resolver: Resolver<'_>) -> Result<()> {
+        let text = self.plan.signed(text);
         loop {
-            match self.records.read(text, batch) {
+            match self.records.read(&text, batch) {
                 Ok(()) => return Ok(()),
                 Err(ReadError::Bad(what)) => bail!(what),
                 Err(ReadError::Unresolved(endpoint, _)) => {
