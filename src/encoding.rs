@@ -8,6 +8,7 @@ use std::fmt::Write;
 use crate::escape;
 
 mod charset;
+pub mod guess;
 mod label;
 mod table;
 

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use encoding_rs::{DecoderResult, EncoderResult, ISO_2022_JP, UTF_8, UTF_16BE, UTF_16LE};
+use memchr::memchr;
 
 use super::table::{Codes, Tables};
 
@@ -52,6 +53,22 @@ pub(super) enum Order {
     /// A byte order mark is written before every text, little-endian, and obeyed where it is read:
     /// Python's `utf_16`, `utf_32` and `utf_8_sig`.
     Marked,
+    /// The same, but the mark and the text are written big-endian.
+    MarkedBig,
+}
+
+impl Order {
+    /// Returns the order of the bytes that are written, and of those that are read without a mark.
+    fn of_bytes(self) -> Self {
+        match self {
+            Self::Little | Self::Marked => Self::Little,
+            Self::Big | Self::MarkedBig => Self::Big,
+        }
+    }
+
+    fn has_mark(self) -> bool {
+        matches!(self, Self::Marked | Self::MarkedBig)
+    }
 }
 
 /// Handles a character that the charset lacks, at a byte offset in the text: appends an ASCII stand-in.
@@ -81,6 +98,28 @@ impl Charset {
     /// Returns the charset of this kind, which has these tables.
     pub(super) fn new(name: &'static str, kind: Kind, tables: &'static Tables) -> Self {
         Self { name, kind, tables }
+    }
+
+    /// Returns whether all of `payload` has a meaning.
+    #[must_use]
+    pub fn reads(self, payload: &[u8]) -> bool {
+        self.decode(payload, &mut Vec::new(), &mut |_, _, _| Err(String::new())).is_ok()
+    }
+
+    /// Returns whether `payload` contains bytes that this charset writes, and no charset that extends ASCII: the NUL
+    /// of UTF-16 and UTF-32, the escape of ISO-2022-JP.
+    #[must_use]
+    pub fn is_evident_in(self, payload: &[u8]) -> bool {
+        match self.kind {
+            Kind::Unicode(Width::Two | Width::Four, _) => memchr(0, payload).is_some(),
+            Kind::Web(encoding) if encoding == ISO_2022_JP => memchr(0x1b, payload).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Returns whether most characters are written as several bytes.
+    pub(super) fn is_multibyte(self) -> bool {
+        matches!(self.kind, Kind::Web(encoding) if !encoding.is_single_byte())
     }
 
     /// Appends the text of `bytes` to `out`, and asks `on_bad` about those without a meaning.
@@ -132,7 +171,7 @@ fn decode_unicode(
     out: &mut Vec<u8>,
     on_bad: OnBad<'_>,
 ) -> Result<(), String> {
-    let (order, mark) = if order == Order::Marked { marked(width, bytes) } else { (order, 0) };
+    let (order, mark) = if order.has_mark() { marked(width, order, bytes) } else { (order, 0) };
     let text = &bytes[mark..];
     match (width, order) {
         (Width::One, _) => {
@@ -146,8 +185,8 @@ fn decode_unicode(
     }
 }
 
-/// The order that a mark at the beginning says, and the length of that mark.
-fn marked(width: Width, bytes: &[u8]) -> (Order, usize) {
+/// The order that a mark at the beginning says, or else the `usual` one, and the length of that mark.
+fn marked(width: Width, usual: Order, bytes: &[u8]) -> (Order, usize) {
     let mark = |order| {
         let mut mark = Vec::new();
         encode_unicode("\u{feff}", width, order, &mut mark);
@@ -156,7 +195,7 @@ fn marked(width: Width, bytes: &[u8]) -> (Order, usize) {
     [mark(Order::Little), mark(Order::Big)]
         .into_iter()
         .find(|(_, mark)| bytes.starts_with(mark))
-        .map_or((Order::Little, 0), |(order, mark)| (order, mark.len()))
+        .map_or((usual.of_bytes(), 0), |(order, mark)| (order, mark.len()))
 }
 
 fn decode_utf32(
@@ -172,7 +211,7 @@ fn decode_utf32(
         for (offset, unit) in (start..).step_by(4).zip(block.chunks(4)) {
             let c = <[u8; 4]>::try_from(unit).ok().and_then(|unit| {
                 char::from_u32(match order {
-                    Order::Big => u32::from_be_bytes(unit),
+                    Order::Big | Order::MarkedBig => u32::from_be_bytes(unit),
                     Order::Little | Order::Marked => u32::from_le_bytes(unit),
                 })
             });
@@ -208,7 +247,7 @@ impl<'o> Encoder<'o> {
     pub(super) fn new(charset: Charset, out: &'o mut Vec<u8>) -> Self {
         let work = match charset.kind {
             Kind::Unicode(width, order) => {
-                if order == Order::Marked {
+                if order.has_mark() {
                     encode_unicode("\u{feff}", width, order, out);
                 }
                 Work::Unicode(width, order)
@@ -306,7 +345,7 @@ fn encode_stand_in(
 }
 
 fn encode_unicode(text: &str, width: Width, order: Order, out: &mut Vec<u8>) {
-    match (width, order) {
+    match (width, order.of_bytes()) {
         (Width::One, _) => out.extend(text.as_bytes()),
         (Width::Two, Order::Big) => extend(text.encode_utf16().map(u16::to_be_bytes), text.len() * 2, out),
         (Width::Two, _) => extend(text.encode_utf16().map(u16::to_le_bytes), text.len() * 2, out),

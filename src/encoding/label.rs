@@ -33,9 +33,11 @@ const CHARSETS: &[(&str, Kind, &[&str])] = &[
         &["unicodelittleunmarked", "ucs2", "unicode", "csunicode", "iso10646ucs2", "unicodefeff"],
     ),
     ("utf-16-be", Unicode(Width::Two, Order::Big), &["unicodebigunmarked", "unicodefffe"]),
+    ("utf-16-be-sig", Unicode(Width::Two, Order::MarkedBig), &[]),
     ("utf-32", Unicode(Width::Four, Order::Marked), &["u32"]),
     ("utf-32-le", Unicode(Width::Four, Order::Little), &["ucs4le"]),
     ("utf-32-be", Unicode(Width::Four, Order::Big), &["ucs4be"]),
+    ("utf-32-be-sig", Unicode(Width::Four, Order::MarkedBig), &[]),
     (
         "ascii",
         Ascii,

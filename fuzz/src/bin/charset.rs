@@ -6,7 +6,7 @@
 use udp_tools::encoding::{Encoding, Policy};
 
 /// A charset of every kind: tables of one byte, of several, with a state, and Unicode in all its widths.
-const CHARSETS: [&str; 20] = [
+const CHARSETS: [&str; 21] = [
     "ascii",
     "latin-1",
     "iso8859-9",
@@ -25,6 +25,7 @@ const CHARSETS: [&str; 20] = [
     "utf-8-sig",
     "utf-16",
     "utf-16-be",
+    "utf-16-be-sig",
     "utf-32",
     "utf-32-le",
 ];
