@@ -46,6 +46,8 @@ struct Entry {
     start: usize,
     /// Whether its payload is in `aside`, and not in the arena.
     is_aside: bool,
+    /// Whether its payload is known not to be text.
+    is_binary: bool,
     len: u32,
     size: u32,
     ordinal: u64,
@@ -102,6 +104,8 @@ pub struct Datagram<'b> {
     pub envelope: &'b Envelope,
     /// Its place among all that a run has read or received, from 1: the number of its line.
     pub ordinal: u64,
+    /// Whether the payload is known not to be text: it could not be decoded.
+    pub is_binary: bool,
 }
 
 /// The envelope of a datagram of which nothing is known.
@@ -302,6 +306,7 @@ impl Batch {
             self.entries.push(Entry {
                 start,
                 is_aside: false,
+                is_binary: false,
                 len: size,
                 size,
                 ordinal: self.last,
@@ -375,9 +380,36 @@ impl Batch {
             self.number_after(datagram.ordinal - 1);
             let (start, len) = (self.filled, datagram.payload.len());
             self.spare(len)[..len].copy_from_slice(datagram.payload);
-            self.enter(Entry { start, len: count(len), size: count(datagram.size), ..Entry::default() });
+            let (len_on_wire, is_binary) = (count(datagram.size), datagram.is_binary);
+            self.enter(Entry { start, len: count(len), size: len_on_wire, is_binary, ..Entry::default() });
             self.filled += len;
         }
+    }
+
+    /// Appends `datagram` with the bytes that `decode` makes of its payload, and appends to its second argument, in place
+    /// of that. If `decode` fails, appends a copy that is known not to be text.
+    pub fn push_decoded<E>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        decode: impl FnOnce(&[u8], &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = self.aside.len();
+        let decoded = decode(datagram.payload, &mut self.aside);
+        if decoded.is_err() {
+            self.aside.truncate(start);
+            self.aside.extend(datagram.payload);
+        }
+        self.address(*datagram.envelope);
+        self.number_after(datagram.ordinal - 1);
+        self.enter(Entry {
+            start,
+            is_aside: true,
+            is_binary: decoded.is_err(),
+            len: count(self.aside.len() - start),
+            size: count(datagram.size),
+            ..Entry::default()
+        });
+        decoded
     }
 
     /// Makes a datagram of the bytes of the last one once more: they lie in the arena once.
@@ -396,6 +428,7 @@ impl Entry {
             size: self.size as usize,
             envelope: self.envelope(envelopes),
             ordinal: self.ordinal,
+            is_binary: self.is_binary,
         }
     }
 

@@ -323,11 +323,6 @@ pub(crate) trait RecordWriter: fmt::Debug + Send {
     /// Appends a datagram to `out`.
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>);
 
-    /// Appends a datagram to `out` whose payload is known not to be text.
-    fn write_bytes(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        self.write(datagram, out);
-    }
-
     /// Appends the datagrams of `batch` to `out`, and the place where each ends to `ends`. Every format has its own
     /// copy of this loop, so that the format is chosen once a batch and not for each datagram.
     fn write_all(&mut self, batch: &Batch, out: &mut Vec<u8>, ends: &mut Vec<usize>) {

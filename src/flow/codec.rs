@@ -185,16 +185,48 @@ impl Records {
 
     /// Appends the datagram of `record` to `batch`. A line of white space in JSON has none.
     pub fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), ReadError> {
-        let (codec, ended) = (&self.codec, &mut self.ended);
-        match &mut self.reader {
-            Some(reader) => {
-                let payload = reader.read(record, batch)?;
-                if self.changes_text && payload == Payload::Text {
-                    batch.rewrite_last(|text, out| codec.encode(text, ended, out))?;
-                }
-            }
-            None if self.changes_text => batch.push_written(|out| codec.encode(record, ended, out))?,
-            None => batch.push(record),
+        let encoding = self.codec.encoding;
+        if self.changes_text { self.encode(record, |_| encoding, batch) } else { self.copy(record, batch) }
+    }
+
+    /// Does as [`Records::read`], with the encoding that `encoding_of` returns for the destination that the record
+    /// names, which may be none.
+    pub fn read_in(
+        &mut self,
+        record: &[u8],
+        encoding_of: impl FnOnce(Option<Addr>) -> Encoding,
+        batch: &mut Batch,
+    ) -> Result<(), ReadError> {
+        if self.codec.formats.input.has_charset() {
+            self.encode(record, encoding_of, batch)
+        } else {
+            self.copy(record, batch)
+        }
+    }
+
+    fn copy(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), ReadError> {
+        if let Some(reader) = &mut self.reader {
+            return reader.read(record, batch).map(|_| ());
+        }
+        batch.push(record);
+        Ok(())
+    }
+
+    fn encode(
+        &mut self,
+        record: &[u8],
+        encoding_of: impl FnOnce(Option<Addr>) -> Encoding,
+        batch: &mut Batch,
+    ) -> Result<(), ReadError> {
+        let Self { codec, reader, ended, .. } = self;
+        let Some(reader) = reader else {
+            let codec = Codec { encoding: encoding_of(None), ..*codec };
+            return Ok(batch.push_written(|out| codec.encode(record, ended, out))?);
+        };
+        if reader.read(record, batch)? == Payload::Text {
+            let to = batch.iter().next_back().and_then(|datagram| datagram.envelope.to);
+            let codec = Codec { encoding: encoding_of(to), ..*codec };
+            batch.rewrite_last(|text, out| codec.encode(text, ended, out))?;
         }
         Ok(())
     }
@@ -400,18 +432,15 @@ impl Writer {
     pub fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) -> Result<(), String> {
         let is_text = self.format().is_text();
         let decoded = decode(self.encoding, is_text, datagram.payload, &mut self.decoded);
-        let payload = match decoded {
-            Ok(text) => Some(text),
+        let (payload, is_binary) = match decoded {
+            Ok(text) => (text, datagram.is_binary),
             Err(what) if is_text => return Err(what),
-            Err(_) => None,
+            Err(_) => (datagram.payload, true),
         };
         if let Some(columns) = &mut self.columns {
             columns.write(datagram.envelope, out);
         }
-        match payload {
-            Some(payload) => self.records.write(&Datagram { payload, ..*datagram }, out),
-            None => self.records.write_bytes(datagram, out),
-        }
+        self.records.write(&Datagram { payload, is_binary, ..*datagram }, out);
         Ok(())
     }
 
@@ -436,10 +465,39 @@ fn decode<'t>(
     if encoding.charset.is_none() {
         return Ok(payload);
     }
-    let usual = if is_text { Policy::BackslashReplace } else { Policy::Strict };
     room.clear();
-    encoding.decode(payload, usual, room)?;
+    encoding.decode(payload, usual_policy(is_text), room)?;
     Ok(room)
+}
+
+/// Appends the datagrams of `batch`, each decoded as `encoding_of` says, to `out`, for a [`Writer`] of `format` without
+/// a charset. Returns those that cannot be decoded and are left out, as [`Writer::write_all`] does.
+pub fn decode_batch(
+    batch: &Batch,
+    out: &mut Batch,
+    mut encoding_of: impl FnMut(&Datagram<'_>) -> Encoding,
+    format: Format,
+) -> Vec<Undecodable> {
+    let (is_text, mut undecodable) = (format.is_text(), Vec::new());
+    for datagram in batch.iter() {
+        let encoding = encoding_of(&datagram);
+        let encoding = if format.has_charset() { encoding } else { Encoding::default() };
+        let before = out.len();
+        let decoded = out
+            .push_decoded(&datagram, |payload, text| encoding.decode(payload, usual_policy(is_text), text));
+        if let Err(what) = decoded
+            && is_text
+        {
+            out.truncate(before);
+            undecodable.push(Undecodable { from: datagram.envelope.from, what });
+        }
+    }
+    undecodable
+}
+
+/// Returns what happens to bytes that a charset lacks, if nothing else was asked for.
+fn usual_policy(is_text: bool) -> Policy {
+    if is_text { Policy::BackslashReplace } else { Policy::Strict }
 }
 
 /// Returns why datagrams cannot be appended to `existing`, if they cannot: it is not empty, and has another header
@@ -610,6 +668,89 @@ mod tests {
         assert_eq!(undecodable.iter().map(|it| it.from).collect::<Vec<_>>(), [Some(from)]);
         assert_eq!(String::from_utf8(out).unwrap(), "192.0.2.1:9\ta\n192.0.2.1:9\t你\n");
         assert_eq!(ends, [14, 30]);
+    }
+
+    #[test]
+    fn a_batch_that_is_decoded_first_is_written_as_one_with_a_charset() {
+        let gbk = "gbk".parse().ok();
+        let mut batch = Batch::new();
+        // The third is UTF-8, and yet not text in GBK.
+        for (port, payload) in [(1, &b"a"[..]), (1, b"\xc4\xe3"), (2, "你".as_bytes()), (1, b"\xff")] {
+            batch.address(Envelope::from_peer(Addr::Ip(([192, 0, 2, 1], port).into())));
+            batch.push(payload);
+        }
+        for format in Format::ALL {
+            for errors in [None, Some(Policy::Strict), Some(Policy::Replace)] {
+                let encoding = Encoding { charset: gbk, errors };
+                let columns = Columns { peer: true, ..Columns::default() };
+                let write = |batch: &Batch, encoding| {
+                    let codec = Codec { encoding, ..format.into() };
+                    let (mut out, mut ends) = (Vec::new(), Vec::new());
+                    let mut writer = Writer::new(Writing { codec, columns, ..Writing::default() });
+                    let undecodable = writer.write_all(batch, &mut out, &mut ends);
+                    (out, ends, undecodable)
+                };
+                let direct = write(&batch, encoding);
+                let mut decoded = Batch::new();
+                let undecodable = decode_batch(&batch, &mut decoded, |_| encoding, format);
+                let (out, ends, none) = write(&decoded, Encoding::default());
+                assert_eq!((&out, ends, undecodable), (&direct.0, direct.1, direct.2), "{format} {errors:?}");
+                assert_eq!(none, []);
+                let is_kept = errors != Some(Policy::Replace);
+                let kept = out.windows(4).any(|part| part == b"5L2g");
+                assert_eq!(kept, format == Format::Base64 || format == Format::Json && is_kept, "{format}");
+                // A queue keeps a copy.
+                let mut copy = Batch::new();
+                copy.append(&decoded, 0..decoded.len());
+                assert!(copy.iter().eq(decoded.iter()), "{format}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_peer_is_read_in_its_own_charset() {
+        let mut batch = Batch::new();
+        let [gbk, utf8] = [1, 2].map(|port| Addr::Ip(([192, 0, 2, 1], port).into()));
+        for (peer, payload) in [(gbk, &b"\xc4\xe3"[..]), (utf8, "你".as_bytes()), (gbk, b"\xba\xc3")] {
+            batch.address(Envelope::from_peer(peer));
+            batch.push(payload);
+        }
+        let mut decoded = Batch::new();
+        let encoding_of = |datagram: &Datagram<'_>| {
+            let charset = if datagram.envelope.from == Some(gbk) { "gbk" } else { "utf-8" };
+            Encoding { charset: charset.parse().ok(), errors: None }
+        };
+        assert_eq!(decode_batch(&batch, &mut decoded, encoding_of, Format::Text), []);
+        let read: Vec<_> =
+            decoded.iter().map(|it| (it.ordinal, it.envelope.from, it.size, it.payload)).collect();
+        assert_eq!(
+            read,
+            [
+                (1, Some(gbk), 2, "你".as_bytes()),
+                (2, Some(utf8), 3, "你".as_bytes()),
+                (3, Some(gbk), 2, "好".as_bytes())
+            ]
+        );
+    }
+
+    #[test]
+    fn a_text_is_encoded_for_the_destination_that_its_record_names() {
+        let there = "192.0.2.1:9".parse().ok();
+        let charset_of = |to: Option<Addr>| if to == there { "gbk" } else { "utf-16-be" };
+        let encoding_of = |to| Encoding { charset: charset_of(to).parse().ok(), errors: None };
+        let json = ["{\"to\":\"192.0.2.1:9\",\"text\":\"你\"}", "{\"text\":\"é\"}", "{\"hex\":\"c3a9\"}"];
+        for (format, records, expected) in [
+            (Format::Text, &["é"][..], &[&b"\0\xe9"[..]][..]),
+            (Format::Hex, &["c3a9"], &[b"\xc3\xa9"]),
+            (Format::Json, &json, &[b"\xc4\xe3", b"\0\xe9", b"\xc3\xa9"]),
+        ] {
+            let (mut reader, mut batch) =
+                (Records::new(format.into(), &To::Peers(Family::Any)), Batch::new());
+            for record in records {
+                reader.read_in(record.as_bytes(), encoding_of, &mut batch).unwrap();
+            }
+            assert!(batch.iter().map(|datagram| datagram.payload).eq(expected.iter().copied()), "{format}");
+        }
     }
 
     #[test]

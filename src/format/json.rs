@@ -264,8 +264,10 @@ impl Writer {
 impl RecordWriter for Writer {
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         self.write_head(datagram, out);
+        if datagram.is_binary {
+            write_base64(datagram.payload, out);
         // Most payloads are so, and need no second look.
-        if datagram.payload.iter().fold(true, |all, byte| all & is_plain(*byte)) {
+        } else if datagram.payload.iter().fold(true, |all, byte| all & is_plain(*byte)) {
             out.extend_from_slice(b",\"text\":\"");
             out.extend_from_slice(datagram.payload);
             out.push(b'"');
@@ -275,12 +277,6 @@ impl RecordWriter for Writer {
         } else {
             write_base64(datagram.payload, out);
         }
-        out.extend_from_slice(b"}\n");
-    }
-
-    fn write_bytes(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        self.write_head(datagram, out);
-        write_base64(datagram.payload, out);
         out.extend_from_slice(b"}\n");
     }
 }
