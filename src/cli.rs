@@ -17,7 +17,7 @@ pub mod usage;
 pub mod value;
 mod words;
 
-pub use self::encoding::{DecodingArgs, EncodingArgs};
+pub use self::encoding::{Choice, DecodingArgs, EncodingArgs, GuessingArgs};
 pub use self::format::{ConversationArgs, FormatArgs, FormatOption, InputFormatArgs, conversation};
 pub use self::input::{EolArgs, InputPlan, MessageArgs, ReadingArgs};
 pub use self::output::writing;

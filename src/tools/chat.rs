@@ -1,6 +1,7 @@
 //! `udp-chat`: talks to one peer or many, both ways at once.
 
 mod args;
+pub mod charsets;
 mod outbox;
 pub mod peers;
 #[expect(dead_code, reason = "the loop opens rooms next")]

@@ -212,6 +212,8 @@ fn an_unknown_charset_is_a_usage_error_that_suggests_near_ones() {
         ("tis-620", "not supported; use iso8859-11 or windows-874"),
         ("cp950", "not supported; use big5, which differs in some symbols"),
         ("koi8-u", "not supported; use koi8-ru, which differs from it in two letters"),
+        ("auto", "only udp-chat guesses charsets; name one, such as gbk"),
+        ("auto:big5", "only udp-chat guesses charsets; write big5"),
     ] {
         let said = Tool::new("udp-listen").args([":0", "-e", label]).assert().code(2).err();
         assert!(said.contains(words) && said.contains("--encoding <LABEL>"), "{label}: {said}");

@@ -1,0 +1,275 @@
+//! The charset of each peer: what it is guessed to speak, or what the user has said that it speaks.
+//!
+//! A payload is decoded by what it is itself, and a text is encoded by what its peer has sent last. ASCII says nothing:
+//! nearly every charset contains it.
+
+use std::env;
+use std::str;
+
+use crate::cli::Choice;
+use crate::encoding::guess::{Guesser, Hint, marked};
+use crate::encoding::{Charset, Encoding, Policy};
+
+/// How many times another charset of one peer is reported: it may change it with every datagram.
+const REPORTS: u8 = 4;
+
+/// How the charsets of all peers are chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Charsets {
+    choice: Choice,
+    errors: Option<Policy>,
+    hint: Option<Hint>,
+    utf8: Option<Charset>,
+}
+
+/// The charset of one peer.
+#[derive(Debug, Default)]
+pub struct Spoken {
+    /// The one that the user has named.
+    fixed: Option<Charset>,
+    /// The one of the last payload that shows one.
+    last: Option<Charset>,
+    /// Guesses that of a payload that is not UTF-8. Most peers need none.
+    guesser: Option<Box<Guesser>>,
+    reports: u8,
+}
+
+/// What a payload shows of the charset of its peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Noted {
+    /// How to decode it.
+    pub decoding: Encoding,
+    /// The charset that the peer is answered in from now on, if it is another one and has not been reported often.
+    pub changed: Option<Charset>,
+}
+
+impl Charsets {
+    /// Creates what the user has chosen, with the language of the locale as a hint for guesses.
+    #[must_use]
+    pub fn new(choice: Choice, errors: Option<Policy>) -> Self {
+        // The first of these that is not empty is the locale of characters (POSIX, chapter 8.2).
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| env::var(name).ok());
+        let locale = locale.into_iter().find(|locale| !locale.is_empty());
+        Self::with_hint(choice, errors, locale.and_then(|locale| Hint::of_locale(&locale)))
+    }
+
+    fn with_hint(choice: Choice, errors: Option<Policy>, hint: Option<Hint>) -> Self {
+        Self { choice, errors, hint, utf8: "utf-8".parse().ok() }
+    }
+
+    /// Returns the encoding of a peer of which nothing is known.
+    #[must_use]
+    pub fn usual(&self) -> Encoding {
+        self.encoding(self.usual_charset())
+    }
+
+    fn usual_charset(&self) -> Option<Charset> {
+        match self.choice {
+            Choice::Bytes => None,
+            Choice::Fixed(charset) => Some(charset),
+            Choice::Auto(preferred) => preferred.or(self.utf8),
+        }
+    }
+
+    fn encoding(&self, charset: Option<Charset>) -> Encoding {
+        Encoding { charset, errors: self.errors }
+    }
+}
+
+impl Spoken {
+    /// Returns how a text for the peer is encoded.
+    #[must_use]
+    pub fn sending(&self, charsets: &Charsets) -> Encoding {
+        charsets.encoding(self.charset(charsets))
+    }
+
+    /// Makes `charset` that of the peer, whatever it sends. `None` undoes that.
+    pub fn fix(&mut self, charset: Option<Charset>) {
+        self.fixed = charset;
+    }
+
+    /// Notes that the peer has sent `payload`.
+    pub fn note(&mut self, payload: &[u8], charsets: &Charsets) -> Noted {
+        let Choice::Auto(preferred) = charsets.choice else {
+            return Noted { decoding: self.sending(charsets), changed: None };
+        };
+        if self.fixed.is_some() {
+            return Noted { decoding: self.sending(charsets), changed: None };
+        }
+        let before = self.charset(charsets);
+        let (decoding, shown) = self.read(payload, preferred, charsets);
+        self.last = shown.or(self.last);
+        let changed = self.charset(charsets).filter(|now| Some(*now) != before && self.reports < REPORTS);
+        self.reports += u8::from(changed.is_some());
+        Noted { decoding: charsets.encoding(decoding), changed }
+    }
+
+    fn charset(&self, charsets: &Charsets) -> Option<Charset> {
+        self.fixed.or(self.last).or(charsets.usual_charset())
+    }
+
+    /// Returns the charset of `payload`, and that of its peer if it shows one.
+    fn read(
+        &mut self,
+        payload: &[u8],
+        preferred: Option<Charset>,
+        charsets: &Charsets,
+    ) -> (Option<Charset>, Option<Charset>) {
+        let evident = [self.last, preferred].into_iter().flatten();
+        let evident = evident.filter(|charset| charset.is_evident_in(payload) && charset.reads(payload));
+        if let Some(charset) = evident.into_iter().next() {
+            return (Some(charset), Some(charset));
+        }
+        if payload.is_ascii() {
+            return (charsets.utf8, None);
+        }
+        if is_utf8(payload) {
+            // A byte order mark is not part of the text, and UTF-8 needs none in return.
+            return (marked(payload).or(charsets.utf8), charsets.utf8);
+        }
+        let new = || Box::new(Guesser::new(preferred, charsets.hint));
+        let guess = self.guesser.get_or_insert_with(new).guess(payload);
+        (guess.or(charsets.utf8), guess)
+    }
+}
+
+/// Returns whether `payload` is UTF-8, the last character of which may be cut off.
+fn is_utf8(payload: &[u8]) -> bool {
+    match str::from_utf8(payload) {
+        Ok(_) => true,
+        // One incomplete character behind ASCII is more likely the last letter of `café` in another charset.
+        Err(error) => error.error_len().is_none() && !payload[..error.valid_up_to()].is_ascii(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GBK: &[u8] = b"\xc4\xe3\xba\xc3";
+
+    fn charset(label: &str) -> Charset {
+        label.parse().unwrap()
+    }
+
+    fn charsets(choice: &str) -> Charsets {
+        Charsets::with_hint(choice.parse().unwrap(), None, Hint::of_locale("zh_CN"))
+    }
+
+    /// Returns how a payload is decoded, what is reported, and how the peer is answered.
+    fn note(spoken: &mut Spoken, charsets: &Charsets, payload: &[u8]) -> [String; 3] {
+        let noted = spoken.note(payload, charsets);
+        [noted.decoding.charset, noted.changed, spoken.sending(charsets).charset]
+            .map(|charset| charset.map_or_else(String::new, |charset| charset.to_string()))
+    }
+
+    #[test]
+    fn each_payload_is_read_as_what_it_is_and_the_last_one_is_answered() {
+        let (charsets, mut spoken) = (charsets("auto"), Spoken::default());
+        for (payload, expected) in [
+            (&b"hi"[..], ["utf-8", "", "utf-8"]),
+            ("Grüße".as_bytes(), ["utf-8", "", "utf-8"]),
+            (GBK, ["gbk", "gbk", "gbk"]),
+            (b"hi", ["utf-8", "", "gbk"]),
+            (GBK, ["gbk", "", "gbk"]),
+            ("Grüße".as_bytes(), ["utf-8", "utf-8", "utf-8"]),
+            ("\u{feff}Grüße".as_bytes(), ["utf-8-sig", "", "utf-8"]),
+            (b"\xfe\xff\x4f\x60", ["utf-16-be-sig", "utf-16-be-sig", "utf-16-be-sig"]),
+            // UTF-16 without its mark, from a peer that has shown it.
+            (b"\0h\0i", ["utf-16-be-sig", "", "utf-16-be-sig"]),
+            (b"\0\xff\x80", ["utf-8", "", "utf-16-be-sig"]),
+            ("Grüße €".as_bytes().split_last().unwrap().1, ["utf-8", "utf-8", "utf-8"]),
+        ] {
+            assert_eq!(note(&mut spoken, &charsets, payload), expected, "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn a_preferred_charset_is_spoken_until_the_peer_shows_another() {
+        let (charsets, mut spoken) = (charsets("auto:gbk"), Spoken::default());
+        assert_eq!(charsets.usual().charset, Some(charset("gbk")));
+        for (payload, expected) in [
+            (&b"hi"[..], ["utf-8", "", "gbk"]),
+            (GBK, ["gbk", "", "gbk"]),
+            ("你好".as_bytes(), ["utf-8", "utf-8", "utf-8"]),
+            (b"hi", ["utf-8", "", "utf-8"]),
+        ] {
+            assert_eq!(note(&mut spoken, &charsets, payload), expected, "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn a_preferred_charset_that_does_not_contain_ascii_is_recognized_by_its_own_bytes() {
+        for (choice, payload) in [("auto:iso2022-jp", &b"\x1b$B$O\x1b(B"[..]), ("auto:utf-16-le", b"h\0i\0")]
+        {
+            let noted = Spoken::default().note(payload, &charsets(choice));
+            assert_eq!(noted.decoding.charset, choice.strip_prefix("auto:").map(charset));
+        }
+    }
+
+    #[test]
+    fn a_charset_that_the_user_has_named_holds_whatever_the_peer_sends_until_it_is_undone() {
+        for (choice, usual) in [("auto", "utf-8"), ("latin-1", "latin-1")] {
+            let (charsets, mut spoken) = (charsets(choice), Spoken::default());
+            spoken.fix(Some(charset("koi8-r")));
+            for payload in [GBK, "你好".as_bytes(), b"hi"] {
+                assert_eq!(note(&mut spoken, &charsets, payload), ["koi8-r", "", "koi8-r"], "{choice}");
+            }
+            spoken.fix(None);
+            assert_eq!(spoken.sending(&charsets).charset, Some(charset(usual)));
+        }
+    }
+
+    #[test]
+    fn without_a_choice_bytes_pass_untouched_unless_a_charset_is_named() {
+        let charsets = Charsets::with_hint(Choice::Bytes, None, None);
+        let mut spoken = Spoken::default();
+        assert_eq!(note(&mut spoken, &charsets, GBK), ["", "", ""]);
+        spoken.fix(Some(charset("gbk")));
+        assert_eq!(note(&mut spoken, &charsets, GBK), ["gbk", "", "gbk"]);
+    }
+
+    #[test]
+    fn a_peer_that_changes_its_charset_with_every_datagram_is_reported_a_few_times() {
+        let (charsets, mut spoken) = (charsets("auto"), Spoken::default());
+        let payloads = [GBK, "你好".as_bytes()].into_iter().cycle().take(100);
+        let reports = payloads.filter(|payload| spoken.note(payload, &charsets).changed.is_some()).count();
+        assert_eq!(reports, usize::from(REPORTS));
+    }
+
+    #[test]
+    fn the_policy_is_that_of_the_user() {
+        let charsets = Charsets::with_hint("auto".parse().unwrap(), Some(Policy::Replace), None);
+        let mut spoken = Spoken::default();
+        assert_eq!(spoken.note(GBK, &charsets).decoding.errors, Some(Policy::Replace));
+        assert_eq!(spoken.sending(&charsets).errors, Some(Policy::Replace));
+    }
+
+    #[test]
+    fn most_peers_take_little_memory() {
+        let size = size_of::<Spoken>();
+        assert!(size <= 104, "{size} bytes");
+        let (charsets, mut spoken) = (charsets("auto"), Spoken::default());
+        spoken.note("Grüße".as_bytes(), &charsets);
+        assert!(spoken.guesser.is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_payload_of_any_peer_is_decoded(
+            payloads in vec(vec(any::<u8>(), 0..20), 0..8),
+            choice in prop::sample::select(vec!["auto", "auto:gbk", "auto:utf-16", "auto:iso2022-jp", "gbk"]),
+        ) {
+            let (charsets, mut spoken) = (charsets(choice), Spoken::default());
+            for payload in payloads {
+                let noted = spoken.note(&payload, &charsets);
+                let mut text = Vec::new();
+                prop_assert!(noted.decoding.decode(&payload, Policy::Replace, &mut text).is_ok());
+                prop_assert!(str::from_utf8(&text).is_ok());
+            }
+        }
+    }
+}
