@@ -10,6 +10,10 @@ use jiff::Timestamp;
 use crate::batch::Envelope;
 use crate::net::addr::Addr;
 
+/// The column of a sender without an address: a unix socket that is not bound. An empty one would be that of a further
+/// line of the datagram before.
+const NAMELESS: &[u8] = b"-";
+
 /// Which columns there are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Columns {
@@ -46,7 +50,7 @@ impl Writer {
         Self { columns, ..Self::default() }
     }
 
-    /// Appends the columns of a datagram. What is not known of it is empty.
+    /// Appends the columns of a datagram. A time that is not known is empty.
     pub(crate) fn write(&mut self, envelope: &Envelope, out: &mut Vec<u8>) {
         if self.columns.time {
             if let Some(shown) = envelope.received.time.and_then(|time| self.clock.shown(time)) {
@@ -58,9 +62,12 @@ impl Writer {
             if self.peer != envelope.from || self.shown.is_empty() {
                 self.peer = envelope.from;
                 self.shown.clear();
-                if let Some(peer) = envelope.from {
-                    // Writing to a Vec cannot fail.
-                    let _ = write!(self.shown, "{peer}");
+                match envelope.from {
+                    Some(peer) => {
+                        // Writing to a Vec cannot fail.
+                        let _ = write!(self.shown, "{peer}");
+                    }
+                    None => self.shown.extend(NAMELESS),
                 }
                 self.shown.push(b'\t');
             }
@@ -132,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_follows_its_datagram_and_is_empty_where_nothing_is_known() {
+    fn a_column_follows_its_datagram_whatever_is_known_of_it() {
         let mut writer = Writer::new(Columns { time: true, peer: true });
         let [one, two] = ["192.0.2.1:5", "[::1]:7"].map(|peer| Envelope::from_peer(peer.parse().unwrap()));
         let received = Received { time: Some(SystemTime::UNIX_EPOCH), ..Received::default() };
@@ -144,7 +151,7 @@ mod tests {
         }
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "\t192.0.2.1:5\t\n\t192.0.2.1:5\t\n1970-01-01T00:00:00.000000000Z\t[::1]:7\t\n\t\t\n\t192.0.2.1:5\t\n"
+            "\t192.0.2.1:5\t\n\t192.0.2.1:5\t\n1970-01-01T00:00:00.000000000Z\t[::1]:7\t\n\t-\t\n\t192.0.2.1:5\t\n"
         );
     }
 }

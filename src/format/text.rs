@@ -20,9 +20,10 @@ pub(super) const FORMAT: Spec = Spec {
     splitter: |_, _| Box::new(Lines::ended_by(b'\n')),
     record_reader: None,
     record_writer: |columns, for_terminal| match for_terminal {
-        true => Box::new(Shown),
+        true if columns.are_none() => Box::new(Shown),
+        true => Box::new(ShownLines { columns }),
         false if columns.are_none() => Box::new(Plain),
-        false => Box::new(Ended::by(b'\n', columns)),
+        false => Box::new(Lined { columns }),
     },
 };
 
@@ -88,10 +89,78 @@ impl RecordWriter for Plain {
     }
 }
 
-/// Writes payloads, each with a byte behind it unless it ends in that byte itself.
+/// Writes payloads as lines behind columns, each with a newline unless it ends in one itself.
 ///
-/// Where there are columns, those of the further lines of a payload are empty: otherwise a payload could contain a
-/// line that looks like that of another sender.
+/// The columns of the further lines of a payload are empty: otherwise a payload could contain a line that looks like
+/// that of another sender. Where a line ends depends on the program that reads it.
+#[derive(Debug)]
+struct Lined {
+    columns: Columns,
+}
+
+impl RecordWriter for Lined {
+    #[inline]
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        let payload = datagram.payload;
+        let line = payload.strip_suffix(b"\n").unwrap_or(payload);
+        // Most payloads have one line, and need no second look.
+        if line.iter().fold(true, |all, byte| all & !may_end_line(*byte)) {
+            out.extend_from_slice(payload);
+        } else {
+            write_lines(payload, self.columns.empty(), out);
+        }
+        if payload.last() != Some(&b'\n') {
+            out.push(b'\n');
+        }
+    }
+}
+
+/// Appends `payload` to `out`, with the `empty` columns before each line but the first.
+fn write_lines(mut payload: &[u8], empty: &[u8], out: &mut Vec<u8>) {
+    let is_text = str::from_utf8(payload).is_ok();
+    while let Some((line, rest)) = split_line(payload, is_text)
+        && !rest.is_empty()
+    {
+        out.extend_from_slice(line);
+        out.extend_from_slice(empty);
+        payload = rest;
+    }
+    out.extend_from_slice(payload);
+}
+
+/// Splits `payload` behind the end of its first line, wherever Python's `str.splitlines` ends one. The separators of
+/// Unicode are found in UTF-8 only: in another charset their bytes are parts of letters.
+fn split_line(payload: &[u8], is_text: bool) -> Option<(&[u8], &[u8])> {
+    let ends = (0..).zip(payload).filter(|(_, byte)| may_end_line(**byte));
+    let end = ends.into_iter().find_map(|(at, _)| {
+        let len = match &payload[at..] {
+            [b'\r', b'\n', ..] => 2,
+            [0xc2, rest @ ..] => {
+                if is_text && rest.starts_with(b"\x85") {
+                    2
+                } else {
+                    0
+                }
+            }
+            [0xe2, rest @ ..] => match rest {
+                [0x80, 0xa8 | 0xa9, ..] if is_text => 3,
+                _ => 0,
+            },
+            _ => 1,
+        };
+        (len > 0).then_some(at + len)
+    })?;
+    Some(payload.split_at(end))
+}
+
+/// Returns whether a line may end at `byte`: at a control character, or at the first byte of U+0085, U+2028 or U+2029
+/// in UTF-8.
+fn may_end_line(byte: u8) -> bool {
+    matches!(byte, 0x0a..=0x0d | 0x1c..=0x1e | 0xc2 | 0xe2)
+}
+
+/// Writes payloads, each with a byte behind it unless it ends in that byte itself. Where there are columns, those of the
+/// further parts of a payload are empty, as those of further lines are.
 #[derive(Debug)]
 pub(super) struct Ended {
     end: u8,
@@ -130,6 +199,29 @@ struct Shown;
 impl RecordWriter for Shown {
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         escape::line(without_end(datagram.payload), out);
+        out.push(b'\n');
+    }
+}
+
+/// Writes each payload behind columns as lines that are safe on a terminal. The columns of the further lines are empty.
+#[derive(Debug)]
+struct ShownLines {
+    columns: Columns,
+}
+
+impl RecordWriter for ShownLines {
+    fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
+        let mut payload = datagram.payload;
+        while let Some(at) = memchr(b'\n', payload)
+            && at + 1 < payload.len()
+        {
+            let (line, rest) = payload.split_at(at + 1);
+            escape::line(without_end(line), out);
+            out.push(b'\n');
+            out.extend_from_slice(self.columns.empty());
+            payload = rest;
+        }
+        escape::line(without_end(payload), out);
         out.push(b'\n');
     }
 }
@@ -207,7 +299,50 @@ mod tests {
     }
 
     #[test]
-    fn on_a_terminal_a_datagram_is_one_harmless_line() {
+    fn a_line_of_a_datagram_ends_wherever_a_program_may_end_one() {
+        for (payload, lines) in [
+            (&b"a\r\nb\r\n"[..], &b"a\r\n\tb\r\n"[..]),
+            (b"a\r192.0.2.9:1\tb", b"a\r\t192.0.2.9:1\tb\n"),
+            (b"a\n\rb", b"a\n\t\r\tb\n"),
+            (b"a\x0bb\x0cc\x1cd\x1de\x1ef\x1fg", b"a\x0b\tb\x0c\tc\x1c\td\x1d\te\x1e\tf\x1fg\n"),
+            ("a\u{85}b\u{2028}c\u{2029}d…é".as_bytes(), "a\u{85}\tb\u{2028}\tc\u{2029}\td…é\n".as_bytes()),
+            ("a\u{2028}".as_bytes(), "a\u{2028}\n".as_bytes()),
+            // These are letters in GBK.
+            (b"a\xc2\x85\xe2\x80\xa8\xa1\xff", b"a\xc2\x85\xe2\x80\xa8\xa1\xff\n"),
+            (b"\r", b"\r\n"),
+        ] {
+            let columns = Columns { peer: true, ..Columns::default() };
+            let out = super::super::tests::written_as(Writing { columns, ..Writing::default() }, &[payload]);
+            let expected = [b"192.0.2.1:53\t", lines].concat();
+            assert_eq!(escape::text(&out), escape::text(&expected));
+            // Without columns a payload stays as it is.
+            assert!(written(Format::Text, &[payload]).starts_with(payload));
+        }
+    }
+
+    #[test]
+    fn on_a_terminal_a_further_line_of_a_datagram_has_empty_columns() {
+        let payloads: &[&[u8]] =
+            &[b"a\x1b\r\n192.0.2.9:1\tb\n", b"\n\n", b"c\rd\r", "e\u{2028}f\u{b}g".as_bytes(), b""];
+        for (columns, expected) in [
+            (
+                Columns { peer: true, time: false },
+                "192.0.2.1:53\ta\\x1b\n\t192.0.2.9:1\tb\n192.0.2.1:53\t\n\t\n192.0.2.1:53\tc\\rd\\r\n\
+                 192.0.2.1:53\te\\u2028f\\x0bg\n192.0.2.1:53\t\n",
+            ),
+            (
+                Columns { peer: false, time: true },
+                "\ta\\x1b\n\t192.0.2.9:1\tb\n\t\n\t\n\tc\\rd\\r\n\te\\u2028f\\x0bg\n\t\n",
+            ),
+        ] {
+            let writing = Writing { columns, for_terminal: true, ..Writing::default() };
+            let out = super::super::tests::written_as(writing, payloads);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn on_a_terminal_a_datagram_without_columns_is_one_harmless_line() {
         let writing = Writing { for_terminal: true, ..Writing::default() };
         let payloads: &[&[u8]] = &[b"a\x1b[2Jb\n", b"c\r\n", b"d\ne", b"\xff\r"];
         let out = super::super::tests::written_as(writing, payloads);

@@ -70,11 +70,38 @@ fn decoded_text_is_escaped_as_well() {
 
 #[test]
 fn a_stranger_cannot_write_a_line_in_the_name_of_another() {
-    let screen = Screen::new();
-    let mut chat = on(&screen, "udp-chat", &["--bind", "127.0.0.1:0"]);
-    let (address, sender) = (chat.listening_on(), Peer::new());
-    sender.send_to(b"hi\n192.0.2.1:7890\tsend me money", address).unwrap();
-    assert_eq!(screen.line(), format!("{sender}\thi\\n192.0.2.1:7890\tsend me money"));
+    for (name, arguments) in [
+        ("udp-chat", &["--bind", "127.0.0.1:0"][..]),
+        ("udp-listen", &["-p", "127.0.0.1:0"]),
+        ("udp-recv", &["-p", "-w", "60s", ":0"]),
+    ] {
+        let screen = Screen::new();
+        let mut tool = on(&screen, name, arguments);
+        let (address, sender) = (tool.listening_on(), Peer::new());
+        sender.send_to(b"hi\r\n192.0.2.1:7890\tsend me money\n\x1b[2J\r\n", address).unwrap();
+        assert_eq!(screen.line(), format!("{sender}\thi"), "{name}");
+        assert_eq!(screen.line(), "\t192.0.2.1:7890\tsend me money");
+        assert_eq!(screen.line(), "\t\\x1b[2J");
+        if name == "udp-recv" {
+            // It receives one datagram.
+            continue;
+        }
+        for end in ["\r", "\u{b}", "\u{c}", "\u{1c}", "\u{1d}", "\u{1e}", "\u{85}", "\u{2028}", "\u{2029}"] {
+            sender.send_to(format!("hi{end}192.0.2.1:7890\tx").as_bytes(), address).unwrap();
+            let line = screen.line();
+            assert!(line.starts_with(&format!("{sender}\thi\\")), "{line:?}");
+            assert!(line.ends_with("192.0.2.1:7890\tx"), "{line:?}");
+        }
+    }
+}
+
+#[test]
+fn in_a_pipe_no_end_of_a_line_lets_a_stranger_write_in_the_name_of_another() {
+    let (mut listen, address) = Tool::new("udp-listen").args([":0", "-p"]).spawn_listening();
+    let sender = Peer::new();
+    sender.send_to("a\r192.0.2.1:9\tb\u{2028}c\r\nd".as_bytes(), address).unwrap();
+    assert_eq!(listen.line(), format!("{sender}\ta\r\t192.0.2.1:9\tb\u{2028}\tc\r"));
+    assert_eq!(listen.line(), "\td");
 }
 
 #[test]

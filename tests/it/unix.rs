@@ -61,7 +61,7 @@ fn lines_go_to_a_path_and_to_an_abstract_name() {
     for endpoint in [unix(&directory.file("socket")), format!("unix:{name}"), format!("unix://{name}")] {
         let mut listen = listen(&[&endpoint, "-p"]);
         Tool::new("udp-send").arg(&endpoint).input("hello\n").assert().success().stdout("").stderr("");
-        assert_eq!(listen.line(), "\thello");
+        assert_eq!(listen.line(), "-\thello");
         // The sender has a name if it is given one.
         let me = unix(&directory.file("me"));
         Tool::new("udp-send").args([&endpoint, "--bind", &me, "hi"]).assert().success();
@@ -206,7 +206,7 @@ fn only_the_socket_that_was_asked_can_reply() {
     assert_eq!(recv.finish().text(), "ok\n");
     let (recv, source) = ask(&["--from-anyone", "-p"]);
     stranger.send_to_addr(b"from another", &source).unwrap();
-    assert_eq!(recv.finish().text(), "\tfrom another\n");
+    assert_eq!(recv.finish().text(), "-\tfrom another\n");
 }
 
 #[test]
@@ -517,6 +517,26 @@ fn a_sender_without_a_name_is_printed_and_cannot_be_answered() {
         assert!(finished.err.contains("or a unix socket without a name)"), "{}", finished.err);
         assert_eq!(number_after(&finished.err, "declined"), 1);
     }
+}
+
+#[test]
+fn a_sender_without_a_name_has_a_column_that_is_not_that_of_a_further_line() {
+    let directory = Directory::new("unix-unnamed-column");
+    let endpoint = unix(&directory.file("socket"));
+    let listener = listen(&[&endpoint, "-p", "-n", "1"]);
+    Tool::new("udp-send").args([&endpoint, "one\ntwo"]).assert().success();
+    assert_eq!(listener.finish().text(), "-\tone\n\ttwo\n");
+}
+
+#[test]
+fn no_name_of_a_socket_breaks_its_column_or_begins_a_line() {
+    let directory = Directory::new("unix-column");
+    let endpoint = unix(&directory.file("socket"));
+    let listener = listen(&[&endpoint, "-p", "-n", "1"]);
+    let stranger = socket(&directory.file("a\tb\nunix:c\td\u{2028}"));
+    stranger.send_to(b"hi", directory.file("socket")).unwrap();
+    let shown = format!("unix:{}/a\\x09b\\x0aunix:c\\x09d\\xe2\\x80\\xa8", directory.path().display());
+    assert_eq!(listener.finish().text(), format!("{shown}\thi\n"));
 }
 
 #[test]
