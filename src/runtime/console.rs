@@ -9,6 +9,7 @@ use std::io;
 use crate::escape;
 use crate::runtime::os_error;
 
+pub mod editor;
 mod progress;
 mod stderr;
 
