@@ -8,6 +8,8 @@
     reason = "signals, the status of any child, inherited descriptors and some socket options have no safe wrapper"
 )]
 
+mod terminal;
+
 use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +25,8 @@ use nix::libc::{self, SA_RESTART, SIG_DFL, SIG_IGN, SIG_UNBLOCK, c_int, sigactio
 use socket2::SockAddr;
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 use {nix::unistd::Pid, std::os::unix::process::ExitStatusExt, std::process::ExitStatus};
+
+pub(crate) use terminal::{TerminalGuard, restore_terminal};
 
 /// A signal that ends the tool and follows the first one this soon means the same: timeout(1) signals its child
 /// and then the group.
@@ -104,11 +108,17 @@ impl SignalInbox {
             } else if Duration::from_millis(now.saturating_sub(self.terminated_at.load(Ordering::Relaxed)))
                 >= SAME
             {
+                restore_terminal();
                 raise(signal);
                 // SAFETY: _exit(2) may be called anywhere, and does not return.
                 unsafe { libc::_exit(128 + signal) };
             }
         }
+        self.wake();
+    }
+
+    /// Ends a wait for [`SignalInbox::as_fd`].
+    pub(crate) fn wake(&self) {
         // Where the socket is full, the wait ends anyway.
         let _ = nix::unistd::write(&self.waker, &[0]);
     }
@@ -154,11 +164,17 @@ pub(crate) fn ignore(signal: c_int) -> io::Result<()> {
     set_action(signal, SIG_IGN)
 }
 
-/// Ends this process as `signal` does by default. Returns if the system ignores that: the first process of a
-/// container does not die of a signal.
+/// Has `signal` do what it does by default from now on.
+pub(crate) fn reset(signal: c_int) -> io::Result<()> {
+    set_action(signal, SIG_DFL)
+}
+
+/// Ends or stops this process as `signal` does by default, and returns when it is continued. Returns at once if the
+/// system ignores that: the first process of a container does not die of a signal, and nothing stops a process group
+/// whose shell is gone.
 pub(crate) fn raise(signal: c_int) {
     // It only fails for signals that cannot be caught, and no caller passes one.
-    let _ = set_action(signal, SIG_DFL);
+    let _ = reset(signal);
     // SAFETY: all zeros are a valid sigset_t, an empty one once sigemptyset(3) has seen it. All of these calls
     // may be made in a signal handler.
     unsafe {

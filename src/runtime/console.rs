@@ -1,6 +1,6 @@
 //! The console, which owns stderr: messages of a tool and the progress of its work.
 //!
-//! A message is a line under the name of the tool, and is printed above a progress line. Control characters in it,
+//! A message is a line under the name of the tool, and is printed above a progress line or a line that is edited. Control characters in it,
 //! which may be a stranger's, are escaped. Nothing here blocks: see `flush`.
 
 use std::fmt;
@@ -11,6 +11,7 @@ use crate::runtime::os_error;
 
 pub mod editor;
 mod progress;
+pub mod screen;
 mod stderr;
 
 pub use progress::Progress;
@@ -64,10 +65,9 @@ impl Console {
 
     /// Prints `message`, however quiet the tool is.
     pub fn print(self, message: &dyn fmt::Display) {
-        let mut line = format!("{}: ", self.tool).into_bytes();
-        escape::line(message.to_string().as_bytes(), &mut line);
-        line.push(b'\n');
-        stderr::write(self.tool, &line);
+        let mut text = Vec::new();
+        escape::line(message.to_string().as_bytes(), &mut text);
+        stderr::write(self.tool, &text);
     }
 
     /// Prints `error` and its causes as one sentence, however quiet the tool is.

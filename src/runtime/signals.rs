@@ -1,4 +1,4 @@
-//! Signals as something to wait for beside a socket: those that end a tool, SIGUSR1, and SIGCHLD.
+//! Signals as something to wait for beside a socket: those that end a tool, SIGUSR1, SIGCHLD, and those of a terminal.
 //!
 //! The first signal that ends a tool lets it finish its output and print what must be printed; one that comes a
 //! moment later ends it at once, whatever it is doing. SIGUSR1 asks for a report.
@@ -13,7 +13,8 @@ use nix::libc::{
     SIGABRT, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP,
     SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SIGXFSZ,
 };
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
 
 use crate::net::sys::{self, SignalInbox};
 
@@ -35,6 +36,9 @@ const OTHERS: [i32; 18] = [
     SIGKILL, SIGSTOP, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGCHLD, SIGCONT, SIGTSTP,
     SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SIGPIPE, SIGXFSZ,
 ];
+
+/// What happens to a tool on a terminal: it is stopped, is continued, or the terminal has another size.
+const OF_TERMINAL: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGCONT, Signal::SIGWINCH];
 
 /// The signals of this process.
 #[derive(Debug)]
@@ -86,6 +90,20 @@ impl Signals {
         Ok(())
     }
 
+    /// Catches the signals of a terminal as well, until what is returned is dropped. Those that are ignored
+    /// stay ignored.
+    pub(crate) fn watch_terminal(&self) -> io::Result<TerminalSignals> {
+        let mut watched = TerminalSignals { inbox: self.inbox, caught: SigSet::empty() };
+        for signal in OF_TERMINAL {
+            if !sys::is_ignored(signal as i32)? {
+                self.inbox.catch(signal as i32, false)?;
+                watched.caught.add(signal);
+            }
+        }
+        watched.caught.thread_unblock()?;
+        Ok(watched)
+    }
+
     /// Returns the first signal that ends the tool, if one was caught.
     #[must_use]
     pub fn termination(&self) -> Option<Terminated> {
@@ -117,6 +135,76 @@ impl AsFd for Signals {
     /// Returns a descriptor that is readable when a signal was caught.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inbox.as_fd()
+    }
+}
+
+/// The signals of a terminal. They are pending until they are taken here.
+#[derive(Debug)]
+pub(crate) struct TerminalSignals {
+    inbox: &'static SignalInbox,
+    /// Those of [`OF_TERMINAL`] that were not ignored when the tool started.
+    caught: SigSet,
+}
+
+impl TerminalSignals {
+    /// Returns whether the terminal has another size since the last call.
+    pub(crate) fn resized(&self) -> bool {
+        self.inbox.take(SIGWINCH)
+    }
+
+    /// Returns whether the process was continued since the last call.
+    pub(crate) fn continued(&self) -> bool {
+        self.inbox.take(SIGCONT)
+    }
+
+    /// Returns whether the process was asked to stop since the last call.
+    pub(crate) fn stop_requested(&self) -> bool {
+        self.inbox.take(SIGTSTP)
+    }
+
+    /// Returns whether a signal that ends the tool was caught.
+    #[expect(clippy::unused_self, reason = "signals are only noted once they are caught")]
+    pub(crate) fn are_ending(&self) -> bool {
+        SignalInbox::terminating().is_some()
+    }
+
+    /// Stops the process group, and returns when it is continued. Returns at once where nothing stops: SIGTSTP is
+    /// ignored, or no shell waits for the group.
+    pub(crate) fn stop_group(&self) -> io::Result<()> {
+        if self.caught.contains(Signal::SIGTSTP) {
+            // The others first: a signal to the group may stop this thread at any later moment, while one that the
+            // thread sends to itself stops the process before the call returns.
+            sys::ignore(SIGTSTP)?;
+            kill(Pid::from_raw(0), Signal::SIGTSTP)?;
+            sys::raise(SIGTSTP);
+            self.inbox.catch(SIGTSTP, false)?;
+        }
+        self.inbox.take(SIGTSTP);
+        self.inbox.take(SIGCONT);
+        Ok(())
+    }
+
+    /// Stops the process, which wants the terminal while another process group has it, until it is continued.
+    #[expect(clippy::unused_self, reason = "SIGCONT must be caught")]
+    pub(crate) fn stop_in_background(&self) {
+        sys::raise(SIGTTOU);
+    }
+}
+
+impl Drop for TerminalSignals {
+    /// Has the signals do what they do by default again.
+    fn drop(&mut self) {
+        for signal in &self.caught {
+            // It only fails for signals that cannot be caught.
+            let _ = sys::reset(signal as i32);
+        }
+    }
+}
+
+/// Ends a wait for the signals of this process.
+pub(crate) fn wake() {
+    if let Ok(inbox) = SignalInbox::of_process() {
+        inbox.wake();
     }
 }
 

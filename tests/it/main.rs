@@ -40,6 +40,8 @@ mod recv;
 #[cfg(target_os = "linux")]
 mod resolver;
 mod rooms;
+#[cfg(target_os = "linux")]
+mod screen;
 mod send;
 mod sharing;
 mod streams;

@@ -1,12 +1,15 @@
 //! Writing to stderr without blocking: while its reader does not read, messages wait here and a thread writes them.
+//!
+//! A [`Screen`](super::screen::Screen) shows the messages itself: they wait here until it takes them.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Instant;
 
 use crate::runtime::poll::wait_writable;
+use crate::runtime::signals;
 use crate::runtime::streams::{Sink, flush_deadline};
 
 /// How many bytes of messages wait for a reader that does not read.
@@ -32,6 +35,17 @@ struct State {
     dropped: u64,
     /// The line that is shown below the messages.
     progress: Option<Box<dyn ProgressLine>>,
+    /// What is kept for a screen, if there is one: it shows all messages.
+    screen: Option<(ThreadId, Messages)>,
+}
+
+/// The messages that a screen will show.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    /// A line each, without the name of the tool.
+    pub(super) lines: Vec<u8>,
+    /// How many messages there was no room for.
+    pub(super) dropped: u64,
 }
 
 /// A line that is shown below the messages. A trait keeps what draws it out of the tools that show none.
@@ -40,9 +54,10 @@ pub(super) trait ProgressLine: Send {
     fn suspend(&self, write: &mut dyn FnMut());
 }
 
-/// Writes `line` of `tool`, above a progress line, or leaves it to a thread if that would block.
-pub(super) fn write(tool: &'static str, line: &[u8]) {
-    STDERR.write(tool, line);
+/// Writes `text` of `tool` as a line, above a progress line, or leaves it to a thread if that would block. Leaves it to
+/// the screen if there is one.
+pub(super) fn write(tool: &'static str, text: &[u8]) {
+    STDERR.write(tool, text);
 }
 
 /// Returns whether a write would not block now.
@@ -53,6 +68,23 @@ pub(super) fn is_writable() -> bool {
 /// Shows `progress` below the messages from now on, or no line.
 pub(super) fn show(progress: Option<Box<dyn ProgressLine>>) {
     STDERR.lock().progress = progress;
+}
+
+/// Keeps messages for a screen of this thread from now on, if stderr is a terminal.
+pub(super) fn keep_for_screen() {
+    if io::stderr().is_terminal() {
+        STDERR.lock().screen = Some((thread::current().id(), Messages::default()));
+    }
+}
+
+/// Returns the messages that were kept since the last call.
+pub(super) fn take_for_screen() -> Messages {
+    STDERR.lock().screen.as_mut().map(|(_, messages)| std::mem::take(messages)).unwrap_or_default()
+}
+
+/// Keeps no more messages, and returns those that were kept since the last call.
+pub(super) fn close_screen() -> Messages {
+    STDERR.lock().screen.take().map(|(_, messages)| messages).unwrap_or_default()
 }
 
 /// Waits until all messages are written, up to the [`flush_deadline`].
@@ -73,7 +105,19 @@ fn has_room() -> bool {
 
 impl State {
     const fn new() -> Self {
-        Self { backlog: Vec::new(), is_behind: false, dropped: 0, progress: None }
+        Self { backlog: Vec::new(), is_behind: false, dropped: 0, progress: None, screen: None }
+    }
+}
+
+impl Messages {
+    /// Appends `text` as a line, if there is room.
+    fn keep(&mut self, text: &[u8]) {
+        if self.lines.len() + text.len() < BACKLOG {
+            self.lines.extend(text);
+            self.lines.push(b'\n');
+        } else {
+            self.dropped += 1;
+        }
     }
 }
 
@@ -87,8 +131,16 @@ impl Stderr {
         self.sink.get_or_init(open).as_ref()
     }
 
-    fn write(&'static self, tool: &'static str, line: &[u8]) {
+    fn write(&'static self, tool: &'static str, text: &[u8]) {
         let mut state = self.lock();
+        if let Some((thread, messages)) = &mut state.screen {
+            messages.keep(text);
+            if *thread != thread::current().id() {
+                signals::wake();
+            }
+            return;
+        }
+        let line = &*[tool.as_bytes(), b": ", text, b"\n"].concat();
         if state.is_behind {
             if state.backlog.len() + line.len() <= BACKLOG {
                 state.backlog.extend(line);
