@@ -722,6 +722,9 @@ mod tests {
         assert_eq!(shown(&editor), "你好|");
         type_into(&mut editor, "\x1f\x1b[B");
         assert_eq!(shown(&editor), "你好|");
+        type_into(&mut editor, "\x12one");
+        editor.set_text("new");
+        assert_eq!(row(&editor, "> ", 20), "> new|");
     }
 
     #[test]
@@ -761,6 +764,18 @@ mod tests {
         assert_eq!(row(&editor, "> ", 12), "> <jklmno|");
         type_into(&mut editor, "\x17\x1b[Hx");
         assert_eq!(row(&editor, "> ", 12), "> x|");
+    }
+
+    #[test]
+    fn the_cursor_is_never_on_a_mark() {
+        let (mut editor, _) = typed("abcdefghijklmno\x01");
+        let mut rows = Vec::new();
+        for _ in 0..8 {
+            rows.push(row(&editor, "> ", 12));
+            type_into(&mut editor, RIGHT);
+        }
+        assert_eq!(rows[7], "> abcdefg|h>");
+        assert_eq!(row(&editor, "> ", 12), "> <cdefgh|i>");
     }
 
     #[test]
@@ -920,9 +935,11 @@ mod tests {
         fs::remove_dir(&file.0).unwrap();
         let error = format!("{:#}", editor.take_history_error().unwrap());
         assert!(error.starts_with("cannot write history file "), "{error}");
+        type_into(&mut editor, "three\r");
         assert!(editor.take_history_error().is_none());
+        assert!(!file.0.exists(), "nothing more is written");
         type_into(&mut editor, UP);
-        assert_eq!(editor.text(), "two", "lines are remembered all the same");
+        assert_eq!(editor.text(), "three", "lines are remembered all the same");
     }
 
     /// What terminals send, and anything else.
