@@ -61,6 +61,15 @@ pub struct IcmpError {
     pub peer: Option<Addr>,
     /// What is reported of it, and by whom.
     pub report: IcmpReport,
+    /// The beginning of its payload, as far as the report quotes it.
+    pub(crate) quoted: Quoted,
+}
+
+/// The first bytes of a payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Quoted {
+    bytes: [u8; IcmpError::QUOTED],
+    len: usize,
 }
 
 /// What an ICMP error reports, and who sent it.
@@ -220,6 +229,30 @@ impl Sent {
 }
 
 impl IcmpError {
+    /// The most bytes of a payload that are kept.
+    pub const QUOTED: usize = 32;
+
+    /// Creates the error of a datagram to `peer`.
+    #[must_use]
+    pub fn new(peer: Option<Addr>, report: IcmpReport) -> Self {
+        Self { peer, report, quoted: Quoted::default() }
+    }
+
+    /// Returns it with the beginning of the `payload` that it quotes.
+    #[must_use]
+    pub fn quoting(mut self, payload: &[u8]) -> Self {
+        let len = payload.len().min(Self::QUOTED);
+        self.quoted.bytes[..len].copy_from_slice(&payload[..len]);
+        self.quoted.len = len;
+        self
+    }
+
+    /// Returns the beginning of the payload of its datagram, as far as it is quoted.
+    #[must_use]
+    pub fn quoted(&self) -> &[u8] {
+        &self.quoted.bytes[..self.quoted.len]
+    }
+
     /// Returns whether no socket listens on the port.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
@@ -256,7 +289,7 @@ impl From<&io::Error> for IcmpError {
         };
         let errno = Errno::from_raw(errno);
         let report = IcmpReport { kind, reporter: None, is_from_midway: false, mtu: None, errno };
-        Self { peer: None, report }
+        Self::new(None, report)
     }
 }
 

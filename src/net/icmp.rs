@@ -130,7 +130,8 @@ impl<'s> IcmpErrors<'s> {
                 SO_EE_ORIGIN_ICMP6 if address.canonical() != address => self.pending = None,
                 SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6 => {
                     self.quoted.truncate(queued.quoted);
-                    return Ok(Some(queued.into()));
+                    let error = IcmpError::from(queued);
+                    return Ok(Some(error.quoting(&self.quoted)));
                 }
                 _ => {}
             }
@@ -152,7 +153,7 @@ impl From<QueuedError> for IcmpError {
             mtu: Some(error.ee_info).filter(|mtu| kind == IcmpKind::TooBig && *mtu > 0),
             errno: Errno::from_raw(errno),
         };
-        Self { peer, report }
+        Self::new(peer, report)
     }
 }
 

@@ -203,7 +203,7 @@ mod tests {
 
     fn too_big(peer: Addr, mtu: u32) -> IcmpError {
         let error = IcmpError::from(&Errno::EMSGSIZE.into());
-        IcmpError { peer: Some(peer), report: IcmpReport { mtu: Some(mtu), ..error.report } }
+        IcmpError::new(Some(peer), IcmpReport { mtu: Some(mtu), ..error.report })
     }
 
     /// Returns what keeps datagrams that begin with these bytes and have these lengths, and their peer.

@@ -72,7 +72,7 @@ impl<'s> UnixSender<'s> {
                     }
                     Some(report) => {
                         outcome.count(1, size);
-                        outcome.icmp_errors.push(IcmpError { peer, report });
+                        outcome.icmp_errors.push(IcmpError::new(peer, report));
                     }
                     None => outcome.stopped = Some(Unsent::one(&datagram, self.explain(error, to, size))),
                 }
