@@ -16,7 +16,7 @@ mod keys;
 mod paste;
 mod view;
 
-pub use view::View;
+pub use view::{View, room_for_prompt};
 
 use history::{History, Search};
 use journal::{Journal, Unrecorded};
@@ -826,7 +826,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_takes_half_of_the_row_at_most() {
+    fn a_prompt_leaves_room_for_the_text() {
         let (editor, _) = typed("text");
         for (columns, expected) in [
             (80, "to 192.0.2.7:7890> text|"),

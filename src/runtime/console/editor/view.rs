@@ -36,6 +36,8 @@ pub(super) struct Content<'t> {
 
 /// A width for a terminal that has none.
 const DEFAULT_COLUMNS: usize = 80;
+/// How many columns a prompt leaves to the text, if the row is wide enough.
+const ROOM_FOR_TEXT: usize = 24;
 /// A prompt is replaced by a shorter one if the row is too narrow to show a part of it.
 const NARROW: usize = 32;
 const SHORT_PROMPT: &str = "> ";
@@ -63,9 +65,15 @@ pub(super) fn draw(
     (View { prompt, text, cursor: prompt_width + cursor }, window.start(first))
 }
 
-/// Returns the prompt for a row of `columns`, of which it takes half at most, and its width.
+/// Returns how many of `columns` a prompt may take: half at least, and all but a few of many.
+#[must_use]
+pub fn room_for_prompt(columns: usize) -> usize {
+    columns - ROOM_FOR_TEXT.min(columns.div_ceil(2))
+}
+
+/// Returns the prompt for a row of `columns`, and its width.
 fn shorten_prompt(content: Content<'_>, columns: usize, widths: GraphemeClusterMode) -> (String, usize) {
-    let most = columns / 2;
+    let most = room_for_prompt(columns);
     let clusters: Vec<_> = content.prompt.graphemes(true).map(shown).collect();
     let all = clusters.iter().map(|cluster| width(cluster, widths));
     let sum: usize = all.clone().sum();
