@@ -33,7 +33,7 @@ pub enum Policy {
 }
 
 /// The charset on the wire, if there is one, and what to do with what it cannot express.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Encoding {
     /// `None` lets bytes pass untouched.
     pub charset: Option<Charset>,

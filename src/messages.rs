@@ -11,6 +11,7 @@ use std::time::Duration;
 use indicatif::HumanDuration;
 
 use crate::batch::LARGEST_V4;
+use crate::encoding::Charset;
 use crate::escape;
 use crate::net::addr::Addr;
 use crate::net::bound::Bound;
@@ -162,8 +163,42 @@ pub(crate) fn cannot_write(why: &str, unwritten: usize) -> String {
 }
 
 /// Returns the sentence that texts go to `peers` from now on.
-pub(crate) fn talking_to(peers: &[Addr]) -> String {
+pub(crate) fn talking_to(peers: &[impl fmt::Display]) -> String {
+    if peers.is_empty() {
+        return no_peer_yet();
+    }
     format!("talking to {}", listed(peers))
+}
+
+/// Returns the note that lines wait for a peer.
+pub(crate) fn no_peer_yet() -> String {
+    "no peer yet: lines wait for the first that sends; @HOST:PORT TEXT sends at once".to_owned()
+}
+
+/// Returns the note that a peer speaks another charset than was known.
+pub(crate) fn speaks(peer: &dyn fmt::Display, charset: Charset) -> String {
+    format!("{peer} speaks {charset}")
+}
+
+/// Returns the question about pasted `lines`.
+pub(crate) fn pasted(lines: &[String]) -> String {
+    format!("pasted {} lines, which begin with {}; /paste sends each", lines.len(), first_of(lines))
+}
+
+fn first_of(lines: &[String]) -> String {
+    escape::quoted(lines.iter().find(|line| !line.is_empty()).map_or(&[], |line| line.as_bytes()))
+}
+
+/// Returns the note that the lines of a file were sent.
+pub(crate) fn sent_file(file: &str, lines: u64, peers: &[String]) -> String {
+    let lines = if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") };
+    format!("sent {lines} of {file} to {}", listed(peers))
+}
+
+/// Returns the sentence about `lines` that have waited for a peer until the end.
+pub(crate) fn nobody_to_send_to(lines: usize) -> String {
+    let lines = if lines == 1 { "1 line was".to_owned() } else { format!("{lines} lines were") };
+    format!("{lines} not sent: no peer was named, and none has sent anything")
 }
 
 /// Returns `addresses` with a comma between them.

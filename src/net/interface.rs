@@ -18,6 +18,32 @@ use crate::escape;
 /// The most interfaces that a sentence lists. A machine with containers has hundreds.
 const LISTED: usize = 8;
 
+/// Returns the addresses of this machine that others reach it at, those of IPv4 first: of interfaces that are up, and not
+/// of a link alone. On a machine without a network that is the loopback.
+pub(crate) fn local_addresses(is_v4_only: bool) -> Vec<IpAddr> {
+    let all: Vec<_> = getifaddrs().into_iter().flatten().collect();
+    let of = |is_loopback: bool| {
+        let found = all.iter().filter(move |one| {
+            one.flags.contains(InterfaceFlags::IFF_UP)
+                && one.flags.contains(InterfaceFlags::IFF_LOOPBACK) == is_loopback
+        });
+        let mut addresses: Vec<IpAddr> = found.filter_map(|one| ip(&one.address?)).collect();
+        addresses.retain(|ip| match ip {
+            IpAddr::V4(_) => true,
+            IpAddr::V6(v6) => !is_v4_only && !v6.is_unicast_link_local(),
+        });
+        addresses.sort_by_key(IpAddr::is_ipv6);
+        addresses
+    };
+    let others = of(false);
+    if others.is_empty() { of(true) } else { others }
+}
+
+fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+}
+
 /// A network interface. It is printed by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface(NonZeroU32);

@@ -49,6 +49,12 @@ impl Console {
         self.verbosity >= Verbosity::Verbose
     }
 
+    /// Returns whether notes are wanted.
+    #[must_use]
+    pub fn prints_notes(self) -> bool {
+        self.verbosity >= Verbosity::Normal
+    }
+
     /// Prints `message` if details are wanted.
     pub fn detail(self, message: &dyn fmt::Display) {
         if self.prints_details() {

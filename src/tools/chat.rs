@@ -2,11 +2,20 @@
 
 mod args;
 pub mod charsets;
+pub mod command;
+mod delivery;
+mod flood;
+mod front;
+mod greeting;
 mod outbox;
-pub mod peers;
-#[expect(dead_code, reason = "the loop opens rooms next")]
+mod peers;
+mod pipe;
 mod rooms;
 mod run;
+mod sending;
+mod terminal;
+mod typed;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -14,6 +23,7 @@ use clap::Command;
 
 use self::args::{Args, TOOL};
 use crate::cli::usage;
+use crate::runtime::poll::{ReadySet, Token};
 
 /// Runs the tool.
 #[must_use]
@@ -25,4 +35,20 @@ pub fn main() -> ExitCode {
 #[must_use]
 pub fn command() -> Command {
     usage::command::<Args>()
+}
+
+/// What a wait has found.
+#[derive(Debug)]
+struct Ready {
+    input: bool,
+    /// The places of the sockets that are ready.
+    sockets: Vec<usize>,
+}
+
+impl Ready {
+    /// Returns which of `sockets` and whether `input` is in `set`.
+    fn of(set: &ReadySet, sockets: &[Token], input: Token) -> Self {
+        let sockets = (0..sockets.len()).filter(|place| set.contains(sockets[*place])).collect();
+        Self { input: set.contains(input), sockets }
+    }
 }

@@ -1011,7 +1011,7 @@ fn nothing_of_an_input_is_quoted_whole() {
             match format {
                 "json" | "pcap" => all.push(("udp-send", vec![])),
                 "raw" | "nul" | "framed" => {}
-                _ => all.push(("udp-chat", vec!["--bind", "127.0.0.1:0"])),
+                _ => all.push(("udp-chat", vec!["--bind", "127.0.0.1:0", "-n", "1", "-w", "50ms"])),
             }
             for (name, arguments) in all {
                 let pipes = if name == "udp-recv" { format!("{format}:text") } else { format.to_owned() };

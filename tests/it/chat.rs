@@ -58,16 +58,45 @@ fn an_addressed_line_goes_to_that_one_alone() {
 fn the_first_who_is_heard_is_talked_to() {
     let (mut chat, address) = chat(&[]);
     chat.type_line("anybody?");
-    chat.err_line_with("there is nobody to talk to yet; write @HOST:PORT TEXT");
+    chat.err_line_with("no peer yet: lines wait for the first that sends; @HOST:PORT TEXT sends at once");
+    chat.type_line("hello?");
     let (one, two) = (Peer::new(), Peer::new());
     one.send_to(b"me", address).unwrap();
     chat.err_line_with(&format!("talking to {one}"));
     two.send_to(b"and me", address).unwrap();
     assert_eq!(chat.line(), format!("{one}\tme"));
     assert_eq!(chat.line(), format!("{two}\tand me"));
-    chat.type_line("you came first");
-    assert_eq!(one.receive(), b"you came first");
-    assert_eq!(chat.finish().code(), Some(1));
+    chat.type_line("you were first");
+    for text in ["anybody?", "hello?", "you were first"] {
+        assert_eq!(one.receive(), text.as_bytes());
+    }
+    assert_eq!(chat.finish().code(), Some(0));
+}
+
+#[test]
+fn lines_that_waited_for_a_peer_in_vain_are_counted() {
+    let lone = |input: &str| {
+        Tool::new("udp-chat").args(["--bind", "127.0.0.1:0", "-w", "50ms"]).input(input).assert().code(1)
+    };
+    let error = lone("one\ntwo\n");
+    let error = String::from_utf8(error.get_output().stderr.clone()).unwrap();
+    assert!(
+        error.contains("2 lines were not sent: no peer was named, and none has sent anything"),
+        "{error}"
+    );
+}
+
+#[test]
+fn no_more_of_an_input_is_read_than_waits_for_the_first_peer() {
+    let lines: Vec<_> = (0..100).map(|number| format!("{number:01000}")).collect();
+    let (_chat, address) =
+        Tool::new("udp-chat").args(["--bind", "127.0.0.1:0"]).input(lines.join("\n")).spawn_listening();
+    let peer = Peer::new();
+    nix::sys::socket::setsockopt(&*peer, nix::sys::socket::sockopt::RcvBuf, &1_000_000).unwrap();
+    peer.send_to(b"hi", address).unwrap();
+    for line in &lines {
+        assert_eq!(peer.receive(), line.as_bytes());
+    }
 }
 
 #[test]
@@ -89,15 +118,17 @@ fn what_it_does_not_understand_it_says_and_goes_on() {
     let peer = Peer::new();
     let (mut chat, _) = chat(&[&peer.to_string(), "-e", "latin-1"]);
     chat.type_line("@bob hi");
-    chat.err_line_with("invalid peer '@bob': no port; write bob:PORT; ");
+    chat.err_line_with("invalid peer 'bob': no port; write bob:PORT; @PEER TEXT sends");
+    chat.type_line("@7 hi");
+    chat.err_line_with("there is no peer 7; write a name or HOST:PORT");
     chat.type_line("你好");
-    chat.err_line_with("cannot send line 2: character 1, 你 (U+4F60), is not in latin-1");
+    chat.err_line_with("cannot send line 3: character 1, 你 (U+4F60), is not in latin-1");
     chat.type_line(&"x".repeat(65_508));
-    chat.err_line_with(&format!("cannot send line 3 to {peer}: it is 65508 bytes, and the largest datagram"));
+    chat.err_line_with(&format!("cannot send line 4 to {peer}: it is 65508 bytes, and the largest datagram"));
     chat.type_line("@[::1]:9 six");
     chat.err_line_with("cannot use [::1]:9: it is not an IPv4 address, as -4, -6 or --bind requires");
     chat.type_line(&"x".repeat(3_000_000));
-    chat.err_line_with("cannot send line 5: it is longer than 1048576 bytes");
+    chat.err_line_with("cannot send line 6: it is longer than 1048576 bytes");
     chat.type_line("still here");
     assert_eq!(peer.receive(), b"still here");
     assert_eq!(chat.finish().code(), Some(1));
@@ -111,7 +142,7 @@ fn a_refusal_names_the_peer_and_ends_nothing() {
     {
         let (mut chat, _) = Tool::new("udp-chat").args(["--bind", bind, &peer.to_string()]).spawn_listening();
         chat.type_line(&format!("@{nobody} hello?"));
-        chat.err_line_with(&format!("{nobody} refused a datagram: nobody listens on that port"));
+        chat.err_line_with(&format!("{nobody} refused line 1: nobody listens on that port"));
         chat.type_line("still here");
         assert_eq!(peer.receive(), b"still here");
         assert_eq!(chat.finish().code(), Some(4));

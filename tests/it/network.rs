@@ -99,9 +99,9 @@ fn a_chat_tells_who_refused_from_who_is_out_of_reach() {
     let cable = Cable::new("chat");
     let mut chat = cable.near.tool("udp-chat").args(["--bind", ":0", "192.0.2.2:9"]).spawn();
     chat.type_line(&format!("@{NOWHERE} hi"));
-    chat.err_line_with("a datagram to 198.51.100.1:9 failed: 192.0.2.2 reports administratively prohibited");
+    chat.err_line_with("line 1 to 198.51.100.1:9 failed: 192.0.2.2 reports administratively prohibited");
     chat.type_line("hi");
-    chat.err_line_with("192.0.2.2:9 refused a datagram");
+    chat.err_line_with("192.0.2.2:9 refused line 2");
     assert_eq!(chat.finish().code(), Some(1));
 }
 

@@ -230,7 +230,7 @@ fn a_receiver_that_nobody_serves_is_a_refusal() {
     }
     let (mut chat, _) = listening(Tool::new("udp-chat").args([&missing, "-w", "10s"]));
     chat.type_line("hi");
-    chat.err_line_with("refused a datagram: there is no such socket");
+    chat.err_line_with("refused line 1: there is no such socket");
 }
 
 #[test]

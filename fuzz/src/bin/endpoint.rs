@@ -7,12 +7,12 @@ use udp_tools::cli::value;
 use udp_tools::encoding::Charset;
 use udp_tools::escape;
 use udp_tools::net::endpoint::{Endpoint, Family};
-use udp_tools::tools::chat::peers;
+use udp_tools::tools::chat::command;
 // No name is looked up.
 use udp_tools_fuzz as _;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = peers::parse(data);
+    let _ = (command::parse_piped(data), command::parse_typed(data));
     let Ok(text) = str::from_utf8(data) else { return };
     for parse in [Endpoint::here, Endpoint::remote, Endpoint::source, Endpoint::remote_or_here] {
         match parse(text) {

@@ -1,16 +1,20 @@
 //! The arguments of `udp-chat`, and the plan that they become.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueHint};
 
+use super::rooms::is_room;
 use crate::cli::usage::UsageError;
-use crate::cli::value::nick;
+use crate::cli::value::{duration, nick};
 use crate::cli::{
-    Bounds, BufferArgs, ConversationArgs, EncodingArgs, EolArgs, FormatOption, GroupArgs, ReceivingArgs,
-    ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_options, check_same_kind, check_unix,
-    conversation,
+    Bounds, BufferArgs, Choice, ConversationArgs, EolArgs, FormatOption, GroupArgs, GuessingArgs,
+    ReceivingArgs, ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_options, check_same_kind,
+    check_unix, conversation,
 };
+use crate::encoding::{Encoding, Policy};
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
 use crate::format::{Columns, Format};
@@ -19,8 +23,9 @@ use crate::net::socket::Options;
 
 pub(super) const TOOL: &str = "udp-chat";
 const DETAILS: &str = "\
-A plain line goes to every PEER, or to the first sender. @HOST:PORT TEXT sends TEXT to that
-address, @HOST:PORT alone changes where plain lines go, and @@ begins a text with @.
+A plain line goes to every PEER, or to the first sender. @PEER TEXT sends TEXT to one peer,
+@PEER alone sends plain lines there from now on, and @@ begins a text with @. At a terminal
+/help lists the commands.
 
 Example: udp-chat 192.0.2.7:7890 --encoding gbk";
 
@@ -48,8 +53,17 @@ pub(super) struct Args {
     eol: EolArgs,
     #[command(flatten)]
     bounds: Bounds,
+    /// After the end of stdin, exit after TIME without a datagram [default: 1s without -n, -w and --idle]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    linger: Option<Duration>,
+    /// Keep the lines that are typed in FILE
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    history: Option<PathBuf>,
+    /// Ring the terminal's bell for each datagram
+    #[arg(long)]
+    bell: bool,
     #[command(flatten)]
-    encoding: EncodingArgs,
+    encoding: GuessingArgs,
     #[command(flatten)]
     receiving: ReceivingArgs,
     #[command(flatten)]
@@ -67,11 +81,20 @@ pub(super) struct Plan {
     pub(super) peers: Vec<Endpoint>,
     /// The local address.
     pub(super) bind: Endpoint,
+    /// The formats and the end of line. The charset is that of each peer.
     pub(super) codec: Codec,
+    pub(super) charset: Choice,
+    pub(super) errors: Option<Policy>,
     /// The name that stands before each text that is sent, in the format of the input.
     nick: Option<String>,
     pub(super) columns: Columns,
     pub(super) bounds: Bounds,
+    /// How long to wait for replies after the end of stdin.
+    pub(super) linger: Option<Duration>,
+    /// The file of the lines that were typed.
+    pub(super) history: Option<PathBuf>,
+    /// Whether each datagram rings the bell of a terminal.
+    pub(super) bell: bool,
     pub(super) receiving: ReceivingPlan,
     pub(super) socket: Options,
     /// The size in bytes of the receive buffer to ask for.
@@ -83,9 +106,9 @@ impl TryFrom<Args> for Plan {
     type Error = UsageError;
 
     fn try_from(args: Args) -> Result<Self, UsageError> {
-        let (formats, encoding, eol) = (args.format.formats, args.encoding.encoding(), args.eol.eol);
+        let (formats, charset, eol) = (args.format.formats, args.encoding.choice(), args.eol.eol);
         let given = [
-            (FormatOption::Encoding, encoding.charset.is_some()),
+            (FormatOption::Encoding, charset != Choice::Bytes),
             (FormatOption::Eol, eol != Eol::None),
             (FormatOption::Nick, args.nick.is_some()),
             (FormatOption::Time, args.time),
@@ -93,7 +116,7 @@ impl TryFrom<Args> for Plan {
         ];
         FormatOption::check(given, formats, &conversation())?;
         let socket = args.groups.add_to(args.socket.options(), args.bind.as_ref())?;
-        let bind = args.bind.map_or_else(|| default_bind(&args.peers), Ok)?;
+        let bind = args.bind.map_or_else(|| default_bind(&args.peers, socket.broadcast), Ok)?;
         for peer in &args.peers {
             check_same_kind(peer, Some(&bind))?;
         }
@@ -102,13 +125,18 @@ impl TryFrom<Args> for Plan {
         Ok(Self {
             peers: args.peers,
             bind,
-            codec: Codec { formats, encoding, eol },
+            codec: Codec { formats, encoding: Encoding::default(), eol },
+            charset,
+            errors: args.encoding.errors(),
             nick: args.nick.map(|nick| match formats.input {
                 Format::Escaped => nick.replace('\\', r"\\"),
                 _ => nick,
             }),
             columns: Columns { time: args.time, peer: true },
             bounds: args.bounds,
+            linger: args.linger,
+            history: args.history,
+            bell: args.bell,
             receiving: args.receiving.into(),
             socket,
             buffer: args.buffer.buffer,
@@ -127,13 +155,14 @@ impl Plan {
     }
 }
 
-/// Returns the local address for `peers`.
-fn default_bind(peers: &[Endpoint]) -> Result<Endpoint, UsageError> {
+/// Returns the local address for `peers`: in a room any port that is free, as its address tells a chat from others.
+fn default_bind(peers: &[Endpoint], broadcast: bool) -> Result<Endpoint, UsageError> {
     match peers.first() {
         Some(peer) if peer.is_unix() => match peers.iter().find(|peer| !peer.is_unix()) {
             Some(other) => Err(UsageError::new(format!("{peer} is a unix socket, and {other} is not"))),
             None => Ok(Endpoint::any_unix()),
         },
+        _ if peers.iter().any(|peer| is_room(peer, broadcast)) => Ok(Endpoint::anywhere()),
         _ => Endpoint::source(":7890").map_err(|error| UsageError::new(error.to_string())),
     }
 }

@@ -20,6 +20,8 @@ pub struct Charsets {
     errors: Option<Policy>,
     hint: Option<Hint>,
     utf8: Option<Charset>,
+    /// Whether the user has named the charset of a peer.
+    has_fixed: bool,
 }
 
 /// The charset of one peer.
@@ -54,7 +56,23 @@ impl Charsets {
     }
 
     fn with_hint(choice: Choice, errors: Option<Policy>, hint: Option<Hint>) -> Self {
-        Self { choice, errors, hint, utf8: "utf-8".parse().ok() }
+        Self { choice, errors, hint, utf8: "utf-8".parse().ok(), has_fixed: false }
+    }
+
+    /// Returns whether a peer may have a charset.
+    #[must_use]
+    pub fn are_used(&self) -> bool {
+        self.choice != Choice::Bytes || self.has_fixed
+    }
+
+    /// Notes that the user has named the charset of a peer.
+    pub fn note_fixed(&mut self) {
+        self.has_fixed = true;
+    }
+
+    /// Chooses again.
+    pub fn choose(&mut self, choice: Choice) {
+        self.choice = choice;
     }
 
     /// Returns the encoding of a peer of which nothing is known.

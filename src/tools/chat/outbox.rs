@@ -6,9 +6,10 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::args::Plan;
 use crate::batch::Batch;
+use crate::encoding::Encoding;
 use crate::flow::codec::Records;
 use crate::flow::transmit::Transmitter;
-use crate::format::{ReadError, To};
+use crate::format::{Format, ReadError, To};
 use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
 use crate::net::socket::Socket;
@@ -21,11 +22,31 @@ pub(super) const INTERRUPTED: &str = "it was told to stop";
 /// How long to wait for room in the queue of a unix socket at once.
 const WAIT: Duration = Duration::from_millis(20);
 
+/// What a datagram is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Content<'c> {
+    /// A record in the format of the input.
+    Record(&'c [u8]),
+    /// Bytes in hexadecimal.
+    Hex(&'c [u8]),
+}
+
+impl<'c> Content<'c> {
+    /// Returns it as it was written.
+    pub(super) fn text(self) -> &'c [u8] {
+        match self {
+            Self::Record(text) | Self::Hex(text) => text,
+        }
+    }
+}
+
 /// What sends lines.
 pub(super) struct Outbox<'o> {
     plan: &'o Plan,
     pub(super) transmitter: Transmitter<'o>,
     records: Records,
+    /// What reads bytes in hexadecimal.
+    bytes: Records,
     destinations: Destinations,
     /// Whether lines are sent to unix sockets, or to addresses of IP.
     is_unix: bool,
@@ -50,16 +71,26 @@ impl<'o> Outbox<'o> {
             plan,
             transmitter,
             records: Records::new(plan.codec, &To::Peers(family)),
+            bytes: Records::new(Format::Hex.into(), &To::default()),
             destinations: Destinations::new(family),
             is_unix: socket.is_unix(),
         })
     }
 
-    /// Appends the datagram of `text` to `batch`. A destination in it is looked up.
-    pub(super) fn read(&mut self, text: &[u8], batch: &mut Batch, resolver: Resolver<'_>) -> Result<()> {
-        let text = self.plan.signed(text);
+    /// Appends the datagram of `content` to `batch`, encoded for the destination in it, which is looked up.
+    pub(super) fn read(
+        &mut self,
+        content: Content<'_>,
+        encoding_of: &dyn Fn(Option<Addr>) -> Encoding,
+        batch: &mut Batch,
+        resolver: Resolver<'_>,
+    ) -> Result<()> {
+        let (records, text) = match content {
+            Content::Record(text) => (&mut self.records, self.plan.signed(text)),
+            Content::Hex(digits) => (&mut self.bytes, digits.into()),
+        };
         loop {
-            match self.records.read(&text, batch) {
+            match records.read_in(&text, encoding_of, batch) {
                 Ok(()) => return Ok(()),
                 Err(ReadError::Bad(what)) => bail!(what),
                 Err(ReadError::Unresolved(endpoint, _)) => {
@@ -67,19 +98,17 @@ impl<'o> Outbox<'o> {
                     if address.as_ref().is_err_and(anyhow::Error::is::<Terminated>) {
                         bail!(INTERRUPTED);
                     }
-                    self.records.resolve(address.map_err(|error| format!("{error:#}")));
+                    records.resolve(address.map_err(|error| format!("{error:#}")));
                 }
             }
         }
     }
 
-    /// Returns the address of the peer that line `ordinal` names.
-    pub(super) fn address(&mut self, peer: &Endpoint, ordinal: u64, resolver: Resolver<'_>) -> Result<Addr> {
+    /// Returns the address of `peer`, which is looked up.
+    pub(super) fn address(&mut self, peer: &Endpoint, resolver: Resolver<'_>) -> Result<Addr> {
         peer.check_as_one_of_many().map_err(|why| anyhow!("cannot send to {peer}: {why}"))?;
         match self.destinations.address(peer, resolver) {
-            Err(error) if error.is::<Terminated>() => {
-                Err(anyhow!(INTERRUPTED).context(format!("cannot send line {ordinal}")))
-            }
+            Err(error) if error.is::<Terminated>() => bail!(INTERRUPTED),
             address => self.check(address?),
         }
     }

@@ -1,4 +1,4 @@
-//! The loop of `udp-chat`: lines become datagrams to the peers, and what is received is printed.
+//! What `udp-chat` does: it sends from one socket, receives from that one and those of its rooms, and does both at once.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -6,76 +6,78 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::args::Plan;
-use super::outbox::{INTERRUPTED, Outbox};
-use super::peers::{Peers, Route, Sources};
-use crate::batch::{Batch, Datagram, Envelope};
-use crate::cli::{self, Traffic};
+use super::charsets::Charsets;
+use super::command::{self, Line, Typed};
+use super::delivery::{self, Name};
+use super::front::{Front, Wanted};
+use super::outbox::{Content, INTERRUPTED, Outbox};
+use super::peers::Peers;
+use super::rooms::Sockets;
+use super::sending::Sending;
+use super::waiting::Waiting;
+use super::{Ready, greeting};
+use crate::batch::{Batch, Datagram};
+use crate::encoding::Encoding;
+use crate::escape;
 use crate::exit::{self, Ending, Verdict};
-use crate::flow::codec::Reading;
-use crate::flow::input::Input;
-use crate::flow::printer::Printer;
-use crate::flow::queue::{CAPACITY, Queue};
+use crate::flow::codec::decode_batch;
 use crate::format::{Bad, Format};
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::addr::Addr;
 use crate::net::bound::Bound;
-use crate::net::endpoint::Endpoint;
-use crate::net::socket::{self, Socket};
-use crate::net::{Detail, is_icmp, note_earlier_drops};
+use crate::net::socket::Socket;
+use crate::net::{Detail, is_icmp};
 use crate::runtime::deadline::Deadline;
-use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
-use crate::runtime::streams;
-use crate::stats::{IcmpError, Stats};
+use crate::stats::{IcmpError, Sent, Stats};
 use crate::tools::resolve::Resolver;
-use crate::tools::session::{Intake, Session, drain};
+use crate::tools::session::{Intake, drain};
 
-/// A chat without a bound ends this long after the last datagram once a piped input has ended.
-const IDLE_AFTER_INPUT: Duration = Duration::from_secs(1);
+/// How long a chat without another bound waits for replies after the end of a piped input.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long datagrams that arrived before the end are received after it, at most.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+/// The place of the socket that everything is sent from.
+const OWN: usize = 0;
 
 /// Runs the tool.
 pub(super) fn run(plan: &Plan) -> Result<Verdict> {
-    let (options, console) = (plan.socket.towards(&plan.peers)?, plan.report.console);
+    let options = plan.socket.towards(&plan.peers)?;
     let lists = plan.receiving.access_lists()?;
-    let input = Input::stream(streams::input()?, Reading::default());
     let deadline = Deadline::new(plan.bounds.timeout, plan.bounds.idle);
     let signals = Signals::install()?;
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
-    let socket = socket::bind(&resolver.local(&plan.bind, options.family)?, &options)?;
-    let groups: Vec<_> = plan.peers.iter().map(Endpoint::group).collect();
-    cli::prepare_socket(&socket, Traffic::ReceivesMany, plan.buffer, &groups, console)?;
-    note_earlier_drops([&socket]);
-    let address = Bound::of(&socket)?;
-    let family = options.family.of_socket(address.address());
-    let peers = Peers::new(resolver.each(&plan.peers, family)?);
+    let sockets = Sockets::open(plan, &options, resolver)?;
+    let address = Bound::of(sockets.own())?;
+    let family = sockets.family(options.family);
+    let peers: Vec<_> = resolver.each(&plan.peers, family)?;
+    let peers: Vec<_> = peers.into_iter().map(|peer| sockets.destination(peer)).collect();
+    let front = Front::open(plan, &signals)?;
     let mut chat = Chat {
         plan,
-        socket: &socket,
-        session: session(plan, &signals)?,
-        intake: intake(plan, &socket, &access)?,
-        outbox: Outbox::new(plan, &socket, family, &signals)?,
-        peers,
-        sources: Sources::default(),
+        signals: &signals,
+        sockets: &sockets,
+        intakes: sockets.all().map(|socket| intake(plan, socket, &access)).collect::<Result<_>>()?,
+        outbox: Outbox::new(plan, sockets.own(), family, &signals)?,
+        is_typed: front.is_typed(),
+        front,
+        peers: Peers::new(&peers),
+        charsets: Charsets::new(plan.charset, plan.errors),
+        decoded: Batch::new(),
+        sent: delivery::Sent::default(),
+        waiting: Waiting::default(),
+        pasted: Vec::new(),
+        sending: None,
         stats: Stats::default(),
         until: None,
     };
-    console.note(&format!("listening on {address}"));
-    cli::note_memberships(&socket, console);
-    let talked = chat.talk(input, deadline);
+    greeting::greet(&mut chat.front, &sockets, address, &peers, plan.report.console);
+    let talked = chat.talk(deadline);
     exit::join(talked, chat.finish())?;
     signals.check()?;
     Ok(chat.verdict(address))
-}
-
-/// Returns a session that prints to stdout.
-fn session<'s>(plan: &Plan, signals: &'s Signals) -> Result<Session<'s>> {
-    let output = streams::output()?;
-    let printer = Printer::new(cli::writing(plan.codec, plan.columns, &output)?, plan.report.console);
-    Ok(Session::new(signals, Queue::new(output, printer, CAPACITY, signals)?))
 }
 
 /// Returns the receiving side of `socket`, with what the output shows and a reply needs of each datagram.
@@ -89,95 +91,124 @@ fn intake<'i>(plan: &Plan, socket: &'i Socket, access: &'i Access) -> Result<Int
 }
 
 /// Both directions of a conversation.
-struct Chat<'c> {
-    plan: &'c Plan,
-    socket: &'c Socket,
-    session: Session<'c>,
-    intake: Intake<'c>,
+pub(super) struct Chat<'c> {
+    pub(super) plan: &'c Plan,
+    pub(super) signals: &'c Signals,
+    sockets: &'c Sockets,
+    /// The receiving side of each socket.
+    intakes: Vec<Intake<'c>>,
     outbox: Outbox<'c>,
-    peers: Peers,
-    sources: Sources,
+    pub(super) front: Front<'c>,
+    /// Whether a person types the lines.
+    is_typed: bool,
+    pub(super) peers: Peers,
+    pub(super) charsets: Charsets,
+    /// The datagrams that were received last, decoded.
+    decoded: Batch,
+    sent: delivery::Sent,
+    /// Lines for the first peer.
+    waiting: Waiting,
+    /// Lines that were pasted and not sent.
+    pub(super) pasted: Vec<String>,
+    /// The file that is being sent.
+    pub(super) sending: Option<Sending>,
     stats: Stats,
-    /// Until when lines wait for room.
+    /// Until when a line waits for room, or for a name to be looked up.
     until: Option<Instant>,
+}
+
+/// A line as it was written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written<'w> {
+    pub(super) line: &'w [u8],
+    /// Its number, from 1.
+    pub(super) ordinal: u64,
+}
+
+/// Whether a chat goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Going {
+    On,
+    /// A person leaves.
+    Leaves,
 }
 
 /// The batches of a run, which are filled again and again.
 #[derive(Default)]
-struct Batches {
+pub(super) struct Batches {
     received: Batch,
     /// The lines of the input.
-    lines: Batch,
+    pub(super) lines: Batch,
     /// The datagram of one line.
-    outgoing: Batch,
-}
-
-/// What a wait has found.
-struct Ready {
-    input: bool,
-    socket: bool,
+    pub(super) outgoing: Batch,
 }
 
 impl Chat<'_> {
-    /// Sends lines and prints datagrams until the count or a deadline is reached, a signal is caught, or a person has
-    /// ended the input.
-    fn talk(&mut self, input: Input, mut deadline: Deadline) -> Result<()> {
+    /// Sends lines and shows datagrams until the count or a deadline is reached, a signal is caught, or a person leaves.
+    fn talk(&mut self, mut deadline: Deadline) -> Result<()> {
         deadline.note_activity();
-        let mut input = Some(input);
         let mut batches = Batches::default();
+        let mut lingers = false;
         while !self.is_complete() {
             self.report_if_requested();
-            if let Some(terminated) = self.session.signals.termination() {
+            if let Some(terminated) = self.signals.termination() {
                 self.drain(&mut batches.received)?;
                 return Err(terminated.into());
             }
-            let ready = self.wait(input.as_ref(), deadline.next())?;
+            // Lines that wait for the first peer are still to be sent.
+            if !self.front.is_open() && self.waiting.len() == 0 && !lingers {
+                lingers = true;
+                self.linger(&mut deadline);
+            }
+            let ready = self.wait(deadline.next())?;
             if deadline.has_passed() {
                 return self.drain(&mut batches.received);
             }
             let before = self.stats.received.datagrams;
-            if ready.socket {
-                self.receive(&mut batches.received)?;
+            for place in ready.sockets {
+                self.receive(place, &mut batches.received)?;
             }
             // A datagram that is denied does not keep the chat from ending.
             if ready.input || self.stats.received.datagrams > before {
                 deadline.note_activity();
             }
-            if ready.input
-                && let Some(open) = &mut input
-                && !self.send_lines(open, &mut batches, deadline.next())?
-            {
-                if open.is_terminal() {
-                    return Ok(());
-                }
-                if self.plan.bounds.are_absent() {
-                    deadline.limit_idle_time(IDLE_AFTER_INPUT);
-                }
-                input = None;
+            self.until = deadline.next();
+            self.send_waiting(&mut batches.outgoing);
+            self.send_file(&mut batches);
+            if ready.input && self.read(&mut batches)? == Going::Leaves {
+                return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Waits for a line, a datagram, a signal or a point in time. While the queue is full, datagrams wait in the
-    /// kernel.
-    fn wait(&self, input: Option<&Input>, until: Option<Instant>) -> Result<Ready> {
-        let has_room = self.session.queue.has_room();
-        let mut set = PollSet::new();
-        let input = set.add(input.and_then(Input::fd), Interest::Read);
-        let socket = set.add(has_room.then_some(self.socket.as_fd()), Interest::Read);
-        let ready = self.session.wait(set, until)?;
-        Ok(Ready { input: ready.contains(input), socket: ready.contains(socket) })
+    /// Limits the time without a datagram from now on: the input has ended, and replies may follow.
+    fn linger(&self, deadline: &mut Deadline) {
+        let usual = self.plan.bounds.are_absent().then_some(LINGER);
+        if let Some(linger) = self.plan.linger.or(usual) {
+            deadline.limit_idle_time(self.plan.bounds.idle.map_or(linger, |idle| idle.min(linger)));
+        }
+    }
+
+    /// Waits for a line, a datagram, a signal or a point in time. While there is no room to show more, datagrams wait in
+    /// the kernel.
+    fn wait(&mut self, until: Option<Instant>) -> Result<Ready> {
+        let has_room = self.front.has_room();
+        let until = if self.sending.is_some() { Some(Instant::now()) } else { until };
+        let sockets: Vec<_> = self.sockets.all().map(|socket| has_room.then_some(socket.as_fd())).collect();
+        let line = Wanted { is_wanted: self.waiting.has_room(), peers: &self.peers };
+        self.front.wait(&sockets, until, self.signals, line)
     }
 
     fn is_complete(&self) -> bool {
-        self.intake.is_complete(&self.stats.received)
+        self.intakes[OWN].is_complete(&self.stats.received)
     }
 
-    /// Prints the datagrams that have arrived, and reports ICMP errors. Returns whether anything was counted.
-    fn receive(&mut self, batch: &mut Batch) -> Result<bool> {
+    /// Shows the datagrams that have arrived at the socket at `place`, and reports ICMP errors. Returns whether anything
+    /// was counted.
+    fn receive(&mut self, place: usize, batch: &mut Batch) -> Result<bool> {
         let before = self.stats;
-        let received = match self.intake.receive(batch, &mut self.stats.received) {
+        let received = match self.intakes[place].receive(batch, &mut self.stats.received) {
             // The ICMP error of a datagram that was sent ends nothing. The error queue, below, has its destination.
             Err(error) if is_icmp(&error) => {
                 self.outbox.transmitter.note_icmp_error(error);
@@ -185,28 +216,56 @@ impl Chat<'_> {
             }
             received => received.context("cannot receive"),
         };
+        batch.retain_from(0, |envelope| !self.sockets.is_echo(place, envelope));
         self.stats.received.count(batch, 0..batch.len());
-        if let Some(peer) = batch.iter().find_map(|datagram| datagram.envelope.from)
-            && self.peers.add_first(peer)
-        {
-            self.plan.report.console.note(&messages::talking_to(&[peer]));
-        }
         for datagram in batch.iter() {
-            if let Envelope { from: Some(peer), to: Some(own), .. } = *datagram.envelope {
-                self.sources.note(peer, own);
+            if self.peers.note(datagram.envelope, place == OWN) {
+                self.note_targets();
             }
         }
-        // What arrived before an error is printed.
-        self.session.queue.print(batch)?;
+        // What arrived before an error is shown.
+        self.show(batch)?;
         received?;
         self.report_icmp_errors()?;
         Ok(self.stats != before)
     }
 
-    /// Prints what arrived before the end. Behind a datagram that is denied, or an ICMP error, there may be more.
+    /// Shows the datagrams of `batch`, each in the charset of its peer. `batch` is empty then.
+    fn show(&mut self, batch: &mut Batch) -> Result<()> {
+        if !self.charsets.are_used() {
+            return self.front.show(batch, &self.peers);
+        }
+        let (console, format) = (self.plan.report.console, self.plan.codec.formats.output);
+        let (peers, charsets) = (&mut self.peers, &self.charsets);
+        let decoding = |datagram: &Datagram<'_>| {
+            let Some(from) = datagram.envelope.from else { return charsets.usual() };
+            let noted = peers.get_or_enter(from).spoken.note(datagram.payload, charsets);
+            if let Some(charset) = noted.changed {
+                console.note(&messages::speaks(&peers.label(from), charset));
+            }
+            noted.decoding
+        };
+        let decoded = &mut self.decoded;
+        decoded.clear();
+        let undecodable = decode_batch(batch, decoded, decoding, format);
+        for datagram in &undecodable {
+            console.note(datagram);
+        }
+        self.stats.received.undecodable += undecodable.len() as u64;
+        batch.clear();
+        self.front.show(decoded, &self.peers)
+    }
+
+    /// Shows what arrived before the end. Behind a datagram that is denied, or an ICMP error, there may be more.
     fn drain(&mut self, batch: &mut Batch) -> Result<()> {
-        self.socket.close_for_receiving();
-        drain(DRAIN_LIMIT, || Ok(!self.is_complete() && self.receive(batch)?))
+        self.sockets.all().for_each(Socket::close_for_receiving);
+        drain(DRAIN_LIMIT, || {
+            let mut is_any = false;
+            for place in 0..self.intakes.len() {
+                is_any |= !self.is_complete() && self.receive(place, batch)?;
+            }
+            Ok(is_any)
+        })
     }
 
     /// Counts the ICMP errors that are known, and reports each.
@@ -218,153 +277,295 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Counts an ICMP error and reports it.
+    /// Counts an ICMP error, and reports it with the message that it is about.
     fn report_icmp_error(&mut self, error: &IcmpError) {
         self.stats.sent.count_icmp_error(error);
-        let peer = error.peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
-        self.plan.report.console.note(&messages::icmp_error(&peer, "a datagram", error));
+        let peer = error.peer.map_or_else(|| "a peer".to_owned(), |peer| self.peers.label(peer));
+        let name = self.sent.take(error).map_or_else(|| "a datagram".to_owned(), |name| name.to_string());
+        self.plan.report.console.note(&messages::icmp_error(&peer, &name, error));
     }
 
-    /// Sends the lines that can be read now. Looks names up until `until`. Returns whether there may be more lines.
-    fn send_lines(
-        &mut self,
-        input: &mut Input,
-        batches: &mut Batches,
-        until: Option<Instant>,
-    ) -> Result<bool> {
-        self.until = until;
+    /// Does what was written since the last call. Returns whether the chat goes on.
+    fn read(&mut self, batches: &mut Batches) -> Result<Going> {
+        match &mut self.front {
+            Front::Pipe(_) => self.read_pipe(batches),
+            Front::Terminal(_) => self.read_terminal(&mut batches.outgoing),
+        }
+    }
+
+    /// Sends the lines that can be read now, or keeps them for the first peer. Returns whether the chat goes on.
+    fn read_pipe(&mut self, batches: &mut Batches) -> Result<Going> {
+        let Front::Pipe(pipe) = &mut self.front else { return Ok(Going::On) };
         let Batches { lines, outgoing, .. } = batches;
-        let filled = input.fill(lines)?;
+        let filled = pipe.read(lines)?;
         for Bad { ordinal, what, .. } in filled.bad {
             self.note_unsent(&anyhow!(what).context(format!("cannot send line {ordinal}")));
         }
-        for line in lines.iter() {
-            if self.session.signals.termination().is_some() {
+        for Datagram { payload, ordinal, .. } in lines.iter() {
+            if self.signals.termination().is_some() {
                 break;
             }
-            let resolver = Resolver::new(until, self.session.signals);
-            if let Err(error) = self.send_line(line, outgoing, resolver) {
-                self.note_unsent(&error);
+            if self.enter(Written { line: payload, ordinal }, outgoing) == Going::Leaves {
+                return Ok(Going::Leaves);
             }
         }
-        Ok(filled.more)
+        Ok(if filled.more || !self.is_typed { Going::On } else { Going::Leaves })
+    }
+
+    /// Does what a line says, or reports why that cannot be done. Returns whether the chat goes on.
+    pub(super) fn enter(&mut self, written: Written<'_>, outgoing: &mut Batch) -> Going {
+        let done = match self.parse(written.line) {
+            Ok(Typed::Line(line)) => self.send_line(line, written, outgoing).map(|()| Going::On),
+            Ok(Typed::Command(command)) => self.obey(command, written, outgoing),
+            Err(error) => Err(error),
+        };
+        done.unwrap_or_else(|error| {
+            self.note_unsent(&error);
+            if let Front::Terminal(terminal) = &mut self.front {
+                terminal.give_back(written.line);
+            }
+            Going::On
+        })
+    }
+
+    fn parse<'l>(&self, line: &'l [u8]) -> Result<Typed<'l>> {
+        match (self.is_typed, self.plan.codec.formats.input) {
+            (true, _) => command::parse_typed(line),
+            // A JSON object names its destination itself.
+            (false, Format::Json) => Ok(Typed::Line(Line::Text(line))),
+            (false, _) => command::parse_piped(line).map(Typed::Line),
+        }
+    }
+
+    /// Sends the lines that have waited for the first peer, if there is one now.
+    fn send_waiting(&mut self, outgoing: &mut Batch) {
+        if self.waiting.len() > 0 && !self.peers.targets().is_empty() {
+            for (ordinal, line) in self.waiting.take() {
+                self.enter(Written { line: &line, ordinal }, outgoing);
+            }
+        }
     }
 
     /// Reports why a line was not sent, and counts it. The chat goes on.
-    fn note_unsent(&mut self, why: &anyhow::Error) {
+    pub(super) fn note_unsent(&mut self, why: &anyhow::Error) {
         self.plan.report.console.error(why);
         self.stats.unsent += 1;
     }
 
-    /// Sends a line to those it is for, or makes the peer that it chooses the only one.
-    fn send_line(&mut self, line: Datagram<'_>, outgoing: &mut Batch, resolver: Resolver<'_>) -> Result<()> {
-        let Datagram { payload, ordinal, .. } = line;
-        let (text, peers) = if self.plan.codec.formats.input == Format::Json {
-            // A JSON object names its destination itself.
-            (payload, self.peers.addresses().to_vec())
-        } else {
-            let lookup = |peer: &_| self.outbox.address(peer, ordinal, resolver);
-            match self.peers.route(payload, lookup)? {
-                Route::Send(text, peers) => (text, peers),
-                Route::Chosen => {
-                    self.plan.report.console.note(&messages::talking_to(self.peers.addresses()));
-                    return Ok(());
-                }
+    /// Sends a line to those it is for, keeps it for the first peer, or makes the peer that it chooses the only one.
+    fn send_line(&mut self, line: Line<'_>, written: Written<'_>, outgoing: &mut Batch) -> Result<()> {
+        match line {
+            Line::Text(text) => {
+                let peers = self.peers.targets();
+                self.send_to(Content::Record(text), &peers, written, outgoing)
             }
-        };
-        outgoing.clear();
-        self.outbox
-            .read(text, outgoing, resolver)
-            .and_then(|()| self.send_to_each(outgoing, &peers, ordinal))
-            .with_context(|| format!("cannot send line {ordinal}"))
+            Line::TextTo(word, text) => {
+                let peer = self.find(&word)?;
+                self.send_to(Content::Record(text), &[peer], written, outgoing)
+            }
+            Line::Choose(word) => {
+                let peer = self.find(&word)?;
+                self.peers.choose(peer);
+                self.note_targets();
+                Ok(())
+            }
+        }
     }
 
-    /// Sends each datagram of `batch` to its own destination, or to each of `peers` if it has none.
-    fn send_to_each(&mut self, batch: &Batch, peers: &[Addr], ordinal: u64) -> Result<()> {
-        for datagram in batch.iter() {
-            let own = datagram.envelope.to;
-            if let Some(peer) = own {
-                self.outbox.check(peer)?;
-                self.peers.add_first(peer);
-            } else if peers.is_empty() {
-                bail!("no \"to\" and no peer yet");
+    /// Sends the datagram of `content` to `peers`, or where it says itself, and shows it if a person has typed it. Without
+    /// a peer, keeps the line until there is one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it was sent to nobody.
+    pub(super) fn send_to(
+        &mut self,
+        content: Content<'_>,
+        peers: &[Addr],
+        written: Written<'_>,
+        outgoing: &mut Batch,
+    ) -> Result<()> {
+        let name = self.name(content, written.ordinal);
+        let Some(sent) = self.send_named(content, peers, &name, outgoing)? else {
+            if self.waiting.push(written.ordinal, written.line) {
+                self.plan.report.console.note(&messages::no_peer_yet());
             }
-            for peer in own.as_ref().map_or(peers, std::slice::from_ref) {
-                self.send(Datagram { envelope: &self.sources.envelope(*peer), ..datagram }, *peer, ordinal);
-            }
+            return Ok(());
+        };
+        let to = match sent.as_slice() {
+            [peer] if self.peers.targets() != [*peer] => Some(self.peers.label(*peer)),
+            _ => None,
+        };
+        if let Front::Terminal(terminal) = &mut self.front {
+            terminal.show_own(content.text(), to.as_deref());
         }
         Ok(())
     }
 
-    /// Sends one datagram to `peer`. Where that fails, it is reported, and the other peers are still sent to.
-    fn send(&mut self, datagram: Datagram<'_>, peer: Addr, ordinal: u64) {
-        let sent = loop {
+    /// Sends the datagram of `content`, which is called `name`, to `peers`, or where it says itself. Returns whom it was
+    /// sent to, or `None` if there is no peer.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it was sent to nobody. If some peers were sent to and others not, those are reported.
+    pub(super) fn send_named(
+        &mut self,
+        content: Content<'_>,
+        peers: &[Addr],
+        name: &Name,
+        outgoing: &mut Batch,
+    ) -> Result<Option<Vec<Addr>>> {
+        let (mut sent, mut failed, mut encoded) = (Vec::new(), Vec::new(), None);
+        let places: Vec<_> =
+            if peers.is_empty() { vec![None] } else { peers.iter().copied().map(Some).collect() };
+        for peer in places {
+            let encoding = self.encoding_for(peer);
+            if encoded != Some(encoding) {
+                encoded = Some(encoding);
+                if let Err(why) = self.encode(content, peer, outgoing) {
+                    failed.push(why.context(format!("cannot send {name}")));
+                    continue;
+                }
+            }
+            let named = outgoing.iter().next().and_then(|datagram| datagram.envelope.to);
+            let Some(to) = named.or(peer) else {
+                return Ok(if outgoing.is_empty() { Some(sent) } else { None });
+            };
+            for datagram in outgoing.iter() {
+                match self.send(datagram, to, name) {
+                    Ok(()) => sent.push(to),
+                    Err(why) => {
+                        let label = self.peers.label(to);
+                        failed.push(why.context(format!("cannot send {name} to {label}")));
+                    }
+                }
+            }
+            if named.is_some() {
+                break;
+            }
+        }
+        let last = if sent.is_empty() { failed.pop() } else { None };
+        for why in &failed {
+            self.note_unsent(why);
+        }
+        last.map_or(Ok(Some(sent)), Err)
+    }
+
+    /// Returns how a text for `peer` is encoded.
+    fn encoding_for(&self, peer: Option<Addr>) -> Encoding {
+        let known = peer.and_then(|peer| self.peers.get(peer));
+        known.map_or_else(|| self.charsets.usual(), |peer| peer.spoken.sending(&self.charsets))
+    }
+
+    /// Makes the datagram of `content` for `peer`, in place of what is in `outgoing`.
+    fn encode(&mut self, content: Content<'_>, peer: Option<Addr>, outgoing: &mut Batch) -> Result<()> {
+        outgoing.clear();
+        let resolver = Resolver::new(self.until, self.signals);
+        let (peers, charsets) = (&self.peers, &self.charsets);
+        let encoding_of = |named: Option<Addr>| {
+            let known = named.or(peer).and_then(|peer| peers.get(peer));
+            known.map_or_else(|| charsets.usual(), |peer| peer.spoken.sending(charsets))
+        };
+        self.outbox.read(content, &encoding_of, outgoing, resolver)
+    }
+
+    /// Returns what a message that is sent is called in other messages: a person sees its beginning, a script its line.
+    fn name(&self, content: Content<'_>, ordinal: u64) -> Name {
+        if self.is_typed { Name::Text(escape::quoted(content.text()).into()) } else { Name::Line(ordinal) }
+    }
+
+    /// Notes whom plain lines go to.
+    pub(super) fn note_targets(&self) {
+        let to: Vec<_> = self.peers.targets().iter().map(|peer| self.peers.label(*peer)).collect();
+        self.plan.report.console.note(&messages::talking_to(&to));
+    }
+
+    /// Returns the address of the peer that `word` means: its number, its name, or an address that is looked up.
+    pub(super) fn find(&mut self, word: &str) -> Result<Addr> {
+        let resolver = Resolver::new(self.until, self.signals);
+        match self.peers.find(word)? {
+            Ok(address) => self.outbox.check(address),
+            Err(endpoint) => {
+                self.outbox.address(&endpoint, resolver).map(|peer| self.sockets.destination(peer))
+            }
+        }
+    }
+
+    /// Sends one datagram, called `name`, to `peer`. Waits for room until the time is up or a signal is caught.
+    fn send(&mut self, datagram: Datagram<'_>, peer: Addr, name: &Name) -> Result<()> {
+        self.outbox.check(peer)?;
+        self.peers.note_sent(peer);
+        let datagram = Datagram { envelope: &self.peers.envelope(peer), ..datagram };
+        self.sent.note(peer, datagram.payload, name);
+        loop {
             let outcome = self.outbox.transmitter.send_one(datagram);
             self.stats.sent.count(outcome.sent, outcome.bytes);
             outcome.icmp_errors.iter().for_each(|error| self.report_icmp_error(error));
             match outcome.stopped {
-                None => break Ok(()),
-                Some(unsent) if !unsent.lacks_room() => break Err(unsent.cause()),
-                Some(_) if self.session.signals.termination().is_some() => break Err(anyhow!(INTERRUPTED)),
+                None => return Ok(()),
+                Some(unsent) if !unsent.lacks_room() => return Err(unsent.cause()),
+                Some(_) if self.signals.termination().is_some() => bail!(INTERRUPTED),
                 Some(_) if self.until.is_some_and(|until| Instant::now() >= until) => {
-                    break Err(anyhow!("its receiver does not read"));
+                    bail!("its receiver does not read");
                 }
                 Some(_) => {
                     self.report_if_requested();
-                    if let Err(error) = self.receive_meanwhile() {
-                        break Err(error);
-                    }
+                    self.receive_meanwhile()?;
                 }
             }
-        };
-        if let Err(why) = sent {
-            self.note_unsent(&why.context(format!("cannot send line {ordinal} to {peer}")));
         }
     }
 
-    /// Prints what has arrived while a line waits for room. Of two chats that write to each other none would go on if
+    /// Shows what has arrived while a line waits for room. Of two chats that write to each other none would go on if
     /// neither received.
     fn receive_meanwhile(&mut self) -> Result<()> {
-        if self.socket.is_unix() && self.session.queue.has_room() && !self.is_complete() {
-            self.receive(&mut Batch::new())?;
+        if self.sockets.own().is_unix() && self.front.has_room() && !self.is_complete() {
+            self.receive(OWN, &mut Batch::new())?;
         }
         Ok(())
     }
 
     fn report_if_requested(&mut self) {
-        if self.session.report_requested() {
+        if self.signals.report_requested() {
             self.report();
         }
     }
 
     /// Prints the statistics until now.
     fn report(&mut self) {
-        self.count();
+        self.count_drops();
         self.plan.report.console.print(&messages::summary(&self.stats));
     }
 
-    /// Takes over the numbers that the kernel and the queue count.
-    fn count(&mut self) {
-        self.stats.received.count_drops(self.intake.receiver.drops());
-        self.stats.received.undecodable = self.session.queue.undecodable();
+    /// Takes over the numbers that the kernel counts.
+    fn count_drops(&mut self) {
+        for intake in &mut self.intakes {
+            self.stats.received.count_drops(intake.receiver.drops());
+        }
     }
 
-    /// Waits until everything is printed, then reports losses and statistics.
+    /// Waits until everything is shown, then reports losses and statistics.
     fn finish(&mut self) -> Result<()> {
         let printed = self.finish_output();
-        self.count();
+        let unsent = self.waiting.take().len();
+        if unsent > 0 {
+            self.stats.unsent += unsent as u64;
+            self.plan.report.console.print(&messages::nobody_to_send_to(unsent));
+        }
+        self.count_drops();
         self.plan.report.conclude(&self.stats, &messages::summary);
         printed
     }
 
     fn finish_output(&mut self) -> Result<()> {
-        while !self.session.finish_output(Some(streams::FLUSH_TIMEOUT))? {
+        while !self.front.finish()? {
             self.report();
         }
         Ok(())
     }
 
-    /// Returns the verdict on the run at `address`, and reports if too few datagrams arrived.
+    /// Returns the verdict on the run at `address`, and reports if too few datagrams arrived. What a person was shown
+    /// meanwhile decides nothing, unless the run is strict.
     fn verdict(&self, address: Bound) -> Verdict {
         let received = self.stats.received.datagrams;
         let too_few = self.plan.bounds.count.filter(|count| received < *count);
@@ -372,6 +573,13 @@ impl Chat<'_> {
             self.plan.report.console.note(&messages::too_few(received, count, &[address], "in time"));
         }
         let ending = if too_few.is_some() { Ending::TooFew } else { Ending::Complete };
-        Verdict::of(ending, &self.stats, None, self.plan.receiving.is_strict)
+        let is_strict = self.plan.receiving.is_strict;
+        let decides_nothing = self.is_typed && !is_strict;
+        let stats = if decides_nothing {
+            Stats { sent: Sent::default(), unsent: 0, ..self.stats }
+        } else {
+            self.stats
+        };
+        Verdict::of(ending, &stats, None, is_strict)
     }
 }

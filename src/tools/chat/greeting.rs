@@ -1,0 +1,46 @@
+//! The first lines of a chat: where it listens, whom it talks to, and how to get help.
+
+use super::front::Front;
+use super::rooms::Sockets;
+use crate::cli;
+use crate::messages;
+use crate::net::addr::Addr;
+use crate::net::bound::Bound;
+use crate::net::interface::local_addresses;
+use crate::runtime::console::Console;
+
+/// How many addresses of this machine are listed.
+const LISTED: usize = 4;
+
+/// Shows that the chat, which is bound to `address`, is ready and talks to `peers`.
+pub(super) fn greet(
+    front: &mut Front<'_>,
+    sockets: &Sockets,
+    address: Bound,
+    peers: &[Addr],
+    console: Console,
+) {
+    match front {
+        Front::Pipe(_) => console.note(&format!("listening on {address}")),
+        Front::Terminal(terminal) if console.prints_notes() => {
+            terminal.answer(&listening(address));
+            terminal.answer(&messages::talking_to(peers));
+            terminal.answer("/help lists the commands, Ctrl-D leaves");
+        }
+        Front::Terminal(_) => {}
+    }
+    sockets.all().for_each(|socket| cli::note_memberships(socket, console));
+}
+
+/// Returns the sentence that the chat listens on `address`: for all addresses of this machine, those that a peer can use.
+fn listening(address: Bound) -> String {
+    let own = address.address();
+    let (Some(ip), Some(port)) = (own.ip(), own.port()) else { return format!("listening on {address}") };
+    if !ip.is_unspecified() {
+        return format!("listening on {address}");
+    }
+    let local = local_addresses(ip.is_ipv4());
+    let (listed, others) = local.split_at(local.len().min(LISTED));
+    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    format!("listening on port {port}: {}{more}", messages::listed(listed))
+}

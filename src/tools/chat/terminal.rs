@@ -1,0 +1,280 @@
+//! A chat at a terminal: what arrives is shown above the line that is being typed.
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::os::fd::BorrowedFd;
+use std::time::{Instant, SystemTime};
+
+use anstyle::{AnsiColor, Effects, Style};
+use anyhow::Result;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::Ready;
+use super::args::Plan;
+use super::command;
+use super::flood::{Flood, Folded};
+use super::peers::Peers;
+use crate::batch::{Batch, Datagram};
+use crate::escape;
+use crate::flow::codec::{Writer, Writing};
+use crate::format::Format;
+use crate::runtime::console::editor::{Event, room_for_prompt};
+use crate::runtime::console::screen::Screen;
+use crate::runtime::deadline::earliest;
+use crate::runtime::poll::{Interest, PollSet};
+use crate::runtime::signals::Signals;
+
+/// The colours of the peers, in turn.
+const COLORS: [AnsiColor; 6] = [
+    AnsiColor::Green,
+    AnsiColor::Cyan,
+    AnsiColor::Magenta,
+    AnsiColor::Yellow,
+    AnsiColor::Blue,
+    AnsiColor::Red,
+];
+/// What precedes the further lines of a datagram: none of them looks like that of another peer.
+const INDENT: &[u8] = b"    ";
+
+/// The screen of a chat.
+pub(super) struct Terminal {
+    screen: Screen,
+    flood: Flood,
+    writer: Writer,
+    format: Format,
+    /// The time zone of the times that are shown, if they are.
+    time_zone: Option<TimeZone>,
+    rings: bool,
+    /// The text of one datagram.
+    text: Vec<u8>,
+    /// How many lines were typed.
+    typed: u64,
+}
+
+impl Terminal {
+    /// Takes over the terminal of stdin and stdout, if a line can be edited there.
+    pub(super) fn open(plan: &Plan, signals: &Signals) -> Result<Option<Self>> {
+        let Some(mut screen) = Screen::open(signals)? else { return Ok(None) };
+        if let Some(history) = &plan.history {
+            screen.editor.open_history(history)?;
+        }
+        let writing = Writing { codec: plan.codec, for_terminal: true, ..Writing::default() };
+        Ok(Some(Self {
+            screen,
+            flood: Flood::default(),
+            writer: Writer::new(writing),
+            format: plan.codec.formats.output,
+            time_zone: plan.columns.time.then(TimeZone::system),
+            rings: plan.bell,
+            text: Vec::new(),
+            typed: 0,
+        }))
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.screen.has_room()
+    }
+
+    /// Draws the screen, and waits as [`super::front::Front::wait`] does.
+    pub(super) fn wait(
+        &mut self,
+        sockets: &[Option<BorrowedFd<'_>>],
+        until: Option<Instant>,
+        signals: &Signals,
+        peers: &Peers,
+    ) -> Result<Ready> {
+        self.report_folded(peers);
+        self.screen.draw(&prompt(peers, self.screen.columns()))?;
+        let mut set = PollSet::new();
+        let sockets: Vec<_> = sockets.iter().map(|fd| set.add(*fd, Interest::Read)).collect();
+        let input = set.add(self.screen.input(), Interest::Read);
+        set.add(self.screen.output(), Interest::Write);
+        set.add_signals(signals);
+        let found = set.wait(earliest([until, self.flood.next()]))?;
+        self.screen.check_signals()?;
+        Ok(Ready::of(&found, &sockets, input))
+    }
+
+    /// Reads what was typed. Returns whether the terminal is still there.
+    pub(super) fn read(&mut self) -> Result<bool> {
+        self.screen.read()
+    }
+
+    /// Returns what a person has done next, if that has been read.
+    pub(super) fn next(&mut self) -> Option<Event> {
+        self.screen.editor.next()
+    }
+
+    /// Returns why no more lines are kept in the history file, once.
+    pub(super) fn take_history_error(&mut self) -> Option<anyhow::Error> {
+        self.screen.editor.take_history_error()
+    }
+
+    /// Returns the number of the next line.
+    pub(super) fn number_line(&mut self) -> u64 {
+        self.typed += 1;
+        self.typed
+    }
+
+    /// Puts a line that was not sent back into the editor.
+    pub(super) fn give_back(&mut self, line: &[u8]) {
+        if self.screen.editor.text().is_empty() {
+            self.screen.editor.set_text(&String::from_utf8_lossy(line));
+        }
+    }
+
+    /// Completes the word at the cursor: a command, or a peer.
+    pub(super) fn complete(&mut self, peers: &Peers) {
+        let editor = &mut self.screen.editor;
+        let (start, mut candidates) = command::complete(&editor.text()[..editor.cursor()], peers);
+        candidates.sort_unstable();
+        if editor.complete(start, &candidates) {
+            self.answer(&candidates.join("  "));
+        }
+    }
+
+    /// Stops until the shell continues the chat.
+    pub(super) fn suspend(&mut self) -> Result<()> {
+        self.screen.suspend()
+    }
+
+    /// Clears the screen.
+    pub(super) fn clear(&mut self) {
+        self.screen.clear();
+    }
+
+    /// Leaves the terminal as it was.
+    pub(super) fn close(&mut self) {
+        self.screen.close();
+    }
+
+    /// Shows a line that a command asks for, or that greets.
+    pub(super) fn answer(&mut self, line: &str) {
+        self.text.clear();
+        escape::line(line.as_bytes(), &mut self.text);
+        self.text.push(b'\n');
+        self.screen.print(&self.text);
+    }
+
+    /// Shows the datagrams of `batch`, which is empty then.
+    pub(super) fn show(&mut self, batch: &mut Batch, peers: &Peers) {
+        let now = Instant::now();
+        self.report_folded(peers);
+        for datagram in batch.iter() {
+            if self.flood.admits(datagram.envelope.from, now) {
+                self.show_datagram(&datagram, peers);
+            }
+        }
+        if self.rings && !batch.is_empty() {
+            self.screen.ring();
+        }
+        batch.clear();
+    }
+
+    fn show_datagram(&mut self, datagram: &Datagram<'_>, peers: &Peers) {
+        self.begin(datagram.envelope.received.time);
+        if !self.format.has_addresses() {
+            let from = datagram.envelope.from;
+            let label = from.map_or_else(|| "unnamed".to_owned(), |peer| peers.label(peer));
+            let number = from.and_then(|peer| peers.get(peer)).map_or(0, |peer| peer.number as usize);
+            let color = COLORS[number.wrapping_sub(1) % COLORS.len()];
+            self.label(&label, Style::new().fg_color(Some(color.into())));
+        }
+        if self.format == Format::Text {
+            lines(datagram.payload, &mut self.text);
+        } else if let Err(what) = self.writer.write(datagram, &mut self.text) {
+            // Not in a charset: there is none here.
+            self.text.extend(what.as_bytes());
+            self.text.push(b'\n');
+        }
+        self.screen.print(&self.text);
+    }
+
+    /// Shows what the user has sent to `peers`, of several if `to` names them.
+    pub(super) fn show_own(&mut self, text: &[u8], to: Option<&str>) {
+        self.begin(Some(SystemTime::now()));
+        let label = to.map_or_else(|| "you".to_owned(), |to| format!("you to {to}"));
+        self.label(&label, Style::new().effects(Effects::DIMMED));
+        lines(text, &mut self.text);
+        self.screen.print(&self.text);
+    }
+
+    /// Begins a line with `time`, if times are shown.
+    fn begin(&mut self, time: Option<SystemTime>) {
+        self.text.clear();
+        let time = time.and_then(|time| Timestamp::try_from(time).ok());
+        if let (Some(zone), Some(time)) = (&self.time_zone, time) {
+            let time = zone.to_datetime(time).strftime("%H:%M:%S").to_string();
+            self.styled(&time, Style::new().effects(Effects::DIMMED));
+            self.text.push(b' ');
+        }
+    }
+
+    fn label(&mut self, label: &str, style: Style) {
+        self.styled(&label, style);
+        self.text.extend(b": ");
+    }
+
+    /// Appends `text`, which may be a stranger's, in `style`.
+    fn styled(&mut self, text: &dyn Display, style: Style) {
+        let text = escape::text(text.to_string().as_bytes());
+        // Writing to a Vec cannot fail.
+        let _ = if self.screen.has_colors() {
+            write!(self.text, "{style}{text}{style:#}")
+        } else {
+            write!(self.text, "{text}")
+        };
+    }
+
+    /// Shows how many datagrams were folded in the time that is over.
+    fn report_folded(&mut self, peers: &Peers) {
+        for folded in self.flood.end(Instant::now()) {
+            let line = match folded {
+                Folded::Of(peer, number) => {
+                    let label = peer.map_or_else(|| "unnamed peers".to_owned(), |peer| peers.label(peer));
+                    format!("… {number} more from {label}")
+                }
+                Folded::OfMany(peers, number) => format!("… {number} more from {peers} peers or more"),
+            };
+            self.answer(&line);
+        }
+    }
+}
+
+/// Appends `text` as lines that are safe on a terminal, the further ones indented.
+fn lines(text: &[u8], out: &mut Vec<u8>) {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    for (place, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        if place > 0 {
+            out.extend(INDENT);
+        }
+        escape::line(line.strip_suffix(b"\r").unwrap_or(line), out);
+        out.push(b'\n');
+    }
+}
+
+/// Returns the prompt, which names whom a plain line goes to, in as many words as `columns` have room for.
+fn prompt(peers: &Peers, columns: usize) -> String {
+    let targets = peers.targets();
+    let to = match (targets.as_slice(), peers.all()) {
+        (_, Some(number)) => format!("all {number}"),
+        ([], None) => "nobody yet".to_owned(),
+        ([peer, ..], None) => peers.label(*peer),
+    };
+    let short = match targets.as_slice() {
+        [peer] => peers.get(*peer).map_or_else(|| to.clone(), |peer| peer.number.to_string()),
+        _ => to.clone(),
+    };
+    let mut prompts = vec![format!("to {to}> "), format!("to {short}> "), format!("{short}> ")];
+    if let Some((number, new)) = peers.unanswered() {
+        let label = peers.label(new);
+        prompts.insert(0, format!("to {to} (/to {number})> "));
+        prompts.insert(0, format!("to {to} (/to {number} answers {label})> "));
+        prompts.insert(3, format!("to {short} (/to {number})> "));
+    }
+    let room = room_for_prompt(columns);
+    let fits = |prompt: &String| prompt.chars().count() <= room;
+    let place = prompts.iter().position(fits).unwrap_or(prompts.len() - 1);
+    prompts.swap_remove(place)
+}
