@@ -7,6 +7,7 @@ mod delivery;
 mod flood;
 mod front;
 mod greeting;
+mod lines;
 mod outbox;
 mod peers;
 mod pipe;

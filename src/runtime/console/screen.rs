@@ -129,6 +129,12 @@ impl Screen {
 
     /// Shows `text`, which consists of lines, above the edited line. The next [`Screen::draw`] writes it.
     pub fn print(&mut self, text: &[u8]) {
+        // Messages that were printed before stand above it.
+        self.take_messages();
+        self.push_lines(text);
+    }
+
+    fn push_lines(&mut self, text: &[u8]) {
         if text.is_empty() {
             return;
         }
@@ -136,6 +142,14 @@ impl Screen {
         self.output.push(text);
         if !text.ends_with(b"\n") {
             self.output.push(b"\n");
+        }
+    }
+
+    /// Takes over the messages that wait, if the terminal has room for them.
+    fn take_messages(&mut self) {
+        if self.has_room() {
+            let messages = stderr::take_for_screen();
+            self.print_messages(&messages);
         }
     }
 
@@ -155,10 +169,7 @@ impl Screen {
         if self.held.is_none() {
             return Ok(());
         }
-        if self.has_room() {
-            let messages = stderr::take_for_screen();
-            self.print_messages(&messages);
-        }
+        self.take_messages();
         self.output.write()?;
         // Otherwise rows would pile up in front of a slow terminal.
         if self.is_taken_over && self.output.is_empty() {
@@ -292,7 +303,7 @@ impl Screen {
             let what = format!("{} messages dropped: the terminal was too slow", messages.dropped);
             self.append_message(what.as_bytes(), &mut text);
         }
-        self.print(&text);
+        self.push_lines(&text);
     }
 
     fn append_message(&self, message: &[u8], text: &mut Vec<u8>) {
@@ -309,7 +320,8 @@ impl Screen {
             0 => String::new(),
             column => format!("\x1b[{column}C"),
         };
-        format!("{}{}\r{cursor}", view.prompt, view.text)
+        let prompt = if self.has_colors { format!("\x1b[1m{}\x1b[0m", view.prompt) } else { view.prompt };
+        format!("{prompt}{}\r{cursor}", view.text)
     }
 }
 

@@ -191,11 +191,10 @@ impl Terminal {
         self.screen.print(&self.text);
     }
 
-    /// Shows what the user has sent to `peers`, of several if `to` names them.
-    pub(super) fn show_own(&mut self, text: &[u8], to: Option<&str>) {
+    /// Shows a text of the user behind `label`.
+    pub(super) fn show_own(&mut self, label: &str, text: &[u8]) {
         self.begin(Some(SystemTime::now()));
-        let label = to.map_or_else(|| "you".to_owned(), |to| format!("you to {to}"));
-        self.label(&label, Style::new().effects(Effects::DIMMED));
+        self.label(label, Style::new().effects(Effects::DIMMED));
         lines(text, &mut self.text);
         self.screen.print(&self.text);
     }
