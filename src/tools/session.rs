@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Envelope};
 use crate::flow::queue::Queue;
 use crate::net::Receiver;
 use crate::net::access::Access;
@@ -40,8 +40,8 @@ pub(super) struct Session<'s> {
     pub(super) queue: Queue<'s>,
 }
 
-/// One receive discards at most about this many denied or forged datagrams, so that a tool checks its signals and its
-/// time in between.
+/// One receive discards at most about this many datagrams that are denied, forged or left out, so that a tool checks its
+/// signals and its time in between.
 const DISCARDED_AT_ONCE: u64 = 4096;
 
 /// The receiving side of a socket: which datagrams are admitted, and how many.
@@ -132,18 +132,31 @@ impl Intake<'_> {
     /// Returns the error of the socket, which may be the ICMP error of a datagram that was sent from it. What arrived
     /// before it is in the batch.
     pub(super) fn receive(&mut self, batch: &mut Batch, stats: &mut Received) -> io::Result<()> {
+        self.receive_wanted(batch, stats, |_| true)
+    }
+
+    /// Does the same, and leaves out datagrams that are not `wanted`: they are not counted at all.
+    pub(super) fn receive_wanted(
+        &mut self,
+        batch: &mut Batch,
+        stats: &mut Received,
+        mut wanted: impl FnMut(&Envelope) -> bool,
+    ) -> io::Result<()> {
         let left = self.count.map(|count| count.saturating_sub(stats.datagrams));
         let limit = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
         let (first, discarded) = (batch.len(), stats.denied + stats.forged);
+        let mut left_out = 0;
         batch.number_after(stats.datagrams);
         let error = loop {
             let outcome = self.receiver.receive(batch, limit);
+            let unwanted = batch.retain_from(first, &mut wanted) as u64;
+            left_out += unwanted;
             let denied = self.access.filter(batch, first);
             stats.forged += outcome.forged;
             stats.denied += denied;
-            // An admitted datagram may be behind the denied ones, of which a small limit receives few at once.
-            let is_flooded = stats.denied + stats.forged - discarded >= DISCARDED_AT_ONCE;
-            if outcome.error.is_some() || denied == 0 || is_flooded || batch.len() > first {
+            // An admitted datagram may be behind these, of which a small limit receives few at once.
+            let is_flooded = stats.denied + stats.forged - discarded + left_out >= DISCARDED_AT_ONCE;
+            if outcome.error.is_some() || denied + unwanted == 0 || is_flooded || batch.len() > first {
                 break outcome.error;
             }
         };

@@ -554,8 +554,14 @@ fn where_no_route_leads_to_a_group_the_interfaces_are_named() {
     let record = r#"{"to":"239.1.1.1:9","text":"hi"}"#;
     let finished = cable.near.tool("udp-send").args(["-f", "json"]).input(record).run();
     assert!(finished.err.contains(&way_out("-I cable0")), "{}", finished.err);
-    let mut chat = cable.near.tool("udp-chat").args(["--bind", ":0", "239.1.1.1:9"]).spawn();
-    chat.type_line("hi");
+    let way_to_join =
+        "no route leads to it; choose an interface with 239.1.1.1%cable0 (this machine has cable0, cable1)";
+    assert_eq!(
+        refused(&cable.near, "udp-chat", &["239.1.1.1:9"]),
+        format!("udp-chat: cannot join 239.1.1.1: {way_to_join}\n")
+    );
+    let mut chat = cable.near.tool("udp-chat").args(["--bind", ":0"]).spawn();
+    chat.type_line("@239.1.1.1:9 hi");
     chat.err_line_with(&way_out("-I cable0"));
 }
 

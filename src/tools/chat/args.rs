@@ -115,8 +115,9 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Headers, args.receiving.headers),
         ];
         FormatOption::check(given, formats, &conversation())?;
-        let socket = args.groups.add_to(args.socket.options(), args.bind.as_ref())?;
-        let bind = args.bind.map_or_else(|| default_bind(&args.peers, socket.broadcast), Ok)?;
+        let groups = args.peers.iter().filter(|peer| peer.group().is_some());
+        let socket = args.groups.add_to(args.socket.options(), args.bind.iter().chain(groups))?;
+        let bind = args.bind.map_or_else(|| default_bind(&args.peers, &socket), Ok)?;
         for peer in &args.peers {
             check_same_kind(peer, Some(&bind))?;
         }
@@ -155,14 +156,22 @@ impl Plan {
     }
 }
 
-/// Returns the local address for `peers`: in a room any port that is free, as its address tells a chat from others.
-fn default_bind(peers: &[Endpoint], broadcast: bool) -> Result<Endpoint, UsageError> {
+/// Returns the local address for `peers`.
+fn default_bind(peers: &[Endpoint], options: &Options) -> Result<Endpoint, UsageError> {
+    if peers.iter().any(|peer| is_room(peer, options.broadcast)) {
+        if let Some(group) = options.groups.first() {
+            return Err(UsageError::new(format!(
+                "--join {group} needs a port; add --bind :PORT, or write {group} with a port as another PEER"
+            )));
+        }
+        // Its address tells a chat from others on the same host.
+        return Ok(Endpoint::anywhere());
+    }
     match peers.first() {
         Some(peer) if peer.is_unix() => match peers.iter().find(|peer| !peer.is_unix()) {
             Some(other) => Err(UsageError::new(format!("{peer} is a unix socket, and {other} is not"))),
             None => Ok(Endpoint::any_unix()),
         },
-        _ if peers.iter().any(|peer| is_room(peer, broadcast)) => Ok(Endpoint::anywhere()),
         _ => Endpoint::source(":7890").map_err(|error| UsageError::new(error.to_string())),
     }
 }

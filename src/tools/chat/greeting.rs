@@ -1,5 +1,7 @@
 //! The first lines of a chat: where it listens, whom it talks to, and how to get help.
 
+use anyhow::Result;
+
 use super::front::Front;
 use super::rooms::Sockets;
 use crate::cli;
@@ -12,24 +14,28 @@ use crate::runtime::console::Console;
 /// How many addresses of this machine are listed.
 const LISTED: usize = 4;
 
-/// Shows that the chat, which is bound to `address`, is ready and talks to `peers`.
+/// Shows that the chat, which has these `sockets`, is ready and talks to `peers`.
 pub(super) fn greet(
     front: &mut Front<'_>,
     sockets: &Sockets,
-    address: Bound,
     peers: &[Addr],
     console: Console,
-) {
+) -> Result<()> {
     match front {
-        Front::Pipe(_) => console.note(&format!("listening on {address}")),
+        Front::Pipe(_) => {
+            for address in sockets.addresses()? {
+                console.note(&format!("listening on {address}"));
+            }
+        }
         Front::Terminal(terminal) if console.prints_notes() => {
-            terminal.answer(&listening(address));
+            terminal.answer(&listening(Bound::of(sockets.own())?));
             terminal.answer(&messages::talking_to(peers));
             terminal.answer("/help lists the commands, Ctrl-D leaves");
         }
         Front::Terminal(_) => {}
     }
     sockets.all().for_each(|socket| cli::note_memberships(socket, console));
+    Ok(())
 }
 
 /// Returns the sentence that the chat listens on `address`: for all addresses of this machine, those that a peer can use.

@@ -13,6 +13,7 @@ use super::args::Plan;
 use crate::batch::Envelope;
 use crate::cli::{self, Traffic};
 use crate::net::addr::Addr;
+use crate::net::bound::Bound;
 use crate::net::endpoint::{Endpoint, Family, Resolved};
 use crate::net::multicast::{Group, SOURCE_WITHOUT_GROUP};
 use crate::net::note_earlier_drops;
@@ -91,6 +92,11 @@ impl Sockets {
         iter::once(&self.own).chain(&self.rooms)
     }
 
+    /// Returns where they are bound.
+    pub(super) fn addresses(&self) -> Result<Vec<Bound>> {
+        self.all().map(Bound::of).collect()
+    }
+
     /// Returns `peer` as what is sent there arrives in its room: a group of a link gets the zone in which it was joined.
     pub(super) fn destination(&self, peer: Addr) -> Addr {
         let is_same = |place: &&Addr| (place.ip(), place.port()) == (peer.canonical().ip(), peer.port());
@@ -165,8 +171,10 @@ impl Room<'_> {
 
     /// Opens a socket that receives what is sent to the room. Others share its port.
     fn open(&self, options: &Options) -> Result<Socket> {
-        let sources = if self.peer.group().is_some() { options.sources.clone() } else { Vec::new() };
-        let sharing = Sharing { address: true, port: false };
+        let is_group = self.peer.group().is_some();
+        let sources = if is_group { options.sources.clone() } else { Vec::new() };
+        // Elsewhere than on Linux sockets share the wildcard only if both set SO_REUSEPORT.
+        let sharing = Sharing { address: true, port: !is_group && !cfg!(target_os = "linux") };
         socket::bind(&self.here, &Options { sharing, sources, groups: Vec::new(), ..options.clone() })
     }
 }

@@ -15,7 +15,7 @@ use super::rooms::Sockets;
 use super::sending::Sending;
 use super::waiting::Waiting;
 use super::{Ready, greeting};
-use crate::batch::{Batch, Datagram};
+use crate::batch::{Batch, Datagram, Envelope};
 use crate::exit::{self, Ending, Verdict};
 use crate::flow::codec::decode_batch;
 use crate::format::Bad;
@@ -46,7 +46,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let resolver = Resolver::new(deadline.total(), &signals);
     let access = resolver.access(lists)?;
     let sockets = Sockets::open(plan, &options, resolver)?;
-    let address = Bound::of(sockets.own())?;
+    let addresses = sockets.addresses()?;
     let family = sockets.family(options.family);
     let peers: Vec<_> = resolver.each(&plan.peers, family)?;
     let peers: Vec<_> = peers.into_iter().map(|peer| sockets.destination(peer)).collect();
@@ -69,11 +69,11 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
         stats: Stats::default(),
         until: None,
     };
-    greeting::greet(&mut chat.front, &sockets, address, &peers, plan.report.console);
+    greeting::greet(&mut chat.front, &sockets, &peers, plan.report.console)?;
     let talked = chat.talk(deadline);
     exit::join(talked, chat.finish())?;
     signals.check()?;
-    Ok(chat.verdict(address))
+    Ok(chat.verdict(&addresses))
 }
 
 /// Returns the receiving side of `socket`, with what the output shows and a reply needs of each datagram.
@@ -162,7 +162,9 @@ impl Chat<'_> {
             }
             let before = self.stats.received.datagrams;
             for place in ready.sockets {
-                self.receive(place, &mut batches.received)?;
+                if !self.is_complete() {
+                    self.receive(place, &mut batches.received)?;
+                }
             }
             // A datagram that is denied does not keep the chat from ending.
             if ready.input || self.stats.received.datagrams > before {
@@ -204,7 +206,8 @@ impl Chat<'_> {
     /// was counted.
     fn receive(&mut self, place: usize, batch: &mut Batch) -> Result<bool> {
         let before = self.stats;
-        let received = match self.intakes[place].receive(batch, &mut self.stats.received) {
+        let wanted = |envelope: &Envelope| !self.sockets.is_echo(place, envelope);
+        let received = match self.intakes[place].receive_wanted(batch, &mut self.stats.received, wanted) {
             // The ICMP error of a datagram that was sent ends nothing. The error queue, below, has its destination.
             Err(error) if is_icmp(&error) => {
                 self.outbox.transmitter.note_icmp_error(error);
@@ -212,7 +215,6 @@ impl Chat<'_> {
             }
             received => received.context("cannot receive"),
         };
-        batch.retain_from(0, |envelope| !self.sockets.is_echo(place, envelope));
         self.stats.received.count(batch, 0..batch.len());
         for datagram in batch.iter() {
             if self.peers.note(datagram.envelope, place == OWN) {
@@ -368,13 +370,13 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Returns the verdict on the run at `address`, and reports if too few datagrams arrived. What a person was shown
+    /// Returns the verdict on the run at `addresses`, and reports if too few datagrams arrived. What a person was shown
     /// meanwhile decides nothing, unless the run is strict.
-    fn verdict(&self, address: Bound) -> Verdict {
+    fn verdict(&self, addresses: &[Bound]) -> Verdict {
         let received = self.stats.received.datagrams;
         let too_few = self.plan.bounds.count.filter(|count| received < *count);
         if let Some(count) = too_few {
-            self.plan.report.console.note(&messages::too_few(received, count, &[address], "in time"));
+            self.plan.report.console.note(&messages::too_few(received, count, addresses, "in time"));
         }
         let ending = if too_few.is_some() { Ending::TooFew } else { Ending::Complete };
         let is_strict = self.plan.receiving.is_strict;
