@@ -35,10 +35,10 @@ Example: udp-chat 192.0.2.7:7890 --encoding gbk";
 pub(super) struct Args {
     #[arg(
         value_name = "PEER", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
-        help = "Talk to HOST:PORT, :PORT (this machine) or unix:PATH"
+        help = "Talk to HOST:PORT, :PORT (this machine), unix:PATH or a room (239.7.8.9:PORT)"
     )]
     peers: Vec<Endpoint>,
-    /// Send and receive on this address, port or both [default: :7890]
+    /// Send and receive on this address, port or both [default: :7890, in a room any port]
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
     bind: Option<Endpoint>,
     /// Send `NAME: ` before each text
