@@ -39,6 +39,8 @@ mod ready;
 mod recv;
 #[cfg(target_os = "linux")]
 mod resolver;
+#[cfg(target_os = "linux")]
+mod restoring;
 mod rooms;
 #[cfg(target_os = "linux")]
 mod screen;

@@ -3,8 +3,6 @@
 //! A thread reads what the programs write and draws it on a screen; a test waits for what is to be seen there. The
 //! screen answers no questions of a program, such as where the cursor is.
 
-#![allow(dead_code, reason = "the tests of the line editor will use the rest")]
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
@@ -197,11 +195,6 @@ impl Display {
         self.see(rows)
     }
 
-    /// Returns the row of the cursor, with a `▏` in front of that.
-    pub(crate) fn edited(&self) -> String {
-        self.see(edited)
-    }
-
     /// Returns all rows, with those that have left the screen at its top.
     pub(crate) fn all_rows(&self) -> Vec<String> {
         let mut screen = self.see(Screen::clone);
@@ -234,14 +227,21 @@ impl Display {
         self.program().pid()
     }
 
+    /// Returns the port that the program has bound.
+    pub(crate) fn bound_port(&self) -> u16 {
+        self.program().bound_port()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.program().signal(signal);
     }
 
-    /// Waits for the end of the program, and until the screen shows all that it has written.
+    /// Waits for the end of the program, and until the screen shows all that it has written. If the output was stopped
+    /// it goes on after the end.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         let status = self.program.take().expect("a program").ended().status;
         if self.keyboard.is_some() {
+            self.resume_output();
             let ends = self.state().parser.callbacks().end_marks + 1;
             self.slave.write_all(END_MARK).unwrap();
             self.await_state("end of the output", |state| state.parser.callbacks().end_marks == ends);
@@ -296,6 +296,7 @@ pub(crate) fn rows(screen: &Screen) -> Vec<String> {
     screen.rows(0, screen.size().1.get()).map(|row| row.trim_end().to_owned()).collect()
 }
 
+/// Returns the row of the cursor, with a `▏` in front of that.
 fn edited(screen: &Screen) -> String {
     let (row, column) = screen.cursor_position();
     let (left, right) = (row_text(screen, row, 0..column), row_text(screen, row, column..columns(screen)));

@@ -11,6 +11,8 @@ mod own_process;
 mod peer;
 mod random;
 mod running;
+#[cfg(target_os = "linux")]
+mod seat;
 mod terminal;
 mod tool;
 
@@ -24,6 +26,8 @@ pub(crate) use own_process::in_own_process;
 pub(crate) use peer::{Peer, free_port, unused_address};
 pub(crate) use random::Random;
 pub(crate) use running::{Finished, Running, assert_idle, children};
+#[cfg(target_os = "linux")]
+pub(crate) use seat::{Seat, bash, chat, ctrl, cursor_row};
 pub(crate) use terminal::Terminal;
 pub(crate) use tool::{Printed, Tool, complaint, path, path_with_tools};
 
