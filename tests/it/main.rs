@@ -33,6 +33,8 @@ mod pace;
 #[cfg(target_os = "linux")]
 mod paths;
 mod peers;
+#[cfg(target_os = "linux")]
+mod picture;
 mod pipes;
 mod readme;
 mod ready;
