@@ -10,7 +10,6 @@ use super::front::Front;
 use super::outbox::{Content, INTERRUPTED};
 use super::run::{Chat, Going, Written};
 use crate::batch::{Batch, Datagram};
-use crate::encoding::Encoding;
 use crate::escape;
 use crate::format::Format;
 use crate::messages;
@@ -118,29 +117,25 @@ impl Chat<'_> {
         name: &Name,
         outgoing: &mut Batch,
     ) -> Result<Option<Vec<Addr>>> {
-        let (mut sent, mut failed, mut encoded) = (Vec::new(), Vec::new(), None);
+        let (mut sent, mut failed) = (Vec::new(), Vec::new());
         let places: Vec<_> =
             if peers.is_empty() { vec![None] } else { peers.iter().copied().map(Some).collect() };
         for peer in places {
-            let encoding = self.encoding_for(peer);
-            if encoded != Some(encoding) {
-                encoded = Some(encoding);
-                if let Err(why) = self.encode(content, peer, outgoing) {
-                    failed.push(why.context(format!("cannot send {name}")));
-                    continue;
-                }
+            if let Err(why) = self.encode(content, peer, outgoing) {
+                let to = peer.filter(|_| peers.len() > 1).map(|peer| self.peers.label(peer));
+                let to = to.map(|label| format!(" to {label}")).unwrap_or_default();
+                failed.push(why.context(format!("cannot send {name}{to}")));
+                continue;
             }
-            let named = outgoing.iter().next().and_then(|datagram| datagram.envelope.to);
-            let Some(to) = named.or(peer) else {
-                return Ok(if outgoing.is_empty() { Some(sent) } else { None });
-            };
-            for datagram in outgoing.iter() {
-                match self.send(datagram, to, name) {
-                    Ok(()) => sent.push(to),
-                    Err(why) => {
-                        let label = self.peers.label(to);
-                        failed.push(why.context(format!("cannot send {name} to {label}")));
-                    }
+            // A line of white space in JSON has no datagram.
+            let Some(datagram) = outgoing.iter().next() else { continue };
+            let named = datagram.envelope.to;
+            let Some(to) = named.or(peer) else { return Ok(None) };
+            match self.send(datagram, to, name) {
+                Ok(()) => sent.push(to),
+                Err(why) => {
+                    let label = self.peers.label(to);
+                    failed.push(why.context(format!("cannot send {name} to {label}")));
                 }
             }
             if named.is_some() {
@@ -152,12 +147,6 @@ impl Chat<'_> {
             self.note_unsent(why);
         }
         last.map_or(Ok(Some(sent)), Err)
-    }
-
-    /// Returns how a text for `peer` is encoded.
-    fn encoding_for(&self, peer: Option<Addr>) -> Encoding {
-        let known = peer.and_then(|peer| self.peers.get(peer));
-        known.map_or_else(|| self.charsets.usual(), |peer| peer.spoken.sending(&self.charsets))
     }
 
     /// Makes the datagram of `content` for `peer`, in place of what is in `outgoing`.

@@ -11,6 +11,7 @@ use super::run::{Batches, Chat, Going, Written};
 use super::sending::Sending;
 use crate::batch::{Batch, Datagram};
 use crate::encoding::Charset;
+use crate::escape;
 use crate::format::Bad;
 use crate::messages;
 use crate::net::addr::Addr;
@@ -19,6 +20,9 @@ use crate::runtime::signals::Terminated;
 
 /// The signal of Ctrl-C.
 const INTERRUPT: Terminated = Terminated(nix::libc::SIGINT);
+
+/// As many pasted lines are shown one by one.
+const SHOWN: usize = 20;
 
 impl Chat<'_> {
     /// Does what a person has done at the terminal since the last call. Returns whether the chat goes on.
@@ -99,20 +103,41 @@ impl Chat<'_> {
                 ensure!(!peers.is_empty(), "no peer yet; /to PEER chooses one");
                 self.sending = Some(Sending::open(path, peers)?);
             }
-            Command::Paste => {
-                ensure!(!self.pasted.is_empty(), "nothing was pasted");
-                for line in std::mem::take(&mut self.pasted) {
-                    let peers = self.peers.targets();
-                    let line = line.as_bytes();
-                    self.send_to(Content::Record(line), &peers, Written { line, ..written }, outgoing)?;
-                }
-            }
+            Command::Paste => self.send_pasted(outgoing)?,
             Command::Clear => match &mut self.front {
                 Front::Terminal(terminal) => terminal.clear(),
                 Front::Pipe(_) => bail!("this terminal cannot be cleared"),
             },
         }
         Ok(Going::On)
+    }
+
+    /// Sends the lines that were pasted, each as a text.
+    fn send_pasted(&mut self, outgoing: &mut Batch) -> Result<()> {
+        ensure!(!self.pasted.is_empty(), "nothing was pasted");
+        let peers = self.peers.targets();
+        ensure!(!peers.is_empty(), "no peer yet; /to PEER chooses one");
+        let lines = std::mem::take(&mut self.pasted);
+        let mut sent = 0;
+        for line in &lines {
+            let name = Name::Text(escape::quoted(line.as_bytes()).into());
+            match self.send_named(Content::Record(line.as_bytes()), &peers, &name, outgoing) {
+                Ok(_) => {
+                    sent += 1;
+                    if lines.len() <= SHOWN
+                        && let Front::Terminal(terminal) = &mut self.front
+                    {
+                        terminal.show_own("you", line.as_bytes());
+                    }
+                }
+                Err(error) => self.note_unsent(&error),
+            }
+        }
+        if lines.len() > SHOWN {
+            let to: Vec<_> = peers.iter().map(|peer| self.peers.label(*peer)).collect();
+            self.plan.report.console.note(&messages::sent_lines("that were pasted", sent, &to));
+        }
+        Ok(())
     }
 
     /// Shows a line that a command asks for.
@@ -186,7 +211,8 @@ impl Chat<'_> {
             self.sending = Some(sending);
         } else {
             let to: Vec<_> = sending.peers.iter().map(|peer| self.peers.label(*peer)).collect();
-            self.plan.report.console.note(&messages::sent_file(&sending.name, sending.sent, &to));
+            let of = format!("of {}", sending.name);
+            self.plan.report.console.note(&messages::sent_lines(&of, sending.sent, &to));
         }
     }
 }
