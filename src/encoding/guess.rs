@@ -145,6 +145,12 @@ impl Guesser {
         self.guess_text(text)
     }
 
+    /// Returns whether the peer speaks `guess`: it is not that of a few stray bytes in a conversation in another charset.
+    #[must_use]
+    pub fn has_settled_on(&self, guess: Charset) -> bool {
+        self.guess.is_none_or(|settled| settled == guess)
+    }
+
     fn guess_text(&mut self, text: &[u8]) -> Option<Charset> {
         let weight = text.iter().filter(|byte| !byte.is_ascii()).count();
         if self.guess.is_none_or(|guess| guess.reads(text)) {
@@ -355,7 +361,9 @@ mod tests {
             let guess = guesser.guess(stray);
             assert_ne!(guess, Some(charset("gbk")), "{stray:?}");
             assert!(guess.is_none_or(|guess| guess.reads(stray)), "{stray:?}");
+            assert!(guess.is_none_or(|guess| !guesser.has_settled_on(guess)), "{stray:?}");
             assert_eq!(guesses(&mut guesser, &["再见"], "gbk"), ["gbk"]);
+            assert!(guesser.has_settled_on(charset("gbk")));
         }
         let russian = ["Привет, как дела?", "Спасибо, хорошо", "А у тебя?"];
         assert_eq!(guesses(&mut guesser, &russian, "windows-1251"), ["windows-1251"; 3]);

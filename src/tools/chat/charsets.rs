@@ -146,8 +146,12 @@ impl Spoken {
             return (marked(payload).or(charsets.utf8), charsets.utf8);
         }
         let new = || Box::new(Guesser::new(preferred, charsets.hint));
-        let guess = self.guesser.get_or_insert_with(new).guess(payload);
-        (guess.or(charsets.utf8), guess)
+        let guesser = self.guesser.get_or_insert_with(new);
+        let guess = guesser.guess(payload);
+        let is_evident = |guess: &Charset| {
+            preferred == Some(*guess) || marked(payload).is_some() || guesser.has_settled_on(*guess)
+        };
+        (guess.or(charsets.utf8), guess.filter(is_evident))
     }
 }
 
@@ -193,6 +197,8 @@ mod tests {
             (GBK, ["gbk", "gbk", "gbk"]),
             (b"hi", ["utf-8", "", "gbk"]),
             (GBK, ["gbk", "", "gbk"]),
+            // Stray bytes.
+            (b"\x80\xff ", ["cp866", "", "gbk"]),
             ("Grüße".as_bytes(), ["utf-8", "utf-8", "utf-8"]),
             ("\u{feff}Grüße".as_bytes(), ["utf-8-sig", "", "utf-8"]),
             (b"\xfe\xff\x4f\x60", ["utf-16-be-sig", "utf-16-be-sig", "utf-16-be-sig"]),
