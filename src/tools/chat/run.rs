@@ -151,8 +151,9 @@ impl Chat<'_> {
                 self.drain(&mut batches.received)?;
                 return Err(terminated.into());
             }
-            // Lines that wait for the first peer are still to be sent.
-            if !self.front.is_open() && self.waiting.len() == 0 && !lingers {
+            // Lines that wait for the first peer are still to be sent, for as long as the user wants to wait.
+            let waits = self.waiting.len() > 0 && self.plan.linger.is_none();
+            if !self.front.is_open() && !waits && !lingers {
                 lingers = true;
                 self.linger(&mut deadline);
             }
