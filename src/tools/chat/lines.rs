@@ -24,13 +24,16 @@ impl Chat<'_> {
             Ok(Typed::Command(command)) => self.obey(command, written, outgoing),
             Err(error) => Err(error),
         };
-        done.unwrap_or_else(|error| {
+        let going = done.unwrap_or_else(|error| {
             self.note_unsent(&error);
             if let Front::Terminal(terminal) = &mut self.front {
                 terminal.give_back(written.line);
             }
             Going::On
-        })
+        });
+        // A line that names a peer ends the wait of earlier lines, and later ones do not overtake them.
+        self.send_waiting(outgoing);
+        going
     }
 
     fn parse<'l>(&self, line: &'l [u8]) -> Result<Typed<'l>> {
