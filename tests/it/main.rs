@@ -11,6 +11,8 @@ mod bad_input;
 mod captures;
 mod charsets;
 mod chat;
+mod chat_charsets;
+mod chat_pipes;
 mod completions;
 mod counts;
 mod details;
