@@ -12,26 +12,27 @@ use nix::net::if_::{InterfaceFlags, if_indextoname, if_nameindex};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage};
 use socket2::Socket;
 
+use super::endpoint::Family;
 use super::zone::Zone;
 use crate::escape;
 
 /// The most interfaces that a sentence lists. A machine with containers has hundreds.
 const LISTED: usize = 8;
 
-/// Returns the addresses of this machine that others reach it at, those of IPv4 first: of interfaces that are up, and not
-/// of a link alone. On a machine without a network that is the loopback.
-pub(crate) fn local_addresses(is_v4_only: bool) -> Vec<IpAddr> {
+/// Returns the addresses of `family` that others reach this machine at, those of IPv4 first: of the interfaces that are up,
+/// or of `only` one, and not of a link alone. On a machine without a network that is the loopback.
+pub(crate) fn local_addresses(family: Family, only: Option<Interface>) -> Vec<IpAddr> {
     let all: Vec<_> = getifaddrs().into_iter().flatten().collect();
+    let name = only.and_then(|only| only.name().ok());
     let of = |is_loopback: bool| {
-        let found = all.iter().filter(move |one| {
+        let found = all.iter().filter(|one| {
             one.flags.contains(InterfaceFlags::IFF_UP)
                 && one.flags.contains(InterfaceFlags::IFF_LOOPBACK) == is_loopback
+                && name.as_ref().is_none_or(|name| name.as_bytes() == one.interface_name.as_bytes())
         });
         let mut addresses: Vec<IpAddr> = found.filter_map(|one| ip(&one.address?)).collect();
-        addresses.retain(|ip| match ip {
-            IpAddr::V4(_) => true,
-            IpAddr::V6(v6) => !is_v4_only && !v6.is_unicast_link_local(),
-        });
+        let is_of_a_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        addresses.retain(|ip| family.allows(*ip) && !is_of_a_link(ip));
         addresses.sort_by_key(IpAddr::is_ipv6);
         addresses
     };

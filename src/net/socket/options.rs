@@ -59,7 +59,7 @@ impl Options {
     }
 
     /// Returns the interface that the socket sends and receives through, if one is given.
-    pub(in crate::net) fn bound_interface(&self) -> Result<Option<Interface>, UnknownInterface> {
+    pub(crate) fn bound_interface(&self) -> Result<Option<Interface>, UnknownInterface> {
         self.interface.as_deref().map(Interface::find).transpose()
     }
 

@@ -69,7 +69,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
         stats: Stats::default(),
         until: None,
     };
-    greeting::greet(&mut chat.front, &sockets, &peers, plan.report.console)?;
+    greeting::greet(&mut chat.front, &sockets, &peers, plan)?;
     let talked = chat.talk(deadline);
     exit::join(talked, chat.finish())?;
     signals.check()?;
