@@ -13,6 +13,7 @@ mod charsets;
 mod chat;
 mod chat_charsets;
 mod chat_pipes;
+mod commands;
 mod completions;
 mod counts;
 mod details;
