@@ -20,15 +20,15 @@ pub struct Charsets {
     errors: Option<Policy>,
     hint: Option<Hint>,
     utf8: Option<Charset>,
-    /// Whether the user has named the charset of a peer.
-    has_fixed: bool,
+    /// Whether the user has chosen for a peer.
+    has_exceptions: bool,
 }
 
 /// The charset of one peer.
 #[derive(Debug, Default)]
 pub struct Spoken {
-    /// The one that the user has named.
-    fixed: Option<Charset>,
+    /// What the user has chosen for this peer.
+    choice: Option<Choice>,
     /// The one of the last payload that shows one.
     last: Option<Charset>,
     /// Guesses that of a payload that is not UTF-8. Most peers need none.
@@ -56,21 +56,21 @@ impl Charsets {
     }
 
     fn with_hint(choice: Choice, errors: Option<Policy>, hint: Option<Hint>) -> Self {
-        Self { choice, errors, hint, utf8: "utf-8".parse().ok(), has_fixed: false }
+        Self { choice, errors, hint, utf8: "utf-8".parse().ok(), has_exceptions: false }
     }
 
     /// Returns whether a peer may have a charset.
     #[must_use]
     pub fn are_used(&self) -> bool {
-        self.choice != Choice::Bytes || self.has_fixed
+        self.choice != Choice::Bytes || self.has_exceptions
     }
 
-    /// Notes that the user has named the charset of a peer.
-    pub fn note_fixed(&mut self) {
-        self.has_fixed = true;
+    /// Notes that the user has chosen for a peer.
+    pub fn note_exception(&mut self) {
+        self.has_exceptions = true;
     }
 
-    /// Chooses again.
+    /// Chooses again for all peers but those that have a choice of their own.
     pub fn choose(&mut self, choice: Choice) {
         self.choice = choice;
     }
@@ -78,15 +78,7 @@ impl Charsets {
     /// Returns the encoding of a peer of which nothing is known.
     #[must_use]
     pub fn usual(&self) -> Encoding {
-        self.encoding(self.usual_charset())
-    }
-
-    fn usual_charset(&self) -> Option<Charset> {
-        match self.choice {
-            Choice::Bytes => None,
-            Choice::Fixed(charset) => Some(charset),
-            Choice::Auto(preferred) => preferred.or(self.utf8),
-        }
+        Spoken::default().sending(self)
     }
 
     fn encoding(&self, charset: Option<Charset>) -> Encoding {
@@ -101,19 +93,21 @@ impl Spoken {
         charsets.encoding(self.charset(charsets))
     }
 
-    /// Makes `charset` that of the peer, whatever it sends. `None` undoes that.
-    pub fn fix(&mut self, charset: Option<Charset>) {
-        self.fixed = charset;
+    /// Chooses again for this peer. `None` is what is chosen for all.
+    pub fn choose(&mut self, choice: Option<Choice>) {
+        self.choice = choice;
+        // It prefers what was chosen before.
+        self.guesser = None;
+        if let Some(Choice::Auto(Some(_))) = choice {
+            self.last = None;
+        }
     }
 
     /// Notes that the peer has sent `payload`.
     pub fn note(&mut self, payload: &[u8], charsets: &Charsets) -> Noted {
-        let Choice::Auto(preferred) = charsets.choice else {
+        let Choice::Auto(preferred) = self.choice(charsets) else {
             return Noted { decoding: self.sending(charsets), changed: None };
         };
-        if self.fixed.is_some() {
-            return Noted { decoding: self.sending(charsets), changed: None };
-        }
         let before = self.charset(charsets);
         let (decoding, shown) = self.read(payload, preferred, charsets);
         self.last = shown.or(self.last);
@@ -123,7 +117,15 @@ impl Spoken {
     }
 
     fn charset(&self, charsets: &Charsets) -> Option<Charset> {
-        self.fixed.or(self.last).or(charsets.usual_charset())
+        match self.choice(charsets) {
+            Choice::Bytes => None,
+            Choice::Fixed(charset) => Some(charset),
+            Choice::Auto(preferred) => self.last.or(preferred).or(charsets.utf8),
+        }
+    }
+
+    fn choice(&self, charsets: &Charsets) -> Choice {
+        self.choice.unwrap_or(charsets.choice)
     }
 
     /// Returns the charset of `payload`, and that of its peer if it shows one.
@@ -235,25 +237,48 @@ mod tests {
     }
 
     #[test]
-    fn a_charset_that_the_user_has_named_holds_whatever_the_peer_sends_until_it_is_undone() {
-        for (choice, usual) in [("auto", "utf-8"), ("latin-1", "latin-1")] {
+    fn what_the_user_chooses_for_a_peer_holds_until_it_is_undone() {
+        for (choice, usual) in [("auto", "utf-8"), ("latin-1", "latin-1"), ("auto:big5", "big5")] {
             let (charsets, mut spoken) = (charsets(choice), Spoken::default());
-            spoken.fix(Some(charset("koi8-r")));
+            spoken.choose("koi8-r".parse().ok());
             for payload in [GBK, "你好".as_bytes(), b"hi"] {
                 assert_eq!(note(&mut spoken, &charsets, payload), ["koi8-r", "", "koi8-r"], "{choice}");
             }
-            spoken.fix(None);
+            spoken.choose("auto".parse().ok());
+            assert_eq!(note(&mut spoken, &charsets, GBK), ["gbk", "gbk", "gbk"], "{choice}");
+            spoken.choose("auto:big5".parse().ok());
+            assert_eq!(spoken.sending(&charsets).charset, Some(charset("big5")), "{choice}");
+            assert_eq!(note(&mut spoken, &charsets, GBK), ["big5", "", "big5"], "{choice}");
+            let mut spoken = Spoken::default();
+            spoken.choose("koi8-r".parse().ok());
+            spoken.choose(None);
             assert_eq!(spoken.sending(&charsets).charset, Some(charset(usual)));
         }
     }
 
     #[test]
-    fn without_a_choice_bytes_pass_untouched_unless_a_charset_is_named() {
-        let charsets = Charsets::with_hint(Choice::Bytes, None, None);
+    fn a_charset_that_is_chosen_for_all_is_that_of_a_peer_which_has_shown_another() {
+        let (mut charsets, mut spoken) = (charsets("auto"), Spoken::default());
+        assert_eq!(note(&mut spoken, &charsets, GBK), ["gbk", "gbk", "gbk"]);
+        charsets.choose("big5".parse().unwrap());
+        assert_eq!(note(&mut spoken, &charsets, GBK), ["big5", "", "big5"]);
+        charsets.choose("auto".parse().unwrap());
+        assert_eq!(spoken.sending(&charsets).charset, Some(charset("gbk")));
+    }
+
+    #[test]
+    fn without_a_choice_bytes_pass_untouched_unless_one_is_made_for_a_peer() {
+        let mut charsets = Charsets::with_hint(Choice::Bytes, None, Hint::of_locale("zh_CN"));
         let mut spoken = Spoken::default();
         assert_eq!(note(&mut spoken, &charsets, GBK), ["", "", ""]);
-        spoken.fix(Some(charset("gbk")));
+        assert!(!charsets.are_used());
+        charsets.note_exception();
+        assert!(charsets.are_used());
+        spoken.choose("gbk".parse().ok());
         assert_eq!(note(&mut spoken, &charsets, GBK), ["gbk", "", "gbk"]);
+        spoken.choose("auto".parse().ok());
+        assert_eq!(note(&mut spoken, &charsets, "你好".as_bytes()), ["utf-8", "", "utf-8"]);
+        assert_eq!(note(&mut spoken, &charsets, GBK), ["gbk", "gbk", "gbk"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::peers::Peer;
 use super::run::{Batches, Chat, Going, Written};
 use super::sending::Sending;
 use crate::batch::{Batch, Datagram};
-use crate::encoding::Charset;
+use crate::cli::Choice;
 use crate::escape;
 use crate::format::Bad;
 use crate::messages;
@@ -163,23 +163,22 @@ impl Chat<'_> {
         }
     }
 
-    /// Sets the charset of a peer, or of all of them. The label `auto` leaves it to what the peer sends.
+    /// Sets the charset of a peer, or of all of them. The label `auto` guesses it from what the peer sends.
     fn set_encoding(&mut self, peer: Option<&str>, label: &str) -> Result<()> {
         ensure!(self.plan.codec.formats.have_charset(), "format {} has no charset", self.plan.codec.formats);
-        let Some(peer) = peer else {
-            self.charsets.choose(label.parse().map_err(|why| anyhow!("invalid charset: {why}"))?);
-            for peer in self.peers.iter_mut() {
-                peer.spoken.fix(None);
-            }
-            return Ok(());
+        let quoted = escape::quoted(label.as_bytes());
+        let choice: Choice = label.parse().map_err(|why| anyhow!("invalid charset {quoted}: {why}"))?;
+        let of = if let Some(peer) = peer {
+            let peer = self.find(peer)?;
+            self.peers.get_or_enter(peer).spoken.choose(Some(choice));
+            self.charsets.note_exception();
+            self.peers.label(peer)
+        } else {
+            self.charsets.choose(choice);
+            self.peers.iter_mut().for_each(|peer| peer.spoken.choose(None));
+            "all peers".to_owned()
         };
-        let peer = self.find(peer)?;
-        let charset = match label {
-            "auto" => None,
-            label => Some(label.parse::<Charset>()?),
-        };
-        self.peers.get_or_enter(peer).spoken.fix(charset);
-        self.charsets.note_fixed();
+        self.answer(&format!("charset of {of}: {label}"));
         Ok(())
     }
 
