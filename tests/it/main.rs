@@ -13,6 +13,8 @@ mod charsets;
 mod chat;
 mod chat_charsets;
 mod chat_pipes;
+#[cfg(target_os = "linux")]
+mod chat_terminals;
 mod commands;
 mod completions;
 mod counts;
