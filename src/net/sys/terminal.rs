@@ -89,8 +89,15 @@ impl Drop for TerminalGuard {
         restore_terminal();
         if let Some(terminal) = terminal() {
             for (signal, previous) in FAULTS.iter().zip(&terminal.previous) {
-                // SAFETY: the action is one that was in force.
-                unsafe { libc::sigaction(*signal, previous, ptr::null_mut()) };
+                // SAFETY: all zeros are a valid sigaction. The action in force is written to where there is room for it,
+                // and the one that is set was in force. A handler that was set meanwhile stays.
+                unsafe {
+                    let mut current: sigaction = mem::zeroed();
+                    libc::sigaction(*signal, ptr::null(), &raw mut current);
+                    if current.sa_sigaction == handler() {
+                        libc::sigaction(*signal, previous, ptr::null_mut());
+                    }
+                }
             }
         }
     }
@@ -150,13 +157,16 @@ fn catch_fault(signal: c_int) -> io::Result<()> {
     // signal-safety(7) allows, and runs on the stack that std has prepared for the case of an overflow.
     unsafe {
         let mut action: sigaction = mem::zeroed();
-        action.sa_sigaction =
-            fault as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as libc::sighandler_t;
+        action.sa_sigaction = handler();
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
         libc::sigfillset(&raw mut action.sa_mask);
         Errno::result(libc::sigaction(signal, &raw const action, ptr::null_mut()))?;
     }
     Ok(())
+}
+
+fn handler() -> libc::sighandler_t {
+    fault as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as libc::sighandler_t
 }
 
 /// The handler of a fault: restores the terminal, and lets the fault do what it did before.

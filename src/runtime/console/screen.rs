@@ -9,6 +9,7 @@ use std::env;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read};
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic;
 use std::sync::Once;
@@ -55,6 +56,8 @@ pub struct Screen {
     /// The row as it is drawn, if it is.
     row: Option<String>,
     has_colors: bool,
+    /// Whether the next drawing rings the bell.
+    rings: bool,
 }
 
 /// What a screen changes in the process, until this is dropped.
@@ -86,6 +89,7 @@ impl Screen {
             columns: COLUMNS,
             row: None,
             has_colors: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            rings: false,
         };
         restore_on_panic();
         stderr::keep_for_screen();
@@ -170,6 +174,9 @@ impl Screen {
             return Ok(());
         }
         self.take_messages();
+        if self.has_room() && mem::take(&mut self.rings) {
+            self.output.push(BELL);
+        }
         self.output.write()?;
         // Otherwise rows would pile up in front of a slow terminal.
         if self.is_taken_over && self.output.is_empty() {
@@ -190,9 +197,9 @@ impl Screen {
         self.output.push(ERASE_ALL);
     }
 
-    /// Rings the bell at the next [`Screen::draw`].
+    /// Rings the bell at the next [`Screen::draw`], once however often this is called before.
     pub fn ring(&mut self) {
-        self.output.push(BELL);
+        self.rings = true;
     }
 
     /// Returns the width of the terminal.
@@ -255,6 +262,7 @@ impl Screen {
         self.print_messages(&stderr::close_screen());
         // If the terminal is gone, its person is as well.
         let _ = self.output.flush(flush_deadline());
+        self.output.clear();
         self.held = None;
     }
 

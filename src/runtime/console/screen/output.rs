@@ -31,6 +31,12 @@ impl Output {
         self.waiting.extend(bytes);
     }
 
+    /// Discards what waits.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.written = 0;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
