@@ -190,9 +190,8 @@ fn lines_that_waited_are_sent_in_order_to_the_peer_that_is_chosen() {
     display.await_edited("to nobody yet> ▏");
     display.type_keys("one\r//two\r/hex 33\r");
     display.await_row("waiting: 33");
-    display.type_keys(format!("/to {peer}\r"));
+    display.type_keys(format!("/to {peer}\r4\r"));
     display.await_edited(&format!("to {peer}> ▏"));
-    display.type_keys("4\r");
     for text in ["one", "/two", "3", "4"] {
         assert_eq!(peer.receive(), text.as_bytes());
     }

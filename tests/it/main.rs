@@ -14,6 +14,8 @@ mod chat;
 mod chat_charsets;
 mod chat_pipes;
 #[cfg(target_os = "linux")]
+mod chat_programs;
+#[cfg(target_os = "linux")]
 mod chat_terminals;
 mod commands;
 mod completions;
