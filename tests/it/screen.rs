@@ -312,7 +312,7 @@ fn what_is_printed_scrolls_by_above_the_edited_line() {
     assert_eq!(rows[first..first + 10_000], expected);
     assert_eq!(rows[first + 10_000], "> abc");
     // The row is not drawn for each line.
-    let drawn = display.transcript().windows(4).filter(|bytes| bytes == b"\r> ").count();
+    let drawn = display.transcript().windows(5).filter(|bytes| bytes == b"\x1b[K> ").count();
     assert!((1..100).contains(&drawn), "{drawn}");
     display.type_keys("\x03");
     display.ended();
