@@ -1,6 +1,10 @@
 //! What a person at a terminal tells a chat to do.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
+
+use nix::libc::SIGINT;
 
 use crate::harness::{Directory, Display, Peer, Seat, Tool, ctrl, unused_address};
 
@@ -102,6 +106,32 @@ fn a_line_that_cannot_be_sent_is_in_the_line_again() {
     }
     seat.type_keys("sentinel\r");
     assert_eq!(seat.received(), "sentinel");
+}
+
+#[test]
+fn a_line_that_cannot_be_sent_does_not_mix_with_one_that_was_typed_after_it() {
+    let seat = Seat::new();
+    seat.type_keys("/quti\rhello\r/qu");
+    assert_eq!(seat.received(), "hello");
+    seat.display.await_row("'/quti' is not a command");
+    seat.await_line("/qu▏");
+}
+
+#[test]
+fn a_unix_socket_that_nobody_reads_takes_no_keys_away() {
+    let directory = Directory::new("unread");
+    let path = directory.file("socket");
+    let _unread = UnixDatagram::bind(&path).unwrap();
+    let peer = format!("unix:{}", path.display());
+    let mut display = Display::new(24, 300);
+    display.start(Tool::new("udp-chat").arg(&peer));
+    display.await_row("/help lists the commands");
+    let room: usize =
+        fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap().trim().parse().unwrap();
+    display.type_keys("x\r".repeat(room + 3));
+    display.await_row("its receiver does not read");
+    display.type_keys(ctrl('c'));
+    assert_eq!(display.ended().signal(), Some(SIGINT));
 }
 
 #[test]

@@ -123,6 +123,12 @@ impl Editor {
         self.line.as_str()
     }
 
+    /// Returns whether the edited line is empty and nothing was typed that is not handled yet.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.line.is_empty() && self.typed.is_empty() && self.keys.is_empty()
+    }
+
     /// Returns where the cursor is in the edited line, in bytes.
     #[must_use]
     pub fn cursor(&self) -> usize {

@@ -214,6 +214,16 @@ impl Screen {
         self.has_colors
     }
 
+    /// Has Ctrl-C and the like send their signals while `are_on`, for a time in which nothing is read.
+    pub fn set_signal_keys(&self, are_on: bool) -> Result<()> {
+        match &self.held {
+            Some(held) if self.is_taken_over => {
+                held.modes.set_signal_keys(self.input.as_fd(), are_on).map_err(output::explain)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Restores the terminal, stops the process group, and takes the terminal over again when it is continued.
     pub fn suspend(&mut self) -> Result<()> {
         if self.held.is_none() {

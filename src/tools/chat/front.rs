@@ -89,6 +89,13 @@ impl<'f> Front<'f> {
         }
     }
 
+    /// Has Ctrl-C send its signal while `are_on`: nobody reads what is typed.
+    pub(super) fn set_signal_keys(&self, are_on: bool) {
+        if let Self::Terminal(terminal) = self {
+            terminal.set_signal_keys(are_on);
+        }
+    }
+
     /// Waits until everything is shown, and leaves the terminal as it was. Returns `false` when a report is requested
     /// first.
     pub(super) fn finish(&mut self) -> Result<bool> {

@@ -1,6 +1,8 @@
 //! What becomes of a line: a command is obeyed, and a text is sent to the peers that it is for, each in its charset.
 
-use std::time::Instant;
+use std::error::Error;
+use std::fmt;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -14,16 +16,35 @@ use crate::escape;
 use crate::format::Format;
 use crate::messages;
 use crate::net::addr::Addr;
+use crate::runtime::deadline::earliest;
 use crate::tools::resolve::Resolver;
+
+/// How long a line that a person has typed waits for room in the queue of a unix socket.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// There was no room in the queue of a unix socket for too long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NotRead;
+
+impl fmt::Display for NotRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("its receiver does not read")
+    }
+}
+
+impl Error for NotRead {}
 
 impl Chat<'_> {
     /// Does what a line says, or reports why that cannot be done. Returns whether the chat goes on.
     pub(super) fn enter(&mut self, written: Written<'_>, outgoing: &mut Batch) -> Going {
+        // A look-up, or a wait for room, does not read keys.
+        self.front.set_signal_keys(true);
         let done = match self.parse(written.line) {
             Ok(Typed::Line(line)) => self.send_line(line, written, outgoing).map(|()| Going::On),
             Ok(Typed::Command(command)) => self.obey(command, written, outgoing),
             Err(error) => Err(error),
         };
+        self.front.set_signal_keys(false);
         let going = done.unwrap_or_else(|error| {
             self.note_unsent(&error);
             if let Front::Terminal(terminal) = &mut self.front {
@@ -186,6 +207,9 @@ impl Chat<'_> {
         self.peers.note_sent(peer);
         let datagram = Datagram { envelope: &self.peers.envelope(peer), ..datagram };
         self.sent.note(peer, datagram.payload, name);
+        // A person cannot type meanwhile.
+        let patience = self.is_typed.then(|| Instant::now() + PATIENCE);
+        let until = earliest([self.until, patience]);
         loop {
             let outcome = self.outbox.transmitter.send_one(datagram);
             self.stats.sent.count(outcome.sent, outcome.bytes);
@@ -194,9 +218,7 @@ impl Chat<'_> {
                 None => return Ok(()),
                 Some(unsent) if !unsent.lacks_room() => return Err(unsent.cause()),
                 Some(_) if self.signals.termination().is_some() => bail!(INTERRUPTED),
-                Some(_) if self.until.is_some_and(|until| Instant::now() >= until) => {
-                    bail!("its receiver does not read");
-                }
+                Some(_) if until.is_some_and(|until| Instant::now() >= until) => return Err(NotRead.into()),
                 Some(_) => {
                     self.report_if_requested();
                     self.receive_meanwhile()?;

@@ -117,11 +117,19 @@ impl Terminal {
         self.typed
     }
 
-    /// Puts a line that was not sent back into the editor.
+    /// Puts a line that was not sent back into the editor, unless something was typed after it: that is another line.
     pub(super) fn give_back(&mut self, line: &[u8]) {
-        if self.screen.editor.text().is_empty() {
+        // An error, as an end, is there at the next read as well.
+        let _ = self.screen.read();
+        if self.screen.editor.is_idle() {
             self.screen.editor.set_text(&String::from_utf8_lossy(line));
         }
+    }
+
+    /// Has Ctrl-C send its signal while `are_on`: what is typed is not read meanwhile.
+    pub(super) fn set_signal_keys(&self, are_on: bool) {
+        // Of a terminal that is gone the next read says so.
+        let _ = self.screen.set_signal_keys(are_on);
     }
 
     /// Completes the word at the cursor: a command, or a peer.

@@ -5,6 +5,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use super::command::{self, Command};
 use super::delivery::Name;
 use super::front::Front;
+use super::lines::NotRead;
 use super::outbox::Content;
 use super::peers::Peer;
 use super::run::{Batches, Chat, Going, Written};
@@ -120,6 +121,9 @@ impl Chat<'_> {
         let lines = std::mem::take(&mut self.pasted);
         let mut sent = 0;
         for line in &lines {
+            if self.signals.termination().is_some() {
+                break;
+            }
             let name = Name::Text(escape::quoted(line.as_bytes()).into());
             match self.send_named(Content::Record(line.as_bytes()), &peers, &name, outgoing) {
                 Ok(_) => {
@@ -130,7 +134,13 @@ impl Chat<'_> {
                         terminal.show_own("you", line.as_bytes());
                     }
                 }
-                Err(error) => self.note_unsent(&error),
+                Err(error) => {
+                    self.note_unsent(&error);
+                    // Each of the others would wait as well.
+                    if error.is::<NotRead>() {
+                        break;
+                    }
+                }
             }
         }
         if lines.len() > SHOWN {
@@ -187,7 +197,7 @@ impl Chat<'_> {
         let Some(mut sending) = self.sending.take() else { return };
         let Batches { lines, outgoing, .. } = batches;
         let read = sending.read(lines);
-        let more = read.as_ref().is_ok_and(|filled| filled.more);
+        let mut more = read.as_ref().is_ok_and(|filled| filled.more);
         match read {
             Ok(filled) => {
                 for Bad { ordinal, what, .. } in filled.bad {
@@ -196,6 +206,7 @@ impl Chat<'_> {
             }
             Err(error) => self.note_unsent(&error.context(format!("cannot send {}", sending.name))),
         }
+        self.front.set_signal_keys(true);
         for Datagram { payload, ordinal, .. } in lines.iter() {
             if self.signals.termination().is_some() {
                 break;
@@ -203,9 +214,17 @@ impl Chat<'_> {
             let name = Name::Text(format!("line {ordinal} of {}", sending.name).into());
             match self.send_named(Content::Record(payload), &sending.peers, &name, outgoing) {
                 Ok(_) => sending.sent += 1,
-                Err(error) => self.note_unsent(&error),
+                Err(error) => {
+                    self.note_unsent(&error);
+                    // Each of the others would wait as well.
+                    if error.is::<NotRead>() {
+                        more = false;
+                        break;
+                    }
+                }
             }
         }
+        self.front.set_signal_keys(false);
         if more {
             self.sending = Some(sending);
         } else {

@@ -88,6 +88,11 @@ impl Keys {
         self.bytes.extend(bytes);
     }
 
+    /// Returns whether all that was typed has become keys that were returned.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.found.keys.is_empty()
+    }
+
     /// Returns the next key, if all of it was typed.
     pub(super) fn next(&mut self) -> Option<Key> {
         loop {

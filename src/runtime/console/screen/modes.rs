@@ -29,13 +29,14 @@ impl Modes {
     /// Sets the raw mode.
     pub(super) fn take_over(&self, input: BorrowedFd<'_>) -> io::Result<()> {
         self.guard.arm();
-        loop {
-            // TCSADRAIN would wait until a terminal that is stopped has shown what was written.
-            match tcsetattr(input, SetArg::TCSANOW, &self.raw) {
-                Err(Errno::EINTR) => {}
-                result => return Ok(result?),
-            }
-        }
+        set(input, &self.raw)
+    }
+
+    /// Sets the raw mode, in which Ctrl-C and the like send their signals if `are_on`.
+    pub(super) fn set_signal_keys(&self, input: BorrowedFd<'_>, are_on: bool) -> io::Result<()> {
+        let mut modes = self.raw.clone();
+        modes.local_flags.set(LocalFlags::ISIG, are_on);
+        set(input, &modes)
     }
 }
 
@@ -47,6 +48,16 @@ pub(super) fn give_back() {
 /// Returns whether this process group has the terminal: whoever reads from it in the background is stopped.
 pub(super) fn is_in_foreground(input: BorrowedFd<'_>) -> bool {
     tcgetpgrp(input) == Ok(getpgrp())
+}
+
+fn set(input: BorrowedFd<'_>, modes: &Termios) -> io::Result<()> {
+    loop {
+        // TCSADRAIN would wait until a terminal that is stopped has shown what was written.
+        match tcsetattr(input, SetArg::TCSANOW, modes) {
+            Err(Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
 }
 
 /// Returns `modes` as cfmakeraw(3) changes them, except that a newline written still begins a row.
