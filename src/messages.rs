@@ -180,6 +180,13 @@ pub(crate) fn speaks(peer: &dyn fmt::Display, charset: Charset) -> String {
     format!("{peer} speaks {charset}")
 }
 
+/// Returns the note of [`speaks`] where the charset is a guess, which a person at a terminal can change by the `number`
+/// of the peer.
+pub(crate) fn speaks_probably(peer: &dyn fmt::Display, charset: Charset, number: Option<u32>) -> String {
+    let way_out = number.map(|number| format!("; /encoding {number} LABEL changes it")).unwrap_or_default();
+    format!("{} (a guess{way_out})", speaks(peer, charset))
+}
+
 /// Returns the question about pasted `lines`.
 pub(crate) fn pasted(lines: &[String]) -> String {
     format!("pasted {} lines, which begin with {}; /paste sends each", lines.len(), first_of(lines))

@@ -50,7 +50,7 @@ fn a_chat_that_guesses_reads_a_gbk_chat_and_answers_it_in_gbk() {
         let finished = guessing.finish();
         assert_eq!(finished.code(), Some(0));
         let noted: Vec<_> = finished.err.lines().filter(|line| line.contains("speaks")).collect();
-        assert_eq!(noted, [format!("udp-chat: {there} speaks gbk")], "{locale}");
+        assert_eq!(noted, [format!("udp-chat: {there} speaks gbk (a guess)")], "{locale}");
     }
 }
 
@@ -74,8 +74,11 @@ fn each_of_two_chats_that_guess_answers_in_the_charset_of_the_other() {
         }
         // Whoever begins shows its charset, and the other one answers in that.
         let noted = if gbk_begins { other.finish() } else { chinese.finish() };
-        let charset =
-            if gbk_begins { format!("{first} speaks gbk") } else { format!("{second} speaks utf-8") };
+        let charset = if gbk_begins {
+            format!("{first} speaks gbk (a guess)\n")
+        } else {
+            format!("{second} speaks utf-8\n")
+        };
         assert!(noted.err.contains(&charset), "{}", noted.err);
     }
 }

@@ -43,6 +43,16 @@ pub struct Noted {
     pub decoding: Encoding,
     /// The charset that the peer is answered in from now on, if it is another one and has not been reported often.
     pub changed: Option<Charset>,
+    /// Whether that is a guess.
+    pub is_guess: bool,
+}
+
+/// How one payload is read.
+struct Judged {
+    decoding: Option<Charset>,
+    /// The charset of its peer, if it shows one.
+    shown: Option<Charset>,
+    is_guess: bool,
 }
 
 impl Charsets {
@@ -106,14 +116,14 @@ impl Spoken {
     /// Notes that the peer has sent `payload`.
     pub fn note(&mut self, payload: &[u8], charsets: &Charsets) -> Noted {
         let Choice::Auto(preferred) = self.choice(charsets) else {
-            return Noted { decoding: self.sending(charsets), changed: None };
+            return Noted { decoding: self.sending(charsets), changed: None, is_guess: false };
         };
         let before = self.charset(charsets);
-        let (decoding, shown) = self.read(payload, preferred, charsets);
+        let Judged { decoding, shown, is_guess } = self.judge(payload, preferred, charsets);
         self.last = shown.or(self.last);
         let changed = self.charset(charsets).filter(|now| Some(*now) != before && self.reports < REPORTS);
         self.reports += u8::from(changed.is_some());
-        Noted { decoding: charsets.encoding(decoding), changed }
+        Noted { decoding: charsets.encoding(decoding), changed, is_guess }
     }
 
     fn charset(&self, charsets: &Charsets) -> Option<Charset> {
@@ -128,32 +138,27 @@ impl Spoken {
         self.choice.unwrap_or(charsets.choice)
     }
 
-    /// Returns the charset of `payload`, and that of its peer if it shows one.
-    fn read(
-        &mut self,
-        payload: &[u8],
-        preferred: Option<Charset>,
-        charsets: &Charsets,
-    ) -> (Option<Charset>, Option<Charset>) {
+    /// Judges which charset `payload` is in.
+    fn judge(&mut self, payload: &[u8], preferred: Option<Charset>, charsets: &Charsets) -> Judged {
+        let certain = |decoding, shown| Judged { decoding, shown, is_guess: false };
         let evident = [self.last, preferred].into_iter().flatten();
         let evident = evident.filter(|charset| charset.is_evident_in(payload) && charset.reads(payload));
         if let Some(charset) = evident.into_iter().next() {
-            return (Some(charset), Some(charset));
+            return certain(Some(charset), Some(charset));
         }
         if payload.is_ascii() {
-            return (charsets.utf8, None);
+            return certain(charsets.utf8, None);
         }
         if is_utf8(payload) {
             // A byte order mark is not part of the text, and UTF-8 needs none in return.
-            return (marked(payload).or(charsets.utf8), charsets.utf8);
+            return certain(marked(payload).or(charsets.utf8), charsets.utf8);
         }
         let new = || Box::new(Guesser::new(preferred, charsets.hint));
         let guesser = self.guesser.get_or_insert_with(new);
         let guess = guesser.guess(payload);
-        let is_evident = |guess: &Charset| {
-            preferred == Some(*guess) || marked(payload).is_some() || guesser.has_settled_on(*guess)
-        };
-        (guess.or(charsets.utf8), guess.filter(is_evident))
+        let is_certain = marked(payload).is_some() || (guess.is_some() && guess == preferred);
+        let shown = guess.filter(|guess| is_certain || guesser.has_settled_on(*guess));
+        Judged { decoding: guess.or(charsets.utf8), shown, is_guess: !is_certain }
     }
 }
 
@@ -211,6 +216,19 @@ mod tests {
         ] {
             assert_eq!(note(&mut spoken, &charsets, payload), expected, "{payload:?}");
         }
+    }
+
+    #[test]
+    fn a_charset_that_bytes_do_not_prove_is_a_guess() {
+        let is_guess = |choice: &str, payload: &[u8]| {
+            let noted = Spoken::default().note(payload, &charsets(choice));
+            (noted.changed.is_some(), noted.is_guess)
+        };
+        assert_eq!(is_guess("auto", GBK), (true, true));
+        assert_eq!(is_guess("auto:gbk", GBK), (false, false));
+        assert_eq!(is_guess("auto:gbk", "你好".as_bytes()), (true, false));
+        assert_eq!(is_guess("auto", b"\xff\xfe\x60\x4f"), (true, false));
+        assert_eq!(is_guess("latin-1", GBK), (false, false));
     }
 
     #[test]

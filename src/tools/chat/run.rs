@@ -235,12 +235,17 @@ impl Chat<'_> {
             return self.front.show(batch, &self.peers);
         }
         let (console, format) = (self.plan.report.console, self.plan.codec.formats.output);
-        let (peers, charsets) = (&mut self.peers, &self.charsets);
+        let (peers, charsets, is_typed) = (&mut self.peers, &self.charsets, self.is_typed);
         let decoding = |datagram: &Datagram<'_>| {
             let Some(from) = datagram.envelope.from else { return charsets.usual() };
             let noted = peers.get_or_enter(from).spoken.note(datagram.payload, charsets);
             if let Some(charset) = noted.changed {
-                console.note(&messages::speaks(&peers.label(from), charset));
+                let (label, number) = (peers.label(from), peers.get(from).map(|peer| peer.number));
+                console.note(&if noted.is_guess {
+                    messages::speaks_probably(&label, charset, number.filter(|_| is_typed))
+                } else {
+                    messages::speaks(&label, charset)
+                });
             }
             noted.decoding
         };
