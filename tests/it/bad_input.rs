@@ -262,7 +262,7 @@ fn what_is_not_a_group_or_a_source_is_a_usage_error() {
         ),
         (
             "udp-chat",
-            "--source 192.0.2.1 239.1.1.1:9",
+            "--source 192.0.2.1 192.0.2.2:9",
             "--source needs a multicast group to bind or to --join",
         ),
         (

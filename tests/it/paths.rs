@@ -18,7 +18,7 @@ fn options_of(tool: &str) -> (&'static [&'static str], &'static str) {
     match tool {
         "udp-send" => (&["--stats"], "the datagram"),
         "udp-recv" => (&["--stats", "-w", "20s"], "line 1"),
-        _ => (&["--stats", "--bind", ":0"], "a datagram"),
+        _ => (&["--stats", "--bind", ":0"], "line 1"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::command::{self, Line, Typed};
 use super::delivery::Name;
@@ -83,8 +83,10 @@ impl Chat<'_> {
                 self.send_to(Content::Record(text), &peers, written, outgoing)
             }
             Line::TextTo(word, text) => {
-                let peer = self.find(&word)?;
-                self.send_to(Content::Record(text), &[peer], written, outgoing)
+                let content = Content::Record(text);
+                let name = self.name(content, written.ordinal);
+                let peer = self.find(&word).with_context(|| format!("cannot send {name}"))?;
+                self.send_to(content, &[peer], written, outgoing)
             }
             Line::Choose(word) => {
                 let peer = self.find(&word)?;
