@@ -84,7 +84,7 @@ pub struct Guesser {
 }
 
 impl Hint {
-    /// Returns the hint of a locale's name (`zh_CN.UTF-8`), if its language tells more than that of an English one does.
+    /// Returns the hint of a locale's name (`zh_CN.UTF-8`), if its language is a better hint than English.
     #[must_use]
     pub fn of_locale(locale: &str) -> Option<Self> {
         let name = locale.split(['.', '@']).next().unwrap_or_default();

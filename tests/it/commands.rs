@@ -1,4 +1,4 @@
-//! What a person at a terminal tells a chat to do.
+//! The commands of a person at a terminal.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;

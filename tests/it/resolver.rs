@@ -178,7 +178,7 @@ fn a_look_up_for_a_typed_line_ends_by_the_bound_of_the_chat_or_by_a_signal() {
     place.await_query("stopped");
     chat.signal(Signal::SIGUSR1);
     let finished = ended_in_time_by(chat, Signal::SIGTERM, Instant::now());
-    assert!(finished.err.contains("cannot send line 1: it was told to stop\n"), "{}", finished.err);
+    assert!(finished.err.contains("cannot send line 1: interrupted by a signal\n"), "{}", finished.err);
     assert!(finished.err.contains("not sent 1"), "{}", finished.err);
 }
 

@@ -1,6 +1,6 @@
 //! The line that a person edits on a terminal, in one row that scrolls sideways.
 //!
-//! Bytes that were typed go in, events and the row to draw come out: nothing here reads or writes a terminal. rustyline
+//! It takes the bytes that were typed, and returns events and the row to draw: nothing here reads or writes a terminal. rustyline
 //! edits the line, remembers lines and measures characters, but its own `Editor` waits for keys alone and blocks on them.
 
 use std::cell::Cell;

@@ -164,7 +164,7 @@ fn default_bind(peers: &[Endpoint], options: &Options) -> Result<Endpoint, Usage
                 "--join {group} needs a port; add --bind :PORT, or write {group} with a port as another PEER"
             )));
         }
-        // Its address tells a chat from others on the same host.
+        // Its address distinguishes a chat from others on the same host.
         return Ok(Endpoint::anywhere());
     }
     match peers.first() {

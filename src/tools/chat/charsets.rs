@@ -1,6 +1,6 @@
-//! The charset of each peer: what it is guessed to speak, or what the user has said that it speaks.
+//! The charset of each peer: guessed from what it sends, or named by the user.
 //!
-//! A payload is decoded by what it is itself, and a text is encoded by what its peer has sent last. ASCII says nothing:
+//! A payload is decoded by what it is itself, and a text is encoded by what its peer has sent last. ASCII shows nothing:
 //! nearly every charset contains it.
 
 use std::env;

@@ -20,7 +20,7 @@ use crate::runtime::deadline::earliest;
 use crate::tools::resolve::Resolver;
 
 /// How long a line that a person has typed waits for room in the queue of a unix socket.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// There was no room in the queue of a unix socket for too long.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ impl fmt::Display for NotRead {
 impl Error for NotRead {}
 
 impl Chat<'_> {
-    /// Does what a line says, or reports why that cannot be done. Returns whether the chat goes on.
+    /// Executes a line, or reports why that fails. Returns whether the chat goes on.
     pub(super) fn enter(&mut self, written: Written<'_>, outgoing: &mut Batch) -> Going {
         // A look-up, or a wait for room, does not read keys.
         self.front.set_signal_keys(true);
@@ -97,7 +97,7 @@ impl Chat<'_> {
         }
     }
 
-    /// Sends the datagram of `content` to `peers`, or where it says itself, and shows it if a person has typed it. Without
+    /// Sends the datagram of `content` to `peers`, or to the destination in it, and shows it if a person has typed it. Without
     /// a peer, keeps the line until there is one.
     ///
     /// # Errors
@@ -130,7 +130,7 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Sends the datagram of `content`, which is called `name`, to `peers`, or where it says itself. Returns whom it was
+    /// Sends the datagram of `content`, which is called `name`, to `peers`, or to the destination in it. Returns whom it was
     /// sent to, or `None` if there is no peer.
     ///
     /// # Errors
@@ -210,8 +210,8 @@ impl Chat<'_> {
         let datagram = Datagram { envelope: &self.peers.envelope(peer), ..datagram };
         self.sent.note(peer, datagram.payload, name);
         // A person cannot type meanwhile.
-        let patience = self.is_typed.then(|| Instant::now() + PATIENCE);
-        let until = earliest([self.until, patience]);
+        let room_timeout = self.is_typed.then(|| Instant::now() + ROOM_TIMEOUT);
+        let until = earliest([self.until, room_timeout]);
         loop {
             let outcome = self.outbox.transmitter.send_one(datagram);
             self.stats.sent.count(outcome.sent, outcome.bytes);

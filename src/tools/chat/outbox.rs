@@ -17,7 +17,7 @@ use crate::runtime::signals::{Signals, Terminated};
 use crate::tools::resolve::{Destinations, Resolver};
 
 /// Why a line is not sent that a signal has interrupted.
-pub(super) const INTERRUPTED: &str = "it was told to stop";
+pub(super) const INTERRUPTED: &str = "interrupted by a signal";
 
 /// How long to wait for room in the queue of a unix socket at once.
 const WAIT: Duration = Duration::from_millis(20);

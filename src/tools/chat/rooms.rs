@@ -1,7 +1,7 @@
 //! The sockets of a chat: its own, which sends everything, and those of its rooms, which only receive.
 //!
 //! A room has no server: whoever is in it sends to a multicast group or to a broadcast address, and receives at the port
-//! of that. Ten chats on one host share this port, so that the address of its own socket is what tells one from another,
+//! of that. Ten chats on one host share this port, so that the address of its own socket distinguishes one from another,
 //! and what a private reply is sent to. What a chat sends to a room arrives at itself as well: see [`Sockets::is_echo`].
 
 use std::iter;

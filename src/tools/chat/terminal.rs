@@ -128,7 +128,7 @@ impl Terminal {
 
     /// Has Ctrl-C send its signal while `are_on`: what is typed is not read meanwhile.
     pub(super) fn set_signal_keys(&self, are_on: bool) {
-        // Of a terminal that is gone the next read says so.
+        // If the terminal is gone, the next read fails as well.
         let _ = self.screen.set_signal_keys(are_on);
     }
 

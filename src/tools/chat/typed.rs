@@ -63,7 +63,7 @@ impl Chat<'_> {
         Ok(if is_there { Going::On } else { Going::Leaves })
     }
 
-    /// Does what `command` says. Returns whether the chat goes on.
+    /// Executes `command`. Returns whether the chat goes on.
     pub(super) fn obey(
         &mut self,
         command: Command<'_>,
