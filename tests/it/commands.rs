@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use nix::libc::SIGINT;
 
-use crate::harness::{Directory, Display, Peer, Seat, Tool, ctrl, unused_address};
+use crate::harness::{Directory, Display, Peer, Seat, Tool, chat, ctrl, unused_address};
 
 /// A seat at which a second peer has sent something.
 fn seat_with_another() -> (Seat, Peer) {
@@ -175,4 +175,131 @@ fn tab_completes_commands_and_peers() {
     seat.await_line("@bobby hi▏");
     seat.type_keys(&format!("{}/encoding bo\t", ctrl('u')));
     seat.await_line("/encoding bobby ▏");
+}
+
+#[test]
+fn a_line_goes_to_all_peers_that_were_named_until_one_is_chosen() {
+    let [one, two, stranger] = [(); 3].map(|()| Peer::new());
+    let mut display = Display::new(24, 80);
+    display.start(chat(&one).arg(&two));
+    display.await_edited("to all 2> ▏");
+    display.type_keys("hi all\r");
+    let (text, address) = one.receive_from();
+    assert_eq!((text, two.receive()), (b"hi all".to_vec(), b"hi all".to_vec()));
+    display.await_row("you: hi all");
+    stranger.send_to(b"me too", address).unwrap();
+    display.await_row(&format!("{stranger}: me too"));
+    display.type_keys("/to 2\r");
+    display.await_edited(&format!("to {two}> ▏"));
+    display.type_keys("you\r/all\rall again\r");
+    assert_eq!([two.receive(), two.receive()], [b"you".to_vec(), b"all again".to_vec()]);
+    assert_eq!(one.receive(), b"all again");
+    // Nobody has named the stranger.
+    display.type_keys("@3 sentinel\r");
+    assert_eq!(stranger.receive(), b"sentinel");
+}
+
+#[test]
+fn the_commands_are_listed_and_the_screen_is_cleared() {
+    let seat = Seat::new();
+    seat.type_keys("/help\r");
+    for command in ["/to PEER", "/all", "/reply", "/name PEER NAME", "/hex", "/send FILE", "/clear", "/quit"]
+    {
+        seat.display.await_row(command);
+    }
+    seat.type_keys(&format!("/clear\r{}", "half"));
+    seat.display.await_screen("an empty screen", |screen| screen.cursor_position().0 == 0);
+    seat.await_line("half▏");
+    assert!(seat.display.rows()[1..].iter().all(String::is_empty));
+    seat.send("and on");
+    seat.display.await_row("and on");
+    seat.type_keys(&ctrl('l'));
+    seat.display.await_screen("an empty screen", |screen| screen.cursor_position().0 == 0);
+    seat.await_line("half▏");
+}
+
+#[test]
+fn a_peer_is_sent_to_in_the_charset_that_was_chosen_for_it() {
+    let seat = Seat::new();
+    let other = Peer::new();
+    other.send_to(b"hi", seat.address).unwrap();
+    seat.display.await_row(": hi");
+    seat.type_keys("/encoding 2 gbk\r");
+    seat.type_keys("@2 你好\r");
+    assert_eq!(other.receive(), b"\xc4\xe3\xba\xc3");
+    other.send_to(b"\xd4\xd9\xbc\xfb", seat.address).unwrap();
+    seat.display.await_row("再见");
+    seat.type_keys("你好\r");
+    assert_eq!(seat.received(), "你好");
+    // A line that a charset cannot encode comes back.
+    seat.type_keys("/encoding 1 latin-1\r");
+    seat.type_keys("naïve 你\r");
+    seat.display.await_row("is not in latin-1");
+    seat.await_line("naïve 你▏");
+    seat.type_keys(&format!("{}\r", "\x7f".repeat(2)));
+    assert_eq!(seat.peer.receive(), b"na\xefve");
+}
+
+#[test]
+fn a_line_that_is_too_long_comes_back() {
+    let seat = Seat::new();
+    seat.display.paste(&"x".repeat(65_508));
+    seat.type_keys("\r");
+    seat.display.await_row("65508 bytes");
+    seat.type_keys("\x7f\r");
+    assert_eq!(seat.peer.receive().len(), 65_507);
+}
+
+#[test]
+fn leaving_is_a_success_whatever_was_refused_but_for_strict() {
+    for (option, status) in [(None, 0), (Some("--strict"), 4)] {
+        let nobody = unused_address();
+        let mut seat = Seat::with(Display::new(24, 100), |chat| chat.args(option));
+        seat.type_keys(&format!("@{nobody} first\r"));
+        seat.display.await_row(&format!("* {nobody} refused 'first': nobody listens on that port"));
+        seat.type_keys(&format!("@{nobody} second\r"));
+        seat.display.await_row(&format!("* {nobody} refused 'second': nobody listens on that port"));
+        seat.type_keys("still here\r");
+        assert_eq!(seat.received(), "still here");
+        seat.type_keys(&ctrl('d'));
+        assert_eq!(seat.display.ended().code(), Some(status));
+        let rows = seat.display.all_rows();
+        assert_eq!(rows.iter().filter(|row| row.contains("refused")).count(), 2, "{rows:?}");
+    }
+}
+
+#[test]
+fn no_payload_looks_like_two_messages_or_is_a_command_to_the_terminal() {
+    let seat = Seat::new();
+    seat.send("one\n127.0.0.1:1: two\r\nthree\n");
+    seat.display.await_row("three");
+    let rows = seat.display.rows();
+    let first = rows.iter().position(|row| *row == format!("{}: one", seat.peer)).unwrap();
+    assert_eq!(rows[first + 1..first + 3], ["    127.0.0.1:1: two", "    three"]);
+    seat.send("\x1b[2J\x1b]0;title\x07\u{9b}1A\u{202e}end");
+    seat.display.await_row(": \\x1b[2J\\x1b]0;title\\x07\\u009b1A\\u202eend");
+}
+
+#[test]
+fn times_and_a_bell_are_shown_on_request() {
+    let seat = Seat::with(Display::new(24, 80), |chat| chat.args(["--time", "--bell"]).env("TZ", "UTC"));
+    seat.send("hello");
+    let row = seat.display.await_row("hello");
+    let (time, rest) = row.split_once(' ').unwrap();
+    assert_eq!(rest, format!("{}: hello", seat.peer));
+    let digits = time.bytes().map(|byte| byte.is_ascii_digit());
+    assert!(digits.eq([true, true, false, true, true, false, true, true]), "{time}");
+    seat.display.await_bells(1);
+}
+
+#[test]
+fn a_person_without_an_editor_has_commands_as_well() {
+    let peer = Peer::new();
+    let mut display = Display::new(24, 80);
+    display.start(Tool::new("udp-chat").env("TERM", "dumb").args(["--bind", "127.0.0.1:0"]).arg(&peer));
+    display.type_keys("/name 1 bob\r@bob hi\r/peers\r");
+    assert_eq!(peer.receive(), b"hi");
+    assert!(display.await_row("> 1  ").ends_with(" bob"));
+    display.type_keys("/quit\r");
+    assert!(display.ended().success());
 }
