@@ -185,12 +185,19 @@ impl Running {
             .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
             .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
             .collect();
-        let tables =
-            ["udp", "udp6"].map(|name| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap());
-        let table = tables.concat();
-        let mut rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
-        let ours = rows.find(|row| row.get(9).is_some_and(|inode| sockets.iter().any(|s| s == inode)));
-        let local = ours.expect("a bound socket")[1].split_once(':').unwrap().1.to_owned();
+        let until = Instant::now() + DEADLINE;
+        // The table is read in pieces, and lacks a socket at times if others are opened and closed meanwhile.
+        let local = loop {
+            let tables =
+                ["udp", "udp6"].map(|name| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap());
+            let table = tables.concat();
+            let mut rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+            let ours = rows.find(|row| row.get(9).is_some_and(|inode| sockets.iter().any(|s| s == inode)));
+            if let Some(ours) = ours {
+                break ours[1].split_once(':').unwrap().1.to_owned();
+            }
+            assert!(Instant::now() < until, "no bound socket");
+        };
         u16::from_str_radix(&local, 16).unwrap()
     }
 }

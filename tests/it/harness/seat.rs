@@ -30,7 +30,7 @@ impl Seat {
         display.start(adapt(chat(&peer)));
         let prompt = format!("to {peer}> ");
         display.await_edited(&format!("{prompt}▏"));
-        let address = ([127, 0, 0, 1], display.bound_port()).into();
+        let address = display.await_row("listening on ").rsplit(' ').next().unwrap().parse().unwrap();
         Self { display, peer, address, prompt }
     }
 
