@@ -40,6 +40,23 @@ struct Terminal {
     previous: [sigaction; FAULTS.len()],
 }
 
+impl Terminal {
+    /// Lets [`FAULTS`] cause what they caused before. May be called in a signal handler.
+    fn release_faults(&self) {
+        for (signal, previous) in FAULTS.iter().zip(&self.previous) {
+            // SAFETY: all zeros are a valid sigaction. The action in force is written to where there is room for it,
+            // and the one that is set was in force. A handler that was set meanwhile stays.
+            unsafe {
+                let mut current: sigaction = mem::zeroed();
+                libc::sigaction(*signal, ptr::null(), &raw mut current);
+                if current.sa_sigaction == handler() {
+                    libc::sigaction(*signal, previous, ptr::null_mut());
+                }
+            }
+        }
+    }
+}
+
 /// A terminal whose settings are restored by whatever ends this process, while it is taken over.
 #[derive(Debug)]
 pub(crate) struct TerminalGuard(());
@@ -88,17 +105,7 @@ impl Drop for TerminalGuard {
     fn drop(&mut self) {
         restore_terminal();
         if let Some(terminal) = terminal() {
-            for (signal, previous) in FAULTS.iter().zip(&terminal.previous) {
-                // SAFETY: all zeros are a valid sigaction. The action in force is written to where there is room for it,
-                // and the one that is set was in force. A handler that was set meanwhile stays.
-                unsafe {
-                    let mut current: sigaction = mem::zeroed();
-                    libc::sigaction(*signal, ptr::null(), &raw mut current);
-                    if current.sa_sigaction == handler() {
-                        libc::sigaction(*signal, previous, ptr::null_mut());
-                    }
-                }
-            }
+            terminal.release_faults();
         }
     }
 }
@@ -175,14 +182,13 @@ extern "C" fn fault(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // SAFETY: the system passes a valid structure. Where a process has sent the signal its code is not positive, or on
     // the BSDs from 0x10001 on.
     let is_own = (1..0x1000).contains(&unsafe { (*info).si_code });
-    let place = FAULTS.iter().position(|fault| *fault == signal);
     if is_own
         && matches!(signal, SIGBUS | SIGFPE | SIGILL | SIGSEGV)
-        && let Some((place, terminal)) = place.zip(terminal())
+        && let Some(terminal) = terminal()
     {
-        // The instruction is executed again after this handler, and causes the same fault.
-        // SAFETY: the action is one that was in force.
-        unsafe { libc::sigaction(signal, &raw const terminal.previous[place], ptr::null_mut()) };
+        // The instruction is executed again after this handler, and causes the same fault. If the handler of std
+        // aborts then, the stack of handlers has no room for another one.
+        terminal.release_faults();
         return;
     }
     raise(signal);
