@@ -205,7 +205,7 @@ pub(crate) fn sent_lines(of: &str, lines: u64, peers: &[String]) -> String {
 /// Returns the sentence about `lines` that have waited for a peer until the end.
 pub(crate) fn nobody_to_send_to(lines: usize) -> String {
     let lines = if lines == 1 { "1 line was".to_owned() } else { format!("{lines} lines were") };
-    format!("{lines} not sent: no peer was named, and none has sent anything")
+    format!("{lines} not sent: no peer was named, and none has sent anything in time")
 }
 
 /// Returns `addresses` with a comma between them.

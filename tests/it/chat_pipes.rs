@@ -73,7 +73,9 @@ fn a_linger_that_is_given_bounds_how_long_lines_wait() {
         let finished = tool(&[bound, "20ms"]).input("one\n").run();
         assert_eq!(finished.code(), Some(1), "{bound}");
         assert!(
-            finished.err.ends_with("1 line was not sent: no peer was named, and none has sent anything\n"),
+            finished
+                .err
+                .ends_with("1 line was not sent: no peer was named, and none has sent anything in time\n"),
             "{}",
             finished.err
         );
@@ -107,18 +109,35 @@ fn lines_that_wait_are_counted_by_a_chat_that_dies_of_a_signal() {
 }
 
 #[test]
-fn a_linger_begins_at_the_end_of_the_input_and_again_with_each_reply() {
+fn a_peer_that_sends_when_the_chat_ends_is_too_late_for_lines_that_wait() {
+    let (mut chat, address) = chat(&[]);
+    chat.type_line("one");
+    chat.err_line_with(WAITS);
     let peer = Peer::new();
-    let began = Instant::now();
+    chat.stop();
+    peer.send_to(b"hi", address).unwrap();
+    chat.signal(Signal::SIGTERM);
+    let finished = chat.ended_by(Signal::SIGCONT);
+    assert_eq!(finished.text(), format!("{peer}\thi\n"));
+    assert!(
+        finished
+            .err
+            .ends_with("1 line was not sent: no peer was named, and none has sent anything in time\n")
+    );
+    assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
+}
+
+#[test]
+fn a_linger_begins_at_the_end_of_the_input() {
+    let peer = Peer::new();
     let (mut chat, address) = chat(&[&peer.to_string(), "--linger", "100ms"]);
     chat.type_line("hello");
     assert_eq!(peer.receive(), b"hello");
     // An open input is not bounded.
     peer.send_to(b"1", address).unwrap();
     assert_eq!(chat.line(), format!("{peer}\t1"));
-    chat.close_stdin();
-    let finished = chat.finish();
-    assert_eq!(finished.code(), Some(0));
+    let began = Instant::now();
+    assert_eq!(chat.finish().code(), Some(0));
     assert!(began.elapsed() >= Duration::from_millis(100));
 }
 
