@@ -393,3 +393,24 @@ fn assert_drawn_whole(transcript: &[u8], edited: &str, rows: &[String]) {
         assert!(beginnings.contains(row.trim_end()), "torn: {row:?}");
     }
 }
+
+#[test]
+fn what_was_folded_last_is_reported_at_the_end() {
+    let mut seat = Seat::with(Display::new(24, 80), |chat| chat.args(["-n", "500"]));
+    (0..500).for_each(|_| seat.send("flood"));
+    assert!(seat.display.ended().success());
+    seat.display.await_row(&format!("… 400 more from {}", seat.peer));
+}
+
+#[test]
+fn large_datagrams_leave_the_line_editable_and_ring_no_bell_that_is_not_shown() {
+    let seat = Seat::with(Display::new(24, 80), |chat| chat.args(["--bell", "-e", "auto"]));
+    let large = "\n".repeat(60_000);
+    (0..20).for_each(|_| seat.send(&large));
+    seat.display.await_row(&format!("… 19 more from {}", seat.peer));
+    seat.type_keys("still here");
+    seat.await_line("still here▏");
+    seat.send("one more");
+    seat.display.await_row(&format!("{}: one more", seat.peer));
+    seat.display.await_bells(2);
+}

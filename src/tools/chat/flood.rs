@@ -7,12 +7,14 @@ use crate::net::addr::Addr;
 
 /// How long a limit holds, and how often what was folded is reported.
 const WINDOW: Duration = Duration::from_secs(1);
-/// How many datagrams of one peer are shown in a window.
-const OF_PEER: u32 = 100;
+/// How many lines of one peer are shown in a window. The last datagram may exceed that.
+const OF_PEER: usize = 100;
 /// How many are shown of a peer that was folded in the window before: a flood that lasts leaves room for others.
-const OF_FLOODER: u32 = 10;
-/// How many datagrams are shown in a window in all.
-const OF_ALL: u32 = 300;
+const OF_FLOODER: usize = 10;
+/// How many lines are shown in a window in all.
+const OF_ALL: usize = 300;
+/// A payload counts as one line, and one more for each of these bytes: a large one may fill many screens.
+const LINE: usize = 128;
 /// How many peers are counted by themselves in a window. A flood may claim a source of its own for each datagram.
 const PEERS: usize = 1024;
 
@@ -22,15 +24,15 @@ pub(super) struct Flood {
     /// When the window ends, if there is one.
     ends: Option<Instant>,
     peers: BTreeMap<Option<Addr>, Count>,
-    /// How many datagrams were shown in the window.
-    shown: u32,
+    /// How many lines were shown in the window.
+    shown: usize,
     /// How many were folded of peers that are not counted by themselves.
     others: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
-    shown: u32,
+    shown: usize,
     folded: u64,
     is_flooder: bool,
 }
@@ -48,9 +50,9 @@ pub(super) enum Folded {
 const LISTED: usize = 3;
 
 impl Flood {
-    /// Returns whether a datagram of `peer` that arrives `now` is shown. If not, it is counted. Call [`Flood::end`]
-    /// first.
-    pub(super) fn admits(&mut self, peer: Option<Addr>, now: Instant) -> bool {
+    /// Returns whether a datagram of `peer` with `len` bytes that arrives `now` is shown. If not, it is counted. Call
+    /// [`Flood::end`] first.
+    pub(super) fn admits(&mut self, peer: Option<Addr>, len: usize, now: Instant) -> bool {
         self.ends.get_or_insert(now + WINDOW);
         if self.peers.len() >= PEERS && !self.peers.contains_key(&peer) {
             self.others += 1;
@@ -60,8 +62,9 @@ impl Flood {
         let limit = if count.is_flooder { OF_FLOODER } else { OF_PEER };
         let is_shown = count.shown < limit && self.shown < OF_ALL;
         if is_shown {
-            count.shown += 1;
-            self.shown += 1;
+            let lines = 1 + len / LINE;
+            count.shown += lines;
+            self.shown += lines;
         } else {
             count.folded += 1;
         }
@@ -108,7 +111,7 @@ mod tests {
     }
 
     fn shown(flood: &mut Flood, peer: Addr, datagrams: u64, now: Instant) -> usize {
-        (0..datagrams).filter(|_| flood.admits(Some(peer), now)).count()
+        (0..datagrams).filter(|_| flood.admits(Some(peer), 20, now)).count()
     }
 
     #[test]
@@ -134,10 +137,21 @@ mod tests {
     }
 
     #[test]
+    fn a_large_datagram_counts_as_many_lines() {
+        let (mut flood, now) = (Flood::default(), Instant::now());
+        let mut admits = |number| flood.admits(Some(peer(number)), 65_507, now);
+        assert_eq!([1, 1, 2, 3].map(&mut admits), [true, false, false, false]);
+        assert_eq!(
+            flood.finish(),
+            [(1, 1), (2, 1), (3, 1)].map(|(number, count)| Folded::Of(Some(peer(number)), count))
+        );
+    }
+
+    #[test]
     fn a_million_sources_are_one_report_and_take_bounded_memory() {
         let (mut flood, now) = (Flood::default(), Instant::now());
         let sources = (0..1_000_000u32).map(|number| Some(Addr::Ip((number.to_be_bytes(), 9).into())));
-        assert_eq!(sources.filter(|source| flood.admits(*source, now)).count(), 300);
+        assert_eq!(sources.filter(|source| flood.admits(*source, 20, now)).count(), 300);
         assert_eq!(flood.peers.len(), PEERS);
         assert_eq!(flood.finish(), [Folded::OfMany(724, 999_700)]);
     }

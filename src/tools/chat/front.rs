@@ -70,6 +70,13 @@ impl<'f> Front<'f> {
         }
     }
 
+    /// Leaves out what a person cannot read from `batch`, and counts it.
+    pub(super) fn fold(&mut self, batch: &mut Batch, peers: &Peers) {
+        if let Self::Terminal(terminal) = self {
+            terminal.fold(batch, peers);
+        }
+    }
+
     /// Shows the datagrams of `batch`, which is empty then.
     pub(super) fn show(&mut self, batch: &mut Batch, peers: &Peers) -> Result<()> {
         match self {
@@ -98,11 +105,11 @@ impl<'f> Front<'f> {
 
     /// Waits until everything is shown, and leaves the terminal as it was. Returns `false` when a report is requested
     /// first.
-    pub(super) fn finish(&mut self) -> Result<bool> {
+    pub(super) fn finish(&mut self, peers: &Peers) -> Result<bool> {
         match self {
             Self::Pipe(pipe) => pipe.finish(),
             Self::Terminal(terminal) => {
-                terminal.close();
+                terminal.close(peers);
                 Ok(true)
             }
         }

@@ -231,6 +231,7 @@ impl Chat<'_> {
 
     /// Shows the datagrams of `batch`, each in the charset of its peer. `batch` is empty then.
     fn show(&mut self, batch: &mut Batch) -> Result<()> {
+        self.front.fold(batch, &self.peers);
         if !self.charsets.are_used() {
             return self.front.show(batch, &self.peers);
         }
@@ -370,7 +371,7 @@ impl Chat<'_> {
     }
 
     fn finish_output(&mut self) -> Result<()> {
-        while !self.front.finish()? {
+        while !self.front.finish(&self.peers)? {
             self.report();
         }
         Ok(())

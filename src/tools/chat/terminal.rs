@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime};
 
@@ -41,6 +42,8 @@ const INDENT: &[u8] = b"    ";
 pub(super) struct Terminal {
     screen: Screen,
     flood: Flood,
+    /// The datagrams that no flood was folded with.
+    admitted: Batch,
     writer: Writer,
     format: Format,
     /// The time zone of the times that are shown, if they are.
@@ -63,6 +66,7 @@ impl Terminal {
         Ok(Some(Self {
             screen,
             flood: Flood::default(),
+            admitted: Batch::new(),
             writer: Writer::new(writing),
             format: plan.codec.formats.output,
             time_zone: plan.columns.time.then(TimeZone::system),
@@ -84,7 +88,8 @@ impl Terminal {
         signals: &Signals,
         peers: &Peers,
     ) -> Result<Ready> {
-        self.report_folded(peers);
+        let folded = self.flood.end(Instant::now());
+        self.report(&folded, peers);
         self.screen.draw(&prompt(peers, self.screen.columns()))?;
         let mut set = PollSet::new();
         let sockets: Vec<_> = sockets.iter().map(|fd| set.add(*fd, Interest::Read)).collect();
@@ -152,8 +157,10 @@ impl Terminal {
         self.screen.clear();
     }
 
-    /// Leaves the terminal as it was.
-    pub(super) fn close(&mut self) {
+    /// Shows what was folded last, and leaves the terminal as it was.
+    pub(super) fn close(&mut self, peers: &Peers) {
+        let folded = self.flood.finish();
+        self.report(&folded, peers);
         self.screen.close();
     }
 
@@ -165,14 +172,24 @@ impl Terminal {
         self.screen.print(&self.text);
     }
 
+    /// Leaves out the datagrams of a flood from `batch`, and counts them.
+    pub(super) fn fold(&mut self, batch: &mut Batch, peers: &Peers) {
+        let now = Instant::now();
+        let folded = self.flood.end(now);
+        self.report(&folded, peers);
+        self.admitted.clear();
+        for (place, datagram) in batch.iter().enumerate() {
+            if self.flood.admits(datagram.envelope.from, datagram.payload.len(), now) {
+                self.admitted.append(batch, place..place + 1);
+            }
+        }
+        mem::swap(batch, &mut self.admitted);
+    }
+
     /// Shows the datagrams of `batch`, which is empty then.
     pub(super) fn show(&mut self, batch: &mut Batch, peers: &Peers) {
-        let now = Instant::now();
-        self.report_folded(peers);
         for datagram in batch.iter() {
-            if self.flood.admits(datagram.envelope.from, now) {
-                self.show_datagram(&datagram, peers);
-            }
+            self.show_datagram(&datagram, peers);
         }
         if self.rings && !batch.is_empty() {
             self.screen.ring();
@@ -234,10 +251,10 @@ impl Terminal {
         };
     }
 
-    /// Shows how many datagrams were folded in the time that is over.
-    fn report_folded(&mut self, peers: &Peers) {
-        for folded in self.flood.end(Instant::now()) {
-            let line = match folded {
+    /// Shows how many datagrams were folded.
+    fn report(&mut self, folded: &[Folded], peers: &Peers) {
+        for folded in folded {
+            let line = match *folded {
                 Folded::Of(peer, number) => {
                     let label = peer.map_or_else(|| "unnamed peers".to_owned(), |peer| peers.label(peer));
                     format!("… {number} more from {label}")
