@@ -187,6 +187,11 @@ pub(crate) fn speaks_probably(peer: &dyn fmt::Display, charset: Charset, number:
     format!("{} (a guess{way_out})", speaks(peer, charset))
 }
 
+/// Returns the note that the peer `address` has a name.
+pub(crate) fn is_called(address: &dyn fmt::Display, name: &str) -> String {
+    format!("{address} is called {name}")
+}
+
 /// Returns the question about pasted `lines`.
 pub(crate) fn pasted(lines: &[String]) -> String {
     format!("pasted {} lines, which begin with {}; /paste sends each", lines.len(), first_of(lines))

@@ -57,7 +57,7 @@ fn the_picture_in_the_readme_is_of_a_real_chat() {
     device.type_line("传感器已恢复，温度 21.5 °C");
     alice.await_row("传感器已恢复，温度 21.5 °C");
     alice.type_keys("/name 2 sensor\r");
-    alice.await_edited("to bob> ▏");
+    alice.await_edited("to bob (/to 2 answers sensor)> ▏");
     alice.type_keys("@sensor 你好，湿度？\r");
     assert!(device.line().ends_with("\t你好，湿度？"));
     device.type_line("湿度 48 %");

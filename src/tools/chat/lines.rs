@@ -79,6 +79,7 @@ impl Chat<'_> {
     fn send_line(&mut self, line: Line<'_>, written: Written<'_>, outgoing: &mut Batch) -> Result<()> {
         match line {
             Line::Text(text) => {
+                self.peers.note_line();
                 let peers = self.peers.targets();
                 self.send_to(Content::Record(text), &peers, written, outgoing)
             }

@@ -193,7 +193,7 @@ impl Peers {
         Some((self.by_address.get(&address)?.number, address))
     }
 
-    /// Forgets whom [`Peers::unanswered`] returns: the prompt has shown it.
+    /// Forgets whom [`Peers::unanswered`] returns: a plain line was written, which is not for that peer.
     pub(super) fn note_line(&mut self) {
         self.unanswered = None;
     }

@@ -47,7 +47,6 @@ impl Chat<'_> {
                     if self.enter(Written { line: line.as_bytes(), ordinal }, outgoing) == Going::Leaves {
                         return Ok(Going::Leaves);
                     }
-                    self.peers.note_line();
                 }
                 Event::Paste(lines) => {
                     self.plan.report.console.note(&messages::pasted(&lines));
@@ -90,6 +89,7 @@ impl Chat<'_> {
             Command::Name { peer, name } => {
                 let peer = self.find(&peer)?;
                 self.peers.name(peer, &name)?;
+                self.plan.report.console.note(&messages::is_called(&peer, &name));
             }
             Command::Encoding { peer, label } => self.set_encoding(peer.as_deref(), &label)?,
             Command::Hex(digits) => {
