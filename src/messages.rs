@@ -201,10 +201,10 @@ fn first_of(lines: &[String]) -> String {
     escape::quoted(lines.iter().find(|line| !line.is_empty()).map_or(&[], |line| line.as_bytes()))
 }
 
-/// Returns the note that `lines` of a file, or that were pasted, were sent.
+/// Returns the note that `lines` of a file, or of a paste, were sent.
 pub(crate) fn sent_lines(of: &str, lines: u64, peers: &[String]) -> String {
     let lines = if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") };
-    format!("sent {lines} {of} to {}", listed(peers))
+    format!("sent {lines} of {of} to {}", listed(peers))
 }
 
 /// Returns the sentence about `lines` that have waited for a peer until the end.

@@ -150,6 +150,31 @@ fn bytes_and_the_lines_of_a_file_are_sent() {
 }
 
 #[test]
+fn who_leaves_while_a_file_is_sent_learns_how_much_of_it_was() {
+    let directory = Directory::new("long-file");
+    let file = directory.file("lines");
+    fs::write(&file, "x\n".repeat(1_000_000)).unwrap();
+    let mut seat = Seat::with(Display::new(24, 300), |chat| chat);
+    seat.type_keys(&format!("/send {}\r{}", file.display(), ctrl('d')));
+    assert!(seat.display.ended().success());
+    let row = seat.display.await_row(&format!("lines of {} to {}", file.display(), seat.peer));
+    assert!(!row.contains(" 1000000 "), "{row}");
+}
+
+#[test]
+fn a_long_paste_is_sent_while_the_chat_goes_on() {
+    let seat = Seat::new();
+    let lines: Vec<_> = (0..200).map(|number| format!("pasted {number}")).collect();
+    seat.display.paste(&lines.join("\n"));
+    seat.display.await_row("pasted 200 lines");
+    seat.type_keys("/paste\r");
+    for line in &lines {
+        assert_eq!(seat.received(), *line);
+    }
+    seat.display.await_row(&format!("* sent 200 lines of the paste to {}", seat.peer));
+}
+
+#[test]
 fn a_refusal_is_shown_with_the_message_that_was_refused_once() {
     let (seat, nobody) = (Seat::new(), unused_address());
     seat.type_keys(&format!("@{nobody} anybody?\rhello\r"));

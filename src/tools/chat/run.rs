@@ -359,6 +359,7 @@ impl Chat<'_> {
 
     /// Waits until everything is shown, then reports losses and statistics.
     fn finish(&mut self) -> Result<()> {
+        self.finish_file();
         let printed = self.finish_output();
         let unsent = self.waiting.take().len();
         if unsent > 0 {

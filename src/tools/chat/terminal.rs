@@ -35,6 +35,8 @@ const COLORS: [AnsiColor; 6] = [
     AnsiColor::Blue,
     AnsiColor::Red,
 ];
+/// How many completions are listed. Anybody can forge thousands of peers.
+const LISTED: usize = 32;
 /// What precedes the further lines of a datagram: none of them looks like that of another peer.
 const INDENT: &[u8] = b"    ";
 
@@ -143,7 +145,10 @@ impl Terminal {
         let (start, mut candidates) = command::complete(&editor.text()[..editor.cursor()], peers);
         candidates.sort_unstable();
         if editor.complete(start, &candidates) {
-            self.answer(&candidates.join("  "));
+            let more = candidates.len().saturating_sub(LISTED);
+            candidates.truncate(LISTED);
+            let more = if more > 0 { format!("  and {more} more") } else { String::new() };
+            self.answer(&(candidates.join("  ") + &more));
         }
     }
 

@@ -97,9 +97,7 @@ impl Chat<'_> {
                 self.send_to(Content::Hex(digits), &peers, written, outgoing)?;
             }
             Command::Send(path) => {
-                if let Some(sending) = &self.sending {
-                    bail!("{} is still being sent", sending.name);
-                }
+                self.ensure_not_sending()?;
                 let peers = self.peers.targets();
                 ensure!(!peers.is_empty(), "no peer yet; /to PEER chooses one");
                 self.sending = Some(Sending::open(path, peers)?);
@@ -118,36 +116,27 @@ impl Chat<'_> {
         ensure!(!self.pasted.is_empty(), "nothing was pasted");
         let peers = self.peers.targets();
         ensure!(!peers.is_empty(), "no peer yet; /to PEER chooses one");
-        let lines = std::mem::take(&mut self.pasted);
-        let mut sent = 0;
-        for line in &lines {
-            if self.signals.termination().is_some() {
-                break;
-            }
+        if self.pasted.len() > SHOWN {
+            self.ensure_not_sending()?;
+            self.sending = Some(Sending::pasted(std::mem::take(&mut self.pasted), peers));
+            return Ok(());
+        }
+        for line in std::mem::take(&mut self.pasted) {
             let name = Name::Text(escape::quoted(line.as_bytes()).into());
             match self.send_named(Content::Record(line.as_bytes()), &peers, &name, outgoing) {
                 Ok(_) => {
-                    sent += 1;
-                    if lines.len() <= SHOWN
-                        && let Front::Terminal(terminal) = &mut self.front
-                    {
+                    if let Front::Terminal(terminal) = &mut self.front {
                         terminal.show_own("you", line.as_bytes());
                     }
                 }
-                Err(error) => {
-                    self.note_unsent(&error);
-                    // Each of the others would wait as well.
-                    if error.is::<NotRead>() {
-                        break;
-                    }
-                }
+                Err(error) => self.note_unsent(&error),
             }
         }
-        if lines.len() > SHOWN {
-            let to: Vec<_> = peers.iter().map(|peer| self.peers.label(*peer)).collect();
-            self.plan.report.console.note(&messages::sent_lines("that were pasted", sent, &to));
-        }
         Ok(())
+    }
+
+    fn ensure_not_sending(&self) -> Result<()> {
+        self.sending.as_ref().map_or(Ok(()), |sending| bail!("{} is still being sent", sending.name))
     }
 
     /// Shows a line that a command asks for.
@@ -192,7 +181,7 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Sends the next lines of the file of `/send`.
+    /// Sends the next lines of the file of `/send`, or of a long paste.
     pub(super) fn send_file(&mut self, batches: &mut Batches) {
         let Some(mut sending) = self.sending.take() else { return };
         let Batches { lines, outgoing, .. } = batches;
@@ -225,12 +214,16 @@ impl Chat<'_> {
             }
         }
         self.front.set_signal_keys(false);
-        if more {
-            self.sending = Some(sending);
-        } else {
-            let to: Vec<_> = sending.peers.iter().map(|peer| self.peers.label(*peer)).collect();
-            let of = format!("of {}", sending.name);
-            self.plan.report.console.note(&messages::sent_lines(&of, sending.sent, &to));
+        self.sending = Some(sending);
+        if !more {
+            self.finish_file();
         }
+    }
+
+    /// Notes how many of the lines were sent, if there are any. No more of them are.
+    pub(super) fn finish_file(&mut self) {
+        let Some(sending) = self.sending.take() else { return };
+        let to: Vec<_> = sending.peers.iter().map(|peer| self.peers.label(*peer)).collect();
+        self.plan.report.console.note(&messages::sent_lines(&sending.name, sending.sent, &to));
     }
 }
