@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use memchr::memchr_iter;
+
 use crate::net::addr::Addr;
 
 /// How long a limit holds, and how often what was folded is reported.
@@ -13,7 +15,7 @@ const OF_PEER: usize = 100;
 const OF_FLOODER: usize = 10;
 /// How many lines are shown in a window in all.
 const OF_ALL: usize = 300;
-/// A payload counts as one line, and one more for each of these bytes: a large one may fill many screens.
+/// A payload counts as its lines, and one more for each of these bytes: a large one may fill many screens.
 const LINE: usize = 128;
 /// How many peers are counted by themselves in a window. A flood may claim a source of its own for each datagram.
 const PEERS: usize = 1024;
@@ -50,19 +52,25 @@ pub(super) enum Folded {
 const LISTED: usize = 3;
 
 impl Flood {
-    /// Returns whether a datagram of `peer` with `len` bytes that arrives `now` is shown. If not, it is counted. Call
-    /// [`Flood::end`] first.
-    pub(super) fn admits(&mut self, peer: Option<Addr>, len: usize, now: Instant) -> bool {
+    /// Returns whether the datagram of `peer` with this `payload` that arrives `now` is shown. If not, it is counted. A peer
+    /// that `is_chosen` by the user is shown whatever others send. Call [`Flood::end`] first.
+    pub(super) fn admits(
+        &mut self,
+        peer: Option<Addr>,
+        payload: &[u8],
+        is_chosen: bool,
+        now: Instant,
+    ) -> bool {
         self.ends.get_or_insert(now + WINDOW);
-        if self.peers.len() >= PEERS && !self.peers.contains_key(&peer) {
+        if self.peers.len() >= PEERS && !is_chosen && !self.peers.contains_key(&peer) {
             self.others += 1;
             return false;
         }
         let count = self.peers.entry(peer).or_default();
         let limit = if count.is_flooder { OF_FLOODER } else { OF_PEER };
-        let is_shown = count.shown < limit && self.shown < OF_ALL;
+        let is_shown = count.shown < limit && (is_chosen || self.shown < OF_ALL);
         if is_shown {
-            let lines = 1 + len / LINE;
+            let lines = 1 + memchr_iter(b'\n', payload).count() + payload.len() / LINE;
             count.shown += lines;
             self.shown += lines;
         } else {
@@ -111,7 +119,7 @@ mod tests {
     }
 
     fn shown(flood: &mut Flood, peer: Addr, datagrams: u64, now: Instant) -> usize {
-        (0..datagrams).filter(|_| flood.admits(Some(peer), 20, now)).count()
+        (0..datagrams).filter(|_| flood.admits(Some(peer), b"a line", false, now)).count()
     }
 
     #[test]
@@ -137,21 +145,22 @@ mod tests {
     }
 
     #[test]
-    fn a_large_datagram_counts_as_many_lines() {
+    fn a_large_datagram_counts_as_many_lines_and_hides_no_peer_that_the_user_has_chosen() {
         let (mut flood, now) = (Flood::default(), Instant::now());
-        let mut admits = |number| flood.admits(Some(peer(number)), 65_507, now);
-        assert_eq!([1, 1, 2, 3].map(&mut admits), [true, false, false, false]);
-        assert_eq!(
-            flood.finish(),
-            [(1, 1), (2, 1), (3, 1)].map(|(number, count)| Folded::Of(Some(peer(number)), count))
-        );
+        let [long, lines] = [b"x", b"\n"].map(|byte| byte.repeat(65_507));
+        let mut admits =
+            |number, payload, is_chosen| flood.admits(Some(peer(number)), payload, is_chosen, now);
+        assert!(admits(1, &long, false));
+        assert!(!admits(1, b"", false) && !admits(2, &lines, false) && !admits(3, b"", false));
+        assert!(admits(4, &lines, true) && !admits(4, b"", true));
+        assert_eq!(flood.finish(), [Folded::OfMany(4, 4)]);
     }
 
     #[test]
     fn a_million_sources_are_one_report_and_take_bounded_memory() {
         let (mut flood, now) = (Flood::default(), Instant::now());
         let sources = (0..1_000_000u32).map(|number| Some(Addr::Ip((number.to_be_bytes(), 9).into())));
-        assert_eq!(sources.filter(|source| flood.admits(*source, 20, now)).count(), 300);
+        assert_eq!(sources.filter(|source| flood.admits(*source, b"a line", false, now)).count(), 300);
         assert_eq!(flood.peers.len(), PEERS);
         assert_eq!(flood.finish(), [Folded::OfMany(724, 999_700)]);
     }

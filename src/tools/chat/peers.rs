@@ -46,7 +46,7 @@ pub(super) struct Peer {
     /// datagram from another one.
     own: Option<Addr>,
     /// Whether the user has named it, or sent to it.
-    is_chosen: bool,
+    pub(super) is_chosen: bool,
     /// Its charset.
     pub(super) spoken: Spoken,
 }

@@ -39,6 +39,8 @@ const COLORS: [AnsiColor; 6] = [
 const LISTED: usize = 32;
 /// What precedes the further lines of a datagram: none of them looks like that of another peer.
 const INDENT: &[u8] = b"    ";
+/// How many lines of one datagram are shown.
+const LONGEST: usize = 200;
 
 /// The screen of a chat.
 pub(super) struct Terminal {
@@ -184,7 +186,9 @@ impl Terminal {
         self.report(&folded, peers);
         self.admitted.clear();
         for (place, datagram) in batch.iter().enumerate() {
-            if self.flood.admits(datagram.envelope.from, datagram.payload.len(), now) {
+            let from = datagram.envelope.from;
+            let is_chosen = from.and_then(|from| peers.get(from)).is_some_and(|peer| peer.is_chosen);
+            if self.flood.admits(from, datagram.payload, is_chosen, now) {
                 self.admitted.append(batch, place..place + 1);
             }
         }
@@ -271,15 +275,22 @@ impl Terminal {
     }
 }
 
-/// Appends `text` as lines that are safe on a terminal, the further ones indented.
+/// Appends `text` as lines that are safe on a terminal, the further ones indented. Those of one that fills many screens
+/// are counted.
 fn lines(text: &[u8], out: &mut Vec<u8>) {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
-    for (place, line) in text.split(|byte| *byte == b'\n').enumerate() {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    for (place, line) in lines.by_ref().take(LONGEST).enumerate() {
         if place > 0 {
             out.extend(INDENT);
         }
         escape::line(line.strip_suffix(b"\r").unwrap_or(line), out);
         out.push(b'\n');
+    }
+    let rest = lines.count();
+    if rest > 0 {
+        out.extend(INDENT);
+        out.extend(format!("… {rest} more lines\n").as_bytes());
     }
 }
 
@@ -295,15 +306,14 @@ fn prompt(peers: &Peers, columns: usize) -> String {
         [peer] => peers.get(*peer).map_or_else(|| to.clone(), |peer| peer.number.to_string()),
         _ => to.clone(),
     };
-    let mut prompts = vec![format!("to {to}> "), format!("to {short}> "), format!("{short}> ")];
+    let mut hints = vec![String::new()];
     if let Some((number, new)) = peers.unanswered() {
-        let label = peers.label(new);
-        prompts.insert(0, format!("to {to} (/to {number})> "));
-        prompts.insert(0, format!("to {to} (/to {number} answers {label})> "));
-        prompts.insert(3, format!("to {short} (/to {number})> "));
+        hints.insert(0, format!(" (/to {number})"));
+        hints.insert(0, format!(" (/to {number} answers {})", peers.label(new)));
     }
     let room = room_for_prompt(columns);
-    let fits = |prompt: &String| prompt.chars().count() <= room;
-    let place = prompts.iter().position(fits).unwrap_or(prompts.len() - 1);
-    prompts.swap_remove(place)
+    let names = [&to, &short];
+    let prompts = hints.iter().flat_map(|hint| names.map(|name| format!("to {name}{hint}> ")));
+    let mut prompts = prompts.filter(|prompt| prompt.chars().count() <= room);
+    prompts.next().unwrap_or_else(|| format!("{short}> "))
 }
