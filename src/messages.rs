@@ -192,6 +192,11 @@ pub(crate) fn is_called(address: &dyn fmt::Display, name: &str) -> String {
     format!("{address} is called {name}")
 }
 
+/// Returns the note that a peer sends bytes that cannot be shown as text.
+pub(crate) fn not_utf8(peer: &dyn fmt::Display) -> String {
+    format!("{peer} sends bytes that are not UTF-8; /encoding auto guesses its charset")
+}
+
 /// Returns the question about pasted `lines`.
 pub(crate) fn pasted(lines: &[String]) -> String {
     format!("pasted {} lines, which begin with {}; /paste sends each", lines.len(), first_of(lines))

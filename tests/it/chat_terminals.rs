@@ -65,7 +65,7 @@ fn devices_of_two_charsets_and_a_person_are_in_one_conversation() {
     seat.display.await_row(&format!("you to {new}: 停止"));
     assert_eq!((seat.peer.receive(), new.receive()), (gbk("停止"), "停止".into()));
     seat.type_keys("/all\r");
-    seat.display.await_edited("to all 2> ▏");
+    seat.display.await_edited("to all (2)> ▏");
     seat.type_keys("继续\r");
     assert_eq!((seat.peer.receive(), new.receive()), (gbk("继续"), "继续".into()));
     seat.type_keys("/peers\r");

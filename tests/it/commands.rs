@@ -40,7 +40,7 @@ fn plain_lines_go_to_whom_the_last_command_says() {
     seat.type_keys("one\r");
     assert_eq!(other.receive(), b"one");
     seat.type_keys("/all\r");
-    seat.display.await_edited("to all 2> ▏");
+    seat.display.await_edited("to all (2)> ▏");
     seat.type_keys("two\r");
     assert_eq!((seat.received(), other.receive()), ("two".to_owned(), b"two".to_vec()));
     seat.type_keys("/to 1\r");
@@ -55,7 +55,7 @@ fn plain_lines_go_to_whom_the_last_command_says() {
 fn a_line_for_all_goes_to_nobody_whom_the_user_has_not_named() {
     let (seat, stranger) = seat_with_another();
     seat.type_keys("/all\r");
-    seat.display.await_edited("to all 1> ▏");
+    seat.display.await_edited("to all (1)> ▏");
     seat.type_keys("hello\r");
     assert_eq!(seat.received(), "hello");
     seat.type_keys("@2 only you\r");
@@ -207,7 +207,7 @@ fn a_line_goes_to_all_peers_that_were_named_until_one_is_chosen() {
     let [one, two, stranger] = [(); 3].map(|()| Peer::new());
     let mut display = Display::new(24, 80);
     display.start(chat(&one).arg(&two));
-    display.await_edited("to all 2> ▏");
+    display.await_edited("to all (2)> ▏");
     display.type_keys("hi all\r");
     let (text, address) = one.receive_from();
     assert_eq!((text, two.receive()), (b"hi all".to_vec(), b"hi all".to_vec()));

@@ -132,7 +132,8 @@ pub fn parse_typed(line: &[u8]) -> Result<Typed<'_>> {
     let command = match name {
         b"to" => match (next(), next()) {
             (Some(peer), None) => return Ok(Typed::Line(Line::Choose(peer))),
-            _ => bail!("write /to PEER: a number, a name or HOST:PORT"),
+            (Some(_), Some(_)) => bail!("write /to PEER alone; @PEER TEXT sends one text"),
+            (None, _) => bail!("write /to PEER: a number, a name or HOST:PORT"),
         },
         b"name" => match (next(), next(), next()) {
             (Some(peer), Some(name), None) => Command::Name { peer, name },
@@ -144,7 +145,10 @@ pub fn parse_typed(line: &[u8]) -> Result<Typed<'_>> {
             _ => bail!("write /encoding LABEL or /encoding PEER LABEL, as in /encoding 2 gbk"),
         },
         b"reply" => Command::Reply(rest),
-        b"hex" => Command::Hex(rest),
+        b"hex" => {
+            ensure!(!rest.trim_ascii().is_empty(), "write /hex BYTES, as in /hex de ad be ef");
+            Command::Hex(rest)
+        }
         b"send" => {
             let file = rest.trim_ascii();
             ensure!(!file.is_empty(), "write /send FILE");
@@ -155,7 +159,7 @@ pub fn parse_typed(line: &[u8]) -> Result<Typed<'_>> {
         b"paste" => Command::Paste,
         b"clear" => Command::Clear,
         b"help" => Command::Help,
-        b"quit" => Command::Quit,
+        b"quit" | b"exit" => Command::Quit,
         _ => return Err(unknown(name)),
     };
     if !matches!(command, Command::Reply(_) | Command::Hex(_) | Command::Send(_)) && next().is_some() {

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::Ready;
 use super::args::Plan;
-use super::peers::Peers;
+use super::peers::{Audience, Peers};
 use super::pipe::Pipe;
 use super::terminal::Terminal;
 use crate::batch::Batch;
@@ -77,12 +77,12 @@ impl<'f> Front<'f> {
         }
     }
 
-    /// Shows the datagrams of `batch`, which is empty then.
-    pub(super) fn show(&mut self, batch: &mut Batch, peers: &Peers) -> Result<()> {
+    /// Shows the datagrams of `batch`, which were sent to `to`. It is empty then.
+    pub(super) fn show(&mut self, batch: &mut Batch, peers: &Peers, to: Audience) -> Result<()> {
         match self {
             Self::Pipe(pipe) => pipe.session.queue.print(batch),
             Self::Terminal(terminal) => {
-                terminal.show(batch, peers);
+                terminal.show(batch, peers, to);
                 Ok(())
             }
         }

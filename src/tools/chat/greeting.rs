@@ -45,5 +45,6 @@ fn listening(address: Bound, options: &Options) -> Result<String> {
     let local = local_addresses(options.family.of_socket(own), options.bound_interface()?);
     let (listed, others) = local.split_at(local.len().min(LISTED));
     let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
-    Ok(format!("listening on port {port}: {}{more}", messages::listed(listed)))
+    let listed: Vec<_> = listed.iter().map(|ip| Addr::Ip((*ip, port).into())).collect();
+    Ok(format!("listening on {}{more}", messages::listed(&listed)))
 }

@@ -37,6 +37,9 @@ impl Error for NotRead {}
 impl Chat<'_> {
     /// Executes a line, or reports why that fails. Returns whether the chat goes on.
     pub(super) fn enter(&mut self, written: Written<'_>, outgoing: &mut Batch) -> Going {
+        if self.is_typed && written.line.is_empty() {
+            return Going::On;
+        }
         // A look-up, or a wait for room, does not read keys.
         self.front.set_signal_keys(true);
         let done = match self.parse(written.line) {
@@ -47,9 +50,6 @@ impl Chat<'_> {
         self.front.set_signal_keys(false);
         let going = done.unwrap_or_else(|error| {
             self.note_unsent(&error);
-            if let Front::Terminal(terminal) = &mut self.front {
-                terminal.give_back(written.line);
-            }
             Going::On
         });
         // A line that names a peer ends the wait of earlier lines, and later ones do not overtake them.
@@ -86,6 +86,9 @@ impl Chat<'_> {
             Line::TextTo(word, text) => {
                 let content = Content::Record(text);
                 let name = self.name(content, written.ordinal);
+                if let Err(why) = self.peers.find(&word) {
+                    bail!("cannot send {name}: {why}; @@ begins a text with @");
+                }
                 let peer = self.find(&word).with_context(|| format!("cannot send {name}"))?;
                 self.send_to(content, &[peer], written, outgoing)
             }
@@ -112,7 +115,11 @@ impl Chat<'_> {
         outgoing: &mut Batch,
     ) -> Result<()> {
         let name = self.name(content, written.ordinal);
-        let Some(sent) = self.send_named(content, peers, &name, outgoing)? else {
+        let sent = self.send_named(content, peers, &name, outgoing);
+        if let (Err(_), Front::Terminal(terminal)) = (&sent, &mut self.front) {
+            terminal.give_back(written.line);
+        }
+        let Some(sent) = sent? else {
             let is_first = self.waiting.push(written.ordinal, written.line);
             match &mut self.front {
                 Front::Terminal(terminal) => terminal.show_own("waiting", content.text()),
@@ -216,7 +223,7 @@ impl Chat<'_> {
         loop {
             let outcome = self.outbox.transmitter.send_one(datagram);
             self.stats.sent.count(outcome.sent, outcome.bytes);
-            outcome.icmp_errors.iter().for_each(|error| self.report_icmp_error(error));
+            self.icmp_errors.extend(outcome.icmp_errors);
             match outcome.stopped {
                 None => return Ok(()),
                 Some(unsent) if !unsent.lacks_room() => return Err(unsent.cause()),

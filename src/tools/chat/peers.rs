@@ -16,6 +16,8 @@ use crate::net::endpoint::Endpoint;
 /// The most peers that are remembered because they have sent something. Of more, the first is forgotten: anybody can
 /// forge a million source addresses.
 const STRANGERS: usize = 4096;
+/// Words that stand for others than one peer.
+const RESERVED: [&str; 4] = ["you", "all", "nobody", "waiting"];
 /// The longest name, in characters.
 const LONGEST_NAME: usize = 32;
 
@@ -47,8 +49,23 @@ pub(super) struct Peer {
     own: Option<Addr>,
     /// Whether the user has named it, or sent to it.
     pub(super) is_chosen: bool,
+    /// Whether it has sent something to a room: what is sent there reaches it.
+    is_in_room: bool,
     /// Its charset.
     pub(super) spoken: Spoken,
+    /// Whether the user knows that it sends bytes that are not UTF-8.
+    pub(super) is_hinted: bool,
+}
+
+/// Whom something was sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// To us, and there is no room.
+    Us,
+    /// To us alone, and not to a room.
+    UsBesideRoom,
+    /// To all in a room.
+    Room,
 }
 
 /// Whom plain lines go to.
@@ -76,15 +93,16 @@ impl Peers {
         peers
     }
 
-    /// Notes that the peer on `envelope` has sent something, to us alone if it `is_private`. Returns whether it is now the
-    /// one that plain lines go to, because there was none.
-    pub(super) fn note(&mut self, envelope: &Envelope, is_private: bool) -> bool {
+    /// Notes that the peer on `envelope` has sent something, to us alone or to a room. Returns whether it is now the one
+    /// that plain lines go to, because there was none.
+    pub(super) fn note(&mut self, envelope: &Envelope, to: Audience) -> bool {
         let Some(address) = envelope.from else { return false };
         let is_new = !self.by_address.contains_key(&address);
         let peer = self.get_or_enter(address);
         if envelope.to.is_some() {
             peer.own = envelope.to;
         }
+        peer.is_in_room |= to == Audience::Room;
         if is_new {
             self.strangers.push_back(address);
             self.forget_strangers();
@@ -93,8 +111,8 @@ impl Peers {
         let is_first = self.target == Target::Nobody;
         if is_first {
             self.choose(address);
-        } else if is_new && is_private {
-            self.unanswered = Some(address);
+        } else if to == Audience::UsBesideRoom || (is_new && to == Audience::Us) {
+            self.unanswered = Some(address).filter(|address| self.target != Target::One(*address));
         }
         is_first
     }
@@ -108,7 +126,7 @@ impl Peers {
 
     /// Makes plain lines go to all peers that the user has chosen. Returns whether there are any.
     pub(super) fn choose_all(&mut self) -> bool {
-        let is_any = self.by_address.values().any(|peer| peer.is_chosen);
+        let is_any = self.chosen().next().is_some();
         if is_any {
             self.target = Target::All;
             self.unanswered = None;
@@ -132,8 +150,13 @@ impl Peers {
         let shown = || escape::quoted(name.as_bytes());
         ensure!(name.chars().count() <= LONGEST_NAME, "{} is longer than {LONGEST_NAME} characters", shown());
         ensure!(
-            !name.chars().any(|c| escape::is_unsafe(c) || c.is_whitespace() || c == ':'),
-            "{} is not a name; it has no colon and no control characters",
+            !name.chars().any(|c| escape::is_unsafe(c) || c.is_whitespace() || ":,<>".contains(c)),
+            "{} is not a name; it has none of : , < > and no control characters",
+            shown()
+        );
+        ensure!(
+            !RESERVED.contains(&&*name.to_lowercase()),
+            "{} is not a name; the chat uses that word itself",
             shown()
         );
         ensure!(name.parse::<u32>().is_err(), "{name} is a number; a name has letters");
@@ -166,10 +189,7 @@ impl Peers {
         }
         match Endpoint::remote(word) {
             Ok(endpoint) => Ok(Err(endpoint)),
-            Err(why) => bail!(
-                "invalid peer {}: {why}; @PEER TEXT sends, @PEER chooses, @@ begins a text with @",
-                escape::quoted(word.as_bytes())
-            ),
+            Err(why) => bail!("invalid peer {}: {why}", escape::quoted(word.as_bytes())),
         }
     }
 
@@ -234,13 +254,15 @@ impl Peers {
         (self.target == Target::All).then(|| self.chosen().count())
     }
 
-    /// Returns those that the user has chosen, by number.
+    /// Returns those that the user has chosen, by number. What is sent to a room reaches those in it.
     fn chosen(&self) -> impl Iterator<Item = Addr> {
-        self.iter().filter(|(_, peer)| peer.is_chosen).map(|(address, _)| address)
+        self.iter().filter(|(_, peer)| peer.is_chosen && !peer.is_in_room).map(|(address, _)| address)
     }
 
     fn called(&self, name: &str) -> Option<Addr> {
-        self.iter().find(|(_, peer)| peer.name.as_deref() == Some(name)).map(|(address, _)| address)
+        let name = name.to_lowercase();
+        let is_called = |peer: &Peer| peer.name.as_ref().is_some_and(|other| other.to_lowercase() == name);
+        self.iter().find(|(_, peer)| is_called(peer)).map(|(address, _)| address)
     }
 
     fn mark_chosen(&mut self, address: Addr) -> &mut Peer {
@@ -255,7 +277,15 @@ impl Peers {
         self.by_address.entry(address).or_insert_with(|| {
             *last_number += 1;
             by_number.insert(*last_number, address);
-            Peer { number: *last_number, name: None, own: None, is_chosen: false, spoken: Spoken::default() }
+            Peer {
+                number: *last_number,
+                name: None,
+                own: None,
+                is_chosen: false,
+                is_in_room: false,
+                spoken: Spoken::default(),
+                is_hinted: false,
+            }
         })
     }
 
@@ -282,7 +312,7 @@ mod tests {
     }
 
     fn note(peers: &mut Peers, port: u32) -> bool {
-        peers.note(&Envelope::from_peer(address(port)), true)
+        peers.note(&Envelope::from_peer(address(port)), Audience::Us)
     }
 
     #[test]
@@ -333,10 +363,7 @@ mod tests {
         assert_eq!(peers.label(address(1)), "127.0.0.1:9");
         assert!(peers.find("127.0.0.2:9").unwrap().is_err());
         assert_eq!(peers.find("3").unwrap_err().to_string(), "there is no peer 3; write a name or HOST:PORT");
-        assert_eq!(
-            peers.find("eve").unwrap_err().to_string(),
-            "invalid peer 'eve': no port; write eve:PORT; @PEER TEXT sends, @PEER chooses, @@ begins a text with @"
-        );
+        assert_eq!(peers.find("eve").unwrap_err().to_string(), "invalid peer 'eve': no port; write eve:PORT");
         peers.name(address(2), "eve").unwrap();
         assert!(peers.find("eve").unwrap().is_ok() && peers.find("bob").is_err());
     }
@@ -346,10 +373,24 @@ mod tests {
         let mut peers = Peers::new(&[address(1), address(2)]);
         peers.name(address(1), "你好").unwrap();
         let long = "x".repeat(33);
-        for name in ["", "7", "/to", "@x", "a b", "a:1", "\x1b[2J", "a\u{202e}", "你好", &long] {
+        for name in
+            ["", "7", "/to", "@x", "a b", "a:1", "a,b", "You", "all", "\x1b[2J", "a\u{202e}", "你好", &long]
+        {
             assert!(peers.name(address(2), name).is_err(), "{name:?}");
         }
         peers.name(address(1), "你好").unwrap();
+    }
+
+    #[test]
+    fn a_line_for_all_goes_to_a_room_and_not_once_more_to_those_in_it() {
+        let mut peers = Peers::new(&[address(1)]);
+        peers.note(&Envelope::from_peer(address(2)), Audience::Room);
+        assert_eq!(peers.unanswered(), None);
+        peers.note(&Envelope::from_peer(address(2)), Audience::UsBesideRoom);
+        assert_eq!(peers.unanswered(), Some((2, address(2))));
+        peers.choose(address(2));
+        assert!(peers.choose_all());
+        assert_eq!(peers.targets(), [address(1)]);
     }
 
     #[test]
@@ -373,7 +414,7 @@ mod tests {
     fn a_datagram_leaves_from_the_address_that_its_peer_has_sent_to() {
         let mut peers = Peers::new(&[]);
         let own = address(9);
-        peers.note(&Envelope { to: Some(own), ..Envelope::from_peer(address(1)) }, true);
+        peers.note(&Envelope { to: Some(own), ..Envelope::from_peer(address(1)) }, Audience::Us);
         note(&mut peers, 1);
         assert_eq!(peers.envelope(address(1)).from, Some(own));
         assert_eq!(peers.envelope(address(2)).from, None);

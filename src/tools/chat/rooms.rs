@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Result, ensure};
 
 use super::args::Plan;
+use super::peers::Audience;
 use crate::batch::Envelope;
 use crate::cli::{self, Traffic};
 use crate::net::addr::Addr;
@@ -85,6 +86,17 @@ impl Sockets {
     /// Returns the versions of IP that the chat can talk over, of those that `family` allows.
     pub(super) fn family(&self, family: Family) -> Family {
         family.of_socket(self.address)
+    }
+
+    /// Returns to whom the datagrams are sent that the socket at `place` among [`Sockets::all`] receives.
+    pub(super) fn audience(&self, place: usize) -> Audience {
+        if place > 0 || self.is_in_room {
+            Audience::Room
+        } else if self.rooms.is_empty() {
+            Audience::Us
+        } else {
+            Audience::UsBesideRoom
+        }
     }
 
     /// Returns all sockets: its own, and those of the rooms.

@@ -10,7 +10,7 @@ use super::charsets::Charsets;
 use super::delivery;
 use super::front::{Front, Wanted};
 use super::outbox::Outbox;
-use super::peers::Peers;
+use super::peers::{Audience, Peers};
 use super::rooms::Sockets;
 use super::sending::Sending;
 use super::waiting::Waiting;
@@ -18,7 +18,7 @@ use super::{Ready, greeting};
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::exit::{self, Ending, Verdict};
 use crate::flow::codec::decode_batch;
-use crate::format::Bad;
+use crate::format::{Bad, Format};
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::bound::Bound;
@@ -63,6 +63,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
         charsets: Charsets::new(plan.charset, plan.errors),
         decoded: Batch::new(),
         sent: delivery::Sent::default(),
+        icmp_errors: Vec::new(),
         waiting: Waiting::default(),
         pasted: Vec::new(),
         sending: None,
@@ -102,6 +103,8 @@ pub(super) struct Chat<'c> {
     /// The datagrams that were received last, decoded.
     pub(super) decoded: Batch,
     pub(super) sent: delivery::Sent,
+    /// ICMP errors that were found while a line was sent, until it is shown.
+    pub(super) icmp_errors: Vec<IcmpError>,
     /// Lines for the first peer.
     pub(super) waiting: Waiting,
     /// Lines that were pasted and not sent.
@@ -174,7 +177,9 @@ impl Chat<'_> {
             self.until = deadline.next();
             self.send_waiting(&mut batches.outgoing);
             self.send_file(&mut batches);
-            if ready.input && self.read(&mut batches)? == Going::Leaves {
+            let going = if ready.input { self.read(&mut batches)? } else { Going::On };
+            self.report_icmp_errors()?;
+            if going == Going::Leaves {
                 return Ok(());
             }
         }
@@ -217,23 +222,25 @@ impl Chat<'_> {
             received => received.context("cannot receive"),
         };
         self.stats.received.count(batch, 0..batch.len());
+        let audience = self.sockets.audience(place);
         for datagram in batch.iter() {
-            if self.peers.note(datagram.envelope, place == OWN) {
+            if self.peers.note(datagram.envelope, audience) {
                 self.note_targets();
             }
         }
         // What arrived before an error is shown.
-        self.show(batch)?;
+        self.show(batch, audience)?;
         received?;
         self.report_icmp_errors()?;
         Ok(self.stats != before)
     }
 
     /// Shows the datagrams of `batch`, each in the charset of its peer. `batch` is empty then.
-    fn show(&mut self, batch: &mut Batch) -> Result<()> {
+    fn show(&mut self, batch: &mut Batch, to: Audience) -> Result<()> {
         self.front.fold(batch, &self.peers);
         if !self.charsets.are_used() {
-            return self.front.show(batch, &self.peers);
+            self.hint_at_charsets(batch);
+            return self.front.show(batch, &self.peers, to);
         }
         let (console, format) = (self.plan.report.console, self.plan.codec.formats.output);
         let (peers, charsets, is_typed) = (&mut self.peers, &self.charsets, self.is_typed);
@@ -258,7 +265,20 @@ impl Chat<'_> {
         }
         self.stats.received.undecodable += undecodable.len() as u64;
         batch.clear();
-        self.front.show(decoded, &self.peers)
+        self.front.show(decoded, &self.peers, to)
+    }
+
+    /// Notes once of each peer that it sends bytes that are not UTF-8, if a person is shown its text.
+    fn hint_at_charsets(&mut self, batch: &Batch) {
+        if !self.is_typed || self.plan.codec.formats.output != Format::Text {
+            return;
+        }
+        for datagram in batch.iter().filter(|datagram| str::from_utf8(datagram.payload).is_err()) {
+            let Some(from) = datagram.envelope.from else { continue };
+            if !std::mem::replace(&mut self.peers.get_or_enter(from).is_hinted, true) {
+                self.plan.report.console.note(&messages::not_utf8(&self.peers.label(from)));
+            }
+        }
     }
 
     /// Shows what arrived before the end. Behind a datagram that is denied, or an ICMP error, there may be more.
@@ -275,6 +295,9 @@ impl Chat<'_> {
 
     /// Counts the ICMP errors that are known, and reports each.
     fn report_icmp_errors(&mut self) -> Result<()> {
+        for error in std::mem::take(&mut self.icmp_errors) {
+            self.report_icmp_error(&error);
+        }
         let cannot_ask = "cannot ask a socket for its errors";
         while let Some(error) = self.outbox.transmitter.take_icmp_error().context(cannot_ask)? {
             self.report_icmp_error(&error);
@@ -283,7 +306,7 @@ impl Chat<'_> {
     }
 
     /// Counts an ICMP error, and reports it with the message that it is about.
-    pub(super) fn report_icmp_error(&mut self, error: &IcmpError) {
+    fn report_icmp_error(&mut self, error: &IcmpError) {
         self.stats.sent.count_icmp_error(error);
         let peer = error.peer.map_or_else(|| "a peer".to_owned(), |peer| self.peers.label(peer));
         let name = self.sent.take(error).map_or_else(|| "a datagram".to_owned(), |name| name.to_string());

@@ -15,7 +15,7 @@ use super::Ready;
 use super::args::Plan;
 use super::command;
 use super::flood::{Flood, Folded};
-use super::peers::Peers;
+use super::peers::{Audience, Peers};
 use crate::batch::{Batch, Datagram};
 use crate::escape;
 use crate::flow::codec::{Writer, Writing};
@@ -195,10 +195,10 @@ impl Terminal {
         mem::swap(batch, &mut self.admitted);
     }
 
-    /// Shows the datagrams of `batch`, which is empty then.
-    pub(super) fn show(&mut self, batch: &mut Batch, peers: &Peers) {
+    /// Shows the datagrams of `batch`, which were sent to `to`. It is empty then.
+    pub(super) fn show(&mut self, batch: &mut Batch, peers: &Peers, to: Audience) {
         for datagram in batch.iter() {
-            self.show_datagram(&datagram, peers);
+            self.show_datagram(&datagram, peers, to);
         }
         if self.rings && !batch.is_empty() {
             self.screen.ring();
@@ -206,14 +206,15 @@ impl Terminal {
         batch.clear();
     }
 
-    fn show_datagram(&mut self, datagram: &Datagram<'_>, peers: &Peers) {
+    fn show_datagram(&mut self, datagram: &Datagram<'_>, peers: &Peers, to: Audience) {
         self.begin(datagram.envelope.received.time);
         if !self.format.has_addresses() {
             let from = datagram.envelope.from;
             let label = from.map_or_else(|| "unnamed".to_owned(), |peer| peers.label(peer));
             let number = from.and_then(|peer| peers.get(peer)).map_or(0, |peer| peer.number as usize);
             let color = COLORS[number.wrapping_sub(1) % COLORS.len()];
-            self.label(&label, Style::new().fg_color(Some(color.into())));
+            self.styled(&label, Style::new().fg_color(Some(color.into())));
+            self.text.extend(if to == Audience::UsBesideRoom { &b" to you: "[..] } else { b": " });
         }
         if self.format == Format::Text {
             lines(datagram.payload, &mut self.text);
@@ -228,7 +229,8 @@ impl Terminal {
     /// Shows a text of the user behind `label`.
     pub(super) fn show_own(&mut self, label: &str, text: &[u8]) {
         self.begin(Some(SystemTime::now()));
-        self.label(label, Style::new().effects(Effects::DIMMED));
+        self.styled(&label, Style::new().effects(Effects::DIMMED));
+        self.text.extend(b": ");
         lines(text, &mut self.text);
         self.screen.print(&self.text);
     }
@@ -242,11 +244,6 @@ impl Terminal {
             self.styled(&time, Style::new().effects(Effects::DIMMED));
             self.text.push(b' ');
         }
-    }
-
-    fn label(&mut self, label: &str, style: Style) {
-        self.styled(&label, style);
-        self.text.extend(b": ");
     }
 
     /// Appends `text`, which may be a stranger's, in `style`.
@@ -298,7 +295,7 @@ fn lines(text: &[u8], out: &mut Vec<u8>) {
 fn prompt(peers: &Peers, columns: usize) -> String {
     let targets = peers.targets();
     let to = match (targets.as_slice(), peers.all()) {
-        (_, Some(number)) => format!("all {number}"),
+        (_, Some(number)) => format!("all ({number})"),
         ([], None) => "nobody yet".to_owned(),
         ([peer, ..], None) => peers.label(*peer),
     };
