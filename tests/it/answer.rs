@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    DEADLINE, Directory, Peer, Printed, Running, Tool, children, in_own_process, number_after, path,
+    DEADLINE, Directory, Peer, Printed, Running, Tool, children, in_own_process, number_after,
 };
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
@@ -614,8 +614,7 @@ fn unkillable(arguments: &[&str]) -> (Directory, Running) {
     let listener = ["--reuid=65534", "--clear-groups", "--inh-caps=-all,+setuid", "--ambient-caps=+setuid"];
     // Where nobody may run it.
     let directory = Directory::new("unkillable");
-    let copy = directory.file("udp-listen");
-    fs::copy(path("udp-listen"), &copy).unwrap();
+    let copy = directory.copy_of_tool("udp-listen");
     let listen = Tool::other(copy.to_str().unwrap()).args(arguments).under("setpriv", listener);
     (directory, listen.in_container().spawn())
 }

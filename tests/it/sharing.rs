@@ -110,8 +110,7 @@ fn an_owner_that_is_another_users_is_not_visible() {
     let (address, port) = (holder.to_string(), holder.port());
     // A user who may not look at our descriptors may not run what is in our directory either.
     let directory = crate::harness::Directory::new("owner");
-    let program = directory.file("udp-listen");
-    std::fs::copy(crate::harness::path("udp-listen"), &program).unwrap();
+    let program = directory.copy_of_tool("udp-listen");
     let finished = Tool::other(program.to_str().unwrap()).arg(&address).user(65_534).run();
     assert_eq!(
         (finished.code(), finished.err),

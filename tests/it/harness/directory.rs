@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::path;
+
 /// A directory for the files of one test, which is removed with them at its end.
 pub(crate) struct Directory(PathBuf);
 
@@ -18,6 +20,14 @@ impl Directory {
 
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Returns the path of a copy of one of our tools. cp(1) makes it: a program that another test starts while this
+    /// process has the copy open for writing keeps it open, and then it cannot be run.
+    pub(crate) fn copy_of_tool(&self, name: &str) -> PathBuf {
+        let copy = self.file(name);
+        assert!(Command::new("cp").arg(path(name)).arg(&copy).status().unwrap().success());
+        copy
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
