@@ -118,7 +118,9 @@ fn what_it_does_not_understand_it_says_and_goes_on() {
     let peer = Peer::new();
     let (mut chat, _) = chat(&[&peer.to_string(), "-e", "latin-1"]);
     chat.type_line("@bob hi");
-    chat.err_line_with("cannot send line 1: invalid peer 'bob': no port; write bob:PORT; @@ begins a text with @");
+    chat.err_line_with(
+        "cannot send line 1: invalid peer 'bob': no port; write bob:PORT; @@ begins a text with @",
+    );
     chat.type_line("@7 hi");
     chat.err_line_with("there is no peer 7; write a name or HOST:PORT");
     chat.type_line("你好");

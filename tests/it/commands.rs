@@ -77,7 +77,8 @@ fn an_unknown_command_is_one_sentence_and_nothing_is_sent() {
     let seat = Seat::new();
     seat.type_keys("/quti now\r");
     seat.display.await_row("* '/quti' is not a command; did you mean /quit? // begins a text with /");
-    // It is in the line again, to be corrected.
+    // It is the last line of the history, to be corrected.
+    seat.type_keys("\x1b[A");
     seat.await_line("/quti now▏");
     seat.type_keys(&format!("{}//quti\r", ctrl('u')));
     assert_eq!(seat.received(), "/quti");
@@ -89,19 +90,37 @@ fn a_line_that_cannot_be_sent_is_in_the_line_again() {
     let seat = Seat::with(Display::new(24, 100), latin);
     for (line, why) in [
         ("price: 5 €", "character 10, € (U+20AC), is not in latin-1"),
-        ("@bob hi", "invalid peer 'bob': no port; write bob:PORT"),
-        ("@7 hi", "there is no peer 7"),
         ("/hex 123", "odd number of hex digits"),
-        ("/send /nonexistent", "cannot send /nonexistent: no such file or directory"),
-        ("/send /", "cannot send /: not a file"),
-        ("/name 1 a:b", "'a:b' is not a name"),
-        ("/encoding klingon", "no such charset"),
-        ("/paste", "nothing was pasted"),
     ] {
         seat.type_keys(&format!("{line}\r"));
         seat.display.await_row(why);
         seat.await_line(&format!("{line}▏"));
         seat.type_keys(&ctrl('u'));
+        seat.await_line("▏");
+    }
+    seat.type_keys("sentinel\r");
+    assert_eq!(seat.received(), "sentinel");
+}
+
+#[test]
+fn what_is_not_understood_is_one_sentence_and_the_line_is_empty_again() {
+    let seat = Seat::with(Display::new(24, 100), |chat| chat);
+    for (line, why) in [
+        ("@bob hi", "cannot send 'hi': invalid peer 'bob': no port; write bob:PORT; @@ begins a text with @"),
+        ("@7 hi", "there is no peer 7"),
+        ("/to bob", "invalid peer 'bob': no port; write bob:PORT"),
+        ("/to 1 hi", "write /to PEER alone; @PEER TEXT sends one text"),
+        ("/hex", "write /hex BYTES, as in /hex de ad be ef"),
+        ("/send /nonexistent", "cannot send /nonexistent: no such file or directory"),
+        ("/send /", "cannot send /: not a file"),
+        ("/name 1 a:b", "'a:b' is not a name"),
+        ("/name 1 You", "'You' is not a name; the chat uses that word itself"),
+        ("/encoding klingon", "no such charset"),
+        ("/paste", "nothing was pasted"),
+        ("", "nothing was pasted"),
+    ] {
+        seat.type_keys(&format!("{line}\r"));
+        seat.display.await_row(why);
         seat.await_line("▏");
     }
     seat.type_keys("sentinel\r");

@@ -81,6 +81,8 @@ pub(super) struct Plan {
     pub(super) peers: Vec<Endpoint>,
     /// The local address.
     pub(super) bind: Endpoint,
+    /// Whether that is the usual one, as none was named.
+    pub(super) has_usual_port: bool,
     /// The formats and the end of line. The charset is that of each peer.
     pub(super) codec: Codec,
     pub(super) charset: Choice,
@@ -117,6 +119,7 @@ impl TryFrom<Args> for Plan {
         FormatOption::check(given, formats, &conversation())?;
         let groups = args.peers.iter().filter(|peer| peer.group().is_some());
         let socket = args.groups.add_to(args.socket.options(), args.bind.iter().chain(groups))?;
+        let has_usual_port = args.bind.is_none();
         let bind = args.bind.map_or_else(|| default_bind(&args.peers, &socket), Ok)?;
         for peer in &args.peers {
             check_same_kind(peer, Some(&bind))?;
@@ -126,6 +129,7 @@ impl TryFrom<Args> for Plan {
         Ok(Self {
             peers: args.peers,
             bind,
+            has_usual_port,
             codec: Codec { formats, encoding: Encoding::default(), eol },
             charset,
             errors: args.encoding.errors(),

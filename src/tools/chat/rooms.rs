@@ -7,7 +7,7 @@
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 
 use super::args::Plan;
 use super::peers::Audience;
@@ -56,7 +56,10 @@ impl Sockets {
         let (joined, separate): (Vec<_>, Vec<_>) = rooms.into_iter().partition(|room| room.is_at(&here));
         // They are bound first: the system gives none of their ports to a socket that may have any.
         let rooms = separate.iter().map(|room| room.open(options)).collect::<Result<Vec<_>>>()?;
-        let own = socket::bind(&here, &own_options(options, &here, &joined, &separate))?;
+        let own = socket::bind(&here, &own_options(options, &here, &joined, &separate));
+        let own = own.map_err(|why| {
+            if plan.has_usual_port { anyhow!("{why:#}; --bind :7891 binds another one") } else { why }
+        })?;
         let address = own.local_address()?;
         let places = rooms.iter().map(Socket::local_address).collect::<Result<_>>()?;
         let sockets = Self { own, address, is_in_room: !joined.is_empty(), rooms, places };
