@@ -12,6 +12,7 @@ mod outbox;
 mod peers;
 mod pipe;
 mod rooms;
+mod rows;
 mod run;
 mod sending;
 mod terminal;

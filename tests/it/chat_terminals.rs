@@ -195,3 +195,13 @@ fn lines_that_waited_are_sent_in_order_to_the_peer_that_is_chosen() {
         assert_eq!(peer.receive(), text.as_bytes());
     }
 }
+
+#[test]
+fn a_payload_that_is_padded_to_the_width_of_the_terminal_begins_no_row() {
+    let seat = Seat::with(Display::new(24, 60), |chat| chat.env("NO_COLOR", "1"));
+    let beginning = format!("{}: hi", seat.peer);
+    let padding = " ".repeat(60 - beginning.len());
+    seat.send(&format!("hi{padding}* 192.0.2.1:5 refused 'x'"));
+    let row = seat.display.await_row("refused");
+    assert!(row.starts_with("    "), "{row}");
+}

@@ -16,6 +16,7 @@ mod keys;
 mod paste;
 mod view;
 
+pub use rustyline::GraphemeClusterMode as Widths;
 pub use view::{View, room_for_prompt};
 
 use history::{History, Search};

@@ -1,7 +1,5 @@
 //! A chat at a terminal: what arrives is shown above the line that is being typed.
 
-use std::fmt::Display;
-use std::io::Write as _;
 use std::mem;
 use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime};
@@ -16,8 +14,8 @@ use super::args::Plan;
 use super::command;
 use super::flood::{Flood, Folded};
 use super::peers::{Audience, Peers};
+use super::rows::Rows;
 use crate::batch::{Batch, Datagram};
-use crate::escape;
 use crate::flow::codec::{Writer, Writing};
 use crate::format::Format;
 use crate::runtime::console::editor::{Event, room_for_prompt};
@@ -37,10 +35,6 @@ const COLORS: [AnsiColor; 6] = [
 ];
 /// How many completions are listed. Anybody can forge thousands of peers.
 const LISTED: usize = 32;
-/// What precedes the further lines of a datagram: none of them looks like that of another peer.
-const INDENT: &[u8] = b"    ";
-/// How many lines of one datagram are shown.
-const LONGEST: usize = 200;
 
 /// The screen of a chat.
 pub(super) struct Terminal {
@@ -53,6 +47,7 @@ pub(super) struct Terminal {
     /// The time zone of the times that are shown, if they are.
     time_zone: Option<TimeZone>,
     rings: bool,
+    rows: Rows,
     /// The text of one datagram.
     text: Vec<u8>,
     /// How many lines were typed.
@@ -67,6 +62,7 @@ impl Terminal {
             screen.editor.open_history(history)?;
         }
         let writing = Writing { codec: plan.codec, for_terminal: true, ..Writing::default() };
+        let rows = Rows::new(screen.has_colors());
         Ok(Some(Self {
             screen,
             flood: Flood::default(),
@@ -75,6 +71,7 @@ impl Terminal {
             format: plan.codec.formats.output,
             time_zone: plan.columns.time.then(TimeZone::system),
             rings: plan.bell,
+            rows,
             text: Vec::new(),
             typed: 0,
         }))
@@ -173,10 +170,10 @@ impl Terminal {
 
     /// Shows a line that a command asks for, or that greets.
     pub(super) fn answer(&mut self, line: &str) {
-        self.text.clear();
-        escape::line(line.as_bytes(), &mut self.text);
-        self.text.push(b'\n');
-        self.screen.print(&self.text);
+        // It is ours, and contains only names that the user has given.
+        self.rows.begin(0);
+        self.rows.lines(line.as_bytes());
+        self.screen.print(self.rows.bytes());
     }
 
     /// Leaves out the datagrams of a flood from `batch`, and counts them.
@@ -213,48 +210,40 @@ impl Terminal {
             let label = from.map_or_else(|| "unnamed".to_owned(), |peer| peers.label(peer));
             let number = from.and_then(|peer| peers.get(peer)).map_or(0, |peer| peer.number as usize);
             let color = COLORS[number.wrapping_sub(1) % COLORS.len()];
-            self.styled(&label, Style::new().fg_color(Some(color.into())));
-            self.text.extend(if to == Audience::UsBesideRoom { &b" to you: "[..] } else { b": " });
+            self.rows.styled(&label, Style::new().fg_color(Some(color.into())));
+            self.rows.plain(if to == Audience::UsBesideRoom { " to you: " } else { ": " });
         }
         if self.format == Format::Text {
-            lines(datagram.payload, &mut self.text);
-        } else if let Err(what) = self.writer.write(datagram, &mut self.text) {
-            // Not in a charset: there is none here.
-            self.text.extend(what.as_bytes());
-            self.text.push(b'\n');
+            self.rows.lines(datagram.payload);
+        } else {
+            self.text.clear();
+            if let Err(what) = self.writer.write(datagram, &mut self.text) {
+                // Not in a charset: there is none here.
+                self.text.extend(what.as_bytes());
+            }
+            self.rows.lines(&self.text);
         }
-        self.screen.print(&self.text);
+        self.screen.print(self.rows.bytes());
     }
 
     /// Shows a text of the user behind `label`.
     pub(super) fn show_own(&mut self, label: &str, text: &[u8]) {
         self.begin(Some(SystemTime::now()));
-        self.styled(&label, Style::new().effects(Effects::DIMMED));
-        self.text.extend(b": ");
-        lines(text, &mut self.text);
-        self.screen.print(&self.text);
+        self.rows.styled(label, Style::new().effects(Effects::DIMMED));
+        self.rows.plain(": ");
+        self.rows.lines(text);
+        self.screen.print(self.rows.bytes());
     }
 
     /// Begins a line with `time`, if times are shown.
     fn begin(&mut self, time: Option<SystemTime>) {
-        self.text.clear();
+        self.rows.begin(self.screen.columns());
         let time = time.and_then(|time| Timestamp::try_from(time).ok());
         if let (Some(zone), Some(time)) = (&self.time_zone, time) {
             let time = zone.to_datetime(time).strftime("%H:%M:%S").to_string();
-            self.styled(&time, Style::new().effects(Effects::DIMMED));
-            self.text.push(b' ');
+            self.rows.styled(&time, Style::new().effects(Effects::DIMMED));
+            self.rows.plain(" ");
         }
-    }
-
-    /// Appends `text`, which may be a stranger's, in `style`.
-    fn styled(&mut self, text: &dyn Display, style: Style) {
-        let text = escape::text(text.to_string().as_bytes());
-        // Writing to a Vec cannot fail.
-        let _ = if self.screen.has_colors() {
-            write!(self.text, "{style}{text}{style:#}")
-        } else {
-            write!(self.text, "{text}")
-        };
     }
 
     /// Shows how many datagrams were folded.
@@ -269,25 +258,6 @@ impl Terminal {
             };
             self.answer(&line);
         }
-    }
-}
-
-/// Appends `text` as lines that are safe on a terminal, the further ones indented. Those of one that fills many screens
-/// are counted.
-fn lines(text: &[u8], out: &mut Vec<u8>) {
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
-    let mut lines = text.split(|byte| *byte == b'\n');
-    for (place, line) in lines.by_ref().take(LONGEST).enumerate() {
-        if place > 0 {
-            out.extend(INDENT);
-        }
-        escape::line(line.strip_suffix(b"\r").unwrap_or(line), out);
-        out.push(b'\n');
-    }
-    let rest = lines.count();
-    if rest > 0 {
-        out.extend(INDENT);
-        out.extend(format!("… {rest} more lines\n").as_bytes());
     }
 }
 
