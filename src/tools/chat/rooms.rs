@@ -16,6 +16,7 @@ use crate::cli::{self, Traffic};
 use crate::net::addr::Addr;
 use crate::net::bound::Bound;
 use crate::net::endpoint::{Endpoint, Family, Resolved};
+use crate::net::failure::Failure;
 use crate::net::multicast::{Group, SOURCE_WITHOUT_GROUP};
 use crate::net::note_earlier_drops;
 use crate::net::socket::{self, Options, Sharing, Socket, is_local, needs_broadcast};
@@ -57,8 +58,11 @@ impl Sockets {
         // They are bound first: the system gives none of their ports to a socket that may have any.
         let rooms = separate.iter().map(|room| room.open(options)).collect::<Result<Vec<_>>>()?;
         let own = socket::bind(&here, &own_options(options, &here, &joined, &separate));
-        let own = own.map_err(|why| {
-            if plan.has_usual_port { anyhow!("{why:#}; --bind :7891 binds another one") } else { why }
+        let own = own.map_err(|why| match why.downcast_ref() {
+            Some(Failure::PortInUse { .. }) if plan.has_usual_port => {
+                anyhow!("{why:#}; --bind :7891 binds another one")
+            }
+            _ => why,
         })?;
         let address = own.local_address()?;
         let places = rooms.iter().map(Socket::local_address).collect::<Result<_>>()?;
