@@ -248,12 +248,19 @@ impl Chat<'_> {
             let Some(from) = datagram.envelope.from else { return charsets.usual() };
             let noted = peers.get_or_enter(from).spoken.note(datagram.payload, charsets);
             if let Some(charset) = noted.changed {
-                let (label, number) = (peers.label(from), peers.get(from).map(|peer| peer.number));
-                console.note(&if noted.is_guess {
-                    messages::speaks_probably(&label, charset, number.filter(|_| is_typed))
+                let (label, peer) = (peers.label(from), peers.get(from));
+                let number = peer.map(|peer| peer.number).filter(|_| is_typed);
+                let note = if noted.is_guess {
+                    messages::speaks_probably(&label, charset, number)
                 } else {
                     messages::speaks(&label, charset)
-                });
+                };
+                // A flood of strangers, which is folded on a terminal, would fill a log with their charsets.
+                if is_typed || peer.is_some_and(|peer| peer.is_chosen) {
+                    console.note(&note);
+                } else {
+                    console.detail(&note);
+                }
             }
             noted.decoding
         };
