@@ -254,7 +254,7 @@ impl Terminal {
                     let label = peer.map_or_else(|| "unnamed peers".to_owned(), |peer| peers.label(peer));
                     format!("… {number} more from {label}")
                 }
-                Folded::OfMany(peers, number) => format!("… {number} more from {peers} peers or more"),
+                Folded::OfMany(number) => format!("… {number} more from many peers"),
             };
             self.answer(&line);
         }
