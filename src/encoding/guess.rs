@@ -162,8 +162,8 @@ impl Guesser {
         // Either an earlier guess was wrong, and one charset reads all; or this text is in another charset.
         let again = detector(&[&self.remembered, text]);
         let of_all = self.best(&again, text);
-        let alone = detector(&[text]);
-        let of_text = self.best(&alone, text);
+        let single = detector(&[text]);
+        let of_text = self.best(&single, text);
         // A charset of one byte a character reads nearly all bytes, and proves nothing against one of several.
         let was_multibyte = self.guess.is_some_and(Charset::is_multibyte);
         let is_better =
@@ -176,7 +176,7 @@ impl Guesser {
         self.contradicting += weight;
         // A few stray bytes do not outweigh a conversation.
         if self.contradicting >= self.supporting {
-            self.detector = alone;
+            self.detector = single;
             self.remembered.clear();
             self.supporting = 0;
             self.settle(guess, text, self.contradicting);

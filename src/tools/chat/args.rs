@@ -81,11 +81,13 @@ pub(super) struct Plan {
     pub(super) peers: Vec<Endpoint>,
     /// The local address.
     pub(super) bind: Endpoint,
-    /// Whether that is the usual one, as none was named.
+    /// Whether none was named, so that it is the default.
     pub(super) has_usual_port: bool,
     /// The formats and the end of line. The charset is that of each peer.
     pub(super) codec: Codec,
+    /// How the charset of a peer is chosen.
     pub(super) charset: Choice,
+    /// How to handle what a charset cannot express.
     pub(super) errors: Option<Policy>,
     /// The name that stands before each text that is sent, in the format of the input.
     nick: Option<String>,

@@ -1,4 +1,4 @@
-//! What becomes of a line: a command is obeyed, and a text is sent to the peers that it is for, each in its charset.
+//! What becomes of a line: a command is executed, and a text is sent to the peers that it is for, each in its charset.
 
 use std::error::Error;
 use std::fmt;
@@ -44,7 +44,7 @@ impl Chat<'_> {
         self.front.set_signal_keys(true);
         let done = match self.parse(written.line) {
             Ok(Typed::Line(line)) => self.send_line(line, written, outgoing).map(|()| Going::On),
-            Ok(Typed::Command(command)) => self.obey(command, written, outgoing),
+            Ok(Typed::Command(command)) => self.execute(command, written, outgoing),
             Err(error) => Err(error),
         };
         self.front.set_signal_keys(false);

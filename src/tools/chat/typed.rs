@@ -63,7 +63,7 @@ impl Chat<'_> {
     }
 
     /// Executes `command`. Returns whether the chat goes on.
-    pub(super) fn obey(
+    pub(super) fn execute(
         &mut self,
         command: Command<'_>,
         written: Written<'_>,
