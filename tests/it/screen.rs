@@ -53,8 +53,8 @@ fn run() -> Result<Verdict> {
             columns = screen.columns();
             screen.print(format!("{columns} columns").as_bytes());
         }
-        if ready.contains(input) && !screen.read()? {
-            return Ok(Verdict::Done);
+        if ready.contains(input) {
+            screen.read()?;
         }
         while let Some(event) = screen.editor.next() {
             match event {

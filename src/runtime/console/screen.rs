@@ -109,24 +109,27 @@ impl Screen {
         (!self.output.is_empty()).then_some(self.output.as_fd())
     }
 
-    /// Passes what was typed to the editor, without blocking. Returns whether the terminal is still there.
-    pub fn read(&mut self) -> Result<bool> {
+    /// Passes what was typed to the editor, without blocking.
+    ///
+    /// # Errors
+    ///
+    /// Fails as SIGHUP does once the terminal is closed, or with [`ReaderGone`] where that signal is ignored.
+    pub fn read(&mut self) -> Result<()> {
         let mut set = PollSet::new();
         let input = set.add(self.input.as_fd(), Interest::Read);
         let ready = set.wait(Some(Instant::now())).context("cannot wait for the terminal")?;
         if !ready.contains(input) {
-            return Ok(true);
+            return Ok(());
         }
         let mut bytes = vec![0; READ_SIZE];
         match self.input.read(&mut bytes) {
-            Ok(0) => Ok(false),
+            Ok(0) => Err(output::closed()),
             Ok(len) => {
                 self.editor.push(&bytes[..len]);
-                Ok(true)
+                Ok(())
             }
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => Ok(true),
-            // The other side of a pseudo-terminal was closed.
-            Err(error) if error.raw_os_error() == Some(EIO) => Ok(false),
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(EIO) => Err(output::closed()),
             Err(error) => Err(error).context("cannot read stdin"),
         }
     }
@@ -168,7 +171,7 @@ impl Screen {
     ///
     /// # Errors
     ///
-    /// Fails with [`ReaderGone`] once the terminal is closed.
+    /// Fails as SIGHUP does once the terminal is closed, or with [`ReaderGone`] where that signal is ignored.
     pub fn draw(&mut self, prompt: &str) -> Result<()> {
         if self.held.is_none() {
             return Ok(());

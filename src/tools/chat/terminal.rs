@@ -102,8 +102,8 @@ impl Terminal {
         Ok(Ready::of(&found, &sockets, input))
     }
 
-    /// Reads what was typed. Returns whether the terminal is still there.
-    pub(super) fn read(&mut self) -> Result<bool> {
+    /// Reads what was typed.
+    pub(super) fn read(&mut self) -> Result<()> {
         self.screen.read()
     }
 

@@ -33,7 +33,7 @@ impl Chat<'_> {
     /// Fails with the signal of Ctrl-C, or if the terminal cannot be read.
     pub(super) fn read_terminal(&mut self, outgoing: &mut Batch) -> Result<Going> {
         let Front::Terminal(terminal) = &mut self.front else { return Ok(Going::On) };
-        let is_there = terminal.read()?;
+        terminal.read()?;
         while let Front::Terminal(terminal) = &mut self.front
             && self.signals.termination().is_none()
         {
@@ -59,7 +59,7 @@ impl Chat<'_> {
                 Event::End => return Ok(Going::Leaves),
             }
         }
-        Ok(if is_there { Going::On } else { Going::Leaves })
+        Ok(Going::On)
     }
 
     /// Executes `command`. Returns whether the chat goes on.

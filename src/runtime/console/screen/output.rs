@@ -5,9 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use nix::libc::EIO;
+use nix::libc::{EIO, SIGHUP};
 
+use crate::net::sys;
 use crate::runtime::poll::wait_writable;
+use crate::runtime::signals::Terminated;
 use crate::runtime::streams::{ReaderGone, Sink};
 
 /// How much may wait before whoever prints should wait as well.
@@ -82,8 +84,17 @@ impl AsFd for Output {
     }
 }
 
+/// Returns the end of a tool whose terminal was closed. The kernel reports that by EIO a moment before it sends SIGHUP,
+/// and sends that only to the leader of the session.
+pub(super) fn closed() -> anyhow::Error {
+    match sys::is_ignored(SIGHUP) {
+        Ok(true) => ReaderGone.into(),
+        _ => Terminated(SIGHUP).into(),
+    }
+}
+
 /// A terminal that was closed reports EIO.
 pub(super) fn explain(error: io::Error) -> anyhow::Error {
     let is_gone = error.raw_os_error() == Some(EIO) || error.kind() == ErrorKind::BrokenPipe;
-    if is_gone { ReaderGone.into() } else { anyhow::Error::from(error).context("cannot write to stdout") }
+    if is_gone { closed() } else { anyhow::Error::from(error).context("cannot write to stdout") }
 }
