@@ -11,6 +11,8 @@ use nix::libc;
 use crate::batch::Batch;
 use crate::net::addr::Addr;
 
+pub mod jitter;
+
 /// Counts what happened to the datagrams of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
