@@ -9,6 +9,7 @@ mod encoding;
 mod format;
 mod input;
 mod output;
+mod pattern;
 mod receiving;
 mod report;
 mod socket;
@@ -21,6 +22,7 @@ pub use self::encoding::{Choice, DecodingArgs, EncodingArgs, GuessingArgs};
 pub use self::format::{ConversationArgs, FormatArgs, FormatOption, InputFormatArgs, conversation};
 pub use self::input::{EolArgs, InputPlan, MessageArgs, ReadingArgs};
 pub use self::output::writing;
+pub use self::pattern::patterns;
 pub use self::receiving::{Bounds, ReceivingArgs, ReceivingPlan};
 pub use self::report::{Report, ReportArgs};
 pub use self::socket::{

@@ -3,6 +3,7 @@
 pub mod codec;
 pub mod input;
 pub mod pace;
+pub mod pattern;
 pub mod printer;
 pub mod queue;
 mod stream;

@@ -12,14 +12,14 @@ use clap::{Parser, ValueHint};
 
 use super::answers::Answer;
 use super::handlers::ExecOptions;
-use super::matcher::{Pattern, Patterns};
+use super::matcher::Patterns;
 use super::ready::ReadyOptions;
 use crate::batch::{LARGEST_UNIX, LARGEST_V6};
 use crate::cli::usage::UsageError;
 use crate::cli::value::{count, descriptor, duration, handler, size};
 use crate::cli::{
     Bounds, BufferArgs, DecodingArgs, FormatArgs, FormatOption, GroupArgs, ReceivingArgs, ReceivingPlan,
-    Report, ReportArgs, SocketArgs, check_options, check_unix,
+    Report, ReportArgs, SocketArgs, check_options, check_unix, patterns,
 };
 use crate::escape;
 use crate::exit;
@@ -205,18 +205,6 @@ impl Args {
     fn largest_reply(&self) -> usize {
         if self.endpoints.iter().any(Endpoint::is_unix) { LARGEST_UNIX } else { LARGEST_V6 }
     }
-}
-
-/// Parses the values of `option`. clap does not: the other tools contain this command line for their hints, and would
-/// contain the regular expressions with it.
-fn patterns(option: &str, values: &[String]) -> Result<Vec<Pattern>, UsageError> {
-    let parse = |value: &String| {
-        value.parse().map_err(|why| {
-            let value = escape::quoted(value.as_bytes());
-            UsageError::new(format!("invalid value {value} for '{option} <PATTERN>': {why}"))
-        })
-    };
-    values.iter().map(parse).collect()
 }
 
 /// Parses the `text` of `--reply`.
