@@ -19,7 +19,7 @@ Exit status: 0 everything was sent, received or answered; 1 trouble; 2 usage err
 pub enum Verdict {
     /// Everything asked for was sent, received or answered: status 0.
     Done,
-    /// Something failed, and has been reported: status 1.
+    /// Something failed, or is not as expected, and has been reported: status 1.
     Trouble,
     /// The command line is wrong, and that has been reported: status 2.
     Usage,
@@ -51,9 +51,9 @@ impl Verdict {
     /// answers. Where it `is_strict`, datagrams that were dropped or truncated are trouble.
     #[must_use]
     pub fn of(ending: Ending, stats: &Stats, replies: Option<&ReplyStats>, is_strict: bool) -> Self {
-        let Stats { sent, received, .. } = stats;
+        let Stats { sent, received, requests, .. } = stats;
         let is_lost_here = is_strict && received.dropped + received.truncated > 0;
-        let has_failed = received.undecodable + stats.unsent + sent.unreachable > 0
+        let has_failed = received.undecodable + stats.unsent + sent.unreachable + requests.unexpected > 0
             || is_lost_here
             || replies.is_some_and(|replies| !replies.is_complete());
         match ending {
@@ -134,7 +134,7 @@ pub fn join<T>(run: anyhow::Result<T>, printed: anyhow::Result<()>) -> anyhow::R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{Received, Sent};
+    use crate::stats::{Received, Requests, Sent};
     use anyhow::Context;
     use std::io;
 
@@ -163,14 +163,15 @@ mod tests {
         let refused = Stats { sent: Sent { refused: 1, ..Sent::default() }, ..silent };
         let undecodable = Received { undecodable: 1, ..Received::default() };
         let undecodable = Stats { received: undecodable, ..refused };
+        let unexpected = Stats { requests: Requests { unexpected: 1, ..Requests::default() }, ..refused };
         assert_eq!(
-            [Stats::default(), silent, refused, undecodable].map(|stats| Verdict::of(
+            [Stats::default(), silent, refused, undecodable, unexpected].map(|stats| Verdict::of(
                 Ending::Complete,
                 &stats,
                 None,
                 false
             )),
-            [Verdict::Done, Verdict::Silence, Verdict::Refused, Verdict::Trouble]
+            [Verdict::Done, Verdict::Silence, Verdict::Refused, Verdict::Trouble, Verdict::Trouble]
         );
     }
 

@@ -68,9 +68,10 @@ pub fn summary(stats: &Stats) -> String {
 /// Returns what happened to requests and their replies, in numbers.
 #[must_use]
 pub fn request_summary(stats: &Stats) -> String {
-    let Requests { asked, answered, lost, late, stray } = stats.requests;
+    let Requests { asked, answered, lost, late, stray, unexpected } = stats.requests;
     format!(
-        "asked {asked}, answered {answered}, lost {lost} ({:.1} %); {}, late {late}, from others {stray}",
+        "asked {asked}, answered {answered}, lost {lost} ({:.1} %); {}, late {late}, from others {stray}, \
+         unexpected {unexpected}",
         percent(lost, asked),
         summary(stats)
     )
@@ -367,6 +368,22 @@ pub(crate) fn late_replies(number: u64, first: Option<Addr>, from_anyone: bool) 
 pub(crate) fn stray_datagrams(number: u64, first: Option<Addr>) -> Option<String> {
     let ignored = ignored(number, first, "a datagram", "datagrams");
     ignored.map(|ignored| format!("{ignored}, who was not asked"))
+}
+
+/// Returns the sentence about a datagram that is not expected: `what` it is, and `why` it is not expected.
+pub(crate) fn unexpected(what: &str, why: &str) -> String {
+    format!("unexpected datagram {what}: {why}")
+}
+
+/// Returns how many datagrams were not expected, if they are more than those that were `reported`.
+pub(crate) fn unexpected_in_all(unexpected: u64, reported: u64) -> Option<String> {
+    (unexpected > reported).then(|| format!("{unexpected} unexpected datagrams in all"))
+}
+
+/// Returns that nothing matches the `patterns` of `option`.
+pub(crate) fn no_match_for(option: &str, patterns: &[impl fmt::Display]) -> String {
+    let patterns: Vec<_> = patterns.iter().map(|pattern| format!("{option} {pattern}")).collect();
+    format!("no match for {}", patterns.join(", "))
 }
 
 /// Returns how many datagrams were ignored, and the source of the first. One is called `one`, and several `many`.

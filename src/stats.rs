@@ -163,6 +163,8 @@ pub struct Requests {
     pub stray: u64,
     /// Replies that arrived late or more than once. They are ignored.
     pub late: u64,
+    /// Replies, or received datagrams, that do not match what is expected. They are printed.
+    pub unexpected: u64,
 }
 
 /// Counts what happened to requests that a listener was to answer.

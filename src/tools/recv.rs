@@ -3,6 +3,7 @@
 mod args;
 mod asker;
 mod exchange;
+mod expect;
 mod inbox;
 mod ports;
 mod receiver;

@@ -26,6 +26,7 @@ mod editing;
 mod endpoints;
 mod engine;
 #[cfg(target_os = "linux")]
+mod expect;
 mod faults;
 mod formats;
 mod headers;

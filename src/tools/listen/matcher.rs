@@ -94,8 +94,8 @@ impl Matcher {
         if self.missing.is_empty() || self.is_settled() {
             return None;
         }
-        let missing: Vec<_> = self.missing.iter().map(|pattern| format!("--until {pattern}")).collect();
-        Some(messages::no_match(&missing.join(", "), received, self.last.as_deref()))
+        let no_match = messages::no_match_for("--until", &self.missing);
+        Some(messages::no_match(&no_match, received, self.last.as_deref()))
     }
 }
 

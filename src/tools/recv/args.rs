@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, ValueHint};
 
+use super::expect::Expectations;
 use crate::cli::usage::UsageError;
 use crate::cli::value::{duration, repeats, times};
 use crate::cli::{
     BufferArgs, EncodingArgs, FormatArgs, FormatOption, GroupArgs, InputPlan, MessageArgs, ReadingArgs,
     ReceivingArgs, ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_options, check_same_kind,
-    check_unix,
+    check_unix, patterns,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -52,6 +53,9 @@ pub(super) struct Args {
     /// Print all replies that arrive within TIME, from any peer
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "timeout")]
     collect: Option<Duration>,
+    /// Exit with status 1 after a reply that no regular expression matches; repeatable
+    #[arg(long, value_name = "PATTERN")]
+    expect: Vec<String>,
     /// Accept replies from any address and port
     #[arg(long)]
     from_anyone: bool,
@@ -92,6 +96,8 @@ pub(super) struct Plan {
     pub(super) task: Task,
     /// How long to wait for a datagram.
     pub(super) timeout: Duration,
+    /// What replies, or the datagram, must match.
+    pub(super) expectations: Expectations,
     pub(super) codec: Codec,
     pub(super) columns: Columns,
     pub(super) receiving: ReceivingPlan,
@@ -197,6 +203,7 @@ impl TryFrom<Args> for Plan {
         )?;
         Ok(Self {
             timeout: args.timeout,
+            expectations: Expectations { patterns: patterns("--expect", &args.expect)? },
             codec: args.codec(),
             columns: Columns { time: args.time, peer: args.show_peer },
             socket,

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use super::args::{Plan, Task};
+use super::expect::Checker;
 use super::receiver::{Arrival, FilteredReceiver};
 use super::round_trips::{RoundTrips, SendTime};
 use crate::batch::Batch;
@@ -24,6 +25,8 @@ use crate::tools::session::Session;
 
 /// How many datagrams a drain receives at most: more than the kernel usually holds.
 const MOST_DRAINED: usize = 65_536;
+/// How many unexpected replies are reported one by one.
+const MOST_REPORTED: u64 = 10;
 
 /// Receives datagrams, prints them and counts them.
 pub(super) struct Inbox<'r> {
@@ -31,6 +34,7 @@ pub(super) struct Inbox<'r> {
     session: Session<'r>,
     batch: Batch,
     round_trips: RoundTrips,
+    checker: Checker<'r>,
     pub(super) stats: Stats,
 }
 
@@ -71,6 +75,7 @@ impl<'r> Inbox<'r> {
             session: Session::new(signals, queue),
             batch: Batch::new(),
             round_trips: RoundTrips::default(),
+            checker: Checker::new(&plan.expectations, plan.codec),
             stats: Stats::default(),
         })
     }
@@ -87,9 +92,10 @@ impl<'r> Inbox<'r> {
         reception.arrival
     }
 
-    /// Counts and prints the datagram that was received last.
+    /// Counts, checks and prints the datagram that was received last.
     pub(super) fn print(&mut self) -> Result<()> {
         self.stats.received.count(&self.batch, 0..self.batch.len());
+        self.check_expectations();
         self.session.queue.print(&mut self.batch)?;
         self.wait_for_room()
     }
@@ -101,6 +107,16 @@ impl<'r> Inbox<'r> {
         self.round_trips.record(round_trip);
         self.batch.note_round_trip(round_trip);
         self.print()
+    }
+
+    /// Counts the datagrams of the batch that are not expected, and prints the first ones of the run to stderr.
+    fn check_expectations(&mut self) {
+        for complaint in self.batch.iter().filter_map(|reply| self.checker.check(&reply)) {
+            self.stats.requests.unexpected += 1;
+            if self.stats.requests.unexpected <= MOST_REPORTED {
+                self.plan.report.console.note(&complaint);
+            }
+        }
     }
 
     /// Receives and counts all that has arrived at `receiver` and belongs to no later request. A peer that floods the
@@ -212,6 +228,9 @@ impl<'r> Inbox<'r> {
             }
         };
         self.stats.received.undecodable = self.session.queue.undecodable();
+        if let Some(all) = messages::unexpected_in_all(self.stats.requests.unexpected, MOST_REPORTED) {
+            self.plan.report.console.note(&all);
+        }
         self.plan.report.note_losses(&self.stats);
         if self.plan.report.stats {
             self.report();

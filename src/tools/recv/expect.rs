@@ -1,0 +1,41 @@
+//! Checks replies against the patterns of `--expect`. It knows no socket and no clock.
+
+use crate::batch::Datagram;
+use crate::flow::codec::Codec;
+use crate::flow::pattern::{Pattern, Printed};
+use crate::messages;
+
+/// What each reply must match.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Expectations {
+    /// The patterns of `--expect`: one of them must match, if there are any.
+    pub(super) patterns: Vec<Pattern>,
+}
+
+/// Checks replies.
+#[derive(Debug)]
+pub(super) struct Checker<'r> {
+    expectations: &'r Expectations,
+    printed: Printed,
+}
+
+impl<'r> Checker<'r> {
+    /// Creates a checker of replies as `codec` prints them.
+    pub(super) fn new(expectations: &'r Expectations, codec: Codec) -> Self {
+        Self { expectations, printed: Printed::new(codec) }
+    }
+
+    /// Returns the sentence that `reply` is not expected, if it is not. One that a strict charset cannot decode is not
+    /// searched: it is not printed, and is counted as undecodable.
+    pub(super) fn check(&mut self, reply: &Datagram<'_>) -> Option<String> {
+        let Expectations { patterns } = self.expectations;
+        let text = self.printed.text(reply)?;
+        if patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_in(text)) {
+            return None;
+        }
+        Some(messages::unexpected(
+            &self.printed.describe(reply),
+            &messages::no_match_for("--expect", patterns),
+        ))
+    }
+}
