@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 
 use crate::batch::LARGEST_UNIX;
 use crate::escape;
-use crate::flow::pace::{Rate, Speed};
+use crate::flow::pace::{Rate, Speed, Unit};
 use crate::format::{Format, Formats, LARGEST_BLOCK};
 use crate::net::interface::Interface;
 
@@ -174,15 +174,23 @@ pub fn payload_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Parses a rate: `500k/s`, `1000/s`, `10/min`; a bare number is per second. k, M and G are powers of 1000.
+/// Parses a rate: datagrams (`1000/s`, `500k/s`, `10/min`), bits (`10Mbit/s`) or bytes of payload (`1MB/s`, `1MiB/s`); a
+/// bare number is datagrams per second. k, M and G are powers of 1000, and Ki, Mi and Gi of 1024.
 pub fn rate(text: &str) -> Result<Rate, String> {
     let (amount, time) = text.split_once('/').unwrap_or((text, "s"));
     let (number, unit) = split_unit(amount);
-    let unit = match unit {
+    let (prefix, counted) = match unit.find(['b', 'B']) {
+        Some(place) => unit.split_at(place),
+        None => (unit, ""),
+    };
+    let multiple = match prefix.to_ascii_lowercase().as_str() {
         "" => 1.0,
-        "k" | "K" => 1e3,
-        "m" | "M" => 1e6,
-        "g" | "G" => 1e9,
+        "k" => 1e3,
+        "m" => 1e6,
+        "g" => 1e9,
+        "ki" => f64::from(1 << 10),
+        "mi" => f64::from(1 << 20),
+        "gi" => f64::from(1 << 30),
         _ => f64::NAN,
     };
     let seconds = match time {
@@ -191,9 +199,24 @@ pub fn rate(text: &str) -> Result<Rate, String> {
         "h" => 3600.0,
         _ => f64::NAN,
     };
-    let number = number.parse().unwrap_or(f64::NAN);
-    Rate::per_second(number * unit / seconds)
-        .ok_or_else(|| "not a rate; write 1000/s, 500k/s or 10/min".to_owned())
+    let per_second = number.parse().unwrap_or(f64::NAN) * multiple / seconds;
+    let shown = escape::shortened(&format!("{number}{prefix}"));
+    match counted {
+        _ if per_second.is_nan() => None,
+        // iperf3 means bits, curl bytes, and dnsperf packets.
+        "" if !prefix.is_empty() && !text.contains('/') => {
+            return Err(format!("ambiguous; write {shown}/s for datagrams, {shown}bit/s or {shown}B/s"));
+        }
+        // A b is a bit to most programs, and a byte to tc(8) and dd(1).
+        "b" | "bps" | "Bps" => {
+            return Err(format!("ambiguous; write {shown}bit/s or {shown}B/s"));
+        }
+        "" => Rate::new(per_second, Unit::Datagrams),
+        "B" => Rate::new(per_second, Unit::Bytes),
+        _ if counted.eq_ignore_ascii_case("bit") => Rate::new(per_second / 8.0, Unit::Bytes),
+        _ => None,
+    }
+    .ok_or_else(|| "not a rate; write 1000/s or 10/min for datagrams, 10Mbit/s or 1MiB/s".to_owned())
 }
 
 /// Parses a speed: `2` or `0.5` times as fast, or `max`.
@@ -267,13 +290,72 @@ mod tests {
             ("1000/s", 1e3),
             ("500k/s", 5e5),
             ("1.5M/s", 1.5e6),
+            ("4Ki/s", 4096.0),
             ("30/min", 0.5),
             ("36/h", 0.01),
         ] {
-            assert_eq!(rate(text), Ok(Rate::per_second(per_second).unwrap()), "{text}");
+            assert_eq!(rate(text), Ok(Rate::new(per_second, Unit::Datagrams).unwrap()), "{text}");
         }
-        for text in ["", "0", "0/s", "-1", "k", "10/day", "10/", "/s", "10MB/s", "inf", "1e9", "1..5/s"] {
-            assert!(rate(text).is_err(), "{text}");
+        for text in [
+            "",
+            "0",
+            "0/s",
+            "0bit/s",
+            "-1",
+            "k",
+            "bit/s",
+            "10/day",
+            "10/",
+            "/s",
+            "10MB/day",
+            "inf",
+            "1e9",
+            "1..5/s",
+            "10pps",
+            "10Mbits/s",
+            "10MiBs",
+            "10Tbit/s",
+            "10 Mbit/s",
+            "10\u{b5}B/s",
+        ] {
+            assert!(rate(text).unwrap_err().starts_with("not a rate; write "), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_by_size_is_in_bits_or_bytes() {
+        for (text, per_second) in [
+            ("8bit/s", 1.0),
+            ("9600bit/s", 1200.0),
+            ("800kbit/s", 1e5),
+            ("10Mbit/s", 1.25e6),
+            ("10mbit", 1.25e6),
+            ("1.5Gbit/s", 1.875e8),
+            ("8Kibit/s", 1024.0),
+            ("500B/s", 500.0),
+            ("1kB/s", 1e3),
+            ("1MB/s", 1e6),
+            ("60MB/min", 1e6),
+            ("64KiB/s", 65_536.0),
+            ("1MiB", 1_048_576.0),
+            ("1GiB/s", 1_073_741_824.0),
+        ] {
+            assert_eq!(rate(text), Ok(Rate::new(per_second, Unit::Bytes).unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_that_others_read_in_another_way_is_a_usage_error() {
+        let other = "ambiguous; write 10M/s for datagrams, 10Mbit/s or 10MB/s";
+        let bits_or_bytes = "ambiguous; write 10Mbit/s or 10MB/s";
+        for (text, what) in [
+            ("10M", other),
+            ("10Mbps", bits_or_bytes),
+            ("10MBps", bits_or_bytes),
+            ("10Mb/s", bits_or_bytes),
+            ("10Mb", bits_or_bytes),
+        ] {
+            assert_eq!(rate(text), Err(what.to_owned()), "{text}");
         }
     }
 }

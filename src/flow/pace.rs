@@ -5,70 +5,89 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The datagrams that are due within this time are sent as one burst: the last is early by no more than that.
 const STEP: Duration = Duration::from_micros(200);
-/// What is late is caught up at twice the rate, so that a burst stays small; but a delay of more than
-/// this is not caught up.
+/// What is late is caught up at twice the rate, so that a burst stays small: it is at most what is due within two steps.
+/// But a delay of more than this is not caught up.
 const LATE: Duration = Duration::from_millis(50);
 
 /// Further away than this no clock has to count: a century.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Datagrams a second.
+/// How much may be sent per second: datagrams, or bytes of payload.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate(f64);
+pub struct Rate {
+    per_second: f64,
+    unit: Unit,
+}
+
+/// What a rate counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Datagrams of any size.
+    Datagrams,
+    /// Bytes of payload. An empty datagram counts as one: without a cost, there would be no end to them.
+    Bytes,
+}
 
 /// The schedule of a run.
 #[derive(Debug)]
 pub struct Pace {
     rate: Rate,
-    /// When the first datagram was due, and how many have gone since.
+    /// When the first datagram was due, and how many units have gone since.
     start: Instant,
     gone: u64,
-    /// The step that we are in, and how many more may go in it.
-    step_ends: Instant,
-    left: usize,
+    /// When the next datagram would be due at twice the rate, which is for what is late.
+    catch_up: Instant,
 }
 
 impl Rate {
-    /// A rate above zero.
+    /// Returns a rate of so many units `per_second`, which is above zero, or else `None`.
     #[must_use]
-    pub fn per_second(datagrams: f64) -> Option<Self> {
+    pub fn new(per_second: f64, unit: Unit) -> Option<Self> {
         // Slower than one in a year, the clock would not do.
-        (datagrams.is_finite() && datagrams > 3e-8).then_some(Self(datagrams))
+        (per_second.is_finite() && per_second > 3e-8).then_some(Self { per_second, unit })
     }
 
-    /// Returns how long `datagrams` take at this rate.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a schedule that is exact to 2^53 datagrams is exact enough"
-    )]
-    fn time(self, datagrams: u64) -> Duration {
-        Duration::try_from_secs_f64(datagrams as f64 / self.0).unwrap_or(Duration::MAX)
+    /// Returns when the next datagram is due, counted from the first, after so many `datagrams` with so many `bytes` of
+    /// payload in all. What no clock can count is [`Duration::MAX`].
+    #[must_use]
+    pub fn time_of(self, datagrams: u64, bytes: u64) -> Duration {
+        self.time(match self.unit {
+            Unit::Datagrams => datagrams,
+            Unit::Bytes => bytes.max(datagrams),
+        })
     }
 
-    /// How many datagrams begin within `time`.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a time is not negative, and a cast saturates"
-    )]
-    fn datagrams(self, time: Duration) -> usize {
-        (time.as_secs_f64() * self.0).ceil() as usize
+    /// Returns how many units a datagram counts whose payload has `size` bytes.
+    fn cost(self, size: u32) -> u64 {
+        match self.unit {
+            Unit::Datagrams => 1,
+            Unit::Bytes => u64::from(size.max(1)),
+        }
+    }
+
+    /// Returns how long `units` take.
+    #[expect(clippy::cast_precision_loss, reason = "a schedule that is exact to 2^53 units is exact enough")]
+    fn time(self, units: u64) -> Duration {
+        Duration::try_from_secs_f64(units as f64 / self.per_second).unwrap_or(Duration::MAX)
+    }
+
+    /// Returns how many units `time` has room for.
+    fn units(self, time: Duration) -> f64 {
+        time.as_secs_f64() * self.per_second
     }
 }
 
 impl Pace {
-    /// A schedule that begins `now`.
+    /// Returns a schedule that begins `now`.
     #[must_use]
     pub fn new(rate: Rate, now: Instant) -> Self {
-        Self { rate, start: now, gone: 0, step_ends: now, left: 0 }
+        Self { rate, start: now, gone: 0, catch_up: now }
     }
 
-    /// How many datagrams may go now. If it is none, [`Pace::next`] says when it is more.
-    pub fn allowance(&mut self, now: Instant) -> usize {
-        if now >= self.step_ends {
-            self.step_ends = now + STEP;
-            self.left = self.rate.datagrams(2 * STEP);
-        }
+    /// Returns how many of the next datagrams, whose payloads have these `sizes` in bytes, may be sent `now`. If it is
+    /// none, [`Pace::next`] returns when to ask again.
+    #[expect(clippy::cast_precision_loss, reason = "a burst is far smaller than 2^53 units")]
+    pub fn allowance(&mut self, sizes: impl Iterator<Item = u32>, now: Instant) -> usize {
         let due = self.due();
         if now > due + LATE {
             (self.start, self.gone) = (now.checked_sub(LATE).unwrap_or(now), 0);
@@ -76,19 +95,32 @@ impl Pace {
         if now < due {
             return 0;
         }
-        self.rate.datagrams(now + STEP - self.due()).min(self.left)
+        self.catch_up = self.catch_up.max(now);
+        let step_ends = now + STEP;
+        let by_rate = self.rate.units(step_ends - self.due());
+        let by_catch_up = 2.0 * self.rate.units(step_ends.saturating_duration_since(self.catch_up));
+        let room = by_rate.min(by_catch_up);
+        let mut before = 0;
+        let begin_in_time = sizes.take_while(|size| {
+            let begins_in_time = (before as f64) < room;
+            before += self.rate.cost(*size);
+            begins_in_time
+        });
+        begin_in_time.count()
     }
 
-    /// Records that `datagrams` were sent.
-    pub fn note(&mut self, datagrams: usize) {
-        self.gone += datagrams as u64;
-        self.left -= datagrams;
+    /// Records that datagrams whose payloads have these `sizes` in bytes were sent.
+    pub fn note(&mut self, sizes: impl Iterator<Item = u32>) {
+        let cost: u64 = sizes.map(|size| self.rate.cost(size)).sum();
+        self.gone += cost;
+        self.catch_up += (self.rate.time(cost) / 2).min(FAR);
     }
 
     /// Returns when to ask again if nothing may be sent now.
     #[must_use]
     pub fn next(&self) -> Instant {
-        if self.left == 0 { self.step_ends.max(self.due()) } else { self.due() }
+        let due = self.due();
+        if self.catch_up < due + STEP { due } else { self.catch_up }
     }
 
     /// Returns when the next datagram is due.
@@ -169,18 +201,35 @@ impl Replay {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use super::*;
 
-    /// Returns when each datagram is sent if the sender wakes up when the pace says, but `delay(n)` later at its
-    /// n-th wait.
-    fn times(per_second: f64, datagrams: usize, delay: impl Fn(usize) -> Duration) -> Vec<Duration> {
+    /// Rates, and the sizes of the datagrams that are sent at them.
+    fn rates() -> impl Iterator<Item = (Rate, Vec<u32>)> {
+        let datagrams = [(0.5, 5), (7.0, 70), (1e3, 10_000), (3e5, 20_000), (5e6, 20_000)]
+            .map(|(rate, datagrams)| (per_second(rate), vec![100; datagrams]));
+        let bytes = [(100.0, 20), (125e3, 1000), (12.5e6, 10_000), (1e9, 20_000)].map(|(rate, datagrams)| {
+            (Rate::new(rate, Unit::Bytes).unwrap(), (0..datagrams).map(|n| 1 + n * 7919 % 1472).collect())
+        });
+        datagrams.into_iter().chain(bytes)
+    }
+
+    fn per_second(datagrams: f64) -> Rate {
+        Rate::new(datagrams, Unit::Datagrams).unwrap()
+    }
+
+    /// Returns when each datagram of these `sizes` is sent if the sender wakes up when the pace says, but `delay(n)` later
+    /// at its n-th wait.
+    fn times(rate: Rate, sizes: &[u32], delay: impl Fn(usize) -> Duration) -> Vec<Duration> {
         let start = Instant::now();
-        let mut pace = Pace::new(Rate::per_second(per_second).unwrap(), start);
+        let mut pace = Pace::new(rate, start);
         let (mut now, mut times, mut waits) = (start, Vec::new(), 0);
-        while times.len() < datagrams {
-            let allowed = pace.allowance(now).min(datagrams - times.len());
-            times.extend(std::iter::repeat_n(now - start, allowed));
-            pace.note(allowed);
+        while times.len() < sizes.len() {
+            let left = sizes[times.len()..].iter().copied();
+            let allowed = pace.allowance(left.clone(), now);
+            times.extend(iter::repeat_n(now - start, allowed));
+            pace.note(left.take(allowed));
             if allowed == 0 {
                 now = now.max(pace.next()) + delay(waits);
                 waits += 1;
@@ -189,39 +238,70 @@ mod tests {
         times
     }
 
-    fn due(index: usize, per_second: f64) -> Duration {
-        Duration::from_secs_f64(f64::from(u32::try_from(index).unwrap()) / per_second)
+    /// Returns when each datagram of these `sizes` is due.
+    fn due(rate: Rate, sizes: &[u32]) -> impl Iterator<Item = Duration> {
+        let mut bytes = 0;
+        sizes.iter().zip(0..).map(move |(size, datagrams)| {
+            let due = rate.time_of(datagrams, bytes);
+            bytes += u64::from(*size);
+            due
+        })
     }
 
     #[test]
-    fn a_datagram_is_never_early_by_more_than_a_millisecond_nor_late_when_nothing_is() {
-        for (rate, datagrams) in [(0.5, 5), (7.0, 70), (1e3, 10_000), (3e5, 20_000), (5e6, 20_000)] {
-            for (index, time) in times(rate, datagrams, |_| Duration::ZERO).into_iter().enumerate() {
-                let due = due(index, rate);
-                assert!(
-                    time + Duration::from_millis(1) >= due,
-                    "{index} at {rate}/s: {time:?} before {due:?}"
-                );
-                assert!(time <= due + STEP + STEP, "{index} at {rate}/s: {time:?} long after {due:?}");
+    fn a_datagram_is_never_early_by_more_than_a_step_nor_late_when_nothing_is() {
+        for (rate, sizes) in rates() {
+            let times = times(rate, &sizes, |_| Duration::ZERO);
+            for (index, (time, due)) in times.into_iter().zip(due(rate, &sizes)).enumerate() {
+                assert!(time + STEP >= due, "{index} at {rate:?}: {time:?} before {due:?}");
+                assert!(time <= due + STEP + STEP, "{index} at {rate:?}: {time:?} long after {due:?}");
             }
         }
     }
 
     #[test]
     fn a_delay_is_caught_up_in_bursts_that_stay_small() {
-        let rate = 1e6;
-        let times = times(rate, 200_000, |wait| Duration::from_micros(if wait == 100 { 20_000 } else { 60 }));
-        let burst = times.chunk_by(|a, b| a == b).map(<[_]>::len).max().unwrap();
-        assert!(burst <= 400, "{burst} at once");
-        let last = *times.last().unwrap();
-        assert!(last < due(200_000, rate) + Duration::from_millis(1), "the end is late: {last:?}");
+        for (rate, sizes) in [
+            (per_second(1e6), vec![1000; 200_000]),
+            (Rate::new(1e9, Unit::Bytes).unwrap(), vec![1000; 200_000]),
+            (Rate::new(1e6, Unit::Bytes).unwrap(), vec![1; 200_000]),
+        ] {
+            let times =
+                times(rate, &sizes, |wait| Duration::from_micros(if wait == 100 { 20_000 } else { 60 }));
+            let burst = times.chunk_by(|a, b| a == b).map(<[_]>::len).max().unwrap();
+            assert!(burst <= 400, "{burst} at once at {rate:?}");
+            let (last, due) = (*times.last().unwrap(), due(rate, &sizes).last().unwrap());
+            assert!(last < due + Duration::from_millis(1), "the end is late at {rate:?}: {last:?}");
+        }
+    }
+
+    #[test]
+    fn a_delay_is_caught_up_at_twice_the_rate_where_a_datagram_takes_longer_than_a_step() {
+        let millis = Duration::from_millis;
+        // A datagram takes 10 ms.
+        for (rate, sizes) in
+            [(per_second(100.0), [1; 8]), (Rate::new(125e3, Unit::Bytes).unwrap(), [1250; 8])]
+        {
+            let times = times(rate, &sizes, |wait| if wait == 0 { millis(25) } else { Duration::ZERO });
+            assert_eq!(times, [0, 35, 40, 45, 50, 55, 60, 70].map(millis), "{rate:?}");
+        }
     }
 
     #[test]
     fn a_long_delay_is_not_caught_up() {
-        let times = times(1e3, 3_000, |wait| Duration::from_secs(if wait == 100 { 60 } else { 0 }));
+        let times =
+            times(per_second(1e3), &[1; 3_000], |wait| Duration::from_secs(if wait == 100 { 60 } else { 0 }));
         let last = times.last().unwrap().as_secs_f64();
         assert!((62.8..63.1).contains(&last), "{last}");
+    }
+
+    #[test]
+    fn a_rate_in_bytes_counts_at_least_one_for_each_datagram() {
+        let rate = Rate::new(1000.0, Unit::Bytes).unwrap();
+        let millis = Duration::from_millis;
+        assert_eq!(times(rate, &[0; 4], |_| Duration::ZERO), [0, 1, 2, 3].map(millis));
+        assert_eq!([rate.time_of(4, 0), rate.time_of(1, 1400)], [4, 1400].map(millis));
+        assert_eq!(per_second(1000.0).time_of(4, 1400), millis(4));
     }
 
     #[test]
@@ -271,12 +351,22 @@ mod tests {
     #[test]
     fn datagrams_that_come_singly_are_not_held_back() {
         let start = Instant::now();
-        let mut pace = Pace::new(Rate::per_second(1e6).unwrap(), start);
-        let mut now = start;
-        for _ in 0..1000 {
-            now += Duration::from_micros(2);
-            assert!(pace.allowance(now) > 0);
-            pace.note(1);
+        for (gap, rate) in [(2, per_second(1e6)), (12, Rate::new(1e8, Unit::Bytes).unwrap())] {
+            let mut pace = Pace::new(rate, start);
+            let mut now = start;
+            for _ in 0..1000 {
+                now += Duration::from_micros(gap);
+                assert_eq!(pace.allowance(iter::once(1000), now), 1);
+                pace.note(iter::once(1000));
+            }
+        }
+        // Nor are those that are late and of which there is one at a time.
+        let mut pace = Pace::new(per_second(1e6), start);
+        let mut now = start + Duration::from_millis(1);
+        for _ in 0..300 {
+            now += Duration::from_nanos(100);
+            assert_eq!(pace.allowance(iter::once(1000), now), 1);
+            pace.note(iter::once(1000));
         }
     }
 }

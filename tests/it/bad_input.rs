@@ -77,7 +77,7 @@ fn a_bad_length_of_time_is_a_usage_error() {
 #[test]
 fn a_bad_size_or_rate_is_a_usage_error() {
     let size = "not a size; write bytes from 1 up, as in 512, 64KiB or 4M";
-    let rate = "not a rate; write 1000/s, 500k/s or 10/min";
+    let rate = "not a rate; write 1000/s or 10/min for datagrams, 10Mbit/s or 1MiB/s";
     let payload = "not the size of a datagram; write 0 to 4194304 bytes";
     for (name, option, value, words) in [
         ("udp-listen", "--queue", "0", size),
@@ -89,6 +89,8 @@ fn a_bad_size_or_rate_is_a_usage_error() {
         ("udp-recv", "--max-size", "1k", payload),
         ("udp-send", "--rate", "0/s", rate),
         ("udp-send", "--rate", "10 apples", rate),
+        ("udp-send", "--rate", "10M", "ambiguous; write 10M/s for datagrams, 10Mbit/s or 10MB/s"),
+        ("udp-send", "--rate", "1.5Mbps", "ambiguous; write 1.5Mbit/s or 1.5MB/s"),
         ("udp-send", "--repeat", "0", "not a whole number from 1, or inf to send for ever"),
     ] {
         let said = complaint(name, &["127.0.0.1:9", &format!("{option}={value}")], 2);

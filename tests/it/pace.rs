@@ -39,6 +39,27 @@ fn no_datagram_comes_before_its_time() {
 }
 
 #[test]
+fn a_rate_by_size_leaves_longer_gaps_behind_longer_datagrams() {
+    let peer = Peer::new();
+    let start = Instant::now();
+    // At 100 bytes per millisecond.
+    let send = Tool::new("udp-send")
+        .args([&peer.to_string(), "--rate", "800kbit/s"])
+        .args([&"a".repeat(1000), "", "b", &"c".repeat(5000), "d"])
+        .spawn();
+    for (size, due) in [(1000, 0), (0, 10), (1, 10), (5000, 10), (1, 60)] {
+        assert_eq!(peer.receive().len(), size);
+        let due = Duration::from_millis(due);
+        assert!(
+            start.elapsed() + Duration::from_micros(200) >= due,
+            "{size} bytes after {:?}",
+            start.elapsed()
+        );
+    }
+    assert_eq!(send.finish().code(), Some(0));
+}
+
+#[test]
 fn messages_have_a_rate_as_well() {
     let peer = Peer::new();
     let start = Instant::now();

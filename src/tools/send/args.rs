@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// Send from this address, port or both
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
     bind: Option<Endpoint>,
-    /// Send at most RATE datagrams (1000/s, 500k/s, 10/min)
+    /// Send at most RATE (1000/s, 10/min, 10Mbit/s, 1MiB/s)
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: Option<Rate>,
     /// Wait at least TIME between datagrams

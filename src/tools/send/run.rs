@@ -248,19 +248,21 @@ impl<'r> Run<'r> {
         self.totals.stats.sent += &outcome;
         outcome.icmp_errors.iter().for_each(|error| self.unproven.settle(error));
         self.note_unreachable();
-        let (mut done, mut is_skipped) = (outcome.sent, false);
+        let (mut done, mut turns) = (outcome.sent, outcome.sent);
         match outcome.stopped {
             Some(unsent) if unsent.lacks_path() && self.is_to_retry(|totals| totals.cannot_send(&unsent)) => {
                 self.pause(RETRY_AFTER)?;
             }
             Some(unsent) if !unsent.lacks_room() => {
                 done = places.len().min(done + unsent.datagrams);
-                is_skipped = !unsent.may_pass();
+                if unsent.may_pass() {
+                    turns = done;
+                }
                 self.totals.leave_out(unsent)?;
             }
             _ => {}
         }
-        self.schedule.note(done, is_skipped);
+        self.schedule.note(batch, places.start..places.start + turns);
         Ok(done)
     }
 

@@ -1,5 +1,6 @@
 //! When the datagrams of a run may be sent. It waits for nothing and knows no socket.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use super::args::Timing;
@@ -48,7 +49,10 @@ impl Schedule {
         let left = batch.len() - next;
         let (allowed, due) = match self {
             Self::AtOnce => (left, now),
-            Self::Rate(pace) => (pace.allowance(now).min(left), pace.next()),
+            Self::Rate(pace) => {
+                let allowed = pace.allowance(sizes(batch, next..batch.len()), now);
+                (allowed, pace.next())
+            }
             Self::Interval(interval) => {
                 let due = interval.due(now);
                 (usize::from(due <= now), due)
@@ -65,14 +69,108 @@ impl Schedule {
         if allowed > 0 { Turn::Now(allowed) } else { Turn::At(due) }
     }
 
-    /// Notes that `datagrams` have had their turn. If the last of them `is_skipped`, no interval begins: an input that can
-    /// never be sent takes no time.
-    pub(super) fn note(&mut self, datagrams: usize, is_skipped: bool) {
+    /// Notes that the datagrams of `batch` at `places` have had their turn. Input that can never be sent takes no time: it
+    /// is not among them.
+    pub(super) fn note(&mut self, batch: &Batch, places: Range<usize>) {
         match self {
-            Self::Rate(pace) => pace.note(datagrams),
+            Self::Rate(pace) => pace.note(sizes(batch, places)),
             // The clock is read again: there may have been a wait for room.
-            Self::Interval(interval) if datagrams > 0 && !is_skipped => interval.note(Instant::now()),
+            Self::Interval(interval) if !places.is_empty() => interval.note(Instant::now()),
             _ => {}
+        }
+    }
+}
+
+/// Returns the sizes in bytes of the payloads at `places`.
+fn sizes(batch: &Batch, places: Range<usize>) -> impl Iterator<Item = u32> {
+    batch.sizes(places).map(|(size, _)| size)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::batch::Envelope;
+    use crate::flow::pace::{Rate, Unit};
+
+    /// Returns a batch of datagrams with these sizes, recorded a second apart.
+    fn batch(sizes: &[usize]) -> Batch {
+        let mut batch = Batch::new();
+        for (second, size) in (0..).zip(sizes) {
+            let mut envelope = Envelope::default();
+            envelope.received.time = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+            batch.address(envelope);
+            batch.push(&vec![b'x'; *size]);
+        }
+        batch
+    }
+
+    /// Returns when each datagram of `batch` is sent, in milliseconds, by a sender that waits as it is told to.
+    fn times(timing: &Timing, batch: &Batch) -> Vec<u128> {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(timing, start);
+        let (mut now, mut times) = (start, Vec::new());
+        while times.len() < batch.len() {
+            match schedule.turn(batch, times.len(), now) {
+                Turn::Now(datagrams) => {
+                    schedule.note(batch, times.len()..times.len() + datagrams);
+                    times.extend(vec![(now - start).as_millis(); datagrams]);
+                }
+                Turn::At(due) => {
+                    assert!(due > now, "a wait for a turn that has come");
+                    now = due;
+                }
+            }
+        }
+        times
+    }
+
+    fn rate(per_second: f64, unit: Unit) -> Timing {
+        Timing::Rate(Rate::new(per_second, unit).unwrap())
+    }
+
+    #[test]
+    fn datagrams_are_due_as_the_timing_says() {
+        let batch = batch(&[100, 300, 0, 200, 50]);
+        assert_eq!(times(&Timing::AtOnce, &batch), [0; 5]);
+        assert_eq!(times(&rate(1e3, Unit::Datagrams), &batch), [0, 1, 2, 3, 4]);
+        assert_eq!(times(&rate(1e5, Unit::Bytes), &batch), [0, 1, 4, 4, 6]);
+        assert_eq!(times(&Timing::Recorded(1e3), &batch), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_turn_is_no_longer_than_the_rest_of_the_batch() {
+        let batch = batch(&[1, 1, 1]);
+        for timing in [Timing::AtOnce, rate(1e6, Unit::Datagrams), rate(1e6, Unit::Bytes)] {
+            let now = Instant::now();
+            let turn = Schedule::new(&timing, now).turn(&batch, 1, now);
+            assert!(matches!(turn, Turn::Now(2)));
+        }
+    }
+
+    #[test]
+    fn an_interval_begins_when_a_datagram_is_sent_and_not_when_one_is_skipped() {
+        let (batch, hour) = (batch(&[1, 1]), Duration::from_secs(3600));
+        let now = Instant::now();
+        let mut schedule = Schedule::new(&Timing::Interval(hour), now);
+        schedule.note(&batch, 0..0);
+        assert!(matches!(schedule.turn(&batch, 1, now), Turn::Now(1)));
+        schedule.note(&batch, 1..2);
+        let Turn::At(due) = schedule.turn(&batch, 1, now) else { panic!("no interval") };
+        assert!((now + hour..=Instant::now() + hour).contains(&due));
+    }
+
+    #[test]
+    fn a_record_that_is_begun_again_has_its_gaps_again() {
+        let (batch, second) = (batch(&[1, 1]), Duration::from_secs(1));
+        let now = Instant::now();
+        let mut schedule = Schedule::new(&Timing::Recorded(1.0), now);
+        for round in [now, now + 5 * second] {
+            schedule.restart();
+            assert!(matches!(schedule.turn(&batch, 0, round), Turn::Now(1)));
+            assert!(matches!(schedule.turn(&batch, 1, round), Turn::At(due) if due == round + second));
+            assert!(matches!(schedule.turn(&batch, 1, round + second), Turn::Now(1)));
         }
     }
 }
