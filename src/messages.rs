@@ -481,12 +481,17 @@ pub(crate) fn rejected(received: u64, what: &dyn fmt::Display) -> String {
     format!("datagram {received} matches {what}")
 }
 
-/// Returns the sentence that none of `received` datagrams matches the patterns that are `missing`. `last` is the last
-/// one that could be decoded.
-pub(crate) fn no_match(missing: &str, received: u64, last: Option<&str>) -> String {
+/// Returns the sentence that none of `received` datagrams matches the patterns of `option` that are `missing`. `last` is
+/// the last one that could be decoded.
+pub(crate) fn no_match(
+    option: &str,
+    missing: &[impl fmt::Display],
+    received: u64,
+    last: Option<&str>,
+) -> String {
     let plural = if received == 1 { "" } else { "s" };
     let last = last.map_or_else(|| "none could be decoded".to_owned(), |last| format!("the last was {last}"));
-    format!("no match for {missing} in {received} datagram{plural}; {last}")
+    format!("{} in {received} datagram{plural}; {last}", no_match_for(option, missing))
 }
 
 /// Returns a number of bytes with its unit.

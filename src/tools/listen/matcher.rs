@@ -94,8 +94,7 @@ impl Matcher {
         if self.missing.is_empty() || self.is_settled() {
             return None;
         }
-        let no_match = messages::no_match_for("--until", &self.missing);
-        Some(messages::no_match(&no_match, received, self.last.as_deref()))
+        Some(messages::no_match("--until", &self.missing, received, self.last.as_deref()))
     }
 }
 
