@@ -20,7 +20,7 @@ mod words;
 
 pub use self::encoding::{Choice, DecodingArgs, EncodingArgs, GuessingArgs};
 pub use self::format::{ConversationArgs, FormatArgs, FormatOption, InputFormatArgs, conversation};
-pub use self::input::{EolArgs, InputPlan, MessageArgs, ReadingArgs};
+pub use self::input::{EolArgs, InputPlan, MessageArgs, ReadingArgs, RepeatArgs};
 pub use self::output::writing;
 pub use self::pattern::patterns;
 pub use self::receiving::{Bounds, ReceivingArgs, ReceivingPlan};

@@ -8,6 +8,7 @@ use clap::{Arg, Command, ValueEnum, ValueHint};
 use clap_complete::generate;
 use clap_complete::shells::{Bash, Fish, Zsh};
 
+use super::words;
 use crate::exit::Verdict;
 use crate::runtime::streams;
 
@@ -79,7 +80,7 @@ impl Shell {
                 let line = script.lines().find(|line| line.starts_with(ENDPOINTS));
                 line.map_or_else(|| script.clone(), |line| script.replace(line, ENDPOINTS_IN_ZSH))
             }
-            Self::Fish => script,
+            Self::Fish => without_required_values(&command, &script),
         }
     }
 
@@ -95,6 +96,16 @@ impl Shell {
             }
         }
     }
+}
+
+/// Returns the `script` for fish without the flag that an option requires a value where it does not: fish would take the
+/// next argument.
+fn without_required_values(command: &Command, script: &str) -> String {
+    let longs = command.get_arguments().filter(|arg| words::may_lack_value(arg)).filter_map(Arg::get_long);
+    let options: Vec<_> = longs.map(|long| format!(" -l {long} ")).collect();
+    let is_optional = |line: &str| options.iter().any(|option| line.contains(option));
+    let lines = script.split_inclusive('\n');
+    lines.map(|line| if is_optional(line) { line.replace(" -r", "") } else { line.to_owned() }).collect()
 }
 
 impl ValueEnum for Shell {

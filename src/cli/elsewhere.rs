@@ -73,7 +73,7 @@ const FLAGS: &str = "CDFNSUZbdklnrtuz";
 pub(super) fn unknown_option(command: &Command, tools: Tools, words: &[Word]) -> Option<String> {
     let read: Vec<_> = words.iter().take_while(|word| !word.asks_for_help()).collect();
     let place = read.iter().position(|word| matches!(word.kind, Kind::Unknown { .. }))?;
-    let Word { kind: Kind::Unknown { name, attached }, argument } = read[place] else { return None };
+    let Word { kind: Kind::Unknown { name, attached }, argument, .. } = read[place] else { return None };
     let plain: Vec<_> = read.iter().filter_map(|word| word.plain()).collect();
     let plain_before = read[..place].iter().filter(|word| word.plain().is_some()).count();
     if program(command, &words[..place]).is_some() {
@@ -374,7 +374,7 @@ impl Tool<'_> {
             "-i" | "--idle-timeout" => self.option("--idle", &given("TIME")),
             "--delay" => self.option("--interval", &given("TIME")),
             "--limit-rate" => self.option("--rate", &given("RATE")),
-            "--loop" | "--forever" => self.option("--repeat", "inf"),
+            "--loop" | "--forever" => self.option("--repeat", ""),
             "-O" => self.option("--buffer", &given("SIZE")),
             "-C" | "--crlf" => self.option("--eol", "crlf"),
             "-T" if self.has("--idle") && is_number => Hint::Instead(format!(
@@ -453,9 +453,11 @@ impl Tool<'_> {
     /// Suggests an option, and names the tools that have it if this one does not.
     fn option(&self, option: &str, value: &str) -> Hint {
         let is_own = self.long_name(option).is_some_and(|long| has_long(self.command, long));
+        let option_with_value = [option, value].join(" ");
+        let what = option_with_value.trim_end();
         Hint::Instead(match self.tools_with(option) {
-            Some(tools) if !is_own => format!("use {option} {value} of {tools}"),
-            _ => format!("use {option} {value}"),
+            Some(tools) if !is_own => format!("use {what} of {tools}"),
+            _ => format!("use {what}"),
         })
     }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
-use super::value::block;
+use super::value::{block, repeats};
 use crate::escape;
 use crate::flow::codec::{Codec, Eol, Reading};
 use crate::flow::input::Input;
@@ -58,6 +58,14 @@ pub struct ReadingArgs {
     /// Skip and count input that cannot be sent
     #[arg(long)]
     pub skip_bad: bool,
+}
+
+/// The argument for how often the input is sent.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct RepeatArgs {
+    /// Send the whole input N times, or without N for ever
+    #[arg(long, value_name = "N", num_args = 0..=1, value_parser = repeats)]
+    pub repeat: Option<u64>,
 }
 
 /// The datagrams that a tool sends.

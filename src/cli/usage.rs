@@ -87,7 +87,8 @@ fn settle(tool: &'static str, error: anyhow::Error) -> Result<Verdict> {
 
 fn parse(command: Command, tools: Tools) -> Result<ArgMatches, Error> {
     let mut command = command.mut_args(as_by_getopt);
-    let words = words::read(&command, env::args_os().skip(1));
+    let mut arguments: Vec<_> = env::args_os().skip(1).collect();
+    let words = words::read(&command, &arguments);
     if let Some(what) = elsewhere::unknown_option(&command, tools, &words) {
         return Err(command.error(ErrorKind::UnknownArgument, what));
     }
@@ -95,8 +96,9 @@ fn parse(command: Command, tools: Tools) -> Result<ArgMatches, Error> {
         let what = "invalid MESSAGE '-': leave it out to read stdin, or write -- before it to send it";
         return Err(command.error(ErrorKind::ValueValidation, what));
     }
-    let arguments = command.try_get_matches_from_mut(env::args_os());
-    arguments.map_err(|error| explain(&mut command, tools, &words, error))
+    words::attach_counts(&command, &words, &mut arguments);
+    let matches = command.try_get_matches_from_mut(env::args_os().take(1).chain(arguments));
+    matches.map_err(|error| explain(&mut command, tools, &words, error))
 }
 
 /// Lets an option that needs a value take the next argument even if that begins with a hyphen, as getopt(3) does,
@@ -154,7 +156,7 @@ fn value_reason(command: &Command, tools: Tools, words: &[Word], value: &str, re
         |word| matches!(&word.kind, Kind::Known { value: Some(given), .. } if given.trim_start_matches('=') == value),
     );
     let Some(place) = given else { return reason };
-    let Word { kind: Kind::Known { name, .. }, argument } = &words[place] else { return reason };
+    let Word { kind: Kind::Known { name, .. }, argument, .. } = &words[place] else { return reason };
     let more = match name.as_str() {
         "-e" => match elsewhere::exec(command, tools, value) {
             Some(exec) => return format!("not a charset; {exec}"),
@@ -170,7 +172,9 @@ fn value_reason(command: &Command, tools: Tools, words: &[Word], value: &str, re
     };
     let is_attached = !argument.starts_with("--") && argument.len() > 2;
     let plain_before = words[..place].iter().filter_map(Word::plain).count();
-    let message = elsewhere::message(command, plain_before, argument).filter(|_| is_attached);
+    let may_be_message = if name == "--repeat" { value } else { argument };
+    let message = elsewhere::message(command, plain_before, may_be_message);
+    let message = message.filter(|_| is_attached || argument == "--repeat");
     [Some(reason), more, message].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 

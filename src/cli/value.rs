@@ -27,15 +27,17 @@ pub fn ttl(text: &str) -> Result<NonZeroU8, String> {
     text.parse().map_err(|_| "not a whole number from 1 to 255".to_owned())
 }
 
-/// The number of times that `--repeat inf` sends an input: until a signal ends the tool.
+/// The number of times that `--repeat` without one sends an input: until a signal ends the tool.
 pub const FOR_EVER: u64 = u64::MAX;
+/// The word for it.
+pub(super) const NO_END: &str = "inf";
 
 /// Parses how often the input is sent: a whole number from 1, or `inf`.
 pub fn repeats(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(times @ 1..) => Ok(times),
-        _ if text == "inf" => Ok(FOR_EVER),
-        _ => Err("not a whole number from 1, or inf to send for ever".to_owned()),
+        _ if text == NO_END => Ok(FOR_EVER),
+        _ => Err("not a whole number from 1; write --repeat alone to send for ever".to_owned()),
     }
 }
 

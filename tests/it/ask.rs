@@ -353,18 +353,17 @@ fn requests_are_repeated_with_an_interval_and_the_round_trips_are_told() {
 
 #[test]
 fn the_input_is_repeated_as_well() {
-    Tool::new("udp-recv")
-        .args([&Peer::echoing(), "--repeat", "2"])
-        .input("a\nb\n")
-        .assert()
-        .success()
-        .stdout("a\nb\na\nb\n");
+    let server = Peer::echoing();
+    for arguments in [["--repeat", "2", &server], [&server, "--repeat", "2"]] {
+        let recv = Tool::new("udp-recv").args(arguments).input("a\nb\n");
+        recv.assert().success().stdout("a\nb\na\nb\n");
+    }
 }
 
 #[test]
 fn an_interrupted_run_tells_the_round_trips_until_then() {
     let mut recv = Tool::new("udp-recv")
-        .args([&Peer::echoing(), "--repeat", "1000000", "--interval", "1ms", "--stats", "hi"])
+        .args([&Peer::echoing(), "--interval", "1ms", "--stats", "--repeat", "hi"])
         .spawn();
     assert_eq!([recv.line(), recv.line()], ["hi", "hi"]);
     let finished = recv.ended_by(Signal::SIGINT);
@@ -433,7 +432,7 @@ fn what_is_for_requests_is_refused_where_nothing_is_asked() {
         (&["--bind", ":0", "--no-loopback"], "--no-loopback is for requests"),
         (&["127.0.0.1:9", "--collect", "1s", "-w", "1s"], "cannot be used with"),
         (&["127.0.0.1:9", "--retry", "x"], "not a whole number from 0"),
-        (&["127.0.0.1:9", "--repeat", "x"], "not a whole number from 1"),
+        (&["127.0.0.1:9", "--repeat=x"], "not a whole number from 1"),
         (&["127.0.0.1:9", "--interval", "0"], "must be greater than zero"),
         (&["127.0.0.1:9", "--collect", "soon"], "not a time; write 500ms"),
     ] {

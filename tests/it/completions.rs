@@ -105,6 +105,10 @@ fn fish_completes_options_and_the_names_of_values() {
         assert_eq!(offered_by_fish(&format!("{name} --format js")), "json\n");
         assert!(offered_by_fish(&format!("{name} --interface l")).contains("lo\n"));
     }
+    // A value that may be missing is not in the next argument.
+    for option in ["--repeat", "--replay"] {
+        assert_eq!(offered_by_fish(&format!("udp-send {option} --fo")), "--format\n");
+    }
 }
 
 #[test]

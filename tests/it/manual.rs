@@ -32,6 +32,11 @@ fn options_in_page(page: &str) -> BTreeSet<String> {
                     flags.push(format!("-{flag}[={argument}]"));
                     continue;
                 }
+                // `.It Fl -repeat Op Ar N`: the same, where it may be an argument of its own.
+                if let Some((flag, argument)) = name.split_once(" Op Ar ") {
+                    flags.push(format!("-{flag} [{argument}]"));
+                    continue;
+                }
                 let (flag, argument) = name.split_once(" Ar ").unwrap_or((name, ""));
                 flags.push(format!("-{flag}"));
                 value = argument;

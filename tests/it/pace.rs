@@ -168,12 +168,44 @@ fn nothing_is_sent_again_and_again_without_an_end() {
 
 #[test]
 fn a_signal_ends_a_repetition_without_an_end() {
+    for line in [
+        "--repeat inf PEER hi",
+        "--repeat=inf PEER hi",
+        "--repeat PEER hi",
+        "PEER --repeat hi",
+        "PEER hi --repeat",
+        "PEER --repeat -- hi",
+        "-4 --repeat -b 127.0.0.1 PEER hi",
+        "PEER --repeat -qb 127.0.0.1 hi",
+    ] {
+        let peer = Peer::new();
+        let line = line.replace("PEER", &peer.to_string());
+        let send = Tool::new("udp-send").arg("--stats").args(line.split(' ')).spawn();
+        for _ in 0..3 {
+            assert_eq!(peer.receive(), b"hi", "{line}");
+        }
+        let finished = send.ended_by(Signal::SIGTERM);
+        assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
+        assert!(finished.err.starts_with("udp-send: sent "), "{line}: {}", finished.err);
+    }
+}
+
+#[test]
+fn a_count_behind_repeat_is_not_a_message_and_a_count_behind_hyphens_is() {
     let peer = Peer::new();
-    let send = Tool::new("udp-send").args([&peer.to_string(), "--repeat", "inf", "--stats", "hi"]).spawn();
-    peer.receive_from();
-    let finished = send.ended_by(Signal::SIGTERM);
-    assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
-    assert!(finished.err.starts_with("udp-send: sent "), "{}", finished.err);
+    for (line, expected) in [
+        ("PEER --repeat 2 hi", &["hi", "hi"][..]),
+        ("--repeat 2 PEER hi", &["hi", "hi"]),
+        ("PEER hi --repeat 2", &["hi", "hi"]),
+        ("PEER --repeat=2 3", &["3", "3"]),
+        ("PEER -- --repeat 2", &["--repeat", "2"]),
+    ] {
+        let line = line.replace("PEER", &peer.to_string());
+        Tool::new("udp-send").args(line.split(' ')).assert().success();
+        for expected in expected {
+            assert_eq!(peer.receive(), expected.as_bytes(), "{line}");
+        }
+    }
 }
 
 #[test]

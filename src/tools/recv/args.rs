@@ -7,11 +7,11 @@ use clap::{Parser, ValueHint};
 
 use super::expect::Expectations;
 use crate::cli::usage::UsageError;
-use crate::cli::value::{duration, repeats, times};
+use crate::cli::value::{duration, times};
 use crate::cli::{
     BufferArgs, EncodingArgs, FormatArgs, FormatOption, GroupArgs, InputPlan, MessageArgs, ReadingArgs,
-    ReceivingArgs, ReceivingPlan, Report, ReportArgs, SendingSocketArgs, check_options, check_same_kind,
-    check_unix, patterns,
+    ReceivingArgs, ReceivingPlan, RepeatArgs, Report, ReportArgs, SendingSocketArgs, check_options,
+    check_same_kind, check_unix, patterns,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -59,9 +59,8 @@ pub(super) struct Args {
     /// Accept replies from any address and port
     #[arg(long)]
     from_anyone: bool,
-    /// Send the whole input N times, or for ever (inf)
-    #[arg(long, value_name = "N", value_parser = repeats)]
-    repeat: Option<u64>,
+    #[command(flatten)]
+    repeat: RepeatArgs,
     /// Wait at least TIME between requests
     #[arg(long, value_name = "TIME", value_parser = duration)]
     interval: Option<Duration>,
@@ -263,7 +262,7 @@ impl Args {
             (self.retry.is_some(), "--retry"),
             (self.collect.is_some(), "--collect"),
             (self.from_anyone, "--from-anyone"),
-            (self.repeat.is_some(), "--repeat"),
+            (self.repeat.repeat.is_some(), "--repeat"),
             (self.interval.is_some(), "--interval"),
             (self.message.eol.eol != Eol::None, "--eol"),
             (self.reading.block.is_some(), "--block"),
@@ -282,7 +281,7 @@ impl Args {
                 messages: self.message.messages,
                 codec,
                 block: self.reading.block,
-                repeat: self.repeat.unwrap_or(1),
+                repeat: self.repeat.repeat.unwrap_or(1),
                 skip_bad: self.reading.skip_bad,
             },
             interval: self.interval,

@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::{Parser, ValueHint};
 
 use crate::cli::usage::UsageError;
-use crate::cli::value::{duration, rate, repeats, speed};
+use crate::cli::value::{duration, rate, speed};
 use crate::cli::{
-    BufferArgs, EncodingArgs, FormatOption, InputFormatArgs, InputPlan, MessageArgs, ReadingArgs, Report,
-    ReportArgs, SendingSocketArgs, check_options, check_same_kind, check_unix,
+    BufferArgs, EncodingArgs, FormatOption, InputFormatArgs, InputPlan, MessageArgs, ReadingArgs, RepeatArgs,
+    Report, ReportArgs, SendingSocketArgs, check_options, check_same_kind, check_unix,
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
@@ -38,9 +38,8 @@ pub(super) struct Args {
     /// Wait at least TIME between datagrams
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["rate", "replay"])]
     interval: Option<Duration>,
-    /// Send the whole input N times, or for ever (inf)
-    #[arg(long, value_name = "N", value_parser = repeats, default_value = "1")]
-    repeat: u64,
+    #[command(flatten)]
+    repeat: RepeatArgs,
     /// Keep the recorded gaps of json or pcap, SPEED times as fast (2, max)
     #[arg(
         long, value_name = "SPEED", value_parser = speed,
@@ -142,7 +141,7 @@ impl TryFrom<Args> for Plan {
                 messages: args.message.messages,
                 codec: Codec { formats: format.into(), encoding, eol },
                 block: args.reading.block,
-                repeat: args.repeat,
+                repeat: args.repeat.repeat.unwrap_or(1),
                 skip_bad: args.reading.skip_bad,
             },
             timing,
