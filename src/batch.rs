@@ -12,6 +12,10 @@ use memchr::memchr_iter;
 use crate::net::addr::Addr;
 use crate::net::unix::Credentials;
 
+pub mod stamp;
+
+pub use stamp::Stamp;
+
 /// The largest payload over IPv4: 65,535 bytes less 20 of IP and 8 of UDP header (RFC 768, RFC 791).
 pub const LARGEST_V4: usize = 65_507;
 /// The largest payload over IPv6: 65,535 bytes less 8 of UDP header (RFC 8200, section 3).
@@ -48,6 +52,8 @@ struct Entry {
     is_aside: bool,
     /// Whether its payload is known not to be text.
     is_binary: bool,
+    /// Whether a stamp was before its payload in the arena, and was taken off.
+    is_stamped: bool,
     len: u32,
     size: u32,
     ordinal: u64,
@@ -106,6 +112,16 @@ pub struct Datagram<'b> {
     pub ordinal: u64,
     /// Whether the payload is known not to be text: it could not be decoded.
     pub is_binary: bool,
+    /// The stamp that was taken off, as it was before the payload.
+    pub header: Option<&'b [u8; Stamp::LEN]>,
+}
+
+impl Datagram<'_> {
+    /// Returns the stamp that was taken off its payload, if it had one.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.header.and_then(Stamp::of_bytes)
+    }
 }
 
 /// The envelope of a datagram of which nothing is known.
@@ -227,6 +243,33 @@ impl Batch {
         all - kept
     }
 
+    /// Takes the stamps off the received datagrams at `places`, as far as they have one: the payload of each is what
+    /// follows. Cuts the others to `max_size` bytes.
+    pub fn take_stamps(&mut self, places: Range<usize>, max_size: usize) {
+        let header_len = count(Stamp::LEN);
+        for entry in &mut self.entries[places] {
+            let header = self.arena[entry.start..entry.start + entry.len as usize].first_chunk();
+            if header.and_then(Stamp::of_bytes).is_some() {
+                entry.is_stamped = true;
+                entry.start += Stamp::LEN;
+                (entry.len, entry.size) = (entry.len - header_len, entry.size - header_len);
+            } else {
+                entry.len = entry.len.min(u32::try_from(max_size).unwrap_or(u32::MAX));
+            }
+        }
+    }
+
+    /// Puts the stamps back before the payloads of the datagrams at `places`, as far as [`Batch::take_stamps`] has taken
+    /// them off.
+    pub fn put_stamps_back(&mut self, places: Range<usize>) {
+        let header_len = count(Stamp::LEN);
+        for entry in self.entries[places].iter_mut().filter(|entry| entry.is_stamped) {
+            entry.is_stamped = false;
+            entry.start -= Stamp::LEN;
+            (entry.len, entry.size) = (entry.len + header_len, entry.size + header_len);
+        }
+    }
+
     /// Returns the size on the wire and the number of bytes kept, in bytes, of each datagram at `places`.
     pub fn sizes(&self, places: Range<usize>) -> impl Iterator<Item = (u32, u32)> {
         self.entries[places].iter().map(|entry| (entry.size, entry.len))
@@ -307,6 +350,7 @@ impl Batch {
                 start,
                 is_aside: false,
                 is_binary: false,
+                is_stamped: false,
                 len: size,
                 size,
                 ordinal: self.last,
@@ -327,6 +371,15 @@ impl Batch {
     pub fn push(&mut self, payload: &[u8]) {
         self.spare(payload.len())[..payload.len()].copy_from_slice(payload);
         self.take(payload.len());
+    }
+
+    /// Appends a copy of `payload` as a datagram, with `stamp` before it.
+    pub fn push_stamped(&mut self, stamp: Stamp, payload: &[u8]) {
+        let len = Stamp::LEN + payload.len();
+        let (header, rest) = self.spare(len).split_at_mut(Stamp::LEN);
+        header.copy_from_slice(&stamp.to_bytes());
+        rest[..payload.len()].copy_from_slice(payload);
+        self.take(len);
     }
 
     /// Appends a copy of `payload` as a datagram, and leaves the bytes of [`Batch::spare`] as they are.
@@ -373,7 +426,8 @@ impl Batch {
         written
     }
 
-    /// Appends copies of the datagrams of `other` at `places`, with their envelopes and ordinals.
+    /// Appends copies of the datagrams of `other` at `places`, with their envelopes and ordinals, but without the stamps
+    /// that were taken off them.
     pub fn append(&mut self, other: &Self, places: Range<usize>) {
         for datagram in other.part(places) {
             self.address(*datagram.envelope);
@@ -429,6 +483,7 @@ impl Entry {
             envelope: self.envelope(envelopes),
             ordinal: self.ordinal,
             is_binary: self.is_binary,
+            header: if self.is_stamped { memory[self.start - Stamp::LEN..].first_chunk() } else { None },
         }
     }
 
@@ -589,6 +644,27 @@ mod tests {
         assert_eq!((batch.filled, batch.envelopes.len()), (1, 1));
         assert_eq!(batch.retain_from(0, |_| false), 1);
         assert_eq!(batch.footprint(), 0);
+    }
+
+    #[test]
+    fn a_stamp_is_taken_off_and_put_back_and_no_text_has_one() {
+        let stamp = Stamp { sequence: 7, time: 9 };
+        let text = b"a text of more than 16 bytes";
+        let mut batch = Batch::new();
+        batch.push(&[0; 16]);
+        batch.push_stamped(stamp, b"one");
+        batch.push_stamped(stamp, b"");
+        batch.push(text);
+        batch.push(&[0; 15]);
+        let whole: Vec<_> = batch.iter().map(|datagram| datagram.payload.to_vec()).collect();
+        batch.take_stamps(1..5, 20);
+        assert_eq!(payloads(&batch), [&[0; 16], &b"one"[..], b"", &text[..20], &[0; 15]]);
+        let stamps: Vec<_> = batch.iter().map(|datagram| datagram.stamp()).collect();
+        assert_eq!(stamps, [None, Some(stamp), Some(stamp), None, None]);
+        assert!(batch.sizes(0..5).eq([(16, 16), (3, 3), (0, 0), (28, 20), (15, 15)]));
+        batch.put_stamps_back(0..5);
+        assert!(batch.iter().all(|datagram| datagram.stamp().is_none()));
+        assert_eq!(payloads(&batch)[..3], whole[..3]);
     }
 
     #[test]

@@ -6,5 +6,6 @@ pub mod pace;
 pub mod pattern;
 pub mod printer;
 pub mod queue;
+pub mod stamper;
 mod stream;
 pub mod transmit;

@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use super::stamper::Stamper;
 use crate::batch::{Batch, Datagram};
 use crate::net::socket::Socket;
 use crate::net::{Lost, SendOutcome, Sender, Why};
@@ -76,6 +77,23 @@ impl<'s> Transmitter<'s> {
     /// [`Why::NoRoom`] if a signal or the time has ended the wait for room.
     pub fn send(&mut self, batch: &Batch, places: Range<usize>) -> SendOutcome {
         self.transmit(|sender, sent| sender.send(batch, places.start + sent..places.end))
+    }
+
+    /// Sends them as [`Transmitter::send`] does, each with the stamp that `stamper` makes just before the call that sends
+    /// it. What is sent again has the stamp that it had.
+    pub fn send_stamped(
+        &mut self,
+        stamper: &mut Stamper,
+        batch: &Batch,
+        places: Range<usize>,
+    ) -> SendOutcome {
+        let mut outcome = SendOutcome::default();
+        while outcome.sent < places.len() && outcome.stopped.is_none() {
+            let next = places.start + outcome.sent;
+            let end = places.end.min(next + Stamper::AT_ONCE);
+            outcome.add(self.transmit(|sender, sent| stamper.send(sender, batch, next + sent..end)));
+        }
+        outcome
     }
 
     /// Sends received datagrams back to their sources, as [`Transmitter::send`] does to their destinations.

@@ -49,6 +49,9 @@ pub(super) struct Args {
     /// Wait TIME for a path that is down, and at the end for ICMP errors
     #[arg(long, value_name = "TIME", value_parser = duration)]
     linger: Option<Duration>,
+    /// Put a sequence number and the send time before each payload
+    #[arg(long)]
+    stamp: bool,
     #[command(flatten)]
     message: MessageArgs,
     #[command(flatten)]
@@ -72,6 +75,8 @@ pub(super) struct Plan {
     pub(super) source: Option<Endpoint>,
     pub(super) input: InputPlan,
     pub(super) timing: Timing,
+    /// Whether each datagram gets a sequence number and its send time.
+    pub(super) is_stamped: bool,
     /// How long to wait for late ICMP errors.
     pub(super) linger: Option<Duration>,
     pub(super) socket: Options,
@@ -145,6 +150,7 @@ impl TryFrom<Args> for Plan {
                 skip_bad: args.reading.skip_bad,
             },
             timing,
+            is_stamped: args.stamp,
             linger: args.linger,
             socket,
             buffer: args.buffer.buffer,

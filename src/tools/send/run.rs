@@ -17,6 +17,7 @@ use crate::cli::value::FOR_EVER;
 use crate::cli::{self, Traffic};
 use crate::exit::{Ending, Verdict};
 use crate::flow::input::Input;
+use crate::flow::stamper::Stamper;
 use crate::flow::transmit::Transmitter;
 use crate::format::{Bad, To};
 use crate::messages;
@@ -139,6 +140,7 @@ struct Run<'r> {
     schedule: Schedule,
     socket: &'r Socket,
     transmitter: Transmitter<'r>,
+    stamper: Option<Stamper>,
     totals: Totals<'r>,
     outage: Outage,
     /// Datagrams that were unreachable, and how many of each batch are done with.
@@ -173,6 +175,7 @@ impl<'r> Run<'r> {
             schedule,
             socket,
             transmitter,
+            stamper: plan.is_stamped.then(Stamper::default),
             totals: Totals::new(plan, input.noun(), peer),
             outage: Outage::new(plan.linger),
             unreachable: VecDeque::new(),
@@ -244,7 +247,10 @@ impl<'r> Run<'r> {
     /// Sends the datagrams of `batch` at `places`, up to the first that cannot be sent, which is left out. Returns the
     /// number of both.
     fn transmit(&mut self, batch: &Batch, places: Range<usize>) -> Result<usize> {
-        let outcome = self.transmitter.send(batch, places.clone());
+        let outcome = match &mut self.stamper {
+            Some(stamper) => self.transmitter.send_stamped(stamper, batch, places.clone()),
+            None => self.transmitter.send(batch, places.clone()),
+        };
         self.totals.stats.sent += &outcome;
         outcome.icmp_errors.iter().for_each(|error| self.unproven.settle(error));
         self.note_unreachable();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use super::args::Plan;
+use crate::batch::Stamp;
 use crate::format::{Bad, Format};
 use crate::messages;
 use crate::net::Unsent;
@@ -143,6 +144,11 @@ impl<'t> Totals<'t> {
     fn error(&self, ordinal: u64, peer: Option<Addr>, why: anyhow::Error) -> anyhow::Error {
         let is_too_long = matches!(why.downcast_ref(), Some(Failure::TooLong { .. }));
         let is_too_long_for_path = matches!(why.downcast_ref(), Some(Failure::TooLongForPath { .. }));
+        let why = if self.plan.is_stamped && (is_too_long || is_too_long_for_path) {
+            anyhow!("{why}; {} bytes of it are the header of --stamp", Stamp::LEN)
+        } else {
+            why
+        };
         let why = if is_too_long_for_path {
             anyhow!("{why}; with --skip-bad the run goes on without it")
         } else if is_too_long && self.plan.input.codec.formats.input == Format::Raw {
