@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use indicatif::HumanDuration;
 
+mod one_way;
+
+pub use self::one_way::{not_stamped, one_way};
 use crate::batch::LARGEST_V4;
 use crate::encoding::Charset;
 use crate::escape;

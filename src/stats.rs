@@ -12,6 +12,7 @@ use crate::batch::Batch;
 use crate::net::addr::Addr;
 
 pub mod jitter;
+pub mod one_way;
 
 /// Counts what happened to the datagrams of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -70,7 +70,10 @@ impl ReceivingArgs {
 pub struct ReceivingPlan {
     allow: Vec<Source>,
     deny: Vec<Source>,
-    max_size: Option<usize>,
+    /// The most bytes of a payload that are kept.
+    pub max_size: Option<usize>,
+    /// The length of a header before each payload that does not count for that, in bytes.
+    pub header: usize,
     /// Whether the fields of the IP header are printed.
     headers: bool,
     /// Whether a dropped or truncated datagram makes the run fail.
@@ -79,7 +82,7 @@ pub struct ReceivingPlan {
 
 impl From<ReceivingArgs> for ReceivingPlan {
     fn from(ReceivingArgs { allow, deny, max_size, headers, strict }: ReceivingArgs) -> Self {
-        Self { allow, deny, max_size, headers, is_strict: strict }
+        Self { allow, deny, max_size, header: 0, headers, is_strict: strict }
     }
 }
 
@@ -112,7 +115,7 @@ impl ReceivingPlan {
             (false, false) => Detail::Peer,
         };
         let detail = detail.max(least);
-        let receiver = Receiver::new(socket, self.max_size, detail);
+        let receiver = Receiver::new(socket, self.max_size.map(|size| size + self.header), detail);
         receiver.context("cannot ask a socket for details of datagrams")
     }
 }

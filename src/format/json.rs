@@ -1,14 +1,15 @@
 //! `json`: a line is a JSON object that tells of one datagram (JSON Lines): when it arrived (`time`, RFC 3339
 //! in nanoseconds), who sent it (`from`), to which address (`to`), how long after its request if it is a reply
-//! (`rtt`, in seconds), how long it was (`size`, in bytes), and what it held: `text` where that is text in the
-//! charset of the wire, and else `base64`.
+//! (`rtt`, in seconds), how long it was (`size`, in bytes), its sequence number and its one-way delay if it has a stamp
+//! (`seq`, and `delay` in seconds), and what it held: `text` where that is text in the charset of the wire, and else
+//! `base64`.
 //!
 //! When it is read, the payload is `text`, `hex` or `base64`, and `to` says where it goes. What would move
 //! a cursor or turn text around is escaped: it is safe to look at.
 
 use std::borrow::Cow;
 use std::io::{self, Write as _};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use super::columns::Clock;
 use super::text::Lines;
 use super::to::{Names, To};
 use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec, base64, hex, recorded};
-use crate::batch::{Batch, Datagram, Envelope, Headers};
+use crate::batch::{Batch, Datagram, Envelope, Headers, Stamp};
 use crate::escape;
 use crate::net::Zone;
 use crate::net::addr::Addr;
@@ -264,6 +265,9 @@ impl Writer {
 impl RecordWriter for Writer {
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         self.write_head(datagram, out);
+        if let Some(stamp) = datagram.stamp() {
+            write_stamp(stamp, datagram.envelope.received.time, out);
+        }
         if datagram.is_binary {
             write_base64(datagram.payload, out);
         // Most payloads are so, and need no second look.
@@ -278,6 +282,15 @@ impl RecordWriter for Writer {
             write_base64(datagram.payload, out);
         }
         out.extend_from_slice(b"}\n");
+    }
+}
+
+/// Appends the sequence number of `stamp`, and the time from its sending to the `arrival` if that is known.
+fn write_stamp(stamp: Stamp, arrival: Option<SystemTime>, out: &mut Vec<u8>) {
+    append(out, format_args!(",\"seq\":{}", stamp.sequence));
+    if let Some(delay) = arrival.map(|arrival| stamp.delay(arrival)) {
+        let (sign, delay) = (if delay < 0 { "-" } else { "" }, Duration::from_nanos(delay.unsigned_abs()));
+        append(out, format_args!(",\"delay\":{sign}{}.{:09}", delay.as_secs(), delay.subsec_nanos()));
     }
 }
 

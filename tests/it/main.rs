@@ -37,6 +37,7 @@ mod matcher;
 mod multicast;
 mod netcats;
 mod network;
+mod one_way;
 mod pace;
 #[cfg(target_os = "linux")]
 mod paths;

@@ -14,7 +14,7 @@ use super::answers::Answer;
 use super::handlers::ExecOptions;
 use super::matcher::Patterns;
 use super::ready::ReadyOptions;
-use crate::batch::{LARGEST_UNIX, LARGEST_V6};
+use crate::batch::{LARGEST_UNIX, LARGEST_V6, Stamp};
 use crate::cli::usage::UsageError;
 use crate::cli::value::{count, descriptor, duration, handler, size};
 use crate::cli::{
@@ -51,6 +51,8 @@ pub(super) struct Args {
     /// Print the time of receipt and a tab before each datagram
     #[arg(short, long)]
     time: bool,
+    #[command(flatten)]
+    measuring: MeasuringArgs,
     /// Exit with status 0 when all regular expressions matched; repeatable
     #[arg(long, value_name = "PATTERN")]
     until: Vec<String>,
@@ -104,6 +106,14 @@ pub(super) struct Args {
     report: ReportArgs,
 }
 
+/// The arguments for what is measured.
+#[derive(clap::Args)]
+struct MeasuringArgs {
+    /// Take off the header of udp-send --stamp; measure loss and jitter
+    #[arg(long)]
+    stamped: bool,
+}
+
 /// Where to listen, for how long, and what to do with each datagram.
 pub(super) struct Plan {
     /// Where to listen; without any, on the sockets that systemd has bound.
@@ -118,6 +128,8 @@ pub(super) struct Plan {
     pub(super) bounds: Bounds,
     pub(super) codec: Codec,
     pub(super) columns: Columns,
+    /// Whether the datagrams have a sequence number and their send time.
+    pub(super) is_stamped: bool,
     pub(super) receiving: ReceivingPlan,
     pub(super) socket: Options,
     /// The size in bytes of the receive buffer to ask for.
@@ -158,6 +170,11 @@ impl TryFrom<Args> for Plan {
         let socket = args.groups.clone().add_to(args.socket.options(), &args.endpoints)?;
         check_options(&args.endpoints, &socket)?;
         check_unix(&args.endpoints, &socket, Some(&args.receiving), Some(formats.output))?;
+        let is_stamped = args.measuring.stamped;
+        let mut receiving = ReceivingPlan::from(args.receiving.clone());
+        if is_stamped {
+            receiving.header = Stamp::LEN;
+        }
         Ok(Self {
             answer: args.answer()?,
             endpoints: args.endpoints,
@@ -171,7 +188,8 @@ impl TryFrom<Args> for Plan {
             bounds: args.bounds,
             codec,
             columns: Columns { time: args.time, peer: args.show_peer },
-            receiving: args.receiving.into(),
+            is_stamped,
+            receiving,
             socket,
             buffer: args.buffer.buffer,
             report: args.report.of(TOOL),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::answers::Answers;
+use super::answers::{Answer, Answers};
 use super::args::Plan;
 use super::command::{Command, NotStarted};
 use super::matcher::Matcher;
@@ -15,6 +15,7 @@ use crate::cli::{self, Traffic};
 use crate::exit::{self, Ending, Verdict};
 use crate::flow::printer::Printer;
 use crate::flow::queue::Queue;
+use crate::format::Format;
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::bound::Bound;
@@ -29,6 +30,7 @@ use crate::runtime::process::{End, reap_orphans};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
 use crate::stats::Stats;
+use crate::stats::one_way::Senders;
 use crate::tools::resolve::Resolver;
 use crate::tools::session::{Intake, Session, drain};
 
@@ -112,7 +114,11 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Vec<Socket>> {
 /// Returns what must be known of each datagram.
 fn detail(plan: &Plan) -> Detail {
     // A reply leaves from the address that its request was sent to.
-    if plan.codec.formats.output.has_addresses() || plan.columns.time || plan.answer.is_some() {
+    if plan.codec.formats.output.has_addresses()
+        || plan.columns.time
+        || plan.answer.is_some()
+        || plan.is_stamped
+    {
         Detail::Arrival
     } else if plan.columns.peer {
         Detail::Peer
@@ -151,6 +157,8 @@ struct Listener<'l> {
     matcher: Matcher,
     answers: Answers<'l>,
     stats: Stats,
+    /// What the stamps tell, if the datagrams have any.
+    senders: Option<Senders>,
 }
 
 impl<'l> Listener<'l> {
@@ -175,6 +183,7 @@ impl<'l> Listener<'l> {
             matcher: Matcher::new(&plan.patterns, plan.codec),
             answers: Answers::new(plan.answer.as_ref(), plan.codec, sockets, signals, console)?,
             stats: Stats::default(),
+            senders: plan.is_stamped.then(Senders::default),
         })
     }
 
@@ -280,7 +289,7 @@ impl<'l> Listener<'l> {
             let first = batch.len();
             let filled = self.fill(&mut batch, place);
             received += batch.len() - first;
-            let answered = self.answer(&batch, first, place);
+            let answered = self.answer(&mut batch, first, place);
             // The queue of a unix socket is full after a few, and then its senders wait for us.
             may_gather &= !is_full(&batch) && !self.sockets[place].is_unix();
             self.session.queue.put(batch)?;
@@ -297,11 +306,17 @@ impl<'l> Listener<'l> {
     fn fill(&mut self, batch: &mut Batch, place: usize) -> Result<()> {
         let first = batch.len();
         let received = self.intakes[place].receive(batch, &mut self.stats.received);
+        if self.plan.is_stamped {
+            self.take_stamps(batch, first);
+        }
         if let Some(last) = self.matcher.check(batch, first..batch.len()) {
             // Datagrams behind the one that settles the run are not wanted.
             batch.truncate(last + 1);
         }
         self.stats.received.count(batch, first..batch.len());
+        if let Some(senders) = &mut self.senders {
+            senders.record(batch, first..batch.len());
+        }
         match received {
             // The receiver of a reply is gone.
             Err(error) if self.answers.are_wanted() && is_icmp(&error) => {
@@ -311,13 +326,29 @@ impl<'l> Listener<'l> {
         }
     }
 
+    /// Takes the stamps off the datagrams of `batch` from the `first` on.
+    fn take_stamps(&self, batch: &mut Batch, first: usize) {
+        batch.take_stamps(first..batch.len(), self.plan.receiving.max_size.unwrap_or(usize::MAX));
+    }
+
     /// Answers the datagrams of `batch` from the `first` on, which the socket at `place` has received. Without any, it may
-    /// be ready because of ICMP errors.
-    fn answer(&mut self, batch: &Batch, first: usize, place: usize) -> Result<()> {
-        if first == batch.len() {
+    /// be ready because of ICMP errors. Echoes have the stamps, and so have captures, which show what was on the wire.
+    fn answer(&mut self, batch: &mut Batch, first: usize, place: usize) -> Result<()> {
+        let all = first..batch.len();
+        if all.is_empty() {
             return self.answers.count_icmp_errors(place);
         }
-        self.answers.answer(batch, first..batch.len(), place);
+        let (is_echo, is_capture) =
+            (matches!(self.plan.answer, Some(Answer::Echo)), self.plan.codec.formats.output == Format::Pcap);
+        if self.plan.is_stamped && is_echo {
+            batch.put_stamps_back(all.clone());
+        }
+        self.answers.answer(batch, all.clone(), place);
+        if self.plan.is_stamped && is_capture {
+            batch.put_stamps_back(all);
+        } else if self.plan.is_stamped && is_echo {
+            self.take_stamps(batch, first);
+        }
         Ok(())
     }
 
@@ -343,6 +374,13 @@ impl<'l> Listener<'l> {
     fn report(&mut self) {
         self.update_stats();
         self.plan.report.console.print(&self.summary());
+        self.print_senders();
+    }
+
+    /// Prints what the stamps tell of each sender.
+    fn print_senders(&self) {
+        let lines = self.senders.as_ref().map(messages::one_way);
+        lines.iter().flatten().for_each(|line| self.plan.report.console.print(line));
     }
 
     /// Adds to the stats what the kernel has dropped and what could not be decoded.
@@ -368,10 +406,18 @@ impl<'l> Listener<'l> {
         let timeout = (!self.plan.bounds.has_no_time()).then_some(STDOUT_TIMEOUT);
         let printed = self.finish_output(timeout);
         self.update_stats();
+        if let Some(note) =
+            self.senders.as_ref().and_then(|senders| messages::not_stamped(senders.not_stamped))
+        {
+            self.plan.report.console.note(&note);
+        }
         for loss in self.answers.stats().map(messages::reply_losses).into_iter().flatten().flatten() {
             self.plan.report.console.note(&loss);
         }
         self.plan.report.conclude(&self.stats, &|_| self.summary());
+        if self.plan.report.stats {
+            self.print_senders();
+        }
         printed
     }
 
