@@ -97,6 +97,33 @@ impl Endpoint {
         if without_scheme(text)?.starts_with(':') { Self::here(text) } else { Self::remote(text) }
     }
 
+    /// Parses an endpoint to ask whose port may be left out, as in `192.0.2.1`, `2001:db8::1` or `example.org`.
+    pub fn remote_or_host(text: &str) -> Result<Self, BadEndpoint> {
+        let host = without_scheme(text)?;
+        let is_name = !host.contains(':');
+        match bare_address(host).or_else(|| if is_name { parse_host(host).ok()? } else { None }) {
+            Some(found) => Ok(Self { text: host.to_owned(), host: Some(found), port: Port::Any }),
+            None => Self::remote_or_here(text),
+        }
+    }
+
+    /// Returns it with this `port`, if it has none.
+    #[must_use]
+    pub fn or_port(self, port: u16) -> Self {
+        if self.has_port() {
+            return self;
+        }
+        let needs_brackets = self.text.contains(':') && !self.text.starts_with('[');
+        let host = if needs_brackets { format!("[{}]", self.text) } else { self.text };
+        Self { text: format!("{host}:{port}"), host: self.host, port: Port::Number(port) }
+    }
+
+    /// Returns whether it names a port, or needs none because it is a unix socket.
+    #[must_use]
+    pub fn has_port(&self) -> bool {
+        self.port != Port::Any || self.is_unix()
+    }
+
     /// Returns whether it names this machine by naming no host.
     #[must_use]
     pub fn is_here(&self) -> bool {

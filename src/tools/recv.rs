@@ -6,6 +6,7 @@ mod exchange;
 mod expect;
 mod inbox;
 mod ports;
+mod probes;
 mod receiver;
 mod requests;
 mod round_trips;
@@ -15,13 +16,18 @@ use std::process::ExitCode;
 
 use clap::Command;
 
-use self::args::{Args, TOOL};
+use self::args::{Args, Job, TOOL};
 use crate::cli::usage;
+use crate::exit::Verdict;
+use crate::runtime::streams;
 
 /// Runs the tool.
 #[must_use]
 pub fn main() -> ExitCode {
-    usage::main::<Args, _>(TOOL, super::commands, |plan| run::run(&plan))
+    usage::main::<Args, _>(TOOL, super::commands, |job| match job {
+        Job::ListProbes => streams::print(&probes::list()).map(|()| Verdict::Done),
+        Job::Run(plan) => run::run(&plan),
+    })
 }
 
 /// Returns the command line that the tool accepts.

@@ -45,6 +45,7 @@ mod peers;
 #[cfg(target_os = "linux")]
 mod picture;
 mod pipes;
+mod probes;
 mod readme;
 mod ready;
 mod recv;

@@ -116,6 +116,30 @@ fn every_page_lists_the_exit_statuses_of_its_tool() {
 }
 
 #[test]
+fn the_page_lists_every_probe() {
+    let page = page("udp-recv");
+    let section = page.split(".Sh PROBES\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let list = Tool::new("udp-recv").args(["--probe", "list"]).assert().success().out();
+    let (rows, silent) = list.split_once("\n\n").unwrap();
+    let fields =
+        |row: &str| row.split("  ").map(str::trim).filter(|f| !f.is_empty()).collect::<Vec<_>>().join("; ");
+    let listed: Vec<_> = rows.lines().map(fields).collect();
+    let items = section.split(".It Cm ").skip(1).map(|item| item.split("\n.El").next().unwrap());
+    let items: Vec<_> = items
+        .map(|item| {
+            let (head, text) = item.split_once('\n').unwrap();
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            format!("{}; {text}", head.replace(" Pq ", "; "))
+        })
+        .collect();
+    assert_eq!(items, listed);
+    let names = section.split(".El\n").nth(1).unwrap().lines().filter_map(|line| line.strip_prefix(".Cm "));
+    let names: Vec<_> = names.map(|line| line.split(' ').next().unwrap()).collect();
+    let silent = silent.trim_end().strip_prefix("never answer a stranger: ").unwrap();
+    assert_eq!(names.join(", "), silent);
+}
+
+#[test]
 #[ignore = "needs mandoc"]
 fn every_page_is_clean() {
     // In their directory the pages find each other.

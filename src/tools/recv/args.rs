@@ -1,11 +1,15 @@
 //! The arguments of `udp-recv`, and the plan that they become.
 
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, ValueHint};
 
 use super::expect::Expectations;
+use super::probes::{Choice, ChoiceParser};
 use crate::cli::usage::UsageError;
 use crate::cli::value::{duration, times};
 use crate::cli::{
@@ -15,9 +19,9 @@ use crate::cli::{
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
-use crate::format::{Columns, Format};
+use crate::format::{Columns, Format, Formats};
 use crate::net::access::Access;
-use crate::net::endpoint::Endpoint;
+use crate::net::endpoint::{BadEndpoint, Endpoint};
 use crate::net::passed::is_passing;
 use crate::net::socket::Options;
 use crate::net::socket::Socket;
@@ -36,7 +40,7 @@ Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
 pub(super) struct Args {
     #[arg(
-        value_parser = Endpoint::remote_or_here,
+        value_parser = endpoint,
         value_hint = ValueHint::Hostname,
         help = "Send requests to HOST:PORT or unix:PATH; :PORT receives on this machine"
     )]
@@ -56,6 +60,10 @@ pub(super) struct Args {
     /// Exit with status 1 after a reply that no regular expression matches; repeatable
     #[arg(long, value_name = "PATTERN")]
     expect: Vec<String>,
+    /// Send the request of a known protocol and check its reply (dns, ntp, ...; list prints all)
+    #[arg(long, value_name = "NAME", value_parser = ChoiceParser, hide_possible_values = true)]
+    #[arg(conflicts_with_all = ["messages", "eol", "block", "skip_bad", "encoding"])]
+    probe: Option<Choice>,
     /// Accept replies from any address and port
     #[arg(long)]
     from_anyone: bool,
@@ -88,6 +96,14 @@ pub(super) struct Args {
     buffer: BufferArgs,
     #[command(flatten)]
     report: ReportArgs,
+}
+
+/// What a command line asks for.
+pub(super) enum Job {
+    /// Prints the probes.
+    ListProbes,
+    /// Sends and receives.
+    Run(Box<Plan>),
 }
 
 /// What to receive, and how to print it.
@@ -172,10 +188,31 @@ impl Requests {
     }
 }
 
-impl TryFrom<Args> for Plan {
+/// Parses ENDPOINT. Beside `--probe` its port may be left out; clap parses each argument without the others.
+fn endpoint(text: &str) -> Result<Endpoint, BadEndpoint> {
+    let is_probed = env::args_os().any(|argument| argument.as_bytes().starts_with(b"--probe"));
+    if is_probed { Endpoint::remote_or_host(text) } else { Endpoint::remote_or_here(text) }
+}
+
+impl TryFrom<Args> for Job {
     type Error = UsageError;
 
     fn try_from(args: Args) -> Result<Self, UsageError> {
+        match &args.probe {
+            Some(Choice::List) if args.endpoint.is_some() => {
+                Err(UsageError::new("--probe list takes no ENDPOINT"))
+            }
+            Some(Choice::List) => Ok(Self::ListProbes),
+            _ => Ok(Self::Run(Box::new(args.try_into()?))),
+        }
+    }
+}
+
+impl TryFrom<Args> for Plan {
+    type Error = UsageError;
+
+    fn try_from(mut args: Args) -> Result<Self, UsageError> {
+        let expectations = args.expectations()?;
         let Codec { formats, encoding, eol } = args.codec();
         let given = [
             (FormatOption::Encoding, encoding.charset.is_some()),
@@ -202,7 +239,7 @@ impl TryFrom<Args> for Plan {
         )?;
         Ok(Self {
             timeout: args.timeout,
-            expectations: Expectations { patterns: patterns("--expect", &args.expect)? },
+            expectations,
             codec: args.codec(),
             columns: Columns { time: args.time, peer: args.show_peer },
             socket,
@@ -256,12 +293,39 @@ impl Args {
         Codec { formats, encoding, eol: self.message.eol.eol }
     }
 
+    /// Returns what replies must match. A probe becomes an ordinary request.
+    fn expectations(&mut self) -> Result<Expectations, UsageError> {
+        let patterns = patterns("--expect", &self.expect)?;
+        let probe = match self.probe {
+            Some(Choice::Probe(probe)) if self.endpoint.as_ref().is_none_or(|there| !there.is_here()) => {
+                self.endpoint = Some(probe.endpoint(self.endpoint.take())?);
+                let (request, valid) = probe.prepare();
+                self.message.messages = vec![OsString::from_vec(request)];
+                self.from_anyone |= probe.is_from_anyone;
+                let Formats { input, output } = &mut self.format.formats;
+                *input = Format::Raw;
+                if *output == Format::Text {
+                    // Most replies are bytes, which are to be looked at.
+                    *output = Format::Escaped;
+                }
+                Some(valid)
+            }
+            _ => None,
+        };
+        // A MESSAGE may look like --probe.
+        match self.endpoint.as_ref().filter(|endpoint| !endpoint.has_port()) {
+            Some(endpoint) => Err(UsageError::new(format!("no port; write {endpoint}:PORT"))),
+            None => Ok(Expectations { patterns, probe }),
+        }
+    }
+
     /// Returns an option that has an effect only on requests, if one is given.
     fn option_for_requests(&self) -> Option<&'static str> {
         let options = [
             (self.retry.is_some(), "--retry"),
             (self.collect.is_some(), "--collect"),
             (self.from_anyone, "--from-anyone"),
+            (self.probe.is_some(), "--probe"),
             (self.repeat.repeat.is_some(), "--repeat"),
             (self.interval.is_some(), "--interval"),
             (self.message.eol.eol != Eol::None, "--eol"),

@@ -1,5 +1,6 @@
-//! Checks replies against the patterns of `--expect`. It knows no socket and no clock.
+//! Checks replies against the patterns of `--expect` and `--probe`. It knows no socket and no clock.
 
+use super::probes::ValidReply;
 use crate::batch::Datagram;
 use crate::flow::codec::Codec;
 use crate::flow::pattern::{Pattern, Printed};
@@ -10,6 +11,8 @@ use crate::messages;
 pub(super) struct Expectations {
     /// The patterns of `--expect`: one of them must match, if there are any.
     pub(super) patterns: Vec<Pattern>,
+    /// The valid replies to the probe, if one is sent.
+    pub(super) probe: Option<ValidReply>,
 }
 
 /// Checks replies.
@@ -28,14 +31,15 @@ impl<'r> Checker<'r> {
     /// Returns the sentence that `reply` is not expected, if it is not. One that a strict charset cannot decode is not
     /// searched: it is not printed, and is counted as undecodable.
     pub(super) fn check(&mut self, reply: &Datagram<'_>) -> Option<String> {
-        let Expectations { patterns } = self.expectations;
+        let Expectations { patterns, probe } = self.expectations;
         let text = self.printed.text(reply)?;
-        if patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_in(text)) {
+        let why = if let Some(valid) = probe.as_ref().filter(|valid| !valid.is_matched_by(reply.payload)) {
+            format!("not {valid}")
+        } else if !patterns.is_empty() && !patterns.iter().any(|pattern| pattern.is_in(text)) {
+            messages::no_match_for("--expect", patterns)
+        } else {
             return None;
-        }
-        Some(messages::unexpected(
-            &self.printed.describe(reply),
-            &messages::no_match_for("--expect", patterns),
-        ))
+        };
+        Some(messages::unexpected(&self.printed.describe(reply), &why))
     }
 }
