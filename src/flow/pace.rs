@@ -37,6 +37,8 @@ pub struct Pace {
     gone: u64,
     /// When the next datagram would be due at twice the rate, which is for what is late.
     catch_up: Instant,
+    /// What is due then or later is not sent.
+    end: Option<Instant>,
 }
 
 impl Rate {
@@ -78,10 +80,10 @@ impl Rate {
 }
 
 impl Pace {
-    /// Returns a schedule that begins `now`.
+    /// Returns a schedule that begins `now` and, if there is an `end`, has no datagram that is due then or later.
     #[must_use]
-    pub fn new(rate: Rate, now: Instant) -> Self {
-        Self { rate, start: now, gone: 0, catch_up: now }
+    pub fn new(rate: Rate, now: Instant, end: Option<Instant>) -> Self {
+        Self { rate, start: now, gone: 0, catch_up: now, end }
     }
 
     /// Returns how many of the next datagrams, whose payloads have these `sizes` in bytes, may be sent `now`. If it is
@@ -97,7 +99,8 @@ impl Pace {
         }
         self.catch_up = self.catch_up.max(now);
         let step_ends = now + STEP;
-        let by_rate = self.rate.units(step_ends - self.due());
+        let due_before = self.end.map_or(step_ends, |end| end.min(step_ends));
+        let by_rate = self.rate.units(due_before.saturating_duration_since(self.due()));
         let by_catch_up = 2.0 * self.rate.units(step_ends.saturating_duration_since(self.catch_up));
         let room = by_rate.min(by_catch_up);
         let mut before = 0;
@@ -223,7 +226,7 @@ mod tests {
     /// at its n-th wait.
     fn times(rate: Rate, sizes: &[u32], delay: impl Fn(usize) -> Duration) -> Vec<Duration> {
         let start = Instant::now();
-        let mut pace = Pace::new(rate, start);
+        let mut pace = Pace::new(rate, start, None);
         let (mut now, mut times, mut waits) = (start, Vec::new(), 0);
         while times.len() < sizes.len() {
             let left = sizes[times.len()..].iter().copied();
@@ -296,6 +299,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_due_at_the_end_or_later_is_not_sent() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        for (rate, size, expected) in [
+            (per_second(10.0), 1, 10),
+            (per_second(123_456.0), 1, 123_456),
+            (Rate::new(1.25e6, Unit::Bytes).unwrap(), 1000, 1250),
+        ] {
+            let mut pace = Pace::new(rate, start, Some(start + second));
+            let (mut now, mut sent) = (start, 0);
+            while now < start + second {
+                let allowed = pace.allowance(iter::repeat_n(size, 10_000), now);
+                pace.note(iter::repeat_n(size, allowed));
+                sent += allowed;
+                now = now.max(pace.next());
+            }
+            assert_eq!(sent, expected, "{rate:?}");
+        }
+    }
+
+    #[test]
     fn a_rate_in_bytes_counts_at_least_one_for_each_datagram() {
         let rate = Rate::new(1000.0, Unit::Bytes).unwrap();
         let millis = Duration::from_millis;
@@ -352,7 +375,7 @@ mod tests {
     fn datagrams_that_come_singly_are_not_held_back() {
         let start = Instant::now();
         for (gap, rate) in [(2, per_second(1e6)), (12, Rate::new(1e8, Unit::Bytes).unwrap())] {
-            let mut pace = Pace::new(rate, start);
+            let mut pace = Pace::new(rate, start, None);
             let mut now = start;
             for _ in 0..1000 {
                 now += Duration::from_micros(gap);
@@ -361,7 +384,7 @@ mod tests {
             }
         }
         // Nor are those that are late and of which there is one at a time.
-        let mut pace = Pace::new(per_second(1e6), start);
+        let mut pace = Pace::new(per_second(1e6), start, None);
         let mut now = start + Duration::from_millis(1);
         for _ in 0..300 {
             now += Duration::from_nanos(100);

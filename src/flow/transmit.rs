@@ -18,6 +18,7 @@ use super::stamper::Stamper;
 use crate::batch::{Batch, Datagram};
 use crate::net::socket::Socket;
 use crate::net::{Lost, SendOutcome, Sender, Why};
+use crate::runtime::deadline::earliest;
 use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::signals::Signals;
 use crate::stats::IcmpError;
@@ -34,6 +35,8 @@ pub struct Transmitter<'s> {
     socket: &'s Socket,
     signals: &'s Signals,
     longest_wait: Option<Duration>,
+    /// When every wait ends, as by a signal.
+    end: Option<Instant>,
     /// Whether a device had no room for the last datagram in all that time: the next one is tried for a moment only.
     is_stuck: bool,
     /// ICMP errors that were found while datagrams were sent again.
@@ -51,6 +54,7 @@ impl<'s> Transmitter<'s> {
             socket,
             signals,
             longest_wait: None,
+            end: None,
             is_stuck: false,
             icmp_errors: VecDeque::new(),
             unreachable: Vec::new(),
@@ -71,6 +75,11 @@ impl<'s> Transmitter<'s> {
     /// Lets each call wait for at most `time`. Signals do not end its wait then: one may only be that of a child.
     pub fn limit_wait(&mut self, time: Duration) {
         self.longest_wait = Some(time);
+    }
+
+    /// Ends every wait at `end` from now on, if there is one.
+    pub fn stop_waiting_at(&mut self, end: Option<Instant>) {
+        self.end = end;
     }
 
     /// Sends the datagrams of `batch` at `places` in order. Stops at the first that cannot be sent, for
@@ -237,8 +246,8 @@ impl<'s> Transmitter<'s> {
             let mut set = PollSet::new();
             let socket = set.add(fd, Interest::Write);
             set.add_signals(self.signals);
-            let has_room = set.wait(until)?.contains(socket);
-            if has_room || !may_go_on(until, false) {
+            let has_room = set.wait(earliest([until, self.end]))?.contains(socket);
+            if has_room || !self.may_go_on(until, false) {
                 return Ok(has_room);
             }
         }
@@ -247,14 +256,15 @@ impl<'s> Transmitter<'s> {
     /// Waits a moment. Returns whether the wait for room may go on.
     fn pause(&self, until: Option<Instant>) -> io::Result<bool> {
         let uninterrupted = pause(RETRY_AFTER, self.signals)?;
-        Ok(may_go_on(until, uninterrupted))
+        Ok(self.may_go_on(until, uninterrupted))
     }
-}
 
-/// Returns whether to go on waiting: until that time if there is one, and otherwise if no signal has ended the last
-/// step of the wait, which was `uninterrupted` then.
-fn may_go_on(until: Option<Instant>, uninterrupted: bool) -> bool {
-    until.map_or(uninterrupted, |until| Instant::now() < until)
+    /// Returns whether to go on waiting: until that time if there is one, and otherwise if no signal has ended the last
+    /// step of the wait, which was `uninterrupted` then.
+    fn may_go_on(&self, until: Option<Instant>, uninterrupted: bool) -> bool {
+        let has_time = earliest([until, self.end]).is_none_or(|end| Instant::now() < end);
+        has_time && (until.is_some() || uninterrupted)
+    }
 }
 
 #[cfg(test)]

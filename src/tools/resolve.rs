@@ -44,6 +44,11 @@ impl<'s> Resolver<'s> {
         Self { until: deadline.unwrap_or_else(|| Instant::now() + TIMEOUT), signals }
     }
 
+    /// Returns a resolver that does not wait beyond `end` either, if there is one.
+    pub(super) fn ending_at(self, end: Option<Instant>) -> Self {
+        Self { until: end.map_or(self.until, |end| end.min(self.until)), ..self }
+    }
+
     /// Returns the addresses of `endpoint` to bind.
     pub(super) fn local<'e>(&self, endpoint: &'e Endpoint, family: Family) -> Result<Resolved<'e>> {
         Ok(Resolved::new(endpoint, self.addresses(Query::local(endpoint, family))?))

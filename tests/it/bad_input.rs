@@ -62,6 +62,7 @@ fn a_bad_length_of_time_is_a_usage_error() {
         ("udp-listen", "-w"),
         ("udp-chat", "-w"),
         ("udp-send", "--interval"),
+        ("udp-send", "--duration"),
         ("udp-send", "--linger"),
     ] {
         for time in ["banana", "5 parsecs", "-5s", "", "1e9", "inf"] {

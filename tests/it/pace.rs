@@ -1,11 +1,11 @@
-//! `udp-send --rate`, `--interval` and `--repeat`.
+//! `udp-send --rate`, `--interval`, `--repeat` and `--duration`.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Directory, Finished, Peer, Printed, Terminal, Tool};
+use crate::harness::{Directory, Finished, Peer, Printed, Terminal, Tool, number_after, unused_address};
 use nix::sys::signal::Signal;
 
 /// A file that is gone when it is closed.
@@ -231,4 +231,67 @@ fn a_line_keeps_its_number_in_every_round() {
         .code(1)
         .err();
     assert!(said.contains("cannot send line 2 to"), "{said}");
+}
+
+/// Sends to `peer` with `--duration 200ms` and these options, and returns what was sent before it ended by itself.
+fn sent_in_time(peer: &Peer, options: &[&str], stdin: impl Into<Stdio>) -> Finished {
+    let (start, peer) = (Instant::now(), peer.to_string());
+    let arguments = [&["--duration", "200ms", "--stats", &peer], options].concat();
+    let finished = send_from(stdin, &arguments);
+    assert_eq!(finished.code(), Some(0), "{options:?}: {}", finished.err);
+    assert!(start.elapsed() >= Duration::from_millis(200), "{options:?} after {:?}", start.elapsed());
+    finished
+}
+
+#[test]
+fn a_duration_ends_a_repetition_and_every_wait() {
+    let peer = Peer::new();
+    let (input, _writer) = io::pipe().unwrap();
+    sent_in_time(&peer, &[], input);
+    let records = "{\"time\":1,\"text\":\"hi\"}\n{\"time\":3601,\"text\":\"hi\"}\n";
+    for (options, input) in [
+        (&["--interval", "1h", "hi", "hi"][..], ""),
+        (&["--rate", "1/h", "hi", "hi"], ""),
+        (&["--rate", "1bit/s", "hi", "hi"], ""),
+        (&["-f", "json", "--replay"], records),
+        (&["--interval", "1h", "--repeat", "hi"], ""),
+    ] {
+        let finished = sent_in_time(&peer, options, file(input));
+        assert_eq!(number_after(&finished.err, "sent "), 1, "{options:?}: {}", finished.err);
+        assert_eq!(peer.receive(), b"hi");
+    }
+    for options in [&["--repeat", "-q", "hi"][..], &["--repeat", "-q"]] {
+        let finished = sent_in_time(&peer, options, file("hi\nhi\n"));
+        assert!(number_after(&finished.err, "sent ") > 10, "{options:?}: {}", finished.err);
+    }
+}
+
+#[test]
+fn no_more_is_sent_than_is_due_within_the_duration() {
+    let peer = Peer::new();
+    for (rate, most) in [("10/s", 2), ("1000/s", 200), ("100k/s", 20_000), ("80kbit/s", 20)] {
+        let message = "x".repeat(100);
+        let finished = sent_in_time(&peer, &["--rate", rate, "--repeat", &message], Stdio::null());
+        let sent = number_after(&finished.err, "sent ");
+        assert!((1..=most).contains(&sent), "{rate}: {}", finished.err);
+    }
+}
+
+#[test]
+fn an_input_may_end_before_the_duration_and_errors_are_waited_for_after_it() {
+    let peer = Peer::new();
+    Tool::new("udp-send").args([&peer.to_string(), "--duration", "1h", "hi"]).assert().success();
+    assert_eq!(peer.receive(), b"hi");
+    let start = Instant::now();
+    let arguments =
+        [&peer.to_string(), "--duration", "100ms", "--linger", "200ms", "--interval", "1h", "a", "b"];
+    Tool::new("udp-send").args(arguments).assert().success();
+    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    assert_eq!(peer.receive(), b"a");
+    Tool::new("udp-send").args([&peer.to_string(), "sentinel"]).assert().success();
+    assert_eq!(peer.receive(), b"sentinel");
+    Tool::new("udp-send")
+        .args([&unused_address(), "--duration", "100ms", "--interval", "1h", "a", "b"])
+        .assert()
+        .code(4);
 }

@@ -319,6 +319,30 @@ fn a_path_that_stays_down_for_too_long_is_given_up_and_what_follows_is_counted()
 
 #[test]
 #[ignore = "needs root and ip"]
+fn a_duration_ends_the_wait_for_a_path() {
+    let link = Link::new("duration");
+    let mut listen = link.0.far.tool("udp-listen").arg("192.0.2.2:0").spawn();
+    let there = listen.listening_on().to_string();
+    let options = ["--linger", "2s", "--duration", "1s", "--stats"];
+    let mut send = link.0.near.tool("udp-send").arg(&there).args(options).spawn();
+    send.type_line("one");
+    assert_eq!(listen.line(), "one");
+    link.set("down");
+    send.type_line("two");
+    let why = format!("cannot send line 2 to {there}: network is unreachable");
+    send.err_line_with(&format!("{why}; trying again for up to 2s"));
+    // What has not been sent by then is counted. Without a duration stdin would be read on.
+    let finished = send.ended();
+    assert!(finished.err.contains(&why) && finished.err.ends_with("not sent 1\n"), "{}", finished.err);
+    assert_eq!(finished.code(), Some(1));
+    let finished = link.0.near.tool("udp-send").arg(&there).args(options).arg("hi").run();
+    let why = format!("udp-send: cannot send to {there}: network is unreachable");
+    assert_eq!(finished.err, format!("{why}; trying again for up to 1s\n{why}\n"));
+    assert_eq!(finished.code(), Some(1));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
 fn a_path_that_is_down_at_a_router_is_waited_for_as_one_that_is_down_here() {
     let path = Path::new("remote");
     for (there, network) in [(THIRD[0], "203.0.113.0/24"), (THIRD[1], "2001:db8:2::/64")] {

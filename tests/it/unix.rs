@@ -1,6 +1,7 @@
 //! Unix datagram sockets, in all tools.
 
 use std::fs;
+use std::iter;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
@@ -305,8 +306,15 @@ fn a_sender_waits_while_the_queue_of_its_receiver_is_full_and_loses_nothing() {
     let finished = send.ended_by(Signal::SIGTERM);
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
     slow.set_nonblocking(true).unwrap();
-    let left = std::iter::from_fn(|| slow.recv(&mut [0; 2]).ok()).count() as u64;
+    let left = iter::from_fn(|| slow.recv(&mut [0; 2]).ok()).count() as u64;
     assert_eq!(counts(&finished), (1 + left, 0), "{}", finished.err);
+    // So does the time for sending.
+    let finished = Tool::new("udp-send")
+        .args([&unix(&directory.file("slow")), "--stats", "--duration", "100ms"])
+        .input("x\n".repeat(100))
+        .run();
+    let received = iter::from_fn(|| slow.recv(&mut [0; 2]).ok()).count() as u64;
+    assert_eq!((finished.code(), counts(&finished)), (Some(0), (received, 0)), "{}", finished.err);
     idle.set_nonblocking(true).unwrap();
     assert!(idle.recv(&mut [0; 2]).is_err());
 }

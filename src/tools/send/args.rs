@@ -40,6 +40,9 @@ pub(super) struct Args {
     interval: Option<Duration>,
     #[command(flatten)]
     repeat: RepeatArgs,
+    /// Stop sending after TIME (10s, 1m)
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
     /// Keep the recorded gaps of json or pcap, SPEED times as fast (2, max)
     #[arg(
         long, value_name = "SPEED", value_parser = speed,
@@ -77,6 +80,8 @@ pub(super) struct Plan {
     pub(super) timing: Timing,
     /// Whether each datagram gets a sequence number and its send time.
     pub(super) is_stamped: bool,
+    /// After which time to stop sending.
+    pub(super) duration: Option<Duration>,
     /// How long to wait for late ICMP errors.
     pub(super) linger: Option<Duration>,
     pub(super) socket: Options,
@@ -151,6 +156,7 @@ impl TryFrom<Args> for Plan {
             },
             timing,
             is_stamped: args.stamp,
+            duration: args.duration,
             linger: args.linger,
             socket,
             buffer: args.buffer.buffer,

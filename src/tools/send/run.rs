@@ -1,6 +1,7 @@
 //! The run of `udp-send`: sends each datagram of the input when it is due, and reports what was lost.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::mem;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -42,11 +43,12 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let signals = Signals::install()?;
     let Opened { socket, to, peer } = open_when_up(plan, &signals)?;
     let mut run = Run::new(plan, &socket, &signals, plan.input.open(to)?, peer)?;
-    let sent = run.send_all().and_then(|()| run.linger());
-    run.report(sent.is_ok())?;
-    sent?;
+    let sent = run.send_all().and_then(|is_complete| run.linger().map(|()| is_complete));
+    run.report(matches!(sent, Ok(true)))?;
+    let is_complete = sent?;
     signals.check()?;
-    if run.totals.are_empty()
+    if is_complete
+        && run.totals.are_empty()
         && let Some(why) = run.input.why_empty()
     {
         bail!("nothing to send: {why}");
@@ -54,10 +56,11 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     Ok(Verdict::of(Ending::Complete, &run.totals.stats, None, false))
 }
 
-/// Opens the socket. Where there is no path yet, tries again for as long as the plan lingers.
+/// Opens the socket. Where there is no path yet, tries again for as long as the plan lingers and sends.
 fn open_when_up(plan: &Plan, signals: &Signals) -> Result<Opened> {
     let mut opened = open(plan, Resolver::new(None, signals));
-    let Some(time) = plan.linger else { return opened };
+    let Some(linger) = plan.linger else { return opened };
+    let time = plan.duration.map_or(linger, |duration| linger.min(duration));
     let deadline = Deadline::after(time);
     let mut is_announced = false;
     while let Err(error) = &opened
@@ -138,6 +141,8 @@ struct Run<'r> {
     signals: &'r Signals,
     input: Input,
     schedule: Schedule,
+    /// When to stop sending.
+    end: Option<Instant>,
     socket: &'r Socket,
     transmitter: Transmitter<'r>,
     stamper: Option<Stamper>,
@@ -159,13 +164,16 @@ impl<'r> Run<'r> {
         input: Input,
         peer: Option<String>,
     ) -> Result<Self> {
-        let schedule = Schedule::new(&plan.timing, Instant::now());
+        let now = Instant::now();
+        let end = plan.duration.and_then(|duration| now.checked_add(duration));
+        let schedule = Schedule::new(&plan.timing, now, end);
         let is_watched = plan.report.is_chatty && !input.is_terminal();
         // The time that a record takes does not depend on its size, and some inputs have no end.
         let has_end = !schedule.is_recorded() && plan.input.repeat != FOR_EVER;
         let size = input.size().filter(|_| has_end);
         let total = size.map(|size| size.saturating_mul(plan.input.repeat));
         let mut transmitter = Transmitter::new(socket, signals)?;
+        transmitter.stop_waiting_at(end);
         if plan.linger.is_some() {
             transmitter.keep_all();
         }
@@ -173,6 +181,7 @@ impl<'r> Run<'r> {
             plan,
             signals,
             schedule,
+            end,
             socket,
             transmitter,
             stamper: plan.is_stamped.then(Stamper::default),
@@ -186,8 +195,19 @@ impl<'r> Run<'r> {
         })
     }
 
+    /// Sends the input until the time for it is up. Returns whether all of it was sent before.
+    fn send_all(&mut self) -> Result<bool> {
+        let sent = self.send_rounds();
+        self.end = None;
+        self.transmitter.stop_waiting_at(None);
+        match sent {
+            Err(error) if error.is::<TimeUp>() => Ok(false),
+            sent => sent.map(|()| true),
+        }
+    }
+
     /// Sends the input as often as the plan says.
-    fn send_all(&mut self) -> Result<()> {
+    fn send_rounds(&mut self) -> Result<()> {
         for _ in 1..self.plan.input.repeat {
             self.send_input()?;
             if self.totals.are_empty() {
@@ -221,8 +241,10 @@ impl<'r> Run<'r> {
             return Err(self.totals.bad_input(bad));
         }
         if let Some((endpoint, family)) = unresolved {
-            let resolver = Resolver::new(None, self.signals);
-            self.input.resolve(resolver.destination(&endpoint, family)?);
+            let resolver = Resolver::new(None, self.signals).ending_at(self.end);
+            let address = resolver.destination(&endpoint, family)?;
+            self.check_time(Instant::now())?;
+            self.input.resolve(address);
         }
         Ok(more)
     }
@@ -257,7 +279,10 @@ impl<'r> Run<'r> {
         let (mut done, mut turns) = (outcome.sent, outcome.sent);
         match outcome.stopped {
             Some(unsent) if unsent.lacks_path() && self.is_to_retry(|totals| totals.cannot_send(&unsent)) => {
-                self.pause(RETRY_AFTER)?;
+                if let Err(end) = self.pause(RETRY_AFTER) {
+                    self.totals.leave_out(unsent)?;
+                    return Err(end);
+                }
             }
             Some(unsent) if !unsent.lacks_room() => {
                 done = places.len().min(done + unsent.datagrams);
@@ -372,6 +397,7 @@ impl<'r> Run<'r> {
         let mut is_announced = false;
         loop {
             let now = Instant::now();
+            self.check_time(now)?;
             let due = match self.schedule.turn(batch, next, now) {
                 Turn::Now(datagrams) => return Ok(datagrams),
                 Turn::At(due) => due,
@@ -400,6 +426,11 @@ impl<'r> Run<'r> {
         self.check()
     }
 
+    /// Fails with [`TimeUp`] if the time for sending is up `now`.
+    fn check_time(&self, now: Instant) -> Result<(), TimeUp> {
+        if self.end.is_some_and(|end| now >= end) { Err(TimeUp) } else { Ok(()) }
+    }
+
     /// Takes ICMP errors and signals that have arrived, without waiting.
     fn check(&mut self) -> Result<()> {
         self.wait(Awaited::Time, Some(Instant::now()))?;
@@ -407,16 +438,18 @@ impl<'r> Run<'r> {
     }
 
     /// Waits until what is `awaited` is there or `until` has passed, takes ICMP errors, and answers a request for a
-    /// report. Returns whether there is input. A signal or a new progress line ends the wait as well.
+    /// report. Returns whether there is input. A signal or a new progress line ends the wait as well. Fails once the
+    /// time for sending is up.
     fn wait(&mut self, awaited: Awaited, until: Option<Instant>) -> Result<bool> {
         self.signals.check()?;
         self.report_if_requested()?;
+        self.check_time(Instant::now())?;
         let mut set = PollSet::new();
         set.add_signals(self.signals);
         let input = self.input.fd().filter(|_| awaited == Awaited::Input);
         let input = set.add(input, Interest::Read);
         let socket = set.add(self.socket.as_fd(), Interest::Error);
-        let ready = set.wait(earliest([until, self.progress.next_update()]))?;
+        let ready = set.wait(earliest([until, self.end, self.progress.next_update()]))?;
         self.progress.update(self.done, self.totals.stats.sent.datagrams);
         if ready.contains(socket) {
             self.take_icmp_errors()?;
@@ -487,6 +520,18 @@ impl<'r> Run<'r> {
         self.totals.stats.sent.count_icmp_error(error);
     }
 }
+
+/// The error that ends the sending of a run whose time for it is up. The run is a success all the same.
+#[derive(Debug)]
+struct TimeUp;
+
+impl fmt::Display for TimeUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the time for sending is up")
+    }
+}
+
+impl std::error::Error for TimeUp {}
 
 /// What a wait is for.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -22,11 +22,11 @@ pub(super) enum Turn {
 }
 
 impl Schedule {
-    /// Returns a schedule that begins `now`.
-    pub(super) fn new(timing: &Timing, now: Instant) -> Self {
+    /// Returns a schedule that begins `now`. At a rate nothing is due at its `end` or later, if it has one.
+    pub(super) fn new(timing: &Timing, now: Instant, end: Option<Instant>) -> Self {
         match *timing {
             Timing::AtOnce => Self::AtOnce,
-            Timing::Rate(rate) => Self::Rate(Pace::new(rate, now)),
+            Timing::Rate(rate) => Self::Rate(Pace::new(rate, now, end)),
             Timing::Interval(every) => Self::Interval(Interval::new(every)),
             Timing::Recorded(speed) => Self::Recorded(Replay::new(speed)),
         }
@@ -109,7 +109,7 @@ mod tests {
     /// Returns when each datagram of `batch` is sent, in milliseconds, by a sender that waits as it is told to.
     fn times(timing: &Timing, batch: &Batch) -> Vec<u128> {
         let start = Instant::now();
-        let mut schedule = Schedule::new(timing, start);
+        let mut schedule = Schedule::new(timing, start, None);
         let (mut now, mut times) = (start, Vec::new());
         while times.len() < batch.len() {
             match schedule.turn(batch, times.len(), now) {
@@ -144,7 +144,7 @@ mod tests {
         let batch = batch(&[1, 1, 1]);
         for timing in [Timing::AtOnce, rate(1e6, Unit::Datagrams), rate(1e6, Unit::Bytes)] {
             let now = Instant::now();
-            let turn = Schedule::new(&timing, now).turn(&batch, 1, now);
+            let turn = Schedule::new(&timing, now, None).turn(&batch, 1, now);
             assert!(matches!(turn, Turn::Now(2)));
         }
     }
@@ -153,7 +153,7 @@ mod tests {
     fn an_interval_begins_when_a_datagram_is_sent_and_not_when_one_is_skipped() {
         let (batch, hour) = (batch(&[1, 1]), Duration::from_secs(3600));
         let now = Instant::now();
-        let mut schedule = Schedule::new(&Timing::Interval(hour), now);
+        let mut schedule = Schedule::new(&Timing::Interval(hour), now, None);
         schedule.note(&batch, 0..0);
         assert!(matches!(schedule.turn(&batch, 1, now), Turn::Now(1)));
         schedule.note(&batch, 1..2);
@@ -165,7 +165,7 @@ mod tests {
     fn a_record_that_is_begun_again_has_its_gaps_again() {
         let (batch, second) = (batch(&[1, 1]), Duration::from_secs(1));
         let now = Instant::now();
-        let mut schedule = Schedule::new(&Timing::Recorded(1.0), now);
+        let mut schedule = Schedule::new(&Timing::Recorded(1.0), now, None);
         for round in [now, now + 5 * second] {
             schedule.restart();
             assert!(matches!(schedule.turn(&batch, 0, round), Turn::Now(1)));
