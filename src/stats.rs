@@ -11,8 +11,16 @@ use nix::libc;
 use crate::batch::Batch;
 use crate::net::addr::Addr;
 
+mod distribution;
 pub mod jitter;
+mod json;
+mod numbers;
 pub mod one_way;
+mod period;
+
+pub use distribution::{Distribution, Summary};
+pub(crate) use numbers::{Counter, Volume};
+pub use numbers::{Counts, Numbers, Sections, Span};
 
 /// Counts what happened to the datagrams of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod listen;
 pub mod recv;
+mod reporter;
 mod resolve;
 pub mod send;
 mod session;

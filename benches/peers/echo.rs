@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use udp_tools::net::kernel_drops;
 
-use super::{LISTEN, await_read, listening, terminate};
+use super::{LISTEN, await_read, counter, listening, terminate};
 
 const SENDERS: usize = 1000;
 /// In datagrams a millisecond.
@@ -52,17 +52,12 @@ pub(super) fn run(time: Duration) {
         (sent, took, echoes.join().unwrap())
     });
     let said = terminate(&mut listen);
-    let number = |words: &str| {
-        let rest =
-            said.split_once(words).unwrap_or_else(|| panic!("{said}")).1.trim_start_matches("at least ");
-        rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse::<usize>().unwrap()
-    };
-    let (received, dropped, answered) =
-        (number("received "), number("dropped by the kernel "), number("answered "));
+    let [received, dropped, answered] =
+        [": received ", ", dropped ", ": answered "].map(|words| counter(&said, words));
     let late: usize = senders.iter().map(|sender| kernel_drops(sender).unwrap() as usize).sum();
     println!(
         "{SENDERS} senders, {:.0} datagrams/s for {:.1} s, --echo: sent {sent}, received {received}, \
-         dropped by the kernel {dropped}, answered {answered}, echoes {echoed}, dropped at the senders {late}\n",
+         dropped {dropped}, answered {answered}, echoes {echoed}, dropped at the senders {late}\n",
         sent as f64 / took.as_secs_f64(),
         took.as_secs_f64(),
     );

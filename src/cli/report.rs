@@ -1,10 +1,15 @@
 //! What a tool prints to stderr.
 
-use clap::Args;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
 
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::cli::value::{stats_format, stats_interval};
 use crate::messages;
 use crate::runtime::console::{Console, Verbosity};
-use crate::stats::Stats;
+use crate::stats::{Numbers, Stats};
 
 /// The arguments for what is printed to stderr.
 #[derive(Args, Clone, Copy, Debug)]
@@ -15,42 +20,77 @@ pub struct ReportArgs {
     /// Print socket details at start
     #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
-    /// Print statistics at exit and on SIGUSR1 (SIGINFO on BSD)
-    #[arg(long)]
-    stats: bool,
+    /// Print statistics at exit and on SIGUSR1, as text or json
+    #[arg(
+        long, value_name = "FORMAT", value_parser = stats_format,
+        num_args = 0..=1, require_equals = true, default_missing_value = "text"
+    )]
+    stats: Option<StatsFormat>,
+    /// Print statistics every TIME (1s, 1m) and at exit
+    #[arg(long, value_name = "TIME", value_parser = stats_interval)]
+    stats_interval: Option<Duration>,
 }
 
 impl ReportArgs {
     /// Returns what `tool` prints to stderr.
     #[must_use]
     pub fn of(self, tool: &'static str) -> Report {
-        let Self { quiet, verbose, stats } = self;
+        let Self { quiet, verbose, stats, stats_interval } = self;
         let verbosity = match (quiet, verbose) {
             (true, _) => Verbosity::Quiet,
             (_, true) => Verbosity::Verbose,
             _ => Verbosity::Normal,
         };
-        Report { console: Console::new(tool, verbosity), is_chatty: !quiet, stats }
+        Report {
+            tool,
+            console: Console::new(tool, verbosity),
+            is_chatty: !quiet,
+            stats: stats.is_some() || stats_interval.is_some(),
+            format: stats.unwrap_or_default(),
+            interval: stats_interval,
+        }
     }
+}
+
+/// How statistics are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StatsFormat {
+    /// As lines for people.
+    #[default]
+    Text,
+    /// As a JSON object in one line.
+    Json,
 }
 
 /// What a tool prints to stderr.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
+    tool: &'static str,
     /// Prints messages.
     pub console: Console,
     /// Whether notes are printed.
     pub is_chatty: bool,
     /// Whether statistics are printed at exit.
     pub stats: bool,
+    /// How they are printed.
+    format: StatsFormat,
+    /// How often they are printed before that.
+    pub interval: Option<Duration>,
 }
 
 impl Report {
-    /// Prints, at the end of a run, what was lost on this machine and, with `--stats`, the `numbers`.
-    pub fn conclude(self, stats: &Stats, numbers: &dyn Fn(&Stats) -> String) {
-        self.note_losses(stats);
-        if self.stats {
-            self.console.print(&numbers(stats));
+    /// Prints the `numbers` of a report. A person at a terminal sees a histogram of each distribution of a run as well.
+    pub fn print(self, numbers: &Numbers<'_>) {
+        if self.format == StatsFormat::Json {
+            self.console.print_record(&numbers.to_json(self.tool, Timestamp::now()));
+            return;
+        }
+        let mut lines = messages::report(numbers);
+        if !numbers.span.is_period && io::stderr().is_terminal() {
+            lines.extend(numbers.distributions.iter().flat_map(|times| messages::histogram(times)));
+        }
+        for line in &lines {
+            self.console.print(line);
         }
     }
 

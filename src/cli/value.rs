@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::report::StatsFormat;
 use crate::batch::LARGEST_UNIX;
 use crate::escape;
 use crate::flow::pace::{Rate, Speed, Unit};
@@ -227,6 +228,23 @@ pub fn speed(text: &str) -> Result<Speed, String> {
         Ok(times) if f64::is_normal(times) && times > 0.0 => Ok(Speed::Times(times)),
         _ if text == "max" => Ok(Speed::Max),
         _ => Err("not a speed; write a factor, as in 2 or 0.5, or max".to_owned()),
+    }
+}
+
+/// Parses the time from one report to the next: 10 ms or more.
+pub fn stats_interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time >= Duration::from_millis(10) => Ok(time),
+        _ => Err("too short; write at least 10ms".to_owned()),
+    }
+}
+
+/// Parses how statistics are printed: `text` or `json`.
+pub fn stats_format(text: &str) -> Result<StatsFormat, String> {
+    match text {
+        "text" => Ok(StatsFormat::Text),
+        "json" => Ok(StatsFormat::Json),
+        _ => Err("not a format of statistics; write --stats, or --stats=json".to_owned()),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::batch::Batch;
 use crate::flow::printer::Printer;
 use crate::messages;
 use crate::net::is_full;
+use crate::runtime::deadline::earliest;
 use crate::runtime::os_error;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
@@ -228,9 +229,9 @@ impl<'q> Queue<'q> {
         self.shared.lock().undecodable
     }
 
-    /// Waits until something is printed, or for a signal, and returns whether all is printed. Fails when
-    /// the reader takes nothing for as long as `timeout`, or has not taken all a moment after a signal.
-    pub fn finish(&mut self, timeout: Option<Duration>) -> Result<bool> {
+    /// Waits until something is printed, or for a signal, but not beyond `until`, and returns whether all is printed. Fails
+    /// when the reader takes nothing for as long as `timeout`, or has not taken all a moment after a signal.
+    pub fn finish(&mut self, timeout: Option<Duration>, until: Option<Instant>) -> Result<bool> {
         let (taken, has_ended) = {
             let mut state = self.shared.lock();
             state.is_closed = true;
@@ -259,7 +260,7 @@ impl<'q> Queue<'q> {
         let mut set = PollSet::new();
         set.add_signals(self.signals);
         set.add(self.wakeup(), Interest::Read);
-        set.wait(Some(give_up.unwrap_or(now + CHECK_INTERVAL).min(now + CHECK_INTERVAL)))?;
+        set.wait(earliest([give_up, until, Some(now + CHECK_INTERVAL)]))?;
         Ok(false)
     }
 
@@ -362,7 +363,7 @@ mod tests {
         let waiting = queue.shared.lock().waiting.len();
         assert!(waiting <= 2, "{waiting}");
         let reading = thread::spawn(move || reader.read_exact(&mut vec![0; 100_000]));
-        while !queue.finish(None).unwrap() {}
+        while !queue.finish(None, None).unwrap() {}
         reading.join().unwrap().unwrap();
     }
 }

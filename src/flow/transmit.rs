@@ -37,6 +37,8 @@ pub struct Transmitter<'s> {
     longest_wait: Option<Duration>,
     /// When every wait ends, as by a signal.
     end: Option<Instant>,
+    /// When a wait for room in the send buffer ends, as a signal would end it.
+    interruption: Option<Instant>,
     /// Whether a device had no room for the last datagram in all that time: the next one is tried for a moment only.
     is_stuck: bool,
     /// ICMP errors that were found while datagrams were sent again.
@@ -55,6 +57,7 @@ impl<'s> Transmitter<'s> {
             signals,
             longest_wait: None,
             end: None,
+            interruption: None,
             is_stuck: false,
             icmp_errors: VecDeque::new(),
             unreachable: Vec::new(),
@@ -80,6 +83,12 @@ impl<'s> Transmitter<'s> {
     /// Ends every wait at `end` from now on, if there is one.
     pub fn stop_waiting_at(&mut self, end: Option<Instant>) {
         self.end = end;
+    }
+
+    /// Ends a wait for room in the send buffer at `time`, as a signal does, unless its time is limited: the caller has
+    /// something to do then.
+    pub fn interrupt_at(&mut self, time: Option<Instant>) {
+        self.interruption = time;
     }
 
     /// Sends the datagrams of `batch` at `places` in order. Stops at the first that cannot be sent, for
@@ -169,6 +178,8 @@ impl<'s> Transmitter<'s> {
             self.sender.take_lost().into_iter().partition(|lost| lost.error.is_too_big());
         self.unreachable.extend(unreachable);
         let is_any = !lost.is_empty();
+        // One that has no room is lost.
+        let interruption = self.interruption.take();
         for Lost { error, datagrams } in lost {
             let all = datagrams.len();
             let mut next = 0;
@@ -185,6 +196,7 @@ impl<'s> Transmitter<'s> {
                 }
             }
         }
+        self.interruption = interruption;
         is_any
     }
 
@@ -246,7 +258,8 @@ impl<'s> Transmitter<'s> {
             let mut set = PollSet::new();
             let socket = set.add(fd, Interest::Write);
             set.add_signals(self.signals);
-            let has_room = set.wait(earliest([until, self.end]))?.contains(socket);
+            let interruption = self.interruption.filter(|_| until.is_none());
+            let has_room = set.wait(earliest([until, self.end, interruption]))?.contains(socket);
             if has_room || !self.may_go_on(until, false) {
                 return Ok(has_room);
             }

@@ -14,7 +14,7 @@ mod progress;
 pub mod screen;
 mod stderr;
 
-pub use progress::Progress;
+pub use progress::{Moment, Progress};
 pub(crate) use stderr::flush;
 
 /// A handle that prints the messages of one tool. It is copied to whoever prints, on any thread.
@@ -74,6 +74,11 @@ impl Console {
         let mut text = Vec::new();
         escape::line(message.to_string().as_bytes(), &mut text);
         stderr::write(self.tool, &text);
+    }
+
+    /// Prints `record`, which is for a program, as a line without the name of the tool.
+    pub fn print_record(self, record: &str) {
+        stderr::write_record(self.tool, record.as_bytes());
     }
 
     /// Prints `error` and its causes as one sentence, however quiet the tool is.

@@ -9,8 +9,8 @@ mod ports;
 mod probes;
 mod receiver;
 mod requests;
-mod round_trips;
 mod run;
+mod send_time;
 
 use std::process::ExitCode;
 

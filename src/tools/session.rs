@@ -15,8 +15,8 @@
 //! }
 //! ```
 //!
-//! A signal ends a wait and is no error: the tool asks for it with `signals.termination()` and
-//! [`Session::report_requested`] at the head of its loop.
+//! A signal ends a wait and is no error: the tool asks for it with `signals.termination()` and [`Reporter::due`] at the
+//! head of its loop.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ use crate::runtime::poll::{Interest, PollSet, ReadySet, Token};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams::ReaderGone;
 use crate::stats::Received;
+use crate::tools::reporter::{Due, Reporter};
 
 /// What every printing tool waits for: signals and its output.
 #[derive(Debug)]
@@ -98,23 +99,23 @@ impl<'s> Session<'s> {
         Ok(ready)
     }
 
-    /// Returns whether a report has been requested since the last call.
-    pub(super) fn report_requested(&self) -> bool {
-        self.signals.report_requested()
-    }
-
-    /// Waits until everything is printed. Returns `false` when a report is requested first: call it again then.
+    /// Waits until everything is printed. Returns the report of `reporter` that is due first, if one is: call it again
+    /// then.
     ///
     /// # Errors
     ///
     /// Fails if the output cannot be written, or if its reader takes nothing for `timeout`.
-    pub(super) fn finish_output(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        while !self.report_requested() {
-            if self.queue.finish(timeout)? {
-                return Ok(true);
+    pub(super) fn finish_output(
+        &mut self,
+        timeout: Option<Duration>,
+        reporter: &Reporter<'_>,
+    ) -> Result<Option<Due>> {
+        loop {
+            let due = reporter.due();
+            if due.is_some() || self.queue.finish(timeout, reporter.next())? {
+                return Ok(due);
             }
         }
-        Ok(false)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Directory, Peer, Tool, complaint, number_after};
+use crate::harness::{Directory, Peer, Tool, complaint, counter};
 
 #[test]
 fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
@@ -46,7 +46,7 @@ fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
     let heard = finished.text().lines().map(|line| line.split(':').next().unwrap());
     let hosts = [0, 1, 4, 6, 8, 16, 19, 40, 50].map(|host| format!("127.0.1.{host}"));
     assert!(heard.eq(hosts.iter().map(String::as_str).chain(["127.0.0.1"])), "{}", finished.text());
-    assert_eq!(number_after(&finished.err, ", denied "), 7);
+    assert_eq!(counter(&finished.err, "denied"), 7);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn an_allowed_list_without_an_address_allows_nobody() {
     Peer::bind("127.0.0.1:0").send_to(b"hi", address).unwrap();
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(3), ""));
-    assert_eq!(number_after(&finished.err, ", denied "), 1);
+    assert_eq!(counter(&finished.err, "denied"), 1);
 }
 
 #[test]

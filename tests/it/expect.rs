@@ -1,6 +1,6 @@
 //! `udp-recv --expect`: a reply that is not expected is printed, reported and status 1.
 
-use crate::harness::{Peer, Printed, Tool, complaint, number_after, unused_address};
+use crate::harness::{Peer, Printed, Tool, complaint, counter, unused_address};
 
 /// A server that answers each request with `reply`.
 fn replying(reply: &'static [u8]) -> String {
@@ -48,7 +48,7 @@ fn an_unexpected_reply_outweighs_a_refusal_and_silence_and_is_an_answer() {
     let assert =
         recv(&odd).args(["-w", "50ms", "--stats", "--expect", "yes", "silence", "no", "yes"]).assert();
     let said = assert.code(1).stdout("no\nyes\n").err();
-    assert_eq!(number_after(&said, "answered"), 2, "{said}");
+    assert_eq!(counter(&said, "answered"), 2, "{said}");
     assert!(said.contains("unexpected 1"), "{said}");
 }
 

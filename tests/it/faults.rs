@@ -229,7 +229,7 @@ impl Scenario {
         let is_status = [0, 1, 3, 4].contains(&code) || (self.has_children && [126, 127].contains(&code));
         ensure(is_status, "wrong status".to_owned())?;
         let is_usual = |line: &&str| {
-            let usual = ["listening on ", "talking to ", ": sent ", ": received ", ": asked "];
+            let usual = ["listening on ", "talking to ", ": sent ", ": received ", ": asked ", ": answered "];
             !usual.iter().any(|usual| line.contains(usual))
         };
         let sentences: Vec<_> = err.lines().filter(is_usual).collect();
@@ -252,12 +252,11 @@ impl Scenario {
                 format!("status 0, printed {printed}, delivered {delivered:?}"),
             )?;
         }
-        let sends = if self.peer == Role::Asks { "; answered " } else { " sent " };
+        let sends = if self.peer == Role::Asks { ": answered " } else { ": sent " };
         if let Some(sent) = told(sends).filter(|_| self.peer != Role::Speaks) {
             ensure(sent == delivered.len() as u64, format!("delivered {delivered:?}"))?;
         }
-        let stats = if tool == "udp-listen" { ": received " } else { "; received " };
-        if let Some(received) = told(stats) {
+        if let Some(received) = told(": received ") {
             let is_unwritten = |line: &str| line.contains(" not written");
             let unwritten =
                 err.lines().find(|line| is_unwritten(line)).map_or(0, |line| number_after(line, "; "));

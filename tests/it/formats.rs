@@ -554,12 +554,10 @@ fn malformed_records_are_skipped_and_counted_where_that_is_asked_for() {
         .success();
     assert_eq!([0, 1, 2].map(|_| peer.receive()[0]), [0, 1, 2]);
     let said = done.err();
-    assert_eq!(
-        said,
-        "udp-send: skipped line 2: 'z' in column 1 is not a hex digit\n\
-         udp-send: skipped 3 lines in all\n\
-         udp-send: sent 3 (3 bytes), refused 0, unreachable 0, skipped 3, not sent 0\n"
-    );
+    let words = "udp-send: skipped line 2: 'z' in column 1 is not a hex digit\n\
+                 udp-send: skipped 3 lines in all\n\
+                 udp-send: sent 3 (3 bytes) in ";
+    assert!(said.starts_with(words) && said.ends_with(", skipped 3\n"), "{said}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io::{Read, pipe};
 use std::net::UdpSocket;
 
-use crate::harness::{Directory, Finished, Peer, Printed, Running, Terminal, Tool, number_after};
+use crate::harness::{Directory, Finished, Peer, Printed, Running, Terminal, Tool, counter};
 use nix::sys::signal::{Signal, kill};
 
 /// Runs `udp-listen` with `arguments` and a COMMAND that a shell understands.
@@ -433,7 +433,7 @@ fn what_arrived_before_the_time_was_up_is_printed() {
     Tool::new("udp-listen").args([":0", "-q", "-w", "1s"]).assert().code(3);
     let finished = listen.ended_by(Signal::SIGCONT);
     assert_eq!(finished.code(), Some(0));
-    let dropped = number_after(&finished.err, ", dropped by the kernel ");
+    let dropped = counter(&finished.err, "dropped");
     assert_eq!(finished.text().lines().count() as u64 + dropped, 100, "{}", finished.err);
 }
 

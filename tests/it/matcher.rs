@@ -1,6 +1,6 @@
 //! Which datagrams settle a run of `udp-listen`, and who is heard at all.
 
-use crate::harness::{Finished, Peer, Printed, Tool, number_after};
+use crate::harness::{Finished, Peer, Printed, Tool, counter};
 
 /// Runs `udp-listen` with `arguments` while `payloads` are sent to it.
 fn listen(arguments: &[&str], payloads: &[&[u8]]) -> (Finished, Peer) {
@@ -179,7 +179,7 @@ fn only_who_is_allowed_and_not_denied_is_heard_and_answered() {
     assert_eq!(v6.receive(), b"allowed");
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), &*"allowed\n".repeat(3)));
-    assert_eq!(number_after(&finished.err, ", denied "), 4);
+    assert_eq!(counter(&finished.err, "denied"), 4);
     assert!(
         finished.err.contains("udp-listen: 4 datagrams were denied (--allow, --deny)\n"),
         "{}",
@@ -208,7 +208,7 @@ fn a_bundle_that_is_denied_is_counted_by_its_datagrams() {
     Peer::new().send_to(b"heard", address).unwrap();
     let finished = listen.finish();
     assert_eq!(finished.text(), "heard\n");
-    assert_eq!(number_after(&finished.err, ", denied "), 51);
+    assert_eq!(counter(&finished.err, "denied"), 51);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_flood_of_denied_datagrams_keeps_no_bound_from_ending_it() {
         .spawn();
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(3));
-    assert!(number_after(&finished.err, ", denied ") > 0, "{}", finished.err);
+    assert!(counter(&finished.err, "denied") > 0, "{}", finished.err);
     flood.close_stdin();
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use crate::harness::{Cable, Directory, Finished, Namespace, Tool, ip, number_after, path};
+use crate::harness::{Cable, Directory, Finished, Namespace, Tool, counter, ip, path};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -396,7 +396,7 @@ fn where_ports_are_few_no_request_answers_itself() {
     let finished = cable.far.tool("udp-recv").args(&arguments).run();
     assert_eq!((finished.code(), finished.text()), (Some(4), ""));
     assert!(finished.err.contains("asked 100, answered 0, lost 100"), "{}", finished.err);
-    assert!(finished.err.contains("refused 100, "), "{}", finished.err);
+    assert!(counter(&finished.err, "refused") == 100, "{}", finished.err);
 }
 
 #[test]
@@ -505,9 +505,11 @@ fn a_listener_answers_neither_itself_nor_a_service_that_answers_everything() {
         let finished = listen.finish();
         assert_eq!(finished.code(), Some(0), "{how:?}: {}", finished.err);
         assert!(finished.text().contains("forged\n") && finished.text().contains("reflector\n"));
-        for told in
-            ["requests not answered: 9 from a source that is never answered", "; answered 1 (", "declined 9,"]
-        {
+        for told in [
+            "requests not answered: 9 from a source that is never answered",
+            ": answered 1 (",
+            ", declined 9",
+        ] {
             assert!(finished.err.contains(told), "{how:?}: {}", finished.err);
         }
     }
@@ -537,8 +539,8 @@ fn while_there_is_no_route_datagrams_are_counted_and_later_ones_are_sent() {
     send.type_line("last");
     let finished = send.finish();
     assert_eq!(finished.code(), Some(1));
-    let unsent = number_after(&finished.err, "not sent ");
-    assert_eq!(number_after(&finished.err, "sent ") + unsent, 100_000, "{}", finished.err);
+    let unsent = counter(&finished.err, "unsent");
+    assert_eq!(counter(&finished.err, "sent") + unsent, 100_000, "{}", finished.err);
     let said = format!("udp-send: in all, cannot send {unsent} lines, first line 2 to {there}: {why}\n");
     assert!(finished.err.starts_with(&said) && finished.err.lines().count() == 2, "{}", finished.err);
     while listen.line() != "last" {}
@@ -560,9 +562,9 @@ fn what_a_firewall_of_this_machine_drops_is_counted_and_the_rest_is_sent() {
     let finished = send.finish();
     let why = "operation not permitted; a firewall on this machine blocks it";
     let said = format!(
-        "cannot send 300 lines, first line 1 to {there}: {why}\n\
-         udp-send: sent 600 (60000 bytes), refused 0, unreachable 0, skipped 0, not sent 300\n"
+        "cannot send 300 lines, first line 1 to {there}: {why}\nudp-send: sent 600 (60000 bytes) in "
     );
+    assert_eq!(counter(&finished.err, "unsent"), 300, "{}", finished.err);
     assert_eq!(finished.code(), Some(1));
     assert!(finished.err.ends_with(&said), "{}", finished.err);
     assert!((0..600).all(|_| listen.line().len() == 100));
@@ -670,7 +672,7 @@ fn a_request_is_sent_again_until_there_is_a_route() {
     let finished = recv.finish();
     assert_eq!(finished.code(), Some(0), "{}", finished.err);
     assert!(finished.err.contains("asked 2, answered 2, lost 0"), "{}", finished.err);
-    assert!(number_after(&finished.err, "not sent ") >= 4, "{}", finished.err);
+    assert!(counter(&finished.err, "unsent") >= 4, "{}", finished.err);
 }
 
 #[test]
@@ -725,7 +727,7 @@ fn a_datagram_with_a_wrong_checksum_is_not_dropped_for_want_of_room() {
             format!(
                 "datagrams lost: the kernel rejected {rejected} (wrong checksum, or a filter on the socket)\n"
             ),
-            format!(", dropped by the kernel 0, rejected {rejected},"),
+            format!(", rejected {rejected}\n"),
         ] {
             assert!(finished.err.contains(&said), "{bind}: {}", finished.err);
         }
@@ -750,10 +752,5 @@ fn a_refusal_that_comes_while_the_receive_buffer_of_a_chat_is_full_is_counted() 
     assert_eq!(lingering.finish().code(), Some(4));
     chat.signal(Signal::SIGCONT);
     let finished = chat.finish();
-    assert_eq!(
-        (finished.code(), number_after(&finished.err, ", refused ")),
-        (Some(4), 1),
-        "{}",
-        finished.err
-    );
+    assert_eq!((finished.code(), counter(&finished.err, "refused")), (Some(4), 1), "{}", finished.err);
 }

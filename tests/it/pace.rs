@@ -133,7 +133,7 @@ fn what_is_skipped_takes_no_interval() {
 fn the_input_is_sent_as_often_as_it_is_asked_for() {
     let peer = Peer::new();
     let arguments = [&peer.to_string(), "--repeat", "3", "--stats"];
-    let said = "udp-send: sent 6 (9 bytes), refused 0, unreachable 0, skipped 0, not sent 0\n";
+    let said = "udp-send: sent 6 (9 bytes) in ";
     let messages = || Tool::new("udp-send").args(arguments).args(["a", "bb"]).run();
     let pipe = || {
         let mut send = Tool::new("udp-send").args(arguments).spawn();
@@ -142,7 +142,8 @@ fn the_input_is_sent_as_often_as_it_is_asked_for() {
     };
     let from_file = || send_from(file("a\nbb"), &arguments);
     for send in [&messages as &dyn Fn() -> Finished, &pipe, &from_file] {
-        assert_eq!(send().err, said);
+        let finished = send();
+        assert!(finished.err.starts_with(said) && finished.err.lines().count() == 1, "{}", finished.err);
         for expected in ["a", "bb", "a", "bb", "a", "bb"] {
             assert_eq!(peer.receive(), expected.as_bytes());
         }

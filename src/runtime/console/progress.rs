@@ -1,52 +1,62 @@
-//! The progress of work that takes long, on a line of a terminal that is redrawn and cleared at the end.
+//! The progress of a run that takes long, on a line of a terminal that is redrawn every second and cleared at the end.
 
-use std::fmt;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use indicatif::{FormattedDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::stderr;
 
-/// Work that is done sooner shows no line. A wait redraws the line as often.
+/// A run that is done sooner shows no line. Afterwards the line is redrawn as often.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The progress line of a run.
 #[derive(Debug)]
 pub struct Progress {
     started: Instant,
-    /// How many bytes the input has, if that is known.
-    total: Option<u64>,
     is_shown: bool,
+    /// When the line is to be drawn next.
+    next: Instant,
+    /// When it was due last, and what had been counted by then.
+    last: (Instant, u64),
     bar: Option<ProgressBar>,
 }
 
+/// A moment at which the line is drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The time since the start of the run.
+    pub time: Duration,
+    /// What was counted a second since the line was drawn last.
+    pub rate: f64,
+}
+
 impl Progress {
-    /// Creates the progress of work on an input of `total` bytes, if that is known. It is only shown where it
-    /// `is_wanted` and stderr is a terminal.
+    /// Creates the progress of a run that starts now. It is only shown where it `is_wanted` and stderr is a terminal.
     #[must_use]
-    pub fn new(total: Option<u64>, is_wanted: bool) -> Self {
+    pub fn new(is_wanted: bool) -> Self {
+        let started = Instant::now();
         let is_shown = is_wanted && io::stderr().is_terminal();
-        Self { started: Instant::now(), total, is_shown, bar: None }
+        Self { started, is_shown, next: started + INTERVAL, last: (started, 0), bar: None }
     }
 
-    /// Shows that `done` bytes of the input are handled and `sent` datagrams are sent.
-    #[expect(clippy::cast_precision_loss, reason = "it is shown to the second")]
-    pub fn update(&mut self, done: u64, sent: u64) {
-        let time = self.started.elapsed();
+    /// Returns whether the line is to be drawn now.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.is_shown && Instant::now() >= self.next
+    }
+
+    /// Draws what `line` returns, now that `count` have been counted in the run.
+    #[expect(clippy::cast_precision_loss, reason = "it is shown to three digits")]
+    pub fn show(&mut self, count: u64, line: impl FnOnce(Moment) -> String) {
+        let now = Instant::now();
+        let (before, counted) = std::mem::replace(&mut self.last, (now, count));
+        self.next = now + INTERVAL;
         // A terminal that was stopped does not stop us.
-        if !self.is_shown || time < INTERVAL || !stderr::is_writable() {
+        if !stderr::is_writable() {
             return;
         }
-        // Short enough for any terminal: a line that is wrapped cannot be cleared.
-        let share = match self.total.filter(|total| (1..=*total).contains(&done)) {
-            Some(total) => {
-                let left = time.as_secs_f64() * (total as f64 / done as f64 - 1.0);
-                let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
-                format!("{}%, {} left", u128::from(done) * 100 / u128::from(total), FormattedDuration(left))
-            }
-            None => format!("after {}", FormattedDuration(time)),
-        };
+        let rate = count.saturating_sub(counted) as f64 / (now - before).as_secs_f64();
         let bar = self.bar.get_or_insert_with(|| {
             let style =
                 ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -54,14 +64,15 @@ impl Progress {
             stderr::show(Some(Box::new(bar.clone())));
             bar
         });
-        bar.set_message(format!("{sent} sent, {}, {share}", Speed(sent, time)));
+        // Short enough for any terminal: a line that is wrapped cannot be cleared.
+        bar.set_message(line(Moment { time: now - self.started, rate }));
         bar.tick();
     }
 
-    /// Returns when a wait should end to redraw the line.
+    /// Returns when a wait should end to draw the line.
     #[must_use]
-    pub fn next_update(&self) -> Option<Instant> {
-        self.is_shown.then(|| Instant::now() + INTERVAL)
+    pub fn next(&self) -> Option<Instant> {
+        self.is_shown.then_some(self.next)
     }
 }
 
@@ -80,20 +91,5 @@ impl Drop for Progress {
 impl stderr::ProgressLine for ProgressBar {
     fn suspend(&self, write: &mut dyn FnMut()) {
         self.suspend(write);
-    }
-}
-
-/// A number of datagrams per time.
-struct Speed(u64, Duration);
-
-impl fmt::Display for Speed {
-    #[expect(clippy::cast_precision_loss, reason = "it is shown to three digits")]
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 as f64 / self.1.as_secs_f64() {
-            speed if speed < 10.0 => write!(f, "{speed:.1}/s"),
-            speed if speed < 1e3 => write!(f, "{speed:.0}/s"),
-            speed if speed < 1e6 => write!(f, "{:.1}k/s", speed / 1e3),
-            speed => write!(f, "{:.2}M/s", speed / 1e6),
-        }
     }
 }

@@ -57,7 +57,12 @@ pub(super) trait ProgressLine: Send {
 /// Writes `text` of `tool` as a line, above a progress line, or leaves it to a thread if that would block. Leaves it to
 /// the screen if there is one.
 pub(super) fn write(tool: &'static str, text: &[u8]) {
-    STDERR.write(tool, text);
+    STDERR.write(tool, &[tool.as_bytes(), b": "].concat(), text);
+}
+
+/// Does the same with a `record` of `tool`, whose name is not before it.
+pub(super) fn write_record(tool: &'static str, record: &[u8]) {
+    STDERR.write(tool, b"", record);
 }
 
 /// Returns whether a write would not block now.
@@ -131,7 +136,7 @@ impl Stderr {
         self.sink.get_or_init(open).as_ref()
     }
 
-    fn write(&'static self, tool: &'static str, text: &[u8]) {
+    fn write(&'static self, tool: &'static str, prefix: &[u8], text: &[u8]) {
         let mut state = self.lock();
         if let Some((thread, messages)) = &mut state.screen {
             messages.keep(text);
@@ -140,7 +145,7 @@ impl Stderr {
             }
             return;
         }
-        let line = &*[tool.as_bytes(), b": ", text, b"\n"].concat();
+        let line = &*[prefix, text, b"\n"].concat();
         if state.is_behind {
             if state.backlog.len() + line.len() <= BACKLOG {
                 state.backlog.extend(line);

@@ -13,6 +13,8 @@ use super::terminal::Terminal;
 use crate::batch::Batch;
 use crate::runtime::console::Console;
 use crate::runtime::signals::Signals;
+use crate::runtime::streams;
+use crate::tools::reporter::{Due, Reporter};
 
 /// The user's side of a chat.
 pub(super) enum Front<'f> {
@@ -103,14 +105,14 @@ impl<'f> Front<'f> {
         }
     }
 
-    /// Waits until everything is shown, and leaves the terminal as it was. Returns `false` when a report is requested
-    /// first.
-    pub(super) fn finish(&mut self, peers: &Peers) -> Result<bool> {
+    /// Waits until everything is shown, and leaves the terminal as it was. Returns the report of `reporter` that is due
+    /// first, if one is.
+    pub(super) fn finish(&mut self, peers: &Peers, reporter: &Reporter<'_>) -> Result<Option<Due>> {
         match self {
-            Self::Pipe(pipe) => pipe.finish(),
+            Self::Pipe(pipe) => pipe.session.finish_output(Some(streams::FLUSH_TIMEOUT), reporter),
             Self::Terminal(terminal) => {
                 terminal.close(peers);
-                Ok(true)
+                Ok(None)
             }
         }
     }

@@ -230,7 +230,7 @@ impl Chat<'_> {
                 Some(_) if self.signals.termination().is_some() => bail!(INTERRUPTED),
                 Some(_) if until.is_some_and(|until| Instant::now() >= until) => return Err(NotRead.into()),
                 Some(_) => {
-                    self.report_if_requested();
+                    self.report_if_due();
                     self.receive_meanwhile()?;
                 }
             }

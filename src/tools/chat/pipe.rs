@@ -66,11 +66,6 @@ impl<'p> Pipe<'p> {
         Ok(Ready::of(&self.session.wait(set, until)?, &sockets, input))
     }
 
-    /// Waits until everything is printed. Returns `false` when a report is requested first.
-    pub(super) fn finish(&mut self) -> Result<bool> {
-        self.session.finish_output(Some(streams::FLUSH_TIMEOUT))
-    }
-
     /// Reads the lines that can be read now into `lines`. After the last one there is no input any more.
     pub(super) fn read(&mut self, lines: &mut Batch) -> Result<Filled> {
         let Some(input) = &mut self.input else {

@@ -24,9 +24,10 @@ use crate::net::access::Access;
 use crate::net::bound::Bound;
 use crate::net::socket::Socket;
 use crate::net::{Detail, is_icmp};
-use crate::runtime::deadline::Deadline;
+use crate::runtime::deadline::{Deadline, earliest};
 use crate::runtime::signals::Signals;
-use crate::stats::{IcmpError, Sent, Stats};
+use crate::stats::{Counts, IcmpError, Sections, Sent, Stats};
+use crate::tools::reporter::{Due, Reporter, Tally};
 use crate::tools::resolve::Resolver;
 use crate::tools::session::{Intake, drain};
 
@@ -69,6 +70,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
         sending: None,
         stats: Stats::default(),
         until: None,
+        reporter: Reporter::new(plan.report, &signals),
     };
     greeting::greet(&mut chat.front, &sockets, &peers, plan)?;
     let talked = chat.talk(deadline);
@@ -85,6 +87,16 @@ fn intake<'i>(plan: &Plan, socket: &'i Socket, access: &'i Access) -> Result<Int
     let detail = if shows_arrival || has_many_addresses { Detail::Arrival } else { Detail::Peer };
     let receiver = plan.receiving.receiver(socket, access, detail)?;
     Ok(Intake { receiver, access, count: plan.bounds.count })
+}
+
+/// Returns what a report shows.
+fn tally(stats: &Stats) -> Tally<'static> {
+    Tally {
+        counts: Counts { stats: *stats, replies: None },
+        sections: Sections { sent: true, received: true, requests: false },
+        distributions: Vec::new(),
+        senders: None,
+    }
 }
 
 /// Both directions of a conversation.
@@ -114,6 +126,7 @@ pub(super) struct Chat<'c> {
     pub(super) stats: Stats,
     /// Until when a line waits for room, or for a name to be looked up.
     pub(super) until: Option<Instant>,
+    pub(super) reporter: Reporter<'c>,
 }
 
 /// A line as it was written.
@@ -149,7 +162,7 @@ impl Chat<'_> {
         let mut batches = Batches::default();
         let mut lingers = false;
         while !self.is_complete() {
-            self.report_if_requested();
+            self.report_if_due();
             if let Some(terminated) = self.signals.termination() {
                 self.drain(&mut batches.received)?;
                 return Err(terminated.into());
@@ -199,6 +212,7 @@ impl Chat<'_> {
     fn wait(&mut self, until: Option<Instant>) -> Result<Ready> {
         let has_room = self.front.has_room();
         let until = if self.sending.is_some() { Some(Instant::now()) } else { until };
+        let until = earliest([until, self.reporter.next()]);
         let sockets: Vec<_> = self.sockets.all().map(|socket| has_room.then_some(socket.as_fd())).collect();
         let line = Wanted { is_wanted: self.waiting.has_room(), peers: &self.peers };
         self.front.wait(&sockets, until, self.signals, line)
@@ -368,16 +382,16 @@ impl Chat<'_> {
         Ok(())
     }
 
-    pub(super) fn report_if_requested(&mut self) {
-        if self.signals.report_requested() {
-            self.report();
+    pub(super) fn report_if_due(&mut self) {
+        while let Some(due) = self.reporter.due() {
+            self.report(due);
         }
     }
 
-    /// Prints the statistics until now.
-    fn report(&mut self) {
+    /// Prints the statistics that are `due`.
+    fn report(&mut self, due: Due) {
         self.count_drops();
-        self.plan.report.console.print(&messages::summary(&self.stats));
+        self.reporter.report(due, tally(&self.stats));
     }
 
     /// Takes over the numbers that the kernel counts.
@@ -397,13 +411,14 @@ impl Chat<'_> {
             self.plan.report.console.print(&messages::nobody_to_send_to(unsent));
         }
         self.count_drops();
-        self.plan.report.conclude(&self.stats, &messages::summary);
+        self.plan.report.note_losses(&self.stats);
+        self.reporter.conclude(tally(&self.stats));
         printed
     }
 
     fn finish_output(&mut self) -> Result<()> {
-        while !self.front.finish(&self.peers)? {
-            self.report();
+        while let Some(due) = self.front.finish(&self.peers, &self.reporter)? {
+            self.report(due);
         }
         Ok(())
     }

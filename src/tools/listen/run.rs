@@ -23,14 +23,15 @@ use crate::net::multicast::SOURCE_WITHOUT_GROUP;
 use crate::net::passed::passed_sockets;
 use crate::net::socket::{self, Options, Socket};
 use crate::net::{Detail, is_full, is_icmp, note_earlier_drops};
-use crate::runtime::console::Console;
+use crate::runtime::console::{Console, Progress};
 use crate::runtime::deadline::{DRAIN_TIME, Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet, Token, pause};
 use crate::runtime::process::{End, reap_orphans};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
-use crate::stats::Stats;
 use crate::stats::one_way::Senders;
+use crate::stats::{Counts, Sections, Stats};
+use crate::tools::reporter::{Due, Reporter, Tally};
 use crate::tools::resolve::Resolver;
 use crate::tools::session::{Intake, Session, drain};
 
@@ -127,6 +128,16 @@ fn detail(plan: &Plan) -> Detail {
     }
 }
 
+/// Returns what a report shows.
+fn tally<'t>(stats: &Stats, answers: &Answers<'_>, senders: Option<&'t Senders>) -> Tally<'t> {
+    Tally {
+        counts: Counts { stats: *stats, replies: answers.stats().copied() },
+        sections: Sections { received: true, ..Sections::default() },
+        distributions: Vec::new(),
+        senders,
+    }
+}
+
 /// Returns the verdict on a COMMAND that cannot be started, and reports why.
 fn not_started(error: anyhow::Error, console: Console) -> Result<Verdict> {
     let Some(kind) = error.downcast_ref().map(NotStarted::kind) else { return Err(error) };
@@ -159,6 +170,8 @@ struct Listener<'l> {
     stats: Stats,
     /// What the stamps tell, if the datagrams have any.
     senders: Option<Senders>,
+    reporter: Reporter<'l>,
+    progress: Progress,
 }
 
 impl<'l> Listener<'l> {
@@ -169,7 +182,9 @@ impl<'l> Listener<'l> {
         signals: &'l Signals,
         access: &'l Access,
     ) -> Result<Self> {
-        let console = plan.report.console;
+        let (console, output) = (plan.report.console, streams::output()?);
+        // What is printed at a terminal shows the progress itself, and a COMMAND may print beside it.
+        let is_watched = plan.report.is_chatty && plan.command.is_empty() && !output.is_terminal();
         let intake = |socket| {
             let receiver = plan.receiving.receiver(socket, access, detail(plan))?;
             Ok(Intake { receiver, access, count: plan.bounds.count })
@@ -178,12 +193,14 @@ impl<'l> Listener<'l> {
             plan,
             sockets,
             addresses: sockets.iter().map(Bound::of).collect::<Result<_>>()?,
-            session: Session::new(signals, Queue::new(streams::output()?, printer, plan.queue, signals)?),
+            session: Session::new(signals, Queue::new(output, printer, plan.queue, signals)?),
             intakes: sockets.iter().map(intake).collect::<Result<_>>()?,
             matcher: Matcher::new(&plan.patterns, plan.codec),
             answers: Answers::new(plan.answer.as_ref(), plan.codec, sockets, signals, console)?,
             stats: Stats::default(),
             senders: plan.is_stamped.then(Senders::default),
+            reporter: Reporter::new(plan.report, signals),
+            progress: Progress::new(is_watched),
         })
     }
 
@@ -202,9 +219,10 @@ impl<'l> Listener<'l> {
                 self.drain(DRAIN_TIME_AFTER_SIGNAL)?;
                 return Err(terminated.into());
             }
-            if self.session.report_requested() {
-                self.report();
+            while let Some(due) = self.reporter.due() {
+                self.report(due);
             }
+            self.show_progress();
             if self.is_complete() && (self.answers.pending() == 0 || deadline.has_passed()) {
                 // COMMAND may fail because of the last datagram.
                 let end = command.as_mut().map(Command::wait_briefly).transpose()?.flatten();
@@ -238,7 +256,10 @@ impl<'l> Listener<'l> {
         let mut add = |socket: &'l Socket| set.add(receives.then_some(socket.as_fd()), Interest::Read);
         let sockets: Vec<Token> = self.sockets.iter().map(&mut add).collect();
         self.answers.watch(&mut set);
-        let ready = self.session.wait(set, earliest([until, self.answers.wake_at()]))?;
+        let ready = self.session.wait(
+            set,
+            earliest([until, self.answers.wake_at(), self.reporter.next(), self.progress.next()]),
+        )?;
         if !receives || self.answers.pending() > 0 {
             // Datagrams may wait in the kernel, or replies are due: that is not an idle time.
             deadline.note_activity();
@@ -370,17 +391,19 @@ impl<'l> Listener<'l> {
         })
     }
 
-    /// Prints the numbers of the run.
-    fn report(&mut self) {
+    /// Prints the statistics that are `due`.
+    fn report(&mut self, due: Due) {
         self.update_stats();
-        self.plan.report.console.print(&self.summary());
-        self.print_senders();
+        self.reporter.report(due, tally(&self.stats, &self.answers, self.senders.as_ref()));
     }
 
-    /// Prints what the stamps tell of each sender.
-    fn print_senders(&self) {
-        let lines = self.senders.as_ref().map(messages::one_way);
-        lines.iter().flatten().for_each(|line| self.plan.report.console.print(line));
+    /// Shows on a line of the terminal what was received, if it is time to.
+    fn show_progress(&mut self) {
+        if self.progress.is_due() {
+            self.update_stats();
+            let received = &self.stats.received;
+            self.progress.show(received.datagrams, |moment| messages::receiving(received, moment));
+        }
     }
 
     /// Adds to the stats what the kernel has dropped and what could not be decoded.
@@ -389,14 +412,6 @@ impl<'l> Listener<'l> {
             self.stats.received.count_drops(intake.receiver.drops());
         }
         self.stats.received.undecodable = self.session.queue.undecodable();
-    }
-
-    fn summary(&self) -> String {
-        let received = messages::received_summary(&self.stats.received);
-        match self.answers.stats() {
-            Some(replies) => format!("{received}; {}", messages::reply_summary(replies)),
-            None => received,
-        }
     }
 
     /// Waits until everything is printed, and reports what was lost and, if asked for, the numbers.
@@ -414,16 +429,14 @@ impl<'l> Listener<'l> {
         for loss in self.answers.stats().map(messages::reply_losses).into_iter().flatten().flatten() {
             self.plan.report.console.note(&loss);
         }
-        self.plan.report.conclude(&self.stats, &|_| self.summary());
-        if self.plan.report.stats {
-            self.print_senders();
-        }
+        self.plan.report.note_losses(&self.stats);
+        self.reporter.conclude(tally(&self.stats, &self.answers, self.senders.as_ref()));
         printed
     }
 
     fn finish_output(&mut self, timeout: Option<Duration>) -> Result<()> {
-        while !self.session.finish_output(timeout)? {
-            self.report();
+        while let Some(due) = self.session.finish_output(timeout, &self.reporter)? {
+            self.report(due);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::exchange::{Exchange, Next, Outcome};
 use super::inbox::{Drained, Inbox};
 use super::ports::Ports;
 use super::receiver::{Arrival, FilteredReceiver};
-use super::round_trips::SendTime;
+use super::send_time::SendTime;
 use crate::batch::Datagram;
 use crate::cli::{self, Traffic};
 use crate::flow::transmit::Transmitter;

@@ -1,6 +1,5 @@
 //! What is received: datagrams on their way to stdout, and the numbers of the run.
 
-use std::io::{self, IsTerminal};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
@@ -9,18 +8,19 @@ use anyhow::{Result, ensure};
 use super::args::{Plan, Task};
 use super::expect::Checker;
 use super::receiver::{Arrival, FilteredReceiver};
-use super::round_trips::{RoundTrips, SendTime};
+use super::send_time::SendTime;
 use crate::batch::Batch;
 use crate::flow::input::Input;
 use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, Queue};
 use crate::messages;
 use crate::net::addr::Addr;
-use crate::runtime::deadline::Deadline;
+use crate::runtime::deadline::{Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
-use crate::stats::{IcmpError, Stats};
+use crate::stats::{Counts, Distribution, IcmpError, Sections, Stats};
+use crate::tools::reporter::{Due, Reporter, Tally};
 use crate::tools::session::Session;
 
 /// How many datagrams a drain receives at most: more than the kernel usually holds.
@@ -33,9 +33,10 @@ pub(super) struct Inbox<'r> {
     plan: &'r Plan,
     session: Session<'r>,
     batch: Batch,
-    round_trips: RoundTrips,
+    round_trips: Distribution,
     checker: Checker<'r>,
     pub(super) stats: Stats,
+    reporter: Reporter<'r>,
 }
 
 /// The descriptors that a wait found ready.
@@ -74,9 +75,10 @@ impl<'r> Inbox<'r> {
             plan,
             session: Session::new(signals, queue),
             batch: Batch::new(),
-            round_trips: RoundTrips::default(),
+            round_trips: Distribution::new("round_trip", plan.report.interval.is_some()),
             checker: Checker::new(&plan.expectations, plan.codec),
             stats: Stats::default(),
+            reporter: Reporter::new(plan.report, signals),
         })
     }
 
@@ -172,12 +174,12 @@ impl<'r> Inbox<'r> {
         until: Option<Instant>,
     ) -> Result<Ready> {
         self.session.signals.check()?;
-        self.report_if_requested();
+        self.report_if_due();
         let mut set = PollSet::new();
         let input = set.add(input, Interest::Read);
         let socket = set.add(socket, Interest::Read);
-        let ready = self.session.wait_for(set, until, socket)?;
-        self.report_if_requested();
+        let ready = self.session.wait_for(set, earliest([until, self.reporter.next()]), socket)?;
+        self.report_if_due();
         Ok(Ready { input: ready.contains(input), socket: ready.contains(socket) })
     }
 
@@ -197,34 +199,24 @@ impl<'r> Inbox<'r> {
         Ok(())
     }
 
-    fn report_if_requested(&mut self) {
-        if self.session.report_requested() {
-            self.report();
+    fn report_if_due(&mut self) {
+        while let Some(due) = self.reporter.due() {
+            self.report(due);
         }
     }
 
-    /// Prints the statistics.
-    fn report(&mut self) {
+    /// Prints the statistics that are `due`.
+    fn report(&mut self, due: Due) {
         self.stats.received.undecodable = self.session.queue.undecodable();
-        let console = self.plan.report.console;
-        console.print(&match self.plan.task {
-            Task::Ask(_) => messages::request_summary(&self.stats),
-            Task::Receive(_) | Task::ReceivePassed => messages::received_summary(&self.stats.received),
-        });
-        if let Some(summary) = self.round_trips.summary() {
-            console.print(&summary);
-            if io::stderr().is_terminal() {
-                self.round_trips.bars().iter().for_each(|bar| console.print(bar));
-            }
-        }
+        self.reporter.report(due, tally(self.plan, &self.stats, &mut self.round_trips));
     }
 
     /// Waits until all is printed, and prints what was lost and the statistics.
     pub(super) fn finish(&mut self) -> Result<()> {
         let printed = loop {
-            match self.session.finish_output(Some(streams::FLUSH_TIMEOUT)) {
-                Ok(false) => self.report(),
-                printed => break printed,
+            match self.session.finish_output(Some(streams::FLUSH_TIMEOUT), &self.reporter) {
+                Ok(Some(due)) => self.report(due),
+                printed => break printed.map(drop),
             }
         };
         self.stats.received.undecodable = self.session.queue.undecodable();
@@ -232,10 +224,19 @@ impl<'r> Inbox<'r> {
             self.plan.report.console.note(&all);
         }
         self.plan.report.note_losses(&self.stats);
-        if self.plan.report.stats {
-            self.report();
-        }
-        printed.map(drop)
+        self.reporter.conclude(tally(self.plan, &self.stats, &mut self.round_trips));
+        printed
+    }
+}
+
+/// Returns what a report shows.
+fn tally<'t>(plan: &Plan, stats: &Stats, round_trips: &'t mut Distribution) -> Tally<'t> {
+    let asks = matches!(plan.task, Task::Ask(_));
+    Tally {
+        counts: Counts { stats: *stats, replies: None },
+        sections: Sections { requests: asks, sent: asks, received: true },
+        distributions: vec![round_trips],
+        senders: None,
     }
 }
 

@@ -30,6 +30,7 @@ use crate::runtime::deadline::{Deadline, earliest};
 use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::signals::Signals;
 use crate::stats::IcmpError;
+use crate::tools::reporter::Reporter;
 use crate::tools::resolve::{Resolver, may_pass};
 
 /// How long to wait before a datagram is sent again that this machine had no path for.
@@ -152,8 +153,10 @@ struct Run<'r> {
     unreachable: VecDeque<(Lost, usize)>,
     unproven: Unproven,
     progress: Progress,
-    /// How many bytes of the input have been sent.
+    reporter: Reporter<'r>,
+    /// How many bytes of the input have been sent, and how many there are, if that is known.
     done: u64,
+    total: Option<u64>,
 }
 
 impl<'r> Run<'r> {
@@ -189,7 +192,9 @@ impl<'r> Run<'r> {
             outage: Outage::new(plan.linger),
             unreachable: VecDeque::new(),
             unproven: Unproven::default(),
-            progress: Progress::new(total, is_watched),
+            progress: Progress::new(is_watched),
+            total,
+            reporter: Reporter::new(plan.report, signals),
             done: 0,
             input,
         })
@@ -261,7 +266,7 @@ impl<'r> Run<'r> {
             }
             next += done;
             self.done = filled.start + (filled.end - filled.start) * next as u64 / batch.len() as u64;
-            self.progress.update(self.done, self.totals.stats.sent.datagrams);
+            self.show_progress();
         }
         Ok(())
     }
@@ -269,6 +274,7 @@ impl<'r> Run<'r> {
     /// Sends the datagrams of `batch` at `places`, up to the first that cannot be sent, which is left out. Returns the
     /// number of both.
     fn transmit(&mut self, batch: &Batch, places: Range<usize>) -> Result<usize> {
+        self.transmitter.interrupt_at(self.next_report());
         let outcome = match &mut self.stamper {
             Some(stamper) => self.transmitter.send_stamped(stamper, batch, places.clone()),
             None => self.transmitter.send(batch, places.clone()),
@@ -348,6 +354,7 @@ impl<'r> Run<'r> {
     fn send_lost(&mut self, lost: &Lost, done: &mut usize, number: usize) -> Result<()> {
         let end = lost.datagrams.len().min(done.saturating_add(number));
         while *done < end {
+            self.transmitter.interrupt_at(self.next_report());
             let outcome = self.transmitter.send(&lost.datagrams, *done..end);
             self.unproven.note(&lost.error, outcome.sent, Instant::now());
             outcome.icmp_errors.iter().for_each(|error| self.count_icmp_error(error));
@@ -442,28 +449,42 @@ impl<'r> Run<'r> {
     /// time for sending is up.
     fn wait(&mut self, awaited: Awaited, until: Option<Instant>) -> Result<bool> {
         self.signals.check()?;
-        self.report_if_requested()?;
+        self.report_if_due()?;
         self.check_time(Instant::now())?;
         let mut set = PollSet::new();
         set.add_signals(self.signals);
         let input = self.input.fd().filter(|_| awaited == Awaited::Input);
         let input = set.add(input, Interest::Read);
         let socket = set.add(self.socket.as_fd(), Interest::Error);
-        let ready = set.wait(earliest([until, self.end, self.progress.next_update()]))?;
-        self.progress.update(self.done, self.totals.stats.sent.datagrams);
+        let ready = set.wait(earliest([until, self.end, self.next_report()]))?;
+        self.show_progress();
         if ready.contains(socket) {
             self.take_icmp_errors()?;
         }
-        self.report_if_requested()?;
+        self.report_if_due()?;
         Ok(ready.contains(input))
     }
 
-    fn report_if_requested(&mut self) -> Result<()> {
-        if self.signals.report_requested() {
+    fn report_if_due(&mut self) -> Result<()> {
+        while let Some(due) = self.reporter.due() {
             self.take_icmp_errors()?;
-            self.totals.print();
+            self.reporter.report(due, self.totals.tally());
         }
         Ok(())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "it is shown to two digits")]
+    fn show_progress(&mut self) {
+        if self.progress.is_due() {
+            let sent = self.totals.stats.sent.datagrams;
+            let share = self.total.map(|total| self.done as f64 / total as f64);
+            self.progress.show(sent, |moment| messages::sending(sent, share, moment));
+        }
+    }
+
+    /// Returns when a wait is to end for a report or a new progress line.
+    fn next_report(&self) -> Option<Instant> {
+        earliest([self.reporter.next(), self.progress.next()])
     }
 
     /// Waits for late ICMP errors, if the plan says so, until each datagram has had one.
@@ -500,9 +521,7 @@ impl<'r> Run<'r> {
         if let Some(packets) = self.input.ignored().filter(|_| !is_empty) {
             self.plan.report.console.note(&messages::ignored_packets(&packets));
         }
-        if self.plan.report.stats {
-            self.totals.print();
-        }
+        self.reporter.conclude(self.totals.tally());
         Ok(())
     }
 

@@ -12,7 +12,8 @@ use crate::messages;
 use crate::net::Unsent;
 use crate::net::addr::Addr;
 use crate::net::failure::Failure;
-use crate::stats::{IcmpError, Stats};
+use crate::stats::{Counts, IcmpError, Sections, Stats};
+use crate::tools::reporter::Tally;
 
 /// The numbers of a run, and what has been reported of them.
 pub(super) struct Totals<'t> {
@@ -128,9 +129,14 @@ impl<'t> Totals<'t> {
         }
     }
 
-    /// Prints the statistics.
-    pub(super) fn print(&self) {
-        self.plan.report.console.print(&messages::sent_summary(&self.stats));
+    /// Returns what a report shows.
+    pub(super) fn tally(&self) -> Tally<'static> {
+        Tally {
+            counts: Counts { stats: self.stats, replies: None },
+            sections: Sections { sent: true, ..Sections::default() },
+            distributions: Vec::new(),
+            senders: None,
+        }
     }
 
     /// Counts the input called `name` as skipped, and notes the first.

@@ -43,3 +43,13 @@ pub(crate) fn number_after(text: &str, words: &str) -> u64 {
     let rest = rest.trim_start_matches(" at least").trim_start();
     rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap_or_else(|_| panic!("{text:?}"))
 }
+
+/// Returns the counter called `name` in the last statistics in `text`: one that is zero is left out there.
+pub(crate) fn counter(text: &str, name: &str) -> u64 {
+    let parts = text.lines().rev().flat_map(|line| line.split([',', ':']).map(str::trim_start));
+    let mut numbers = parts.filter_map(|part| {
+        let rest = part.strip_prefix(name)?.strip_prefix(' ')?;
+        rest.trim_start_matches("at least ").split(' ').next()?.parse().ok()
+    });
+    numbers.next().unwrap_or(0)
+}

@@ -1,0 +1,100 @@
+//! The numbers of a period: what was counted since an earlier moment of the same run.
+//!
+//! A number that has been corrected downwards since counts as 0.
+
+use super::{IcmpCount, IcmpCounts, Received, ReplyStats, Requests, Sent, Stats};
+
+impl Stats {
+    /// Returns what was counted since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            sent: self.sent.since(&before.sent),
+            received: self.received.since(&before.received),
+            requests: self.requests.since(&before.requests),
+            skipped: self.skipped.saturating_sub(before.skipped),
+            unsent: self.unsent.saturating_sub(before.unsent),
+            unsent_midway: self.unsent_midway.saturating_sub(before.unsent_midway),
+            timed_out: self.timed_out.saturating_sub(before.timed_out),
+        }
+    }
+}
+
+impl Sent {
+    /// The first destination that failed is not one of a period.
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            datagrams: self.datagrams.saturating_sub(before.datagrams),
+            bytes: self.bytes.saturating_sub(before.bytes),
+            refused: self.refused.saturating_sub(before.refused),
+            unreachable: self.unreachable.saturating_sub(before.unreachable),
+            refused_midway: self.refused_midway.saturating_sub(before.refused_midway),
+            unreachable_midway: self.unreachable_midway.saturating_sub(before.unreachable_midway),
+            icmp: self.icmp.since(&before.icmp),
+            first_failed: None,
+            others_failed: false,
+        }
+    }
+}
+
+impl IcmpCounts {
+    fn since(&self, before: &Self) -> Self {
+        let mut counts = *self;
+        for (count, before) in counts.0.iter_mut().zip(&before.0) {
+            // The first of the run says who reports the others, too.
+            *count = match count.number.saturating_sub(before.number) {
+                0 => IcmpCount::default(),
+                number => IcmpCount { number, ..*count },
+            };
+        }
+        counts
+    }
+}
+
+impl Received {
+    fn since(&self, before: &Self) -> Self {
+        let dropped = self.dropped.saturating_sub(before.dropped);
+        Self {
+            datagrams: self.datagrams.saturating_sub(before.datagrams),
+            bytes: self.bytes.saturating_sub(before.bytes),
+            denied: self.denied.saturating_sub(before.denied),
+            forged: self.forged.saturating_sub(before.forged),
+            truncated: self.truncated.saturating_sub(before.truncated),
+            dropped,
+            rejected: self.rejected.saturating_sub(before.rejected),
+            drops_are_batches: self.drops_are_batches && dropped > 0,
+            undecodable: self.undecodable.saturating_sub(before.undecodable),
+        }
+    }
+}
+
+impl Requests {
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            asked: self.asked.saturating_sub(before.asked),
+            answered: self.answered.saturating_sub(before.answered),
+            lost: self.lost.saturating_sub(before.lost),
+            stray: self.stray.saturating_sub(before.stray),
+            late: self.late.saturating_sub(before.late),
+            unexpected: self.unexpected.saturating_sub(before.unexpected),
+        }
+    }
+}
+
+impl ReplyStats {
+    /// Returns what was counted since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            sent: self.sent.since(&before.sent),
+            unsent: self.unsent.saturating_sub(before.unsent),
+            without_reply: self.without_reply.saturating_sub(before.without_reply),
+            failed: self.failed.saturating_sub(before.failed),
+            failed_after_reply: self.failed_after_reply.saturating_sub(before.failed_after_reply),
+            unreadable: self.unreadable.saturating_sub(before.unreadable),
+            unserved: self.unserved.saturating_sub(before.unserved),
+            given_up: self.given_up.saturating_sub(before.given_up),
+            declined: self.declined.saturating_sub(before.declined),
+        }
+    }
+}
