@@ -128,6 +128,12 @@ fn zsh_completes_options_names_of_values_hosts_and_commands() {
 }
 
 #[test]
+fn the_names_of_probes_are_completed() {
+    assert_eq!(offered_by_bash("udp-recv --probe bitt"), "bittorrent-dht\nbittorrent-tracker\n");
+    assert_eq!(offered_by_bash("udp-recv --probe li"), "list\n");
+}
+
+#[test]
 fn files_are_offered_only_where_one_is_meant() {
     // Tests run where this file is.
     assert_eq!(offered_by_bash("udp-listen --ready-file Cargo.t"), "Cargo.toml\n");

@@ -57,10 +57,10 @@ pub(super) struct Args {
     /// Print all replies that arrive within TIME, from any peer
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "timeout")]
     collect: Option<Duration>,
-    /// Exit with status 1 after a reply that no regular expression matches; repeatable
+    /// Exit with status 1 if no regular expression matches a reply; repeatable
     #[arg(long, value_name = "PATTERN")]
     expect: Vec<String>,
-    /// Send the request of a known protocol and check its reply (dns, ntp, ...; list prints all)
+    /// Send a known request and check its reply (dns, ntp; list shows all)
     #[arg(long, value_name = "NAME", value_parser = ChoiceParser, hide_possible_values = true)]
     #[arg(conflicts_with_all = ["messages", "eol", "block", "skip_bad", "encoding"])]
     probe: Option<Choice>,
