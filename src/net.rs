@@ -33,6 +33,7 @@ mod shared;
 pub mod single;
 pub mod socket;
 pub(crate) mod sys;
+mod udp_table;
 pub mod unix;
 mod zone;
 

@@ -3,11 +3,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::udp_table::{self, ListedSocket};
 use super::unix::inode;
 
 /// How long the descriptors of a machine are searched at most.
@@ -25,13 +27,16 @@ pub struct Owner {
 /// Returns the process whose socket keeps us from binding `address`, if it is visible, and whether all such sockets are
 /// bound to multicast groups.
 pub(super) fn of(address: SocketAddr) -> (Option<Owner>, bool) {
-    let tables = ["/proc/net/udp", "/proc/net/udp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    let (mut links, mut are_groups) = (Vec::new(), true);
-    for (ip, inode) in tables.iter().flat_map(|table| sockets(table, address)) {
-        links.push(format!("socket:[{inode}]"));
-        are_groups &= ip.to_canonical().is_multicast();
-    }
+    let sockets: Vec<_> =
+        udp_table::sockets().into_iter().filter(|socket| is_in_the_way(socket, address)).collect();
+    let are_groups = sockets.iter().all(|socket| socket.local.ip().to_canonical().is_multicast());
+    let links: Vec<_> = sockets.iter().map(|socket| link(socket.inode)).collect();
     (process_with(&links), are_groups && !links.is_empty())
+}
+
+/// Returns what a descriptor of the socket with this `inode` links to.
+fn link(inode: u64) -> String {
+    format!("socket:[{inode}]")
 }
 
 /// Returns the process whose unix socket has this abstract name, which begins with a NUL, if it is visible.
@@ -54,7 +59,7 @@ pub(super) fn of_file(path: &Path) -> Option<Owner> {
         .filter(|(_, bound)| bound.file_name() == path.file_name())
         .collect();
     let links: Vec<_> = bound.iter().map(|(link, _)| link.clone()).collect();
-    process_where(&links, |pid, link| {
+    let found = process_where(&links, |pid, link| {
         let mut bound = bound.iter().filter(|(one, _)| one == link);
         bound.any(|(_, path)| {
             let path = match path.strip_prefix("/") {
@@ -63,7 +68,8 @@ pub(super) fn of_file(path: &Path) -> Option<Owner> {
             };
             path.metadata().is_ok_and(|found| inode(&found) == file)
         })
-    })
+    });
+    found.map(|(owner, _)| owner)
 }
 
 /// Returns the sockets in `table`, which is as `/proc/net/unix`, that have a name: what a descriptor of each links to,
@@ -82,12 +88,12 @@ fn unix_sockets(table: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
 
 /// Returns the process that has one of the sockets that `links` name. Of several it is the one with the lowest number.
 fn process_with(links: &[String]) -> Option<Owner> {
-    process_where(links, |_, _| true)
+    process_where(links, |_, _| true).map(|(owner, _)| owner)
 }
 
-/// Returns the process that has one of the sockets that `links` name, and for which `is_owner` holds with that. Of
-/// several it is the one with the lowest number.
-fn process_where(links: &[String], is_owner: impl Fn(u32, &str) -> bool) -> Option<Owner> {
+/// Returns the process that has one of the sockets that `links` name, and for which `is_owner` holds with that, and its
+/// descriptor of it. Of several processes it is the one with the lowest number.
+fn process_where(links: &[String], is_owner: impl Fn(u32, &str) -> bool) -> Option<(Owner, RawFd)> {
     if links.is_empty() {
         return None;
     }
@@ -99,50 +105,25 @@ fn process_where(links: &[String], is_owner: impl Fn(u32, &str) -> bool) -> Opti
         .collect();
     processes.sort_unstable();
     let mut processes = processes.into_iter().take_while(|_| Instant::now() < until);
-    let pid = processes.find(|pid| has_one_of(links, *pid, &is_owner))?;
+    let (pid, descriptor) =
+        processes.find_map(|pid| Some((pid, descriptor_of_one(links, pid, &is_owner)?)))?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(Owner { name: name.trim_end().to_owned(), pid })
+    Some((Owner { name: name.trim_end().to_owned(), pid }, descriptor))
 }
 
-/// Returns whether process `pid` has a descriptor of one of the sockets that `links` name, for which `is_owner` holds.
-fn has_one_of(links: &[String], pid: u32, is_owner: impl Fn(u32, &str) -> bool) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    descriptors.flatten().any(|descriptor| {
+/// Returns a descriptor that process `pid` has of one of the sockets that `links` name, for which `is_owner` holds.
+fn descriptor_of_one(links: &[String], pid: u32, is_owner: &impl Fn(u32, &str) -> bool) -> Option<RawFd> {
+    let mut descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let found = descriptors.find(|descriptor| {
         fs::read_link(descriptor.path())
             .is_ok_and(|target| links.iter().any(|link| target == Path::new(link) && is_owner(pid, link)))
-    })
+    })?;
+    found.file_name().to_str()?.parse().ok()
 }
 
-/// Returns the addresses and the inode numbers of the sockets in `table`, which is as `/proc/net/udp`, that are bound to
-/// the port of `address` and to an address that overlaps with it.
-fn sockets(table: &str, address: SocketAddr) -> impl Iterator<Item = (IpAddr, &str)> {
-    // sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode
-    table.lines().skip(1).filter_map(move |line| {
-        let mut words = line.split_ascii_whitespace();
-        let (ip, port) = words.nth(1)?.split_once(':')?;
-        let is_same = u16::from_str_radix(port, 16).ok()? == address.port();
-        let ip = parse(ip).filter(|ip| is_same && overlaps(*ip, address.ip()))?;
-        Some((ip, words.nth(7)?))
-    })
-}
-
-/// Parses an address in hexadecimal digits: words of 32 bits as the machine reads them from memory.
-fn parse(digits: &str) -> Option<IpAddr> {
-    let word = |from: usize| {
-        let word = u32::from_str_radix(digits.get(from..from + 8)?, 16).ok()?;
-        Some(word.to_ne_bytes())
-    };
-    match digits.len() {
-        8 => Some(Ipv4Addr::from(word(0)?).into()),
-        32 => {
-            let mut octets = [0; 16];
-            for place in 0..4 {
-                octets[4 * place..][..4].copy_from_slice(&word(8 * place)?);
-            }
-            Some(Ipv6Addr::from(octets).into())
-        }
-        _ => None,
-    }
+/// Returns whether `socket` may keep another from being bound to `address`.
+fn is_in_the_way(socket: &ListedSocket, address: SocketAddr) -> bool {
+    socket.local.port() == address.port() && overlaps(socket.local.ip(), address.ip())
 }
 
 /// Returns whether sockets at `one` and `other` may be in each other's way: a wildcard of IPv6 is in the way of IPv4 as
@@ -158,35 +139,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sockets_of_a_table_are_those_that_overlap_with_the_address() {
-        let word = |ip: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(ip));
-        let mapped =
-            format!("{}{}{}{}", word([0; 4]), word([0; 4]), word([0, 0, 255, 255]), word([127, 0, 0, 1]));
-        let line = |ip: &str, inode| {
-            format!(
-                "  1: {ip}:1E6C 00000000:0000 07 00000000:00000000 00:00000000 00000000  0  0 {inode} 2 0 0\n"
-            )
-        };
-        let table = format!(
-            "  sl  local_address rem_address   st\n{}{}{}{}{}",
-            line(&word([127, 0, 0, 1]), 1),
-            line(&word([127, 0, 0, 2]), 2),
-            line(&word([0; 4]), 3),
-            line(&mapped, 4),
-            line(&"0".repeat(32), 5),
-        );
+    fn a_socket_is_in_the_way_of_those_that_overlap_with_it() {
+        use super::udp_table::tests::line;
+
+        let local =
+            ["127.0.0.1:7788", "127.0.0.2:7788", "0.0.0.0:7788", "[::ffff:127.0.0.1]:7788", "[::]:7788"];
+        let lines = (1..).zip(local).map(|(inode, local)| line(local, "0.0.0.0:0", inode, 0));
+        let table = format!("  sl  local_address rem_address   st\n{}", lines.collect::<String>());
         for (address, inodes) in [
-            ("127.0.0.1:7788", &["1", "3", "4", "5"][..]),
-            ("[::]:7788", &["1", "2", "3", "4", "5"]),
-            ("0.0.0.0:7788", &["1", "2", "3", "4", "5"]),
-            ("[::1]:7788", &["5"]),
+            ("127.0.0.1:7788", &[1, 3, 4, 5][..]),
+            ("[::]:7788", &[1, 2, 3, 4, 5]),
+            ("0.0.0.0:7788", &[1, 2, 3, 4, 5]),
+            ("[::1]:7788", &[5]),
             ("127.0.0.1:7789", &[]),
         ] {
-            let found = sockets(&table, address.parse().unwrap()).map(|(_, inode)| inode);
-            assert_eq!(found.collect::<Vec<_>>(), inodes, "{address}");
-        }
-        for broken in ["", "x", "x\ny\n1: 0:1E6C\n", "x\n1: é:1E6C 0 0 0 0 0 0 0 9\n"] {
-            assert_eq!(sockets(broken, "[::]:7788".parse().unwrap()).count(), 0, "{broken}");
+            let sockets = udp_table::parse(&table).filter(|one| is_in_the_way(one, address.parse().unwrap()));
+            assert_eq!(sockets.map(|socket| socket.inode).collect::<Vec<_>>(), inodes, "{address}");
         }
     }
 
