@@ -23,12 +23,13 @@ use crate::net::failure::{FIRST_FREE_PORT, Failure, RouteType};
 use crate::net::interface::{Interface, NotBound, is_of_this_machine, names};
 use crate::net::multicast::{self, JoinError, Membership};
 use crate::net::owner::Owner;
+use crate::net::peer_drops::{Presence, SocketDrops};
 use crate::net::socket::{Direction, Room, Sharing};
 use crate::runtime::console::Moment;
 pub use crate::runtime::os_error;
 use crate::stats::{
-    Counter, Counts, Distribution, IcmpError, IcmpKind, IcmpReport, Numbers, Received, ReplyStats, Requests,
-    Sent, Span, Summary, Volume,
+    Counter, Counts, Distribution, IcmpError, IcmpKind, IcmpReport, Numbers, PeerDropCount, Received,
+    ReplyStats, Requests, Sent, Span, Summary, Volume,
 };
 
 /// The longest bar of a histogram, in characters.
@@ -92,7 +93,16 @@ fn sent_counters(sent: &Sent, other: &[Counter]) -> Vec<String> {
         *unreachable = format!("{unreachable} ({})", kinds.join(", "));
     }
     counters.extend(nonzero(other));
+    if let Some(dropped) = sent.dropped_at_peer.filter(|dropped| dropped.number > 0) {
+        counters.push(format!("dropped at peer {dropped}"));
+    }
     counters
+}
+
+impl fmt::Display for PeerDropCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.is_lower_bound { "at least " } else { "" }, self.number)
+    }
 }
 
 fn received_counters(received: &Received) -> Vec<String> {
@@ -368,6 +378,27 @@ pub fn receive_losses(received: &Received) -> Option<String> {
         counted(received.undecodable, "undecodable and ignored"),
     ];
     in_one_sentence("datagrams lost", losses)
+}
+
+/// Returns what the kernel has dropped at one socket of the peer, if it has or may have. It may be because the receive
+/// buffer was full if it `may_be_without_room`.
+#[must_use]
+pub fn dropped_at_peer(drops: &SocketDrops, may_be_without_room: bool) -> Option<String> {
+    let SocketDrops { address, number, are_batches, presence, .. } = *drops;
+    if presence == Presence::Closed {
+        return Some(format!(
+            "{address} was closed during the run: how many datagrams the kernel dropped there is unknown"
+        ));
+    }
+    if number == 0 {
+        return None;
+    }
+    let least = if are_batches { "at least " } else { "" };
+    let plural = if number == 1 { "" } else { "s" };
+    let owner = drops.owner().map(|owner| format!(", {owner}")).unwrap_or_default();
+    let opened = if presence == Presence::Opened { ", which was opened during the run" } else { "" };
+    let why = if may_be_without_room { ": receive buffer full" } else { "" };
+    Some(format!("the kernel dropped {least}{number} datagram{plural} at {address}{owner}{opened}{why}"))
 }
 
 /// Returns how many datagrams were denied, as one sentence, if any was.

@@ -26,6 +26,7 @@ pub mod interface;
 pub mod multicast;
 pub mod owner;
 pub mod passed;
+pub mod peer_drops;
 mod recent;
 pub mod resolver;
 mod sent_to;
@@ -98,6 +99,8 @@ pub struct SendOutcome {
     pub sent: usize,
     /// Their payload, in bytes.
     pub bytes: usize,
+    /// Whether some of them were the segments of one message.
+    pub has_segments: bool,
     /// The ICMP errors of earlier datagrams that it found.
     pub icmp_errors: Vec<IcmpError>,
     /// The datagram at which it stopped, if that was not the end.
@@ -114,6 +117,7 @@ impl SendOutcome {
     pub fn add(&mut self, next: Self) {
         self.sent += next.sent;
         self.bytes += next.bytes;
+        self.has_segments |= next.has_segments;
         self.icmp_errors.extend(next.icmp_errors);
         self.stopped = next.stopped;
     }
@@ -123,16 +127,18 @@ impl SendOutcome {
         self.icmp_errors.pop_if(|last| last.report.kind.is_of_unix())
     }
 
-    /// Counts `datagrams` more, with a payload of `bytes` together.
+    /// Counts a message of `datagrams` more, with a payload of `bytes` together.
     fn count(&mut self, datagrams: usize, bytes: usize) {
         self.sent += datagrams;
         self.bytes += bytes;
+        self.has_segments |= datagrams > 1;
     }
 }
 
 impl AddAssign<&SendOutcome> for Sent {
     fn add_assign(&mut self, outcome: &SendOutcome) {
         self.count(outcome.sent, outcome.bytes);
+        self.has_segments = self.has_segments || outcome.has_segments;
         outcome.icmp_errors.iter().for_each(|error| self.count_icmp_error(error));
     }
 }

@@ -63,6 +63,19 @@ pub struct Sent {
     pub first_failed: Option<Addr>,
     /// Whether datagrams to other destinations had ICMP errors too.
     pub others_failed: bool,
+    /// Whether some were sent as the segments of one message: a socket that takes GRO batches drops those together.
+    pub has_segments: bool,
+    /// What the kernel has dropped at the sockets of the peer, if that is on this machine.
+    pub dropped_at_peer: Option<PeerDropCount>,
+}
+
+/// Counts what the kernel has dropped at the sockets of a peer on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerDropCount {
+    /// The number of datagrams.
+    pub number: u64,
+    /// Whether there may be more: several of a GRO batch count as one, and the counter of a closed socket is gone.
+    pub is_lower_bound: bool,
 }
 
 /// The ICMP error of a datagram that was sent.

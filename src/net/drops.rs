@@ -78,7 +78,7 @@ pub fn note_earlier_drops<'s>(sockets: impl IntoIterator<Item = &'s Socket>) {
 }
 
 #[cfg(target_os = "linux")]
-mod counters {
+pub(super) mod counters {
     use std::fs;
     use std::sync::OnceLock;
 
@@ -104,7 +104,7 @@ mod counters {
     }
 
     /// Returns how many that are in all: no room in the receive buffer, or no memory for the protocol.
-    fn without_room() -> Option<u64> {
+    pub(in crate::net) fn without_room() -> Option<u64> {
         let v4 = without_room_v4(&fs::read_to_string("/proc/net/snmp").ok()?)?;
         // It is absent where IPv6 is.
         let v6 = fs::read_to_string("/proc/net/snmp6").map_or(0, |table| without_room_v6(&table));

@@ -34,6 +34,11 @@ pub(super) fn of(address: SocketAddr) -> (Option<Owner>, bool) {
     (process_with(&links), are_groups && !links.is_empty())
 }
 
+/// Returns the process that has the socket of this `inode`, if it is visible, and the number of a descriptor of it there.
+pub(super) fn of_socket(inode: u64) -> Option<(Owner, RawFd)> {
+    process_where(&[link(inode)], |_, _| true)
+}
+
 /// Returns what a descriptor of the socket with this `inode` links to.
 fn link(inode: u64) -> String {
     format!("socket:[{inode}]")

@@ -227,6 +227,21 @@ pub(crate) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(copy)
 }
 
+/// Returns a copy of descriptor `number` of process `pid`, which this one must be allowed to trace
+/// (pidfd_getfd(2)).
+#[cfg(target_os = "linux")]
+pub(crate) fn copy_descriptor(pid: u32, number: RawFd) -> io::Result<OwnedFd> {
+    let call = |name, first: i64, second: i64| {
+        // SAFETY: both calls take numbers only, and open a descriptor.
+        let opened = Errno::result(unsafe { libc::syscall(name, first, second, 0_i64) })?;
+        let opened = RawFd::try_from(opened).map_err(io::Error::other)?;
+        // SAFETY: it has just been opened, and is nobody else's.
+        io::Result::Ok(unsafe { OwnedFd::from_raw_fd(opened) })
+    };
+    let process = call(libc::SYS_pidfd_open, pid.into(), 0)?;
+    call(libc::SYS_pidfd_getfd, process.as_raw_fd().into(), number.into())
+}
+
 /// Who may fragment a datagram that is longer than the MTU of a link (ip(7), `IP_MTU_DISCOVER`). By default this
 /// machine does, to the MTU of the path that it knows; a router drops a longer one of IPv4 and reports that.
 #[cfg(target_os = "linux")]

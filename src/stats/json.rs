@@ -130,6 +130,10 @@ impl Serialize for Outgoing<'_> {
             map.serialize_entry(name, number)?;
         }
         map.serialize_entry("icmp", &self.sent.icmp)?;
+        if let Some(dropped) = self.sent.dropped_at_peer {
+            map.serialize_entry("dropped_at_peer", &dropped.number)?;
+            map.serialize_entry("dropped_at_peer_is_lower_bound", &dropped.is_lower_bound)?;
+        }
         map.end()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A number that has been corrected downwards since counts as 0.
 
-use super::{IcmpCount, IcmpCounts, Received, ReplyStats, Requests, Sent, Stats};
+use super::{IcmpCount, IcmpCounts, PeerDropCount, Received, ReplyStats, Requests, Sent, Stats};
 
 impl Stats {
     /// Returns what was counted since `before`.
@@ -33,7 +33,16 @@ impl Sent {
             icmp: self.icmp.since(&before.icmp),
             first_failed: None,
             others_failed: false,
+            has_segments: false,
+            dropped_at_peer: self.dropped_at_peer.map(|dropped| dropped.since(before.dropped_at_peer)),
         }
+    }
+}
+
+impl PeerDropCount {
+    fn since(self, before: Option<Self>) -> Self {
+        let number = self.number.saturating_sub(before.unwrap_or_default().number);
+        Self { number, is_lower_bound: self.is_lower_bound && number > 0 }
     }
 }
 

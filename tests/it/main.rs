@@ -41,6 +41,8 @@ mod one_way;
 mod pace;
 #[cfg(target_os = "linux")]
 mod paths;
+#[cfg(target_os = "linux")]
+mod peer_drops;
 mod peers;
 #[cfg(target_os = "linux")]
 mod picture;

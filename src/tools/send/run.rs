@@ -24,6 +24,7 @@ use crate::format::{Bad, To};
 use crate::messages;
 use crate::net::Lost;
 use crate::net::endpoint::Endpoint;
+use crate::net::peer_drops::PeerDrops;
 use crate::net::socket::{self, Socket};
 use crate::runtime::console::Progress;
 use crate::runtime::deadline::{Deadline, earliest};
@@ -180,6 +181,7 @@ impl<'r> Run<'r> {
         if plan.linger.is_some() {
             transmitter.keep_all();
         }
+        let drops = if plan.report.stats { PeerDrops::watch(socket) } else { None };
         Ok(Self {
             plan,
             signals,
@@ -188,7 +190,7 @@ impl<'r> Run<'r> {
             socket,
             transmitter,
             stamper: plan.is_stamped.then(Stamper::default),
-            totals: Totals::new(plan, input.noun(), peer),
+            totals: Totals::new(plan, input.noun(), peer, drops),
             outage: Outage::new(plan.linger),
             unreachable: VecDeque::new(),
             unproven: Unproven::default(),
@@ -515,6 +517,7 @@ impl<'r> Run<'r> {
         if unproven > 0 {
             self.plan.report.console.note(&messages::sent_again_too_late(unproven));
         }
+        self.totals.report_peer_drops();
         self.totals.report_skipped();
         // The error about an empty input says the same.
         let is_empty = is_complete && self.totals.are_empty();

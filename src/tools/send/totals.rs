@@ -12,7 +12,8 @@ use crate::messages;
 use crate::net::Unsent;
 use crate::net::addr::Addr;
 use crate::net::failure::Failure;
-use crate::stats::{Counts, IcmpError, Sections, Stats};
+use crate::net::peer_drops::{PeerDrops, SocketDrops};
+use crate::stats::{Counts, IcmpError, PeerDropCount, Sections, Stats};
 use crate::tools::reporter::Tally;
 
 /// The numbers of a run, and what has been reported of them.
@@ -23,6 +24,8 @@ pub(super) struct Totals<'t> {
     /// The name of the one peer, if there is one.
     peer: Option<String>,
     pub(super) stats: Stats,
+    /// What the kernel drops at the peer, if that is on this machine and statistics are wanted.
+    peer_drops: Option<PeerDrops>,
     /// The name of the first datagram that was unsent, and why.
     first_unsent: Option<String>,
     /// The number of lost datagrams that have been reported.
@@ -31,8 +34,13 @@ pub(super) struct Totals<'t> {
 
 impl<'t> Totals<'t> {
     /// Returns the totals of a run whose input consists of `noun`s, and which sends to `peer` if that is one.
-    pub(super) fn new(plan: &'t Plan, noun: &'static str, peer: Option<String>) -> Self {
-        Self { plan, noun, peer, stats: Stats::default(), first_unsent: None, reported: 0 }
+    pub(super) fn new(
+        plan: &'t Plan,
+        noun: &'static str,
+        peer: Option<String>,
+        peer_drops: Option<PeerDrops>,
+    ) -> Self {
+        Self { plan, noun, peer, stats: Stats::default(), peer_drops, first_unsent: None, reported: 0 }
     }
 
     /// Returns whether the input had no datagram that can be sent.
@@ -122,6 +130,26 @@ impl<'t> Totals<'t> {
         self.reported = lost;
     }
 
+    /// Reports what the kernel has dropped at each socket of the peer.
+    pub(super) fn report_peer_drops(&mut self) {
+        let sockets = self.count_peer_drops();
+        let Some(drops) = &self.peer_drops else { return };
+        let all = sockets.iter().map(|socket| socket.number).sum();
+        for socket in &sockets {
+            if let Some(dropped) = messages::dropped_at_peer(socket, drops.may_be_without_room(all)) {
+                self.note(&dropped);
+            }
+        }
+    }
+
+    /// Counts what the kernel has dropped at the peer, and returns it for each socket.
+    fn count_peer_drops(&mut self) -> Vec<SocketDrops> {
+        let Some(drops) = &self.peer_drops else { return Vec::new() };
+        let sockets = drops.read(self.stats.sent.has_segments);
+        self.stats.sent.dropped_at_peer = PeerDropCount::of(&sockets);
+        sockets
+    }
+
     /// Reports how many inputs were skipped, if that was more than the first.
     pub(super) fn report_skipped(&self) {
         if let Some(skipped) = messages::skipped_in_all(self.stats.skipped, self.noun) {
@@ -130,7 +158,8 @@ impl<'t> Totals<'t> {
     }
 
     /// Returns what a report shows.
-    pub(super) fn tally(&self) -> Tally<'static> {
+    pub(super) fn tally(&mut self) -> Tally<'static> {
+        self.count_peer_drops();
         Tally {
             counts: Counts { stats: self.stats, replies: None },
             sections: Sections { sent: true, ..Sections::default() },

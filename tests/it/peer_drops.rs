@@ -1,0 +1,185 @@
+//! What the kernel drops at the receiver, whichever program that is, is counted by the sender: sent = read + dropped.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::process;
+
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::harness::{Finished, Peer, Running, Tool, free_port, number_after};
+
+const SENT: usize = 20_000;
+
+/// Lines that `udp-send` sends as segments, and lines of different lengths, each of which is a message of its own.
+fn floods() -> [String; 2] {
+    [63..64, 20..120].map(|sizes| {
+        let lines = sizes.cycle().take(SENT).map(|size| format!("{:x<size$}\n", ""));
+        lines.collect()
+    })
+}
+
+/// Sends `lines` to `address`, and returns what is said of it.
+fn send(address: &str, lines: String) -> String {
+    let send = Tool::new("udp-send").args([address, "--stats"]).input(lines).run();
+    assert_eq!(send.code(), Some(0), "{}", send.err);
+    send.err
+}
+
+/// Returns the number that the sender says was dropped at its peer.
+fn dropped(said: &str) -> usize {
+    usize::try_from(number_after(said, "the kernel dropped")).unwrap()
+}
+
+/// Reads all that is there.
+fn read(socket: &UdpSocket) -> usize {
+    socket.set_nonblocking(true).unwrap();
+    let mut buffer = vec![0; 65_536];
+    let mut read = 0;
+    while socket.recv(&mut buffer).is_ok() {
+        read += 1;
+    }
+    read
+}
+
+#[test]
+fn what_the_kernel_drops_at_any_receiver_is_counted_by_the_sender() {
+    for (bound, host) in [
+        ("127.0.0.1:0", "127.0.0.1"),
+        ("0.0.0.0:0", "127.0.0.2"),
+        ("[::]:0", "127.0.0.1"),
+        ("[::ffff:127.0.0.1]:0", "127.0.0.1"),
+        ("[::]:0", "[::1]"),
+        ("[::1]:0", "[::1]"),
+    ] {
+        for lines in floods() {
+            let receiver = Peer::bind(bound);
+            let said = send(&format!("{host}:{}", receiver.port()), lines);
+            let (read, dropped) = (read(&receiver), dropped(&said));
+            assert!(read > 0 && dropped > 0);
+            assert_eq!(read + dropped, SENT, "{bound}: {said}");
+            let socket = receiver.address();
+            assert!(said.contains(&format!("dropped {dropped} datagrams at {socket}, ")), "{said}");
+            assert!(said.contains(&format!(" (pid {}): receive buffer full\n", process::id())), "{said}");
+            assert!(said.contains(&format!("dropped at peer {dropped}")), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_gro_batch_is_dropped_as_one_and_the_number_is_called_a_lower_bound() {
+    let receiver = Peer::new();
+    setsockopt(&receiver.as_fd(), sockopt::UdpGroSegment, &true).unwrap();
+    let [segments, _] = floods();
+    let said = send(&receiver.to_string(), segments);
+    if cfg!(feature = "portable") {
+        assert_eq!(read(&receiver) + dropped(&said), SENT, "{said}");
+        return;
+    }
+    assert!(said.contains("udp-send: the kernel dropped at least "), "{said}");
+    assert!(said.contains("dropped at peer at least "), "{said}");
+    assert!((1..SENT).contains(&dropped(&said)), "{said}");
+}
+
+#[test]
+fn nothing_is_said_of_drops_without_stats_or_where_there_are_none() {
+    let receiver = Peer::new();
+    let send = Tool::new("udp-send").arg(&receiver).input(floods()[0].as_str()).run();
+    assert_eq!((send.code(), send.err.as_str()), (Some(0), ""));
+    assert!(read(&receiver) < SENT);
+    let said = self::send(&receiver.to_string(), "one\n".to_owned());
+    assert!(!said.contains("the kernel"), "{said}");
+    assert!(!said.contains("dropped"), "{said}");
+}
+
+/// Starts `udp-send --stats` with a first datagram, so that it watches the sockets of its peer from then on.
+fn watching(address: SocketAddr) -> Running {
+    let mut send = Tool::new("udp-send").args([&address.to_string(), "--stats"]).spawn();
+    send.type_line("first");
+    send
+}
+
+/// Binds a socket that shares its port.
+fn sharing(address: SocketAddr) -> UdpSocket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.into()
+}
+
+/// Sends 200 datagrams from each of 50 ports: more than a receive buffer holds.
+fn flood_from_many_ports(address: SocketAddr) {
+    for sender in (0..50).map(|_| Peer::new()) {
+        for _ in 0..200 {
+            sender.send_to(&[b'x'; 64], address).unwrap();
+        }
+    }
+}
+
+fn ended(mut send: Running) -> Finished {
+    send.close_stdin();
+    send.finish()
+}
+
+#[test]
+fn the_drops_are_in_the_json_of_a_peer_on_this_machine() {
+    let receiver = Peer::new();
+    let send =
+        Tool::new("udp-send").args([&receiver.to_string(), "--stats=json"]).input(floods()[1].as_str()).run();
+    let lines: Vec<_> = send.err.lines().collect();
+    let dropped = SENT - read(&receiver);
+    assert!(lines[0].contains(&format!("the kernel dropped {dropped} datagrams at")), "{}", send.err);
+    let keys = format!("\"dropped_at_peer\":{dropped},\"dropped_at_peer_is_lower_bound\":false}}");
+    assert!(lines[1].contains(&keys), "{}", send.err);
+    let group = Tool::new("udp-send").args(["239.7.8.9%lo:9", "--stats=json", "hi"]).run();
+    assert!(group.err.contains("\"sent\":{") && !group.err.contains("dropped_at_peer"), "{}", group.err);
+}
+
+#[test]
+fn each_socket_that_shares_the_port_is_named() {
+    let one = sharing(([127, 0, 0, 1], 0).into());
+    let address = one.local_addr().unwrap();
+    let other = sharing(address);
+    let send = watching(address);
+    while read(&one) + read(&other) == 0 {}
+    flood_from_many_ports(address);
+    let said = ended(send).err;
+    let named: Vec<_> =
+        said.lines().filter(|line| line.contains(&format!("datagrams at {address}"))).map(dropped).collect();
+    assert_eq!(named.len(), 2, "{said}");
+    assert_eq!(read(&one) + read(&other) + named.iter().sum::<usize>(), 50 * 200, "{said}");
+}
+
+#[test]
+fn what_a_socket_drops_that_other_datagrams_are_delivered_to_is_not_counted() {
+    let wide = sharing(([0, 0, 0, 0], 0).into());
+    let port = wide.local_addr().unwrap().port();
+    let exact = sharing(([127, 0, 0, 2], port).into());
+    let send = watching(exact.local_addr().unwrap());
+    while read(&exact) == 0 {}
+    flood_from_many_ports(([127, 0, 0, 1], port).into());
+    assert!(read(&wide) < 50 * 200);
+    let said = ended(send).err;
+    assert!(!said.contains("the kernel"), "{said}");
+}
+
+#[test]
+fn a_socket_that_is_opened_or_closed_during_the_run_is_reported() {
+    let port = free_port();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut send = watching(address);
+    send.err_line_with("refused");
+    let receiver = Peer::bind(&address.to_string());
+    flood_from_many_ports(address);
+    let said = ended(send).err;
+    assert!(said.contains(", which was opened during the run: receive buffer full"), "{said}");
+    assert_eq!(read(&receiver) + dropped(&said), 50 * 200);
+
+    let receiver = Peer::new();
+    let address = receiver.address();
+    let send = watching(address);
+    assert_eq!(receiver.receive(), b"first");
+    drop(receiver);
+    let said = ended(send).err;
+    let closed = format!("udp-send: {address} was closed during the run: how many datagrams the kernel");
+    assert!(said.contains(&closed), "{said}");
+}
