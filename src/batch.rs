@@ -475,6 +475,7 @@ impl Batch {
 }
 
 impl Entry {
+    #[inline]
     fn datagram<'b>(&self, [arena, aside]: [&'b [u8]; 2], envelopes: &'b [Envelope]) -> Datagram<'b> {
         let memory = if self.is_aside { aside } else { arena };
         Datagram {
@@ -483,8 +484,14 @@ impl Entry {
             envelope: self.envelope(envelopes),
             ordinal: self.ordinal,
             is_binary: self.is_binary,
-            header: if self.is_stamped { memory[self.start - Stamp::LEN..].first_chunk() } else { None },
+            header: if self.is_stamped { self.header(memory) } else { None },
         }
+    }
+
+    /// Returns the stamp before its payload in `memory`. It is cold so that other datagrams cost nothing.
+    #[cold]
+    fn header<'b>(&self, memory: &'b [u8]) -> Option<&'b [u8; Stamp::LEN]> {
+        memory[self.start - Stamp::LEN..].first_chunk()
     }
 
     fn envelope<'b>(&self, envelopes: &'b [Envelope]) -> &'b Envelope {
