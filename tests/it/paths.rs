@@ -189,6 +189,23 @@ fn what_is_too_big_for_a_link_on_the_way_is_sent_again_in_fragments() {
 
 #[test]
 #[ignore = "needs root and ip"]
+fn what_is_sent_again_has_the_stamp_that_it_had() {
+    let path = Path::new("stamped");
+    let arguments = [":0", "--buffer", "8MiB", "--stamped", "--stats", "-n", "1001"];
+    let mut listen = path.third.tool("udp-listen").args(arguments).spawn();
+    let there = format!("{}:{}", THIRD[1], listen.listening_on().port());
+    // Until a host knows its neighbour's hardware address, it drops what it cannot hold.
+    assert_eq!(path.near("udp-send").args([&there, "first"]).run().code(), Some(0));
+    assert_eq!(listen.line(), "first");
+    let lines: String = (0..1000).map(|number| format!("{number:0>1400}\n")).collect();
+    let send = path.near("udp-send").args([&there, "--stamp", "--linger", "100ms"]).input(lines);
+    assert_eq!(send.run().code(), Some(0));
+    let finished = listen.finish();
+    assert!(finished.err.contains(": expected 1000, lost 0 (0.0 %), duplicate 0, "), "{}", finished.err);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
 fn what_is_reported_late_as_too_big_is_sent_again_as_well() {
     let path = Path::new("late");
     let mut held = path.cable.hold_answers_v6();
