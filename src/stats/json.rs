@@ -67,6 +67,8 @@ impl Serialize for Object<'_> {
             map.serialize_entry("not_stamped", &senders.not_stamped)?;
             let shown: Vec<_> = senders.iter().take(MOST_SENDERS).map(Sender).collect();
             map.serialize_entry("senders", &shown)?;
+            map.serialize_entry("other_senders", &(senders.iter().len() - shown.len()))?;
+            map.serialize_entry("of_further_senders", &senders.of_further_senders)?;
         }
         map.end()
     }
