@@ -171,6 +171,9 @@ fn a_payload_that_does_not_fit_with_its_header_says_so() {
          65507 bytes; 16 bytes of it are the header of --stamp\n"
     );
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(1), said));
+    let skipped = Tool::new("udp-send").args([&address, "--stamp", "--skip-bad", &"x".repeat(65_500)]);
+    let said = skipped.assert().success().err();
+    assert!(said.starts_with("udp-send: skipped message 1 to ") && said.contains("of --stamp"), "{said}");
 }
 
 #[test]
@@ -195,6 +198,25 @@ fn only_the_first_senders_are_listed() {
     let finished = listen.finish();
     assert_eq!(finished.err.matches(": expected 1, lost 0 ").count(), 10, "{}", finished.err);
     assert!(finished.err.ends_with("udp-listen: and 2 other senders\n"), "{}", finished.err);
+}
+
+#[test]
+fn the_numbers_of_each_sender_are_in_the_record_of_the_statistics() {
+    let (listen, address) = listening(&["-n", "3", "--stats=json"]);
+    let peer = Peer::new();
+    for (sequence, time) in [(0, now()), (2, now() + 1_000_000_000), (2, now())] {
+        peer.send_to(&stamped(sequence, time, ""), address).unwrap();
+    }
+    let finished = listen.finish();
+    let begin = format!(
+        "\"not_stamped\":0,\"senders\":[{{\"from\":\"{peer}\",\"expected\":3,\"arrived\":2,\"lost\":1,\"duplicate\":1,\
+         \"reordered\":0,\"extent\":0,\"too_late\":0,\"restarts\":0,\"jitter\":0.06"
+    );
+    assert!(finished.err.contains(&begin), "{}", finished.err);
+    // The slower of two is the median and all that is above it.
+    let ends =
+        ["\"p50\":0.0000", "\"p99_9\":", "\"max\":0.99", "}}],\"other_senders\":0,\"of_further_senders\":0}"];
+    assert!(ends.iter().all(|end| finished.err.contains(end)), "{}", finished.err);
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl<'t> Totals<'t> {
             let why = unsent.cause();
             self.first_unsent.get_or_insert_with(|| format!("{name}: {why}"));
         } else {
-            self.skip_named(&name, &unsent.cause());
+            self.skip_named(&name, &self.with_header(unsent.cause()));
         }
         Ok(())
     }
@@ -179,11 +179,7 @@ impl<'t> Totals<'t> {
     fn error(&self, ordinal: u64, peer: Option<Addr>, why: anyhow::Error) -> anyhow::Error {
         let is_too_long = matches!(why.downcast_ref(), Some(Failure::TooLong { .. }));
         let is_too_long_for_path = matches!(why.downcast_ref(), Some(Failure::TooLongForPath { .. }));
-        let why = if self.plan.is_stamped && (is_too_long || is_too_long_for_path) {
-            anyhow!("{why}; {} bytes of it are the header of --stamp", Stamp::LEN)
-        } else {
-            why
-        };
+        let why = self.with_header(why);
         let why = if is_too_long_for_path {
             anyhow!("{why}; with --skip-bad the run goes on without it")
         } else if is_too_long && self.plan.input.codec.formats.input == Format::Raw {
@@ -192,6 +188,17 @@ impl<'t> Totals<'t> {
             why
         };
         why.context(format!("cannot send {}", self.name(ordinal, peer)))
+    }
+
+    /// Returns `why` a datagram cannot be sent, with what its header adds to its length if that is the reason.
+    fn with_header(&self, why: anyhow::Error) -> anyhow::Error {
+        let is_too_long =
+            matches!(why.downcast_ref(), Some(Failure::TooLong { .. } | Failure::TooLongForPath { .. }));
+        if is_too_long && self.plan.is_stamped {
+            anyhow!("{why}; {} bytes of it are the header of --stamp", Stamp::LEN)
+        } else {
+            why
+        }
     }
 
     /// Returns the name of a datagram of the input, with its destination.
