@@ -279,6 +279,26 @@ fn lines_reach_a_receiver_that_goes_away_and_comes_back_or_are_counted() {
 }
 
 #[test]
+fn an_input_that_is_sent_thousands_of_times_is_whole_and_in_order_each_time() {
+    let directory = Directory::new("unix-repeat");
+    let there = unix(&directory.file("there"));
+    let record = |text: &str| format!("{{\"text\":\"{text}\"}}\n");
+    let records = format!("{}bad\n{}", record("a"), record("bb"));
+    for (options, input) in [
+        (&["--repeat", "10001", "a", "bb"][..], ""),
+        (&["--repeat=10001"], "a\nbb\n"),
+        (&["--repeat=10001", "-fjson", "--skip-bad", "-q"], &records),
+    ] {
+        let (listen, _) = listening(Tool::new("udp-listen").args([&there, "-n", "20002"]));
+        let send = Tool::new("udp-send").arg(&there).args(options).args(["--stats"]).input(input).run();
+        assert_eq!((send.code(), counts(&send)), (Some(0), (20_002, 0)), "{options:?}: {}", send.err);
+        let skipped = if input == records { 10_001 } else { 0 };
+        assert_eq!(number_after(&send.err, "skipped "), skipped, "{options:?}: {}", send.err);
+        assert!(listen.ended().out == b"a\nbb\n".repeat(10_001), "{options:?}");
+    }
+}
+
+#[test]
 fn a_sender_waits_while_the_queue_of_its_receiver_is_full_and_loses_nothing() {
     const LINES: usize = 1000;
     let directory = Directory::new("unix-full");

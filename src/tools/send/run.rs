@@ -36,6 +36,8 @@ use crate::tools::resolve::{Resolver, may_pass};
 
 /// How long to wait before a datagram is sent again that this machine had no path for.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// An input whose datagrams take no more memory, in bytes, is read once however often it is sent.
+const FEW: usize = 256 * 1024;
 /// A longer gap in a record is announced.
 const LONG_GAP: Duration = Duration::from_secs(10);
 
@@ -215,20 +217,56 @@ impl<'r> Run<'r> {
 
     /// Sends the input as often as the plan says.
     fn send_rounds(&mut self) -> Result<()> {
-        for _ in 1..self.plan.input.repeat {
-            self.send_input()?;
+        for left in (0..self.plan.input.repeat).rev() {
+            let copy = self.send_input()?;
             if self.totals.are_empty() {
-                return Ok(());
+                break;
             }
-            self.input.rewind()?;
-            self.schedule.restart();
+            if let Some(round) = copy.filter(|_| left > 0) {
+                return self.send_copies(&round, left);
+            }
+            if left > 0 {
+                self.input.rewind()?;
+                self.schedule.restart();
+            }
         }
-        self.send_input()
+        Ok(())
     }
 
-    fn send_input(&mut self) -> Result<()> {
+    /// Sends the input once. Returns its datagrams if they are few, and each round has the same.
+    fn send_input(&mut self) -> Result<Option<Batch>> {
+        let skipped = self.totals.stats.skipped;
+        let (mut batch, mut all) = (Batch::new(), Batch::new());
+        let mut are_few = self.plan.input.repeat > 1 && !self.schedule.is_recorded();
+        loop {
+            let more = self.send_next(&mut batch)?;
+            are_few &= all.footprint() + batch.footprint() <= FEW;
+            if are_few {
+                all.append(&batch, 0..batch.len());
+            }
+            if !more {
+                break;
+            }
+        }
+        let is_whole = self.totals.stats.skipped == skipped && self.input.ignored().is_none();
+        Ok((are_few && is_whole).then_some(all))
+    }
+
+    /// Sends the datagrams of `round` as many times, without reading the input again: many rounds with one call of the
+    /// system.
+    fn send_copies(&mut self, round: &Batch, mut times: u64) -> Result<()> {
+        let size = self.input.read();
+        let most = (FEW / round.footprint()).max(1);
+        let rounds = |times| usize::try_from(times).unwrap_or(usize::MAX).min(most);
         let mut batch = Batch::new();
-        while self.send_next(&mut batch)? {}
+        (0..rounds(times)).for_each(|_| batch.append(round, 0..round.len()));
+        while times > 0 {
+            self.check()?;
+            let rounds = rounds(times);
+            batch.truncate(round.len() * rounds);
+            self.send(&batch, &(self.done..self.done + size * rounds as u64))?;
+            times -= rounds as u64;
+        }
         Ok(())
     }
 
