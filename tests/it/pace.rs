@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Directory, Finished, Peer, Printed, Terminal, Tool, number_after, unused_address};
+use crate::harness::{Directory, Finished, Peer, Printed, Terminal, Tool, counter, unused_address};
 use nix::sys::signal::Signal;
 
 /// A file that is gone when it is closed.
@@ -258,12 +258,12 @@ fn a_duration_ends_a_repetition_and_every_wait() {
         (&["--interval", "1h", "--repeat", "hi"], ""),
     ] {
         let finished = sent_in_time(&peer, options, file(input));
-        assert_eq!(number_after(&finished.err, "sent "), 1, "{options:?}: {}", finished.err);
+        assert_eq!(counter(&finished.err, "sent"), 1, "{options:?}: {}", finished.err);
         assert_eq!(peer.receive(), b"hi");
     }
     for options in [&["--repeat", "-q", "hi"][..], &["--repeat", "-q"]] {
         let finished = sent_in_time(&peer, options, file("hi\nhi\n"));
-        assert!(number_after(&finished.err, "sent ") > 10, "{options:?}: {}", finished.err);
+        assert!(counter(&finished.err, "sent") > 10, "{options:?}: {}", finished.err);
     }
 }
 
@@ -273,7 +273,7 @@ fn no_more_is_sent_than_is_due_within_the_duration() {
     for (rate, most) in [("10/s", 2), ("1000/s", 200), ("100k/s", 20_000), ("80kbit/s", 20)] {
         let message = "x".repeat(100);
         let finished = sent_in_time(&peer, &["--rate", rate, "--repeat", &message], Stdio::null());
-        let sent = number_after(&finished.err, "sent ");
+        let sent = counter(&finished.err, "sent");
         assert!((1..=most).contains(&sent), "{rate}: {}", finished.err);
     }
 }
