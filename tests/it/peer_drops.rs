@@ -1,21 +1,27 @@
 //! What the kernel drops at the receiver, whichever program that is, is counted by the sender: sent = read + dropped.
 
+use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::process;
+use std::time::Instant;
 
+use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::harness::{Finished, Peer, Running, Tool, free_port, number_after};
+use crate::harness::{DEADLINE, Directory, Finished, Peer, Running, Tool, free_port, number_after};
 
 const SENT: usize = 20_000;
 
-/// Lines that `udp-send` sends as segments, and lines of different lengths, each of which is a message of its own.
+/// Returns lines of these sizes in turn. Those of one size are sent as segments.
+fn flood(sizes: Range<usize>) -> String {
+    sizes.cycle().take(SENT).map(|size| format!("{:x<size$}\n", "")).collect()
+}
+
+/// Returns lines that are sent as segments, and lines of which nearly each is a message of its own.
 fn floods() -> [String; 2] {
-    [63..64, 20..120].map(|sizes| {
-        let lines = sizes.cycle().take(SENT).map(|size| format!("{:x<size$}\n", ""));
-        lines.collect()
-    })
+    [flood(63..64), flood(20..120)]
 }
 
 /// Sends `lines` to `address`, and returns what is said of it.
@@ -182,4 +188,70 @@ fn a_socket_that_is_opened_or_closed_during_the_run_is_reported() {
     let said = ended(send).err;
     let closed = format!("udp-send: {address} was closed during the run: how many datagrams the kernel");
     assert!(said.contains(&closed), "{said}");
+}
+
+/// Floods `receiver`, which prints the datagrams to `address`, while it is stopped and while it runs.
+fn reads_what_is_not_dropped(mut receiver: Running, address: &str) {
+    let until = Instant::now() + DEADLINE;
+    while Tool::new("udp-send").args([address, "--eol", "lf", "ready"]).run().code() != Some(0) {
+        assert!(Instant::now() < until, "nobody listens");
+    }
+    assert_eq!(receiver.line(), "ready");
+    for is_stopped in [true, false] {
+        if is_stopped {
+            receiver.stop();
+        }
+        let send = Tool::new("udp-send").args([address, "--eol", "lf", "--stats"]).input(flood(63..64)).run();
+        receiver.signal(Signal::SIGCONT);
+        let dropped = if send.err.contains("the kernel") { dropped(&send.err) } else { 0 };
+        assert!(dropped > 0 || !is_stopped, "{}", send.err);
+        assert!(!send.err.contains("at least"), "{}", send.err);
+        for _ in dropped..SENT {
+            assert_eq!(receiver.line(), "x".repeat(63));
+        }
+        Tool::new("udp-send").args([address, "--eol", "lf", "sentinel"]).assert().success();
+        assert_eq!(receiver.line(), "sentinel", "{}", send.err);
+    }
+}
+
+#[test]
+#[ignore = "needs rsyslogd"]
+fn rsyslogd_reads_what_the_sender_does_not_report_as_dropped() {
+    let (directory, port) = (Directory::new("drops-rsyslog"), free_port());
+    let [configuration, pid] = ["rsyslog.conf", "pid"].map(|name| directory.file(name));
+    let lines = format!(
+        "module(load=\"imudp\")\n\
+         input(type=\"imudp\" address=\"127.0.0.1\" port=\"{port}\")\n\
+         template(name=\"t\" type=\"string\" string=\"%rawmsg%\\n\")\n\
+         action(type=\"omfile\" file=\"/dev/stdout\" template=\"t\")\n"
+    );
+    fs::write(&configuration, lines).unwrap();
+    let arguments = ["-n", "-f", configuration.to_str().unwrap(), "-i", pid.to_str().unwrap()];
+    let rsyslogd = Tool::other("rsyslogd").args(arguments).spawn();
+    reads_what_is_not_dropped(rsyslogd, &format!("127.0.0.1:{port}"));
+}
+
+#[test]
+#[ignore = "needs socat"]
+fn socat_reads_what_the_sender_does_not_report_as_dropped() {
+    let port = free_port();
+    let socat = Tool::other("socat").args(["-u", &format!("UDP-RECV:{port},bind=127.0.0.1"), "-"]).spawn();
+    reads_what_is_not_dropped(socat, &format!("127.0.0.1:{port}"));
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn a_python_program_reads_what_the_sender_does_not_report_as_dropped() {
+    let port = free_port();
+    let script = "\
+import socket, sys
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+s.bind(('::', int(sys.argv[1])))
+while True:
+    sys.stdout.buffer.write(s.recv(65536))
+    sys.stdout.buffer.flush()
+";
+    let python = Tool::other("python3").args(["-c", script, &port.to_string()]).spawn();
+    reads_what_is_not_dropped(python, &format!("127.0.0.1:{port}"));
 }
