@@ -1,6 +1,6 @@
 //! Which datagrams settle a run of `udp-listen`, and who is heard at all.
 
-use crate::harness::{Finished, Peer, Printed, Tool, counter};
+use crate::harness::{Finished, Peer, Printed, Random, Tool, counter};
 
 /// Runs `udp-listen` with `arguments` while `payloads` are sent to it.
 fn listen(arguments: &[&str], payloads: &[&[u8]]) -> (Finished, Peer) {
@@ -103,6 +103,32 @@ fn what_is_printed_is_matched_in_every_charset_and_format() {
     let (finished, sender) = listen(&["-f", "json", "--until", "^a", "-n", "1"], &[b"a"]);
     let said = "udp-listen: no match for --until '^a' in 1 datagram; the last was 'a' from";
     assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {sender} {searched}\n")));
+}
+
+#[test]
+fn twenty_metrics_in_any_order_match_twenty_patterns_and_a_missing_one_is_named() {
+    let mut random = Random::default();
+    let metrics: Vec<String> = (0..20).map(|n| format!("app.requests.{n}:{}|c|#env:test", n * 7)).collect();
+    let patterns = (0..20).flat_map(|n| ["--until".to_owned(), format!(r"^app\.requests\.{n}:\d+\|c")]);
+    let patterns: Vec<_> = patterns.chain(["-n".to_owned(), "20".to_owned()]).collect();
+    let patterns: Vec<_> = patterns.iter().map(String::as_str).collect();
+    for _ in 0..5 {
+        let mut shuffled = metrics.clone();
+        for place in (1..shuffled.len()).rev() {
+            shuffled.swap(place, usize::try_from(random.next()).unwrap() % (place + 1));
+        }
+        let mut payloads: Vec<_> = shuffled.iter().map(String::as_bytes).collect();
+        let (finished, _) = listen(&patterns, &payloads);
+        assert_eq!((finished.code(), finished.err.as_str()), (Some(0), ""), "{shuffled:?}");
+        assert_eq!(finished.text().lines().collect::<Vec<_>>(), shuffled);
+        // Another one takes the place of one of them.
+        let missing = metrics.iter().position(|metric| *metric == shuffled[7]).unwrap();
+        payloads[7] = b"app.errors:1|c";
+        let (finished, _) = listen(&patterns, &payloads);
+        let said = format!(r"no match for --until '^app\.requests\.{missing}:\d+\|c' in 20 datagrams; ");
+        assert_eq!(finished.code(), Some(3));
+        assert!(finished.err.contains(&said) && !finished.err.contains("', '"), "{}", finished.err);
+    }
 }
 
 #[test]
