@@ -251,4 +251,25 @@ mod tests {
             assert_eq!(endpoint.interface_of_group(), interface, "{text}");
         }
     }
+
+    #[test]
+    fn a_port_is_added_only_where_there_is_none() {
+        for (text, with_port) in [
+            ("192.0.2.1", "192.0.2.1:53"),
+            ("2001:db8::1", "[2001:db8::1]:53"),
+            ("[2001:db8::1]", "[2001:db8::1]:53"),
+            ("fe80::1%eth0", "[fe80::1%eth0]:53"),
+            ("224.0.0.251%eth0", "224.0.0.251%eth0:53"),
+            ("udp://example.org", "example.org:53"),
+            ("example.org:5353", "example.org:5353"),
+            ("unix:/run/socket", "unix:/run/socket"),
+        ] {
+            let endpoint = Endpoint::remote_or_host(text).unwrap().or_port(53);
+            let parsed = Endpoint::remote(with_port).unwrap();
+            assert_eq!((endpoint.to_string(), endpoint), (with_port.to_owned(), parsed), "{text}");
+        }
+        for wrong in ["", "53", "a b", "192.0.2", "[::1", "http://example.org"] {
+            assert!(Endpoint::remote_or_host(wrong).is_err(), "{wrong}");
+        }
+    }
 }
