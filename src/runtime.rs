@@ -10,6 +10,7 @@ pub mod poll;
 pub mod process;
 pub mod signals;
 pub mod streams;
+pub mod watch;
 
 /// Returns the system's text for an error, in lower case and without its number.
 #[must_use]
