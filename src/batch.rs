@@ -79,12 +79,23 @@ pub struct Envelope {
 pub struct Received {
     /// The time at which it arrived, or was recorded.
     pub time: Option<SystemTime>,
-    /// The time from its request to its arrival, if it is a reply.
-    pub round_trip: Option<Duration>,
+    /// What it is the reply to, if it is one.
+    pub answered: Option<Answered>,
     /// What its IP header said, and where it arrived.
     pub headers: Headers,
     /// Who has sent it, at a unix socket.
     pub credentials: Option<Credentials>,
+}
+
+/// The request that a datagram is the reply to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Its place among all requests of the run, from 1.
+    pub request: u64,
+    /// The time from its sending to the arrival of the reply.
+    pub round_trip: Duration,
+    /// The time from when it was due to the arrival of the reply, if it was sent by a schedule.
+    pub latency: Option<Duration>,
 }
 
 /// Fields of the IP header of a received datagram and its interface, as far as they were asked for and the system
@@ -130,7 +141,7 @@ static EMPTY: Envelope = Envelope {
     to: None,
     received: Received {
         time: None,
-        round_trip: None,
+        answered: None,
         headers: Headers { ttl: None, traffic_class: None, interface: None },
         credentials: None,
     },
@@ -184,10 +195,10 @@ impl Batch {
         }
     }
 
-    /// Sets the round-trip time of the datagrams that have the last envelope: they are replies.
-    pub fn note_round_trip(&mut self, round_trip: Duration) {
+    /// Sets what the datagrams that have the last envelope are the replies to.
+    pub fn note_answered(&mut self, answered: Answered) {
         if let Some(envelope) = self.envelopes.last_mut() {
-            envelope.received.round_trip = Some(round_trip);
+            envelope.received.answered = Some(answered);
         }
     }
 

@@ -499,15 +499,32 @@ pub(crate) fn earlier_icmp_errors(number: u64, error: &IcmpError) -> Option<Stri
     }
 }
 
-/// Returns the sentence about replies that were ignored because they arrived late or more than once, if there were any.
-/// Where anyone may answer, they are more replies than one.
-pub(crate) fn late_replies(number: u64, first: Option<Addr>, from_anyone: bool) -> Option<String> {
+/// Returns the sentence about replies that were ignored because their requests had timed out, if there were any.
+pub(crate) fn late_replies(number: u64, first: Option<Addr>) -> Option<String> {
+    ignored(number, first, "a late reply", "late replies")
+}
+
+/// Returns the sentence about further replies to requests that were ignored, if there were any. Where anyone may answer,
+/// they are no duplicates.
+pub(crate) fn duplicate_replies(number: u64, first: Option<Addr>, from_anyone: bool) -> Option<String> {
     if from_anyone {
         let ignored = ignored(number, first, "a further reply", "further replies");
         ignored.map(|ignored| format!("{ignored}; --collect prints them all"))
     } else {
-        ignored(number, first, "a late or duplicate reply", "late or duplicate replies")
+        ignored(number, first, "a duplicate reply", "duplicate replies")
     }
+}
+
+/// Says that requests wait for one of `number` ports.
+pub(crate) fn no_more_ports(number: usize) -> String {
+    format!(
+        "requests wait for a free port: the system lets us open {number}; ulimit -n is the limit of open files"
+    )
+}
+
+/// Says that messages about single requests were left out.
+pub(crate) fn more_messages(number: u64) -> String {
+    format!("{number} more messages about single requests are not printed; --stats counts them all")
 }
 
 /// Returns the sentence about datagrams that were ignored because no request was sent to their source, if there were

@@ -183,10 +183,14 @@ pub struct Requests {
     pub lost: u64,
     /// Datagrams from somebody else than the peer. They are ignored.
     pub stray: u64,
-    /// Replies that arrived late or more than once. They are ignored.
+    /// Replies to requests that had timed out. They are ignored.
     pub late: u64,
     /// Replies, or received datagrams, that do not match what is expected. They are printed.
     pub unexpected: u64,
+    /// Further replies to requests that had been answered. They are ignored.
+    pub duplicate: u64,
+    /// Requests that were sent more than 1 ms after they were due.
+    pub sent_late: u64,
 }
 
 /// Counts what happened to requests that a listener was to answer.

@@ -49,6 +49,12 @@ impl Rate {
         (per_second.is_finite() && per_second > 3e-8).then_some(Self { per_second, unit })
     }
 
+    /// Returns the rate of one datagram each `time`.
+    #[must_use]
+    pub fn every(time: Duration) -> Self {
+        Self { per_second: 1.0 / time.min(FAR).as_secs_f64(), unit: Unit::Datagrams }
+    }
+
     /// Returns when the next datagram is due, counted from the first, after so many `datagrams` with so many `bytes` of
     /// payload in all. What no clock can count is [`Duration::MAX`].
     #[must_use]

@@ -1,8 +1,8 @@
 //! `json`: a line is a JSON object that tells of one datagram (JSON Lines): when it arrived (`time`, RFC 3339
-//! in nanoseconds), who sent it (`from`), to which address (`to`), how long after its request if it is a reply
-//! (`rtt`, in seconds), how long it was (`size`, in bytes), its sequence number and its one-way delay if it has a stamp
-//! (`seq`, and `delay` in seconds), and what it held: `text` where that is text in the charset of the wire, and else
-//! `base64`.
+//! in nanoseconds), who sent it (`from`), to which address (`to`), which request it answers if it is a reply (`request`,
+//! from 1) and how long after that was sent (`rtt`, in seconds) and due (`latency`), how long it was (`size`, in bytes),
+//! its sequence number and its one-way delay if it has a stamp (`seq`, and `delay` in seconds), and what it held: `text`
+//! where that is text in the charset of the wire, and else `base64`.
 //!
 //! When it is read, the payload is `text`, `hex` or `base64`, and `to` says where it goes. What would move
 //! a cursor or turn text around is escaped: it is safe to look at.
@@ -20,7 +20,7 @@ use super::columns::Clock;
 use super::text::Lines;
 use super::to::{Names, To};
 use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec, base64, hex, recorded};
-use crate::batch::{Batch, Datagram, Envelope, Headers, Stamp};
+use crate::batch::{Answered, Batch, Datagram, Envelope, Headers, Stamp};
 use crate::escape;
 use crate::net::Zone;
 use crate::net::addr::Addr;
@@ -237,8 +237,15 @@ impl Writer {
                 }
             }
         }
-        if let Some(time) = envelope.received.round_trip {
-            append(&mut self.head, format_args!("\"rtt\":{}.{:09},", time.as_secs(), time.subsec_nanos()));
+        if let Some(Answered { request, round_trip, latency }) = envelope.received.answered {
+            append(&mut self.head, format_args!("\"request\":{request},"));
+            for (key, time) in [("rtt", Some(round_trip)), ("latency", latency)] {
+                let Some(time) = time else { continue };
+                append(
+                    &mut self.head,
+                    format_args!("\"{key}\":{}.{:09},", time.as_secs(), time.subsec_nanos()),
+                );
+            }
         }
         let Headers { ttl, traffic_class, interface } = envelope.received.headers;
         if let Some(ttl) = ttl {

@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
-use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOBUFS, EPERM, EPROTOTYPE};
+use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, EMFILE, ENETUNREACH, ENFILE, ENOBUFS, EPERM, EPROTOTYPE};
 
 use super::addr::Addr;
 use super::may_pass;
@@ -230,6 +230,16 @@ impl Failure {
             Some(EPROTOTYPE) => Self::OtherType,
             Some(EPERM) => Self::OtherPeer,
             _ => Self::Os(error),
+        }
+    }
+
+    /// Returns whether the process has no more descriptors, or the system no more ports.
+    #[must_use]
+    pub fn is_exhaustion(&self) -> bool {
+        match self {
+            Self::Os(error) => matches!(error.raw_os_error(), Some(EMFILE | ENFILE)),
+            Self::NoFreePort(_) => true,
+            _ => false,
         }
     }
 

@@ -128,9 +128,16 @@ impl Received {
 }
 
 impl Requests {
-    /// Returns the counters of replies that do not count as answers, or are not as they should be.
-    pub(crate) fn counters(&self) -> [Counter; 3] {
-        [("late", self.late), ("stray", self.stray), ("unexpected", self.unexpected)]
+    /// Returns the counters of replies that do not count as answers, or are not as they should be, and of requests that
+    /// were sent late.
+    pub(crate) fn counters(&self) -> [Counter; 5] {
+        [
+            ("late", self.late),
+            ("duplicate", self.duplicate),
+            ("stray", self.stray),
+            ("unexpected", self.unexpected),
+            ("sent_late", self.sent_late),
+        ]
     }
 }
 

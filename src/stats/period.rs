@@ -85,6 +85,8 @@ impl Requests {
             lost: self.lost.saturating_sub(before.lost),
             stray: self.stray.saturating_sub(before.stray),
             late: self.late.saturating_sub(before.late),
+            duplicate: self.duplicate.saturating_sub(before.duplicate),
+            sent_late: self.sent_late.saturating_sub(before.sent_late),
             unexpected: self.unexpected.saturating_sub(before.unexpected),
         }
     }

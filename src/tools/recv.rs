@@ -2,6 +2,7 @@
 
 mod args;
 mod asker;
+mod destination;
 mod exchange;
 mod expect;
 mod inbox;
@@ -10,6 +11,7 @@ mod probes;
 mod receiver;
 mod requests;
 mod run;
+mod schedule;
 mod send_time;
 
 use std::process::ExitCode;

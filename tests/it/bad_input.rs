@@ -734,7 +734,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
         "--group 239.1.1.1",
         "unknown option --group: use --join 239.1.1.1 of udp-recv, udp-listen and udp-chat",
     ),
-    ("udp-recv", "--rate 10", "unknown option --rate: it is an option of udp-send"),
+    ("udp-listen", "--rate 10", "unknown option --rate: it is an option of udp-send and udp-recv"),
     ("udp-send", "--forever", "unknown option --forever: use --repeat"),
     ("udp-recv", "--timeot 3", "unknown option --timeot: the nearest option is --timeout"),
     (

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use clap::{Parser, ValueHint};
 use super::expect::Expectations;
 use super::probes::{Choice, ChoiceParser};
 use crate::cli::usage::UsageError;
-use crate::cli::value::{duration, times};
+use crate::cli::value::{count, duration, rate, times};
 use crate::cli::{
     BufferArgs, EncodingArgs, FormatArgs, FormatOption, GroupArgs, InputPlan, MessageArgs, ReadingArgs,
     ReceivingArgs, ReceivingPlan, RepeatArgs, Report, ReportArgs, SendingSocketArgs, check_options,
@@ -19,6 +20,7 @@ use crate::cli::{
 };
 use crate::exit;
 use crate::flow::codec::{Codec, Eol};
+use crate::flow::pace::Rate;
 use crate::format::{Columns, Format, Formats};
 use crate::net::access::Access;
 use crate::net::endpoint::{BadEndpoint, Endpoint};
@@ -69,9 +71,18 @@ pub(super) struct Args {
     from_anyone: bool,
     #[command(flatten)]
     repeat: RepeatArgs,
-    /// Wait at least TIME between requests
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    /// Keep N requests in flight
+    #[arg(long, value_name = "N", value_parser = count)]
+    in_flight: Option<u64>,
+    /// Send requests at RATE, whether or not others are answered (1000/s)
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: Option<Rate>,
+    /// Send a request every TIME, whether or not others are answered
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "rate")]
     interval: Option<Duration>,
+    /// Stop sending after TIME (10s, 1m)
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
@@ -134,11 +145,17 @@ pub(super) enum Task {
 
 /// The requests to send, and which replies to wait for.
 pub(super) struct Requests {
-    pub(super) destination: Endpoint,
+    /// The peer, or `None` if each record names its own.
+    pub(super) destination: Option<Endpoint>,
     /// The local address to send from.
     pub(super) source: Option<Endpoint>,
     pub(super) input: InputPlan,
-    pub(super) interval: Option<Duration>,
+    /// How many requests may be in flight at once.
+    pub(super) in_flight: usize,
+    /// How fast requests are sent, whatever happens to those before.
+    pub(super) rate: Option<Rate>,
+    /// For how long requests are sent.
+    pub(super) duration: Option<Duration>,
     /// How many times an unanswered request is sent again.
     pub(super) retry: Option<u64>,
     /// How long to wait for a reply to each attempt.
@@ -173,18 +190,29 @@ impl Requests {
     }
 
     /// Returns the error that the request called `name` cannot be sent.
-    pub(super) fn cannot_send(&self, name: &str) -> String {
-        format!("cannot send {name} to {}", self.destination)
+    pub(super) fn cannot_send(&self, name: &dyn Display) -> String {
+        match &self.destination {
+            Some(destination) => format!("cannot send {name} to {destination}"),
+            None => format!("cannot send {name}"),
+        }
     }
 
     /// Returns the note on a terminal that replies are waited for.
     pub(super) fn announcement(&self) -> String {
         let Self { destination, timeout, collects, .. } = self;
-        if *collects {
-            format!("waiting for replies ({timeout:?})...")
-        } else {
-            format!("waiting for a reply from {destination} ({timeout:?})...")
+        match destination {
+            Some(destination) if !collects => {
+                format!("waiting for a reply from {destination} ({timeout:?})...")
+            }
+            _ => format!("waiting for replies ({timeout:?})..."),
         }
+    }
+
+    /// Returns what to add to the error that there is nothing to send, where the destination may be meant to receive at.
+    pub(super) fn hint_to_receive(&self) -> String {
+        let may_be_local = |there: &&Endpoint| there.group().is_some() || there.is_unix();
+        let local = self.destination.as_ref().filter(may_be_local);
+        local.map(|there| format!("; to receive, write --bind {there}")).unwrap_or_default()
     }
 }
 
@@ -256,11 +284,12 @@ impl TryFrom<Args> for Task {
 
     fn try_from(mut args: Args) -> Result<Self, UsageError> {
         let refused = |what: String| Err(UsageError::new(what));
-        let option = args.option_for_requests();
+        let (option, is_addressed) = (args.option_for_requests(), args.are_addressed());
         match (args.endpoint.take(), args.bind.take()) {
             (Some(there), source) if !there.is_here() => {
-                Ok(Self::Ask(Box::new(args.requests(there, source))))
+                Ok(Self::Ask(Box::new(args.requests(Some(there), source))))
             }
+            (None, source) if is_addressed => Ok(Self::Ask(Box::new(args.requests(None, source)))),
             (Some(here), Some(_)) => refused(format!(
                 "{here} and --bind both name the local address; leave one out, or write localhost{here} to send requests"
             )),
@@ -328,6 +357,9 @@ impl Args {
             (self.probe.is_some(), "--probe"),
             (self.repeat.repeat.is_some(), "--repeat"),
             (self.interval.is_some(), "--interval"),
+            (self.rate.is_some(), "--rate"),
+            (self.in_flight.is_some(), "--in-flight"),
+            (self.duration.is_some(), "--duration"),
             (self.message.eol.eol != Eol::None, "--eol"),
             (self.reading.block.is_some(), "--block"),
             (self.reading.skip_bad, "--skip-bad"),
@@ -336,8 +368,18 @@ impl Args {
         given.or_else(|| self.socket.option_to_send())
     }
 
-    fn requests(self, destination: Endpoint, source: Option<Endpoint>) -> Requests {
+    /// Returns whether each request names its destination, where no ENDPOINT does.
+    fn are_addressed(&self) -> bool {
+        let is_to_send = self.option_for_requests().is_some() || !self.message.messages.is_empty();
+        self.format.formats.input == Format::Json && (self.bind.is_none() && !is_passing() || is_to_send)
+    }
+
+    fn requests(self, destination: Option<Endpoint>, source: Option<Endpoint>) -> Requests {
         let codec = self.codec();
+        let rate = self.rate.or_else(|| self.interval.map(Rate::every));
+        // By a schedule requests are sent whatever happens to others.
+        let usual = if rate.is_some() { usize::MAX } else { 1 };
+        let in_flight = self.in_flight.map_or(usual, |number| usize::try_from(number).unwrap_or(usize::MAX));
         Requests {
             destination,
             source,
@@ -348,7 +390,9 @@ impl Args {
                 repeat: self.repeat.repeat.unwrap_or(1),
                 skip_bad: self.reading.skip_bad,
             },
-            interval: self.interval,
+            in_flight,
+            rate,
+            duration: self.duration,
             retry: self.retry,
             timeout: self.collect.unwrap_or(self.timeout),
             collects: self.collect.is_some(),

@@ -1,340 +1,590 @@
-//! Sends a request, again if it must, and waits for its reply.
+//! The loop of requests: sends each when it is due and a port is free, again if it must, and takes the replies as they
+//! arrive.
 
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal};
+use std::mem;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
-use super::args::{Plan, Requests, TOOL};
+use super::args::{Plan, Requests};
+use super::destination::{Destination, Route};
 use super::exchange::{Exchange, Next, Outcome};
-use super::inbox::{Drained, Inbox};
-use super::ports::Ports;
-use super::receiver::{Arrival, FilteredReceiver};
+use super::inbox::Inbox;
+use super::ports::{Flight, Ports};
+use super::receiver::Arrival;
+use super::requests::Supply;
+use super::schedule::Schedule;
 use super::send_time::SendTime;
-use crate::batch::Datagram;
-use crate::cli::{self, Traffic};
-use crate::flow::transmit::Transmitter;
 use crate::messages;
-use crate::net::socket::Socket;
-use crate::runtime::console::{Console, Verbosity};
+use crate::net::failure::Failure;
 use crate::runtime::deadline::earliest;
 use crate::runtime::signals::Signals;
-use crate::stats::{IcmpError, Stats};
+use crate::stats::IcmpError;
+use crate::tools::resolve::Resolver;
 
 /// A wait for a reply is announced on a terminal after this time.
 const ANNOUNCED_AFTER: Duration = Duration::from_millis(500);
+/// As many requests are sent before replies are received.
+const BURST: usize = 64;
+/// What arrives within this time at ports whose request is over is one message.
+const GATHERED_FOR: Duration = Duration::from_millis(100);
+/// So many passes of a loop that has work are made before it looks at more than signals.
+const PASSES: u64 = 64;
+/// How many datagrams a drain receives at most: more than the kernel usually holds.
+const MOST_DRAINED: usize = 65_536;
+/// The messages about single requests that are printed, at most. Statistics count the others.
+const MESSAGES: u64 = 100;
 
-/// How long to wait for room in the queue of a unix socket at once.
-const WAIT: Duration = Duration::from_millis(20);
-
-/// Sends requests one after the other.
+/// Sends requests and takes their replies.
 pub(super) struct Asker<'a, 'r> {
     inbox: &'a mut Inbox<'r>,
     plan: &'r Plan,
     requests: &'r Requests,
     signals: &'r Signals,
+    supply: Supply<'r>,
+    destination: Destination<'r>,
     ports: Ports<'r>,
+    schedule: Schedule,
+    /// How many requests may wait for their replies at once.
+    limit: usize,
+    in_flight: usize,
+    /// How many requests were taken from the supply.
+    taken: u64,
+    /// The deadlines of attempts, with the place and the number of each, in their order. An attempt may be over before.
+    deadlines: VecDeque<(Instant, usize, u64)>,
+    attempts: u64,
     /// How many retries of the first request have been used to wait for a route.
     used_retries: u64,
-    /// Whether the next wait for a reply is to be announced.
-    is_to_announce: bool,
-    /// Prints details of the first socket: they are the same for all but for the port.
-    socket_console: Console,
+    /// Whether stderr is a terminal, and notes are wanted.
+    is_watched: bool,
+    /// When the wait for a reply is announced.
+    announced_at: Option<Instant>,
+    /// Whether requests have waited for a port.
+    is_short_of_ports: bool,
+    /// How often the loop went on without a wait.
+    passes: u64,
+    /// How many messages about single requests there were.
+    messages: u64,
+    /// Why no more requests are sent.
+    failure: Option<anyhow::Error>,
 }
 
-/// A request that is being sent, and the socket that it is sent from.
-struct InFlight<'s> {
-    name: &'s str,
-    datagram: Datagram<'s>,
-    socket: &'s Socket,
-    transmitter: Transmitter<'s>,
-    receiver: FilteredReceiver<'s>,
-    sent: SendTime,
-    exchange: Exchange,
+/// Why the next request is not sent now.
+enum Blocked {
+    /// It has to be read first.
+    Input,
+    /// It is sent at this time, or after a reply.
+    Until(Option<Instant>),
+    /// Replies are received first.
+    Busy,
+    /// There is none.
+    End,
 }
 
 impl<'a, 'r> Asker<'a, 'r> {
-    /// Creates what sends `requests` from `ports`, of whose first one `used_retries` are used.
+    /// Creates what sends the requests of `supply` to `destination` from `ports`. For the first one, `used_retries` have
+    /// been used.
     pub(super) fn new(
         inbox: &'a mut Inbox<'r>,
-        plan: &'r Plan,
-        requests: &'r Requests,
-        signals: &'r Signals,
+        (plan, requests, signals): (&'r Plan, &'r Requests, &'r Signals),
+        supply: Supply<'r>,
+        destination: Destination<'r>,
         ports: Ports<'r>,
         used_retries: u64,
     ) -> Self {
-        let socket_console = plan.report.console;
-        Self { inbox, plan, requests, signals, ports, used_retries, is_to_announce: false, socket_console }
+        let is_watched = plan.report.is_chatty && io::stderr().is_terminal();
+        Self {
+            limit: if ports.is_single() { 1 } else { requests.in_flight },
+            inbox,
+            plan,
+            requests,
+            signals,
+            supply,
+            destination,
+            ports,
+            schedule: Schedule::new(requests.rate, requests.duration, Instant::now()),
+            in_flight: 0,
+            taken: 0,
+            deadlines: VecDeque::new(),
+            attempts: 0,
+            used_retries,
+            is_watched,
+            announced_at: None,
+            is_short_of_ports: false,
+            passes: 0,
+            messages: 0,
+            failure: None,
+        }
     }
 
-    /// Announces the next wait for a reply.
-    pub(super) fn announce(&mut self) {
-        self.is_to_announce = true;
-    }
-
-    /// Returns how long a request can be, in bytes.
-    pub(super) fn largest(&self) -> usize {
-        self.ports.largest()
-    }
-
-    /// Returns where replies are received and printed.
-    pub(super) fn inbox(&mut self) -> &mut Inbox<'r> {
-        self.inbox
-    }
-
-    /// Returns the numbers of the run.
-    pub(super) fn stats(&self) -> &Stats {
-        &self.inbox.stats
-    }
-
-    /// Sends a request, called `name`, waits for its reply, and counts the outcome. Prints it if there was no reply.
-    pub(super) fn ask(&mut self, request: Datagram<'_>, name: &str) -> Result<()> {
-        let mut socket = self.open()?;
-        self.inbox.stats.requests.asked += 1;
-        let mut exchange = self.exchange();
-        while let Some(refused) = self.ask_from(socket, request, name, exchange)? {
-            (socket, exchange) = (self.open()?, refused);
+    /// Sends all requests and takes their replies. Fails if there are none.
+    pub(super) fn run(mut self) -> Result<()> {
+        let done = self.send_and_receive();
+        self.failure = self.failure.take().or_else(|| self.supply.take_failure());
+        let is_complete = done.is_ok() && self.failure.is_none();
+        self.finish(is_complete)?;
+        done?;
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        let stats = &self.inbox.stats;
+        if stats.requests.asked == 0
+            && let Some(why) = self.supply.input().why_empty()
+        {
+            bail!("nothing to send: {why}");
+        }
+        // Without a request there is neither a reply nor silence to report.
+        if stats.requests.asked + stats.skipped == 0 && !self.has_ended_in_time() {
+            bail!("nothing to send: no MESSAGE and stdin is empty{}", self.requests.hint_to_receive());
         }
         Ok(())
     }
 
-    /// Does what [`Asker::ask`] does, from `socket`. Returns the `exchange` if the request was refused and is to be sent to
-    /// the next address of the peer.
-    fn ask_from(
-        &mut self,
-        socket: Socket,
-        request: Datagram<'_>,
-        name: &str,
-        exchange: Exchange,
-    ) -> Result<Option<Exchange>> {
-        let envelope = self.ports.envelope();
-        let mut receiver_of_last = self.ports.receiver(self.ports.last().unwrap_or(&socket))?;
-        let transmitter = Transmitter::new(&socket, self.signals)?;
-        let receiver = self.ports.receiver(&socket)?;
-        // Where all requests have one port, a datagram that arrives from now on may be the reply: send at once.
-        let drained = self.inbox.drain(&mut receiver_of_last)?;
-        let mut request = InFlight {
-            name,
-            datagram: Datagram { envelope: &envelope, ..request },
-            socket: &socket,
-            transmitter,
-            receiver,
-            sent: SendTime::now(),
-            exchange,
-        };
-        let sent = self.attempt(&mut request);
-        self.note_drained(&drained);
-        sent?;
-        let outcome = self.complete(&mut request)?;
-        let refused = match outcome {
-            Some(outcome) => {
-                self.conclude(outcome, &request);
-                None
-            }
-            None => Some(request.exchange),
-        };
-        if let Some(retired) = self.ports.retire(socket) {
-            self.drain_late(&retired)?;
-        }
-        Ok(refused)
+    /// Returns whether `--duration` has ended the run.
+    fn has_ended_in_time(&self) -> bool {
+        self.schedule.end().is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Drains the sockets that are still open.
-    pub(super) fn drain_all(&mut self) -> Result<()> {
-        self.ports.take_all().try_for_each(|socket| self.drain_late(&socket))
+    fn send_and_receive(&mut self) -> Result<()> {
+        loop {
+            let blocked = self.send_due()?;
+            let has_received = self.take_ready()?;
+            let has_ended = self.end_overdue()?;
+            self.inbox.flush()?;
+            self.note_drained_in_time();
+            match blocked {
+                // There may be room for the next request.
+                _ if has_received || has_ended => self.check()?,
+                Blocked::End if self.in_flight == 0 => return Ok(()),
+                Blocked::Busy => self.check()?,
+                Blocked::End => drop(self.wait(None, false)?),
+                Blocked::Until(until) => drop(self.wait(until, false)?),
+                Blocked::Input => {
+                    let since = Instant::now();
+                    if self.wait(self.schedule.end(), true)? {
+                        self.read(since)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Handles signals and the state of stdout, from time to time: a loop that has work does not wait.
+    fn check(&mut self) -> Result<()> {
+        self.passes += 1;
+        if self.passes.is_multiple_of(PASSES) { self.inbox.check() } else { Ok(self.signals.check()?) }
+    }
+
+    /// Sends the requests that are due, while ports are free.
+    fn send_due(&mut self) -> Result<Blocked> {
+        for _ in 0..BURST {
+            let now = Instant::now();
+            if self.failure.is_some() || self.schedule.end().is_some_and(|end| now >= end) {
+                self.supply.end();
+            }
+            let Some((_, request)) = self.supply.peek() else {
+                if !self.supply.has_more()? {
+                    return Ok(Blocked::End);
+                }
+                if self.supply.fd().is_some() {
+                    return Ok(Blocked::Input);
+                }
+                self.read(now)?;
+                continue;
+            };
+            let (size, own) = (request.payload.len(), request.envelope.to);
+            if self.in_flight >= self.limit {
+                return Ok(Blocked::Until(None));
+            }
+            let due = self.schedule.due(now);
+            if due.is_some_and(|due| due > now) {
+                return Ok(Blocked::Until(due));
+            }
+            let route = self.destination.route(own);
+            if self.requests.input.skip_bad && size > route.largest() {
+                let largest = route.largest();
+                self.supply.skip(&Failure::TooLong { size, largest });
+                self.inbox.stats.skipped = self.supply.skipped;
+                continue;
+            }
+            let Some(place) = self.ports.take(&self.destination, &route, now)? else {
+                if !mem::replace(&mut self.is_short_of_ports, true) {
+                    self.plan.report.console.note(&messages::no_more_ports(self.ports.len()));
+                }
+                return Ok(Blocked::Until(self.ports.next_free()));
+            };
+            self.ask(place, route, due)?;
+        }
+        Ok(Blocked::Busy)
+    }
+
+    /// Reads more of the input, from `since` on.
+    fn read(&mut self, since: Instant) -> Result<()> {
+        let resolver = Resolver::new(None, self.signals);
+        self.supply.fill(resolver)?;
+        self.inbox.stats.skipped = self.supply.skipped;
+        self.schedule.note_idle(since, Instant::now());
+        Ok(())
+    }
+
+    /// Sends the next request by `route` from the port at `place`.
+    fn ask(&mut self, place: usize, route: Route, due: Option<Instant>) -> Result<()> {
+        // Where all requests have one port, a datagram that arrives from now on may be the reply.
+        if self.ports.is_single() {
+            self.drain(place)?;
+        }
+        let exchange = self.exchange();
+        let Some((name, request)) = self.supply.peek() else { return Ok(()) };
+        let port = self.ports.get(place);
+        port.payload.clear();
+        port.payload.extend(request.payload);
+        self.inbox.stats.requests.asked += 1;
+        self.taken += 1;
+        let (request, sent) = (self.taken, SendTime::now());
+        port.flight = Some(Flight { name, request, route, due, sent, exchange, attempt: 0 });
+        self.schedule.note(port.payload.len(), sent.monotonic);
+        self.inbox.stats.requests.sent_late = self.schedule.late;
+        self.in_flight += 1;
+        self.supply.advance();
+        if self.is_watched && self.limit == 1 && (request == 1 || self.supply.input().is_terminal()) {
+            self.announced_at = Some(sent.monotonic + ANNOUNCED_AFTER);
+        }
+        self.attempt(place)?;
+        self.settle(place)
     }
 
     /// Returns the exchange of the next request.
     fn exchange(&mut self) -> Exchange {
         let Requests { timeout, collects, retry, .. } = self.requests;
-        let used_retries = std::mem::take(&mut self.used_retries);
+        let used_retries = mem::take(&mut self.used_retries);
         Exchange::new(*timeout, *collects, retry.unwrap_or(0).saturating_sub(used_retries))
     }
 
-    /// Returns a socket to send from. Where the system has none left, those of earlier requests make room.
-    fn open(&mut self) -> Result<Socket> {
-        let socket = loop {
-            let opened = self.ports.open();
-            if opened.is_err()
-                && let Some(oldest) = self.ports.take_oldest()
-            {
-                self.drain_late(&oldest)?;
-            } else {
-                break opened?;
-            }
-        };
-        cli::prepare_socket(
-            &socket,
-            Traffic::ReceivesFew,
-            self.plan.buffer,
-            &[self.ports.peer().group()],
-            self.socket_console,
-        )?;
-        self.socket_console = Console::new(TOOL, Verbosity::Quiet);
-        Ok(socket)
-    }
-
-    /// Waits for the reply to `request`, whose first attempt has begun, and sends it again where it must be. Returns `None`
-    /// if it was refused and the ports have moved on to the next address of the peer.
-    fn complete(&mut self, request: &mut InFlight<'_>) -> Result<Option<Outcome>> {
-        loop {
-            self.wait_for_reply(request)?;
-            match request.exchange.end_attempt() {
-                Next::Finish(outcome) => return Ok(Some(outcome)),
-                Next::OtherAddress(error) => {
-                    let refused = self.ports.peer();
-                    if self.ports.advance(request.datagram.payload.len()) {
-                        self.inbox.stats.sent.count_icmp_error_midway(&error);
-                        let (name, next) = (request.name, self.ports.peer());
-                        self.plan.report.console.detail(&format!("{refused} refused {name}; trying {next}"));
-                        return Ok(None);
-                    }
-                    // No other address can be reached.
-                    request.exchange.take_icmp_error(error, 1);
-                    continue;
-                }
-                Next::Resend(error) => self.inbox.stats.sent.count_icmp_error_midway(&error),
-                Next::Retry(outcome) => self.note_retry(&outcome, request.name),
-            }
-            self.attempt(request)?;
-        }
-    }
-
-    /// Begins an attempt: sends `request`. Fails for a reason that does not pass.
-    fn attempt(&mut self, request: &mut InFlight<'_>) -> Result<()> {
+    /// Begins an attempt of the request at `place`: sends it. One that cannot be sent, for a reason that does not pass, is
+    /// skipped or ends the run.
+    fn attempt(&mut self, place: usize) -> Result<()> {
         let started = Instant::now();
-        let is_unix = request.socket.is_unix();
-        if is_unix {
-            // A signal, and the end of the time, are checked in between.
-            request.transmitter.limit_wait(WAIT);
-        }
+        let port = self.ports.get(place);
+        let Some(flight) = &port.flight else { return Ok(()) };
+        let (route, ordinal) = (flight.route, flight.name.ordinal);
+        let is_unix = port.socket.is_unix();
         let (unsent, refusal) = loop {
-            let mut outcome = request.transmitter.send_one(request.datagram);
+            let mut outcome = port.send(&route, ordinal);
             let refusal = outcome.take_refusal();
             self.inbox.stats.sent += &outcome;
             match outcome.stopped {
                 None => break (None, refusal),
+                // Whoever does not read does not answer: the time of this attempt is over.
                 Some(unsent)
                     if unsent.lacks_room() && is_unix && started.elapsed() >= self.requests.timeout =>
                 {
-                    // Whoever does not read does not answer: the time of this attempt is over.
-                    request.exchange.begin_attempt(None, started);
-                    return Ok(());
+                    break (None, None);
                 }
                 Some(unsent) if unsent.lacks_room() => self.inbox.check()?,
                 Some(unsent) if unsent.may_pass() => break (Some(unsent.cause()), None),
                 Some(unsent) => {
-                    return Err(unsent.cause().context(self.requests.cannot_send(request.name)));
+                    self.give_up(place, unsent.cause());
+                    return Ok(());
                 }
             }
         };
-        request.exchange.begin_attempt(unsent, Instant::now());
-        if let Some(error) = refusal {
-            self.note_another(request.exchange.take_icmp_error(error, 1));
+        let Some(flight) = &mut port.flight else { return Ok(()) };
+        // The time of a request that waited for the queue of a unix socket has begun before.
+        flight.exchange.begin_attempt(unsent, if is_unix { started } else { Instant::now() });
+        let another = refusal.and_then(|error| flight.exchange.take_icmp_error(error, 1));
+        self.attempts += 1;
+        flight.attempt = self.attempts;
+        if let Some(deadline) = flight.exchange.deadline() {
+            let behind = self.deadlines.partition_point(|(other, ..)| *other <= deadline);
+            self.deadlines.insert(behind, (deadline, place, self.attempts));
         }
+        self.note_another(another);
         Ok(())
     }
 
-    /// Waits until the attempt is over, and prints the replies.
-    fn wait_for_reply(&mut self, request: &mut InFlight<'_>) -> Result<()> {
-        let announcement = Instant::now() + ANNOUNCED_AFTER;
-        while !request.exchange.is_over() {
-            let until = earliest([request.exchange.deadline(), self.is_to_announce.then_some(announcement)]);
-            let ready = self.inbox.wait(None, Some(request.socket.as_fd()), until)?;
-            let now = Instant::now();
-            if self.is_to_announce && now >= announcement {
-                self.is_to_announce = false;
-                self.plan.report.console.note(&self.requests.announcement());
-            }
-            if request.exchange.is_to_receive(ready.socket, now) {
-                self.receive(request)?;
-            }
+    /// Skips the request at `place`, which can never be sent, or ends the run because of it.
+    fn give_up(&mut self, place: usize, why: anyhow::Error) {
+        let Some(flight) = self.end_flight(place, false) else { return };
+        let is_too_long = matches!(why.downcast_ref(), Some(Failure::TooLongForPath { .. }));
+        if self.requests.input.skip_bad && is_too_long {
+            self.inbox.stats.requests.asked -= 1;
+            self.supply.count_skipped(flight.name, &why.root_cause());
+            self.inbox.stats.skipped = self.supply.skipped;
+        } else {
+            self.failure.get_or_insert(why.context(self.requests.cannot_send(&flight.name)));
         }
-        Ok(())
     }
 
-    /// Receives at the socket of `request`. What was announced may be damaged, denied or late: the wait goes on.
-    fn receive(&mut self, request: &mut InFlight<'_>) -> Result<()> {
-        match self.inbox.receive(&mut request.receiver)? {
-            Arrival::Nothing | Arrival::Discarded => {}
+    /// Receives at the ports that are ready. Returns whether any was.
+    fn take_ready(&mut self) -> Result<bool> {
+        let ready = self.ports.watch.ready().context("cannot watch sockets")?;
+        for place in &ready {
+            self.receive(*place)?;
+            self.settle(*place)?;
+        }
+        Ok(!ready.is_empty())
+    }
+
+    /// Receives a datagram or an ICMP error at `place`, if there is one: a reply, or something that decides nothing. Returns
+    /// whether there may be more.
+    fn receive(&mut self, place: usize) -> Result<bool> {
+        let port = self.ports.get(place);
+        let arrival = self.inbox.receive(&mut port.receiver)?;
+        let Some(flight) = &mut port.flight else {
+            let (finished, is_open) = (port.finished, port.receiver.is_open());
+            if let (Arrival::Reply(_), Some(finished)) = (&arrival, finished) {
+                self.ports.note_arrival(finished.sent.until(None));
+            }
+            let is_answered = finished.is_some_and(|finished| finished.is_answered);
+            return Ok(self.inbox.count_late(arrival, is_answered, is_open));
+        };
+        match arrival {
+            Arrival::Nothing => return Ok(false),
+            Arrival::Discarded => {}
             Arrival::Reply(_) => {
-                self.inbox.print_reply(request.sent)?;
-                self.note_another(request.exchange.take_reply());
+                let another = flight.exchange.take_reply();
+                let round_trip = self.inbox.take_reply(flight);
+                self.ports.note_arrival(round_trip);
+                self.note_another(another);
             }
             Arrival::IcmpError(error) => {
-                self.note_another(request.exchange.take_icmp_error(error, self.ports.addresses()));
+                let another = flight.exchange.take_icmp_error(error, self.destination.addresses());
+                self.note_another(another);
             }
             Arrival::Stray(source) => {
                 self.inbox.stats.requests.stray += 1;
                 if let Some(source) = source {
-                    self.ports.discard_strays(request.socket);
-                    request.exchange.note_stray(source);
+                    flight.exchange.note_stray(source);
+                    let peer = flight.route.peer;
+                    if !self.ports.is_single() {
+                        self.ports.get(place).discard_strays(peer);
+                    }
                 }
             }
         }
+        Ok(true)
+    }
+
+    /// Ends the attempts whose time is over. A datagram that arrived before is a reply even if it is received now.
+    /// Returns whether there was any.
+    fn end_overdue(&mut self) -> Result<bool> {
+        let (now, mut is_any) = (Instant::now(), false);
+        while let Some((deadline, place, attempt)) = self.deadlines.front().copied() {
+            let is_current = |ports: &mut Ports<'_>| {
+                ports.get(place).flight.as_ref().is_some_and(|flight| flight.attempt == attempt)
+            };
+            let is_waiting = is_current(&mut self.ports);
+            if is_waiting && deadline > now {
+                break;
+            }
+            self.deadlines.pop_front();
+            let mut is_readable = true;
+            while is_waiting
+                && let Some(flight) = &mut self.ports.get(place).flight
+                && flight.exchange.is_to_receive(is_readable, Instant::now())
+            {
+                is_readable = self.receive(place)?;
+            }
+            if is_waiting {
+                self.settle(place)?;
+                is_any = true;
+            }
+        }
+        Ok(is_any)
+    }
+
+    /// Does what the request at `place` asks for once an attempt is over: another one, or its end.
+    fn settle(&mut self, mut place: usize) -> Result<()> {
+        while let Some(flight) = &mut self.ports.get(place).flight
+            && flight.exchange.is_over()
+        {
+            match flight.exchange.end_attempt() {
+                Next::Finish(outcome) => {
+                    let is_answered = matches!(outcome, Outcome::Reply);
+                    if let Some(flight) = self.end_flight(place, is_answered) {
+                        self.conclude(outcome, &flight);
+                    }
+                    return Ok(());
+                }
+                Next::OtherAddress(error) => {
+                    if let Some(other) = self.move_on(place)? {
+                        self.inbox.stats.sent.count_icmp_error_midway(&error);
+                        place = other;
+                    } else {
+                        // No other address can be reached.
+                        if let Some(flight) = &mut self.ports.get(place).flight {
+                            flight.exchange.take_icmp_error(error, 1);
+                        }
+                        continue;
+                    }
+                }
+                Next::Resend(error) => self.inbox.stats.sent.count_icmp_error_midway(&error),
+                Next::Retry(outcome) => self.note_retry(&outcome, place),
+            }
+            self.attempt(place)?;
+        }
         Ok(())
+    }
+
+    /// Passes the request at `place` on to a port from which the next address of the peer is asked. Returns the place of
+    /// that, if there is such an address.
+    fn move_on(&mut self, place: usize) -> Result<Option<usize>> {
+        let port = self.ports.get(place);
+        let (size, Some(flight)) = (port.payload.len(), &port.flight) else { return Ok(None) };
+        let (refused, name) = (flight.route.peer, flight.name);
+        if !self.destination.advance(refused, size) {
+            return Ok(None);
+        }
+        let route = self.destination.route(None);
+        let Some(flight) = self.end_flight(place, false) else { return Ok(None) };
+        let payload = mem::take(&mut self.ports.get(place).payload);
+        let Some(other) = self.ports.take(&self.destination, &route, Instant::now())? else {
+            return Ok(None);
+        };
+        let port = self.ports.get(other);
+        port.payload = payload;
+        port.flight = Some(Flight { route, ..flight });
+        self.in_flight += 1;
+        let next = route.peer;
+        self.plan.report.console.detail(&format!("{refused} refused {name}; trying {next}"));
+        Ok(Some(other))
+    }
+
+    /// Ends the request at `place`. Its port is free again after a quarantine.
+    fn end_flight(&mut self, place: usize, is_answered: bool) -> Option<Flight> {
+        let flight = self.ports.retire(place, is_answered, Instant::now())?;
+        self.in_flight -= 1;
+        self.announced_at = None;
+        Some(flight)
+    }
+
+    /// Receives and counts all that has arrived at `place`, from which no request is on its way. A peer that floods the
+    /// socket does not hold it up.
+    fn drain(&mut self, place: usize) -> Result<()> {
+        for _ in 0..MOST_DRAINED {
+            if !self.receive(place)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a port is ready, an attempt is over, `until` has passed or, if `for_input`, the input can be read.
+    /// Returns whether it can.
+    fn wait(&mut self, until: Option<Instant>, for_input: bool) -> Result<bool> {
+        let input = if for_input { self.supply.fd() } else { None };
+        let deadline = self.deadlines.front().map(|(deadline, ..)| *deadline);
+        let gathered_at = self.inbox.drained_at().map(|first| first + GATHERED_FOR);
+        let until = earliest([until, deadline, self.announced_at, gathered_at]);
+        let ready = self.inbox.wait(input, Some(self.ports.watch.as_fd()), until)?;
+        if self.announced_at.is_some_and(|time| Instant::now() >= time) {
+            self.announced_at = None;
+            self.plan.report.console.note(&self.requests.announcement());
+        }
+        Ok(ready.input)
     }
 
     /// Counts and prints an ICMP error that does not decide the outcome.
     fn note_another(&mut self, error: Option<IcmpError>) {
         if let Some(error) = error {
             self.inbox.stats.sent.count_icmp_error_midway(&error);
-            self.plan.report.console.note(&messages::another_icmp_error(&error));
+            self.note(&messages::another_icmp_error(&error));
         }
     }
 
     /// Counts and prints the outcome of an attempt that another follows.
-    fn note_retry(&mut self, outcome: &Outcome, name: &str) {
+    fn note_retry(&mut self, outcome: &Outcome, place: usize) {
         let console = self.plan.report.console;
+        let Some(flight) = &self.ports.get(place).flight else { return };
+        let name = flight.name;
         match outcome {
             Outcome::Unsent(why) => {
                 self.inbox.stats.unsent_midway += 1;
-                console.detail(&format!("{} ({why}); trying again", self.requests.cannot_send(name)));
+                console.detail(&format!("{} ({why}); trying again", self.requests.cannot_send(&name)));
                 return;
             }
             Outcome::IcmpError(error) => self.inbox.stats.sent.count_icmp_error_midway(error),
             Outcome::Reply | Outcome::Timeout => {}
         }
-        console.detail(&format!("{} did not answer {name}; asking again", self.requests.destination));
+        let peer = self.destination.name(flight.route.peer);
+        console.detail(&format!("{peer} did not answer {name}; asking again"));
     }
 
-    /// Counts `outcome`, that of `request`, and prints it if there was no reply.
-    fn conclude(&mut self, outcome: Outcome, request: &InFlight<'_>) {
+    /// Counts `outcome`, that of `flight`, and prints it if there was no reply.
+    fn conclude(&mut self, outcome: Outcome, flight: &Flight) {
         let (console, stats) = (self.plan.report.console, &mut self.inbox.stats);
-        let (InFlight { name, exchange, .. }, Requests { destination, timeout, retry, .. }) =
-            (request, self.requests);
+        let Requests { timeout, retry, .. } = self.requests;
         let is_answered = matches!(outcome, Outcome::Reply);
         stats.requests.answered += u64::from(is_answered);
         stats.requests.lost += u64::from(!is_answered);
+        let (peer, name) = (|| self.destination.name(flight.route.peer), flight.name);
         match outcome {
             Outcome::Reply => {}
             Outcome::IcmpError(error) => {
                 stats.sent.count_icmp_error(&error);
-                console.note(&messages::icmp_error(destination, name, &error));
+                let message = messages::icmp_error(&peer(), &name.to_string(), &error);
+                self.note(&message);
             }
             Outcome::Unsent(why) => {
                 stats.unsent += 1;
-                console.error(&why.context(self.requests.cannot_send(name)));
+                console.error(&why.context(self.requests.cannot_send(&name)));
             }
             Outcome::Timeout => {
                 stats.timed_out += 1;
-                let attempts = retry.map(|_| exchange.sent());
-                console.note(&messages::no_reply(destination, name, *timeout, attempts, exchange.stray()));
+                let (attempts, stray) = (retry.map(|_| flight.exchange.sent()), flight.exchange.stray());
+                let message = messages::no_reply(&peer(), &name.to_string(), *timeout, attempts, stray);
+                self.note(&message);
             }
         }
     }
 
-    fn note_drained(&self, drained: &Drained) {
-        drained.sentences().for_each(|sentence| self.plan.report.console.note(&sentence));
+    /// Prints a message about a single request, unless there were many.
+    fn note(&mut self, message: &str) {
+        self.messages += 1;
+        if self.messages <= MESSAGES {
+            self.plan.report.console.note(&message);
+        }
     }
 
-    /// Receives what has arrived at `socket`, from which no request is sent any more, and counts what the kernel has
-    /// dropped there.
-    fn drain_late(&mut self, socket: &Socket) -> Result<()> {
-        let mut receiver = self.ports.receiver(socket)?;
-        let drained = self.inbox.drain(&mut receiver)?;
-        self.note_drained(&drained);
-        self.inbox.stats.received.count_drops(receiver.drops());
+    /// Prints what was found at ports whose request is over, a moment after the first of it: there may be more.
+    fn note_drained_in_time(&mut self) {
+        if self.inbox.drained_at().is_some_and(|first| first.elapsed() >= GATHERED_FOR) {
+            self.note_drained();
+        }
+    }
+
+    /// Prints what was found at ports whose request is over.
+    fn note_drained(&mut self) {
+        for sentence in self.inbox.take_drained().sentences() {
+            self.note(&sentence);
+        }
+    }
+
+    /// Receives what has arrived at all ports, counts what the kernel has dropped there, and prints how much of the input
+    /// was left out. Whether the run `is_complete` decides what is an error later.
+    fn finish(&mut self, is_complete: bool) -> Result<()> {
+        let console = self.plan.report.console;
+        for place in 0..self.ports.len() {
+            self.drain(place)?;
+            let drops = self.ports.get(place).receiver.drops();
+            self.inbox.stats.received.count_drops(drops);
+        }
+        self.note_drained();
+        if self.messages > MESSAGES {
+            console.note(&messages::more_messages(self.messages - MESSAGES));
+        }
+        let stats = &self.inbox.stats;
+        if let Some(skipped) = messages::skipped_in_all(stats.skipped, self.supply.input().noun()) {
+            console.note(&skipped);
+        }
+        // Where nothing else went wrong and nothing was sent, the error says the same.
+        let is_reported = is_complete && stats.requests.asked == 0;
+        if let Some(packets) = self.supply.input().ignored().filter(|_| !is_reported) {
+            console.note(&format!("ignored {packets}"));
+        }
         Ok(())
     }
 }

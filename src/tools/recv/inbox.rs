@@ -1,16 +1,16 @@
 //! What is received: datagrams on their way to stdout, and the numbers of the run.
 
+use std::mem;
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
 use super::args::{Plan, Task};
 use super::expect::Checker;
+use super::ports::Flight;
 use super::receiver::{Arrival, FilteredReceiver};
-use super::send_time::SendTime;
-use crate::batch::Batch;
-use crate::flow::input::Input;
+use crate::batch::{Answered, Batch};
 use crate::flow::printer::Printer;
 use crate::flow::queue::{CAPACITY, Queue};
 use crate::messages;
@@ -23,8 +23,6 @@ use crate::stats::{Counts, Distribution, IcmpError, Sections, Stats};
 use crate::tools::reporter::{Due, Reporter, Tally};
 use crate::tools::session::Session;
 
-/// How many datagrams a drain receives at most: more than the kernel usually holds.
-const MOST_DRAINED: usize = 65_536;
 /// How many unexpected replies are reported one by one.
 const MOST_REPORTED: u64 = 10;
 
@@ -32,8 +30,14 @@ const MOST_REPORTED: u64 = 10;
 pub(super) struct Inbox<'r> {
     plan: &'r Plan,
     session: Session<'r>,
+    /// The datagram that was received last.
     batch: Batch,
+    /// Replies that are printed next.
+    replies: Batch,
     round_trips: Distribution,
+    /// The times from when requests were due to their replies, if there is a schedule.
+    latencies: Distribution,
+    drained: Drained,
     checker: Checker<'r>,
     pub(super) stats: Stats,
     reporter: Reporter<'r>,
@@ -48,16 +52,20 @@ pub(super) struct Ready {
     pub(super) socket: bool,
 }
 
-/// What a drain found at a socket: nothing of it belongs to a later request.
-#[derive(Debug)]
+/// What arrived at ports whose request is over: nothing of it belongs to another.
+#[derive(Debug, Default)]
 pub(super) struct Drained {
-    /// Late or duplicate replies.
+    /// Replies to requests that had timed out.
     late: Sources,
+    /// Further replies to requests that had been answered.
+    duplicate: Sources,
     /// Datagrams from sources that may not reply.
     stray: Sources,
     icmp_errors: Vec<IcmpError>,
     /// Whether replies from any source were accepted.
     is_open: bool,
+    /// When the first of it was found.
+    since: Option<Instant>,
 }
 
 /// How many datagrams there were, and the first known source.
@@ -75,7 +83,10 @@ impl<'r> Inbox<'r> {
             plan,
             session: Session::new(signals, queue),
             batch: Batch::new(),
+            replies: Batch::new(),
             round_trips: Distribution::new("round_trip", plan.report.interval.is_some()),
+            latencies: Distribution::new("latency", plan.report.interval.is_some()),
+            drained: Drained::default(),
             checker: Checker::new(&plan.expectations, plan.codec),
             stats: Stats::default(),
             reporter: Reporter::new(plan.report, signals),
@@ -102,13 +113,22 @@ impl<'r> Inbox<'r> {
         self.wait_for_room()
     }
 
-    /// Counts and prints the datagram that was received last: a reply to a request that was sent at `sent`.
-    pub(super) fn print_reply(&mut self, sent: SendTime) -> Result<()> {
+    /// Counts the datagram that was received last, a reply to `flight`, and keeps it for [`Inbox::flush`]. Returns the time
+    /// from the sending of the request to its arrival.
+    pub(super) fn take_reply(&mut self, flight: &Flight) -> Duration {
         let arrival = self.batch.iter().find_map(|reply| reply.envelope.received.time);
+        let Flight { request, sent, due, .. } = *flight;
         let round_trip = sent.until(arrival);
+        let latency = due.map(|due| round_trip + sent.since(due));
         self.round_trips.record(round_trip);
-        self.batch.note_round_trip(round_trip);
-        self.print()
+        if let Some(latency) = latency {
+            self.latencies.record(latency);
+        }
+        self.batch.note_answered(Answered { request, round_trip, latency });
+        self.stats.received.count(&self.batch, 0..self.batch.len());
+        self.check_expectations();
+        self.replies.append(&self.batch, 0..self.batch.len());
+        round_trip
     }
 
     /// Counts the datagrams of the batch that are not expected, and prints the first ones of the run to stderr.
@@ -121,48 +141,53 @@ impl<'r> Inbox<'r> {
         }
     }
 
-    /// Receives and counts all that has arrived at `receiver` and belongs to no later request. A peer that floods the
-    /// socket does not hold it up.
-    pub(super) fn drain(&mut self, receiver: &mut FilteredReceiver<'_>) -> Result<Drained> {
-        let mut drained = Drained {
-            late: Sources::default(),
-            stray: Sources::default(),
-            icmp_errors: Vec::new(),
-            is_open: receiver.is_open(),
-        };
-        for _ in 0..MOST_DRAINED {
-            match self.receive(receiver)? {
-                Arrival::Nothing => break,
-                Arrival::Discarded => {}
-                Arrival::Reply(source) => drained.late.count(source),
-                Arrival::Stray(source) => drained.stray.count(source),
-                Arrival::IcmpError(error) => {
-                    self.stats.sent.count_icmp_error(&error);
-                    drained.icmp_errors.push(error);
-                }
-            }
+    /// Prints the replies that were taken.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        if self.replies.is_empty() {
+            return Ok(());
         }
-        self.stats.requests.late += drained.late.number;
-        self.stats.requests.stray += drained.stray.number;
-        Ok(drained)
+        self.session.queue.print(&mut self.replies)?;
+        self.wait_for_room()
     }
 
-    /// Waits until `input` has more requests.
-    pub(super) fn wait_for_input(&mut self, input: &Input) -> Result<()> {
-        while let Some(fd) = input.fd() {
-            if self.wait(Some(fd), None, None)?.input {
-                break;
+    /// Counts what has arrived at a port whose request is over and `is_answered` or not, and keeps it for
+    /// [`Inbox::take_drained`]. `is_open` tells whether a reply was accepted from any source. Returns whether anything has
+    /// arrived.
+    pub(super) fn count_late(&mut self, arrival: Arrival, is_answered: bool, is_open: bool) -> bool {
+        let (drained, requests) = (&mut self.drained, &mut self.stats.requests);
+        drained.is_open = is_open;
+        match arrival {
+            Arrival::Nothing => return false,
+            Arrival::Discarded => return true,
+            Arrival::Reply(source) if is_answered => {
+                drained.duplicate.count(source);
+                requests.duplicate += 1;
+            }
+            Arrival::Reply(source) => {
+                drained.late.count(source);
+                requests.late += 1;
+            }
+            Arrival::Stray(source) => {
+                drained.stray.count(source);
+                requests.stray += 1;
+            }
+            Arrival::IcmpError(error) => {
+                self.stats.sent.count_icmp_error(&error);
+                drained.icmp_errors.push(error);
             }
         }
-        Ok(())
+        drained.since.get_or_insert_with(Instant::now);
+        true
     }
 
-    /// Waits until `time`.
-    pub(super) fn wait_until(&mut self, time: Instant) -> Result<()> {
-        while Instant::now() < time {
-            self.wait(None, None, Some(time))?;
-        }
-        Ok(())
+    /// Returns when [`Inbox::count_late`] has found the first that was not taken yet.
+    pub(super) fn drained_at(&self) -> Option<Instant> {
+        self.drained.since
+    }
+
+    /// Takes what [`Inbox::count_late`] has found since the last call.
+    pub(super) fn take_drained(&mut self) -> Drained {
+        mem::take(&mut self.drained)
     }
 
     /// Waits until `input` or `socket` is ready or `until` has passed. Fails after a signal that ends the tool, and if
@@ -208,7 +233,8 @@ impl<'r> Inbox<'r> {
     /// Prints the statistics that are `due`.
     fn report(&mut self, due: Due) {
         self.stats.received.undecodable = self.session.queue.undecodable();
-        self.reporter.report(due, tally(self.plan, &self.stats, &mut self.round_trips));
+        self.reporter
+            .report(due, tally(self.plan, &self.stats, vec![&mut self.latencies, &mut self.round_trips]));
     }
 
     /// Waits until all is printed, and prints what was lost and the statistics.
@@ -224,18 +250,22 @@ impl<'r> Inbox<'r> {
             self.plan.report.console.note(&all);
         }
         self.plan.report.note_losses(&self.stats);
-        self.reporter.conclude(tally(self.plan, &self.stats, &mut self.round_trips));
+        self.reporter.conclude(tally(
+            self.plan,
+            &self.stats,
+            vec![&mut self.latencies, &mut self.round_trips],
+        ));
         printed
     }
 }
 
 /// Returns what a report shows.
-fn tally<'t>(plan: &Plan, stats: &Stats, round_trips: &'t mut Distribution) -> Tally<'t> {
+fn tally<'t>(plan: &Plan, stats: &Stats, distributions: Vec<&'t mut Distribution>) -> Tally<'t> {
     let asks = matches!(plan.task, Task::Ask(_));
     Tally {
         counts: Counts { stats: *stats, replies: None },
         sections: Sections { requests: asks, sent: asks, received: true },
-        distributions: vec![round_trips],
+        distributions,
         senders: None,
     }
 }
@@ -243,12 +273,13 @@ fn tally<'t>(plan: &Plan, stats: &Stats, round_trips: &'t mut Distribution) -> T
 impl Drained {
     /// Returns a sentence for each kind of what was found.
     pub(super) fn sentences(&self) -> impl Iterator<Item = String> {
-        let Self { late, stray, icmp_errors, is_open } = self;
-        let late = messages::late_replies(late.number, late.first, *is_open);
+        let Self { late, duplicate, stray, icmp_errors, is_open, .. } = self;
+        let late = messages::late_replies(late.number, late.first);
+        let duplicate = messages::duplicate_replies(duplicate.number, duplicate.first, *is_open);
         let stray = messages::stray_datagrams(stray.number, stray.first);
         let number = icmp_errors.len() as u64;
         let errors = icmp_errors.last().and_then(|error| messages::earlier_icmp_errors(number, error));
-        [late, stray, errors].into_iter().flatten()
+        [late, duplicate, stray, errors].into_iter().flatten()
     }
 }
 

@@ -1,249 +1,321 @@
-//! The sockets that requests are sent from: each request has a port of its own, as in a DNS resolver, so that a late or
+//! The ports that requests are sent from: each request has one of its own, as in a DNS resolver, so that a late or
 //! duplicate reply is never taken for the reply to another request.
 //!
-//! UDP has no other way to tell replies apart. Where the user names the port, all requests are sent from it.
+//! UDP has no other way to tell replies apart. A port is used again after a quarantine. Where the user names the port,
+//! all requests are sent from it, one after the other.
 
 use std::collections::VecDeque;
-use std::iter;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use typed_arena::Arena;
 
-use super::args::{Plan, Requests};
-use super::receiver::{FilteredReceiver, ReplyFilter};
-use crate::batch::{Envelope, LARGEST_V4, LARGEST_V6};
-use crate::net::IcmpErrors;
+use super::args::{Plan, TOOL};
+use super::destination::{Destination, Route};
+use super::exchange::Exchange;
+use super::receiver::FilteredReceiver;
+use super::requests::Name;
+use super::send_time::SendTime;
+use crate::batch::Datagram;
+use crate::cli::{self, Traffic};
+use crate::flow::transmit::Transmitter;
 use crate::net::access::Access;
-use crate::net::addr::{Addr, UnixAddr};
-use crate::net::endpoint::Resolved;
+use crate::net::addr::Addr;
+use crate::net::failure::Failure;
 use crate::net::socket::{self, Options, Socket};
-use crate::tools::resolve::Resolver;
+use crate::net::{IcmpErrors, SendOutcome};
+use crate::runtime::console::{Console, Verbosity};
+use crate::runtime::signals::Signals;
+use crate::runtime::watch::Watch;
 
-/// How many sockets of earlier requests stay open to receive late replies. Later ones are refused.
-const EARLIER: usize = 64;
+/// The shortest time for which the port of a finished request is not used again.
+const QUARANTINE: Duration = Duration::from_millis(100);
+/// The same once there are many ports: at a high rate each more of them makes all slower.
+const SHORT_QUARANTINE: Duration = Duration::from_millis(20);
+/// So many ports are many.
+const MANY: usize = 1000;
 
-/// The sockets that requests to one peer are sent from.
-pub(super) struct Ports<'r> {
-    plan: &'r Plan,
-    options: Options,
-    requests: &'r Requests,
-    access: &'r Access,
-    route: Route,
-    /// The other addresses of the destination, the next one first.
-    others: VecDeque<Addr>,
-    /// Where to send from, if that was given.
-    source: Option<Resolved<'r>>,
+/// How long to wait for room in the queue of a unix socket at once.
+const WAIT: Duration = Duration::from_millis(20);
+
+/// The sockets that requests are sent from.
+pub(super) struct Ports<'s> {
+    plan: &'s Plan,
+    access: &'s Access,
+    signals: &'s Signals,
+    sockets: &'s Arena<Socket>,
+    all: Vec<Port<'s>>,
+    /// All of them, by their place in `all`.
+    pub(super) watch: Watch,
+    /// The ports of requests that were answered, and of those that were not, each with the longest in quarantine first.
+    answered: VecDeque<usize>,
+    unanswered: VecDeque<usize>,
+    /// The longest time from a request to a datagram at its port.
+    longest: Duration,
+    /// Whether the system has no more ports or descriptors.
+    pub(super) are_exhausted: bool,
     /// Whether all requests are sent from one port.
     is_single: bool,
-    /// Whether the socket that is in use was opened for another address of the destination.
-    is_outdated: bool,
-    /// The socket of that port, while no request is sent from it.
-    idle: Option<Socket>,
-    /// The sockets of earlier requests, oldest first.
-    earlier: VecDeque<Socket>,
+    /// Prints details of the first socket: they are the same for all but for the port.
+    console: Console,
 }
 
-/// An address of the destination, and how requests are sent to it.
-struct Route {
-    peer: Addr,
+/// A socket, and the request that is or was sent from it.
+pub(super) struct Port<'s> {
+    pub(super) socket: &'s Socket,
+    pub(super) transmitter: Transmitter<'s>,
+    pub(super) receiver: FilteredReceiver<'s>,
+    /// Where it is bound.
     source: Addr,
-    filter: ReplyFilter,
-    /// Whether sockets are connected: where the system reports refusals to no others.
-    is_connected: bool,
+    number: Option<u16>,
+    /// The peer that it receives from.
+    peer: Option<Addr>,
+    /// Whether the kernel lets through what that peer sends, and nothing else.
+    is_shielded: bool,
+    /// The request that waits for its reply.
+    pub(super) flight: Option<Flight>,
+    /// The payload of the last request, for when it is sent again.
+    pub(super) payload: Vec<u8>,
+    /// The end of the last request, if one is over.
+    pub(super) finished: Option<Finished>,
 }
 
-impl Route {
-    /// Returns the route to the first address of `destination` that can be reached. Replies from anyone are accepted if
-    /// they are wanted, and where it is a group or a broadcast address: no reply has that as its source.
-    fn new(
-        requests: &Requests,
-        destination: &Resolved<'_>,
-        source: Option<&Resolved<'_>>,
-        options: &Options,
-    ) -> Result<Self> {
-        if let [peer @ Addr::Unix(_)] = *destination.addresses() {
-            return Ok(Self::to_unix(peer, requests, source));
-        }
-        let connected = socket::connect(destination, source, options)?;
-        let peer = connected.peer().context("cannot ask a socket for its peer")?;
-        let is_open = requests.from_anyone || socket::reaches_many(&connected, peer, options);
-        Ok(Self {
-            peer,
-            source: source_for(peer, source),
-            filter: if is_open { ReplyFilter::Anyone } else { ReplyFilter::peer(peer) },
-            is_connected: !cfg!(target_os = "linux") && !is_open,
-        })
-    }
-
-    /// Returns the route to the unix socket `peer`. Sockets are connected to it, so that the system lets replies from no
-    /// other through: as their source they may have another name than the one that was given, which may be relative or
-    /// a link.
-    fn to_unix(peer: Addr, requests: &Requests, source: Option<&Resolved<'_>>) -> Self {
-        let is_open = requests.from_anyone;
-        Self {
-            peer,
-            source: source_for(peer, source),
-            filter: if is_open { ReplyFilter::Anyone } else { ReplyFilter::Connected },
-            is_connected: !is_open,
-        }
-    }
-
-    /// Returns how long a request can be, in bytes.
-    fn largest(&self) -> usize {
-        if self.peer.is_unix() {
-            return usize::MAX;
-        }
-        if self.peer.canonical().is_ipv6() { LARGEST_V6 } else { LARGEST_V4 }
-    }
+/// The end of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finished {
+    /// Whether there was a reply.
+    pub(super) is_answered: bool,
+    pub(super) sent: SendTime,
+    at: Instant,
 }
 
-/// Returns the address of `given`, or any, that a request to `peer` is sent from.
-fn source_for(peer: Addr, given: Option<&Resolved<'_>>) -> Addr {
-    let given = given.and_then(|given| given.addresses().iter().copied().find(|source| source.is_like(peer)));
-    given.unwrap_or(match peer {
-        Addr::Unix(_) => Addr::Unix(UnixAddr::NONE),
-        Addr::Ip(SocketAddr::V4(_)) => Addr::Ip((Ipv4Addr::UNSPECIFIED, 0).into()),
-        Addr::Ip(SocketAddr::V6(_)) => Addr::Ip((Ipv6Addr::UNSPECIFIED, 0).into()),
-    })
+/// A request on its way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) name: Name,
+    /// Its place among all requests of the run, from 1.
+    pub(super) request: u64,
+    pub(super) route: Route,
+    /// When it was due, if that was by a schedule.
+    pub(super) due: Option<Instant>,
+    pub(super) sent: SendTime,
+    pub(super) exchange: Exchange,
+    /// The number of its attempts.
+    pub(super) attempt: u64,
 }
 
-impl<'r> Ports<'r> {
-    /// Looks up the addresses of `requests` and returns the ports to send them from.
+impl<'s> Ports<'s> {
+    /// Creates a pool without a port, whose `sockets` are receivers of what `access` admits.
     pub(super) fn new(
-        requests: &'r Requests,
-        plan: &'r Plan,
-        access: &'r Access,
-        resolver: Resolver<'_>,
+        plan: &'s Plan,
+        access: &'s Access,
+        signals: &'s Signals,
+        sockets: &'s Arena<Socket>,
+        is_single: bool,
     ) -> Result<Self> {
-        let options = plan.socket.towards([&requests.destination])?;
-        let source = requests.source.as_ref();
-        let source = source.map(|source| resolver.local(source, options.family)).transpose()?;
-        let destination = resolver.remote(&requests.destination, options.family)?;
-        let route = Route::new(requests, &destination, source.as_ref(), &options)?;
-        // Those before the one that was chosen cannot be reached.
-        let addresses = destination.addresses().iter().copied();
-        let others = addresses.skip_while(|address| address.canonical() != route.peer).skip(1).collect();
         Ok(Self {
             plan,
-            options,
-            requests,
             access,
-            route,
-            others,
-            is_single: source.as_ref().is_some_and(Resolved::names_port),
-            source,
-            is_outdated: false,
-            idle: None,
-            earlier: VecDeque::new(),
+            signals,
+            sockets,
+            all: Vec::new(),
+            watch: Watch::new().context("cannot watch sockets")?,
+            answered: VecDeque::new(),
+            unanswered: VecDeque::new(),
+            longest: Duration::ZERO,
+            are_exhausted: false,
+            is_single,
+            console: plan.report.console,
         })
     }
 
-    /// Returns the address that requests are sent to.
-    pub(super) fn peer(&self) -> Addr {
-        self.route.peer
+    /// Returns whether all requests are sent from one port.
+    pub(super) fn is_single(&self) -> bool {
+        self.is_single
     }
 
-    /// Returns how many addresses the destination has, as far as is known.
-    pub(super) fn addresses(&self) -> usize {
-        1 + self.others.len()
+    /// Returns the number of ports.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
     }
 
-    /// Sends requests to the next address of the destination from now on, if there is one that can be reached and sent
-    /// `size` bytes. Returns whether there is. The present address becomes the last one.
-    pub(super) fn advance(&mut self, size: usize) -> bool {
-        // The port itself is still in use.
-        let any_port = self.source.as_ref().map(Resolved::at_any_port);
-        while let Some(next) = self.others.pop_front() {
-            let next = Resolved::new(&self.requests.destination, vec![next]);
-            let route = Route::new(self.requests, &next, any_port.as_ref(), &self.options);
-            if let Ok(route) = route
-                && size <= route.largest()
+    /// Returns the port at `place`.
+    pub(super) fn get(&mut self, place: usize) -> &mut Port<'s> {
+        &mut self.all[place]
+    }
+
+    /// Returns the place of a port for a request that is sent by `route`, or `None` if none is free before
+    /// [`Ports::next_free`].
+    pub(super) fn take(
+        &mut self,
+        destination: &Destination<'_>,
+        route: &Route,
+        now: Instant,
+    ) -> Result<Option<usize>> {
+        let place = match self.take_free(route, now) {
+            Some(place) => place,
+            None if self.are_exhausted => return Ok(None),
+            None => match self.open(destination, route) {
+                Err(error)
+                    if !self.all.is_empty() && error.downcast_ref().is_some_and(Failure::is_exhaustion) =>
+                {
+                    self.are_exhausted = !raise_limit();
+                    return if self.are_exhausted { Ok(None) } else { self.take(destination, route, now) };
+                }
+                opened => opened?,
+            },
+        };
+        let port = &mut self.all[place];
+        if port.peer != Some(route.peer) {
+            port.receiver.expect(route.filter, destination.peers(route));
+            if port.is_shielded || route.is_connected && port.peer.is_some() {
+                port.socket.connect(route.peer).with_context(|| format!("cannot send to {}", route.peer))?;
+            }
+            port.peer = Some(route.peer);
+        }
+        Ok(Some(place))
+    }
+
+    /// Takes a port whose quarantine is over, and from which can be sent by `route`.
+    fn take_free(&mut self, route: &Route, now: Instant) -> Option<usize> {
+        if self.is_single {
+            return self.all.iter().position(|port| port.source == route.source && port.flight.is_none());
+        }
+        for is_answered in [true, false] {
+            let quarantine = self.quarantine(is_answered);
+            let queue = if is_answered { &mut self.answered } else { &mut self.unanswered };
+            while let Some(place) = queue.front().copied()
+                && self.all[place].finished.is_none_or(|finished| now >= finished.at + quarantine)
             {
-                self.others.push_back(self.route.peer);
-                self.route = Route { source: source_for(route.peer, self.source.as_ref()), ..route };
-                self.is_outdated = true;
-                return true;
+                queue.pop_front();
+                let port = &self.all[place];
+                if port.source == route.source && port.number != route.peer.port() {
+                    return Some(place);
+                }
             }
         }
-        false
+        None
     }
 
-    /// Returns how long a request can be, in bytes.
-    pub(super) fn largest(&self) -> usize {
-        self.route.largest()
+    /// Returns when the next port is free, if there will be one by then.
+    pub(super) fn next_free(&self) -> Option<Instant> {
+        let free = |is_answered, queue: &VecDeque<usize>| {
+            let finished = self.all[*queue.front()?].finished?;
+            Some(finished.at + self.quarantine(is_answered))
+        };
+        [free(true, &self.answered), free(false, &self.unanswered)].into_iter().flatten().min()
     }
 
-    /// Returns the envelope of each request.
-    pub(super) fn envelope(&self) -> Envelope {
-        Envelope { to: (!self.route.is_connected).then_some(self.route.peer), ..Envelope::default() }
-    }
-
-    /// Returns a socket for the next request.
-    pub(super) fn open(&mut self) -> Result<Socket> {
-        if let Some(socket) = self.idle.take() {
-            return Ok(socket);
+    /// Returns how long the port of a finished request is not used again: as long as the longest wait for a datagram so
+    /// far and, if there was no reply, as long as one was waited for. Where the system has no more ports, it is shorter.
+    fn quarantine(&self, is_answered: bool) -> Duration {
+        let least = if self.all.len() < MANY { QUARANTINE } else { SHORT_QUARANTINE };
+        match is_answered {
+            _ if self.are_exhausted => least,
+            true => self.longest.max(least),
+            false => self.longest.max(least).max(self.plan.timeout),
         }
-        let (options, Route { peer, source, .. }) = (&self.options, &self.route);
-        let mut socket = socket::open(*source, options)?;
-        if source.port() == Some(0) && socket.local_address()?.port() == peer.port() {
-            // On this machine a request would be its own reply. While this socket is open, the next has another port.
-            socket = socket::open(*source, options)?;
-        }
-        if self.route.is_connected {
-            socket.connect_to(*peer).with_context(|| format!("cannot send to {peer}"))?;
-        } else {
-            IcmpErrors::of(&socket).context("cannot watch for ICMP errors")?;
-        }
-        Ok(socket)
     }
 
-    /// Returns a receiver of replies at `socket`.
-    pub(super) fn receiver<'s>(&self, socket: &'s Socket) -> Result<FilteredReceiver<'s>>
-    where
-        'r: 's,
-    {
-        let receiver = self.plan.receiver(socket, self.access)?;
-        let icmp = if self.route.is_connected { None } else { IcmpErrors::kept_for(socket) };
-        // An earlier request may have been sent to another address.
-        let icmp =
-            icmp.map(|icmp| (icmp, iter::once(self.route.peer).chain(self.others.iter().copied()).collect()));
-        let Route { peer, source, filter, .. } = self.route;
-        let own = Some(source).filter(|source| source.port().is_some() && source.port() == peer.port());
-        Ok(FilteredReceiver::new(receiver, self.access, filter, icmp).ignoring(own))
+    /// Notes that a datagram has arrived at a port `time` after its request.
+    pub(super) fn note_arrival(&mut self, time: Duration) {
+        self.longest = self.longest.max(time);
     }
 
-    /// Lets the kernel discard datagrams to `socket` from other sources than the peer: after the first one, a flood of
-    /// them must not keep the reply from being received. A port that is used again receives from everyone.
-    pub(super) fn discard_strays(&self, socket: &Socket) {
+    /// Takes the request at `place`, which is over `now`, and begins the quarantine of its port.
+    pub(super) fn retire(&mut self, place: usize, is_answered: bool, now: Instant) -> Option<Flight> {
+        let port = &mut self.all[place];
+        let flight = port.flight.take()?;
+        port.finished = Some(Finished { is_answered, at: now, sent: flight.sent });
         if !self.is_single {
-            // Where this fails they are received, and left out.
-            let _ = socket.connect(self.route.peer);
+            if is_answered { &mut self.answered } else { &mut self.unanswered }.push_back(place);
         }
+        Some(flight)
     }
 
-    /// Keeps `socket`, whose request is finished. Returns the socket to drain and close in its place, if there is one.
-    pub(super) fn retire(&mut self, socket: Socket) -> Option<Socket> {
-        if self.is_single {
-            // The next address may need the port for a socket of the other version of IP.
-            let is_outdated = std::mem::take(&mut self.is_outdated);
-            return if is_outdated { Some(socket) } else { self.idle.replace(socket) };
+    /// Opens a socket, and returns its place.
+    fn open(&mut self, destination: &Destination<'_>, route: &Route) -> Result<usize> {
+        let socket = open_socket(&destination.options_for(route), route)?;
+        cli::prepare_socket(
+            &socket,
+            Traffic::ReceivesFew,
+            self.plan.buffer,
+            &[route.peer.group()],
+            self.console,
+        )?;
+        self.console = Console::new(TOOL, Verbosity::Quiet);
+        let number = socket.local_address()?.port();
+        let socket: &'s Socket = self.sockets.alloc(socket);
+        let icmp = if route.is_connected { Ok(None) } else { IcmpErrors::of(socket) };
+        let icmp = icmp.context("cannot watch for ICMP errors")?.map(|icmp| (icmp, destination.peers(route)));
+        let receiver =
+            FilteredReceiver::new(self.plan.receiver(socket, self.access)?, self.access, route.filter, icmp);
+        let own =
+            Some(route.source).filter(|source| source.port().is_some() && source.port() == route.peer.port());
+        let place = self.all.len();
+        let mut transmitter = Transmitter::new(socket, self.signals)?;
+        if socket.is_unix() {
+            // A signal, and the end of the time, are checked in between.
+            transmitter.limit_wait(WAIT);
         }
-        self.earlier.push_back(socket);
-        if self.earlier.len() > EARLIER { self.take_oldest() } else { None }
+        self.watch.add(socket.as_fd(), place).context("cannot watch a socket")?;
+        self.all.push(Port {
+            socket,
+            transmitter,
+            receiver: receiver.ignoring(own),
+            source: route.source,
+            number,
+            peer: Some(route.peer),
+            is_shielded: false,
+            flight: None,
+            payload: Vec::new(),
+            finished: None,
+        });
+        Ok(place)
+    }
+}
+
+impl Port<'_> {
+    /// Lets the kernel discard datagrams from other sources than `peer`: after the first one, a flood of them must not
+    /// keep the reply from being received.
+    pub(super) fn discard_strays(&mut self, peer: Addr) {
+        // Where this fails they are received, and left out.
+        self.is_shielded = self.socket.connect(peer).is_ok();
     }
 
-    /// Takes the socket that has been open for longest, to drain and close it.
-    pub(super) fn take_oldest(&mut self) -> Option<Socket> {
-        self.earlier.pop_front()
+    /// Sends the payload by `route` as the request with this ordinal, without waiting.
+    pub(super) fn send(&mut self, route: &Route, ordinal: u64) -> SendOutcome {
+        let (payload, size) = (&self.payload[..], self.payload.len());
+        self.transmitter.send_one(Datagram {
+            payload,
+            size,
+            envelope: &route.envelope(),
+            ordinal,
+            is_binary: false,
+            header: None,
+        })
     }
+}
 
-    /// Returns the socket of the last request, where the next has another.
-    pub(super) fn last(&self) -> Option<&Socket> {
-        self.earlier.back()
+/// Opens a socket from which can be sent by `route`.
+fn open_socket(options: &Options, route: &Route) -> Result<Socket> {
+    let Route { peer, source, is_connected, .. } = *route;
+    let mut socket = socket::open(source, options)?;
+    if source.port() == Some(0) && socket.local_address()?.port() == peer.port() {
+        // On this machine a request would be its own reply. While this socket is open, the next has another port.
+        let next = socket::open(source, options)?;
+        socket = next;
     }
+    if is_connected {
+        socket.connect_to(peer).with_context(|| format!("cannot send to {peer}"))?;
+    }
+    Ok(socket)
+}
 
-    /// Takes all sockets that are still open.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Socket> + use<> {
-        self.idle.take().into_iter().chain(std::mem::take(&mut self.earlier))
-    }
+/// Raises the limit of open descriptors to as many as the system lets this process have. Returns whether that is more.
+fn raise_limit() -> bool {
+    let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return false };
+    now < most && setrlimit(Resource::RLIMIT_NOFILE, most, most).is_ok()
 }

@@ -46,7 +46,7 @@ pub(super) struct Reception {
 }
 
 /// What was received.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Arrival {
     /// Nothing has arrived.
     Nothing,
@@ -94,6 +94,14 @@ impl<'s> FilteredReceiver<'s> {
         icmp: Option<(IcmpErrors<'s>, Vec<Addr>)>,
     ) -> Self {
         Self { receiver, access, filter, own: None, icmp }
+    }
+
+    /// Accepts replies by `filter` from now on, and ICMP errors of datagrams to `peers`.
+    pub(super) fn expect(&mut self, filter: ReplyFilter, peers: Vec<Addr>) {
+        self.filter = filter;
+        if let Some((_, before)) = &mut self.icmp {
+            *before = peers;
+        }
     }
 
     /// Accepts nothing that was sent from `own`, where the socket is bound. A request to a group or a broadcast address

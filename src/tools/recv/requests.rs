@@ -1,173 +1,166 @@
-//! The requests of the input: each is sent, and its reply waited for, before the next.
+//! The requests of the input, one after the other, as often as it is to be sent.
 
-use std::fmt::Display;
-use std::io::{self, IsTerminal};
-use std::time::Instant;
+use std::fmt;
+use std::mem;
+use std::os::fd::BorrowedFd;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 
-use super::args::{Plan, Requests};
-use super::asker::Asker;
-use crate::batch::Batch;
+use super::args::Requests;
+use crate::batch::{Batch, Datagram};
 use crate::flow::input::Input;
-use crate::flow::pace::Interval;
 use crate::format::Bad;
 use crate::messages;
-use crate::net::failure::Failure;
 use crate::runtime::console::Console;
+use crate::tools::resolve::Resolver;
 
-/// Sends the requests of an input, as often as it is to be sent.
-pub(super) struct Rounds<'a, 'r> {
-    asker: Asker<'a, 'r>,
+/// Reads the requests of an input.
+pub(super) struct Supply<'r> {
     requests: &'r Requests,
     input: Input,
-    interval: Option<Interval>,
+    batch: Batch,
+    /// The place of the next request in the batch.
+    next: usize,
+    round: u64,
+    /// Whether the input may have more.
+    more: bool,
+    /// The number of requests that were taken.
+    taken: u64,
+    /// Why there is nothing behind the batch.
+    failure: Option<anyhow::Error>,
+    /// Inputs that are not a request and were skipped, as the user asked.
+    pub(super) skipped: u64,
     console: Console,
-    /// Whether stderr is a terminal, and notes are wanted.
-    is_watched: bool,
 }
 
-impl<'a, 'r> Rounds<'a, 'r> {
-    /// Creates what reads `input`, and sends the requests in it through `asker`.
-    pub(super) fn new(asker: Asker<'a, 'r>, plan: &'r Plan, requests: &'r Requests, input: Input) -> Self {
+/// What a request is called in messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    noun: &'static str,
+    /// Its place in the input, from 1.
+    pub(super) ordinal: u64,
+    /// How often the input is read, if that is more than once.
+    round: Option<u64>,
+}
+
+impl<'r> Supply<'r> {
+    /// Creates what reads `input`.
+    pub(super) fn new(requests: &'r Requests, input: Input, console: Console) -> Self {
         Self {
-            asker,
             requests,
             input,
-            interval: requests.interval.map(Interval::new),
-            console: plan.report.console,
-            is_watched: plan.report.is_chatty && io::stderr().is_terminal(),
+            batch: Batch::new(),
+            next: 0,
+            round: 1,
+            more: true,
+            taken: 0,
+            failure: None,
+            skipped: 0,
+            console,
         }
     }
 
-    /// Sends all requests and waits for their replies. Fails if there are none.
-    pub(super) fn run(mut self) -> Result<()> {
-        if self.is_watched {
-            self.asker.announce();
+    /// Returns the next request, if it has been read.
+    pub(super) fn peek(&self) -> Option<(Name, Datagram<'_>)> {
+        let request = self.batch.part(self.next..self.batch.len()).next()?;
+        Some((self.name(request.ordinal), request))
+    }
+
+    /// Passes over the request that [`Supply::peek`] returns.
+    pub(super) fn advance(&mut self) {
+        self.next += 1;
+        self.taken += 1;
+    }
+
+    /// Passes over the request that [`Supply::peek`] returns, which cannot be sent, and counts it.
+    pub(super) fn skip(&mut self, why: &dyn fmt::Display) {
+        if let Some((name, _)) = self.peek() {
+            self.count_skipped(name, why);
         }
-        let sent = self.send_rounds();
-        self.finish(sent.is_ok())?;
-        sent?;
-        let stats = self.asker.stats();
-        if stats.requests.asked == 0
-            && let Some(why) = self.input.why_empty()
-        {
-            bail!("nothing to send: {why}");
+        self.next += 1;
+    }
+
+    /// Returns whether the input may have more requests behind those that have been read. Goes back to its beginning where
+    /// it is to be sent again: an input without any request is not.
+    pub(super) fn has_more(&mut self) -> Result<bool> {
+        if !self.more && self.failure.is_none() && self.taken > 0 && self.round < self.requests.input.repeat {
+            self.input.rewind()?;
+            self.round += 1;
+            self.more = true;
         }
-        // Without a request there is neither a reply nor silence to report.
-        if stats.requests.asked + stats.skipped == 0 {
-            let destination = &self.requests.destination;
-            // Such an address is also one to listen at.
-            let may_be_local = destination.group().is_some() || destination.is_unix();
-            let hint = if may_be_local {
-                format!("; to receive, write --bind {destination}")
-            } else {
-                String::new()
-            };
-            bail!("nothing to send: no MESSAGE and stdin is empty{hint}");
+        Ok(self.more)
+    }
+
+    /// Leaves out all further requests.
+    pub(super) fn end(&mut self) {
+        (self.more, self.next, self.taken) = (false, self.batch.len(), 0);
+    }
+
+    /// Returns why the input ended before its end.
+    pub(super) fn take_failure(&mut self) -> Option<anyhow::Error> {
+        self.failure.take()
+    }
+
+    /// Returns what to wait for before [`Supply::fill`].
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.input.fd()
+    }
+
+    /// Returns the input.
+    pub(super) fn input(&self) -> &Input {
+        &self.input
+    }
+
+    /// Reads more requests, once those that have been read are taken. May wait for a name to be looked up.
+    pub(super) fn fill(&mut self, resolver: Resolver<'_>) -> Result<()> {
+        let mut filled = self.input.fill(&mut self.batch)?;
+        (self.next, self.more) = (0, filled.more);
+        let unresolved = filled.unresolved.take();
+        if let Some(hint) = filled.hint {
+            self.console.note(&hint);
+        }
+        let mut skipped = Vec::new();
+        let mut skip = |bad: &Bad| skipped.push((bad.ordinal, bad.what.clone()));
+        let bad = filled.end(&mut self.batch, self.requests.input.skip_bad.then_some(&mut skip));
+        for (ordinal, what) in skipped {
+            self.count_skipped(self.name(ordinal), &what);
+        }
+        if let Some(bad) = bad {
+            self.more = false;
+            self.failure = Some(self.unreadable(bad));
+        }
+        if let Some((endpoint, family)) = unresolved {
+            self.input.resolve(resolver.destination(&endpoint, family)?);
         }
         Ok(())
     }
 
-    fn send_rounds(&mut self) -> Result<()> {
-        let repeat = self.requests.input.repeat;
-        for round in 1..=repeat {
-            if round > 1 {
-                self.input.rewind()?;
-            }
-            self.send_round(&if repeat > 1 { format!(" of round {round}") } else { String::new() })?;
-            if self.asker.stats().requests.asked == 0 {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends each request of the input once. Their names end in `of_round`.
-    fn send_round(&mut self, of_round: &str) -> Result<()> {
-        let noun = self.input.noun();
-        let name = |ordinal| format!("{noun} {ordinal}{of_round}");
-        let mut batch = Batch::new();
-        let mut more = true;
-        while more {
-            self.asker.inbox().wait_for_input(&self.input)?;
-            let filled = self.input.fill(&mut batch)?;
-            more = filled.more;
-            if let Some(hint) = filled.hint {
-                self.console.note(&hint);
-            }
-            let skips = self.requests.input.skip_bad;
-            let mut skip = |bad: &Bad| self.skip(&name(bad.ordinal), &bad.what);
-            let end = filled.end(&mut batch, skips.then_some(&mut skip));
-            self.send_batch(&batch, &name)?;
-            if let Some(bad) = end {
-                return Err(self.unreadable(bad, &name));
-            }
-        }
-        Ok(())
-    }
-
-    fn send_batch(&mut self, batch: &Batch, name: &dyn Fn(u64) -> String) -> Result<()> {
-        for request in batch.iter() {
-            let (name, size, largest) = (name(request.ordinal), request.payload.len(), self.asker.largest());
-            if self.requests.input.skip_bad && size > largest {
-                self.skip(&name, &Failure::TooLong { size, largest });
-                continue;
-            }
-            if self.is_watched && self.input.is_terminal() {
-                // Each request that is typed has its own announcement.
-                self.asker.announce();
-            }
-            self.wait_for_turn()?;
-            if let Err(error) = self.asker.ask(request, &name) {
-                let is_too_long = matches!(error.downcast_ref(), Some(Failure::TooLongForPath { .. }));
-                if !self.requests.input.skip_bad || !is_too_long {
-                    return Err(error);
-                }
-                self.asker.inbox().stats.requests.asked -= 1;
-                self.skip(&name, &error.root_cause());
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until the next request may be sent.
-    fn wait_for_turn(&mut self) -> Result<()> {
-        let Some(interval) = &mut self.interval else { return Ok(()) };
-        self.asker.inbox().wait_until(interval.due(Instant::now()))?;
-        interval.note(Instant::now());
-        Ok(())
+    /// Returns the name of the request with this ordinal.
+    fn name(&self, ordinal: u64) -> Name {
+        let is_repeated = self.requests.input.repeat > 1;
+        Name { noun: self.input.noun(), ordinal, round: is_repeated.then_some(self.round) }
     }
 
     /// Counts input that cannot be sent, and prints the first.
-    fn skip(&mut self, name: &str, why: &dyn Display) {
-        let skipped = &mut self.asker.inbox().stats.skipped;
-        *skipped += 1;
-        if *skipped == 1 {
-            self.console.note(&messages::skipped(name, why));
+    pub(super) fn count_skipped(&mut self, name: Name, why: &dyn fmt::Display) {
+        self.skipped += 1;
+        if self.skipped == 1 {
+            self.console.note(&messages::skipped(&name.to_string(), why));
         }
     }
 
     /// Returns the error of input that is not a request and ends the run.
-    fn unreadable(&self, mut bad: Bad, name: &dyn Fn(u64) -> String) -> anyhow::Error {
+    fn unreadable(&self, mut bad: Bad) -> anyhow::Error {
         if !self.requests.input.messages.is_empty() && bad.what.starts_with("not a JSON object") {
             bad.what += ", or use -f text:json to send text";
         }
-        anyhow!(bad.what).context(self.requests.cannot_send(&name(bad.ordinal)))
+        anyhow!(mem::take(&mut bad.what)).context(self.requests.cannot_send(&self.name(bad.ordinal)))
     }
+}
 
-    /// Drains the sockets that are still open, and prints how much of the input was left out. Whether all its requests
-    /// `are_sent` decides what is an error later.
-    fn finish(&mut self, are_sent: bool) -> Result<()> {
-        let stats = self.asker.stats();
-        if let Some(skipped) = messages::skipped_in_all(stats.skipped, self.input.noun()) {
-            self.console.note(&skipped);
-        }
-        // Where nothing else went wrong and nothing was sent, the error says the same.
-        let is_reported = are_sent && stats.requests.asked == 0;
-        if let Some(packets) = self.input.ignored().filter(|_| !is_reported) {
-            self.console.note(&format!("ignored {packets}"));
-        }
-        self.asker.drain_all()
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.noun, self.ordinal)?;
+        self.round.map_or(Ok(()), |round| write!(f, " of round {round}"))
     }
 }

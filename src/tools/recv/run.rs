@@ -4,17 +4,18 @@ use std::io;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
+use typed_arena::Arena;
 
 use super::args::{Plan, Requests, Task};
 use super::asker::Asker;
+use super::destination::Destination;
 use super::inbox::Inbox;
 use super::ports::Ports;
 use super::receiver::{Arrival, FilteredReceiver, ReplyFilter};
-use super::requests::Rounds;
+use super::requests::Supply;
 use crate::cli::{self, Traffic};
 use crate::exit::{self, Ending, Verdict};
 use crate::flow::printer::Printer;
-use crate::format::To;
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::bound::Bound;
@@ -48,16 +49,19 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
             conclude(inbox()?, plan, &signals, |inbox| receive_one(inbox, plan, &socket, &access))
         }
         Task::Ask(requests) => {
-            let open = |resolver: Resolver<'_>| Ports::new(requests, plan, &access, resolver);
-            let ports = match open(resolver) {
+            let find = |resolver: Resolver<'_>| Destination::new(requests, plan, resolver);
+            let found = match find(resolver) {
                 Err(error) if requests.retry.is_none() || !may_pass(&error) => return Err(error),
-                ports => ports,
+                found => found,
             };
+            let sockets = Arena::new();
             conclude(inbox()?, plan, &signals, |inbox| {
-                let reopen = |deadline: Deadline| open(Resolver::new(deadline.total(), &signals));
-                let (ports, used_retries) = wait_for_route(inbox, plan, requests, deadline, ports, reopen)?;
-                let asker = Asker::new(inbox, plan, requests, &signals, ports, used_retries);
-                Rounds::new(asker, plan, requests, requests.input.open(To::OnePeer)?).run()
+                let find_again = |deadline: Deadline| find(Resolver::new(deadline.total(), &signals));
+                let (found, used_retries) =
+                    wait_for_route(inbox, plan, requests, deadline, found, find_again)?;
+                let ports = Ports::new(plan, &access, &signals, &sockets, found.names_port())?;
+                let supply = Supply::new(requests, requests.input.open(found.to())?, plan.report.console);
+                Asker::new(inbox, (plan, requests, &signals), supply, found, ports, used_retries).run()
             })
         }
     }
@@ -82,32 +86,33 @@ fn conclude<'r>(
     Ok(Verdict::of(Ending::Complete, &inbox.stats, None, plan.receiving.is_strict))
 }
 
-/// Retries until there is a route to the destination, up to the retries of a request. `ports` is the result of the first
-/// attempt, which ends at `deadline`; `reopen` makes the next one. Returns the ports and the number of retries used.
+/// Retries until there is a route to the destination, up to the retries of a request. `found` is the result of the
+/// first attempt, which ends at `deadline`; `find_again` makes the next one. Returns the destination and the number of
+/// retries used.
 fn wait_for_route<'r>(
     inbox: &mut Inbox<'_>,
     plan: &Plan,
     requests: &Requests,
     mut deadline: Deadline,
-    mut ports: Result<Ports<'r>>,
-    reopen: impl Fn(Deadline) -> Result<Ports<'r>>,
-) -> Result<(Ports<'r>, u64)> {
+    mut found: Result<Destination<'r>>,
+    find_again: impl Fn(Deadline) -> Result<Destination<'r>>,
+) -> Result<(Destination<'r>, u64)> {
     let mut used_retries = 0;
     while used_retries < requests.retry.unwrap_or(0)
-        && let Err(error) = &ports
+        && let Err(error) = &found
         && may_pass(error)
     {
         used_retries += 1;
         inbox.stats.unsent_midway += 1;
-        let (destination, why) = (&requests.destination, error.root_cause());
-        plan.report.console.detail(&format!("cannot send to {destination} yet ({why}); trying again"));
+        let (what, why) = (requests.cannot_send(&"yet"), error.root_cause());
+        plan.report.console.detail(&format!("{what} ({why}); trying again"));
         while !deadline.has_passed() {
             inbox.wait(None, None, deadline.next())?;
         }
         deadline = requests.deadline();
-        ports = reopen(deadline);
+        found = find_again(deadline);
     }
-    Ok((ports?, used_retries))
+    Ok((found?, used_retries))
 }
 
 /// Receives and prints one datagram at `socket`, or notes that none arrived in time.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// When a request was sent, by two clocks: the one that is never set, and the one of the kernel's timestamps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SendTime {
-    monotonic: Instant,
+    pub(super) monotonic: Instant,
     system: SystemTime,
 }
 
@@ -23,6 +23,12 @@ impl SendTime {
         let longest = self.monotonic.elapsed();
         let reported = arrival.and_then(|arrival| arrival.duration_since(self.system).ok());
         reported.map_or(longest, |reported| reported.min(longest))
+    }
+
+    /// Returns the time from `due` until then: none if it is earlier.
+    #[must_use]
+    pub(super) fn since(&self, due: Instant) -> Duration {
+        self.monotonic.saturating_duration_since(due)
     }
 }
 

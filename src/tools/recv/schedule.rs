@@ -1,0 +1,96 @@
+//! When requests are due. It waits for nothing and knows no socket.
+
+use std::time::{Duration, Instant};
+
+use crate::flow::pace::Rate;
+
+/// A request that is sent this much after it was due is counted as sent late.
+const LATE: Duration = Duration::from_millis(1);
+
+/// The schedule of a run: a request is due when the rate says so, whatever has happened to those before it (an open
+/// loop); or at once if there is no rate.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    rate: Option<Rate>,
+    /// When the first request was due.
+    start: Option<Instant>,
+    requests: u64,
+    bytes: u64,
+    /// How many requests were sent late.
+    pub(super) late: u64,
+    /// When no more requests are sent.
+    end: Option<Instant>,
+}
+
+impl Schedule {
+    /// Returns a schedule that ends `duration` after `now`.
+    pub(super) fn new(rate: Option<Rate>, duration: Option<Duration>, now: Instant) -> Self {
+        let end = duration.and_then(|duration| now.checked_add(duration));
+        Self { rate, start: None, requests: 0, bytes: 0, late: 0, end }
+    }
+
+    /// Returns when the next request is due, if there is a rate. The first one is due `now`.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Instant> {
+        let rate = self.rate?;
+        Some(*self.start.get_or_insert(now) + rate.time_of(self.requests, self.bytes))
+    }
+
+    /// Returns when no more requests are sent.
+    pub(super) fn end(&self) -> Option<Instant> {
+        self.end
+    }
+
+    /// Notes that a request of `size` bytes is sent `now`.
+    pub(super) fn note(&mut self, size: usize, now: Instant) {
+        self.late += u64::from(self.due(now).is_some_and(|due| now > due + LATE));
+        self.requests += 1;
+        self.bytes += size as u64;
+    }
+
+    /// Notes that there was no request to send from `since` until `now`: what was due in that time is due now, and so on.
+    pub(super) fn note_idle(&mut self, since: Instant, now: Instant) {
+        if let (Some(due), Some(start)) = (self.due(now), &mut self.start) {
+            *start += now.saturating_duration_since(due.max(since));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_due_by_the_rate_alone_and_counted_if_it_is_sent_late() {
+        let (start, millis) = (Instant::now(), Duration::from_millis);
+        let mut schedule = Schedule::new(Some(Rate::every(Duration::from_millis(10))), None, start);
+        for (request, (sent, late)) in
+            [(0, 0), (11, 0), (20, 0), (500, 1), (500, 2), (52, 2)].into_iter().enumerate()
+        {
+            let due = start + millis(10 * request as u64);
+            assert_eq!(schedule.due(start), Some(due));
+            schedule.note(5, start + millis(sent));
+            assert_eq!(schedule.late, late, "{request}");
+        }
+    }
+
+    #[test]
+    fn a_wait_for_input_delays_the_schedule_by_the_part_of_it_in_which_a_request_was_due() {
+        let (start, millis) = (Instant::now(), Duration::from_millis);
+        let mut schedule = Schedule::new(Some(Rate::every(Duration::from_millis(10))), None, start);
+        schedule.note(0, start);
+        for (since, now, due) in [(0, 8, 10), (8, 30, 30), (31, 35, 34)] {
+            schedule.note_idle(start + millis(since), start + millis(now));
+            assert_eq!(schedule.due(start), Some(start + millis(due)), "{since}");
+        }
+    }
+
+    #[test]
+    fn without_a_rate_nothing_is_due_or_late() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(None, Some(Duration::from_secs(1)), start);
+        schedule.note(1, start + Duration::from_secs(9));
+        schedule.note_idle(start, start + Duration::from_secs(9));
+        assert_eq!((schedule.due(start), schedule.late), (None, 0));
+        assert_eq!(schedule.end(), Some(start + Duration::from_secs(1)));
+    }
+}
