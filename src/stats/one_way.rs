@@ -16,7 +16,7 @@ use crate::net::addr::Addr;
 /// The most senders that are told apart: anybody can forge a million source addresses.
 const SENDERS: usize = 1024;
 /// The most gaps in a sequence that are remembered. Of more, what is missing in the first can no longer arrive.
-const GAPS: usize = 1024;
+const GAPS: usize = 1000;
 /// A listener that sees one of this sequence number first has missed the ones before it; one that sees a later one first
 /// was started later.
 const LATE_START: u64 = 1024;
@@ -50,7 +50,7 @@ pub struct OneWay {
     /// The greatest reordering extent: the number of places from a reordered datagram back to the first one that
     /// arrived with a greater sequence number (RFC 4737, section 4.2).
     pub extent: u64,
-    /// Datagrams that arrived so late that it is not known whether they are duplicates. They count as lost.
+    /// Datagrams that arrived so late that it is not known whether they are duplicates. They do not count as arrived.
     pub too_late: u64,
     /// The interarrival jitter.
     pub jitter: Jitter,
@@ -253,13 +253,15 @@ impl Delays {
     const LONGEST: u64 = 1 << 36;
 
     fn below(least: i64) -> Self {
-        let histogram = Histogram::new(3).expect("three digits are allowed");
+        // All of its memory is there from the beginning: growing would take twice as much.
+        let histogram =
+            Histogram::new_with_bounds(1, Self::LONGEST, 3).expect("three digits of a range are allowed");
         Self { origin: least.saturating_sub(Self::MARGIN), histogram }
     }
 
     fn record(&mut self, delay: i64, times: u32) {
         let beyond = delay.saturating_sub(self.origin).cast_unsigned().min(Self::LONGEST);
-        // The histogram grows as needed.
+        // It is within the bounds.
         let _ = self.histogram.record_n(beyond, times);
     }
 
