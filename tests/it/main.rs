@@ -60,6 +60,7 @@ mod rooms;
 mod screen;
 mod send;
 mod sharing;
+mod statistics;
 mod streams;
 mod terminal;
 #[cfg(target_os = "linux")]
