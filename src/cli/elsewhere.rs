@@ -1,5 +1,5 @@
 //! Hints for options that a tool does not have: those of the other tools, which are read from their commands, and those
-//! of netcats, socat and curl, for which the hint names the counterpart here.
+//! of netcats, socat, curl and iperf3, for which the hint names the counterpart here.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -308,7 +308,7 @@ impl Tool<'_> {
             .or_else(|| self.similar(name))
     }
 
-    /// Returns the hint for an option of a netcat, socat or curl.
+    /// Returns the hint for an option of a netcat, socat, curl or iperf3.
     fn foreign(&self, name: &str, value: Option<&str>) -> Option<Hint> {
         self.counterpart(name, value)
             .or_else(|| reason(&NEEDLESS, name).map(Hint::LeaveOut))
@@ -370,8 +370,9 @@ impl Tool<'_> {
             "-n" | "--count" if is_number => self.option("--repeat", &given("N")),
             "--retries" => self.option("--retry", &given("N")),
             "-W" => self.option("-n", &given("N")),
-            "-i" if self.has("--interval") => self.option("--interval", &given("TIME")),
-            "-i" | "--idle-timeout" => self.option("--idle", &given("TIME")),
+            "-i" => self.interval(&given("TIME")),
+            "--idle-timeout" => self.option("--idle", &given("TIME")),
+            "-J" => instead("use --stats=json for statistics, and -f json for datagrams"),
             "--delay" => self.option("--interval", &given("TIME")),
             "--limit-rate" => self.option("--rate", &given("RATE")),
             "--loop" | "--forever" => self.option("--repeat", ""),
@@ -459,6 +460,12 @@ impl Tool<'_> {
             Some(tools) if !is_own => format!("use {what} of {tools}"),
             _ => format!("use {what}"),
         })
+    }
+
+    /// Suggests what `-i TIME` of other programs is here.
+    fn interval(&self, time: &str) -> Hint {
+        let option = if self.has("--interval") { "--interval" } else { "--idle" };
+        Hint::Instead(format!("nc's -i TIME is {option} {time}; iperf3's is --stats-interval {time}"))
     }
 
     /// Suggests a local address: the ENDPOINT of udp-listen, or `--bind`.

@@ -273,6 +273,22 @@ fn what_is_too_big_and_may_not_be_fragmented_is_counted_one_by_one() {
     }
 }
 
+#[test]
+#[ignore = "needs root and ip"]
+fn statistics_for_a_program_name_the_router_and_the_mtu_of_an_icmp_error() {
+    let path = Path::new("statmtu");
+    for (there, reporter) in [(THIRD[0], ROUTER), (THIRD[1], ROUTER_V6)] {
+        let there = format!("{there}:9");
+        let long = "x".repeat(1400);
+        let arguments = [&there, "--dont-fragment", "-q", "--stats=json", "--linger", "100ms", &long];
+        let finished = path.near("udp-send").args(arguments).run();
+        let report: serde_json::Value = serde_json::from_str(&finished.err).unwrap();
+        let expected = serde_json::json!({ "number": 1, "reporter": reporter, "mtu": 1300 });
+        assert_eq!(report["sent"]["icmp"]["too_big"], expected, "{}", finished.err);
+        path.forget_mtu();
+    }
+}
+
 /// Two hosts whose link goes down and comes up again, with addresses of IPv4.
 struct Link(Cable);
 
