@@ -30,6 +30,11 @@ fn report(line: &str) -> Value {
             }
         }
     }
+    // Nothing is dropped at the peers of these tests, where that is known.
+    if let Some(sent) = report.get_mut("sent").and_then(Value::as_object_mut) {
+        assert!(sent.remove("dropped_at_peer").is_none_or(|dropped| dropped == 0), "{line}");
+        sent.remove("dropped_at_peer_is_lower_bound");
+    }
     for time in ["time", "start", "duration"] {
         report.as_object_mut().unwrap().remove(time);
     }
@@ -95,7 +100,7 @@ fn what_was_asked_is_an_object() {
     server.send_to(b"reply", asker).unwrap();
     assert_eq!(recv.line(), "reply");
     Peer::new().send_to(b"stray", asker).unwrap();
-    server.send_to(b"late", asker).unwrap();
+    server.send_to(b"again", asker).unwrap();
     recv.type_line("two");
     let finished = recv.finish();
     assert_eq!(finished.code(), Some(3));
@@ -109,19 +114,14 @@ fn what_was_asked_is_an_object() {
         assert_eq!(take(name), max, "{name}");
     }
     assert_eq!(times, json!({}));
-    for name in ["asked", "answered", "lost", "late", "stray", "unexpected"] {
-        let expected = match name {
-            "asked" => 2,
-            "unexpected" => 0,
-            _ => 1,
-        };
-        assert_eq!(found["requests"][name], expected, "{name}: {found}");
-    }
-    found.as_object_mut().unwrap().remove("requests");
     assert_eq!(
         found,
         json!({
             "tool": "udp-recv", "kind": "total",
+            "requests": {
+                "asked": 2, "answered": 1, "lost": 1, "late": 0, "duplicate": 1, "stray": 1, "unexpected": 0,
+                "sent_late": 0
+            },
             "sent": {
                 "datagrams": 2, "bytes": 6, "refused": 0, "unreachable": 0, "skipped": 0, "unsent": 0, "icmp": {}
             },
@@ -370,10 +370,11 @@ fn a_person_reads_the_time_of_each_period() {
     let span = |line: &str| {
         let (_, span) = line.split_once(" in ").unwrap();
         let (start, end) = span.split(['s', ':']).next().unwrap().split_once('-').unwrap();
-        (start.parse::<f64>().unwrap(), end.parse::<f64>().unwrap())
+        // In milliseconds.
+        [start, end].map(|time| time.replace('.', "").parse::<u64>().unwrap())
     };
-    let ((start, middle), (same, end)) = (span(&first), span(&second));
-    assert!(start == 0.0 && middle >= 0.05 && middle == same && end >= 0.1, "{first} {second}");
+    let ([start, middle], [same, end]) = (span(&first), span(&second));
+    assert!(start == 0 && middle >= 50 && middle == same && end >= 100, "{first} {second}");
     let finished = send.finish();
     assert!(finished.err.lines().last().unwrap().starts_with("udp-send: sent 1 (2 bytes) in "));
 }
@@ -418,8 +419,7 @@ fn every_key_is_in_the_manual() {
     let echo = Peer::echoing();
     for tool in TOOLS {
         let arguments = match tool {
-            "udp-send" => vec![&*echo, "hi"],
-            "udp-recv" => vec![&*echo, "hi"],
+            "udp-send" | "udp-recv" => vec![&*echo, "hi"],
             "udp-listen" => vec!["127.0.0.1:0", "--echo", "-w", "1ms"],
             _ => vec!["--bind", "127.0.0.1:0", "-w", "1ms"],
         };
