@@ -101,6 +101,33 @@ fn loss_duplicates_reordering_and_restarts_are_counted_as_they_are() {
 }
 
 #[test]
+fn a_sender_that_shuffles_and_doubles_is_counted_exactly() {
+    let (listen, address) = listening(&["-n", "229", "--stats"]);
+    let (peer, now) = (Peer::new(), now());
+    for block in 0..20 {
+        // In each ten the last comes first: nine are reordered, by up to nine places. Every seventh comes twice.
+        for sequence in (block * 10..block * 10 + 10).rev() {
+            for _ in 0..=usize::from(sequence % 7 == 0) {
+                peer.send_to(&stamped(sequence, now + sequence, ""), address).unwrap();
+            }
+        }
+    }
+    let finished = listen.finish();
+    let expected = "200, lost 0 (0.0 %), duplicate 29, reordered 180 (90.0 %, extent up to 9), jitter ";
+    assert!(numbers(&finished).starts_with(expected), "{}", finished.err);
+}
+
+#[test]
+fn the_time_is_that_of_the_sending_and_not_of_the_reading() {
+    let (peer, start) = (Peer::new(), now());
+    let send = Tool::new("udp-send").arg(&peer).args(["--stamp", "--interval", "20ms", "a", "b", "c"]);
+    send.assert().success();
+    for (sequence, payload) in [(0, "a"), (1, "b"), (2, "c")] {
+        assert_eq!(unpacked(&peer.receive(), start + sequence * 20_000_000), (sequence, payload));
+    }
+}
+
+#[test]
 fn a_record_has_the_sequence_number_and_the_delay() {
     let (mut listen, address) = listening(&["-f", "json"]);
     let peer = Peer::new();
