@@ -534,14 +534,9 @@ pub(crate) fn stray_datagrams(number: u64, first: Option<Addr>) -> Option<String
     ignored.map(|ignored| format!("{ignored}, who was not asked"))
 }
 
-/// Returns the sentence about a datagram that is not expected: `what` it is, and `why` it is not expected.
-pub(crate) fn unexpected(what: &str, why: &str) -> String {
-    format!("unexpected datagram {what}: {why}")
-}
-
-/// Returns how many datagrams were not expected, if they are more than those that were `reported`.
-pub(crate) fn unexpected_in_all(unexpected: u64, reported: u64) -> Option<String> {
-    (unexpected > reported).then(|| format!("{unexpected} unexpected datagrams in all"))
+/// Returns the sentence about something received that is not expected, called `name`: `what` it is, and why.
+pub(crate) fn unexpected(name: &str, what: &str) -> String {
+    format!("unexpected {name}: {what}")
 }
 
 /// Returns that nothing matches the `patterns` of `option`.

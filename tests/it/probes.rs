@@ -34,9 +34,9 @@ fn the_verdict_is_that_of_a_health_check() {
     assert_eq!(finished.each_ref().map(Finished::code), [Some(0), Some(1), Some(3), Some(4)]);
     assert!(finished.iter().all(|one| one.err.is_empty()));
     let said = probe("stun", &addresses[1]).assert().code(1).err();
-    let begins = r"udp-recv: unexpected datagram '\0\x01\0\0!\x12\xa4Budp1";
+    let begins = r"udp-recv: unexpected reply to message 1: '\0\x01\0\0!\x12\xa4Budp1";
     assert!(said.starts_with(begins), "{said}");
-    let ends = format!("from {}: not a valid reply to probe stun (RFC 8489, section 5)\n", addresses[1]);
+    let ends = format!("from {}, not a valid reply to probe stun (RFC 8489, section 5)\n", addresses[1]);
     assert!(said.ends_with(&ends), "{said}");
 }
 

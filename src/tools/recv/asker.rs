@@ -347,8 +347,13 @@ impl<'a, 'r> Asker<'a, 'r> {
             Arrival::Reply(_) => {
                 let another = flight.exchange.take_reply();
                 let round_trip = self.inbox.take_reply(flight);
+                let unexpected =
+                    self.inbox.check_reply().map(|what| (format!("reply to {}", flight.name), what));
                 self.ports.note_arrival(round_trip);
                 self.note_another(another);
+                if let Some((name, what)) = unexpected {
+                    self.note(&messages::unexpected(&name, &what));
+                }
             }
             Arrival::IcmpError(error) => {
                 let another = flight.exchange.take_icmp_error(error, self.destination.addresses());

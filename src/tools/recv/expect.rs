@@ -28,7 +28,7 @@ impl<'r> Checker<'r> {
         Self { expectations, printed: Printed::new(codec) }
     }
 
-    /// Returns the sentence that `reply` is not expected, if it is not. One that a strict charset cannot decode is not
+    /// Returns what `reply` is and why it is not expected, if it is not. One that a strict charset cannot decode is not
     /// searched: it is not printed, and is counted as undecodable.
     pub(super) fn check(&mut self, reply: &Datagram<'_>) -> Option<String> {
         let Expectations { patterns, probe } = self.expectations;
@@ -43,6 +43,6 @@ impl<'r> Checker<'r> {
         } else {
             return None;
         };
-        Some(messages::unexpected(&self.printed.describe(reply), &why))
+        Some(format!("{}, {why}", self.printed.describe(reply)))
     }
 }

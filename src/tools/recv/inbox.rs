@@ -23,9 +23,6 @@ use crate::stats::{Counts, Distribution, IcmpError, Sections, Stats};
 use crate::tools::reporter::{Due, Reporter, Tally};
 use crate::tools::session::Session;
 
-/// How many unexpected replies are reported one by one.
-const MOST_REPORTED: u64 = 10;
-
 /// Receives datagrams, prints them and counts them.
 pub(super) struct Inbox<'r> {
     plan: &'r Plan,
@@ -108,7 +105,9 @@ impl<'r> Inbox<'r> {
     /// Counts, checks and prints the datagram that was received last.
     pub(super) fn print(&mut self) -> Result<()> {
         self.stats.received.count(&self.batch, 0..self.batch.len());
-        self.check_expectations();
+        if let Some(what) = self.check_reply() {
+            self.plan.report.console.note(&messages::unexpected("datagram", &what));
+        }
         self.session.queue.print(&mut self.batch)?;
         self.wait_for_room()
     }
@@ -126,19 +125,15 @@ impl<'r> Inbox<'r> {
         }
         self.batch.note_answered(Answered { request, round_trip, latency });
         self.stats.received.count(&self.batch, 0..self.batch.len());
-        self.check_expectations();
         self.replies.append(&self.batch, 0..self.batch.len());
         round_trip
     }
 
-    /// Counts the datagrams of the batch that are not expected, and prints the first ones of the run to stderr.
-    fn check_expectations(&mut self) {
-        for complaint in self.batch.iter().filter_map(|reply| self.checker.check(&reply)) {
-            self.stats.requests.unexpected += 1;
-            if self.stats.requests.unexpected <= MOST_REPORTED {
-                self.plan.report.console.note(&complaint);
-            }
-        }
+    /// Counts the datagram that was received last if it is not expected. Returns what it is and why, then.
+    pub(super) fn check_reply(&mut self) -> Option<String> {
+        let what = self.batch.iter().find_map(|datagram| self.checker.check(&datagram))?;
+        self.stats.requests.unexpected += 1;
+        Some(what)
     }
 
     /// Prints the replies that were taken.
@@ -246,9 +241,6 @@ impl<'r> Inbox<'r> {
             }
         };
         self.stats.received.undecodable = self.session.queue.undecodable();
-        if let Some(all) = messages::unexpected_in_all(self.stats.requests.unexpected, MOST_REPORTED) {
-            self.plan.report.console.note(&all);
-        }
         self.plan.report.note_losses(&self.stats);
         self.reporter.conclude(tally(
             self.plan,
