@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::ErrorKind;
+use std::iter;
 use std::net::IpAddr;
 use std::process;
 use std::time::Duration;
@@ -35,9 +36,10 @@ use crate::stats::{
 /// The longest bar of a histogram, in characters.
 const LONGEST_BAR: u64 = 40;
 
-/// Returns the numbers of a report, in lines. A counter that is zero is left out, and so are rates of a single datagram.
+/// Returns the numbers of a report, in lines. A counter that is zero is left out, and so are rates of a single datagram. With
+/// `draws` a histogram follows each distribution.
 #[must_use]
-pub fn report(numbers: &Numbers<'_>) -> Vec<String> {
+pub fn report(numbers: &Numbers<'_>, draws: bool) -> Vec<String> {
     let Numbers { span, counts: Counts { stats, replies }, sections, .. } = numbers;
     let volume = |verb, volume, counters| volume_line(verb, volume, span.duration, counters);
     let lines = [
@@ -60,7 +62,10 @@ pub fn report(numbers: &Numbers<'_>) -> Vec<String> {
         format!("{clause}{time}{rest}")
     };
     let counts = lines.into_iter().flatten().enumerate().map(with_time);
-    let distributions = numbers.summaries().map(|(name, summary)| distribution_line(name, &summary));
+    let distributions = numbers.summaries().flat_map(|(times, summary)| {
+        let bars = if draws { histogram(times) } else { Vec::new() };
+        iter::once(distribution_line(times.name(), &summary)).chain(bars)
+    });
     counts.chain(distributions).chain(numbers.senders.map(one_way).into_iter().flatten()).collect()
 }
 
@@ -128,8 +133,7 @@ fn distribution_line(name: &str, summary: &Summary) -> String {
 }
 
 /// Returns the histogram of a distribution, a line for each step.
-#[must_use]
-pub fn histogram(distribution: &Distribution) -> Vec<String> {
+fn histogram(distribution: &Distribution) -> Vec<String> {
     let steps = distribution.steps();
     let highest = steps.iter().map(|step| step.1).max().unwrap_or(1).max(1);
     let line = |(end, number): &(Duration, u64)| {
@@ -980,7 +984,7 @@ mod tests {
     fn reported_in(time: Duration, counts: &Counts) -> Vec<String> {
         let span = Span { start: Duration::ZERO, duration: time, is_period: false };
         let sections = Sections { requests: false, sent: true, received: true };
-        report(&Numbers { span, counts, sections, distributions: Vec::new(), senders: None })
+        report(&Numbers { span, counts, sections, distributions: Vec::new(), senders: None }, false)
     }
 
     #[test]

@@ -85,12 +85,9 @@ impl Report {
             self.console.print_record(&numbers.to_json(self.tool, Timestamp::now()));
             return;
         }
-        let mut lines = messages::report(numbers);
-        if !numbers.span.is_period && io::stderr().is_terminal() {
-            lines.extend(numbers.distributions.iter().flat_map(|times| messages::histogram(times)));
-        }
-        for line in &lines {
-            self.console.print(line);
+        let draws = !numbers.span.is_period && io::stderr().is_terminal();
+        for line in messages::report(numbers, draws) {
+            self.console.print(&line);
         }
     }
 

@@ -60,8 +60,8 @@ impl Serialize for Object<'_> {
                 &Outgoing { sent: &replies.sent, counters: replies.counters().to_vec(), time },
             )?;
         }
-        for (name, summary) in self.numbers.summaries() {
-            map.serialize_entry(name, &summary)?;
+        for (times, summary) in self.numbers.summaries() {
+            map.serialize_entry(times.name(), &summary)?;
         }
         if let Some(senders) = self.numbers.senders {
             map.serialize_entry("not_stamped", &senders.not_stamped)?;

@@ -64,11 +64,11 @@ pub(crate) struct Volume {
 pub(crate) type Counter = (&'static str, u64);
 
 impl Numbers<'_> {
-    /// Returns the name of each distribution that has times in this span, and its summary.
-    pub(crate) fn summaries(&self) -> impl Iterator<Item = (&'static str, Summary)> {
+    /// Returns each distribution that has times in this span, and its summary.
+    pub(crate) fn summaries(&self) -> impl Iterator<Item = (&Distribution, Summary)> {
         self.distributions.iter().filter_map(|times| {
             let summary = if self.span.is_period { times.summary_of_period() } else { times.summary() };
-            Some((times.name(), summary?))
+            Some((*times, summary?))
         })
     }
 }

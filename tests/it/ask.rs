@@ -398,6 +398,26 @@ fn a_terminal_gets_a_picture_of_the_round_trips() {
 }
 
 #[test]
+fn a_picture_follows_the_line_of_its_times() {
+    let terminal = Terminal::new();
+    let recv =
+        Tool::new("udp-recv").arg(Peer::echoing()).args(["--rate", "1000/s", "--repeat", "20", "--stats"]);
+    let recv = recv.arg("hi").stdout(Stdio::null()).stderr(terminal.slave.try_clone().unwrap());
+    assert!(recv.run().status.success());
+    let shown = terminal.into_text();
+    let number = |line: &str| line.trim_end().rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    let mut sums = Vec::new();
+    for line in shown.lines() {
+        if line.contains(" min ") {
+            sums.push(0);
+        } else if line.contains(": below ") {
+            *sums.last_mut().unwrap() += number(line);
+        }
+    }
+    assert_eq!(sums, [20, 20], "{shown}");
+}
+
+#[test]
 fn json_tells_the_round_trip_of_each_reply() {
     let server = Peer::new();
     let recv = recv(&server, &["-f", "json", "{\"text\":\"hi\"}"]);
