@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The datagrams that are due within this time are sent as one burst: the last is early by no more than that.
 const STEP: Duration = Duration::from_micros(200);
-/// What is late is caught up at twice the rate, so that a burst stays small: it is at most what is due within two steps.
-/// But a delay of more than this is not caught up.
+/// What is late is caught up at twice the rate, or one datagram a step, so that a burst stays small. But a delay of more than
+/// this is not caught up.
 const LATE: Duration = Duration::from_millis(50);
 
 /// Further away than this no clock has to count: a century.
@@ -35,8 +35,9 @@ pub struct Pace {
     /// When the first datagram was due, and how many units have gone since.
     start: Instant,
     gone: u64,
-    /// When the next datagram would be due at twice the rate, which is for what is late.
-    catch_up: Instant,
+    /// The step that we are in, and how many more units may begin in it.
+    step_ends: Instant,
+    left: f64,
     /// What is due then or later is not sent.
     end: Option<Instant>,
 }
@@ -89,13 +90,17 @@ impl Pace {
     /// Returns a schedule that begins `now` and, if there is an `end`, has no datagram that is due then or later.
     #[must_use]
     pub fn new(rate: Rate, now: Instant, end: Option<Instant>) -> Self {
-        Self { rate, start: now, gone: 0, catch_up: now, end }
+        Self { rate, start: now, gone: 0, step_ends: now, left: 0.0, end }
     }
 
     /// Returns how many of the next datagrams, whose payloads have these `sizes` in bytes, may be sent `now`. If it is
     /// none, [`Pace::next`] returns when to ask again.
     #[expect(clippy::cast_precision_loss, reason = "a burst is far smaller than 2^53 units")]
     pub fn allowance(&mut self, sizes: impl Iterator<Item = u32>, now: Instant) -> usize {
+        if now >= self.step_ends {
+            self.step_ends = now + STEP;
+            self.left = self.rate.units(2 * STEP);
+        }
         let due = self.due();
         if now > due + LATE {
             (self.start, self.gone) = (now.checked_sub(LATE).unwrap_or(now), 0);
@@ -103,12 +108,10 @@ impl Pace {
         if now < due {
             return 0;
         }
-        self.catch_up = self.catch_up.max(now);
-        let step_ends = now + STEP;
-        let due_before = self.end.map_or(step_ends, |end| end.min(step_ends));
-        let by_rate = self.rate.units(due_before.saturating_duration_since(self.due()));
-        let by_catch_up = 2.0 * self.rate.units(step_ends.saturating_duration_since(self.catch_up));
-        let room = by_rate.min(by_catch_up);
+        let due_before = self.end.map_or(now + STEP, |end| end.min(now + STEP));
+        // What is due is rounded to a nanosecond: one that is due at the end may seem to be due before it.
+        let time = due_before.saturating_duration_since(self.due()).saturating_sub(Duration::from_nanos(1));
+        let room = self.rate.units(time).min(self.left);
         let mut before = 0;
         let begin_in_time = sizes.take_while(|size| {
             let begins_in_time = (before as f64) < room;
@@ -119,17 +122,17 @@ impl Pace {
     }
 
     /// Records that datagrams whose payloads have these `sizes` in bytes were sent.
+    #[expect(clippy::cast_precision_loss, reason = "a burst is far smaller than 2^53 units")]
     pub fn note(&mut self, sizes: impl Iterator<Item = u32>) {
         let cost: u64 = sizes.map(|size| self.rate.cost(size)).sum();
         self.gone += cost;
-        self.catch_up += (self.rate.time(cost) / 2).min(FAR);
+        self.left -= cost as f64;
     }
 
     /// Returns when to ask again if nothing may be sent now.
     #[must_use]
     pub fn next(&self) -> Instant {
-        let due = self.due();
-        if self.catch_up < due + STEP { due } else { self.catch_up }
+        if self.left > 0.0 { self.due() } else { self.step_ends.max(self.due()) }
     }
 
     /// Returns when the next datagram is due.
@@ -285,14 +288,16 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_caught_up_at_twice_the_rate_where_a_datagram_takes_longer_than_a_step() {
+    fn a_delay_is_caught_up_by_one_datagram_a_step_where_each_takes_longer() {
         let millis = Duration::from_millis;
         // A datagram takes 10 ms.
         for (rate, sizes) in
             [(per_second(100.0), [1; 8]), (Rate::new(125e3, Unit::Bytes).unwrap(), [1250; 8])]
         {
             let times = times(rate, &sizes, |wait| if wait == 0 { millis(25) } else { Duration::ZERO });
-            assert_eq!(times, [0, 35, 40, 45, 50, 55, 60, 70].map(millis), "{rate:?}");
+            let caught_up = [millis(35), millis(35) + STEP, millis(35) + 2 * STEP];
+            assert_eq!(times[1..4], caught_up, "{rate:?}");
+            assert_eq!(times[4..], [40, 50, 60, 70].map(millis), "{rate:?}");
         }
     }
 
@@ -310,6 +315,7 @@ mod tests {
         for (rate, size, expected) in [
             (per_second(10.0), 1, 10),
             (per_second(123_456.0), 1, 123_456),
+            (Rate::new(12.5e6, Unit::Bytes).unwrap(), 1000, 12_500),
             (Rate::new(1.25e6, Unit::Bytes).unwrap(), 1000, 1250),
         ] {
             let mut pace = Pace::new(rate, start, Some(start + second));
@@ -318,7 +324,7 @@ mod tests {
                 let allowed = pace.allowance(iter::repeat_n(size, 10_000), now);
                 pace.note(iter::repeat_n(size, allowed));
                 sent += allowed;
-                now = now.max(pace.next());
+                now = now.max(pace.next()) + Duration::from_nanos(77_777);
             }
             assert_eq!(sent, expected, "{rate:?}");
         }
