@@ -1,5 +1,5 @@
 //! Hints for options that a tool does not have: those of the other tools, which are read from their commands, and those
-//! of netcats, socat, curl and iperf3, for which the hint names the counterpart here.
+//! of netcats, socat, curl, iperf3 and tcpreplay, for which the hint names the counterpart here.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -9,6 +9,7 @@ use std::path::Path;
 use clap::{Arg, Command};
 
 use super::format::in_words;
+use super::value::duration;
 use super::words::{Kind, Word};
 use crate::encoding::Charset;
 use crate::escape;
@@ -308,11 +309,33 @@ impl Tool<'_> {
             .or_else(|| self.similar(name))
     }
 
-    /// Returns the hint for an option of a netcat, socat, curl or iperf3.
+    /// Returns the hint for an option of another program.
     fn foreign(&self, name: &str, value: Option<&str>) -> Option<Hint> {
-        self.counterpart(name, value)
+        self.timing(name, value)
+            .or_else(|| self.counterpart(name, value))
             .or_else(|| reason(&NEEDLESS, name).map(Hint::LeaveOut))
             .or_else(|| reason(&MISSING, name).map(instead))
+    }
+
+    /// Returns the hint for an option of another program that says how fast, how often or for how long it sends.
+    fn timing(&self, name: &str, value: Option<&str>) -> Option<Hint> {
+        let given = |placeholder: &'static str| escape::shortened(value.unwrap_or(placeholder));
+        let rate = |unit| value.map_or("RATE".to_owned(), |number| escape::shortened(number) + unit);
+        let is_number = value.is_some_and(|value| value.parse::<u64>().is_ok());
+        let is_time = value.is_some_and(|value| duration(value).is_ok());
+        Some(match name {
+            "--limit-rate" => self.option("--rate", &given("RATE")),
+            "--bitrate" | "--bandwidth" => self.option("--rate", &rate("bit/s")),
+            "--mbps" => self.option("--rate", &rate("Mbit/s")),
+            "--pps" | "--qps" | "-Q" => self.option("--rate", &rate("/s")),
+            "-t" | "--time" if !self.has("--time") && is_time => self.option("--duration", &given("TIME")),
+            "--max-time" if !self.has("--timeout") => self.option("--duration", &given("TIME")),
+            "--topspeed" => self.option("--replay=max", ""),
+            "--multiplier" => self.option(&format!("--replay={}", given("SPEED")), ""),
+            "--loop" if is_number => self.option("--repeat", &given("N")),
+            "--loop" | "--forever" | "--flood" => self.option("--repeat", ""),
+            _ => return None,
+        })
     }
 
     fn counterpart(&self, name: &str, value: Option<&str>) -> Option<Hint> {
@@ -374,8 +397,6 @@ impl Tool<'_> {
             "--idle-timeout" => self.option("--idle", &given("TIME")),
             "-J" => instead("use --stats=json for statistics, and -f json for datagrams"),
             "--delay" => self.option("--interval", &given("TIME")),
-            "--limit-rate" => self.option("--rate", &given("RATE")),
-            "--loop" | "--forever" => self.option("--repeat", ""),
             "-O" => self.option("--buffer", &given("SIZE")),
             "-C" | "--crlf" => self.option("--eol", "crlf"),
             "-T" if self.has("--idle") && is_number => Hint::Instead(format!(
@@ -453,10 +474,11 @@ impl Tool<'_> {
 
     /// Suggests an option, and names the tools that have it if this one does not.
     fn option(&self, option: &str, value: &str) -> Hint {
-        let is_own = self.long_name(option).is_some_and(|long| has_long(self.command, long));
+        let name = option.split('=').next().unwrap_or(option);
+        let is_own = self.long_name(name).is_some_and(|long| has_long(self.command, long));
         let option_with_value = [option, value].join(" ");
         let what = option_with_value.trim_end();
-        Hint::Instead(match self.tools_with(option) {
+        Hint::Instead(match self.tools_with(name) {
             Some(tools) if !is_own => format!("use {what} of {tools}"),
             _ => format!("use {what}"),
         })

@@ -165,6 +165,11 @@ fn value_reason(command: &Command, tools: Tools, words: &[Word], value: &str, re
         "-n" if value.parse::<f64>().is_err() => {
             Some("addresses are never looked up for names, so leave out nc's -n".to_owned())
         }
+        "-b" if value.ends_with(['k', 'K', 'm', 'M', 'g', 'G'])
+            && value.starts_with(|c: char| c.is_ascii_digit()) =>
+        {
+            Some(format!("-b is --bind, and iperf3's -b is --rate {value}bit/s"))
+        }
         "-b" if value.contains("255") || value.starts_with('-') => {
             Some("-b is --bind, and nc's -b is --broadcast".to_owned())
         }
