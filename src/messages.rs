@@ -143,8 +143,8 @@ fn histogram(distribution: &Distribution) -> Vec<String> {
     steps.iter().map(line).collect()
 }
 
-/// Returns the progress line of a run that has sent so many datagrams. `share` is how much of the input they are, from 0 to
-/// 1, if that is known.
+/// Returns the progress line of a run that has sent so many datagrams. `share` is how much of the run is done, from 0 to 1, if
+/// that is known.
 pub(crate) fn sending(sent: u64, share: Option<f64>, moment: Moment) -> String {
     let rate = metric(moment.rate);
     let rest = match share.filter(|share| *share > 0.0) {

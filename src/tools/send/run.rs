@@ -517,8 +517,14 @@ impl<'r> Run<'r> {
     fn show_progress(&mut self) {
         if self.progress.is_due() {
             let sent = self.totals.stats.sent.datagrams;
-            let share = self.total.map(|total| self.done as f64 / total as f64);
-            self.progress.show(sent, |moment| messages::sending(sent, share, moment));
+            let of_input = self.total.map(|total| self.done as f64 / total as f64);
+            let duration = self.plan.duration.map(|duration| duration.as_secs_f64());
+            self.progress.show(sent, |moment| {
+                let of_time = duration.map(|duration| (moment.time.as_secs_f64() / duration).min(1.0));
+                // The run is over when the first of them is.
+                let share = of_input.into_iter().chain(of_time).reduce(f64::max);
+                messages::sending(sent, share, moment)
+            });
         }
     }
 
