@@ -52,7 +52,9 @@ impl To {
             (Self::Peers(_), _) if was_received => Ok(None),
             (Self::Each(Some(there), _), own) if was_received || own.is_none() => Ok(Some(*there)),
             (Self::Each(_, family) | Self::Peers(family), Some(own)) => own(*family).map(Some),
-            (Self::Each(..), None) => Err("no \"to\" and no DEST".to_owned().into()),
+            (Self::Each(..), None) => {
+                Err("no \"to\", and the command line names no destination".to_owned().into())
+            }
         }
     }
 }

@@ -73,6 +73,12 @@ impl Endpoint {
         Self { text: ":0".to_owned(), host: None, port: Port::Number(0) }
     }
 
+    /// Returns whether it names a port, which may be 0: any that is free. A unix socket has its name instead.
+    #[must_use]
+    pub fn names_port(&self) -> bool {
+        self.port != Port::Any || self.is_unix()
+    }
+
     /// Returns a unix socket that the system names: one that replies can be sent to.
     #[must_use]
     pub fn any_unix() -> Self {

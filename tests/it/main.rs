@@ -30,6 +30,7 @@ mod expect;
 mod faults;
 mod formats;
 mod headers;
+mod in_flight;
 mod listen;
 mod manual;
 mod matcher;

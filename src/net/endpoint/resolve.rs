@@ -30,7 +30,7 @@ impl<'e> Resolved<'e> {
     /// Returns whether the endpoint names a port, which may be 0: any that is free. A unix socket has its name instead.
     #[must_use]
     pub fn names_port(&self) -> bool {
-        self.endpoint.port != Port::Any || self.endpoint.is_unix()
+        self.endpoint.names_port()
     }
 
     /// Returns it with addresses that name no port.

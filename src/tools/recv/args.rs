@@ -258,6 +258,13 @@ impl TryFrom<Args> for Plan {
         {
             check_same_kind(there, here.as_ref())?;
         }
+        if let (Some(number @ 2..), Some(here)) = (args.in_flight, &args.bind)
+            && here.names_port()
+        {
+            return Err(UsageError::new(format!(
+                "--in-flight {number} needs a port for each request, and --bind {here} names one; leave out the port"
+            )));
+        }
         check_options(args.endpoint.iter().chain(&args.bind), &socket)?;
         check_unix(
             args.endpoint.iter().chain(&args.bind),

@@ -20,9 +20,10 @@ use super::schedule::Schedule;
 use super::send_time::SendTime;
 use crate::messages;
 use crate::net::failure::Failure;
+use crate::runtime::console::Progress;
 use crate::runtime::deadline::earliest;
 use crate::runtime::signals::Signals;
-use crate::stats::IcmpError;
+use crate::stats::{IcmpError, Requests as Counted};
 use crate::tools::resolve::Resolver;
 
 /// A wait for a reply is announced on a terminal after this time.
@@ -48,6 +49,8 @@ pub(super) struct Asker<'a, 'r> {
     destination: Destination<'r>,
     ports: Ports<'r>,
     schedule: Schedule,
+    /// Since when no request is there to be sent.
+    empty_since: Option<Instant>,
     /// How many requests may wait for their replies at once.
     limit: usize,
     in_flight: usize,
@@ -60,6 +63,9 @@ pub(super) struct Asker<'a, 'r> {
     used_retries: u64,
     /// Whether stderr is a terminal, and notes are wanted.
     is_watched: bool,
+    /// Shown where many requests may be in flight, or their replies are not shown on a terminal. The person who types a
+    /// request sees its announcement instead.
+    progress: Progress,
     /// When the wait for a reply is announced.
     announced_at: Option<Instant>,
     /// Whether requests have waited for a port.
@@ -96,8 +102,11 @@ impl<'a, 'r> Asker<'a, 'r> {
         used_retries: u64,
     ) -> Self {
         let is_watched = plan.report.is_chatty && io::stderr().is_terminal();
+        let limit = if ports.is_single() { 1 } else { requests.in_flight };
+        let has_progress = !supply.input().is_terminal() && (limit > 1 || !io::stdout().is_terminal());
         Self {
-            limit: if ports.is_single() { 1 } else { requests.in_flight },
+            limit,
+            progress: Progress::new(plan.report.is_chatty && has_progress),
             inbox,
             plan,
             requests,
@@ -106,6 +115,7 @@ impl<'a, 'r> Asker<'a, 'r> {
             destination,
             ports,
             schedule: Schedule::new(requests.rate, requests.duration, Instant::now()),
+            empty_since: None,
             in_flight: 0,
             taken: 0,
             deadlines: VecDeque::new(),
@@ -155,17 +165,17 @@ impl<'a, 'r> Asker<'a, 'r> {
             let has_ended = self.end_overdue()?;
             self.inbox.flush()?;
             self.note_drained_in_time();
+            self.show_progress();
             match blocked {
                 // There may be room for the next request.
                 _ if has_received || has_ended => self.check()?,
                 Blocked::End if self.in_flight == 0 => return Ok(()),
                 Blocked::Busy => self.check()?,
                 Blocked::End => drop(self.wait(None, false)?),
-                Blocked::Until(until) => drop(self.wait(until, false)?),
+                Blocked::Until(until) => drop(self.wait(earliest([until, self.schedule.end()]), false)?),
                 Blocked::Input => {
-                    let since = Instant::now();
                     if self.wait(self.schedule.end(), true)? {
-                        self.read(since)?;
+                        self.read()?;
                     }
                 }
             }
@@ -189,17 +199,18 @@ impl<'a, 'r> Asker<'a, 'r> {
                 if !self.supply.has_more()? {
                     return Ok(Blocked::End);
                 }
+                self.empty_since.get_or_insert(now);
                 if self.supply.fd().is_some() {
                     return Ok(Blocked::Input);
                 }
-                self.read(now)?;
+                self.read()?;
                 continue;
             };
             let (size, own) = (request.payload.len(), request.envelope.to);
             if self.in_flight >= self.limit {
                 return Ok(Blocked::Until(None));
             }
-            let due = self.schedule.due(now);
+            let due = self.schedule.due();
             if due.is_some_and(|due| due > now) {
                 return Ok(Blocked::Until(due));
             }
@@ -216,22 +227,24 @@ impl<'a, 'r> Asker<'a, 'r> {
                 }
                 return Ok(Blocked::Until(self.ports.next_free()));
             };
-            self.ask(place, route, due)?;
+            self.ask(place, route)?;
         }
         Ok(Blocked::Busy)
     }
 
-    /// Reads more of the input, from `since` on.
-    fn read(&mut self, since: Instant) -> Result<()> {
+    /// Reads more of the input.
+    fn read(&mut self) -> Result<()> {
         let resolver = Resolver::new(None, self.signals);
         self.supply.fill(resolver)?;
         self.inbox.stats.skipped = self.supply.skipped;
-        self.schedule.note_idle(since, Instant::now());
+        if let Some(since) = self.empty_since.take() {
+            self.schedule.note_idle(since, Instant::now());
+        }
         Ok(())
     }
 
     /// Sends the next request by `route` from the port at `place`.
-    fn ask(&mut self, place: usize, route: Route, due: Option<Instant>) -> Result<()> {
+    fn ask(&mut self, place: usize, route: Route) -> Result<()> {
         // Where all requests have one port, a datagram that arrives from now on may be the reply.
         if self.ports.is_single() {
             self.drain(place)?;
@@ -244,8 +257,8 @@ impl<'a, 'r> Asker<'a, 'r> {
         self.inbox.stats.requests.asked += 1;
         self.taken += 1;
         let (request, sent) = (self.taken, SendTime::now());
+        let due = self.schedule.send(port.payload.len(), sent.monotonic);
         port.flight = Some(Flight { name, request, route, due, sent, exchange, attempt: 0 });
-        self.schedule.note(port.payload.len(), sent.monotonic);
         self.inbox.stats.requests.sent_late = self.schedule.late;
         self.in_flight += 1;
         self.supply.advance();
@@ -483,7 +496,7 @@ impl<'a, 'r> Asker<'a, 'r> {
         let input = if for_input { self.supply.fd() } else { None };
         let deadline = self.deadlines.front().map(|(deadline, ..)| *deadline);
         let gathered_at = self.inbox.drained_at().map(|first| first + GATHERED_FOR);
-        let until = earliest([until, deadline, self.announced_at, gathered_at]);
+        let until = earliest([until, deadline, self.announced_at, gathered_at, self.progress.next()]);
         let ready = self.inbox.wait(input, Some(self.ports.watch.as_fd()), until)?;
         if self.announced_at.is_some_and(|time| Instant::now() >= time) {
             self.announced_at = None;
@@ -543,6 +556,13 @@ impl<'a, 'r> Asker<'a, 'r> {
                 let message = messages::no_reply(&peer(), &name.to_string(), *timeout, attempts, stray);
                 self.note(&message);
             }
+        }
+    }
+
+    fn show_progress(&mut self) {
+        if self.progress.is_due() {
+            let Counted { asked, lost, .. } = self.inbox.stats.requests;
+            self.progress.show(asked, |moment| messages::asking(self.in_flight as u64, lost, moment));
         }
     }
 

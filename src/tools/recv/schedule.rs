@@ -12,7 +12,7 @@ const LATE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Schedule {
     rate: Option<Rate>,
-    /// When the first request was due.
+    /// When the first request was sent.
     start: Option<Instant>,
     requests: u64,
     bytes: u64,
@@ -29,10 +29,9 @@ impl Schedule {
         Self { rate, start: None, requests: 0, bytes: 0, late: 0, end }
     }
 
-    /// Returns when the next request is due, if there is a rate. The first one is due `now`.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Instant> {
-        let rate = self.rate?;
-        Some(*self.start.get_or_insert(now) + rate.time_of(self.requests, self.bytes))
+    /// Returns when the next request is due, if there is a rate. The first one is due when it is sent.
+    pub(super) fn due(&self) -> Option<Instant> {
+        Some(self.start? + self.rate?.time_of(self.requests, self.bytes))
     }
 
     /// Returns when no more requests are sent.
@@ -40,16 +39,19 @@ impl Schedule {
         self.end
     }
 
-    /// Notes that a request of `size` bytes is sent `now`.
-    pub(super) fn note(&mut self, size: usize, now: Instant) {
-        self.late += u64::from(self.due(now).is_some_and(|due| now > due + LATE));
+    /// Notes that a request of `size` bytes is sent `now`. Returns when it was due, if there is a rate.
+    pub(super) fn send(&mut self, size: usize, now: Instant) -> Option<Instant> {
+        self.start.get_or_insert(now);
+        let due = self.due();
+        self.late += u64::from(due.is_some_and(|due| now > due + LATE));
         self.requests += 1;
         self.bytes += size as u64;
+        due
     }
 
     /// Notes that there was no request to send from `since` until `now`: what was due in that time is due now, and so on.
     pub(super) fn note_idle(&mut self, since: Instant, now: Instant) {
-        if let (Some(due), Some(start)) = (self.due(now), &mut self.start) {
+        if let (Some(due), Some(start)) = (self.due(), &mut self.start) {
             *start += now.saturating_duration_since(due.max(since));
         }
     }
@@ -64,11 +66,10 @@ mod tests {
         let (start, millis) = (Instant::now(), Duration::from_millis);
         let mut schedule = Schedule::new(Some(Rate::every(Duration::from_millis(10))), None, start);
         for (request, (sent, late)) in
-            [(0, 0), (11, 0), (20, 0), (500, 1), (500, 2), (52, 2)].into_iter().enumerate()
+            [(0, 0), (11, 0), (20, 0), (500, 1), (500, 2), (51, 2)].into_iter().enumerate()
         {
             let due = start + millis(10 * request as u64);
-            assert_eq!(schedule.due(start), Some(due));
-            schedule.note(5, start + millis(sent));
+            assert_eq!(schedule.send(5, start + millis(sent)), Some(due));
             assert_eq!(schedule.late, late, "{request}");
         }
     }
@@ -77,10 +78,10 @@ mod tests {
     fn a_wait_for_input_delays_the_schedule_by_the_part_of_it_in_which_a_request_was_due() {
         let (start, millis) = (Instant::now(), Duration::from_millis);
         let mut schedule = Schedule::new(Some(Rate::every(Duration::from_millis(10))), None, start);
-        schedule.note(0, start);
+        schedule.send(0, start);
         for (since, now, due) in [(0, 8, 10), (8, 30, 30), (31, 35, 34)] {
             schedule.note_idle(start + millis(since), start + millis(now));
-            assert_eq!(schedule.due(start), Some(start + millis(due)), "{since}");
+            assert_eq!(schedule.due(), Some(start + millis(due)), "{since}");
         }
     }
 
@@ -88,9 +89,9 @@ mod tests {
     fn without_a_rate_nothing_is_due_or_late() {
         let start = Instant::now();
         let mut schedule = Schedule::new(None, Some(Duration::from_secs(1)), start);
-        schedule.note(1, start + Duration::from_secs(9));
+        schedule.send(1, start + Duration::from_secs(9));
         schedule.note_idle(start, start + Duration::from_secs(9));
-        assert_eq!((schedule.due(start), schedule.late), (None, 0));
+        assert_eq!((schedule.due(), schedule.late), (None, 0));
         assert_eq!(schedule.end(), Some(start + Duration::from_secs(1)));
     }
 }

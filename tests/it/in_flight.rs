@@ -1,0 +1,162 @@
+//! Many requests in flight: a closed loop keeps their number, an open loop sends each when it is due.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use crate::harness::{Finished, Peer, Running, Tool, complaint, counter, number_after, unused_address};
+
+fn recv(arguments: &[&str]) -> Running {
+    Tool::new("udp-recv").args(arguments).spawn()
+}
+
+/// Returns the texts of replies in JSON, with the ordinals of their requests.
+fn replies(finished: &Finished) -> BTreeSet<(u64, String)> {
+    let text = |line: &str| line.split_once("\"text\":\"").unwrap().1.trim_end_matches("\"}").to_owned();
+    finished.text().lines().map(|line| (number_after(line, "\"request\":"), text(line))).collect()
+}
+
+fn pairs(expected: &[(u64, &str)]) -> BTreeSet<(u64, String)> {
+    expected.iter().map(|(request, text)| (*request, (*text).to_owned())).collect()
+}
+
+#[test]
+fn a_closed_loop_sends_the_next_request_when_one_is_answered_or_timed_out_and_not_before() {
+    let server = Peer::new();
+    let to = server.to_string();
+    let recv = recv(&[&to, "--in-flight", "2", "-w", "300ms", "-f", "text:json", "a", "b", "c", "d"]);
+    let first: Vec<(Vec<u8>, SocketAddr)> = (0..2).map(|_| server.receive_from()).collect();
+    assert!(first[0].0 == b"a" && first[1].0 == b"b" && first[0].1 != first[1].1);
+    // The second one is never answered, and the first one opens the way for the third.
+    server.send_to(b"to a", first[0].1).unwrap();
+    for expected in [b"c", b"d"] {
+        let (request, peer) = server.receive_from();
+        assert_eq!(request, expected);
+        server.send_to(&[b"to ", &request[..]].concat(), peer).unwrap();
+    }
+    let finished = recv.finish();
+    assert_eq!(finished.code(), Some(3));
+    assert_eq!(replies(&finished), pairs(&[(1, "to a"), (3, "to c"), (4, "to d")]));
+    assert!(finished.err.contains("did not answer message 2 within 300ms"), "{}", finished.err);
+}
+
+#[test]
+fn by_a_schedule_a_request_without_a_reply_delays_no_other() {
+    for schedule in [["--rate", "100/s"], ["--interval", "10ms"]] {
+        let server = Peer::new();
+        let to = server.to_string();
+        let recv = recv(&[&[&to, "-w", "1h", "-f", "text:json"], &schedule[..], &["a", "b", "c"]].concat());
+        let asked: Vec<(Vec<u8>, SocketAddr)> = (0..3).map(|_| server.receive_from()).collect();
+        // All of them wait, and each gets its own reply in any order.
+        for place in [2, 0, 1] {
+            server.send_to(&asked[place].0, asked[place].1).unwrap();
+        }
+        let finished = recv.finish();
+        assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+        assert_eq!(replies(&finished), pairs(&[(1, "a"), (2, "b"), (3, "c")]));
+        assert_eq!(finished.text().matches("\"latency\":").count(), 3);
+    }
+}
+
+#[test]
+fn without_a_schedule_there_is_no_latency() {
+    let finished = recv(&[&Peer::echoing(), "--in-flight", "2", "-f", "text:json", "a"]).finish();
+    assert!(
+        finished.text().contains("\"rtt\":") && !finished.text().contains("latency"),
+        "{}",
+        finished.text()
+    );
+}
+
+#[test]
+fn latency_counts_from_when_a_request_was_due_even_if_it_was_sent_later() {
+    let server = Peer::new();
+    let to = server.to_string();
+    // One at a time: the second one is due while the first one waits, until that has timed out.
+    let options = ["--rate", "1000/s", "--in-flight", "1", "-w", "200ms", "-f", "text:json", "--stats=json"];
+    let recv = recv(&[&[&to[..]], &options[..], &["a", "b"]].concat());
+    server.receive();
+    let (_, peer) = server.receive_from();
+    server.send_to(b"to b", peer).unwrap();
+    let finished = recv.finish();
+    let seconds = |key: &str| -> f64 {
+        let (_, rest) = finished.text().split_once(&format!("\"{key}\":")).unwrap();
+        rest.split(',').next().unwrap().parse().unwrap()
+    };
+    // It was due a millisecond after the first one.
+    let wait = seconds("latency") - seconds("rtt");
+    assert!((0.199..30.0).contains(&wait), "{}", finished.text());
+    assert!(finished.err.contains("\"sent_late\":1"), "{}", finished.err);
+}
+
+#[test]
+fn without_an_endpoint_each_record_is_asked_at_its_own_destination() {
+    let (one, two, refused) = (Peer::answering(|_| Some(b"one".to_vec())), Peer::echoing(), unused_address());
+    let records = format!(
+        "{{\"to\":\"{one}\",\"text\":\"x\"}}\n{{\"to\":\"{two}\",\"text\":\"two\"}}\n{{\"to\":\"{refused}\",\"text\":\"x\"}}\n"
+    );
+    for in_flight in ["1", "3"] {
+        let recv = Tool::new("udp-recv").args(["-f", "json", "--in-flight", in_flight]);
+        let finished = recv.input(records.clone()).run();
+        assert_eq!(finished.code(), Some(4), "{}", finished.err);
+        assert_eq!(replies(&finished), pairs(&[(1, "one"), (2, "two")]));
+        assert!(finished.text().contains(&format!("\"from\":\"{one}\"")), "{}", finished.text());
+        assert!(finished.err.contains(&format!("{refused} refused line 3")), "{}", finished.err);
+    }
+    let said = Tool::new("udp-recv").args(["-f", "json"]).input("{\"text\":\"x\"}\n").run();
+    assert_eq!(said.code(), Some(1));
+    assert_eq!(
+        said.err,
+        "udp-recv: cannot send line 1: no \"to\", and the command line names no destination\n"
+    );
+}
+
+#[test]
+fn a_duration_ends_the_sending_and_not_the_wait_for_replies() {
+    let server = Peer::new();
+    let to = server.to_string();
+    // The second one would be due in an hour.
+    let recv = recv(&[&to, "--repeat", "--duration", "100ms", "--interval", "1h", "-w", "1h", "x"]);
+    let (_, peer) = server.receive_from();
+    server.send_to(b"reply", peer).unwrap();
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "reply\n", ""));
+    server.send_to(b"sentinel", server.address()).unwrap();
+    assert_eq!(server.receive(), b"sentinel");
+}
+
+#[test]
+fn an_input_that_is_slower_than_the_rate_delays_the_schedule_and_is_not_late() {
+    let mut recv = recv(&[&Peer::echoing(), "--rate", "1M/s", "--stats"]);
+    for line in ["one", "two", "three"] {
+        recv.type_line(line);
+        assert_eq!(recv.line(), line);
+    }
+    let finished = recv.finish();
+    assert!(finished.err.contains("asked 3, answered 3"), "{}", finished.err);
+    assert_eq!(counter(&finished.err, "sent late"), 0, "{}", finished.err);
+}
+
+#[test]
+fn requests_wait_for_a_port_where_the_system_has_no_more_and_that_is_reported() {
+    let requests: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    let recv = Tool::new("udp-recv").args([&Peer::echoing(), "--in-flight", "30"]).args(&requests);
+    let finished = recv.after("ulimit -n 24").run();
+    assert_eq!(finished.code(), Some(0), "{}", finished.err);
+    assert_eq!(
+        finished.text().lines().collect::<BTreeSet<_>>(),
+        requests.iter().map(|text| &text[..]).collect()
+    );
+    let said = "udp-recv: requests wait for a free port: the system lets us open ";
+    assert!(finished.err.starts_with(said) && finished.err.lines().count() == 1, "{}", finished.err);
+}
+
+#[test]
+fn one_port_has_one_request_in_flight() {
+    let said = complaint("udp-recv", &["localhost:9", "--bind", ":7788", "--in-flight", "2", "x"], 2);
+    assert_eq!(
+        said,
+        "udp-recv: --in-flight 2 needs a port for each request, and --bind :7788 names one; leave out the port\n"
+    );
+    let finished = recv(&[&Peer::echoing(), "--bind", "127.0.0.1:0", "--in-flight", "1", "a", "b"]).finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), "a\nb\n"));
+}
