@@ -1,8 +1,8 @@
 //! The tools beside their peers, and beside the limit: whole processes, in turn, in one run.
 //!
 //! `cargo bench --bench peers` prints tables of medians. With `-- --quick` it only proves that it runs.
-//! Peers that this machine lacks are said and left out: python3, socat, ncat, nc; for the limits a C
-//! compiler is needed.
+//! Peers that this machine lacks are said and left out: python3, socat, ncat, nc, and of measuring programs sockperf,
+//! irtt, iperf3, dnsperf with dnsmasq, and dumpcap and tshark, which watch them; for the limits a C compiler is needed.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and a surprise is a failure")]
 #![allow(clippy::cast_precision_loss, reason = "figures are shown to three digits")]
@@ -25,6 +25,7 @@ use udp_tools::net::socket::Socket;
 use udp_tools::net::{Sender, single};
 
 mod echo;
+mod measuring;
 
 const SEND: &str = env!("CARGO_BIN_EXE_udp-send");
 const RECV: &str = env!("CARGO_BIN_EXE_udp-recv");
@@ -79,6 +80,7 @@ struct Bench {
     directory: PathBuf,
     limit: Option<PathBuf>,
     ask: Option<PathBuf>,
+    ask_many: Option<PathBuf>,
 }
 
 /// One of those who are compared: what it is called, and what one round of it came to.
@@ -112,6 +114,7 @@ fn main() {
     bench.replay();
     bench.slow_reader();
     bench.request_and_reply();
+    bench.measuring();
     echo::run(bench.scale.echoing);
     bench.memory_and_size();
     fs::remove_dir_all(&bench.directory).unwrap();
@@ -121,8 +124,8 @@ impl Bench {
     fn prepare(scale: Scale) -> Self {
         let directory = std::env::temp_dir().join(format!("udp-tools-bench-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let [limit, ask] = ["limit", "ask"].map(|name| compile(name, &directory));
-        Self { scale, directory, limit, ask }
+        let [limit, ask, ask_many] = ["limit", "ask", "ask_many"].map(|name| compile(name, &directory));
+        Self { scale, directory, limit, ask, ask_many }
     }
 
     fn path(&self, name: &str) -> PathBuf {
