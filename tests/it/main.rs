@@ -32,6 +32,8 @@ mod formats;
 mod headers;
 mod in_flight;
 mod listen;
+#[cfg(target_os = "linux")]
+mod load;
 mod manual;
 mod matcher;
 #[cfg(target_os = "linux")]
