@@ -1,5 +1,6 @@
 //! A distribution of times: its extremes, its percentiles, a histogram, and how much one differs from the next.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -19,8 +20,9 @@ pub struct Distribution {
 /// Times, in nanoseconds.
 #[derive(Clone, Debug)]
 struct Times {
-    /// With three digits of each.
-    histogram: Histogram<u64>,
+    /// With three digits of each: from the second one on, because most runs have one, and it takes a while to create.
+    histogram: Option<Histogram<u64>>,
+    number: u64,
     /// The extremes and the sum, with all digits.
     min: u64,
     max: u64,
@@ -101,7 +103,7 @@ impl Distribution {
     pub fn steps(&self) -> Vec<(Duration, u64)> {
         let ends = (3..19).flat_map(|exponent| [1, 2, 5].map(|digit| digit * 10_u64.pow(exponent)));
         let mut steps: Vec<(u64, u64)> = ends.map(|end| (end, 0)).collect();
-        for recorded in self.all.histogram.iter_recorded() {
+        for recorded in self.all.histogram().iter_recorded() {
             let step = steps.partition_point(|(end, _)| *end <= recorded.value_iterated_to());
             steps[step].1 += recorded.count_at_value();
         }
@@ -114,31 +116,50 @@ impl Distribution {
 
 impl Default for Times {
     fn default() -> Self {
-        let histogram = Histogram::new(3).expect("three digits are allowed");
-        Self { histogram, min: u64::MAX, max: 0, sum: 0 }
+        Self { histogram: None, number: 0, min: u64::MAX, max: 0, sum: 0 }
     }
 }
 
 impl Times {
     fn record(&mut self, time: u64) {
-        // The histogram grows as needed.
-        let _ = self.histogram.record(time);
+        if self.number > 0 || self.histogram.is_some() {
+            let histogram = self.histogram.take().unwrap_or_else(|| self.histogram().into_owned());
+            // It grows as needed.
+            let _ = self.histogram.insert(histogram).record(time);
+        }
+        self.number += 1;
         self.min = self.min.min(time);
         self.max = self.max.max(time);
         self.sum += u128::from(time);
     }
 
     fn clear(&mut self) {
-        self.histogram.reset();
-        (self.min, self.max, self.sum) = (u64::MAX, 0, 0);
+        let histogram = self.histogram.take().map(|mut histogram| {
+            histogram.reset();
+            histogram
+        });
+        *self = Self { histogram, ..Self::default() };
+    }
+
+    /// Returns the histogram of all times.
+    fn histogram(&self) -> Cow<'_, Histogram<u64>> {
+        self.histogram.as_ref().map_or_else(
+            || {
+                let mut histogram = Histogram::new(3).expect("three digits are allowed");
+                // The only one is both extremes.
+                let _ = histogram.record_n(self.max, self.number);
+                Cow::Owned(histogram)
+            },
+            Cow::Borrowed,
+        )
     }
 
     fn summary(&self, jitter: Jitter) -> Option<Summary> {
-        let number = self.histogram.len();
+        let number = self.number;
         let mean = self.sum.checked_div(number.into())?;
+        let histogram = self.histogram();
         // A bucket of the histogram is as long as its longest time would be.
-        let quantile =
-            |quantile| Duration::from_nanos(self.histogram.value_at_quantile(quantile).min(self.max));
+        let quantile = |quantile| Duration::from_nanos(histogram.value_at_quantile(quantile).min(self.max));
         Some(Summary {
             number,
             min: Duration::from_nanos(self.min),
