@@ -66,7 +66,7 @@ const LONG: usize = 64;
 const BEGINNING: usize = 3;
 
 /// The name of the tool whose ENDPOINT is a local address.
-const LISTENER: &str = "udp-listen";
+pub(super) const LISTENER: &str = "udp-listen";
 /// The letters that take no value in netcats.
 const FLAGS: &str = "CDFNSUZbdklnrtuz";
 
@@ -131,9 +131,15 @@ pub(super) fn variable(value: &str) -> Option<String> {
 }
 
 /// Returns how to read `value` if it is the name of a file.
-pub(super) fn file(command: &Command, value: &str) -> Option<String> {
-    let is_file = Path::new(value).is_file() && command.get_name() != LISTENER;
-    is_file.then(|| format!("a file; to read it as stdin, write < {}", escape::shortened(value)))
+pub(super) fn file(value: &str) -> Option<String> {
+    Path::new(value)
+        .is_file()
+        .then(|| format!("a file; to read it as stdin, write < {}", escape::shortened(value)))
+}
+
+/// Returns what is meant by the endpoint `host`, if the argument `next` to it is its port, as for netcats.
+pub(super) fn separate_port(host: &str, next: &str) -> Option<String> {
+    endpoint::join(host, next).map(|joined| format!("no port; did you mean {joined}?"))
 }
 
 /// Returns the endpoint that is meant by a host and a port as two arguments, or by a port alone.

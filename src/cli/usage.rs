@@ -4,6 +4,7 @@
 
 use std::env;
 use std::error::Error as _;
+use std::ffi::OsStr;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -16,7 +17,7 @@ use super::elsewhere::{self, Tools};
 use super::words::{self, Kind, Word};
 use crate::escape;
 use crate::exit::{self, Verdict};
-use crate::net::endpoint::{self, Endpoint};
+use crate::net::endpoint::{self, BadEndpoint, Endpoint};
 use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::signals;
 use crate::runtime::streams;
@@ -29,6 +30,15 @@ impl UsageError {
     /// Returns an error that says `what` is wrong.
     pub fn new(what: impl Into<String>) -> Self {
         Self(what.into())
+    }
+
+    /// Returns the error that the ENDPOINT `value`, whose `next` argument may be its port, has none. `why` says so.
+    #[must_use]
+    pub fn no_port(value: &Endpoint, next: Option<&OsStr>, why: &BadEndpoint) -> Self {
+        let (value, next) = (value.to_string(), next.and_then(OsStr::to_str));
+        let separate = || elsewhere::separate_port(&value, next?);
+        let what = elsewhere::file(&value).or_else(separate).unwrap_or_else(|| why.to_string());
+        Self(format!("invalid value {} for '[ENDPOINT]': {what}", escape::quoted(value.as_bytes())))
     }
 }
 
@@ -196,13 +206,15 @@ fn endpoint_reason(
     if argument.ends_with("...") && value.split_once(',').is_some_and(|(first, _)| is_endpoint(first)) {
         return Some("more than one endpoint; separate them by spaces".to_owned());
     }
-    if let Some(what) = elsewhere::variable(value).or_else(|| elsewhere::file(command, value)) {
+    let reads_stdin = command.get_name() != elsewhere::LISTENER;
+    let file = || elsewhere::file(value).filter(|_| reads_stdin);
+    if let Some(what) = elsewhere::variable(value).or_else(file) {
         return Some(what);
     }
     let place = words.iter().position(|word| word.plain() == Some(value))?;
     let next = words.get(place + 1).and_then(Word::plain);
-    if let Some(joined) = next.and_then(|port| endpoint::join(value, port)) {
-        return Some(format!("no port; did you mean {joined}?"));
+    if let Some(what) = next.and_then(|port| elsewhere::separate_port(value, port)) {
+        return Some(what);
     }
     let Kind::Known { name, value: given } = &words[place.checked_sub(1)?].kind else { return None };
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());

@@ -116,7 +116,7 @@ impl Endpoint {
     /// Returns it with this `port`, if it has none.
     #[must_use]
     pub fn or_port(self, port: u16) -> Self {
-        if self.has_port() {
+        if self.names_port() {
             return self;
         }
         let needs_brackets = self.text.contains(':') && !self.text.starts_with('[');
@@ -124,10 +124,9 @@ impl Endpoint {
         Self { text: format!("{host}:{port}"), host: self.host, port: Port::Number(port) }
     }
 
-    /// Returns whether it names a port, or needs none because it is a unix socket.
-    #[must_use]
-    pub fn has_port(&self) -> bool {
-        self.port != Port::Any || self.is_unix()
+    /// Returns the error that it names no port, if it does not.
+    pub fn check_port(&self) -> Result<(), BadEndpoint> {
+        if self.names_port() { Ok(()) } else { Self::remote_or_here(&self.text).map(drop) }
     }
 
     /// Returns whether it names this machine by naming no host.
@@ -273,6 +272,8 @@ mod tests {
             let endpoint = Endpoint::remote_or_host(text).unwrap().or_port(53);
             let parsed = Endpoint::remote(with_port).unwrap();
             assert_eq!((endpoint.to_string(), endpoint), (with_port.to_owned(), parsed), "{text}");
+            let endpoint = Endpoint::remote_or_host(text).unwrap();
+            assert_eq!(endpoint.check_port().err(), Endpoint::remote(text).err(), "{text}");
         }
         for wrong in ["", "53", "a b", "192.0.2", "[::1", "http://example.org"] {
             assert!(Endpoint::remote_or_host(wrong).is_err(), "{wrong}");

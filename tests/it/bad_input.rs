@@ -654,6 +654,11 @@ const NC: &[(&str, &str, &str)] = &[
         "invalid value 'Cargo.toml' for '[DEST]': a file; to read it as stdin, write < Cargo.toml",
     ),
     (
+        "udp-recv",
+        "Cargo.toml",
+        "invalid value 'Cargo.toml' for '[ENDPOINT]': a file; to read it as stdin, write < Cargo.toml",
+    ),
+    (
         "udp-send",
         "$UDP_ADDR hi",
         "invalid value '$UDP_ADDR' for '[DEST]': no shell has replaced $UDP_ADDR; write -- sh -c '...' in single \

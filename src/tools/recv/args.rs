@@ -1,9 +1,8 @@
 //! The arguments of `udp-recv`, and the plan that they become.
 
-use std::env;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -23,7 +22,7 @@ use crate::flow::codec::{Codec, Eol};
 use crate::flow::pace::Rate;
 use crate::format::{Columns, Format, Formats};
 use crate::net::access::Access;
-use crate::net::endpoint::{BadEndpoint, Endpoint};
+use crate::net::endpoint::Endpoint;
 use crate::net::passed::is_passing;
 use crate::net::socket::Options;
 use crate::net::socket::Socket;
@@ -42,7 +41,7 @@ Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
 pub(super) struct Args {
     #[arg(
-        value_parser = endpoint,
+        value_parser = Endpoint::remote_or_host,
         value_hint = ValueHint::Hostname,
         help = "Send requests to HOST:PORT or unix:PATH; :PORT receives on this machine"
     )]
@@ -216,12 +215,6 @@ impl Requests {
     }
 }
 
-/// Parses ENDPOINT. Beside `--probe` its port may be left out; clap parses each argument without the others.
-fn endpoint(text: &str) -> Result<Endpoint, BadEndpoint> {
-    let is_probed = env::args_os().any(|argument| argument.as_bytes().starts_with(b"--probe"));
-    if is_probed { Endpoint::remote_or_host(text) } else { Endpoint::remote_or_here(text) }
-}
-
 impl TryFrom<Args> for Job {
     type Error = UsageError;
 
@@ -240,6 +233,10 @@ impl TryFrom<Args> for Plan {
     type Error = UsageError;
 
     fn try_from(mut args: Args) -> Result<Self, UsageError> {
+        if let (None, Some(endpoint)) = (&args.probe, &args.endpoint) {
+            let next = args.message.messages.first().map(OsString::as_os_str);
+            endpoint.check_port().map_err(|why| UsageError::no_port(endpoint, next, &why))?;
+        }
         let expectations = args.expectations()?;
         let Codec { formats, encoding, eol } = args.codec();
         let given = [
@@ -348,11 +345,7 @@ impl Args {
             }
             _ => None,
         };
-        // A MESSAGE may look like --probe.
-        match self.endpoint.as_ref().filter(|endpoint| !endpoint.has_port()) {
-            Some(endpoint) => Err(UsageError::new(format!("no port; write {endpoint}:PORT"))),
-            None => Ok(Expectations { patterns, probe }),
-        }
+        Ok(Expectations { patterns, probe })
     }
 
     /// Returns an option that has an effect only on requests, if one is given.

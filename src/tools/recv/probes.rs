@@ -95,7 +95,7 @@ impl Probe {
         };
         match self.port {
             Some(port) => Ok(given.or_port(port)),
-            None if given.has_port() => Ok(given),
+            None if given.names_port() => Ok(given),
             None => {
                 Err(UsageError::new(format!("probe {} has no default port; write {given}:PORT", self.name)))
             }
