@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::mem;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -199,6 +200,9 @@ impl<'a, 'r> Asker<'a, 'r> {
                 if !self.supply.has_more()? {
                     return Ok(Blocked::End);
                 }
+                if self.supply.peek().is_some() {
+                    continue;
+                }
                 self.empty_since.get_or_insert(now);
                 if self.supply.fd().is_some() {
                     return Ok(Blocked::Input);
@@ -227,7 +231,7 @@ impl<'a, 'r> Asker<'a, 'r> {
                 }
                 return Ok(Blocked::Until(self.ports.next_free()));
             };
-            self.ask(place, route)?;
+            self.ask(place, route, now)?;
         }
         Ok(Blocked::Busy)
     }
@@ -243,8 +247,8 @@ impl<'a, 'r> Asker<'a, 'r> {
         Ok(())
     }
 
-    /// Sends the next request by `route` from the port at `place`.
-    fn ask(&mut self, place: usize, route: Route) -> Result<()> {
+    /// Sends the next request by `route` from the port at `place`, at the time `now`.
+    fn ask(&mut self, place: usize, route: Rc<Route>, now: Instant) -> Result<()> {
         // Where all requests have one port, a datagram that arrives from now on may be the reply.
         if self.ports.is_single() {
             self.drain(place)?;
@@ -256,7 +260,7 @@ impl<'a, 'r> Asker<'a, 'r> {
         port.payload.extend(request.payload);
         self.inbox.stats.requests.asked += 1;
         self.taken += 1;
-        let (request, sent) = (self.taken, SendTime::now());
+        let (request, sent) = (self.taken, SendTime::of(now));
         let due = self.schedule.send(port.payload.len(), sent.monotonic);
         port.flight = Some(Flight { name, request, route, due, sent, exchange, attempt: 0 });
         self.inbox.stats.requests.sent_late = self.schedule.late;
@@ -265,8 +269,8 @@ impl<'a, 'r> Asker<'a, 'r> {
         if self.is_watched && self.limit == 1 && (request == 1 || self.supply.input().is_terminal()) {
             self.announced_at = Some(sent.monotonic + ANNOUNCED_AFTER);
         }
-        self.attempt(place)?;
-        self.settle(place)
+        self.attempt(place, now)?;
+        self.settle(place, now)
     }
 
     /// Returns the exchange of the next request.
@@ -278,11 +282,10 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Begins an attempt of the request at `place`: sends it. One that cannot be sent, for a reason that does not pass, is
     /// skipped or ends the run.
-    fn attempt(&mut self, place: usize) -> Result<()> {
-        let started = Instant::now();
+    fn attempt(&mut self, place: usize, started: Instant) -> Result<()> {
         let port = self.ports.get(place);
         let Some(flight) = &port.flight else { return Ok(()) };
-        let (route, ordinal) = (flight.route, flight.name.ordinal);
+        let (route, ordinal) = (Rc::clone(&flight.route), flight.name.ordinal);
         let is_unix = port.socket.is_unix();
         let (unsent, refusal) = loop {
             let mut outcome = port.send(&route, ordinal);
@@ -320,7 +323,7 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Skips the request at `place`, which can never be sent, or ends the run because of it.
     fn give_up(&mut self, place: usize, why: anyhow::Error) {
-        let Some(flight) = self.end_flight(place, false) else { return };
+        let Some(flight) = self.end_flight(place, false, Instant::now()) else { return };
         let is_too_long = matches!(why.downcast_ref(), Some(Failure::TooLongForPath { .. }));
         if self.requests.input.skip_bad && is_too_long {
             self.inbox.stats.requests.asked -= 1;
@@ -334,9 +337,10 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// Receives at the ports that are ready. Returns whether any was.
     fn take_ready(&mut self) -> Result<bool> {
         let ready = self.ports.watch.ready().context("cannot watch sockets")?;
+        let now = Instant::now();
         for place in &ready {
             self.receive(*place)?;
-            self.settle(*place)?;
+            self.settle(*place, now)?;
         }
         Ok(!ready.is_empty())
     }
@@ -402,12 +406,13 @@ impl<'a, 'r> Asker<'a, 'r> {
             let mut is_readable = true;
             while is_waiting
                 && let Some(flight) = &mut self.ports.get(place).flight
+                && !flight.exchange.is_over()
                 && flight.exchange.is_to_receive(is_readable, Instant::now())
             {
                 is_readable = self.receive(place)?;
             }
             if is_waiting {
-                self.settle(place)?;
+                self.settle(place, now)?;
                 is_any = true;
             }
         }
@@ -415,20 +420,20 @@ impl<'a, 'r> Asker<'a, 'r> {
     }
 
     /// Does what the request at `place` asks for once an attempt is over: another one, or its end.
-    fn settle(&mut self, mut place: usize) -> Result<()> {
+    fn settle(&mut self, mut place: usize, now: Instant) -> Result<()> {
         while let Some(flight) = &mut self.ports.get(place).flight
             && flight.exchange.is_over()
         {
             match flight.exchange.end_attempt() {
                 Next::Finish(outcome) => {
                     let is_answered = matches!(outcome, Outcome::Reply);
-                    if let Some(flight) = self.end_flight(place, is_answered) {
+                    if let Some(flight) = self.end_flight(place, is_answered, now) {
                         self.conclude(outcome, &flight);
                     }
                     return Ok(());
                 }
                 Next::OtherAddress(error) => {
-                    if let Some(other) = self.move_on(place)? {
+                    if let Some(other) = self.move_on(place, now)? {
                         self.inbox.stats.sent.count_icmp_error_midway(&error);
                         place = other;
                     } else {
@@ -442,14 +447,14 @@ impl<'a, 'r> Asker<'a, 'r> {
                 Next::Resend(error) => self.inbox.stats.sent.count_icmp_error_midway(&error),
                 Next::Retry(outcome) => self.note_retry(&outcome, place),
             }
-            self.attempt(place)?;
+            self.attempt(place, now)?;
         }
         Ok(())
     }
 
     /// Passes the request at `place` on to a port from which the next address of the peer is asked. Returns the place of
     /// that, if there is such an address.
-    fn move_on(&mut self, place: usize) -> Result<Option<usize>> {
+    fn move_on(&mut self, place: usize, now: Instant) -> Result<Option<usize>> {
         let port = self.ports.get(place);
         let (size, Some(flight)) = (port.payload.len(), &port.flight) else { return Ok(None) };
         let (refused, name) = (flight.route.peer, flight.name);
@@ -457,23 +462,19 @@ impl<'a, 'r> Asker<'a, 'r> {
             return Ok(None);
         }
         let route = self.destination.route(None);
-        let Some(flight) = self.end_flight(place, false) else { return Ok(None) };
+        let Some(other) = self.ports.take(&self.destination, &route, now)? else { return Ok(None) };
+        let Some(flight) = self.end_flight(place, false, now) else { return Ok(None) };
         let payload = mem::take(&mut self.ports.get(place).payload);
-        let Some(other) = self.ports.take(&self.destination, &route, Instant::now())? else {
-            return Ok(None);
-        };
+        self.plan.report.console.detail(&format!("{refused} refused {name}; trying {}", route.peer));
         let port = self.ports.get(other);
-        port.payload = payload;
-        port.flight = Some(Flight { route, ..flight });
+        (port.payload, port.flight) = (payload, Some(Flight { route, ..flight }));
         self.in_flight += 1;
-        let next = route.peer;
-        self.plan.report.console.detail(&format!("{refused} refused {name}; trying {next}"));
         Ok(Some(other))
     }
 
     /// Ends the request at `place`. Its port is free again after a quarantine.
-    fn end_flight(&mut self, place: usize, is_answered: bool) -> Option<Flight> {
-        let flight = self.ports.retire(place, is_answered, Instant::now())?;
+    fn end_flight(&mut self, place: usize, is_answered: bool, now: Instant) -> Option<Flight> {
+        let flight = self.ports.retire(place, is_answered, now)?;
         self.in_flight -= 1;
         self.announced_at = None;
         Some(flight)

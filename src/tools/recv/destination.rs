@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
@@ -28,7 +29,7 @@ pub(super) struct Destination<'r> {
 enum Target<'r> {
     One {
         endpoint: &'r Endpoint,
-        route: Route,
+        route: Rc<Route>,
         /// The other addresses of the endpoint, the next one first.
         others: VecDeque<Addr>,
     },
@@ -58,11 +59,11 @@ impl<'r> Destination<'r> {
         let source = source.map(|source| resolver.local(source, options.family)).transpose()?;
         let target = if let Some(endpoint) = &requests.destination {
             let destination = resolver.remote(endpoint, options.family)?;
-            let route = Route::new(requests, &destination, source.as_ref(), &options)?;
+            let route = Rc::new(Route::new(requests, &destination, source.as_ref(), &options)?);
             // Those before the one that was chosen cannot be reached.
             let addresses = destination.addresses().iter().copied();
-            let others = addresses.skip_while(|address| address.canonical() != route.peer).skip(1);
-            Target::One { endpoint, route, others: others.collect() }
+            let others = addresses.skip_while(|address| address.canonical() != route.peer).skip(1).collect();
+            Target::One { endpoint, route, others }
         } else {
             let anywhere = Endpoint::anywhere();
             let any = resolver.local(&anywhere, options.family)?;
@@ -86,15 +87,16 @@ impl<'r> Destination<'r> {
     }
 
     /// Returns how a request is sent now whose record names the peer `own`.
-    pub(super) fn route(&self, own: Option<Addr>) -> Route {
-        match self.target {
-            Target::One { route, .. } => route,
+    pub(super) fn route(&self, own: Option<Addr>) -> Rc<Route> {
+        match &self.target {
+            Target::One { route, .. } => Rc::clone(route),
             Target::Each { source, .. } => {
+                let source = *source;
                 // Each record has a destination, or it is not a request.
                 let peer = own.unwrap_or(source);
                 let is_open = self.requests.from_anyone || peer.is_multicast() || self.options.broadcast;
                 let filter = if is_open { ReplyFilter::Anyone } else { ReplyFilter::peer(peer) };
-                Route { peer, source, filter, is_connected: false }
+                Rc::new(Route { peer, source, filter, is_connected: false })
             }
         }
     }
@@ -152,7 +154,7 @@ impl<'r> Destination<'r> {
                 && size <= found.largest()
             {
                 others.push_back(route.peer);
-                *route = Route { source: source_for(found.peer, self.source.as_ref()), ..found };
+                *route = Rc::new(Route { source: source_for(found.peer, self.source.as_ref()), ..found });
                 return true;
             }
         }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -97,7 +98,7 @@ pub(super) struct Flight {
     pub(super) name: Name,
     /// Its place among all requests of the run, from 1.
     pub(super) request: u64,
-    pub(super) route: Route,
+    pub(super) route: Rc<Route>,
     /// When it was due, if that was by a schedule.
     pub(super) due: Option<Instant>,
     pub(super) sent: SendTime,

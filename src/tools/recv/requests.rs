@@ -24,6 +24,10 @@ pub(super) struct Supply<'r> {
     round: u64,
     /// Whether the input may have more.
     more: bool,
+    /// Whether the next batch is the first of a round.
+    is_first: bool,
+    /// Whether the batch is the whole input.
+    is_whole: bool,
     /// The number of requests that were taken.
     taken: u64,
     /// Why there is nothing behind the batch.
@@ -53,6 +57,8 @@ impl<'r> Supply<'r> {
             next: 0,
             round: 1,
             more: true,
+            is_first: true,
+            is_whole: false,
             taken: 0,
             failure: None,
             skipped: 0,
@@ -84,9 +90,13 @@ impl<'r> Supply<'r> {
     /// it is to be sent again: an input without any request is not.
     pub(super) fn has_more(&mut self) -> Result<bool> {
         if !self.more && self.failure.is_none() && self.taken > 0 && self.round < self.requests.input.repeat {
-            self.input.rewind()?;
             self.round += 1;
-            self.more = true;
+            if self.is_whole {
+                self.next = 0;
+                return Ok(true);
+            }
+            self.input.rewind()?;
+            (self.more, self.is_first) = (true, true);
         }
         Ok(self.more)
     }
@@ -115,6 +125,7 @@ impl<'r> Supply<'r> {
     pub(super) fn fill(&mut self, resolver: Resolver<'_>) -> Result<()> {
         let mut filled = self.input.fill(&mut self.batch)?;
         (self.next, self.more) = (0, filled.more);
+        self.is_whole = mem::take(&mut self.is_first) && !self.more && filled.bad.is_empty();
         let unresolved = filled.unresolved.take();
         if let Some(hint) = filled.hint {
             self.console.note(&hint);

@@ -10,10 +10,10 @@ pub(super) struct SendTime {
 }
 
 impl SendTime {
-    /// Returns the time of a request that is sent now.
+    /// Returns the time of a request that is sent `now`.
     #[must_use]
-    pub(super) fn now() -> Self {
-        Self { monotonic: Instant::now(), system: SystemTime::now() }
+    pub(super) fn of(now: Instant) -> Self {
+        Self { monotonic: now, system: SystemTime::now() }
     }
 
     /// Returns the time until the `arrival` of the reply that the kernel reports, or until now: the system's clock may
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_does_not_make_a_round_trip_longer_or_negative() {
-        let sent = SendTime::now();
+        let sent = SendTime::of(Instant::now());
         for arrival in [sent.system - Duration::from_secs(5), sent.system + Duration::from_secs(5)] {
             assert!(sent.until(Some(arrival)) < Duration::from_secs(1));
         }
