@@ -11,8 +11,7 @@ use crate::stats::one_way::{OneWay, Senders};
 const SHOWN: usize = 10;
 
 /// Returns the numbers of the first senders, in a line each, and how many others there are.
-#[must_use]
-pub fn one_way(senders: &Senders) -> Vec<String> {
+pub(super) fn one_way(senders: &Senders) -> Vec<String> {
     let mut lines: Vec<_> = senders.iter().take(SHOWN).map(|(from, sender)| line(*from, sender)).collect();
     match senders.iter().len().saturating_sub(SHOWN) {
         0 => {}
