@@ -1,8 +1,7 @@
 //! The sentences about the way of stamped datagrams.
 
-use std::time::Duration;
-
 use super::percent;
+use super::statistics::millis;
 use crate::batch::Stamp;
 use crate::net::addr::Addr;
 use crate::stats::one_way::{OneWay, Senders};
@@ -52,12 +51,7 @@ fn line(from: Option<Addr>, sender: &OneWay) -> String {
     format!("from {from}: {}", parts.join(", "))
 }
 
-/// Returns `time` in milliseconds, to the microsecond.
-fn millis(time: Duration) -> String {
-    format!("{:.3}", time.as_secs_f64() * 1e3)
-}
-
-/// Returns how many datagrams had no stamp, as one sentence, if any was so.
+/// Returns how many datagrams had no stamp, in one sentence, if any had none.
 #[must_use]
 pub fn not_stamped(number: u64) -> Option<String> {
     let why = format!("shorter than {} bytes, or not sent with udp-send --stamp", Stamp::LEN);

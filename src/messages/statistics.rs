@@ -123,8 +123,8 @@ fn histogram(distribution: &Distribution) -> Vec<String> {
     steps.iter().map(line).collect()
 }
 
-/// Returns the progress line of a run that has sent so many datagrams. `share` is how much of the run is done, from 0 to 1, if
-/// that is known.
+/// Returns the progress line of a run that has sent `sent` datagrams, and has done `share` of its work, from 0 to 1, if that
+/// is known.
 pub(crate) fn sending(sent: u64, share: Option<f64>, moment: Moment) -> String {
     let rate = metric(moment.rate);
     let rest = match share.filter(|share| *share > 0.0) {
@@ -144,7 +144,7 @@ pub fn asking(in_flight: u64, lost: u64, moment: Moment) -> String {
     format!("{}/s, {in_flight} in flight, {lost} lost, {}", metric(moment.rate), after(moment))
 }
 
-/// Returns the progress line of a run that has received so many datagrams.
+/// Returns the progress line of a run that has `received` datagrams.
 pub(crate) fn receiving(received: &Received, moment: Moment) -> String {
     let lost = if received.dropped > 0 { format!(", {} dropped", drops(received)) } else { String::new() };
     format!("{} received, {}/s{lost}, {}", received.datagrams, metric(moment.rate), after(moment))
@@ -155,7 +155,7 @@ fn after(moment: Moment) -> String {
 }
 
 /// Returns `time` in milliseconds, to the microsecond, rounded up.
-fn millis(time: Duration) -> String {
+pub(super) fn millis(time: Duration) -> String {
     let micros = time.as_nanos().div_ceil(1000);
     format!("{}.{:03}", micros / 1000, micros % 1000)
 }
