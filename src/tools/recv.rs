@@ -2,10 +2,12 @@
 
 mod args;
 mod asker;
+mod deadlines;
 mod destination;
 mod exchange;
 mod expect;
 mod inbox;
+mod notes;
 mod ports;
 mod probes;
 mod receiver;

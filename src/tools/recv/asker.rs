@@ -1,7 +1,6 @@
 //! The loop of requests: sends each when it is due and a port is free, again if it must, and takes the replies as they
 //! arrive.
 
-use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::mem;
 use std::os::fd::AsFd;
@@ -11,9 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::args::{Plan, Requests};
+use super::deadlines::Deadlines;
 use super::destination::{Destination, Route};
 use super::exchange::{Exchange, Next, Outcome};
 use super::inbox::Inbox;
+use super::notes::Notes;
 use super::ports::{Flight, Ports};
 use super::receiver::Arrival;
 use super::requests::Supply;
@@ -33,12 +34,10 @@ const ANNOUNCED_AFTER: Duration = Duration::from_millis(500);
 const BURST: usize = 64;
 /// What arrives within this time at ports whose request is over is one message.
 const GATHERED_FOR: Duration = Duration::from_millis(100);
-/// So many passes of a loop that has work are made before it looks at more than signals.
+/// A loop that has work looks at more than signals once in this number of passes.
 const PASSES: u64 = 64;
 /// How many datagrams a drain receives at most: more than the kernel usually holds.
 const MOST_DRAINED: usize = 65_536;
-/// The messages about single requests that are printed, at most. Statistics count the others.
-const MESSAGES: u64 = 100;
 
 /// Sends requests and takes their replies.
 pub(super) struct Asker<'a, 'r> {
@@ -57,9 +56,7 @@ pub(super) struct Asker<'a, 'r> {
     in_flight: usize,
     /// How many requests were taken from the supply.
     taken: u64,
-    /// The deadlines of attempts, with the place and the number of each, in their order. An attempt may be over before.
-    deadlines: VecDeque<(Instant, usize, u64)>,
-    attempts: u64,
+    deadlines: Deadlines,
     /// How many retries of the first request have been used to wait for a route.
     used_retries: u64,
     /// Whether stderr is a terminal, and notes are wanted.
@@ -73,8 +70,7 @@ pub(super) struct Asker<'a, 'r> {
     is_short_of_ports: bool,
     /// How often the loop went on without a wait.
     passes: u64,
-    /// How many messages about single requests there were.
-    messages: u64,
+    notes: Notes,
     /// Why no more requests are sent.
     failure: Option<anyhow::Error>,
 }
@@ -119,14 +115,13 @@ impl<'a, 'r> Asker<'a, 'r> {
             empty_since: None,
             in_flight: 0,
             taken: 0,
-            deadlines: VecDeque::new(),
-            attempts: 0,
+            deadlines: Deadlines::default(),
             used_retries,
             is_watched,
             announced_at: None,
             is_short_of_ports: false,
             passes: 0,
-            messages: 0,
+            notes: Notes::new(plan.report.console),
             failure: None,
         }
     }
@@ -311,12 +306,7 @@ impl<'a, 'r> Asker<'a, 'r> {
         // The time of a request that waited for the queue of a unix socket has begun before.
         flight.exchange.begin_attempt(unsent, if is_unix { started } else { Instant::now() });
         let another = refusal.and_then(|error| flight.exchange.take_icmp_error(error, 1));
-        self.attempts += 1;
-        flight.attempt = self.attempts;
-        if let Some(deadline) = flight.exchange.deadline() {
-            let behind = self.deadlines.partition_point(|(other, ..)| *other <= deadline);
-            self.deadlines.insert(behind, (deadline, place, self.attempts));
-        }
+        flight.attempt = self.deadlines.add(place, flight.exchange.deadline());
         self.note_another(another);
         Ok(())
     }
@@ -369,7 +359,7 @@ impl<'a, 'r> Asker<'a, 'r> {
                 self.ports.note_arrival(round_trip);
                 self.note_another(another);
                 if let Some((name, what)) = unexpected {
-                    self.note(&messages::unexpected(&name, &what));
+                    self.notes.print(&messages::unexpected(&name, &what));
                 }
             }
             Arrival::IcmpError(error) => {
@@ -394,29 +384,25 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// Returns whether there was any.
     fn end_overdue(&mut self) -> Result<bool> {
         let (now, mut is_any) = (Instant::now(), false);
-        while let Some((deadline, place, attempt)) = self.deadlines.front().copied() {
-            let is_current = |ports: &mut Ports<'_>| {
-                ports.get(place).flight.as_ref().is_some_and(|flight| flight.attempt == attempt)
-            };
-            let is_waiting = is_current(&mut self.ports);
-            if is_waiting && deadline > now {
-                break;
-            }
-            self.deadlines.pop_front();
+        while let Some(place) = self.take_overdue(now) {
             let mut is_readable = true;
-            while is_waiting
-                && let Some(flight) = &mut self.ports.get(place).flight
+            while let Some(flight) = &mut self.ports.get(place).flight
                 && !flight.exchange.is_over()
                 && flight.exchange.is_to_receive(is_readable, Instant::now())
             {
                 is_readable = self.receive(place)?;
             }
-            if is_waiting {
-                self.settle(place, now)?;
-                is_any = true;
-            }
+            self.settle(place, now)?;
+            is_any = true;
         }
         Ok(is_any)
+    }
+
+    /// Takes the first attempt whose time is over `now`. Returns its place.
+    fn take_overdue(&mut self, now: Instant) -> Option<usize> {
+        self.deadlines.take_overdue(now, |place, attempt| {
+            self.ports.get(place).flight.as_ref().is_some_and(|flight| flight.attempt == attempt)
+        })
     }
 
     /// Does what the request at `place` asks for once an attempt is over: another one, or its end.
@@ -495,9 +481,9 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// Returns whether it can.
     fn wait(&mut self, until: Option<Instant>, for_input: bool) -> Result<bool> {
         let input = if for_input { self.supply.fd() } else { None };
-        let deadline = self.deadlines.front().map(|(deadline, ..)| *deadline);
         let gathered_at = self.inbox.drained_at().map(|first| first + GATHERED_FOR);
-        let until = earliest([until, deadline, self.announced_at, gathered_at, self.progress.next()]);
+        let until =
+            earliest([until, self.deadlines.next(), self.announced_at, gathered_at, self.progress.next()]);
         let ready = self.inbox.wait(input, Some(self.ports.watch.as_fd()), until)?;
         if self.announced_at.is_some_and(|time| Instant::now() >= time) {
             self.announced_at = None;
@@ -510,7 +496,7 @@ impl<'a, 'r> Asker<'a, 'r> {
     fn note_another(&mut self, error: Option<IcmpError>) {
         if let Some(error) = error {
             self.inbox.stats.sent.count_icmp_error_midway(&error);
-            self.note(&messages::another_icmp_error(&error));
+            self.notes.print(&messages::another_icmp_error(&error));
         }
     }
 
@@ -545,7 +531,7 @@ impl<'a, 'r> Asker<'a, 'r> {
             Outcome::IcmpError(error) => {
                 stats.sent.count_icmp_error(&error);
                 let message = messages::icmp_error(&peer(), &name.to_string(), &error);
-                self.note(&message);
+                self.notes.print(&message);
             }
             Outcome::Unsent(why) => {
                 stats.unsent += 1;
@@ -555,7 +541,7 @@ impl<'a, 'r> Asker<'a, 'r> {
                 stats.timed_out += 1;
                 let (attempts, stray) = (retry.map(|_| flight.exchange.sent()), flight.exchange.stray());
                 let message = messages::no_reply(&peer(), &name.to_string(), *timeout, attempts, stray);
-                self.note(&message);
+                self.notes.print(&message);
             }
         }
     }
@@ -564,14 +550,6 @@ impl<'a, 'r> Asker<'a, 'r> {
         if self.progress.is_due() {
             let Counted { asked, lost, .. } = self.inbox.stats.requests;
             self.progress.show(asked, |moment| messages::asking(self.in_flight as u64, lost, moment));
-        }
-    }
-
-    /// Prints a message about a single request, unless there were many.
-    fn note(&mut self, message: &str) {
-        self.messages += 1;
-        if self.messages <= MESSAGES {
-            self.plan.report.console.note(&message);
         }
     }
 
@@ -585,7 +563,7 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// Prints what was found at ports whose request is over.
     fn note_drained(&mut self) {
         for sentence in self.inbox.take_drained().sentences() {
-            self.note(&sentence);
+            self.notes.print(&sentence);
         }
     }
 
@@ -599,9 +577,7 @@ impl<'a, 'r> Asker<'a, 'r> {
             self.inbox.stats.received.count_drops(drops);
         }
         self.note_drained();
-        if self.messages > MESSAGES {
-            console.note(&messages::more_messages(self.messages - MESSAGES));
-        }
+        self.notes.conclude();
         let stats = &self.inbox.stats;
         if let Some(skipped) = messages::skipped_in_all(stats.skipped, self.supply.input().noun()) {
             console.note(&skipped);

@@ -35,7 +35,7 @@ use crate::runtime::watch::Watch;
 const QUARANTINE: Duration = Duration::from_millis(100);
 /// The same once there are many ports: at a high rate each more of them makes all slower.
 const SHORT_QUARANTINE: Duration = Duration::from_millis(20);
-/// So many ports are many.
+/// From this number on there are many ports.
 const MANY: usize = 1000;
 
 /// How long to wait for room in the queue of a unix socket at once.
@@ -103,7 +103,7 @@ pub(super) struct Flight {
     pub(super) due: Option<Instant>,
     pub(super) sent: SendTime,
     pub(super) exchange: Exchange,
-    /// The number of its attempts.
+    /// The number of the present attempt among all attempts of the run.
     pub(super) attempt: u64,
 }
 
