@@ -333,7 +333,7 @@ pub(crate) fn late_replies(number: u64, first: Option<Addr>) -> Option<String> {
 }
 
 /// Returns the sentence about further replies to requests that were ignored, if there were any. Where anyone may answer,
-/// they are no duplicates.
+/// these are not duplicates.
 pub(crate) fn duplicate_replies(number: u64, first: Option<Addr>, from_anyone: bool) -> Option<String> {
     if from_anyone {
         let ignored = ignored(number, first, "a further reply", "further replies");

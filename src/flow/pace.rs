@@ -9,7 +9,7 @@ const STEP: Duration = Duration::from_micros(200);
 /// this is not caught up.
 const LATE: Duration = Duration::from_millis(50);
 
-/// Further away than this no clock has to count: a century.
+/// The longest time to count, a century.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// How much may be sent per second: datagrams, or bytes of payload.
@@ -32,9 +32,9 @@ pub enum Unit {
 #[derive(Debug)]
 pub struct Pace {
     rate: Rate,
-    /// When the first datagram was due, and how many units have gone since.
+    /// When the first datagram was due, and how many units were sent since.
     start: Instant,
-    gone: u64,
+    sent: u64,
     /// The step that we are in, and how many more units may begin in it.
     step_ends: Instant,
     left: f64,
@@ -43,7 +43,7 @@ pub struct Pace {
 }
 
 impl Rate {
-    /// Returns a rate of so many units `per_second`, which is above zero, or else `None`.
+    /// Returns a rate of this number of units `per_second`, or `None` if that is not above zero.
     #[must_use]
     pub fn new(per_second: f64, unit: Unit) -> Option<Self> {
         // Slower than one in a year, the clock would not do.
@@ -56,8 +56,8 @@ impl Rate {
         Self { per_second: 1.0 / time.min(FAR).as_secs_f64(), unit: Unit::Datagrams }
     }
 
-    /// Returns when the next datagram is due, counted from the first, after so many `datagrams` with so many `bytes` of
-    /// payload in all. What no clock can count is [`Duration::MAX`].
+    /// Returns when the next datagram is due, counted from the first, after this number of `datagrams` with `bytes` of payload
+    /// in all. What no clock can count is [`Duration::MAX`].
     #[must_use]
     pub fn time_of(self, datagrams: u64, bytes: u64) -> Duration {
         self.time(match self.unit {
@@ -90,7 +90,7 @@ impl Pace {
     /// Returns a schedule that begins `now` and, if there is an `end`, has no datagram that is due then or later.
     #[must_use]
     pub fn new(rate: Rate, now: Instant, end: Option<Instant>) -> Self {
-        Self { rate, start: now, gone: 0, step_ends: now, left: 0.0, end }
+        Self { rate, start: now, sent: 0, step_ends: now, left: 0.0, end }
     }
 
     /// Returns how many of the next datagrams, whose payloads have these `sizes` in bytes, may be sent `now`. If it is
@@ -103,7 +103,7 @@ impl Pace {
         }
         let due = self.due();
         if now > due + LATE {
-            (self.start, self.gone) = (now.checked_sub(LATE).unwrap_or(now), 0);
+            (self.start, self.sent) = (now.checked_sub(LATE).unwrap_or(now), 0);
         }
         if now < due {
             return 0;
@@ -125,7 +125,7 @@ impl Pace {
     #[expect(clippy::cast_precision_loss, reason = "a burst is far smaller than 2^53 units")]
     pub fn note(&mut self, sizes: impl Iterator<Item = u32>) {
         let cost: u64 = sizes.map(|size| self.rate.cost(size)).sum();
-        self.gone += cost;
+        self.sent += cost;
         self.left -= cost as f64;
     }
 
@@ -137,7 +137,7 @@ impl Pace {
 
     /// Returns when the next datagram is due.
     fn due(&self) -> Instant {
-        self.start + self.rate.time(self.gone).min(FAR)
+        self.start + self.rate.time(self.sent).min(FAR)
     }
 }
 

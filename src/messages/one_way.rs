@@ -1,4 +1,4 @@
-//! The sentences about the way of stamped datagrams.
+//! The sentences about the path of stamped datagrams.
 
 use super::percent;
 use super::statistics::millis;

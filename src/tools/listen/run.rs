@@ -397,7 +397,7 @@ impl<'l> Listener<'l> {
         self.reporter.report(due, tally(&self.stats, &self.answers, self.senders.as_ref()));
     }
 
-    /// Shows on a line of the terminal what was received, if it is time to.
+    /// Shows the progress line, if it is due.
     fn show_progress(&mut self) {
         if self.progress.is_due() {
             self.update_stats();

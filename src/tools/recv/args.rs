@@ -58,7 +58,7 @@ pub(super) struct Args {
     /// Print all replies that arrive within TIME, from any peer
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "timeout")]
     collect: Option<Duration>,
-    /// Exit with status 1 if no regular expression matches a reply; repeatable
+    /// Exit with status 1 if no PATTERN (regex) matches a reply; repeatable
     #[arg(long, value_name = "PATTERN")]
     expect: Vec<String>,
     /// Send a known request and check its reply (dns, ntp; list shows all)

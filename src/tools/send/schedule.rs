@@ -106,7 +106,7 @@ mod tests {
         batch
     }
 
-    /// Returns when each datagram of `batch` is sent, in milliseconds, by a sender that waits as it is told to.
+    /// Returns when each datagram of `batch` is sent, in milliseconds, by a sender that waits as the schedule says.
     fn times(timing: &Timing, batch: &Batch) -> Vec<u128> {
         let start = Instant::now();
         let mut schedule = Schedule::new(timing, start, None);
