@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::{Parser, ValueHint};
 
 use super::expect::Expectations;
-use super::probes::{Choice, ChoiceParser};
+use super::probes::{Choice, ChoiceParser, ValidReply};
 use crate::cli::usage::UsageError;
 use crate::cli::value::{count, duration, rate, times};
 use crate::cli::{
@@ -237,7 +237,8 @@ impl TryFrom<Args> for Plan {
             let next = args.message.messages.first().map(OsString::as_os_str);
             endpoint.check_port().map_err(|why| UsageError::no_port(endpoint, next, &why))?;
         }
-        let expectations = args.expectations()?;
+        let expectations =
+            Expectations { patterns: patterns("--expect", &args.expect)?, probe: args.prepare_probe()? };
         let Codec { formats, encoding, eol } = args.codec();
         let given = [
             (FormatOption::Encoding, encoding.charset.is_some()),
@@ -326,26 +327,23 @@ impl Args {
         Codec { formats, encoding, eol: self.message.eol.eol }
     }
 
-    /// Returns what replies must match. A probe becomes an ordinary request.
-    fn expectations(&mut self) -> Result<Expectations, UsageError> {
-        let patterns = patterns("--expect", &self.expect)?;
-        let probe = match self.probe {
-            Some(Choice::Probe(probe)) if self.endpoint.as_ref().is_none_or(|there| !there.is_here()) => {
-                self.endpoint = Some(probe.endpoint(self.endpoint.take())?);
-                let (request, valid) = probe.prepare();
-                self.message.messages = vec![OsString::from_vec(request)];
-                self.from_anyone |= probe.is_from_anyone;
-                let Formats { input, output } = &mut self.format.formats;
-                *input = Format::Raw;
-                if *output == Format::Text {
-                    // Most replies are bytes, which are to be looked at.
-                    *output = Format::Escaped;
-                }
-                Some(valid)
-            }
-            _ => None,
-        };
-        Ok(Expectations { patterns, probe })
+    /// Makes the probe, if one is to be sent, an ordinary request. Returns the valid replies to it.
+    fn prepare_probe(&mut self) -> Result<Option<ValidReply>, UsageError> {
+        let Some(Choice::Probe(probe)) = self.probe else { return Ok(None) };
+        if self.endpoint.as_ref().is_some_and(Endpoint::is_here) {
+            return Ok(None);
+        }
+        self.endpoint = Some(probe.endpoint(self.endpoint.take())?);
+        let (request, valid) = probe.prepare();
+        self.message.messages = vec![OsString::from_vec(request)];
+        self.from_anyone |= probe.is_from_anyone;
+        let Formats { input, output } = &mut self.format.formats;
+        *input = Format::Raw;
+        if *output == Format::Text {
+            // Most replies are bytes, which are to be looked at.
+            *output = Format::Escaped;
+        }
+        Ok(Some(valid))
     }
 
     /// Returns an option that has an effect only on requests, if one is given.
