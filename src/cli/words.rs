@@ -121,7 +121,7 @@ pub(super) fn needs_value(arg: &Arg) -> bool {
     !arg.is_positional() && arg.get_action().takes_values() && !may_lack_value(arg)
 }
 
-/// Returns whether an option may stand without a value.
+/// Returns whether an option may lack a value.
 pub(super) fn may_lack_value(arg: &Arg) -> bool {
     arg.get_num_args().is_some_and(|values| values.min_values() == 0)
 }

@@ -1,4 +1,4 @@
-//! What became of the datagrams of each sender on their way, as their stamps tell.
+//! The path of the datagrams of each sender, as their stamps show it.
 //!
 //! Loss, duplicates and reordering are judged by sequence numbers. The delay itself is not reported: it would be the
 //! difference of two clocks, which may be hours. How it varies does not depend on that.
@@ -43,8 +43,10 @@ pub struct Senders {
 #[derive(Debug, Default)]
 pub struct OneWay {
     run: Run,
-    /// Those that were sent in earlier runs, and those of them that arrived.
-    earlier: [u64; 2],
+    /// The datagrams that were sent in earlier runs.
+    expected_earlier: u64,
+    /// Those of them that arrived.
+    arrived_earlier: u64,
     /// How often its sequence has begun again.
     pub restarts: u64,
     /// Further copies of datagrams that had arrived.
@@ -136,7 +138,7 @@ impl OneWay {
     /// Records a datagram with this `stamp`, which arrived at the time of `arrival`, if that is known.
     fn record(&mut self, stamp: Stamp, arrival: Option<SystemTime>) {
         if self.run.is_older_than(stamp) {
-            self.earlier = [self.expected(), self.arrived()];
+            (self.expected_earlier, self.arrived_earlier) = (self.expected(), self.arrived());
             self.restarts += 1;
             self.run = Run::default();
         }
@@ -165,13 +167,13 @@ impl OneWay {
     /// Returns the number of datagrams that were sent, up to the last one that arrived.
     #[must_use]
     pub fn expected(&self) -> u64 {
-        self.earlier[0].saturating_add(self.run.next - self.run.first)
+        self.expected_earlier.saturating_add(self.run.next - self.run.first)
     }
 
     /// Returns the number of those that arrived, without duplicates.
     #[must_use]
     pub fn arrived(&self) -> u64 {
-        self.earlier[1] + self.run.arrived
+        self.arrived_earlier + self.run.arrived
     }
 
     /// Returns the number of those that did not.
