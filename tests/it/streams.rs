@@ -393,10 +393,12 @@ fn a_write_that_writes_nothing_is_an_error() {
     }
 }
 
-/// The lines that a terminal shows until it is closed.
+/// The lines that stay on a terminal until it is closed: no progress.
 fn screen(terminal: Terminal, running: Running) -> Vec<String> {
     running.ended();
-    terminal.into_text().lines().map(str::to_owned).collect()
+    let text = terminal.into_text();
+    let rows = text.split('\n').map(|row| row.rsplit("\x1b[K").next().unwrap_or_default());
+    rows.map(|row| row.trim_end_matches('\r').to_owned()).filter(|row| !row.is_empty()).collect()
 }
 
 #[test]

@@ -3,12 +3,15 @@
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use terminal_size::{Width, terminal_size_of};
 
 use super::stderr;
 
 /// A run that is done sooner shows no line. Afterwards the line is redrawn as often.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The width of a terminal that does not report one.
+const COLUMNS: usize = 80;
 
 /// The progress line of a run.
 #[derive(Debug)]
@@ -19,7 +22,8 @@ pub struct Progress {
     next: Instant,
     /// When it was due last, and what had been counted by then.
     last: (Instant, u64),
-    bar: Option<ProgressBar>,
+    /// Whether a line has been drawn.
+    is_drawn: bool,
 }
 
 /// A moment at which the line is drawn.
@@ -37,7 +41,7 @@ impl Progress {
     pub fn new(is_wanted: bool) -> Self {
         let started = Instant::now();
         let is_shown = is_wanted && io::stderr().is_terminal();
-        Self { started, is_shown, next: started + INTERVAL, last: (started, 0), bar: None }
+        Self { started, is_shown, next: started + INTERVAL, last: (started, 0), is_drawn: false }
     }
 
     /// Returns whether the line is to be drawn now.
@@ -57,16 +61,11 @@ impl Progress {
             return;
         }
         let rate = count.saturating_sub(counted) as f64 / (now - before).as_secs_f64();
-        let bar = self.bar.get_or_insert_with(|| {
-            let style =
-                ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = ProgressBar::no_length().with_style(style);
-            stderr::show(Some(Box::new(bar.clone())));
-            bar
-        });
-        // Short enough for any terminal: a line that is wrapped cannot be cleared.
-        bar.set_message(line(Moment { time: now - self.started, rate }));
-        bar.tick();
+        // A line that is wrapped cannot be erased.
+        let columns = terminal_size_of(io::stderr()).map_or(COLUMNS, |(Width(columns), _)| columns.into());
+        let line = line(Moment { time: now - self.started, rate });
+        stderr::show(Some(line.chars().take(columns.saturating_sub(1)).collect()));
+        self.is_drawn = true;
     }
 
     /// Returns when a wait should end to draw the line.
@@ -78,18 +77,8 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        if self.is_drawn {
             stderr::show(None);
-            if !stderr::is_writable() {
-                bar.set_draw_target(ProgressDrawTarget::hidden());
-            }
-            bar.finish_and_clear();
         }
-    }
-}
-
-impl stderr::ProgressLine for ProgressBar {
-    fn suspend(&self, write: &mut dyn FnMut()) {
-        self.suspend(write);
     }
 }

@@ -15,6 +15,9 @@ use crate::runtime::streams::{Sink, flush_deadline};
 /// How many bytes of messages wait for a reader that does not read.
 const BACKLOG: usize = 256 * 1024;
 
+/// Goes to the beginning of a row of the terminal and erases it (ECMA-48: CR and EL).
+const ERASE: &[u8] = b"\r\x1b[K";
+
 /// The stderr of this process.
 static STDERR: Stderr =
     Stderr { state: Mutex::new(State::new()), caught_up: Condvar::new(), sink: OnceLock::new() };
@@ -33,8 +36,8 @@ struct State {
     is_behind: bool,
     /// How many messages there was no room for.
     dropped: u64,
-    /// The line that is shown below the messages.
-    progress: Option<Box<dyn ProgressLine>>,
+    /// The line that is shown below the messages, without its end.
+    progress: Option<String>,
     /// What is kept for a screen, if there is one: it shows all messages.
     screen: Option<(ThreadId, Messages)>,
 }
@@ -46,12 +49,6 @@ pub(super) struct Messages {
     pub(super) lines: Vec<u8>,
     /// How many messages there was no room for.
     pub(super) dropped: u64,
-}
-
-/// A line that is shown below the messages. A trait keeps what draws it out of the tools that show none.
-pub(super) trait ProgressLine: Send {
-    /// Clears the line, calls `write`, and draws the line again.
-    fn suspend(&self, write: &mut dyn FnMut());
 }
 
 /// Writes `text` of `tool` as a line, above a progress line, or leaves it to a thread if that would block. Leaves it to
@@ -70,9 +67,14 @@ pub(super) fn is_writable() -> bool {
     !STDERR.lock().is_behind && has_room()
 }
 
-/// Shows `progress` below the messages from now on, or no line.
-pub(super) fn show(progress: Option<Box<dyn ProgressLine>>) {
-    STDERR.lock().progress = progress;
+/// Shows `progress` below the messages from now on, or no line, if a write would not block now.
+pub(super) fn show(progress: Option<String>) {
+    let mut state = STDERR.lock();
+    if !state.is_behind && has_room() {
+        let line = progress.as_deref().unwrap_or_default();
+        let _ = io::stderr().write_all(&[ERASE, line.as_bytes()].concat());
+    }
+    state.progress = progress;
 }
 
 /// Keeps messages for a screen of this thread from now on, if stderr is a terminal.
@@ -145,7 +147,11 @@ impl Stderr {
             }
             return;
         }
-        let line = &*[prefix, text, b"\n"].concat();
+        let line = match &state.progress {
+            Some(progress) => [ERASE, prefix, text, b"\n", progress.as_bytes()].concat(),
+            None => [prefix, text, b"\n"].concat(),
+        };
+        let line = &line[..];
         if state.is_behind {
             if state.backlog.len() + line.len() <= BACKLOG {
                 state.backlog.extend(line);
@@ -155,24 +161,14 @@ impl Stderr {
             return;
         }
         let sink = self.sink();
-        let write = || {
-            if let Some(sink) = sink {
-                return sink.write_now(line).unwrap_or(line.len());
-            }
+        let written = if let Some(sink) = sink {
+            sink.write_now(line).unwrap_or(line.len())
+        } else {
             // What does not fit now is lost.
             if has_room() {
                 let _ = io::stderr().write_all(line);
             }
             line.len()
-        };
-        let written = match &state.progress {
-            // The line is drawn by writes that block.
-            Some(progress) if has_room() => {
-                let mut written = 0;
-                progress.suspend(&mut || written = write());
-                written
-            }
-            _ => write(),
         };
         if let Some(sink) = sink
             && written < line.len()
