@@ -343,6 +343,13 @@ pub(crate) fn duplicate_replies(number: u64, first: Option<Addr>, from_anyone: b
     }
 }
 
+/// Says that `number` requests were due before the end of `--duration`, and had to wait until then.
+pub(crate) fn unsent_in_time(number: u64) -> String {
+    format!(
+        "{number} requests were due and not sent within --duration: those before them were still in flight"
+    )
+}
+
 /// Says that requests wait for one of `number` ports.
 pub(crate) fn no_more_ports(number: usize) -> String {
     format!(

@@ -177,6 +177,8 @@ pub struct Received {
 pub struct Requests {
     /// Requests that were sent, each once or more.
     pub asked: u64,
+    /// Those that are waited for now.
+    pub in_flight: u64,
     /// Those that were answered.
     pub answered: u64,
     /// Those that were not, for whatever reason.

@@ -128,10 +128,11 @@ impl Received {
 }
 
 impl Requests {
-    /// Returns the counters of replies that do not count as answers, or are not as they should be, and of requests that
-    /// were sent late.
-    pub(crate) fn counters(&self) -> [Counter; 5] {
+    /// Returns the counters of requests that are in flight or were sent late, and of replies that do not count as answers or
+    /// are not as they should be.
+    pub(crate) fn counters(&self) -> [Counter; 6] {
         [
+            ("in_flight", self.in_flight),
             ("late", self.late),
             ("duplicate", self.duplicate),
             ("stray", self.stray),

@@ -81,6 +81,8 @@ impl Requests {
     fn since(&self, before: &Self) -> Self {
         Self {
             asked: self.asked.saturating_sub(before.asked),
+            // At its end.
+            in_flight: self.in_flight,
             answered: self.answered.saturating_sub(before.answered),
             lost: self.lost.saturating_sub(before.lost),
             stray: self.stray.saturating_sub(before.stray),

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{Finished, Peer, Running, Tool, complaint, counter, number_after, unused_address};
 
 fn recv(arguments: &[&str]) -> Running {
@@ -108,6 +110,48 @@ fn without_an_endpoint_each_record_is_asked_at_its_own_destination() {
         said.err,
         "udp-recv: cannot send line 1: no \"to\", and the command line names no destination\n"
     );
+}
+
+#[test]
+fn a_record_that_cannot_be_asked_is_an_error_and_the_others_are_asked() {
+    let records = format!(
+        "{{\"to\":\"{0}\",\"text\":\"one\"}}\n{{\"to\":\"no host:9\",\"text\":\"x\"}}\n{{\"to\":\"{0}\",\"text\":\"two\"}}\n",
+        Peer::echoing()
+    );
+    let finished = Tool::new("udp-recv").args(["-f", "json", "--stats"]).input(records).run();
+    assert_eq!(finished.code(), Some(1), "{}", finished.err);
+    assert_eq!(replies(&finished), pairs(&[(1, "one"), (2, "two")]));
+    assert!(finished.err.starts_with("udp-recv: cannot send line 2: "), "{}", finished.err);
+    assert_eq!(counter(&finished.err, "unsent"), 1);
+}
+
+#[test]
+fn requests_that_had_to_wait_until_the_end_of_the_duration_are_counted() {
+    let server = Peer::new();
+    let to = server.to_string();
+    let options =
+        ["--repeat", "--rate", "100/s", "--in-flight", "1", "--duration", "300ms", "-w", "1h", "--stats"];
+    let recv = recv(&[&[&to[..]], &options[..], &["x"]].concat());
+    let (_, peer) = server.receive_from();
+    let mut recv = recv;
+    let said = "udp-recv: 29 requests were due and not sent within --duration: those before them were still in flight";
+    assert_eq!(recv.err_line_with("were due"), said);
+    server.send_to(b"reply", peer).unwrap();
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(1), "reply\n"));
+    assert!(finished.err.contains("asked 1, answered 1, lost 0"), "{}", finished.err);
+    assert_eq!(counter(&finished.err, "unsent"), 29);
+}
+
+#[test]
+fn a_run_that_is_interrupted_counts_the_requests_in_flight() {
+    let server = Peer::new();
+    let to = server.to_string();
+    let recv = recv(&[&to, "--in-flight", "3", "--stats", "-w", "1h", "a", "b", "c"]);
+    (0..3).for_each(|_| drop(server.receive()));
+    let finished = recv.ended_by(Signal::SIGINT);
+    assert!(finished.err.contains("asked 3, answered 0, lost 0"), "{}", finished.err);
+    assert_eq!(counter(&finished.err, "in flight"), 3);
 }
 
 #[test]

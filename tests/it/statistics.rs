@@ -119,7 +119,7 @@ fn what_was_asked_is_an_object() {
         json!({
             "tool": "udp-recv", "kind": "total",
             "requests": {
-                "asked": 2, "answered": 1, "lost": 1, "late": 0, "duplicate": 1, "stray": 1, "unexpected": 0,
+                "asked": 2, "in_flight": 0, "answered": 1, "lost": 1, "late": 0, "duplicate": 1, "stray": 1, "unexpected": 0,
                 "sent_late": 0
             },
             "sent": {

@@ -32,7 +32,7 @@ use crate::tools::resolve::Resolver;
 const ANNOUNCED_AFTER: Duration = Duration::from_millis(500);
 /// As many requests are sent before replies are received.
 const BURST: usize = 64;
-/// What arrives within this time at ports whose request is over is one message.
+/// What arrives within this time at ports whose request is over is one message. Each further message takes twice as long.
 const GATHERED_FOR: Duration = Duration::from_millis(100);
 /// A loop that has work looks at more than signals once in this number of passes.
 const PASSES: u64 = 64;
@@ -66,6 +66,8 @@ pub(super) struct Asker<'a, 'r> {
     progress: Progress,
     /// When the wait for a reply is announced.
     announced_at: Option<Instant>,
+    /// For how long what arrives at ports whose request is over is gathered for one message.
+    gathered_for: Duration,
     /// Whether requests have waited for a port.
     is_short_of_ports: bool,
     /// How often the loop went on without a wait.
@@ -119,6 +121,7 @@ impl<'a, 'r> Asker<'a, 'r> {
             used_retries,
             is_watched,
             announced_at: None,
+            gathered_for: GATHERED_FOR,
             is_short_of_ports: false,
             passes: 0,
             notes: Notes::new(plan.report.console),
@@ -143,7 +146,7 @@ impl<'a, 'r> Asker<'a, 'r> {
             bail!("nothing to send: {why}");
         }
         // Without a request there is neither a reply nor silence to report.
-        if stats.requests.asked + stats.skipped == 0 && !self.has_ended_in_time() {
+        if stats.requests.asked + stats.skipped + stats.unsent == 0 && !self.has_ended_in_time() {
             bail!("nothing to send: no MESSAGE and stdin is empty{}", self.requests.hint_to_receive());
         }
         Ok(())
@@ -188,7 +191,10 @@ impl<'a, 'r> Asker<'a, 'r> {
     fn send_due(&mut self) -> Result<Blocked> {
         for _ in 0..BURST {
             let now = Instant::now();
-            if self.failure.is_some() || self.schedule.end().is_some_and(|end| now >= end) {
+            let (due, has_ended) = (self.schedule.due(), self.schedule.has_ended(now));
+            // What was due before the end is still sent.
+            let is_over = has_ended && due.is_none_or(|due| self.schedule.has_ended(due));
+            if self.failure.is_some() || is_over || has_ended && self.supply.peek().is_none() {
                 self.supply.end();
             }
             let Some((_, request)) = self.supply.peek() else {
@@ -207,9 +213,12 @@ impl<'a, 'r> Asker<'a, 'r> {
             };
             let (size, own) = (request.payload.len(), request.envelope.to);
             if self.in_flight >= self.limit {
+                if has_ended {
+                    self.end_unsent(size);
+                    continue;
+                }
                 return Ok(Blocked::Until(None));
             }
-            let due = self.schedule.due();
             if due.is_some_and(|due| due > now) {
                 return Ok(Blocked::Until(due));
             }
@@ -224,6 +233,10 @@ impl<'a, 'r> Asker<'a, 'r> {
                 if !mem::replace(&mut self.is_short_of_ports, true) {
                     self.plan.report.console.note(&messages::no_more_ports(self.ports.len()));
                 }
+                if has_ended {
+                    self.end_unsent(size);
+                    continue;
+                }
                 return Ok(Blocked::Until(self.ports.next_free()));
             };
             self.ask(place, route, now)?;
@@ -231,10 +244,22 @@ impl<'a, 'r> Asker<'a, 'r> {
         Ok(Blocked::Busy)
     }
 
+    /// Ends the sending after `--duration`, while requests are due that have to wait: counts them, as if all had `size`
+    /// bytes.
+    fn end_unsent(&mut self, size: usize) {
+        let unsent = self.schedule.unsent(size);
+        self.inbox.stats.unsent += unsent;
+        self.plan.report.console.print(&messages::unsent_in_time(unsent));
+        self.supply.end();
+    }
+
     /// Reads more of the input.
     fn read(&mut self) -> Result<()> {
         let resolver = Resolver::new(None, self.signals);
-        self.supply.fill(resolver)?;
+        for unreadable in self.supply.fill(resolver)? {
+            self.inbox.stats.unsent += 1;
+            self.plan.report.console.error(&unreadable);
+        }
         self.inbox.stats.skipped = self.supply.skipped;
         if let Some(since) = self.empty_since.take() {
             self.schedule.note_idle(since, Instant::now());
@@ -260,6 +285,7 @@ impl<'a, 'r> Asker<'a, 'r> {
         port.flight = Some(Flight { name, request, route, due, sent, exchange, attempt: 0 });
         self.inbox.stats.requests.sent_late = self.schedule.late;
         self.in_flight += 1;
+        self.inbox.stats.requests.in_flight = self.in_flight as u64;
         self.supply.advance();
         if self.is_watched && self.limit == 1 && (request == 1 || self.supply.input().is_terminal()) {
             self.announced_at = Some(sent.monotonic + ANNOUNCED_AFTER);
@@ -462,6 +488,7 @@ impl<'a, 'r> Asker<'a, 'r> {
     fn end_flight(&mut self, place: usize, is_answered: bool, now: Instant) -> Option<Flight> {
         let flight = self.ports.retire(place, is_answered, now)?;
         self.in_flight -= 1;
+        self.inbox.stats.requests.in_flight = self.in_flight as u64;
         self.announced_at = None;
         Some(flight)
     }
@@ -481,7 +508,7 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// Returns whether it can.
     fn wait(&mut self, until: Option<Instant>, for_input: bool) -> Result<bool> {
         let input = if for_input { self.supply.fd() } else { None };
-        let gathered_at = self.inbox.drained_at().map(|first| first + GATHERED_FOR);
+        let gathered_at = self.inbox.drained_at().map(|first| first + self.gathered_for);
         let until =
             earliest([until, self.deadlines.next(), self.announced_at, gathered_at, self.progress.next()]);
         let ready = self.inbox.wait(input, Some(self.ports.watch.as_fd()), until)?;
@@ -555,8 +582,9 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Prints what was found at ports whose request is over, a moment after the first of it: there may be more.
     fn note_drained_in_time(&mut self) {
-        if self.inbox.drained_at().is_some_and(|first| first.elapsed() >= GATHERED_FOR) {
+        if self.inbox.drained_at().is_some_and(|first| first.elapsed() >= self.gathered_for) {
             self.note_drained();
+            self.gathered_for *= 2;
         }
     }
 

@@ -121,8 +121,9 @@ impl<'r> Supply<'r> {
         &self.input
     }
 
-    /// Reads more requests, once those that have been read are taken. May wait for a name to be looked up.
-    pub(super) fn fill(&mut self, resolver: Resolver<'_>) -> Result<()> {
+    /// Reads more requests, once those that have been read are taken. May wait for a name to be looked up. Returns the
+    /// errors of records that are not requests, where each has its own destination: the others are sent.
+    pub(super) fn fill(&mut self, resolver: Resolver<'_>) -> Result<Vec<anyhow::Error>> {
         let mut filled = self.input.fill(&mut self.batch)?;
         (self.next, self.more) = (0, filled.more);
         self.is_whole = mem::take(&mut self.is_first) && !self.more && filled.bad.is_empty();
@@ -132,9 +133,16 @@ impl<'r> Supply<'r> {
         }
         let mut skipped = Vec::new();
         let mut skip = |bad: &Bad| skipped.push((bad.ordinal, bad.what.clone()));
-        let bad = filled.end(&mut self.batch, self.requests.input.skip_bad.then_some(&mut skip));
+        let goes_on = self.requests.input.skip_bad || self.requests.destination.is_none();
+        let bad = filled.end(&mut self.batch, goes_on.then_some(&mut skip));
+        let mut unreadable = Vec::new();
         for (ordinal, what) in skipped {
-            self.count_skipped(self.name(ordinal), &what);
+            let name = self.name(ordinal);
+            if self.requests.input.skip_bad {
+                self.count_skipped(name, &what);
+            } else {
+                unreadable.push(anyhow!(what).context(self.requests.cannot_send(&name)));
+            }
         }
         if let Some(bad) = bad {
             self.more = false;
@@ -143,7 +151,7 @@ impl<'r> Supply<'r> {
         if let Some((endpoint, family)) = unresolved {
             self.input.resolve(resolver.destination(&endpoint, family)?);
         }
-        Ok(())
+        Ok(unreadable)
     }
 
     /// Returns the name of the request with this ordinal.

@@ -18,15 +18,16 @@ pub(super) struct Schedule {
     bytes: u64,
     /// How many requests were sent late.
     pub(super) late: u64,
-    /// When no more requests are sent.
+    /// How long requests are due, and when that ends.
+    duration: Option<Duration>,
     end: Option<Instant>,
 }
 
 impl Schedule {
-    /// Returns a schedule that ends `duration` after `now`.
+    /// Returns a schedule that ends `duration` after its first request, or after `now` if there is none.
     pub(super) fn new(rate: Option<Rate>, duration: Option<Duration>, now: Instant) -> Self {
         let end = duration.and_then(|duration| now.checked_add(duration));
-        Self { rate, start: None, requests: 0, bytes: 0, late: 0, end }
+        Self { rate, start: None, requests: 0, bytes: 0, late: 0, duration, end }
     }
 
     /// Returns when the next request is due, if there is a rate. The first one is due when it is sent.
@@ -34,14 +35,34 @@ impl Schedule {
         Some(self.start? + self.rate?.time_of(self.requests, self.bytes))
     }
 
-    /// Returns when no more requests are sent.
+    /// Returns when no more requests are due.
     pub(super) fn end(&self) -> Option<Instant> {
         self.end
     }
 
+    /// Returns whether that is before `now`.
+    pub(super) fn has_ended(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| now >= end)
+    }
+
+    /// Returns how many requests of `size` bytes were due before the end and have not been sent.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
+    pub(super) fn unsent(&self, size: usize) -> u64 {
+        let (Some(end), Some(due), Some(rate)) = (self.end, self.due(), self.rate) else { return 0 };
+        if due >= end {
+            return 0;
+        }
+        let next = rate.time_of(self.requests + 1, self.bytes + size as u64);
+        let gap = next.saturating_sub(rate.time_of(self.requests, self.bytes));
+        ((end - due).as_secs_f64() / gap.as_secs_f64()).ceil() as u64
+    }
+
     /// Notes that a request of `size` bytes is sent `now`. Returns when it was due, if there is a rate.
     pub(super) fn send(&mut self, size: usize, now: Instant) -> Option<Instant> {
-        self.start.get_or_insert(now);
+        if self.start.is_none() {
+            self.start = Some(now);
+            self.end = self.duration.and_then(|duration| now.checked_add(duration));
+        }
         let due = self.due();
         self.late += u64::from(due.is_some_and(|due| now > due + LATE));
         self.requests += 1;
@@ -86,12 +107,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_due_before_the_end_and_is_not_sent_is_counted() {
+        let (start, millis) = (Instant::now(), Duration::from_millis);
+        let mut schedule = Schedule::new(Some(Rate::every(millis(10))), Some(millis(100)), start);
+        for unsent in (1..10).rev() {
+            schedule.send(0, start);
+            assert_eq!(schedule.unsent(0), unsent);
+        }
+        schedule.send(0, start);
+        assert_eq!(schedule.unsent(0), 0);
+        assert!(schedule.has_ended(start + millis(100)) && !schedule.has_ended(start + millis(99)));
+    }
+
+    #[test]
     fn without_a_rate_nothing_is_due_or_late() {
         let start = Instant::now();
         let mut schedule = Schedule::new(None, Some(Duration::from_secs(1)), start);
         schedule.send(1, start + Duration::from_secs(9));
         schedule.note_idle(start, start + Duration::from_secs(9));
         assert_eq!((schedule.due(), schedule.late), (None, 0));
-        assert_eq!(schedule.end(), Some(start + Duration::from_secs(1)));
+        assert_eq!(schedule.end(), Some(start + Duration::from_secs(10)));
     }
 }
