@@ -54,7 +54,8 @@ impl Schedule {
         }
         let next = rate.time_of(self.requests + 1, self.bytes + size as u64);
         let gap = next.saturating_sub(rate.time_of(self.requests, self.bytes));
-        ((end - due).as_secs_f64() / gap.as_secs_f64()).ceil() as u64
+        // Both times are rounded to nanoseconds.
+        ((end - due).as_secs_f64() / gap.as_secs_f64() - 1e-3).ceil() as u64
     }
 
     /// Notes that a request of `size` bytes is sent `now`. Returns when it was due, if there is a rate.
