@@ -237,7 +237,7 @@ impl<'a, 'r> Asker<'a, 'r> {
                     self.end_unsent(size);
                     continue;
                 }
-                return Ok(Blocked::Until(self.ports.next_free()));
+                return Ok(Blocked::Until(self.ports.next_free(&route)));
             };
             self.ask(place, route, now)?;
         }
@@ -333,6 +333,8 @@ impl<'a, 'r> Asker<'a, 'r> {
         flight.exchange.begin_attempt(unsent, if is_unix { started } else { Instant::now() });
         let another = refusal.and_then(|error| flight.exchange.take_icmp_error(error, 1));
         flight.attempt = self.deadlines.add(place, flight.exchange.deadline());
+        let ports = &self.ports;
+        self.deadlines.forget_over(self.in_flight, |place, attempt| ports.is_current(place, attempt));
         self.note_another(another);
         Ok(())
     }
@@ -426,9 +428,7 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Takes the first attempt whose time is over `now`. Returns its place.
     fn take_overdue(&mut self, now: Instant) -> Option<usize> {
-        self.deadlines.take_overdue(now, |place, attempt| {
-            self.ports.get(place).flight.as_ref().is_some_and(|flight| flight.attempt == attempt)
-        })
+        self.deadlines.take_overdue(now, |place, attempt| self.ports.is_current(place, attempt))
     }
 
     /// Does what the request at `place` asks for once an attempt is over: another one, or its end.
@@ -481,6 +481,7 @@ impl<'a, 'r> Asker<'a, 'r> {
         let port = self.ports.get(other);
         (port.payload, port.flight) = (payload, Some(Flight { route, ..flight }));
         self.in_flight += 1;
+        self.inbox.stats.requests.in_flight = self.in_flight as u64;
         Ok(Some(other))
     }
 

@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+/// So many attempts that are over are kept.
+const KEPT: usize = 1024;
+
 /// The deadlines of attempts, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
@@ -30,6 +33,14 @@ impl Deadlines {
             self.queue.insert(behind, Deadline { time, place, attempt });
         }
         attempt
+    }
+
+    /// Forgets the attempts that have ended before, once they are more than those `in_flight` that are current: behind one
+    /// long wait there could be any number of them.
+    pub(super) fn forget_over(&mut self, in_flight: usize, is_current: impl Fn(usize, u64) -> bool) {
+        if self.queue.len() > 2 * in_flight + KEPT {
+            self.queue.retain(|deadline| is_current(deadline.place, deadline.attempt));
+        }
     }
 
     /// Returns the first deadline. Its attempt may have ended before.
@@ -78,5 +89,16 @@ mod tests {
             [take(1), take(2), take(2), take(9), take(9), take(9)],
             [None, Some(9), None, Some(7), Some(8), None]
         );
+    }
+
+    #[test]
+    fn attempts_that_are_over_are_forgotten_even_behind_one_that_is_not() {
+        let (now, mut deadlines) = (Instant::now(), Deadlines::default());
+        for _ in 0..10 * KEPT {
+            let last = deadlines.add(0, Some(now));
+            deadlines.forget_over(2, |_, attempt| attempt == 1 || attempt == last);
+        }
+        assert!(deadlines.queue.len() <= KEPT + 4, "{}", deadlines.queue.len());
+        assert_eq!(deadlines.queue[0].attempt, 1);
     }
 }

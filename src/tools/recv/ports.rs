@@ -50,9 +50,8 @@ pub(super) struct Ports<'s> {
     all: Vec<Port<'s>>,
     /// All of them, by their place in `all`.
     pub(super) watch: Watch,
-    /// The ports of requests that were answered, and of those that were not, each with the longest in quarantine first.
-    answered: VecDeque<usize>,
-    unanswered: VecDeque<usize>,
+    /// The ports in quarantine, of each source.
+    quarantined: Vec<Quarantined>,
     /// The longest time from a request to a datagram at its port.
     longest: Duration,
     /// Whether the system has no more ports or descriptors.
@@ -81,6 +80,15 @@ pub(super) struct Port<'s> {
     pub(super) payload: Vec<u8>,
     /// The end of the last request, if one is over.
     pub(super) finished: Option<Finished>,
+}
+
+/// The ports in quarantine that are bound to one source: a peer of the other version of IP needs others.
+#[derive(Debug)]
+struct Quarantined {
+    source: Addr,
+    /// Those of requests that were answered, and of those that were not, each with the longest in quarantine first.
+    answered: VecDeque<usize>,
+    unanswered: VecDeque<usize>,
 }
 
 /// The end of a request.
@@ -123,8 +131,7 @@ impl<'s> Ports<'s> {
             sockets,
             all: Vec::new(),
             watch: Watch::new().context("cannot watch sockets")?,
-            answered: VecDeque::new(),
-            unanswered: VecDeque::new(),
+            quarantined: Vec::new(),
             longest: Duration::ZERO,
             are_exhausted: false,
             is_single,
@@ -147,8 +154,13 @@ impl<'s> Ports<'s> {
         &mut self.all[place]
     }
 
+    /// Returns whether the attempt with this number is the present one at `place`.
+    pub(super) fn is_current(&self, place: usize, attempt: u64) -> bool {
+        self.all[place].flight.as_ref().is_some_and(|flight| flight.attempt == attempt)
+    }
+
     /// Returns the place of a port for a request that is sent by `route`, or `None` if none is free before
-    /// [`Ports::next_free`].
+    /// [`Ports::next_free`]. Fails where the system has no more ports and none is bound to the source of `route`.
     pub(super) fn take(
         &mut self,
         destination: &Destination<'_>,
@@ -157,10 +169,11 @@ impl<'s> Ports<'s> {
     ) -> Result<Option<usize>> {
         let place = match self.take_free(route, now) {
             Some(place) => place,
-            None if self.are_exhausted => return Ok(None),
+            None if self.are_exhausted && self.has_any(route.source) => return Ok(None),
             None => match self.open(destination, route) {
                 Err(error)
-                    if !self.all.is_empty() && error.downcast_ref().is_some_and(Failure::is_exhaustion) =>
+                    if self.has_any(route.source)
+                        && error.downcast_ref().is_some_and(Failure::is_exhaustion) =>
                 {
                     self.are_exhausted = !raise_limit();
                     return if self.are_exhausted { Ok(None) } else { self.take(destination, route, now) };
@@ -184,29 +197,41 @@ impl<'s> Ports<'s> {
         if self.is_single {
             return self.all.iter().position(|port| port.source == route.source && port.flight.is_none());
         }
+        let of_source = self.quarantined.iter().position(|ports| ports.source == route.source)?;
         for is_answered in [true, false] {
             let quarantine = self.quarantine(is_answered);
-            let queue = if is_answered { &mut self.answered } else { &mut self.unanswered };
-            while let Some(place) = queue.front().copied()
-                && self.all[place].finished.is_none_or(|finished| now >= finished.at + quarantine)
-            {
+            let queue = self.quarantined[of_source].queue(is_answered);
+            for _ in 0..queue.len() {
+                let Some(place) = queue.front().copied() else { break };
+                let port = &mut self.all[place];
+                let is_over =
+                    |finished: &&mut Finished| now.saturating_duration_since(finished.at) >= quarantine;
+                let Some(finished) = port.finished.as_mut().filter(is_over) else { break };
                 queue.pop_front();
-                let port = &self.all[place];
-                if port.source == route.source && port.number != route.peer.port() {
+                if port.number != route.peer.port() {
                     return Some(place);
                 }
+                // A request to another peer may be sent from it.
+                finished.at = now;
+                queue.push_back(place);
             }
         }
         None
     }
 
-    /// Returns when the next port is free, if there will be one by then.
-    pub(super) fn next_free(&self) -> Option<Instant> {
+    /// Returns whether there is a port that is bound to `source`.
+    fn has_any(&self, source: Addr) -> bool {
+        self.all.iter().any(|port| port.source == source)
+    }
+
+    /// Returns when the next port is free for a request that is sent by `route`, if there will be one by then.
+    pub(super) fn next_free(&self, route: &Route) -> Option<Instant> {
+        let ports = self.quarantined.iter().find(|ports| ports.source == route.source)?;
         let free = |is_answered, queue: &VecDeque<usize>| {
             let finished = self.all[*queue.front()?].finished?;
-            Some(finished.at + self.quarantine(is_answered))
+            finished.at.checked_add(self.quarantine(is_answered))
         };
-        [free(true, &self.answered), free(false, &self.unanswered)].into_iter().flatten().min()
+        [free(true, &ports.answered), free(false, &ports.unanswered)].into_iter().flatten().min()
     }
 
     /// Returns how long the port of a finished request is not used again: as long as the longest wait for a datagram so
@@ -231,7 +256,13 @@ impl<'s> Ports<'s> {
         let flight = port.flight.take()?;
         port.finished = Some(Finished { is_answered, at: now, sent: flight.sent });
         if !self.is_single {
-            if is_answered { &mut self.answered } else { &mut self.unanswered }.push_back(place);
+            let source = port.source;
+            let of_source = self.quarantined.iter().position(|ports| ports.source == source);
+            let of_source = of_source.unwrap_or_else(|| {
+                self.quarantined.push(Quarantined::new(source));
+                self.quarantined.len() - 1
+            });
+            self.quarantined[of_source].queue(is_answered).push_back(place);
         }
         Some(flight)
     }
@@ -275,6 +306,16 @@ impl<'s> Ports<'s> {
             finished: None,
         });
         Ok(place)
+    }
+}
+
+impl Quarantined {
+    fn new(source: Addr) -> Self {
+        Self { source, answered: VecDeque::new(), unanswered: VecDeque::new() }
+    }
+
+    fn queue(&mut self, is_answered: bool) -> &mut VecDeque<usize> {
+        if is_answered { &mut self.answered } else { &mut self.unanswered }
     }
 }
 
