@@ -570,3 +570,24 @@ fn a_silent_address_is_waited_for_and_no_other_is_tried() {
     assert_eq!(finished.err, "udp-recv: dual.test:7788 did not answer message 1 within 100ms\n");
     assert_eq!(silent.iter_mut().filter_map(|listen| listen.has_ended().then_some(())).count(), 1);
 }
+
+#[test]
+#[ignore = "needs root and ip"]
+fn requests_that_all_addresses_refuse_are_all_counted_where_the_system_has_no_more_ports() {
+    let host = host_with_names("exhausted");
+    let requests: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    let recv = host.tool("udp-recv").args(["dual.test:7788", "--in-flight", "50", "--stats"]).args(&requests);
+    let finished = recv.after("ulimit -n 24").run();
+    assert_eq!(finished.code(), Some(4), "{}", finished.err);
+    assert!(finished.err.contains("asked 100, answered 0, lost 100 (100.0 %)"), "{}", finished.err);
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn requests_that_cannot_be_sent_are_reported_a_hundred_times() {
+    let host = host_with_names("unsent");
+    let records = "{\"to\":\"203.0.113.9:9\",\"text\":\"x\"}\n".repeat(300);
+    let finished = host.tool("udp-recv").args(["-f", "json"]).input(records).run();
+    assert!(finished.err.contains("200 more messages about single requests"), "{}", finished.err);
+    assert_eq!(finished.err.lines().count(), 101, "{}", finished.err);
+}

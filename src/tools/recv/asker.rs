@@ -548,7 +548,7 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Counts `outcome`, that of `flight`, and prints it if there was no reply.
     fn conclude(&mut self, outcome: Outcome, flight: &Flight) {
-        let (console, stats) = (self.plan.report.console, &mut self.inbox.stats);
+        let stats = &mut self.inbox.stats;
         let Requests { timeout, retry, .. } = self.requests;
         let is_answered = matches!(outcome, Outcome::Reply);
         stats.requests.answered += u64::from(is_answered);
@@ -563,7 +563,7 @@ impl<'a, 'r> Asker<'a, 'r> {
             }
             Outcome::Unsent(why) => {
                 stats.unsent += 1;
-                console.error(&why.context(self.requests.cannot_send(&name)));
+                self.notes.error(&why.context(self.requests.cannot_send(&name)));
             }
             Outcome::Timeout => {
                 stats.timed_out += 1;

@@ -22,10 +22,22 @@ impl Notes {
 
     /// Prints `message`, unless there were many.
     pub(super) fn print(&mut self, message: &str) {
-        self.number += 1;
-        if self.number <= MOST {
+        if self.has_room() {
             self.console.note(&message);
         }
+    }
+
+    /// Prints `error`, unless there were many messages.
+    pub(super) fn error(&mut self, error: &anyhow::Error) {
+        if self.has_room() {
+            self.console.error(error);
+        }
+    }
+
+    /// Counts a message. Returns whether it is printed.
+    fn has_room(&mut self) -> bool {
+        self.number += 1;
+        self.number <= MOST
     }
 
     /// Prints how many messages were left out, if any was.
