@@ -204,3 +204,31 @@ fn one_port_has_one_request_in_flight() {
     let finished = recv(&[&Peer::echoing(), "--bind", "127.0.0.1:0", "--in-flight", "1", "a", "b"]).finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "a\nb\n"));
 }
+
+#[test]
+fn replies_that_have_arrived_before_a_signal_are_printed_and_their_requests_answered() {
+    // More than the tool receives at once.
+    const REQUESTS: usize = 600;
+    const ANSWERED: usize = 500;
+    let server = Peer::new();
+    let requests: Vec<String> = (0..REQUESTS).map(|number| number.to_string()).collect();
+    let arguments = [&server.to_string(), "--in-flight", "600", "-w", "1h", "--stats"];
+    let recv = Tool::new("udp-recv").args(arguments).args(&requests).spawn();
+    let asked: Vec<(Vec<u8>, SocketAddr)> = requests.iter().map(|_| server.receive_from()).collect();
+    recv.stop();
+    for (request, peer) in &asked[..ANSWERED] {
+        server.send_to(request, *peer).unwrap();
+    }
+    recv.signal(Signal::SIGINT);
+    let finished = recv.ended_by(Signal::SIGCONT);
+    assert_eq!(finished.text().lines().collect::<BTreeSet<_>>().len(), ANSWERED);
+    assert!(finished.err.contains("asked 600, answered 500, lost 0"), "{}", finished.err);
+    assert!(finished.err.contains("received 500 "), "{}", finished.err);
+}
+
+#[test]
+fn the_longest_timeout_is_a_quarantine_without_an_end() {
+    let longest = "2562047788015215h";
+    let finished = recv(&[&unused_address(), "--rate", "100/s", "-w", longest, "a", "b", "c"]).finish();
+    assert_eq!((finished.code(), finished.err.lines().count()), (Some(4), 3), "{}", finished.err);
+}

@@ -596,15 +596,20 @@ impl<'a, 'r> Asker<'a, 'r> {
         }
     }
 
-    /// Receives what has arrived at all ports, counts what the kernel has dropped there, and prints how much of the input
-    /// was left out. Whether the run `is_complete` decides what is an error later.
+    /// Receives what has arrived at all ports, also for requests that are still in flight after a signal or an error,
+    /// counts what the kernel has dropped there, and prints how much of the input was left out. Whether the run `is_complete` decides what is an error later.
     fn finish(&mut self, is_complete: bool) -> Result<()> {
         let console = self.plan.report.console;
         for place in 0..self.ports.len() {
             self.drain(place)?;
-            let drops = self.ports.get(place).receiver.drops();
-            self.inbox.stats.received.count_drops(drops);
+            let port = self.ports.get(place);
+            let is_answered = port.flight.as_ref().is_some_and(|flight| flight.exchange.is_answered());
+            self.inbox.stats.received.count_drops(port.receiver.drops());
+            if is_answered && let Some(flight) = self.end_flight(place, true, Instant::now()) {
+                self.conclude(Outcome::Reply, &flight);
+            }
         }
+        self.inbox.flush()?;
         self.note_drained();
         self.notes.conclude();
         let stats = &self.inbox.stats;

@@ -110,6 +110,11 @@ impl Exchange {
         self.attempt.is_over
     }
 
+    /// Returns whether a reply has arrived in the present attempt.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.attempt.outcome, Outcome::Reply)
+    }
+
     /// Returns whether to receive after a wait that ended at `now` and found the socket readable, or not. A datagram
     /// that arrived in time is a reply even if it is received later, and ends the attempt otherwise.
     pub(super) fn is_to_receive(&mut self, is_readable: bool, now: Instant) -> bool {
