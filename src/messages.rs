@@ -314,7 +314,7 @@ pub(crate) fn no_reply(
 
 /// Returns the sentence about an ICMP error of a request that was answered, or whose verdict is known.
 pub(crate) fn another_icmp_error(error: &IcmpError) -> String {
-    format!("a request came back as well ({})", in_words(error))
+    format!("another ICMP error for a request: {}", in_words(error))
 }
 
 /// Returns the sentence about ICMP errors of earlier requests, of which `error` was the last, if there were any.
@@ -322,8 +322,8 @@ pub(crate) fn earlier_icmp_errors(number: u64, error: &IcmpError) -> Option<Stri
     let reason = in_words(error);
     match number {
         0 => None,
-        1 => Some(format!("an earlier request came back ({reason})")),
-        _ => Some(format!("{number} earlier requests came back ({reason})")),
+        1 => Some(format!("ICMP error for an earlier request: {reason}")),
+        _ => Some(format!("ICMP errors for {number} earlier requests: {reason}")),
     }
 }
 
@@ -415,8 +415,8 @@ pub fn reply_losses(replies: &ReplyStats) -> [Option<String>; 3] {
     };
     let back = match replies.sent.refused + replies.sent.unreachable {
         0 => None,
-        1 => Some("1 reply or more came back: its receiver was gone".to_owned()),
-        back => Some(format!("{back} replies or more came back: their receivers were gone")),
+        1 => Some("ICMP error for 1 reply or more: its receiver was gone".to_owned()),
+        back => Some(format!("ICMP errors for {back} replies or more: their receivers were gone")),
     };
     [in_one_sentence("requests not answered", losses), failed, back]
 }
@@ -437,8 +437,8 @@ pub(crate) fn reply_not_sent(why: &dyn fmt::Display) -> String {
 pub(crate) fn too_few(received: u64, count: u64, addresses: &[Bound], when: &str) -> String {
     let there = listed(addresses);
     match received {
-        0 => format!("no datagram came to {there} {when}"),
-        _ => format!("only {received} of {count} datagrams came to {there} {when}"),
+        0 => format!("no datagram arrived at {there} {when}"),
+        _ => format!("only {received} of {count} datagrams arrived at {there} {when}"),
     }
 }
 

@@ -757,7 +757,7 @@ fn that_the_last_sender_was_gone_is_known_at_the_end() {
     gone.refuse();
     let finished = listen.ended_by(Signal::SIGCONT);
     assert_eq!(finished.code(), Some(0));
-    assert!(finished.err.contains("udp-listen: 1 reply or more came back: its receiver was gone\n"));
+    assert!(finished.err.contains("udp-listen: ICMP error for 1 reply or more: its receiver was gone\n"));
     assert_eq!(counter(&finished.err, "refused"), 1);
 }
 

@@ -103,13 +103,13 @@ fn no_more_of_an_input_is_read_than_waits_for_the_first_peer() {
 fn too_few_datagrams_in_time_are_reported_with_the_status_of_silence() {
     for bound in ["--timeout", "--idle"] {
         let (mut silent, address) = chat(&["-n", "2", bound, "1ms"]);
-        silent.err_line_with(&format!("no datagram came to {address} in time"));
+        silent.err_line_with(&format!("no datagram arrived at {address} in time"));
         assert_eq!(silent.finish().code(), Some(3));
     }
     let peer = Peer::new();
     let (mut short, address) = chat(&["-n", "2", "--timeout", "2s"]);
     peer.send_to(b"one", address).unwrap();
-    short.err_line_with(&format!("only 1 of 2 datagrams came to {address} in time"));
+    short.err_line_with(&format!("only 1 of 2 datagrams arrived at {address} in time"));
     assert_eq!(short.finish().code(), Some(3));
 }
 

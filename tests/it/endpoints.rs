@@ -306,7 +306,7 @@ fn silence_names_every_address() {
     let finished = listen.finish();
     let there = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     assert_eq!(finished.code(), Some(3));
-    assert!(finished.err.ends_with(&format!("no datagram came to {there} in time\n")), "{}", finished.err);
+    assert!(finished.err.ends_with(&format!("no datagram arrived at {there} in time\n")), "{}", finished.err);
 }
 
 /// Starts `tool` with `sockets` as descriptors 3 and 4, as systemd does. Its output goes to the file `out`.

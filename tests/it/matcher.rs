@@ -50,7 +50,7 @@ fn without_a_match_it_is_silence_and_what_came_last_is_said() {
     assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {sender}\n")));
     let (finished, _) = listen(&["--until", "x", "-w", "50ms"], &[]);
     assert_eq!(finished.code(), Some(3));
-    assert!(finished.err.starts_with("udp-listen: no datagram came to "), "{}", finished.err);
+    assert!(finished.err.starts_with("udp-listen: no datagram arrived at "), "{}", finished.err);
     Tool::new("udp-listen").args([":0", "-q", "--until", "x", "-w", "50ms"]).assert().code(3).stderr("");
 }
 

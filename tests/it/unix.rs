@@ -578,7 +578,11 @@ fn a_reply_to_a_socket_that_is_gone_is_counted_and_keeps_no_other_from_going() {
     fs::write(gate, "open\n").unwrap();
     Tool::new("udp-recv").args([&unix(&here), "hi"]).assert().success().stdout("hi\n");
     let finished = listener.finish();
-    assert!(finished.err.contains("1 reply or more came back: its receiver was gone"), "{}", finished.err);
+    assert!(
+        finished.err.contains("ICMP error for 1 reply or more: its receiver was gone"),
+        "{}",
+        finished.err
+    );
 }
 
 #[test]
