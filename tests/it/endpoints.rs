@@ -591,3 +591,20 @@ fn requests_that_cannot_be_sent_are_reported_a_hundred_times() {
     assert!(finished.err.contains("200 more messages about single requests"), "{}", finished.err);
     assert_eq!(finished.err.lines().count(), 101, "{}", finished.err);
 }
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_request_from_a_named_port_goes_to_the_next_address_from_the_same_port() {
+    let host = host_with_names("named");
+    host.etc("hosts", &format!("127.0.0.1 both.test\n{V4} both.test\n"));
+    for there in ["127.0.0.1:7788".to_owned(), format!("{V4}:7788")] {
+        let listen = echo(&host, &there);
+        let arguments = ["both.test:7788", "--bind", ":7790", "-p", "hi"];
+        let finished = host.tool("udp-recv").args(arguments).run();
+        assert_eq!(
+            (finished.code(), finished.text(), &finished.err[..]),
+            (Some(0), &*format!("{there}\thi\n"), "")
+        );
+        listen.ended_by(Signal::SIGTERM);
+    }
+}

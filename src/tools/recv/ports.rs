@@ -195,7 +195,8 @@ impl<'s> Ports<'s> {
     /// Takes a port whose quarantine is over, and from which can be sent by `route`.
     fn take_free(&mut self, route: &Route, now: Instant) -> Option<usize> {
         if self.is_single {
-            return self.all.iter().position(|port| port.source == route.source && port.flight.is_none());
+            // A request that goes to another address keeps it.
+            return self.all.iter().position(|port| port.source == route.source);
         }
         let of_source = self.quarantined.iter().position(|ports| ports.source == route.source)?;
         for is_answered in [true, false] {
