@@ -984,3 +984,17 @@ fn netcat_and_ours_exchange_datagrams_both_ways() {
     nc.type_line("pong");
     assert_eq!(recv.finish().text(), "pong\n");
 }
+
+#[test]
+fn a_server_that_does_not_read_holds_up_many_requests_once() {
+    let directory = Directory::new("unix-many");
+    let path = directory.file("server");
+    let _silent = socket(&path);
+    let requests: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    let finished = Tool::new("udp-recv")
+        .args([&unix(&path), "--in-flight", "100", "-w", "1s", "--stats"])
+        .args(&requests)
+        .run();
+    assert_eq!(finished.code(), Some(3), "{}", finished.err);
+    assert!(finished.err.contains("asked 100, answered 0, lost 100 (100.0 %)"), "{}", finished.err);
+}

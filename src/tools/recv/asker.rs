@@ -57,6 +57,8 @@ pub(super) struct Asker<'a, 'r> {
     /// How many requests were taken from the supply.
     taken: u64,
     deadlines: Deadlines,
+    /// Since when the queue of a unix socket has had no room.
+    full_since: Option<Instant>,
     /// How many retries of the first request have been used to wait for a route.
     used_retries: u64,
     /// Whether stderr is a terminal, and notes are wanted.
@@ -118,6 +120,7 @@ impl<'a, 'r> Asker<'a, 'r> {
             in_flight: 0,
             taken: 0,
             deadlines: Deadlines::default(),
+            full_since: None,
             used_retries,
             is_watched,
             announced_at: None,
@@ -313,10 +316,18 @@ impl<'a, 'r> Asker<'a, 'r> {
             let refusal = outcome.take_refusal();
             self.inbox.stats.sent += &outcome;
             match outcome.stopped {
-                None => break (None, refusal),
-                // Whoever does not read does not answer: the time of this attempt is over.
+                None => {
+                    self.full_since = None;
+                    break (None, refusal);
+                }
+                // Whoever does not read does not answer: the time of this attempt is over. Of many requests, only the
+                // first waits for all that time: the replies to others must be received.
                 Some(unsent)
-                    if unsent.lacks_room() && is_unix && started.elapsed() >= self.requests.timeout =>
+                    if unsent.lacks_room() && is_unix && {
+                        let full_since = *self.full_since.get_or_insert(started);
+                        let since = if self.limit == 1 { started } else { full_since };
+                        since.elapsed() >= self.requests.timeout
+                    } =>
                 {
                     break (None, None);
                 }
