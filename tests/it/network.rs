@@ -656,7 +656,7 @@ fn a_request_is_sent_again_until_there_is_a_route() {
     let arguments = [&there, "-v", "-w", "100ms", "--retry", "100000", "--stats"];
     let mut recv = cable.near.tool("udp-recv").args(arguments).spawn();
     for _ in 0..2 {
-        recv.err_line_with(&format!("cannot send to {there} yet (network is unreachable); trying again"));
+        recv.err_line_with(&format!("cannot send yet to {there} (network is unreachable); trying again"));
     }
     let up = format!("-n {} route add 203.0.113.0/24 dev cable0", cable.near);
     ip(&up);

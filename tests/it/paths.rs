@@ -567,7 +567,7 @@ fn a_request_waits_for_a_link_that_is_down() {
     link.set("down");
     let arguments = [&there, "-v", "-w", "100ms", "--retry", "100000"];
     let mut recv = link.0.near.tool("udp-recv").args(arguments).spawn();
-    recv.err_line_with(&format!("cannot send to {there} yet (network is unreachable); trying again"));
+    recv.err_line_with(&format!("cannot send yet to {there} (network is unreachable); trying again"));
     link.set("up");
     recv.type_line("one");
     assert_eq!(recv.line(), "one");
