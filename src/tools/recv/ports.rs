@@ -235,14 +235,15 @@ impl<'s> Ports<'s> {
         [free(true, &ports.answered), free(false, &ports.unanswered)].into_iter().flatten().min()
     }
 
-    /// Returns how long the port of a finished request is not used again: as long as the longest wait for a datagram so
+    /// Returns how long the port of a finished request is not used again: longer than the longest wait for a datagram so
     /// far and, if there was no reply, as long as one was waited for. Where the system has no more ports, it is shorter.
     fn quarantine(&self, is_answered: bool) -> Duration {
         let least = if self.all.len() < MANY { QUARANTINE } else { SHORT_QUARANTINE };
         match is_answered {
             _ if self.are_exhausted => least,
-            true => self.longest.max(least),
-            false => self.longest.max(least).max(self.plan.timeout),
+            // More may be in the queue of a port behind what was received last.
+            true => self.longest + least,
+            false => (self.longest + least).max(self.plan.timeout),
         }
     }
 
