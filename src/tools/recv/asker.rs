@@ -283,6 +283,8 @@ impl<'a, 'r> Asker<'a, 'r> {
         port.payload.extend(request.payload);
         self.inbox.stats.requests.asked += 1;
         self.taken += 1;
+        // It takes a while to open the first socket.
+        let now = if self.taken == 1 { Instant::now() } else { now };
         let (request, sent) = (self.taken, SendTime::of(now));
         let due = self.schedule.send(port.payload.len(), sent.monotonic);
         port.flight = Some(Flight { name, request, route, due, sent, exchange, attempt: 0 });
@@ -353,12 +355,17 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// Skips the request at `place`, which can never be sent, or ends the run because of it.
     fn give_up(&mut self, place: usize, why: anyhow::Error) {
         let Some(flight) = self.end_flight(place, false, Instant::now()) else { return };
+        let stats = &mut self.inbox.stats;
+        // An earlier attempt may have been sent.
+        let was_sent = flight.exchange.sent() > 0;
+        stats.requests.lost += u64::from(was_sent);
+        stats.requests.asked -= u64::from(!was_sent);
         let is_too_long = matches!(why.downcast_ref(), Some(Failure::TooLongForPath { .. }));
         if self.requests.input.skip_bad && is_too_long {
-            self.inbox.stats.requests.asked -= 1;
             self.supply.count_skipped(flight.name, &why.root_cause());
             self.inbox.stats.skipped = self.supply.skipped;
         } else {
+            stats.unsent += 1;
             self.failure.get_or_insert(why.context(self.requests.cannot_send(&flight.name)));
         }
     }

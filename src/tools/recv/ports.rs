@@ -184,7 +184,7 @@ impl<'s> Ports<'s> {
         let port = &mut self.all[place];
         if port.peer != Some(route.peer) {
             port.receiver.expect(route.filter, destination.peers(route));
-            if port.is_shielded || route.is_connected && port.peer.is_some() {
+            if route.is_connected && port.peer.is_some() {
                 port.socket.connect(route.peer).with_context(|| format!("cannot send to {}", route.peer))?;
             }
             port.peer = Some(route.peer);
@@ -209,7 +209,9 @@ impl<'s> Ports<'s> {
                     |finished: &&mut Finished| now.saturating_duration_since(finished.at) >= quarantine;
                 let Some(finished) = port.finished.as_mut().filter(is_over) else { break };
                 queue.pop_front();
-                if port.number != route.peer.port() {
+                // A port that lets one peer through cannot always be connected to another.
+                let is_for_another = port.is_shielded && port.peer != Some(route.peer);
+                if port.number != route.peer.port() && !is_for_another {
                     return Some(place);
                 }
                 // A request to another peer may be sent from it.
