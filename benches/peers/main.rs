@@ -1,7 +1,7 @@
 //! The tools beside their peers, and beside the limit: whole processes, in turn, in one run.
 //!
 //! `cargo bench --bench peers` prints tables of medians. With `-- --quick` it only proves that it runs.
-//! Peers that this machine lacks are said and left out: python3, socat, ncat, nc, and of measuring programs sockperf,
+//! Programs that are not installed are named and left out: python3, socat, ncat, nc, and of measuring programs sockperf,
 //! irtt, iperf3, dnsperf with dnsmasq, and dumpcap and tshark, which watch them; for the limits a C compiler is needed.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and a surprise is a failure")]

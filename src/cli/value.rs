@@ -38,7 +38,7 @@ pub fn repeats(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(times @ 1..) => Ok(times),
         _ if text == NO_END => Ok(FOR_EVER),
-        _ => Err("not a whole number from 1; write --repeat alone to send for ever".to_owned()),
+        _ => Err("not a whole number from 1; write --repeat without a number to send for ever".to_owned()),
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn one_way(senders: &Senders) -> Vec<String> {
     }
     if senders.of_further_senders > 0 {
         let (number, known) = (senders.of_further_senders, senders.iter().len());
-        lines.push(format!("only {known} senders are told apart; others sent {number} datagrams"));
+        lines.push(format!("only {known} senders are distinguished; others sent {number} datagrams"));
     }
     lines
 }

@@ -221,7 +221,7 @@ pub(crate) fn peek_child(pid: Option<Pid>) -> io::Result<Option<(Pid, ExitStatus
 pub(crate) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: a copy is made of whatever is open there, and nothing is changed.
     let copy = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
-    // SAFETY: the copy has just been made, and is nobody else's.
+    // SAFETY: the copy has just been made, and nothing else owns it.
     let copy = unsafe { OwnedFd::from_raw_fd(copy) };
     nix::unistd::close(number)?;
     Ok(copy)
@@ -235,7 +235,7 @@ pub(crate) fn copy_descriptor(pid: u32, number: RawFd) -> io::Result<OwnedFd> {
         // SAFETY: both calls take numbers only, and open a descriptor.
         let opened = Errno::result(unsafe { libc::syscall(name, first, second, 0_i64) })?;
         let opened = RawFd::try_from(opened).map_err(io::Error::other)?;
-        // SAFETY: it has just been opened, and is nobody else's.
+        // SAFETY: it has just been opened, and nothing else owns it.
         io::Result::Ok(unsafe { OwnedFd::from_raw_fd(opened) })
     };
     let process = call(libc::SYS_pidfd_open, pid.into(), 0)?;

@@ -14,7 +14,7 @@ use super::jitter::Jitter;
 use crate::batch::{Batch, Stamp};
 use crate::net::addr::Addr;
 
-/// The most senders that are told apart: anybody can forge a million source addresses.
+/// The most senders that are distinguished: anybody can forge a million source addresses.
 const SENDERS: usize = 1024;
 /// The most gaps in a sequence that are remembered. Of more, what is missing in the first can no longer arrive.
 const GAPS: usize = 1000;

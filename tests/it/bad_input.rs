@@ -92,7 +92,12 @@ fn a_bad_size_or_rate_is_a_usage_error() {
         ("udp-send", "--rate", "10 apples", rate),
         ("udp-send", "--rate", "10M", "ambiguous; write 10M/s for datagrams, 10Mbit/s or 10MB/s"),
         ("udp-send", "--rate", "1.5Mbps", "ambiguous; write 1.5Mbit/s or 1.5MB/s"),
-        ("udp-send", "--repeat", "0", "not a whole number from 1; write --repeat alone to send for ever"),
+        (
+            "udp-send",
+            "--repeat",
+            "0",
+            "not a whole number from 1; write --repeat without a number to send for ever",
+        ),
     ] {
         let said = complaint(name, &["127.0.0.1:9", &format!("{option}={value}")], 2);
         assert!(said.contains(&format!("'{value}' for '{option} ")) && said.contains(words), "{said}");

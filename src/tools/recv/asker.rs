@@ -322,7 +322,7 @@ impl<'a, 'r> Asker<'a, 'r> {
                     self.full_since = None;
                     break (None, refusal);
                 }
-                // Whoever does not read does not answer: the time of this attempt is over. Of many requests, only the
+                // A server that does not read does not answer: the time of this attempt is over. Of many requests, only the
                 // first waits for all that time: the replies to others must be received.
                 Some(unsent)
                     if unsent.lacks_room() && is_unix && {

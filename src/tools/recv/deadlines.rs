@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// So many attempts that are over are kept.
+/// As many attempts that are over are kept.
 const KEPT: usize = 1024;
 
 /// The deadlines of attempts, in their order.
