@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::harness::{Finished, Peer, Running, Tool, complaint, counter, number_after, unused_address};
 
@@ -211,10 +212,11 @@ fn one_port_has_one_request_in_flight() {
 
 #[test]
 fn replies_that_have_arrived_before_a_signal_are_printed_and_their_requests_answered() {
-    // More than the tool receives at once, and no more than the buffer of the server holds.
+    // More than the tool receives at once, and far fewer than the buffer of the server holds.
     const REQUESTS: usize = 270;
     const ANSWERED: usize = 260;
     let server = Peer::new();
+    setsockopt(&*server, sockopt::RcvBuf, &(208 * 1024)).unwrap();
     let requests: Vec<String> = (0..REQUESTS).map(|number| number.to_string()).collect();
     let arguments = [&server.to_string(), "--in-flight", "270", "-w", "1h", "--stats"];
     let recv = Tool::new("udp-recv").args(arguments).args(&requests).spawn();
