@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 
-/// As many descriptors as one call reports.
+/// The number of descriptors that one call reports at most.
 const REPORTED: usize = 64;
 
 /// Descriptors that are watched until they are closed. It is readable itself when one of them is, or has an error.

@@ -30,7 +30,7 @@ use crate::tools::resolve::Resolver;
 
 /// A wait for a reply is announced on a terminal after this time.
 const ANNOUNCED_AFTER: Duration = Duration::from_millis(500);
-/// As many requests are sent before replies are received.
+/// The number of requests that are sent at most before replies are received.
 const BURST: usize = 64;
 /// What arrives within this time at ports whose request is over is one message. Each further message takes twice as long.
 const GATHERED_FOR: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// As many attempts that are over are kept.
+/// The number of ended attempts that are kept before they are removed.
 const KEPT: usize = 1024;
 
 /// The deadlines of attempts, in their order.
