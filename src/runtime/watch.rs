@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 
 /// The number of descriptors that one call reports at most.
-const REPORTED: usize = 64;
+pub const REPORTED: usize = 64;
 
 /// Descriptors that are watched until they are closed. It is readable itself when one of them is, or has an error.
 #[derive(Debug)]
@@ -24,7 +24,8 @@ impl Watch {
         Ok(system::add(&self.0, fd, name)?)
     }
 
-    /// Returns the names of descriptors that are ready now: some of them, if there are many.
+    /// Returns the names of descriptors that are ready now: [`REPORTED`] of them, if there are more, and the others when it
+    /// is called again.
     pub fn ready(&self) -> io::Result<Vec<usize>> {
         loop {
             match system::ready(&self.0) {

@@ -25,6 +25,7 @@ use crate::net::failure::Failure;
 use crate::runtime::console::Progress;
 use crate::runtime::deadline::earliest;
 use crate::runtime::signals::Signals;
+use crate::runtime::watch;
 use crate::stats::{IcmpError, Requests as Counted};
 use crate::tools::resolve::Resolver;
 
@@ -618,8 +619,13 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// counts what the kernel has dropped there, and prints how much of the input was left out. Whether the run `is_complete` decides what is an error later.
     fn finish(&mut self, is_complete: bool) -> Result<()> {
         let console = self.plan.report.console;
+        // Each call reports some of the ports that are ready, and the others in the next.
+        for _ in (0..self.ports.len()).step_by(watch::REPORTED) {
+            for place in self.ports.watch.ready().context("cannot watch sockets")? {
+                self.drain(place)?;
+            }
+        }
         for place in 0..self.ports.len() {
-            self.drain(place)?;
             let port = self.ports.get(place);
             let is_answered = port.flight.as_ref().is_some_and(|flight| flight.exchange.is_answered());
             self.inbox.stats.received.count_drops(port.receiver.drops());
