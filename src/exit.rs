@@ -2,7 +2,6 @@
 //! [`crate::messages`].
 
 use std::io::ErrorKind;
-use std::process::ExitCode;
 
 use crate::runtime::console::{self, Console, Verbosity};
 use crate::runtime::signals::{self, Terminated};
@@ -96,13 +95,13 @@ pub fn after_help(details: &str) -> String {
 
 /// Ends a tool: reports its error, if it has one, and returns the exit status.
 #[must_use]
-pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> ExitCode {
+pub fn conclude(tool: &'static str, outcome: anyhow::Result<Verdict>) -> u8 {
     let verdict = verdict(tool, outcome);
     console::flush();
     if let Verdict::Signal(signal) = verdict {
         signals::die_of(signal);
     }
-    ExitCode::from(verdict.status())
+    verdict.status()
 }
 
 fn verdict(tool: &'static str, outcome: anyhow::Result<Verdict>) -> Verdict {

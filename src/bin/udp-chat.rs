@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    udp_tools::tools::chat::main()
+    udp_tools::tools::chat::main().into()
 }

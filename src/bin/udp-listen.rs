@@ -1,7 +1,5 @@
 //! `udp-listen`; see [`udp_tools::tools::listen`].
 
-use std::process::ExitCode;
+#![cfg_attr(all(target_os = "linux", target_env = "gnu", not(test)), no_main)]
 
-fn main() -> ExitCode {
-    udp_tools::tools::listen::main()
-}
+udp_tools::main!(udp_tools::tools::listen::main);

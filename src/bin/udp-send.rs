@@ -1,7 +1,5 @@
 //! `udp-send`; see [`udp_tools::tools::send`].
 
-use std::process::ExitCode;
+#![cfg_attr(all(target_os = "linux", target_env = "gnu", not(test)), no_main)]
 
-fn main() -> ExitCode {
-    udp_tools::tools::send::main()
-}
+udp_tools::main!(udp_tools::tools::send::main);

@@ -6,7 +6,7 @@ use std::env;
 use std::error::Error as _;
 use std::ffi::OsStr;
 use std::fmt;
-use std::process::ExitCode;
+use std::mem;
 
 use anyhow::{Context, Result};
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
@@ -57,7 +57,7 @@ pub fn main<A: Parser, P: TryFrom<A, Error = UsageError>>(
     tool: &'static str,
     tools: Tools,
     run: impl FnOnce(P) -> Result<Verdict>,
-) -> ExitCode {
+) -> u8 {
     let outcome = parse_and_run::<A, P>(tools, run).or_else(|error| settle(tool, error));
     exit::conclude(tool, outcome)
 }
@@ -66,12 +66,12 @@ fn parse_and_run<A: Parser, P: TryFrom<A, Error = UsageError>>(
     tools: Tools,
     run: impl FnOnce(P) -> Result<Verdict>,
 ) -> Result<Verdict> {
-    signals::report_file_size_limit().context("cannot catch signals")?;
-    let arguments = parse(command::<A>(), tools)?;
+    signals::report_failed_writes().context("cannot catch signals")?;
+    let mut arguments = parse(command::<A>(), tools)?;
     if let Some(shell) = arguments.get_one::<Shell>(completions::OPTION) {
         return shell.print_script(command::<A>());
     }
-    let args = A::from_arg_matches(&arguments)?;
+    let args = A::from_arg_matches_mut(&mut arguments)?;
     run(P::try_from(args)?)
 }
 
@@ -108,7 +108,10 @@ fn parse(command: Command, tools: Tools) -> Result<ArgMatches, Error> {
     }
     words::attach_counts(&command, &words, &mut arguments);
     let matches = command.try_get_matches_from_mut(env::args_os().take(1).chain(arguments));
-    matches.map_err(|error| explain(&mut command, tools, &words, error))
+    let matches = matches.map_err(|error| explain(&mut command, tools, &words, error))?;
+    // To free it would take longer than to send a datagram, and the tool may be about to end.
+    mem::forget(command);
+    Ok(matches)
 }
 
 /// Lets an option that needs a value take the next argument even if that begins with a hyphen, as getopt(3) does,

@@ -79,13 +79,10 @@ impl SignalInbox {
         (signal != 0).then_some(signal)
     }
 
-    /// Catches `signal` from now on. The first signal that `ends` the tool is noted; one that is caught 300 ms
-    /// later or more ends it at once.
-    pub(crate) fn catch(&self, signal: c_int, ends: bool) -> io::Result<()> {
-        if ends {
-            self.ending.fetch_or(bit(signal), Ordering::Relaxed);
-        }
-        catch(signal)
+    /// Has `signal` end the tool: the first signal of these that is caught is noted, one that is caught 300 ms later or
+    /// more ends it at once.
+    pub(crate) fn end_with(&self, signal: c_int) {
+        self.ending.fetch_or(bit(signal), Ordering::Relaxed);
     }
 
     /// Returns whether `signal` was caught since the last call.
@@ -134,7 +131,23 @@ impl AsFd for SignalInbox {
 /// Catches `signal` from now on, with a handler that exec(2) resets. Before [`SignalInbox::of_process`] it is not
 /// noted.
 pub(crate) fn catch(signal: c_int) -> io::Result<()> {
-    set_action(signal, note as extern "C" fn(c_int) as libc::sighandler_t)
+    set_action(signal, catching()).map(drop)
+}
+
+/// Catches `signal` as [`catch`] does, unless it is ignored. Returns whether it is caught. It may not arrive meanwhile.
+pub(crate) fn catch_unless_ignored(signal: c_int) -> io::Result<bool> {
+    // To ask first would take one more call for each of sixty signals.
+    match set_action(signal, catching()) {
+        Ok(SIG_IGN) => ignore(signal).map(|()| false),
+        Ok(_) => Ok(true),
+        // valgrind(1) keeps one to itself.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn catching() -> libc::sighandler_t {
+    note as extern "C" fn(c_int) as libc::sighandler_t
 }
 
 /// The handler of every signal that is caught.
@@ -161,12 +174,12 @@ pub(crate) fn is_ignored(signal: c_int) -> io::Result<bool> {
 
 /// Ignores `signal` from now on. What this process executes ignores it as well.
 pub(crate) fn ignore(signal: c_int) -> io::Result<()> {
-    set_action(signal, SIG_IGN)
+    set_action(signal, SIG_IGN).map(drop)
 }
 
 /// Has `signal` do what it does by default from now on.
 pub(crate) fn reset(signal: c_int) -> io::Result<()> {
-    set_action(signal, SIG_DFL)
+    set_action(signal, SIG_DFL).map(drop)
 }
 
 /// Ends or stops this process as `signal` does by default, and returns when it is continued. Returns at once if the
@@ -186,17 +199,19 @@ pub(crate) fn raise(signal: c_int) {
     }
 }
 
-fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<()> {
+/// Sets the handler of `signal`, and returns the former one.
+fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::sighandler_t> {
     // SAFETY: all zeros are a valid sigaction. The handler is a constant of the system or `note`, which does
-    // only what signal-safety(7) allows, and takes what a handler without SA_SIGINFO is given.
+    // only what signal-safety(7) allows, and takes what a handler without SA_SIGINFO is given. The former action is
+    // written to where there is room for it.
     unsafe {
-        let mut action: sigaction = mem::zeroed();
+        let (mut action, mut before): (sigaction, sigaction) = (mem::zeroed(), mem::zeroed());
         action.sa_sigaction = handler;
         action.sa_flags = SA_RESTART;
         libc::sigfillset(&raw mut action.sa_mask);
-        Errno::result(libc::sigaction(signal, &raw const action, ptr::null_mut()))?;
+        Errno::result(libc::sigaction(signal, &raw const action, &raw mut before))?;
+        Ok(before.sa_sigaction)
     }
-    Ok(())
 }
 
 /// Returns a child that has ended, that of number `pid` or any, and leaves it in the table of processes.

@@ -13,7 +13,7 @@ use nix::libc::{
     SIGABRT, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP,
     SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SIGXFSZ,
 };
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::Pid;
 
 use crate::net::sys::{self, SignalInbox};
@@ -31,7 +31,7 @@ const REPORT: i32 = nix::libc::SIGUSR1;
 const REPORT: i32 = nix::libc::SIGINFO;
 
 /// The signals up to 31 that end no tool in an orderly way: they cannot be caught, report a fault in the tool
-/// itself, or do not end a process by default. std ignores SIGPIPE.
+/// itself, or do not end a process by default; [`report_failed_writes`] is about the last two.
 const OTHERS: [i32; 18] = [
     SIGKILL, SIGSTOP, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGCHLD, SIGCONT, SIGTSTP,
     SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SIGPIPE, SIGXFSZ,
@@ -62,19 +62,20 @@ impl Signals {
     fn try_install() -> io::Result<Self> {
         let (child_ended, report_requested) = (Cell::new(false), Cell::new(false));
         let signals = Self { inbox: SignalInbox::of_process()?, child_ended, report_requested };
+        // None of them arrives in between.
+        let blocked_before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         for signal in ending() {
-            signals.catch_unless_ignored(signal, true)?;
+            if sys::catch_unless_ignored(signal)? {
+                signals.inbox.end_with(signal);
+            }
         }
-        signals.catch_unless_ignored(REPORT, false)?;
+        sys::catch_unless_ignored(REPORT)?;
+        blocked_before.thread_set_mask()?;
         if std::process::id() == 1 {
             // The first process of a container inherits orphans, which leave no zombies where this is ignored.
             sys::ignore(SIGCHLD)?;
         }
         Ok(signals)
-    }
-
-    fn catch_unless_ignored(&self, signal: i32, ends: bool) -> io::Result<()> {
-        if sys::is_ignored(signal)? { Ok(()) } else { self.inbox.catch(signal, ends) }
     }
 
     /// Fails with the signal that ends the tool, if one was caught.
@@ -84,7 +85,7 @@ impl Signals {
 
     /// Catches SIGCHLD as well from now on.
     pub fn watch_children(&self) -> io::Result<()> {
-        self.inbox.catch(SIGCHLD, false)?;
+        sys::catch(SIGCHLD)?;
         // The process that started this one may have blocked it to wait for its own children.
         SigSet::from(Signal::SIGCHLD).thread_unblock()?;
         Ok(())
@@ -96,7 +97,7 @@ impl Signals {
         let mut watched = TerminalSignals { inbox: self.inbox, caught: SigSet::empty() };
         for signal in OF_TERMINAL {
             if !sys::is_ignored(signal as i32)? {
-                self.inbox.catch(signal as i32, false)?;
+                sys::catch(signal as i32)?;
                 watched.caught.add(signal);
             }
         }
@@ -177,7 +178,7 @@ impl TerminalSignals {
             sys::ignore(SIGTSTP)?;
             kill(Pid::from_raw(0), Signal::SIGTSTP)?;
             sys::raise(SIGTSTP);
-            self.inbox.catch(SIGTSTP, false)?;
+            sys::catch(SIGTSTP)?;
         }
         self.inbox.take(SIGTSTP);
         self.inbox.take(SIGCONT);
@@ -233,10 +234,12 @@ fn ending() -> impl Iterator<Item = i32> {
     (1..32).filter(|signal| ![REPORT, SIGIO, SIGEMT, SIGINFO].contains(signal) && !OTHERS.contains(signal))
 }
 
-/// Makes a write to a file that may not grow fail (EFBIG), where SIGXFSZ would end the tool. A handler does that:
-/// an ignored signal would be ignored by children as well.
-pub(crate) fn report_file_size_limit() -> io::Result<()> {
-    if sys::is_ignored(SIGXFSZ)? { Ok(()) } else { sys::catch(SIGXFSZ) }
+/// Makes writes fail that would end the tool by a signal: to a pipe that nobody reads (EPIPE), and to a file that may not
+/// grow (EFBIG). std has children do by default what SIGPIPE does. SIGXFSZ gets a handler, since an ignored signal would
+/// be ignored by children as well.
+pub(crate) fn report_failed_writes() -> io::Result<()> {
+    sys::ignore(SIGPIPE)?;
+    sys::catch_unless_ignored(SIGXFSZ).map(drop)
 }
 
 /// Ends this process as `signal` would have ended it. Returns where no signal does: in the first process of a

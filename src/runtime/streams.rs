@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::fs::{File, FileType};
 use std::io::{self, ErrorKind, IsTerminal, Seek, Write};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::sync::OnceLock;
@@ -11,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::libc::EBADF;
 use nix::sys::socket::{MsgFlags, send};
 
 use crate::runtime::poll::wait_writable;
@@ -26,19 +27,25 @@ const TERMINAL_BUF: usize = 128;
 /// How long a reader that does not read holds up the end of a tool.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Which of stdin and stdout were closed when the process began. The runtime opens /dev/null in the
-/// place of a closed one before `main`: without this a tool would lose its output silently.
+/// Which of stdin and stdout were closed when the process began: /dev/null takes the place of a closed stream, so
+/// without this a tool would lose its output silently.
 static CLOSED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 
-/// The loader calls this before the runtime has looked at the streams. It allocates, locks and makes two
-/// dup(2) calls, and needs nothing that is made later.
+/// Notes which standard streams are closed, and opens /dev/null in their place, so that no socket is taken for one. The
+/// loader calls this before the runtime of Rust, where there is one, has done the latter. It needs nothing that is made
+/// later.
 #[ctor::ctor(unsafe)]
 fn note_closed_streams() {
-    let closed = |stream: BorrowedFd<'_>| {
-        stream.try_clone_to_owned().is_err_and(|error| error.raw_os_error() == Some(EBADF))
-    };
-    CLOSED[0].store(closed(io::stdin().as_fd()), Ordering::Relaxed);
-    CLOSED[1].store(closed(io::stdout().as_fd()), Ordering::Relaxed);
+    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
+    for (place, stream) in [input.as_fd(), output.as_fd(), errors.as_fd()].into_iter().enumerate() {
+        if fcntl(stream, FcntlArg::F_GETFD) == Err(Errno::EBADF) {
+            // It gets the lowest number that is free.
+            mem::forget(File::options().read(true).write(true).open("/dev/null"));
+            if let Some(closed) = CLOSED.get(place) {
+                closed.store(true, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 /// Returns stdin, without a buffer of its own.

@@ -19,17 +19,15 @@ mod terminal;
 mod typed;
 mod waiting;
 
-use std::process::ExitCode;
-
 use clap::Command;
 
 use self::args::{Args, TOOL};
 use crate::cli::usage;
 use crate::runtime::poll::{ReadySet, Token};
 
-/// Runs the tool.
+/// Runs the tool, and returns its exit status.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     usage::main::<Args, _>(TOOL, super::commands, |plan| run::run(&plan))
 }
 

@@ -16,8 +16,6 @@ mod run;
 mod schedule;
 mod send_time;
 
-use std::process::ExitCode;
-
 use clap::Command;
 
 use self::args::{Args, Job, TOOL};
@@ -25,9 +23,9 @@ use crate::cli::usage;
 use crate::exit::Verdict;
 use crate::runtime::streams;
 
-/// Runs the tool.
+/// Runs the tool, and returns its exit status.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     usage::main::<Args, _>(TOOL, super::commands, |job| match job {
         Job::ListProbes => streams::print(&probes::list()).map(|()| Verdict::Done),
         Job::Run(plan) => run::run(&plan),

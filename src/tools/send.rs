@@ -6,16 +6,14 @@ mod run;
 mod schedule;
 mod totals;
 
-use std::process::ExitCode;
-
 use clap::Command;
 
 use self::args::{Args, TOOL};
 use crate::cli::usage;
 
-/// Runs the tool.
+/// Runs the tool, and returns its exit status.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     usage::main::<Args, _>(TOOL, super::commands, |plan| run::run(&plan))
 }
 

@@ -6,7 +6,6 @@ use std::env;
 use std::fmt::Write;
 use std::net::UdpSocket;
 use std::os::unix::process::ExitStatusExt;
-use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
@@ -30,8 +29,7 @@ const MARK: &str = "UDP_TOOLS_SCREEN";
 #[expect(clippy::exit, reason = "the test would wait for the terminal to report its end")]
 fn this_is_a_program_for_the_other_tests() {
     if env::var_os(MARK).is_some() {
-        let status = exit::conclude("tool", run());
-        std::process::exit(i32::from(status != ExitCode::SUCCESS));
+        std::process::exit(exit::conclude("tool", run()).into());
     }
 }
 
