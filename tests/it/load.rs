@@ -4,13 +4,13 @@
 use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
 
-use crate::harness::{Cable, Peer, Random, Tool};
+use crate::harness::{Cable, Directory, Peer, Printed, Random, Tool};
 
 /// Returns the last report of a run with `--stats=json`.
 fn report(err: &str) -> Value {
@@ -98,46 +98,84 @@ fn the_requests_that_are_lost_are_those_that_a_firewall_drops() {
     assert_eq!(finished.text().lines().count(), 900);
 }
 
-/// Returns the latency of each reply to requests that are sent to a server with `arguments` and for so long, sorted, and
-/// for how long the server was stopped meanwhile: 1 s, after the first second.
-fn asked_while_it_stops(arguments: &[&str], key: &str) -> (Vec<f64>, f64) {
+/// Prints the percentiles 90, 95 and 99 of the times from when requests to the second argument, a port, were due to their
+/// replies, in seconds. The first argument is a capture of Ethernet, the third the time from one request to the next in
+/// nanoseconds.
+const RECOMPUTE: &str = "
+import struct, sys
+capture, place, due, times = open(sys.argv[1], 'rb').read(), 24, {}, []
+server, interval = int(sys.argv[2]), int(sys.argv[3])
+assert struct.unpack('<I', capture[:4])[0] == 0xa1b23c4d
+start, requests = None, 0
+while place < len(capture):
+    seconds, nanoseconds, kept, size = struct.unpack('<IIII', capture[place:place + 16])
+    at = seconds * 10**9 + nanoseconds
+    source, destination = struct.unpack('>HH', capture[place + 16 + 34:place + 16 + 38])
+    if destination == server:
+        start = start or at
+        due[source] = start + requests * interval
+        requests += 1
+    else:
+        times.append(at - due[destination])
+    place += 16 + kept
+times.sort()
+print(*(times[len(times) * percent // 100] / 1e9 for percent in (90, 95, 99)))
+";
+
+/// Starts a server, runs `ask` with its address, and stops it for a second once it has answered for a second. Returns the
+/// number called `key` of each reply, sorted.
+fn asked_while_it_stops(ask: impl FnOnce(&str) -> Tool, key: &str) -> Vec<f64> {
     let listen = ["127.0.0.1:0", "--echo", "--buffer", "4MiB"];
     let (listen, address) = Tool::new("udp-listen").args(listen).spawn_listening();
-    let recv = Tool::new("udp-recv").arg(address).args(["-f", "text:json", "-w", "5s"]).args(arguments);
-    let mut recv = recv.arg("ping").spawn();
+    let mut recv = ask(&address.to_string()).args(["-f", "text:json", "-w", "5s", "ping"]).spawn();
     let mut replies = vec![recv.line()];
     thread::sleep(Duration::from_secs(1));
     listen.stop();
-    let stopped = Instant::now();
     thread::sleep(Duration::from_secs(1));
-    let stopped = stopped.elapsed().as_secs_f64();
     listen.signal(Signal::SIGCONT);
     let finished = recv.finish();
     assert_eq!(finished.code(), Some(0), "{}", finished.err);
     replies.extend(finished.text().lines().map(str::to_owned));
-    let latency = |reply: &String| serde_json::from_str::<Value>(reply).unwrap()[key].as_f64().unwrap();
-    let mut latencies: Vec<f64> = replies.iter().map(latency).collect();
-    latencies.sort_by(f64::total_cmp);
-    (latencies, stopped)
+    let number = |reply: &String| serde_json::from_str::<Value>(reply).unwrap()[key].as_f64().unwrap();
+    let mut numbers: Vec<f64> = replies.iter().map(number).collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers
 }
 
 #[test]
-#[ignore = "needs root"]
-#[expect(clippy::cast_precision_loss, reason = "percentiles of few thousand numbers")]
+#[ignore = "needs root, tcpdump and python3"]
 fn a_server_that_stops_for_a_second_shows_in_the_percentiles_of_an_open_loop_alone() {
-    const SECONDS: f64 = 5.0;
-    let at = |latencies: &[f64], percent: usize| latencies[latencies.len() * percent / 100];
-    let (latencies, stopped) = asked_while_it_stops(&["--rate", "1000/s", "--repeat=5000"], "latency");
-    assert_eq!(latencies.len(), 5000);
-    for percent in [90, 95, 99] {
-        // Requests are due at a steady rate, and those of the stop are answered at its end.
-        let computed = stopped - (1.0 - percent as f64 / 100.0) * SECONDS;
-        let measured = at(&latencies, percent);
-        // A busy machine takes a while to continue the server.
-        let tolerance = 0.05 * computed + 0.1;
-        assert!((measured - computed).abs() < tolerance, "p{percent}: {measured} s, computed {computed} s");
+    const REQUESTS: usize = 5000;
+    let directory = Directory::new("load-stop");
+    let capture = directory.file("capture");
+    let (mut tcpdump, mut server) = (None, String::new());
+    let ask = |address: &str| {
+        server = address.rsplit(':').next().unwrap().to_owned();
+        let arguments = ["-i", "lo", "-Z", "root", "-B", "16384", "--time-stamp-precision=nano", "-w"];
+        let count = (2 * REQUESTS).to_string();
+        let filter = ["-c", &count, "udp", "port", &server];
+        let mut started = Tool::other("tcpdump").args(arguments).arg(capture.display()).args(filter).spawn();
+        started.err_line_with("listening on ");
+        tcpdump = Some(started);
+        Tool::new("udp-recv").arg(address).args(["--rate", "1000/s"]).arg(format!("--repeat={REQUESTS}"))
+    };
+    let latencies = asked_while_it_stops(ask, "latency");
+    assert_eq!(latencies.len(), REQUESTS);
+    assert!(tcpdump.unwrap().finish().status.success());
+    let python = Tool::other("python3").args(["-c", RECOMPUTE]).arg(capture.display());
+    let recomputed = python.args([&server, "1000000"]).assert().success().out();
+    let recomputed: Vec<f64> = recomputed.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    for (percent, recomputed) in [90, 95, 99].into_iter().zip(recomputed) {
+        let measured = latencies[REQUESTS * percent / 100];
+        // A second in which requests are due at a steady rate and none is answered is a fifth of the time.
+        assert!(recomputed > 0.4, "p{percent}: {recomputed} s");
+        assert!(
+            (measured - recomputed).abs() < 0.05 * recomputed,
+            "p{percent}: {measured} s, {recomputed} s"
+        );
     }
     // With one in flight, one request alone meets the stop.
-    let (latencies, _) = asked_while_it_stops(&["--duration=5s", "--repeat"], "rtt");
-    assert!(at(&latencies, 99) < 0.1 && latencies[latencies.len() - 1] > 0.9);
+    let ask = |address: &str| Tool::new("udp-recv").arg(address).args(["--duration=5s", "--repeat"]);
+    let round_trips = asked_while_it_stops(ask, "rtt");
+    assert!(round_trips[round_trips.len() * 99 / 100] < 0.1 && round_trips[round_trips.len() - 1] > 0.9);
 }

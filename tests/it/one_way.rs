@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::harness::{Cable, Directory, Finished, Peer, Printed, Running, Tool, complaint};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 /// Starts a listener for stamped datagrams.
 fn listening(arguments: &[&str]) -> (Running, SocketAddr) {
@@ -34,12 +35,6 @@ fn unpacked(datagram: &[u8], before: u64) -> (u64, &str) {
 fn numbers(finished: &Finished) -> &str {
     let line = finished.err.lines().find(|line| line.contains(": expected ")).expect("a line of numbers");
     line.split_once(": expected ").unwrap().1
-}
-
-/// Returns the number behind `name`, in milliseconds.
-fn millis(numbers: &str, name: &str) -> f64 {
-    let number = numbers.split_once(&format!("{name} ")).unwrap().1;
-    number.split([',', ' ']).next().unwrap().parse().unwrap()
 }
 
 #[test]
@@ -286,7 +281,7 @@ fn the_loss_is_what_a_firewall_on_the_way_has_dropped() {
     assert!(numbers(&finished).starts_with("1000, lost 100 (10.0 %), duplicate 0, reordered 0, "));
 }
 
-/// Prints the jitter of RFC 3550 and percentiles of the delay variation of RFC 5481, in milliseconds, of the stamped
+/// Prints the jitter of RFC 3550 and percentiles of the delay variation of RFC 5481, in seconds, of the stamped
 /// datagrams in a capture of Ethernet in nanoseconds.
 const RECOMPUTE: &str = "
 import struct, sys
@@ -304,7 +299,7 @@ assert len(transits) == int(sys.argv[2])
 transits.sort()
 at = lambda share: transits[-(-len(transits) * share // 1000) - 1] - transits[0]
 values = [jitter, at(500), at(900), at(990), at(999), at(1000)]
-print(*(value / 1e6 for value in values))
+print(*(value / 1e9 for value in values))
 ";
 
 #[test]
@@ -314,7 +309,7 @@ fn jitter_and_delay_variation_are_those_of_a_capture_of_the_path() {
     let cable = Cable::new("one-way-jitter");
     let directory = Directory::new("one-way-jitter");
     let capture = directory.file("capture");
-    let arguments = ["192.0.2.2:0", "--stamped", "--stats", "-n", &DATAGRAMS.to_string()];
+    let arguments = ["192.0.2.2:0", "--stamped", "--stats=json", "-n", &DATAGRAMS.to_string()];
     let mut listen = cable.far.tool("udp-listen").args(arguments).spawn();
     let address = listen.listening_on();
     let tcpdump = Tool::other("tcpdump")
@@ -336,12 +331,16 @@ fn jitter_and_delay_variation_are_those_of_a_capture_of_the_path() {
         .assert()
         .success();
     let recomputed: Vec<f64> = python.out().split_whitespace().map(|word| word.parse().unwrap()).collect();
-    let numbers = numbers(&finished);
-    let reported = ["jitter", "p50", "p90", "p99", "p99.9", "max"].map(|name| millis(numbers, name));
+    let report: Value = serde_json::from_str(finished.err.lines().last().unwrap()).unwrap();
+    let sender = &report["senders"][0];
+    let shares = ["p50", "p90", "p99", "p99_9", "max"].map(|share| &sender["delay_variation"][share]);
+    let reported: Vec<f64> =
+        [&sender["jitter"]].into_iter().chain(shares).map(|n| n.as_f64().unwrap()).collect();
     assert_eq!(recomputed.len(), reported.len());
-    for (reported, recomputed) in reported.into_iter().zip(recomputed) {
-        // A microsecond, or the three digits of a percentile.
-        let tolerance = 0.001_f64.max(recomputed / 1000.0);
-        assert!((reported - recomputed).abs() <= tolerance, "{numbers}, and not {recomputed}");
+    for (place, (reported, recomputed)) in reported.into_iter().zip(recomputed).enumerate() {
+        // The jitter has all digits, a percentile three.
+        let digits = if place == 0 { 0.0 } else { recomputed / 1000.0 };
+        let tolerance = 1e-6_f64.max(digits);
+        assert!((reported - recomputed).abs() <= tolerance, "{report}, and not {recomputed}");
     }
 }
