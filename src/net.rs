@@ -291,6 +291,7 @@ pub fn may_pass(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
+    use std::rc::Rc;
 
     use super::*;
     use crate::net::socket::Socket;
@@ -312,7 +313,7 @@ mod tests {
             for _ in 0..SENT {
                 peer.send_to(b"x", socket.local_addr().unwrap()).unwrap();
             }
-            let socket = Socket::from(socket);
+            let socket = Rc::new(Socket::from(socket));
             let mut receiver = Receiver::new(&socket, None, Detail::Peer).unwrap();
             let access = Lists::read(&[], &["127.0.0.1".parse().unwrap()]).unwrap().resolve(Vec::new());
             let (mut batch, mut denied, mut calls) = (Batch::new(), 0, 0);
@@ -341,7 +342,7 @@ mod tests {
                 peer.send_to(payload, socket.local_addr().unwrap()).unwrap();
             }
         }
-        let socket = Socket::from(socket);
+        let socket = Rc::new(Socket::from(socket));
         let mut sender = Sender::new(&socket).unwrap();
         let mut batch = Batch::new();
         batch.address(Envelope::to_peer(address.into()));
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[cfg(target_os = "linux")]
-    fn collect(sender: &mut Sender<'_>, sent: &mut Sent) {
+    fn collect(sender: &mut Sender, sent: &mut Sent) {
         while let Some(error) = sender.take_icmp_error().unwrap() {
             sent.count_icmp_error(&error);
         }
@@ -382,7 +383,7 @@ mod tests {
         for payload in [b"a", b"b", b"c", b"d", b"e", b"f", b"g"] {
             peer.send_to(payload, socket.local_addr().unwrap()).unwrap();
         }
-        let socket = Socket::from(socket);
+        let socket = Rc::new(Socket::from(socket));
         let mut receiver = Receiver::new(&socket, None, Detail::Peer).unwrap();
         let mut batch = Batch::new();
         for (limit, len) in [(1, 1), (3, 4), (1, 5), (usize::MAX, 7)] {
@@ -400,7 +401,7 @@ mod tests {
         for _ in 0..10_000 {
             batch.push(b"x");
         }
-        let socket = Socket::from(socket);
+        let socket = Rc::new(Socket::from(socket));
         let outcome = Sender::new(&socket).unwrap().send(&batch, 1..10_000);
         assert_eq!((outcome.sent, outcome.bytes, outcome.stopped.is_none()), (9_999, 9_999, true));
     }
@@ -413,7 +414,7 @@ mod tests {
             batch.address(Envelope::to_peer(peer.local_addr().unwrap().into()));
             batch.push(payload);
         }
-        let socket = Socket::from(socket);
+        let socket = Rc::new(Socket::from(socket));
         let outcome = Sender::new(&socket).unwrap().send(&batch, 0..4);
         assert!(outcome.stopped.is_none());
         assert_eq!((outcome.sent, outcome.bytes), (4, 4));

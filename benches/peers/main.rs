@@ -13,6 +13,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -203,7 +204,7 @@ impl Bench {
     }
 
     /// Floods whoever receives into a file, and prints how much of it arrived there.
-    fn receive(&self, how: &str, flood: impl Fn(&Batch, &Socket) + Copy) {
+    fn receive(&self, how: &str, flood: impl Fn(&Batch, &Rc<Socket>) + Copy) {
         let peers: [(&str, &[&str]); 4] = [
             ("python3", &["-c", PYTHON_RECEIVE, "PORT"]),
             ("socat", &["-u", "UDP-RECV:PORT,bind=127.0.0.1", "STDOUT"]),
@@ -236,7 +237,12 @@ impl Bench {
     }
 
     /// How many datagrams of a flood arrived in the file, and what the program said of it.
-    fn flooded(&self, program: &str, arguments: &[&str], flood: impl Fn(&Batch, &Socket)) -> (usize, String) {
+    fn flooded(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        flood: impl Fn(&Batch, &Rc<Socket>),
+    ) -> (usize, String) {
         let (port, file) = (free_port(), self.path("received"));
         let arguments = arguments.iter().map(|argument| argument.replace("PORT", &port.to_string()));
         let mut receiver = Command::new(program)
@@ -249,7 +255,7 @@ impl Bench {
         await_bound(port);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(("127.0.0.1", port)).unwrap();
-        let socket = Socket::from(socket);
+        let socket = Rc::new(Socket::from(socket));
         let mut batch = Batch::new();
         for _ in 0..1000 {
             batch.push(&[b'x'; 64]);

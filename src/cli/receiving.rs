@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use std::rc::Rc;
+
 use anyhow::Context;
 use clap::Args;
 
@@ -103,12 +105,7 @@ impl ReceivingPlan {
     /// # Errors
     ///
     /// Fails if the socket cannot report that.
-    pub fn receiver<'s>(
-        &self,
-        socket: &'s Socket,
-        access: &Access,
-        detail: Detail,
-    ) -> anyhow::Result<Receiver<'s>> {
+    pub fn receiver(&self, socket: &Rc<Socket>, access: &Access, detail: Detail) -> anyhow::Result<Receiver> {
         let least = match (self.headers, access.is_open()) {
             (true, _) => Detail::Headers,
             (false, true) => Detail::Payload,

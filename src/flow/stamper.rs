@@ -29,7 +29,7 @@ impl Stamper {
 
     /// Sends the datagrams of `batch` at `places` as [`Sender::send`] does, each with a stamp of now. What is not sent
     /// takes no sequence number, and the outcome does not count the stamps as payload.
-    pub fn send(&mut self, sender: &mut Sender<'_>, batch: &Batch, places: Range<usize>) -> SendOutcome {
+    pub fn send(&mut self, sender: &mut Sender, batch: &Batch, places: Range<usize>) -> SendOutcome {
         self.stamped.clear();
         let time = nanoseconds(SystemTime::now());
         for datagram in batch.part(places.clone()) {
@@ -78,6 +78,7 @@ mod tests {
     use crate::batch::{Envelope, LARGEST_V4};
     use crate::net::socket::Socket;
     use std::net::UdpSocket;
+    use std::rc::Rc;
 
     /// Returns the stamp and the payload of the next datagram.
     fn receive(peer: &UdpSocket) -> (Stamp, Vec<u8>) {
@@ -98,7 +99,7 @@ mod tests {
             batch.address(Envelope::to_peer(peer.local_addr().unwrap().into()));
             batch.push(payload);
         }
-        let socket = Socket::from(socket);
+        let socket = Rc::new(Socket::from(socket));
         let (mut sender, mut stamper) = (Sender::new(&socket).unwrap(), Stamper::default());
         let before = nanoseconds(SystemTime::now());
         let outcome = stamper.send(&mut sender, &batch, 0..6);

@@ -12,6 +12,7 @@ use std::iter;
 use std::mem;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::stamper::Stamper;
@@ -31,8 +32,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(2);
 /// A sender that waits for room.
 #[derive(Debug)]
 pub struct Transmitter<'s> {
-    sender: Sender<'s>,
-    socket: &'s Socket,
+    sender: Sender,
+    socket: Rc<Socket>,
     signals: &'s Signals,
     longest_wait: Option<Duration>,
     /// When every wait ends, as by a signal.
@@ -49,11 +50,11 @@ pub struct Transmitter<'s> {
 
 impl<'s> Transmitter<'s> {
     /// Returns a transmitter on `socket`, whose waits end when one of `signals` is caught.
-    pub fn new(socket: &'s Socket, signals: &'s Signals) -> io::Result<Self> {
+    pub fn new(socket: &Rc<Socket>, signals: &'s Signals) -> io::Result<Self> {
         let sender = Sender::new(socket)?;
         Ok(Self {
             sender,
-            socket,
+            socket: Rc::clone(socket),
             signals,
             longest_wait: None,
             end: None,
@@ -164,7 +165,7 @@ impl<'s> Transmitter<'s> {
     }
 
     /// Calls `send` as [`Transmitter::send_waiting`] does, and sends those again that were too big for their path.
-    fn transmit(&mut self, send: impl FnMut(&mut Sender<'s>, usize) -> SendOutcome) -> SendOutcome {
+    fn transmit(&mut self, send: impl FnMut(&mut Sender, usize) -> SendOutcome) -> SendOutcome {
         let mut outcome = self.send_waiting(send);
         while self.send_again() {}
         outcome.icmp_errors.extend(self.icmp_errors.drain(..));
@@ -202,7 +203,7 @@ impl<'s> Transmitter<'s> {
 
     /// Calls `send` with the number of datagrams that were sent, and waits for room, until all are sent or one cannot
     /// be.
-    fn send_waiting(&mut self, mut send: impl FnMut(&mut Sender<'s>, usize) -> SendOutcome) -> SendOutcome {
+    fn send_waiting(&mut self, mut send: impl FnMut(&mut Sender, usize) -> SendOutcome) -> SendOutcome {
         let until = self.longest_wait.map(|time| Instant::now() + time);
         let mut outcome = send(&mut self.sender, 0);
         self.is_stuck &= outcome.sent == 0;
@@ -291,7 +292,7 @@ mod tests {
     fn only_the_datagrams_at_the_given_places_are_sent_or_answered() {
         let [socket, peer] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         socket.set_nonblocking(true).unwrap();
-        let socket = Socket::from(socket);
+        let socket = Rc::new(Socket::from(socket));
         let signals = Signals::install().unwrap();
         let mut transmitter = Transmitter::new(&socket, &signals).unwrap();
         let mut batch = Batch::new();

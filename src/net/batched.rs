@@ -9,11 +9,13 @@
     reason = "what the kernel counts fits in what it declares"
 )]
 
+use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::libc::{self, c_uint, iovec, mmsghdr, sockaddr_in6, socklen_t};
@@ -46,8 +48,8 @@ const SLOTS: usize = 32;
 
 /// Sends batches from a socket that does not block.
 #[derive(Debug)]
-pub struct Sender<'s> {
-    socket: SendSocket<'s>,
+pub struct Sender {
+    socket: SendSocket,
     /// Datagrams that are shorter than this are sent as segments. It is asked for when it is first needed.
     segmented_below: Option<usize>,
     /// How many messages are laid out for one call: few while none can be sent, because each call lays them out anew.
@@ -73,9 +75,9 @@ struct Group {
     bytes: usize,
 }
 
-impl<'s> Sender<'s> {
+impl Sender {
     /// Returns a sender on `socket`, which is connected or sends datagrams that have a destination.
-    pub fn new(socket: &'s Socket) -> io::Result<Self> {
+    pub fn new(socket: &Rc<Socket>) -> io::Result<Self> {
         Ok(Self {
             socket: SendSocket::new(socket)?,
             segmented_below: None,
@@ -221,7 +223,7 @@ impl<'s> Sender<'s> {
         if datagrams < 2 {
             return 0;
         }
-        let probe = || if segments_sent(self.socket.socket) { usize::MAX } else { 0 };
+        let probe = || if segments_sent(&self.socket.socket) { usize::MAX } else { 0 };
         *self.segmented_below.get_or_insert_with(probe)
     }
 
@@ -374,12 +376,16 @@ impl Group {
 
 /// Receives batches from a socket that does not block.
 #[derive(Debug)]
-pub struct Receiver<'s> {
-    socket: ReceiveSocket<'s>,
-    /// What many datagrams are received into, from the first call that asks for more than one.
-    ring: Option<Ring>,
-    /// Whether the ring receives GRO batches.
-    has_gro: bool,
+pub struct Receiver {
+    socket: ReceiveSocket,
+    /// Whether it receives GRO batches: from the first call on that asks for more than one datagram, unless the kernel
+    /// has none.
+    has_gro: Option<bool>,
+}
+
+thread_local! {
+    /// What many datagrams are received into. It means something during a call only, so all receivers share it.
+    static RING: RefCell<Option<Ring>> = const { RefCell::new(None) };
 }
 
 /// Room for as many messages as one call receives, each with space for any datagram or GRO batch.
@@ -400,11 +406,11 @@ struct Message<'r> {
     size: usize,
 }
 
-impl<'s> Receiver<'s> {
+impl Receiver {
     /// Returns a receiver on `socket` that truncates datagrams to `max_size` bytes and puts `detail` on their
     /// envelopes. Fails where the system does not report that.
-    pub fn new(socket: &'s Socket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
-        Ok(Self { socket: ReceiveSocket::new(socket, max_size, detail)?, ring: None, has_gro: false })
+    pub fn new(socket: &Rc<Socket>, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
+        Ok(Self { socket: ReceiveSocket::new(socket, max_size, detail)?, has_gro: None })
     }
 
     /// Appends datagrams that have arrived to `batch`, without waiting, until it has `limit` more or is full. The last
@@ -413,22 +419,22 @@ impl<'s> Receiver<'s> {
     /// A socket that reports ICMP errors returns each once, as an error: a refusal is of the kind `ConnectionRefused`.
     /// What arrived before it is in the batch.
     pub fn receive(&mut self, batch: &mut Batch, limit: usize) -> ReceiveOutcome {
-        if limit == 1 && self.ring.is_none() {
-            return self.socket.receive(batch, 1);
-        }
-        if self.socket.socket.is_unix() {
+        if limit == 1 && self.has_gro.is_none() || self.socket.socket.is_unix() {
             return self.socket.receive(batch, limit);
         }
-        if self.ring.is_none() {
-            // An older kernel has no GRO batches, and delivers the datagrams one by one.
-            self.has_gro = setsockopt(self.socket.socket, sockopt::UdpGroSegment, &true).is_ok();
-        }
-        let ring = self.ring.get_or_insert_with(Ring::new);
+        let socket = &*self.socket.socket;
+        // An older kernel has no GRO batches, and delivers the datagrams one by one.
+        self.has_gro.get_or_insert_with(|| setsockopt(socket, sockopt::UdpGroSegment, &true).is_ok());
+        RING.with_borrow_mut(|ring| self.receive_into(ring.get_or_insert_with(Ring::new), batch, limit))
+    }
+
+    /// Appends datagrams to `batch` as [`Receiver::receive`] does, by way of `ring`.
+    fn receive_into(&mut self, ring: &mut Ring, batch: &mut Batch, limit: usize) -> ReceiveOutcome {
         let mut outcome = ReceiveOutcome::default();
         let enough = batch.len().saturating_add(limit);
         while batch.len() < enough && outcome.forged < FORGED_AT_ONCE && !is_full(batch) {
             let wanted = (enough - batch.len()).min(SLOTS);
-            let received = match ring.receive(self.socket.socket, wanted) {
+            let received = match ring.receive(&self.socket.socket, wanted) {
                 Ok(received) => received,
                 Err(Errno::EINTR) => continue,
                 Err(Errno::EAGAIN) => break,
@@ -466,7 +472,7 @@ impl<'s> Receiver<'s> {
 
     /// Returns what the kernel has dropped since this was last called.
     pub fn drops(&mut self) -> Drops {
-        self.socket.drops.report(self.has_gro)
+        self.socket.drops.report(self.has_gro == Some(true))
     }
 }
 

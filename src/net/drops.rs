@@ -8,14 +8,16 @@ use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
 
+use std::rc::Rc;
+
 use crate::net::socket::Socket;
 use crate::stats::Drops;
 
 /// Counts the drops of one socket. Only Linux reports them.
 #[derive(Debug)]
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "the system does not report drops"))]
-pub(super) struct DropCounter<'s> {
-    socket: &'s Socket,
+pub(super) struct DropCounter {
+    socket: Rc<Socket>,
     /// The value of the kernel's counter when it was last read. It wraps around at 2^32.
     last: u32,
     /// All drops until then, and those of them that were reported.
@@ -24,14 +26,14 @@ pub(super) struct DropCounter<'s> {
 }
 
 #[cfg(target_os = "linux")]
-impl<'s> DropCounter<'s> {
-    pub(super) fn new(socket: &'s Socket) -> Self {
-        Self { socket, last: 0, total: 0, reported: 0 }
+impl DropCounter {
+    pub(super) fn new(socket: &Rc<Socket>) -> Self {
+        Self { socket: Rc::clone(socket), last: 0, total: 0, reported: 0 }
     }
 
     /// Reads the kernel's counter, often enough that it does not wrap around twice. This is cheap.
     pub(super) fn read(&mut self) {
-        if let Ok(now) = kernel_drops(self.socket) {
+        if let Ok(now) = kernel_drops(&*self.socket) {
             self.total += u64::from(now.wrapping_sub(self.last));
             self.last = now;
         }
@@ -48,9 +50,9 @@ impl<'s> DropCounter<'s> {
 
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unused_self, reason = "the system does not report drops")]
-impl<'s> DropCounter<'s> {
-    pub(super) fn new(socket: &'s Socket) -> Self {
-        Self { socket, last: 0, total: 0, reported: 0 }
+impl DropCounter {
+    pub(super) fn new(socket: &Rc<Socket>) -> Self {
+        Self { socket: Rc::clone(socket), last: 0, total: 0, reported: 0 }
     }
 
     pub(super) fn read(&mut self) {}

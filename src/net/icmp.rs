@@ -6,6 +6,7 @@
 //! socket(7)). Other systems do not report them.
 
 use std::io;
+use std::rc::Rc;
 
 #[cfg(target_os = "linux")]
 use super::cmsg::{self, QueuedError};
@@ -52,9 +53,9 @@ pub(super) fn is_of_an_earlier(error: &io::Error) -> bool {
 
 /// The ICMP errors that reach an unconnected socket.
 #[derive(Debug)]
-pub struct IcmpErrors<'s> {
+pub struct IcmpErrors {
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux reports them"))]
-    socket: &'s Socket,
+    socket: Rc<Socket>,
     /// The pending error, if a call has returned it and it has not been found in the queue yet.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux reports them"))]
     pending: Option<io::Error>,
@@ -64,26 +65,26 @@ pub struct IcmpErrors<'s> {
 }
 
 #[cfg(target_os = "linux")]
-impl<'s> IcmpErrors<'s> {
+impl IcmpErrors {
     /// Asks the system to keep them for [`IcmpErrors::take`] from now on. Each also fails one send or receive on the
     /// socket, as it would on a connected one.
-    pub fn of(socket: &'s Socket) -> io::Result<Option<Self>> {
+    pub fn of(socket: &Rc<Socket>) -> io::Result<Option<Self>> {
         use nix::sys::socket::{setsockopt, sockopt};
         if socket.is_unix() {
             return Ok(None);
         }
         // An IPv6 socket needs both: it talks to IPv4 peers as well.
         if socket.local()?.is_ipv6() {
-            setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
+            setsockopt(&**socket, sockopt::Ipv6RecvErr, &true)?;
         }
-        setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
+        setsockopt(&**socket, sockopt::Ipv4RecvErr, &true)?;
         Ok(Self::kept_for(socket))
     }
 
     /// Returns those of a socket for which the system keeps them already.
     #[must_use]
-    pub fn kept_for(socket: &'s Socket) -> Option<Self> {
-        (!socket.is_unix()).then_some(Self { socket, pending: None, quoted: Vec::new() })
+    pub fn kept_for(socket: &Rc<Socket>) -> Option<Self> {
+        (!socket.is_unix()).then_some(Self { socket: Rc::clone(socket), pending: None, quoted: Vec::new() })
     }
 
     /// Notes that a send or receive on the socket has failed with `error`, which is the ICMP error of an earlier
@@ -115,7 +116,7 @@ impl<'s> IcmpErrors<'s> {
     fn take_queued(&mut self) -> io::Result<Option<IcmpError>> {
         self.quoted.resize(QUOTED, 0);
         loop {
-            let queued = match cmsg::take_error(self.socket, &mut self.quoted) {
+            let queued = match cmsg::take_error(&self.socket, &mut self.quoted) {
                 Ok(queued) => queued,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -173,15 +174,15 @@ fn kind(origin: u8, number: u8, code: u8) -> IcmpKind {
 }
 
 #[cfg(not(target_os = "linux"))]
-impl<'s> IcmpErrors<'s> {
+impl IcmpErrors {
     /// Returns `None`: the system does not report them.
-    pub fn of(_: &'s Socket) -> io::Result<Option<Self>> {
+    pub fn of(_: &Rc<Socket>) -> io::Result<Option<Self>> {
         Ok(None)
     }
 
     /// Returns `None`: the system does not report them.
     #[must_use]
-    pub fn kept_for(_: &'s Socket) -> Option<Self> {
+    pub fn kept_for(_: &Rc<Socket>) -> Option<Self> {
         None
     }
 

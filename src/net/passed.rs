@@ -2,6 +2,7 @@
 
 use std::env;
 use std::os::unix::net::UnixDatagram;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
 use listenfd::ListenFd;
@@ -17,7 +18,7 @@ pub fn is_passing() -> bool {
 
 /// Returns the one socket that systemd has opened and bound for this process (`sd_listen_fds(3)`). Fails if there is
 /// none, or another.
-pub fn passed_socket(options: &Options) -> Result<Socket> {
+pub fn passed_socket(options: &Options) -> Result<Rc<Socket>> {
     let mut sockets = passed_sockets(options)?;
     ensure!(
         sockets.len() == 1,
@@ -29,7 +30,7 @@ pub fn passed_socket(options: &Options) -> Result<Socket> {
 
 /// Returns the sockets that systemd has opened and bound for this process (`sd_listen_fds(3)`), with what
 /// `options` say. Fails if there are none.
-pub fn passed_sockets(options: &Options) -> Result<Vec<Socket>> {
+pub fn passed_sockets(options: &Options) -> Result<Vec<Rc<Socket>>> {
     let mut passed = ListenFd::from_env();
     let number = passed.len();
     ensure!(number > 0, "cannot listen: no ENDPOINT, and systemd passed no socket");
@@ -40,7 +41,7 @@ pub fn passed_sockets(options: &Options) -> Result<Vec<Socket>> {
     let options = Options { is_one_of_many: number > 1, ..options.clone() };
     let take = |place| {
         let cannot_listen = || format!("cannot listen on {} that systemd passed", name(place));
-        take(&mut passed, place, &options).with_context(cannot_listen)
+        take(&mut passed, place, &options).map(Rc::new).with_context(cannot_listen)
     };
     (0..number).map(take).collect()
 }

@@ -8,6 +8,7 @@ use std::ops::Range;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
+use std::rc::Rc;
 use std::time::Instant;
 
 use nix::libc::{EADDRNOTAVAIL, EINVAL, EMSGSIZE, ENETUNREACH};
@@ -41,8 +42,8 @@ const RETRIES: usize = 3;
 
 /// A socket that sends, and does not block.
 #[derive(Debug)]
-pub(super) struct SendSocket<'s> {
-    pub(super) socket: &'s Socket,
+pub(super) struct SendSocket {
+    pub(super) socket: Rc<Socket>,
     /// The one peer of a connected socket.
     peer: Option<Addr>,
     is_v6: bool,
@@ -51,11 +52,11 @@ pub(super) struct SendSocket<'s> {
     /// The error queue, which the system fills from the first batch on: a call that sends many datagrams may not
     /// report their ICMP errors. With it, a call also fails where a device had no room for a datagram, which is
     /// otherwise dropped in silence (ip(7), `IP_RECVERR`).
-    icmp: Option<IcmpErrors<'s>>,
+    icmp: Option<IcmpErrors>,
     /// The ICMP error that a receive has returned, where there is no queue.
     pending: Option<io::Error>,
     /// What sends to unix sockets: there is one if `socket` is such a socket, or when there is one to send to.
-    unix: Option<UnixSender<'s>>,
+    unix: Option<UnixSender>,
     /// Where datagrams were sent, if the socket is not connected.
     sent_to: SentTo,
     /// Copies of the datagrams that were sent last and may be lost, if there were any.
@@ -66,9 +67,9 @@ pub(super) struct SendSocket<'s> {
     lost: Vec<Lost>,
 }
 
-impl<'s> SendSocket<'s> {
+impl SendSocket {
     /// Returns `socket`, which is connected or sends datagrams that have a destination.
-    pub(super) fn new(socket: &'s Socket) -> io::Result<Self> {
+    pub(super) fn new(socket: &Rc<Socket>) -> io::Result<Self> {
         let unix = socket.is_unix().then(|| UnixSender::new(socket));
         #[cfg(target_os = "linux")]
         if unix.is_none() && !socket.forbids_fragments() {
@@ -76,7 +77,7 @@ impl<'s> SendSocket<'s> {
             let _ = super::sys::set_fragments(socket.as_fd(), false, super::sys::Fragments::Anywhere);
         }
         Ok(Self {
-            socket,
+            socket: Rc::clone(socket),
             peer: socket.peer(),
             is_v6: socket.local()?.is_ipv6(),
             from_envelope: false,
@@ -154,7 +155,7 @@ impl<'s> SendSocket<'s> {
     }
 
     /// Returns what sends to unix sockets. A socket of IP cannot, so that there is another.
-    fn unix_sender(&mut self) -> io::Result<&mut UnixSender<'s>> {
+    fn unix_sender(&mut self) -> io::Result<&mut UnixSender> {
         Ok(match &mut self.unix {
             Some(unix) => unix,
             none => none.insert(UnixSender::unnamed()?),
@@ -169,7 +170,7 @@ impl<'s> SendSocket<'s> {
     /// Asks the system to keep ICMP errors from now on, if it can.
     pub(super) fn watch_icmp_errors(&mut self) -> io::Result<()> {
         if self.icmp.is_none() {
-            self.icmp = IcmpErrors::of(self.socket)?;
+            self.icmp = IcmpErrors::of(&self.socket)?;
         }
         Ok(())
     }
@@ -270,7 +271,7 @@ impl<'s> SendSocket<'s> {
                 (None, _) => self.socket.send(datagram.payload),
                 #[cfg(target_os = "linux")]
                 (Some(peer), Some(source)) => {
-                    cmsg::send(self.socket, datagram.payload, self.address_of(peer), source)
+                    cmsg::send(&self.socket, datagram.payload, self.address_of(peer), source)
                 }
                 (Some(peer), _) => self.socket.send_to(datagram.payload, self.address_of(peer)),
             };
@@ -375,22 +376,22 @@ impl<'s> SendSocket<'s> {
 
 /// A socket that receives, and does not block.
 #[derive(Debug)]
-pub(super) struct ReceiveSocket<'s> {
-    pub(super) socket: &'s Socket,
+pub(super) struct ReceiveSocket {
+    pub(super) socket: Rc<Socket>,
     /// What is kept of each datagram, in bytes.
     pub(super) max_size: usize,
     pub(super) ancillary: Ancillary,
     /// Where the rest of a datagram goes that is longer than a slot: only a unix socket has such.
     rest: Vec<u8>,
-    pub(super) drops: DropCounter<'s>,
+    pub(super) drops: DropCounter,
 }
 
-impl<'s> ReceiveSocket<'s> {
+impl ReceiveSocket {
     /// Returns `socket`, whose datagrams are truncated to `max_size` bytes and have `detail` on their envelopes. Fails
     /// where the system does not report that.
-    pub(super) fn new(socket: &'s Socket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
+    pub(super) fn new(socket: &Rc<Socket>, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
         Ok(Self {
-            socket,
+            socket: Rc::clone(socket),
             max_size: max_size.unwrap_or(usize::MAX),
             ancillary: Ancillary::ask(socket, detail)?,
             rest: if socket.is_unix() { vec![0; LONGEST_REST] } else { Vec::new() },
@@ -407,7 +408,7 @@ impl<'s> ReceiveSocket<'s> {
             let received = if self.socket.is_unix() {
                 self.receive_unix(batch)
             } else {
-                self.ancillary.receive(self.socket, batch.spare(SLOT))
+                self.ancillary.receive(&self.socket, batch.spare(SLOT))
             };
             match received {
                 Ok((_, None)) => outcome.forged += 1,
@@ -437,7 +438,7 @@ impl<'s> ReceiveSocket<'s> {
     /// Receives one datagram at a unix socket, as [`Ancillary::receive`] does.
     fn receive_unix(&mut self, batch: &mut Batch) -> io::Result<(usize, Option<Envelope>)> {
         let slot = &mut batch.spare(SLOT)[..SLOT];
-        let (size, envelope) = self.ancillary.receive_parts(self.socket, [slot, &mut self.rest])?;
+        let (size, envelope) = self.ancillary.receive_parts(&self.socket, [slot, &mut self.rest])?;
         if let Some(rest) = size.checked_sub(SLOT) {
             let kept = rest.min(self.rest.len());
             batch.spare(size)[SLOT..][..kept].copy_from_slice(&self.rest[..kept]);

@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::rc::Rc;
 
 use super::shared::{ReceiveSocket, SendSocket};
 use super::{Detail, Lost, ReceiveOutcome, SendOutcome, Target, Unsent};
@@ -12,13 +13,13 @@ use crate::stats::{Drops, IcmpError};
 
 /// Sends batches from a socket that does not block.
 #[derive(Debug)]
-pub struct Sender<'s> {
-    socket: SendSocket<'s>,
+pub struct Sender {
+    socket: SendSocket,
 }
 
-impl<'s> Sender<'s> {
+impl Sender {
     /// Returns a sender on `socket`, which is connected or sends datagrams that have a destination.
-    pub fn new(socket: &'s Socket) -> io::Result<Self> {
+    pub fn new(socket: &Rc<Socket>) -> io::Result<Self> {
         Ok(Self { socket: SendSocket::new(socket)? })
     }
 
@@ -93,14 +94,14 @@ impl<'s> Sender<'s> {
 
 /// Receives batches from a socket that does not block.
 #[derive(Debug)]
-pub struct Receiver<'s> {
-    socket: ReceiveSocket<'s>,
+pub struct Receiver {
+    socket: ReceiveSocket,
 }
 
-impl<'s> Receiver<'s> {
+impl Receiver {
     /// Returns a receiver on `socket` that truncates datagrams to `max_size` bytes and puts `detail` on their
     /// envelopes. Fails where the system does not report that.
-    pub fn new(socket: &'s Socket, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
+    pub fn new(socket: &Rc<Socket>, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
         Ok(Self { socket: ReceiveSocket::new(socket, max_size, detail)? })
     }
 

@@ -48,7 +48,7 @@ const DISCARDED_AT_ONCE: u64 = 4096;
 /// The receiving side of a socket: which datagrams are admitted, and how many.
 #[derive(Debug)]
 pub(super) struct Intake<'i> {
-    pub(super) receiver: Receiver<'i>,
+    pub(super) receiver: Receiver,
     pub(super) access: &'i Access,
     /// How many datagrams are received in all, if that is limited.
     pub(super) count: Option<u64>,

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
 
 use anyhow::{Result, anyhow, ensure};
 use nix::libc::EAFNOSUPPORT;
@@ -17,11 +18,11 @@ use crate::net::multicast;
 use crate::net::unix::UnixAddr;
 
 /// Opens a socket that receives what is sent to `here`, and sends from it. It does not block.
-pub fn bind(here: &Resolved<'_>, options: &Options) -> Result<Socket> {
+pub fn bind(here: &Resolved<'_>, options: &Options) -> Result<Rc<Socket>> {
     let mut failure = None;
     for &address in here.addresses() {
         match try_open(address, here.interface_of_group(), options) {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => return Ok(Rc::new(socket)),
             Err(error) => {
                 let is_last = !error.is_missing();
                 failure = Some(error.explain(here, address, options));
@@ -35,7 +36,7 @@ pub fn bind(here: &Resolved<'_>, options: &Options) -> Result<Socket> {
 }
 
 /// Opens a socket with the one peer `there`, which sends from `here` where that is given. It does not block.
-pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Options) -> Result<Socket> {
+pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Options) -> Result<Rc<Socket>> {
     let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
     let [v4, v6] = any.map(|ip| Addr::Ip((ip, 0).into()));
     let any = [v4, v6, Addr::Unix(UnixAddr::NONE)];
@@ -56,7 +57,7 @@ pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Opti
                     socket.connect(peer).map_err(|error| Failure::to_connect(error, *source, peer))
                 };
                 match connected {
-                    Ok(()) => return Ok(socket),
+                    Ok(()) => return Ok(Rc::new(socket)),
                     Err(why) => anyhow!(why).context(format!("cannot send to {there}")),
                 }
             }

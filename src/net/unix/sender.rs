@@ -1,9 +1,9 @@
 //! Sending through a unix socket. It fails at once where nobody receives, and where the receiver's queue is full.
 
 use std::io;
-use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
+use std::rc::Rc;
 
 use nix::libc::{EAGAIN, ECONNREFUSED, ECONNRESET, EINTR, EMSGSIZE, ENOBUFS, ENOTCONN};
 
@@ -20,39 +20,21 @@ const LARGE: usize = 4 << 20;
 
 /// Sends from a unix socket.
 #[derive(Debug)]
-pub(in crate::net) struct UnixSender<'s> {
-    socket: Held<'s>,
+pub(in crate::net) struct UnixSender {
+    socket: Rc<Socket>,
     /// A socket that is connected to the peer whose queue was full: it is writable when that has room.
     full: Option<Socket>,
 }
 
-/// A socket of somebody else, or our own.
-#[derive(Debug)]
-enum Held<'s> {
-    Lent(&'s Socket),
-    Own(Socket),
-}
-
-impl Deref for Held<'_> {
-    type Target = Socket;
-
-    fn deref(&self) -> &Socket {
-        match self {
-            Self::Lent(socket) => socket,
-            Self::Own(socket) => socket,
-        }
-    }
-}
-
-impl<'s> UnixSender<'s> {
+impl UnixSender {
     /// Returns a sender on `socket`.
-    pub(in crate::net) fn new(socket: &'s Socket) -> Self {
-        Self { socket: Held::Lent(socket), full: None }
+    pub(in crate::net) fn new(socket: &Rc<Socket>) -> Self {
+        Self { socket: Rc::clone(socket), full: None }
     }
 
     /// Returns a sender on a socket of its own, which has no name: nobody can reply to it.
     pub(in crate::net) fn unnamed() -> io::Result<Self> {
-        Ok(Self { socket: Held::Own(socket::unnamed()?), full: None })
+        Ok(Self { socket: Rc::new(socket::unnamed()?), full: None })
     }
 
     /// Sends one datagram, without waiting. A refusal is known at once: the datagram counts as sent, as one that is

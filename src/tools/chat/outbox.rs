@@ -1,5 +1,6 @@
 //! Lines on their way to the network: their datagrams, where those go, and the ICMP errors that they cause.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -56,7 +57,7 @@ impl<'o> Outbox<'o> {
     /// Creates what sends lines from `socket` to addresses of `family`.
     pub(super) fn new(
         plan: &'o Plan,
-        socket: &'o Socket,
+        socket: &Rc<Socket>,
         family: Family,
         signals: &'o Signals,
     ) -> Result<Self> {

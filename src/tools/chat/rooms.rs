@@ -6,6 +6,7 @@
 
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 
 use anyhow::{Result, anyhow, ensure};
 
@@ -26,12 +27,12 @@ use crate::tools::resolve::Resolver;
 #[derive(Debug)]
 pub(super) struct Sockets {
     /// Sends everything, and receives what is sent to it alone.
-    own: Socket,
+    own: Rc<Socket>,
     /// Where that is bound.
     address: Addr,
     /// Whether it receives what is sent to a room as well, because it is bound to the port of one.
     is_in_room: bool,
-    rooms: Vec<Socket>,
+    rooms: Vec<Rc<Socket>>,
     /// What the sockets of the rooms are bound to.
     places: Vec<Addr>,
 }
@@ -65,7 +66,7 @@ impl Sockets {
             _ => why,
         })?;
         let address = own.local_address()?;
-        let places = rooms.iter().map(Socket::local_address).collect::<Result<_>>()?;
+        let places = rooms.iter().map(|room| room.local_address()).collect::<Result<_>>()?;
         let sockets = Self { own, address, is_in_room: !joined.is_empty(), rooms, places };
         sockets.prepare(plan, options)?;
         Ok(sockets)
@@ -81,12 +82,12 @@ impl Sockets {
         for room in &self.rooms {
             cli::prepare_socket(room, Traffic::ReceivesMany, plan.buffer, &[], console)?;
         }
-        note_earlier_drops(self.all());
+        note_earlier_drops(self.all().map(|socket| &**socket));
         Ok(())
     }
 
     /// Returns the socket that sends.
-    pub(super) fn own(&self) -> &Socket {
+    pub(super) fn own(&self) -> &Rc<Socket> {
         &self.own
     }
 
@@ -107,13 +108,13 @@ impl Sockets {
     }
 
     /// Returns all sockets: its own, and those of the rooms.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Socket> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Rc<Socket>> {
         iter::once(&self.own).chain(&self.rooms)
     }
 
     /// Returns where they are bound.
     pub(super) fn addresses(&self) -> Result<Vec<Bound>> {
-        self.all().map(Bound::of).collect()
+        self.all().map(|socket| Bound::of(socket)).collect()
     }
 
     /// Returns `peer` as what is sent there arrives in its room: a group of a link gets the zone in which it was joined.
@@ -189,7 +190,7 @@ impl Room<'_> {
     }
 
     /// Opens a socket that receives what is sent to the room. Others share its port.
-    fn open(&self, options: &Options) -> Result<Socket> {
+    fn open(&self, options: &Options) -> Result<Rc<Socket>> {
         let is_group = self.peer.group().is_some();
         let sources = if is_group { options.sources.clone() } else { Vec::new() };
         // Elsewhere than on Linux sockets share the wildcard only if both set SO_REUSEPORT.

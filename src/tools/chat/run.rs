@@ -1,6 +1,7 @@
 //! What `udp-chat` does: it sends from one socket, receives from that one and those of its rooms, and does both at once.
 
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -80,7 +81,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
 }
 
 /// Returns the receiving side of `socket`, with what the output shows and a reply needs of each datagram.
-fn intake<'i>(plan: &Plan, socket: &'i Socket, access: &'i Access) -> Result<Intake<'i>> {
+fn intake<'i>(plan: &Plan, socket: &Rc<Socket>, access: &'i Access) -> Result<Intake<'i>> {
     let shows_arrival = plan.codec.formats.output.has_addresses() || plan.columns.time;
     // What is sent to a peer leaves from the address that it has sent to.
     let has_many_addresses = socket.local_address()?.ip().is_some_and(|ip| ip.is_unspecified());
@@ -304,7 +305,7 @@ impl Chat<'_> {
 
     /// Shows what arrived before the end. Behind a datagram that is denied, or an ICMP error, there may be more.
     fn drain(&mut self, batch: &mut Batch) -> Result<()> {
-        self.sockets.all().for_each(Socket::close_for_receiving);
+        self.sockets.all().for_each(|socket| socket.close_for_receiving());
         drain(DRAIN_LIMIT, || {
             let mut is_any = false;
             for place in 0..self.intakes.len() {

@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -59,7 +60,7 @@ pub(super) struct Answers<'a> {
     answer: Option<&'a Answer>,
     /// The handlers of [`Answer::Exec`].
     exec: Option<Exec<'a>>,
-    sockets: &'a [Socket],
+    sockets: &'a [Rc<Socket>],
     /// What sends from each socket.
     transmitters: Vec<Transmitter<'a>>,
     /// Where each socket is bound.
@@ -107,7 +108,7 @@ impl<'a> Answers<'a> {
     pub(super) fn new(
         answer: Option<&'a Answer>,
         codec: Codec,
-        sockets: &'a [Socket],
+        sockets: &'a [Rc<Socket>],
         signals: &'a Signals,
         console: Console,
     ) -> Result<Self> {
@@ -129,7 +130,7 @@ impl<'a> Answers<'a> {
             exec,
             sockets,
             transmitters: sockets.iter().map(transmitter).collect::<Result<_>>()?,
-            own: sockets.iter().map(Socket::local_address).collect::<Result<_>>()?,
+            own: sockets.iter().map(|socket| socket.local_address()).collect::<Result<_>>()?,
             replies: Batch::new(),
             is_held_up: false,
             counter: Counter { stats: ReplyStats::default(), console },

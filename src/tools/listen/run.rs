@@ -1,6 +1,7 @@
 //! `udp-listen`: binds one port or several and prints every datagram that arrives.
 
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -88,7 +89,7 @@ fn printer(plan: &Plan) -> Result<Printer> {
 
 /// Returns the sockets, of which there is one at least: each bound to an ENDPOINT, or passed by systemd. Fails if one of
 /// them cannot be opened: the others are closed.
-fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Vec<Socket>> {
+fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Vec<Rc<Socket>>> {
     let sockets = if plan.endpoints.is_empty() {
         passed_sockets(&plan.socket)?
     } else {
@@ -99,7 +100,7 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Vec<Socket>> {
     let joins = sockets.iter().any(|socket| !socket.memberships().is_empty());
     ensure!(joins || plan.socket.sources.is_empty(), SOURCE_WITHOUT_GROUP);
     for group in &plan.socket.groups {
-        let mut joined = sockets.iter().flat_map(Socket::memberships);
+        let mut joined = sockets.iter().flat_map(|socket| socket.memberships());
         ensure!(
             joined.any(|one| one.group == group.ip),
             "cannot join {group}: no ENDPOINT receives it; add :PORT"
@@ -108,7 +109,7 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Vec<Socket>> {
     for socket in &sockets {
         cli::prepare_socket(socket, Traffic::ReceivesMany, plan.buffer, &[], plan.report.console)?;
     }
-    note_earlier_drops(&sockets);
+    note_earlier_drops(sockets.iter().map(|socket| &**socket));
     Ok(sockets)
 }
 
@@ -159,7 +160,7 @@ enum Ended {
 /// Receives, matches, answers and prints datagrams.
 struct Listener<'l> {
     plan: &'l Plan,
-    sockets: &'l [Socket],
+    sockets: &'l [Rc<Socket>],
     /// Where each socket is bound.
     addresses: Vec<Bound>,
     session: Session<'l>,
@@ -178,7 +179,7 @@ impl<'l> Listener<'l> {
     fn new(
         plan: &'l Plan,
         printer: Printer,
-        sockets: &'l [Socket],
+        sockets: &'l [Rc<Socket>],
         signals: &'l Signals,
         access: &'l Access,
     ) -> Result<Self> {
@@ -192,7 +193,7 @@ impl<'l> Listener<'l> {
         Ok(Self {
             plan,
             sockets,
-            addresses: sockets.iter().map(Bound::of).collect::<Result<_>>()?,
+            addresses: sockets.iter().map(|socket| Bound::of(socket)).collect::<Result<_>>()?,
             session: Session::new(signals, Queue::new(output, printer, plan.queue, signals)?),
             intakes: sockets.iter().map(intake).collect::<Result<_>>()?,
             matcher: Matcher::new(&plan.patterns, plan.codec),
@@ -253,7 +254,7 @@ impl<'l> Listener<'l> {
         let receives = self.session.queue.has_room() && !self.is_complete();
         let until = if receives { deadline.next() } else { deadline.total() };
         let mut set = PollSet::new();
-        let mut add = |socket: &'l Socket| set.add(receives.then_some(socket.as_fd()), Interest::Read);
+        let mut add = |socket: &'l Rc<Socket>| set.add(receives.then_some(socket.as_fd()), Interest::Read);
         let sockets: Vec<Token> = self.sockets.iter().map(&mut add).collect();
         self.answers.watch(&mut set);
         let ready = self.session.wait(
@@ -375,10 +376,10 @@ impl<'l> Listener<'l> {
 
     /// Receives the datagrams that have arrived by now, within `time`.
     fn drain(&mut self, time: Duration) -> Result<()> {
-        self.sockets.iter().for_each(Socket::close_for_receiving);
+        self.sockets.iter().for_each(|socket| socket.close_for_receiving());
         // The receive buffers limit how much had arrived. The limit of the output queue does not hold here.
         let taken = |stats: &Stats| stats.received.bytes + stats.received.datagrams * OVERHEAD;
-        let room: u64 = self.sockets.iter().map(socket::room_in).sum::<Result<_>>()?;
+        let room: u64 = self.sockets.iter().map(|socket| socket::room_in(socket)).sum::<Result<_>>()?;
         let most = taken(&self.stats) + room;
         drain(time, || {
             if self.is_complete() || taken(&self.stats) >= most {

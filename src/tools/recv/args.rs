@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::os::unix::ffi::OsStringExt;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -167,7 +168,7 @@ pub(super) struct Requests {
 
 impl Plan {
     /// Returns a receiver on `socket` of what `access` admits, which reports as much of each datagram as is printed.
-    pub(super) fn receiver<'s>(&self, socket: &'s Socket, access: &Access) -> Result<Receiver<'s>> {
+    pub(super) fn receiver(&self, socket: &Rc<Socket>, access: &Access) -> Result<Receiver> {
         let is_wanted = self.codec.formats.output.has_addresses() || self.columns.time || self.report.stats;
         let detail = if is_wanted { Detail::Arrival } else { Detail::Peer };
         self.receiving.receiver(socket, access, detail)

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use typed_arena::Arena;
 
 use super::args::{Plan, TOOL};
 use super::destination::{Destination, Route};
@@ -46,7 +45,6 @@ pub(super) struct Ports<'s> {
     plan: &'s Plan,
     access: &'s Access,
     signals: &'s Signals,
-    sockets: &'s Arena<Socket>,
     all: Vec<Port<'s>>,
     /// All of them, by their place in `all`.
     pub(super) watch: Watch,
@@ -64,7 +62,7 @@ pub(super) struct Ports<'s> {
 
 /// A socket, and the request that is or was sent from it.
 pub(super) struct Port<'s> {
-    pub(super) socket: &'s Socket,
+    pub(super) socket: Rc<Socket>,
     pub(super) transmitter: Transmitter<'s>,
     pub(super) receiver: FilteredReceiver<'s>,
     /// Where it is bound.
@@ -116,19 +114,17 @@ pub(super) struct Flight {
 }
 
 impl<'s> Ports<'s> {
-    /// Creates a pool without a port, whose `sockets` are receivers of what `access` admits.
+    /// Creates a pool without a port, whose sockets are receivers of what `access` admits.
     pub(super) fn new(
         plan: &'s Plan,
         access: &'s Access,
         signals: &'s Signals,
-        sockets: &'s Arena<Socket>,
         is_single: bool,
     ) -> Result<Self> {
         Ok(Self {
             plan,
             access,
             signals,
-            sockets,
             all: Vec::new(),
             watch: Watch::new().context("cannot watch sockets")?,
             quarantined: Vec::new(),
@@ -283,15 +279,15 @@ impl<'s> Ports<'s> {
         )?;
         self.console = Console::new(TOOL, Verbosity::Quiet);
         let number = socket.local_address()?.port();
-        let socket: &'s Socket = self.sockets.alloc(socket);
-        let icmp = if route.is_connected { Ok(None) } else { IcmpErrors::of(socket) };
+        let socket = Rc::new(socket);
+        let icmp = if route.is_connected { Ok(None) } else { IcmpErrors::of(&socket) };
         let icmp = icmp.context("cannot watch for ICMP errors")?.map(|icmp| (icmp, destination.peers(route)));
         let receiver =
-            FilteredReceiver::new(self.plan.receiver(socket, self.access)?, self.access, route.filter, icmp);
+            FilteredReceiver::new(self.plan.receiver(&socket, self.access)?, self.access, route.filter, icmp);
         let own =
             Some(route.source).filter(|source| source.port().is_some() && source.port() == route.peer.port());
         let place = self.all.len();
-        let mut transmitter = Transmitter::new(socket, self.signals)?;
+        let mut transmitter = Transmitter::new(&socket, self.signals)?;
         if socket.is_unix() {
             // A signal, and the end of the time, are checked in between.
             transmitter.limit_wait(WAIT);

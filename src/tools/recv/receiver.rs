@@ -26,13 +26,13 @@ pub(super) enum ReplyFilter {
 /// Receives one datagram a call, and filters it by its source.
 #[derive(Debug)]
 pub(super) struct FilteredReceiver<'s> {
-    receiver: Receiver<'s>,
+    receiver: Receiver,
     access: &'s Access,
     filter: ReplyFilter,
     /// Where the socket is bound, if its requests may arrive at itself.
     own: Option<Addr>,
     /// ICMP errors, and the peers that datagrams were sent to.
-    icmp: Option<(IcmpErrors<'s>, Vec<Addr>)>,
+    icmp: Option<(IcmpErrors, Vec<Addr>)>,
 }
 
 /// What one call received, and how many datagrams it discarded before.
@@ -88,10 +88,10 @@ impl<'s> FilteredReceiver<'s> {
     /// Returns a receiver of the datagrams from `receiver` that `access` admits, and of ICMP errors from `icmp`: those of
     /// datagrams to its peers.
     pub(super) fn new(
-        receiver: Receiver<'s>,
+        receiver: Receiver,
         access: &'s Access,
         filter: ReplyFilter,
-        icmp: Option<(IcmpErrors<'s>, Vec<Addr>)>,
+        icmp: Option<(IcmpErrors, Vec<Addr>)>,
     ) -> Self {
         Self { receiver, access, filter, own: None, icmp }
     }

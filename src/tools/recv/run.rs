@@ -2,9 +2,9 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use typed_arena::Arena;
 
 use super::args::{Plan, Requests, Task};
 use super::asker::Asker;
@@ -54,12 +54,11 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
                 Err(error) if requests.retry.is_none() || !may_pass(&error) => return Err(error),
                 found => found,
             };
-            let sockets = Arena::new();
             conclude(inbox()?, plan, &signals, |inbox| {
                 let find_again = |deadline: Deadline| find(Resolver::new(deadline.total(), &signals));
                 let (found, used_retries) =
                     wait_for_route(inbox, plan, requests, deadline, found, find_again)?;
-                let ports = Ports::new(plan, &access, &signals, &sockets, found.names_port())?;
+                let ports = Ports::new(plan, &access, &signals, found.names_port())?;
                 let supply = Supply::new(requests, requests.input.open(found.to())?, plan.report.console);
                 Asker::new(inbox, (plan, requests, &signals), supply, found, ports, used_retries).run()
             })
@@ -116,10 +115,10 @@ fn wait_for_route<'r>(
 }
 
 /// Receives and prints one datagram at `socket`, or notes that none arrived in time.
-fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Socket, access: &Access) -> Result<()> {
+fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Rc<Socket>, access: &Access) -> Result<()> {
     let console = plan.report.console;
     cli::prepare_socket(socket, Traffic::ReceivesFew, plan.buffer, &[], console)?;
-    note_earlier_drops([socket]);
+    note_earlier_drops([&**socket]);
     let mut receiver =
         FilteredReceiver::new(plan.receiver(socket, access)?, access, ReplyFilter::Anyone, None);
     let address = Bound::of(socket)?;

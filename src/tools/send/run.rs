@@ -5,6 +5,7 @@ use std::fmt;
 use std::mem;
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -83,7 +84,7 @@ fn open_when_up(plan: &Plan, signals: &Signals) -> Result<Opened> {
 
 /// A socket, and where each datagram goes.
 struct Opened {
-    socket: Socket,
+    socket: Rc<Socket>,
     to: To,
     /// The name of the one peer, if there is one.
     peer: Option<String>,
@@ -114,7 +115,7 @@ fn open(plan: &Plan, resolver: Resolver<'_>) -> Result<Opened> {
 
 /// Returns a socket that sends all datagrams to one endpoint, and the name of that, with the address that is used where
 /// it has several.
-fn connect(plan: &Plan, there: &Endpoint, resolver: Resolver<'_>) -> Result<(Socket, String)> {
+fn connect(plan: &Plan, there: &Endpoint, resolver: Resolver<'_>) -> Result<(Rc<Socket>, String)> {
     let options = plan.socket.towards([there])?;
     let here = plan.source.as_ref().map(|here| resolver.local(here, plan.socket.family)).transpose()?;
     let found = resolver.remote(there, plan.socket.family)?;
@@ -128,7 +129,7 @@ fn connect(plan: &Plan, there: &Endpoint, resolver: Resolver<'_>) -> Result<(Soc
 }
 
 /// Returns a socket that sends each datagram where its record says, or else to the given endpoint.
-fn bind(plan: &Plan, there: Option<&Endpoint>, resolver: Resolver<'_>) -> Result<(Socket, To)> {
+fn bind(plan: &Plan, there: Option<&Endpoint>, resolver: Resolver<'_>) -> Result<(Rc<Socket>, To)> {
     let options = plan.socket.towards(there)?;
     let anywhere = Endpoint::anywhere();
     let here = resolver.local(plan.source.as_ref().unwrap_or(&anywhere), options.family)?;
@@ -147,7 +148,7 @@ struct Run<'r> {
     schedule: Schedule,
     /// When to stop sending.
     end: Option<Instant>,
-    socket: &'r Socket,
+    socket: &'r Rc<Socket>,
     transmitter: Transmitter<'r>,
     stamper: Option<Stamper>,
     totals: Totals<'r>,
@@ -165,7 +166,7 @@ struct Run<'r> {
 impl<'r> Run<'r> {
     fn new(
         plan: &'r Plan,
-        socket: &'r Socket,
+        socket: &'r Rc<Socket>,
         signals: &'r Signals,
         input: Input,
         peer: Option<String>,
