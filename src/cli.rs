@@ -10,6 +10,7 @@ mod format;
 mod input;
 mod output;
 mod pattern;
+mod ready;
 mod receiving;
 mod report;
 mod socket;
@@ -23,6 +24,7 @@ pub use self::format::{ConversationArgs, FormatArgs, FormatOption, InputFormatAr
 pub use self::input::{EolArgs, InputPlan, MessageArgs, ReadingArgs, RepeatArgs};
 pub use self::output::writing;
 pub use self::pattern::patterns;
+pub use self::ready::ReadyArgs;
 pub use self::receiving::{Bounds, ReceivingArgs, ReceivingPlan};
 pub use self::report::{Report, ReportArgs, StatsFormat};
 pub use self::socket::{

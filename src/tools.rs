@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod listen;
+mod ready;
 pub mod recv;
 mod reporter;
 mod resolve;

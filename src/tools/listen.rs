@@ -5,7 +5,6 @@ mod args;
 mod command;
 mod handlers;
 mod matcher;
-mod ready;
 mod run;
 
 use clap::Command;

@@ -2,9 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -13,13 +11,12 @@ use clap::{Parser, ValueHint};
 use super::answers::Answer;
 use super::handlers::ExecOptions;
 use super::matcher::Patterns;
-use super::ready::ReadyOptions;
 use crate::batch::{LARGEST_UNIX, LARGEST_V6, Stamp};
 use crate::cli::usage::UsageError;
-use crate::cli::value::{count, descriptor, duration, handler, size};
+use crate::cli::value::{count, duration, handler, size};
 use crate::cli::{
-    Bounds, BufferArgs, DecodingArgs, FormatArgs, FormatOption, GroupArgs, ReceivingArgs, ReceivingPlan,
-    Report, ReportArgs, SocketArgs, check_options, check_unix, patterns,
+    Bounds, BufferArgs, DecodingArgs, FormatArgs, FormatOption, GroupArgs, ReadyArgs, ReceivingArgs,
+    ReceivingPlan, Report, ReportArgs, SocketArgs, check_options, check_unix, patterns,
 };
 use crate::escape;
 use crate::exit;
@@ -79,12 +76,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", requires = "exec")]
     #[arg(conflicts_with_all = ["echo", "reply"])]
     exec_timeout: Duration,
-    /// Write the bound addresses to PATH, one a line; remove PATH at exit
-    #[arg(long, value_name = "PATH")]
-    ready_file: Option<PathBuf>,
-    /// Write the bound addresses to the open descriptor N and close it
-    #[arg(long, value_name = "N", value_parser = descriptor)]
-    ready_fd: Option<RawFd>,
+    #[command(flatten)]
+    ready: ReadyArgs,
     /// Buffer up to SIZE when stdout or handlers are slow
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     queue: usize,
@@ -122,7 +115,7 @@ pub(super) struct Plan {
     pub(super) command: Vec<OsString>,
     pub(super) answer: Option<Answer>,
     pub(super) patterns: Patterns,
-    pub(super) ready: ReadyOptions,
+    pub(super) ready: ReadyArgs,
     /// How many bytes may wait to be printed.
     pub(super) queue: usize,
     pub(super) bounds: Bounds,
@@ -183,7 +176,7 @@ impl TryFrom<Args> for Plan {
                 until: patterns("--until", &args.until)?,
                 reject: patterns("--reject", &args.reject)?,
             },
-            ready: ReadyOptions { file: args.ready_file, fd: args.ready_fd },
+            ready: args.ready,
             queue: args.queue,
             bounds: args.bounds,
             codec,

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::libc::EBADF;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::cli::ReadyArgs;
 use crate::escape;
 use crate::messages::{listed, os_error};
 use crate::net::bound::Bound;
@@ -22,13 +23,6 @@ use crate::net::sys::take_descriptor;
 use crate::net::unix::inode;
 use crate::runtime::console::Console;
 use crate::runtime::streams::Sink;
-
-/// Where the bound addresses are to be announced, beside to systemd.
-#[derive(Debug)]
-pub(super) struct ReadyOptions {
-    pub(super) file: Option<PathBuf>,
-    pub(super) fd: Option<RawFd>,
-}
 
 /// Announces the bound addresses. Dropping it removes the file.
 #[derive(Debug)]
@@ -42,9 +36,9 @@ pub(super) struct Ready {
 impl Ready {
     /// Takes over `fd`, and checks that `file` is not something else than a file. Must be called before anything is
     /// opened, which could get the number of `fd`.
-    pub(super) fn prepare(options: &ReadyOptions) -> Result<Self> {
-        let file = options.file.clone();
-        let fd = options.fd.map(|fd| inherited(fd).map(|file| (fd, file)).with_context(|| cannot_write(fd)));
+    pub(super) fn prepare(args: &ReadyArgs) -> Result<Self> {
+        let file = args.file.clone();
+        let fd = args.fd.map(|fd| inherited(fd).map(|file| (fd, file)).with_context(|| cannot_write(fd)));
         if let Some(file) = &file
             && let Ok(existing) = file.symlink_metadata()
         {
