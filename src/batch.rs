@@ -81,6 +81,8 @@ pub struct Received {
     pub time: Option<SystemTime>,
     /// What it is the reply to, if it is one.
     pub answered: Option<Answered>,
+    /// What a relay did with it, if it passed one.
+    pub relayed: Option<Relayed>,
     /// What its IP header said, and where it arrived.
     pub headers: Headers,
     /// Who has sent it, at a unix socket.
@@ -96,6 +98,50 @@ pub struct Answered {
     pub round_trip: Duration,
     /// The time from when it was due to the arrival of the reply, if it was sent by a schedule.
     pub latency: Option<Duration>,
+}
+
+/// What a relay did with a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// The number of its session, from 1.
+    pub session: u64,
+    /// What happened to it.
+    pub fate: Fate,
+}
+
+/// A direction through a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From a client to a server.
+    Up,
+    /// From a server to a client.
+    Down,
+}
+
+/// What happened to a datagram in a relay. The greatest is the gravest: that is the one of a datagram to which several
+/// things happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fate {
+    /// It was sent at once, once and as it was.
+    Sent,
+    /// It is sent after a delay.
+    Delayed,
+    /// It was sent before others that are delayed.
+    Reordered,
+    /// It is sent twice.
+    Duplicated,
+    /// It is sent with a wrong bit.
+    Corrupted,
+    /// It is not sent, as a path with loss would not deliver it.
+    Lost,
+    /// It is not sent: too many are delayed already.
+    OverLimit,
+    /// It is not sent: its session sends more than it may.
+    OverRate,
+    /// It is not sent: there is no room for its session.
+    NoSession,
+    /// It could not be sent.
+    Unsent,
 }
 
 /// Fields of the IP header of a received datagram and its interface, as far as they were asked for and the system
@@ -142,10 +188,64 @@ static EMPTY: Envelope = Envelope {
     received: Received {
         time: None,
         answered: None,
+        relayed: None,
         headers: Headers { ttl: None, traffic_class: None, interface: None },
         credentials: None,
     },
 };
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Up, Self::Down];
+
+    /// Returns its name in options and in JSON.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl Fate {
+    /// All of them, in order.
+    pub const ALL: [Self; 10] = [
+        Self::Sent,
+        Self::Delayed,
+        Self::Reordered,
+        Self::Duplicated,
+        Self::Corrupted,
+        Self::Lost,
+        Self::OverLimit,
+        Self::OverRate,
+        Self::NoSession,
+        Self::Unsent,
+    ];
+
+    /// Returns its name in JSON.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Delayed => "delayed",
+            Self::Reordered => "reordered",
+            Self::Duplicated => "duplicated",
+            Self::Corrupted => "corrupted",
+            Self::Lost => "lost",
+            Self::OverLimit => "over_limit",
+            Self::OverRate => "over_rate",
+            Self::NoSession => "no_session",
+            Self::Unsent => "unsent",
+        }
+    }
+
+    /// Returns whether the datagram is sent, now or later.
+    #[must_use]
+    pub fn is_sent(self) -> bool {
+        self < Self::Lost
+    }
+}
 
 impl Envelope {
     /// Returns the envelope of a datagram that `peer` has sent.
@@ -199,6 +299,32 @@ impl Batch {
     pub fn note_answered(&mut self, answered: Answered) {
         if let Some(envelope) = self.envelopes.last_mut() {
             envelope.received.answered = Some(answered);
+        }
+    }
+
+    /// Sends the datagrams at `places` from and to the addresses of `envelope` from now on. They keep the facts of their
+    /// receipt. That costs nothing for a datagram, unless others share an envelope with them.
+    pub fn redirect(&mut self, places: Range<usize>, envelope: Envelope) {
+        if places.is_empty() {
+            return;
+        }
+        self.split_envelopes(places.end);
+        self.split_envelopes(places.start);
+        let [first, last] = [places.start, places.end - 1].map(|place| self.entries[place].envelope as usize);
+        for own in &mut self.envelopes[first - 1..last] {
+            (own.from, own.to) = (envelope.from, envelope.to);
+        }
+    }
+
+    /// Gives the datagrams from `place` on, and those that are appended next, an envelope that no datagram before them
+    /// has.
+    fn split_envelopes(&mut self, place: usize) {
+        let next = self.entries.get(place).map_or(count(self.envelopes.len()), |entry| entry.envelope);
+        let last = place.checked_sub(1).map_or(0, |last| self.entries[last].envelope);
+        if last == next {
+            let shared = next.checked_sub(1).map_or(EMPTY, |shared| self.envelopes[shared as usize]);
+            self.envelopes.insert(next as usize, shared);
+            self.entries[place..].iter_mut().for_each(|entry| entry.envelope += 1);
         }
     }
 
@@ -520,6 +646,9 @@ fn count(number: usize) -> u32 {
 mod tests {
     use super::*;
 
+    use proptest::collection::vec;
+    use proptest::{prop_assert, proptest};
+
     #[test]
     fn what_is_said_to_many_lies_there_once() {
         let mut batch = Batch::new();
@@ -638,6 +767,67 @@ mod tests {
         let received = Received { time: Some(SystemTime::UNIX_EPOCH), ..Received::default() };
         let request = Envelope { to: Some(local), received, ..Envelope::from_peer(peer) };
         assert_eq!(request.reply(), Envelope { from: Some(local), ..Envelope::to_peer(peer) });
+    }
+
+    #[test]
+    fn redirected_datagrams_keep_the_facts_of_their_receipt_and_others_their_addresses() {
+        let [one, two, there] = ["192.0.2.1:1", "192.0.2.2:2", "192.0.2.3:3"]
+            .map(|peer| Envelope::from_peer(peer.parse().unwrap()));
+        let received = Received { time: Some(SystemTime::UNIX_EPOCH), ..Received::default() };
+        let mut batch = Batch::new();
+        for envelope in [Envelope { received, ..one }, two] {
+            batch.address(envelope);
+            batch.push(b"");
+            batch.push(b"");
+        }
+        batch.redirect(1..4, there);
+        batch.push(b"");
+        batch.address(one);
+        batch.push(b"");
+        batch.redirect(2..2, one);
+        let expected = [Envelope { received, ..one }, Envelope { received, ..there }, there, there, two, one];
+        assert_eq!(batch.iter().map(|datagram| *datagram.envelope).collect::<Vec<_>>(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn envelopes_are_those_of_the_last_redirection(
+            steps in vec((0..4_u8, 0..3_u16, 0..12_usize, 0..12_usize), 0..40),
+        ) {
+            let peer = |port: u16| Envelope::from_peer(Addr::Ip(([192, 0, 2, 1], port).into()));
+            let (mut batch, mut model) = (Batch::new(), Vec::new());
+            let mut current = Envelope::default();
+            for (step, port, one, other) in steps {
+                let len = batch.len();
+                let places = one.min(other).min(len)..one.max(other).min(len);
+                match step {
+                    0 => {
+                        current = peer(port);
+                        batch.address(current);
+                    }
+                    1 => {
+                        batch.push(&port.to_ne_bytes());
+                        model.push((port, current));
+                    }
+                    2 => {
+                        batch.redirect(places.clone(), peer(port));
+                        model[places].iter_mut().for_each(|(_, envelope)| *envelope = peer(port));
+                    }
+                    _ => {
+                        batch.retain_from(places.start, |envelope| *envelope != peer(port));
+                        let mut place = 0;
+                        model.retain(|(_, envelope)| {
+                            place += 1;
+                            place <= places.start || *envelope != peer(port)
+                        });
+                        // A receiver names the source of what it receives next.
+                        batch.address(current);
+                    }
+                }
+                let found = batch.iter().map(|it| (it.payload.to_vec(), *it.envelope));
+                prop_assert!(found.eq(model.iter().map(|(port, envelope)| (port.to_ne_bytes().to_vec(), *envelope))));
+            }
+        }
     }
 
     #[test]

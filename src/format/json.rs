@@ -1,8 +1,9 @@
 //! `json`: a line is a JSON object that tells of one datagram (JSON Lines): when it arrived (`time`, RFC 3339
 //! in nanoseconds), who sent it (`from`), to which address (`to`), which request it answers if it is a reply (`request`,
-//! from 1) and how long after that was sent (`rtt`, in seconds) and due (`latency`), how long it was (`size`, in bytes),
-//! its sequence number and its one-way delay if it has a stamp (`seq`, and `delay` in seconds), and what it held: `text`
-//! where that is text in the charset of the wire, and else `base64`.
+//! from 1) and how long after that was sent (`rtt`, in seconds) and due (`latency`), what a relay did with it (`session`,
+//! from 1, and `fate`), how long it was (`size`, in bytes), its sequence number and its one-way delay if it has a stamp
+//! (`seq`, and `delay` in seconds), and what it held: `text` where that is text in the charset of the wire, and else
+//! `base64`.
 //!
 //! When it is read, the payload is `text`, `hex` or `base64`, and `to` says where it goes. What would move
 //! a cursor or turn text around is escaped: it is safe to look at.
@@ -20,7 +21,7 @@ use super::columns::Clock;
 use super::text::Lines;
 use super::to::{Names, To};
 use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec, base64, hex, recorded};
-use crate::batch::{Answered, Batch, Datagram, Envelope, Headers, Stamp};
+use crate::batch::{Answered, Batch, Datagram, Envelope, Headers, Relayed, Stamp};
 use crate::escape;
 use crate::net::Zone;
 use crate::net::addr::Addr;
@@ -247,6 +248,9 @@ impl Writer {
                 );
             }
         }
+        if let Some(Relayed { session, fate }) = envelope.received.relayed {
+            append(&mut self.head, format_args!("\"session\":{session},\"fate\":\"{}\",", fate.key()));
+        }
         let Headers { ttl, traffic_class, interface } = envelope.received.headers;
         if let Some(ttl) = ttl {
             append(&mut self.head, format_args!("\"ttl\":{ttl},"));
@@ -345,7 +349,8 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::super::Format;
-    use super::super::tests::{payloads, read, written};
+    use super::super::tests::{Writer, payloads, read, written};
+    use crate::batch::{Batch, Envelope, Fate, Received, Relayed};
 
     #[test]
     fn objects_of_one_envelope_tell_their_own_sizes() {
@@ -355,6 +360,24 @@ mod tests {
             ends,
             [":1,\"text\":\"a\"}", ":2,\"text\":\"bc\"}", ":0,\"text\":\"\"}", ":1,\"text\":\"\\\"\"}"]
         );
+    }
+
+    #[test]
+    fn a_relayed_datagram_tells_its_session_and_its_fate_and_is_read_like_any_other() {
+        let (mut batch, mut out) = (Batch::new(), Vec::new());
+        for fate in Fate::ALL {
+            let received = Received { relayed: Some(Relayed { session: 7, fate }), ..Received::default() };
+            batch.address(Envelope { received, ..Envelope::from_peer("192.0.2.1:53".parse().unwrap()) });
+            batch.push(b"a");
+        }
+        Writer::new(Format::Json.into()).write_all(&batch, &mut out, &mut Vec::new());
+        let object = |fate: Fate| {
+            let fate = fate.key();
+            format!(r#"{{"from":"192.0.2.1:53","session":7,"fate":"{fate}","size":1,"text":"a"}}"#)
+        };
+        assert_eq!(String::from_utf8_lossy(&out).lines().collect::<Vec<_>>(), Fate::ALL.map(object));
+        let found = read(Format::Json, &out);
+        assert_eq!((payloads(&found), &found.bad[..]), (vec![&b"a"[..]; Fate::ALL.len()], &[][..]));
     }
 
     #[test]
