@@ -11,9 +11,11 @@ use std::time::Duration;
 use indicatif::HumanDuration;
 
 mod one_way;
+mod relay;
 mod statistics;
 
 pub use self::one_way::not_stamped;
+pub use self::relay::{RECORDS_LOST, relay_losses, relaying};
 pub use self::statistics::{asking, report};
 pub(crate) use self::statistics::{receiving, sending};
 use crate::batch::LARGEST_V4;

@@ -17,10 +17,12 @@ mod json;
 mod numbers;
 pub mod one_way;
 mod period;
+mod relay;
 
 pub use distribution::{Distribution, Summary};
 pub(crate) use numbers::{Counter, Volume};
 pub use numbers::{Counts, Numbers, Sections, Span};
+pub use relay::{DirectionStats, MirrorStats, RelayStats, Sessions};
 
 /// Counts what happened to the datagrams of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

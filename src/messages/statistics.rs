@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::FormattedDuration;
 
 use super::one_way::one_way;
+use super::relay::relay_lines;
 use super::{drops, in_bytes, percent};
 use crate::runtime::console::Moment;
 use crate::stats::{
@@ -20,7 +21,7 @@ const LONGEST_BAR: u64 = 40;
 /// `draws` a histogram follows each distribution.
 #[must_use]
 pub fn report(numbers: &Numbers<'_>, draws: bool) -> Vec<String> {
-    let Numbers { span, counts: Counts { stats, replies }, sections, .. } = numbers;
+    let Numbers { span, counts: Counts { stats, replies, relay }, sections, .. } = numbers;
     let volume = |verb, volume, counters| volume_line(verb, volume, span.duration, counters);
     let lines = [
         sections.requests.then(|| request_line(&stats.requests)),
@@ -41,7 +42,8 @@ pub fn report(numbers: &Numbers<'_>, draws: bool) -> Vec<String> {
         let rest = if rest.is_empty() { String::new() } else { format!("{colon}{}", rest.join(", ")) };
         format!("{clause}{time}{rest}")
     };
-    let counts = lines.into_iter().flatten().enumerate().map(with_time);
+    let relay = relay.iter().flat_map(|relay| relay_lines(relay, span.duration));
+    let counts = lines.into_iter().flatten().chain(relay).enumerate().map(with_time);
     let distributions = numbers.summaries().flat_map(|(times, summary)| {
         let bars = if draws { histogram(times) } else { Vec::new() };
         iter::once(distribution_line(times.name(), &summary)).chain(bars)
@@ -50,7 +52,7 @@ pub fn report(numbers: &Numbers<'_>, draws: bool) -> Vec<String> {
 }
 
 /// The main clause of a line of a report, and what follows it.
-type ReportLine = (String, Vec<String>);
+pub(super) type ReportLine = (String, Vec<String>);
 
 fn request_line(requests: &Requests) -> ReportLine {
     let Requests { asked, answered, lost, .. } = *requests;
@@ -58,7 +60,7 @@ fn request_line(requests: &Requests) -> ReportLine {
     (format!("asked {asked}, answered {answered}, lost {lost} ({share:.1} %)"), nonzero(&requests.counters()))
 }
 
-fn volume_line(verb: &str, volume: Volume, time: Duration, counters: Vec<String>) -> ReportLine {
+pub(super) fn volume_line(verb: &str, volume: Volume, time: Duration, counters: Vec<String>) -> ReportLine {
     let Volume { datagrams, bytes } = volume;
     let mut rest = Vec::new();
     if datagrams > 1 {
@@ -70,7 +72,7 @@ fn volume_line(verb: &str, volume: Volume, time: Duration, counters: Vec<String>
 }
 
 /// Returns the ICMP errors of what was sent, and the `other` counters.
-fn sent_counters(sent: &Sent, other: &[Counter]) -> Vec<String> {
+pub(super) fn sent_counters(sent: &Sent, other: &[Counter]) -> Vec<String> {
     let mut counters = nonzero(&sent.counters());
     let kinds = sent.icmp.iter().filter(|(kind, _)| !kind.is_refusal());
     let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{kind} {}", count.number)).collect();
@@ -90,7 +92,7 @@ impl fmt::Display for PeerDropCount {
     }
 }
 
-fn received_counters(received: &Received) -> Vec<String> {
+pub(super) fn received_counters(received: &Received) -> Vec<String> {
     let mut counters = nonzero(&received.counters());
     if received.dropped > 0 {
         counters[0] = format!("dropped {}", drops(received));
@@ -99,7 +101,7 @@ fn received_counters(received: &Received) -> Vec<String> {
 }
 
 /// Returns the counters that are not zero, in words.
-fn nonzero(counters: &[Counter]) -> Vec<String> {
+pub(super) fn nonzero(counters: &[Counter]) -> Vec<String> {
     let counted = counters.iter().filter(|(_, number)| *number > 0);
     counted.map(|(name, number)| format!("{} {number}", name.replace('_', " "))).collect()
 }
@@ -150,7 +152,7 @@ pub(crate) fn receiving(received: &Received, moment: Moment) -> String {
     format!("{} received, {}/s{lost}, {}", received.datagrams, metric(moment.rate), after(moment))
 }
 
-fn after(moment: Moment) -> String {
+pub(super) fn after(moment: Moment) -> String {
     format!("after {}", FormattedDuration(moment.time))
 }
 
@@ -161,7 +163,7 @@ pub(super) fn millis(time: Duration) -> String {
 }
 
 /// Returns a number above zero with three digits and the prefix of a unit: `831`, `33.3k`.
-fn metric(number: f64) -> String {
+pub(super) fn metric(number: f64) -> String {
     let (number, prefix) = match number {
         number if number < 999.5 => (number, ""),
         number if number < 999.5e3 => (number / 1e3, "k"),
@@ -216,7 +218,7 @@ mod tests {
             "received 3000 (300000 bytes), 2.00k/s, 1.60Mbit/s, dropped 1",
             "answered 0 (0 bytes), given up 4",
         ];
-        assert_eq!(reported_in(time, &Counts { stats, replies: Some(replies) }), some);
+        assert_eq!(reported_in(time, &Counts { stats, replies: Some(replies), ..Counts::default() }), some);
     }
 
     #[test]

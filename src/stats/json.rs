@@ -11,7 +11,11 @@ use serde_json::value::RawValue;
 
 use super::numbers::{Counter, Volume};
 use super::one_way::{DelayVariation, OneWay};
-use super::{IcmpCount, IcmpCounts, IcmpKind, Numbers, Received, Requests, Sent, Summary};
+use super::{
+    DirectionStats, IcmpCount, IcmpCounts, IcmpKind, Numbers, Received, RelayStats, Requests, Sent, Sessions,
+    Summary,
+};
+use crate::batch::Direction;
 use crate::net::addr::Addr;
 
 /// The most senders in an object: the line must not be too long for a pipe whose reader is slow.
@@ -60,6 +64,9 @@ impl Serialize for Object<'_> {
                 &Outgoing { sent: &replies.sent, counters: replies.counters().to_vec(), time },
             )?;
         }
+        if let Some(relay) = &counts.relay {
+            write_relay(&mut map, relay, time)?;
+        }
         for (times, summary) in self.numbers.summaries() {
             map.serialize_entry(times.name(), &summary)?;
         }
@@ -70,6 +77,41 @@ impl Serialize for Object<'_> {
             map.serialize_entry("other_senders", &(senders.iter().len() - shown.len()))?;
             map.serialize_entry("of_further_senders", &senders.of_further_senders)?;
         }
+        map.end()
+    }
+}
+
+fn write_relay<M: SerializeMap>(map: &mut M, relay: &RelayStats, time: Duration) -> Result<(), M::Error> {
+    map.serialize_entry("sessions", &relay.sessions)?;
+    for direction in Direction::ALL {
+        map.serialize_entry(direction.key(), &Passage { stats: &relay[direction], time })?;
+    }
+    if let Some(mirrored) = &relay.mirrored {
+        let outgoing = Outgoing { sent: &mirrored.sent, counters: mirrored.counters().to_vec(), time };
+        map.serialize_entry("mirrored", &outgoing)?;
+    }
+    map.serialize_entry("unrecorded", &relay.unrecorded)
+}
+
+impl Serialize for Sessions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([("opened", self.opened)].into_iter().chain(self.counters()))
+    }
+}
+
+/// What passed a relay in one direction in a `time`.
+struct Passage<'n> {
+    stats: &'n DirectionStats,
+    time: Duration,
+}
+
+impl Serialize for Passage<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { stats, time } = *self;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("received", &Incoming { received: &stats.received, time })?;
+        let counters = stats.counters().to_vec();
+        map.serialize_entry("sent", &Outgoing { sent: &stats.sent, counters, time })?;
         map.end()
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::one_way::Senders;
-use super::{Distribution, Received, ReplyStats, Requests, Sent, Stats, Summary};
+use super::{Distribution, Received, RelayStats, ReplyStats, Requests, Sent, Stats, Summary};
 
 /// The numbers of a report.
 #[derive(Debug)]
@@ -27,9 +27,11 @@ pub struct Counts {
     pub stats: Stats,
     /// The requests that it answers, if it does.
     pub replies: Option<ReplyStats>,
+    /// What it relays, if it does.
+    pub relay: Option<RelayStats>,
 }
 
-/// Which numbers a tool reports, beside those of its replies.
+/// Which numbers a tool reports, beside those of its replies and of a relay.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sections {
     /// What happened to requests.
@@ -78,13 +80,20 @@ impl Counts {
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let replies = self.replies.map(|replies| replies.since(&before.replies.unwrap_or_default()));
-        Self { stats: self.stats.since(&before.stats), replies }
+        let relay = self.relay.map(|relay| relay.since(&before.relay.unwrap_or_default()));
+        Self { stats: self.stats.since(&before.stats), replies, relay }
     }
 
     /// Returns whether nothing was counted.
     #[must_use]
     pub fn are_zero(&self) -> bool {
-        *self == Self { replies: self.replies.map(|_| ReplyStats::default()), ..Self::default() }
+        self.relay.is_none_or(|relay| relay.is_zero())
+            && *self
+                == Self {
+                    replies: self.replies.map(|_| ReplyStats::default()),
+                    relay: self.relay,
+                    ..Self::default()
+                }
     }
 }
 

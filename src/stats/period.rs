@@ -2,7 +2,10 @@
 //!
 //! A number that has been corrected downwards since counts as 0.
 
-use super::{IcmpCount, IcmpCounts, PeerDropCount, Received, ReplyStats, Requests, Sent, Stats};
+use super::{
+    DirectionStats, IcmpCount, IcmpCounts, MirrorStats, PeerDropCount, Received, RelayStats, ReplyStats,
+    Requests, Sent, Sessions, Stats,
+};
 
 impl Stats {
     /// Returns what was counted since `before`.
@@ -109,5 +112,57 @@ impl ReplyStats {
             given_up: self.given_up.saturating_sub(before.given_up),
             declined: self.declined.saturating_sub(before.declined),
         }
+    }
+}
+
+impl RelayStats {
+    /// Returns what was counted since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            sessions: self.sessions.since(&before.sessions),
+            up: self.up.since(&before.up),
+            down: self.down.since(&before.down),
+            mirrored: self.mirrored.map(|mirrored| mirrored.since(&before.mirrored.unwrap_or_default())),
+            unrecorded: self.unrecorded.saturating_sub(before.unrecorded),
+        }
+    }
+}
+
+impl Sessions {
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            opened: self.opened.saturating_sub(before.opened),
+            // At its end.
+            open: self.open,
+            idle: self.idle.saturating_sub(before.idle),
+            evicted: self.evicted.saturating_sub(before.evicted),
+        }
+    }
+}
+
+impl DirectionStats {
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            received: self.received.since(&before.received),
+            sent: self.sent.since(&before.sent),
+            unsent: self.unsent.saturating_sub(before.unsent),
+            no_session: self.no_session.saturating_sub(before.no_session),
+            over_rate: self.over_rate.saturating_sub(before.over_rate),
+            lost: self.lost.saturating_sub(before.lost),
+            over_limit: self.over_limit.saturating_sub(before.over_limit),
+            // At its end.
+            waiting: self.waiting,
+            duplicated: self.duplicated.saturating_sub(before.duplicated),
+            delayed: self.delayed.saturating_sub(before.delayed),
+            reordered: self.reordered.saturating_sub(before.reordered),
+            corrupted: self.corrupted.saturating_sub(before.corrupted),
+        }
+    }
+}
+
+impl MirrorStats {
+    fn since(&self, before: &Self) -> Self {
+        Self { sent: self.sent.since(&before.sent), unsent: self.unsent.saturating_sub(before.unsent) }
     }
 }

@@ -93,7 +93,7 @@ fn intake<'i>(plan: &Plan, socket: &Rc<Socket>, access: &'i Access) -> Result<In
 /// Returns what a report shows.
 fn tally(stats: &Stats) -> Tally<'static> {
     Tally {
-        counts: Counts { stats: *stats, replies: None },
+        counts: Counts { stats: *stats, ..Counts::default() },
         sections: Sections { sent: true, received: true, requests: false },
         distributions: Vec::new(),
         senders: None,

@@ -132,7 +132,7 @@ fn detail(plan: &Plan) -> Detail {
 /// Returns what a report shows.
 fn tally<'t>(stats: &Stats, answers: &Answers<'_>, senders: Option<&'t Senders>) -> Tally<'t> {
     Tally {
-        counts: Counts { stats: *stats, replies: answers.stats().copied() },
+        counts: Counts { stats: *stats, replies: answers.stats().copied(), ..Counts::default() },
         sections: Sections { received: true, ..Sections::default() },
         distributions: Vec::new(),
         senders,

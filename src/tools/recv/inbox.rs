@@ -255,7 +255,7 @@ impl<'r> Inbox<'r> {
 fn tally<'t>(plan: &Plan, stats: &Stats, distributions: Vec<&'t mut Distribution>) -> Tally<'t> {
     let asks = matches!(plan.task, Task::Ask(_));
     Tally {
-        counts: Counts { stats: *stats, replies: None },
+        counts: Counts { stats: *stats, ..Counts::default() },
         sections: Sections { requests: asks, sent: asks, received: true },
         distributions,
         senders: None,

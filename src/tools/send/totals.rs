@@ -161,7 +161,7 @@ impl<'t> Totals<'t> {
     pub(super) fn tally(&mut self) -> Tally<'static> {
         self.count_peer_drops();
         Tally {
-            counts: Counts { stats: self.stats, replies: None },
+            counts: Counts { stats: self.stats, ..Counts::default() },
             sections: Sections { sent: true, ..Sections::default() },
             distributions: Vec::new(),
             senders: None,
