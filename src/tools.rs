@@ -8,6 +8,8 @@ mod reporter;
 mod resolve;
 pub mod send;
 mod session;
+#[cfg_attr(not(test), allow(dead_code, reason = "its users are written"))]
+mod session_table;
 
 use clap::Command;
 

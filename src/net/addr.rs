@@ -10,7 +10,7 @@ pub use crate::net::unix::UnixAddr;
 use crate::net::zone::Zone;
 
 /// The address of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Addr {
     /// An IP address and a port.
     Ip(SocketAddr),

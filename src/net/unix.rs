@@ -60,7 +60,7 @@ pub struct Credentials {
 }
 
 /// The name of a unix socket: a path, or a NUL and an abstract name. A socket that is not bound has none.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixAddr(Number);
 
 impl UnixAddr {

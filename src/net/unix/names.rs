@@ -14,7 +14,7 @@ const RECEIVED: usize = 1 << 18;
 static NAMES: Mutex<Names> = Mutex::new(Names::new(RECEIVED));
 
 /// The number of a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Number {
     place: u32,
     /// How many names had this place before.
