@@ -25,7 +25,7 @@ pub use self::input::{EolArgs, InputPlan, MessageArgs, ReadingArgs, RepeatArgs};
 pub use self::output::writing;
 pub use self::pattern::patterns;
 pub use self::ready::ReadyArgs;
-pub use self::receiving::{Bounds, ReceivingArgs, ReceivingPlan};
+pub use self::receiving::{AccessArgs, Bounds, ReceivingArgs, ReceivingPlan};
 pub use self::report::{Report, ReportArgs, StatsFormat};
 pub use self::socket::{
     BufferArgs, GroupArgs, SendingSocketArgs, SocketArgs, Traffic, note_memberships, prepare_socket,

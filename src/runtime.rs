@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 pub mod console;
 pub mod deadline;
+pub mod descriptors;
 pub mod poll;
 pub mod process;
 pub mod signals;

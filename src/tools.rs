@@ -4,11 +4,11 @@ pub mod chat;
 pub mod listen;
 mod ready;
 pub mod recv;
+pub mod relay;
 mod reporter;
 mod resolve;
 pub mod send;
 mod session;
-#[cfg_attr(not(test), allow(dead_code, reason = "its users are written"))]
 mod session_table;
 
 use clap::Command;
@@ -16,5 +16,5 @@ use clap::Command;
 /// Returns the command lines that the tools accept, in the order in which texts name them.
 #[must_use]
 pub fn commands() -> Vec<Command> {
-    vec![send::command(), recv::command(), listen::command(), chat::command()]
+    vec![send::command(), recv::command(), listen::command(), chat::command(), relay::command()]
 }

@@ -1,8 +1,7 @@
 //! Which datagrams a tool receives, and when it stops.
 
-use std::time::Duration;
-
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -40,15 +39,22 @@ impl Bounds {
     }
 }
 
-/// The arguments for which datagrams are received, and how much of each.
+/// The arguments for whose datagrams are received.
 #[derive(Args, Clone, Debug)]
-pub struct ReceivingArgs {
+pub struct AccessArgs {
     /// Accept only datagrams from SOURCE (192.0.2.0/24, HOST, :PORT, @FILE); repeatable
     #[arg(long, value_name = "SOURCE")]
     allow: Vec<Source>,
     /// Drop datagrams from SOURCE, even if allowed; repeatable
     #[arg(long, value_name = "SOURCE")]
     deny: Vec<Source>,
+}
+
+/// The arguments for which datagrams are received, and how much of each.
+#[derive(Args, Clone, Debug)]
+pub struct ReceivingArgs {
+    #[command(flatten)]
+    access: AccessArgs,
     /// Truncate datagrams longer than N bytes, as recvfrom(N) does
     #[arg(long, value_name = "N", value_parser = payload_size)]
     max_size: Option<usize>,
@@ -63,7 +69,7 @@ pub struct ReceivingArgs {
 impl ReceivingArgs {
     /// Returns whether only some sources are allowed.
     pub(super) fn has_allowed(&self) -> bool {
-        !self.allow.is_empty()
+        !self.access.allow.is_empty()
     }
 }
 
@@ -83,8 +89,14 @@ pub struct ReceivingPlan {
 }
 
 impl From<ReceivingArgs> for ReceivingPlan {
-    fn from(ReceivingArgs { allow, deny, max_size, headers, strict }: ReceivingArgs) -> Self {
-        Self { allow, deny, max_size, header: 0, headers, is_strict: strict }
+    fn from(ReceivingArgs { access, max_size, headers, strict }: ReceivingArgs) -> Self {
+        Self { max_size, headers, is_strict: strict, ..access.into() }
+    }
+}
+
+impl From<AccessArgs> for ReceivingPlan {
+    fn from(AccessArgs { allow, deny }: AccessArgs) -> Self {
+        Self { allow, deny, max_size: None, header: 0, headers: false, is_strict: false }
     }
 }
 

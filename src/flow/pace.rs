@@ -42,6 +42,15 @@ pub struct Pace {
     end: Option<Instant>,
 }
 
+/// What may pass at a rate without being delayed: as much at once as a second has room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    rate: Rate,
+    /// How many units may pass now, as of this time.
+    left: f64,
+    at: Instant,
+}
+
 impl Rate {
     /// Returns a rate of this number of units `per_second`, or `None` if that is not above zero.
     #[must_use]
@@ -208,6 +217,34 @@ impl Replay {
         let wait = Duration::try_from_secs_f64(since.as_secs_f64() / self.speed).unwrap_or(FAR);
         let due = start + wait.min(FAR);
         *self.last.insert(self.last.map_or(due, |last| last.max(due)))
+    }
+}
+
+impl Allowance {
+    /// The time whose units may pass at once.
+    const BURST: Duration = Duration::from_secs(1);
+
+    /// Returns what may pass at `rate` from `now` on.
+    #[must_use]
+    pub fn new(rate: Rate, now: Instant) -> Self {
+        Self { rate, left: Self::most(rate), at: now }
+    }
+
+    /// Returns whether a datagram may pass `now` whose payload has `size` bytes, and takes it off what is left.
+    #[expect(clippy::cast_precision_loss, reason = "a datagram is far smaller than 2^53 units")]
+    pub fn take(&mut self, size: u32, now: Instant) -> bool {
+        let gained = self.rate.units(now.saturating_duration_since(self.at));
+        (self.left, self.at) = ((self.left + gained).min(Self::most(self.rate)), now);
+        let may_pass = self.left > 0.0;
+        if may_pass {
+            // A datagram may be larger than what is left: the next ones wait for that.
+            self.left -= self.rate.cost(size) as f64;
+        }
+        may_pass
+    }
+
+    fn most(rate: Rate) -> f64 {
+        rate.units(Self::BURST).max(1.0)
     }
 }
 

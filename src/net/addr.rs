@@ -64,6 +64,16 @@ impl Addr {
         self.ip().map(|ip| ip.to_canonical()).filter(IpAddr::is_multicast)
     }
 
+    /// Returns the address of this kind that a socket is bound to when the system is to choose it.
+    #[must_use]
+    pub fn any_like(self) -> Self {
+        match self {
+            Self::Unix(_) => Self::Unix(UnixAddr::NONE),
+            Self::Ip(SocketAddr::V4(_)) => Self::Ip((Ipv4Addr::UNSPECIFIED, 0).into()),
+            Self::Ip(SocketAddr::V6(_)) => Self::Ip((Ipv6Addr::UNSPECIFIED, 0).into()),
+        }
+    }
+
     /// Returns whether one socket may have both addresses: they are of the same kind.
     #[must_use]
     pub fn is_like(self, other: Self) -> bool {

@@ -2,7 +2,6 @@
 //! where its record says.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -11,7 +10,7 @@ use super::args::{Plan, Requests};
 use super::receiver::ReplyFilter;
 use crate::batch::{Envelope, LARGEST_V4, LARGEST_V6};
 use crate::format::To;
-use crate::net::addr::{Addr, UnixAddr};
+use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family, Resolved};
 use crate::net::socket::{self, Options};
 use crate::tools::resolve::Resolver;
@@ -215,9 +214,5 @@ impl Route {
 /// Returns the address of `given`, or any, that a request to `peer` is sent from.
 fn source_for(peer: Addr, given: Option<&Resolved<'_>>) -> Addr {
     let given = given.and_then(|given| given.addresses().iter().copied().find(|source| source.is_like(peer)));
-    given.unwrap_or(match peer {
-        Addr::Unix(_) => Addr::Unix(UnixAddr::NONE),
-        Addr::Ip(SocketAddr::V4(_)) => Addr::Ip((Ipv4Addr::UNSPECIFIED, 0).into()),
-        Addr::Ip(SocketAddr::V6(_)) => Addr::Ip((Ipv6Addr::UNSPECIFIED, 0).into()),
-    })
+    given.unwrap_or(peer.any_like())
 }

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::args::{Plan, TOOL};
 use super::destination::{Destination, Route};
@@ -27,6 +26,7 @@ use crate::net::failure::Failure;
 use crate::net::socket::{self, Options, Socket};
 use crate::net::{IcmpErrors, SendOutcome};
 use crate::runtime::console::{Console, Verbosity};
+use crate::runtime::descriptors::raise_limit;
 use crate::runtime::signals::Signals;
 use crate::runtime::watch::Watch;
 
@@ -354,10 +354,4 @@ fn open_socket(options: &Options, route: &Route) -> Result<Socket> {
         socket.connect_to(peer).with_context(|| format!("cannot send to {peer}"))?;
     }
     Ok(socket)
-}
-
-/// Raises the limit of open descriptors to as many as the system lets this process have. Returns whether that is more.
-fn raise_limit() -> bool {
-    let Ok((now, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return false };
-    now < most && setrlimit(Resource::RLIMIT_NOFILE, most, most).is_ok()
 }

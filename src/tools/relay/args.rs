@@ -1,0 +1,117 @@
+//! The arguments of `udp-relay`, and the plan that they become.
+
+use std::iter;
+use std::time::Duration;
+
+use clap::{Parser, ValueHint};
+
+use crate::cli::usage::UsageError;
+use crate::cli::value::{count, duration, rate};
+use crate::cli::{
+    AccessArgs, BufferArgs, GroupArgs, ReadyArgs, ReceivingPlan, Report, ReportArgs, SendingSocketArgs,
+    check_options, check_unix,
+};
+use crate::exit;
+use crate::flow::pace::Rate;
+use crate::net::endpoint::Endpoint;
+use crate::net::socket::Options;
+
+pub(super) const TOOL: &str = "udp-relay";
+const EXAMPLES: &str = "\
+Examples: udp-relay :5000 server:53
+          udp-relay :2055 --mirror a:2055 --mirror b:2055";
+
+/// Forward UDP datagrams between clients and servers, in a session for each client.
+#[derive(Parser)]
+#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLES))]
+pub(super) struct Args {
+    /// Receive from clients on :PORT, ADDRESS:PORT or unix:PATH; port 0 is any free port
+    #[arg(value_name = "ENDPOINT", value_parser = Endpoint::here)]
+    endpoint: Endpoint,
+    /// Forward to HOST:PORT, :PORT (this machine) or unix:PATH; each new client gets the next DEST
+    #[arg(value_name = "DEST", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname)]
+    servers: Vec<Endpoint>,
+    /// Send a copy of what clients send to DEST, and drop its replies; repeatable
+    #[arg(long, value_name = "DEST", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname)]
+    mirror: Vec<Endpoint>,
+    /// Close a session after TIME without a datagram
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
+    idle: Duration,
+    /// Keep at most N sessions: the longest idle one makes room
+    #[arg(long, value_name = "N", value_parser = count, default_value = "10000")]
+    max_sessions: u64,
+    /// Forward at most RATE in each direction of a session (1000/s, 1MiB/s); drop the rest
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: Option<Rate>,
+    /// Send to servers from this address
+    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
+    bind: Option<Endpoint>,
+    #[command(flatten)]
+    ready: ReadyArgs,
+    #[command(flatten)]
+    access: AccessArgs,
+    #[command(flatten)]
+    socket: SendingSocketArgs,
+    #[command(flatten)]
+    groups: GroupArgs,
+    #[command(flatten)]
+    buffer: BufferArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// Between whom to forward, and what is left out.
+pub(super) struct Plan {
+    /// Where clients send to.
+    pub(super) endpoint: Endpoint,
+    pub(super) servers: Vec<Endpoint>,
+    pub(super) mirrors: Vec<Endpoint>,
+    /// How long a session may be idle.
+    pub(super) idle: Duration,
+    pub(super) max_sessions: usize,
+    /// What a session may send in each direction.
+    pub(super) rate: Option<Rate>,
+    /// The local address to send to servers from.
+    pub(super) source: Option<Endpoint>,
+    pub(super) ready: ReadyArgs,
+    pub(super) receiving: ReceivingPlan,
+    pub(super) socket: Options,
+    /// The size in bytes of the receive buffers to ask for.
+    pub(super) buffer: Option<usize>,
+    pub(super) report: Report,
+}
+
+impl TryFrom<Args> for Plan {
+    type Error = UsageError;
+
+    fn try_from(args: Args) -> Result<Self, UsageError> {
+        if args.servers.is_empty() && args.mirror.is_empty() {
+            let what = "no DEST; write where to forward to, as in udp-relay :5000 127.0.0.1:53";
+            return Err(UsageError::new(what));
+        }
+        if let Some(source) = args.bind.as_ref().filter(|source| source.names_port()) {
+            let what = format!(
+                "--bind {source} names a port, and each session has one of its own; write the address alone"
+            );
+            return Err(UsageError::new(what));
+        }
+        let socket = args.groups.add_to(args.socket.options(), [&args.endpoint])?;
+        let all = iter::once(&args.endpoint).chain(&args.servers).chain(&args.mirror).chain(&args.bind);
+        check_options(all.clone(), &socket)?;
+        check_unix(all, &socket, None, None)?;
+        Ok(Self {
+            endpoint: args.endpoint,
+            servers: args.servers,
+            mirrors: args.mirror,
+            idle: args.idle,
+            max_sessions: usize::try_from(args.max_sessions).unwrap_or(usize::MAX),
+            rate: args.rate,
+            source: args.bind,
+            ready: args.ready,
+            receiving: args.access.into(),
+            socket,
+            buffer: args.buffer.buffer,
+            report: args.report.of(TOOL),
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! The sessions of a relay: each client has a socket of its own towards its server, so that the server tells clients
+//! apart, and what arrives there is for that client.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+
+use super::args::{Plan, TOOL};
+use super::servers::Servers;
+use crate::cli::{self, Traffic};
+use crate::flow::pace::Allowance;
+use crate::flow::transmit::Transmitter;
+use crate::net::addr::Addr;
+use crate::net::endpoint::{Endpoint, Resolved};
+use crate::net::failure::Failure;
+use crate::net::socket::{self, Options, Sharing, Socket};
+use crate::net::unix::UnixAddr;
+use crate::net::{Detail, Receiver};
+use crate::runtime::console::{Console, Verbosity};
+use crate::runtime::descriptors::raise_limit;
+use crate::runtime::signals::Signals;
+use crate::stats::RelayStats;
+use crate::tools::session_table::SessionTable;
+
+/// A session that was idle for less is in use, and is not closed for another client.
+const IN_USE: Duration = Duration::from_secs(1);
+/// How long datagrams wait for room in the send buffer. Nothing is received meanwhile.
+const ROOM: Duration = Duration::from_millis(20);
+
+/// Who has a session: a client, and the address of this machine that it sends to, which replies leave from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Client {
+    pub(super) address: Addr,
+    pub(super) asked: Option<Addr>,
+}
+
+/// A client's way to its server, and back.
+#[derive(Debug)]
+pub(super) struct Session<'r> {
+    /// From 1.
+    pub(super) number: u64,
+    pub(super) server: Addr,
+    /// Where datagrams go, if the socket is not connected to the server.
+    pub(super) to: Option<Addr>,
+    pub(super) transmitter: Transmitter<'r>,
+    pub(super) receiver: Receiver,
+    pub(super) socket: Rc<Socket>,
+    /// What may still pass up and down, if that is limited.
+    pub(super) allowances: Option<[Allowance; 2]>,
+}
+
+/// The sessions of all clients, by their places.
+pub(super) struct Sessions<'r> {
+    plan: &'r Plan,
+    /// Where to send to servers from, if that was given.
+    source: Option<Resolved<'r>>,
+    signals: &'r Signals,
+    /// What is found out about each datagram from a server.
+    detail: Detail,
+    pub(super) table: SessionTable<Client, Session<'r>>,
+    /// The numbers of the run.
+    pub(super) stats: RelayStats,
+}
+
+/// What a session is opened for.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// It has this place.
+    At(usize),
+    /// All sessions are in use.
+    NoRoom,
+}
+
+impl<'r> Sessions<'r> {
+    /// Creates an empty table for `plan`, whose sockets find out `detail` of what servers send.
+    pub(super) fn new(
+        plan: &'r Plan,
+        source: Option<Resolved<'r>>,
+        detail: Detail,
+        signals: &'r Signals,
+    ) -> Self {
+        let table = SessionTable::new(plan.idle);
+        Self { plan, source, signals, detail, table, stats: RelayStats::default() }
+    }
+
+    /// Opens a session of `client` with the next of `servers`. The one that has been idle for longest makes room if there
+    /// are too many. Fails if there is no way to the server.
+    pub(super) fn open(&mut self, client: Client, servers: &mut Servers<'r>, now: Instant) -> Result<Opened> {
+        if self.table.len() >= self.plan.max_sessions && !self.evict(now) {
+            return Ok(Opened::NoRoom);
+        }
+        let server = servers.next(now).context("there is no server")?;
+        let (endpoint, address) = (server.endpoint, server.address);
+        let socket = loop {
+            match connect(address, endpoint, self.source.as_ref(), &self.plan.socket) {
+                Err(error) if error.downcast_ref().is_some_and(Failure::is_exhaustion) => {
+                    if !raise_limit() && !self.evict(now) {
+                        return Ok(Opened::NoRoom);
+                    }
+                }
+                opened => break opened?,
+            }
+        };
+        let quiet = Console::new(TOOL, Verbosity::Quiet);
+        cli::prepare_socket(&socket, Traffic::ReceivesMany, self.plan.buffer, &[], quiet)?;
+        let mut transmitter = Transmitter::new(&socket, self.signals)?;
+        transmitter.limit_wait(ROOM);
+        self.stats.sessions.opened += 1;
+        let session = Session {
+            number: self.stats.sessions.opened,
+            server: address,
+            to: socket.peer().is_none().then_some(address),
+            transmitter,
+            receiver: Receiver::new(&socket, None, self.detail)
+                .context("cannot ask a socket for details of datagrams")?,
+            socket,
+            allowances: self.plan.rate.map(|rate| [Allowance::new(rate, now), Allowance::new(rate, now)]),
+        };
+        let place = self.table.insert(client, session, now);
+        self.stats.sessions.open = self.table.len() as u64;
+        Ok(Opened::At(place))
+    }
+
+    /// Closes sessions that have been idle for too long.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((client, session)) = self.table.expire(now) {
+            self.stats.sessions.idle += 1;
+            self.note_closed(client, session, "idle");
+        }
+    }
+
+    /// Closes the session that has been idle for longest, unless it is in use. Returns whether it was closed.
+    fn evict(&mut self, now: Instant) -> bool {
+        let oldest = self.table.oldest_idle();
+        let Some((place, _)) =
+            oldest.filter(|(_, since)| now.saturating_duration_since(*since) >= IN_USE.min(self.plan.idle))
+        else {
+            return false;
+        };
+        let Some((client, session)) = self.table.remove(place) else { return false };
+        self.stats.sessions.evicted += 1;
+        self.note_closed(client, session, "made room for another client");
+        true
+    }
+
+    /// Counts what the kernel has dropped at the sockets of the sessions since this was last called.
+    pub(super) fn count_drops(&mut self) {
+        for session in self.table.values_mut() {
+            self.stats.down.received.count_drops(session.receiver.drops());
+        }
+    }
+
+    fn note_closed(&mut self, client: Client, mut session: Session<'_>, why: &str) {
+        self.stats.down.received.count_drops(session.receiver.drops());
+        self.stats.sessions.open = self.table.len() as u64;
+        let (console, Session { number, server, .. }) = (self.plan.report.console, session);
+        if console.prints_details() {
+            console.detail(&format!("session {number} closed: {} to {server}, {why}", client.address));
+        }
+    }
+}
+
+/// Returns a socket that sends to `server`, which is an address of `endpoint`. It is connected, and receives from nobody
+/// else, unless several hosts may answer.
+fn connect(
+    server: Addr,
+    endpoint: &Endpoint,
+    source: Option<&Resolved<'_>>,
+    options: &Options,
+) -> Result<Rc<Socket>> {
+    let options = towards(endpoint, options)?;
+    if server.is_unix() {
+        let mut socket = socket::open(Addr::Unix(UnixAddr::NONE), &options)?;
+        socket
+            .connect_to(server)
+            .map_err(|why| anyhow!(why).context(format!("cannot send to {endpoint}")))?;
+        return Ok(Rc::new(socket));
+    }
+    let there = Resolved::new(endpoint, vec![server]);
+    let connected = socket::connect(&there, source, &options)?;
+    if socket::reaches_many(&connected, server, &options) {
+        let any = source.map_or_else(|| server.any_like(), |source| source.addresses()[0]);
+        return socket::open(any, &options).map(Rc::new);
+    }
+    Ok(connected)
+}
+
+/// Returns the options of a socket that sends to `endpoint`: the groups and the sharing are those of the clients' side.
+pub(super) fn towards(endpoint: &Endpoint, options: &Options) -> Result<Options> {
+    let own =
+        Options { groups: Vec::new(), sources: Vec::new(), sharing: Sharing::default(), ..options.clone() };
+    own.towards([endpoint])
+}
