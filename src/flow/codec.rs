@@ -414,12 +414,6 @@ impl Writer {
             return undecodable;
         }
         for datagram in batch.iter() {
-            let size = datagram.payload.len();
-            if let Some(largest) = largest.filter(|largest| size > *largest) {
-                let what = format!("it is {size} bytes, and {} holds at most {largest}", self.format());
-                undecodable.push(Undecodable { from: datagram.envelope.from, what });
-                continue;
-            }
             match self.write(&datagram, out) {
                 Ok(()) => ends.push(out.len()),
                 Err(what) => undecodable.push(Undecodable { from: datagram.envelope.from, what }),
@@ -430,6 +424,10 @@ impl Writer {
 
     /// Appends a datagram to `out`, or returns why it cannot be decoded.
     pub fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+        let size = datagram.payload.len();
+        if let Some(largest) = self.format().largest().filter(|largest| size > *largest) {
+            return Err(format!("it is {size} bytes, and {} holds at most {largest}", self.format()));
+        }
         let is_text = self.format().is_text();
         let decoded = decode(self.encoding, is_text, datagram.payload, &mut self.decoded);
         let (payload, is_binary) = match decoded {
