@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::process;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub(crate) use self::statistics::{receiving, sending};
 use crate::batch::LARGEST_V4;
 use crate::encoding::Charset;
 use crate::escape;
+use crate::format::Format;
 use crate::net::addr::Addr;
 use crate::net::bound::Bound;
 use crate::net::describe::Fact;
@@ -397,10 +399,12 @@ pub(crate) const DROPPING_REQUESTS: &str = "dropping requests: all --jobs are bu
 /// Returns which requests to a listener were not answered, which replies came from handlers that failed, and which had
 /// ICMP errors: a sentence each, if there were any.
 #[must_use]
-pub fn reply_losses(replies: &ReplyStats) -> [Option<String>; 3] {
+pub fn reply_losses(replies: &ReplyStats) -> [Option<String>; 4] {
     let losses = [
         counted(replies.failed, "whose handler failed"),
+        counted(replies.lost, "that the coprocess had when it ended"),
         counted(replies.unreadable, "not in the charset"),
+        counted(replies.divided, "of several lines"),
         counted(replies.unserved, "dropped because all --jobs were busy and --queue was full"),
         counted(replies.given_up, "still unanswered when the run ended"),
         counted(replies.unsent, "whose reply could not be sent"),
@@ -420,13 +424,61 @@ pub fn reply_losses(replies: &ReplyStats) -> [Option<String>; 3] {
         1 => Some("ICMP error for 1 reply or more: its receiver was gone".to_owned()),
         back => Some(format!("ICMP errors for {back} replies or more: their receivers were gone")),
     };
-    [in_one_sentence("requests not answered", losses), failed, back]
+    let unusable = match replies.unusable {
+        0 => None,
+        1 => Some("1 record of the coprocess is not a reply, and was not sent".to_owned()),
+        unusable => Some(format!("{unusable} records of the coprocess are not replies, and were not sent")),
+    };
+    [in_one_sentence("requests not answered", losses), failed, unusable, back]
 }
 
 /// Returns the sentence about a handler that failed for a request of `peer`.
 pub(crate) fn handler_failed(peer: Option<Addr>, failure: &dyn fmt::Display) -> String {
     let peer = peer.map(|peer| format!(" for {peer}")).unwrap_or_default();
     format!("the handler{peer} {failure}")
+}
+
+/// Returns the sentence about a request that is not handed to the coprocess because it would be several records of
+/// `format` there.
+pub(crate) fn divided_request(format: Format) -> String {
+    let noun = format.noun();
+    format!("a request is more than one {noun} and is not answered; use -f json, escaped or framed")
+}
+
+/// Says why a record of the coprocess is not a reply.
+pub(crate) const NOTHING_ASKED: &str = "no request waits for a reply";
+
+/// Says why the destination of a reply has no address.
+pub(crate) const NAME_IN_REPLY: &str = "names are not looked up for replies; write an address";
+
+/// Says that a reply goes to the listener itself.
+pub(crate) const REPLY_TO_SELF: &str = "\"to\" is this listener; write the \"from\" of the request there";
+
+/// Returns why the record of the coprocess with this `ordinal` is not a reply.
+pub(crate) fn coprocess_record(noun: &str, ordinal: u64, what: &str) -> String {
+    format!("{noun} {ordinal} of the coprocess: {what}")
+}
+
+/// Returns the sentence about a coprocess that has ended with `lost` requests, and is started again after `pause`.
+pub(crate) fn coprocess_ended(failure: &dyn fmt::Display, lost: u64, pause: Option<Duration>) -> String {
+    let lost = match lost {
+        0 => String::new(),
+        1 => "; it had 1 request".to_owned(),
+        lost => format!("; it had {lost} requests"),
+    };
+    let again = pause.map(|pause| format!("; it is started again in {pause:?}")).unwrap_or_default();
+    format!("the coprocess {failure}{lost}{again}")
+}
+
+/// Returns the sentence about a coprocess that has ended so often within `time` that it is not started again.
+pub(crate) fn coprocess_failed(
+    command: &OsStr,
+    ends: usize,
+    time: Duration,
+    last: &dyn fmt::Display,
+) -> String {
+    let command = escape::quoted(command.as_bytes());
+    format!("coprocess {command} ended {ends} times within {time:?}; the last time it {last}")
 }
 
 /// Returns the sentence about a reply that cannot be sent.

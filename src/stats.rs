@@ -204,7 +204,7 @@ pub struct ReplyStats {
     pub sent: Sent,
     /// Replies that could not be sent.
     pub unsent: u64,
-    /// Handlers that succeeded without a reply.
+    /// Requests whose handler succeeded without a reply, or that the coprocess left without one.
     pub without_reply: u64,
     /// Handlers that failed without a reply.
     pub failed: u64,
@@ -212,10 +212,18 @@ pub struct ReplyStats {
     pub failed_after_reply: u64,
     /// Requests that are not in a strict charset.
     pub unreadable: u64,
+    /// Requests that would be several lines for the coprocess, whose replies would go to others.
+    pub divided: u64,
     /// Requests that arrived while all handlers were busy and the queue was full.
     pub unserved: u64,
-    /// Requests whose handler had not finished when the run ended.
+    /// Requests whose handler had not finished, or that the coprocess had not answered, when the run ended.
     pub given_up: u64,
+    /// Requests that the coprocess had when it ended.
+    pub lost: u64,
+    /// Replies of the coprocess that answer no request. They are sent, or unsent.
+    pub unsolicited: u64,
+    /// Records of the coprocess that are not a reply: they cannot be read, or nobody waits for one.
+    pub unusable: u64,
     /// Requests from a source that is never answered. Anybody could cause one by forging it, so it is not a failure.
     pub declined: u64,
 }
@@ -403,8 +411,9 @@ impl ReplyStats {
     /// Returns whether every request for which there was a reply has been answered.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.unsent + self.failed + self.failed_after_reply + self.unreadable + self.unserved + self.given_up
-            == 0
+        let unread = self.unreadable + self.divided + self.unserved;
+        let unanswered = unread + self.unsent + self.failed + self.given_up + self.lost;
+        unanswered + self.failed_after_reply + self.unusable == 0
     }
 }
 

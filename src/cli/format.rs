@@ -100,6 +100,8 @@ pub enum FormatOption {
     Message,
     /// `--reply`.
     Reply,
+    /// `--coprocess`.
+    Coprocess,
 }
 
 impl FormatOption {
@@ -147,6 +149,7 @@ impl FormatOption {
             Self::Replay => "--replay",
             Self::Message => "MESSAGE",
             Self::Reply => "--reply",
+            Self::Coprocess => "--coprocess",
         }
     }
 
@@ -159,6 +162,7 @@ impl FormatOption {
             Self::Block => format == Format::Raw,
             Self::Replay => format.has_addresses(),
             Self::Message | Self::Reply => format.has_messages(),
+            Self::Coprocess => format != Format::Raw,
         }
     }
 
@@ -169,6 +173,10 @@ impl FormatOption {
             Self::Encoding => (!formats.have_charset()).then(|| format!("format {formats}")),
             Self::ShowPeer | Self::Time | Self::Headers => {
                 (!self.applies_to(output)).then(|| format!("output format {output}"))
+            }
+            Self::Coprocess => {
+                let wrong = [input, output].into_iter().find(|format| !self.applies_to(*format))?;
+                Some(format!("format {wrong}"))
             }
             _ => (!self.applies_to(input)).then(|| format!("input format {input}")),
         }

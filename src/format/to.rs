@@ -24,6 +24,8 @@ pub enum To {
     Each(Option<Addr>, Family),
     /// A datagram goes to its own destination. If it has none, or was received, it goes to the peers of a chat.
     Peers(Family),
+    /// A datagram goes to its own destination, and must have one: it is a reply.
+    Clients(Family),
 }
 
 /// The addresses of the destinations that records have named.
@@ -51,9 +53,14 @@ impl To {
             (Self::OnePeer, _) | (Self::Peers(_), None) => Ok(None),
             (Self::Peers(_), _) if was_received => Ok(None),
             (Self::Each(Some(there), _), own) if was_received || own.is_none() => Ok(Some(*there)),
-            (Self::Each(_, family) | Self::Peers(family), Some(own)) => own(*family).map(Some),
+            (Self::Each(_, family) | Self::Peers(family) | Self::Clients(family), Some(own)) => {
+                own(*family).map(Some)
+            }
             (Self::Each(..), None) => {
                 Err("no \"to\", and the command line names no destination".to_owned().into())
+            }
+            (Self::Clients(_), None) => {
+                Err("no \"to\"; write the \"from\" of the request there".to_owned().into())
             }
         }
     }

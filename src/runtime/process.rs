@@ -1,12 +1,14 @@
 //! A child and all that it starts: a process group of its own, which is signalled and ended as one.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -60,9 +62,15 @@ impl Group {
         self.id
     }
 
-    /// Returns the pipes to and from the child, if it was given any. They can be taken once.
-    pub fn pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>) {
-        (self.child.stdin.take(), self.child.stdout.take())
+    /// Returns the pipes to and from the child, if it was given any: reads and writes on our side do not wait. They can be
+    /// taken once.
+    pub fn pipes(&mut self) -> io::Result<(Option<ChildStdin>, Option<ChildStdout>)> {
+        let (stdin, stdout) = (self.child.stdin.take(), self.child.stdout.take());
+        for pipe in [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd)].into_iter().flatten()
+        {
+            fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        Ok((stdin, stdout))
     }
 
     /// Returns how the child ended, if it has.

@@ -152,16 +152,20 @@ impl Requests {
 }
 
 impl ReplyStats {
-    /// Returns the counters of requests without a reply.
-    pub(crate) fn counters(&self) -> [Counter; 8] {
+    /// Returns the counters of requests without a reply, and of replies without a request.
+    pub(crate) fn counters(&self) -> [Counter; 12] {
         [
             ("unsent", self.unsent),
             ("without_reply", self.without_reply),
             ("failed", self.failed),
             ("failed_after_reply", self.failed_after_reply),
             ("unreadable", self.unreadable),
+            ("divided", self.divided),
             ("unserved", self.unserved),
             ("given_up", self.given_up),
+            ("lost", self.lost),
+            ("unsolicited", self.unsolicited),
+            ("unusable", self.unusable),
             ("declined", self.declined),
         ]
     }

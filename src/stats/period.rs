@@ -108,8 +108,12 @@ impl ReplyStats {
             failed: self.failed.saturating_sub(before.failed),
             failed_after_reply: self.failed_after_reply.saturating_sub(before.failed_after_reply),
             unreadable: self.unreadable.saturating_sub(before.unreadable),
+            divided: self.divided.saturating_sub(before.divided),
             unserved: self.unserved.saturating_sub(before.unserved),
             given_up: self.given_up.saturating_sub(before.given_up),
+            lost: self.lost.saturating_sub(before.lost),
+            unsolicited: self.unsolicited.saturating_sub(before.unsolicited),
+            unusable: self.unusable.saturating_sub(before.unusable),
             declined: self.declined.saturating_sub(before.declined),
         }
     }

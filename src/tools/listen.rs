@@ -3,8 +3,10 @@
 mod answers;
 mod args;
 mod command;
+mod coprocess;
 mod handlers;
 mod matcher;
+mod program;
 mod run;
 
 use clap::Command;

@@ -438,8 +438,10 @@ fn json_tells_the_round_trip_of_each_reply() {
 fn what_is_for_replies_is_refused_where_nothing_is_answered() {
     for option in [&["--ttl", "5"][..], &["--dscp", "ef"], &["--dont-fragment"]] {
         let said = Tool::new("udp-listen").arg(":0").args(option).assert().code(2).err();
-        let words =
-            format!("{} is for replies, and there are none; add --echo, --reply or --exec\n", option[0]);
+        let words = format!(
+            "{} is for replies, and there are none; add --echo, --reply, --exec or --coprocess\n",
+            option[0]
+        );
         assert!(said.contains(&words), "{said}");
     }
 }

@@ -154,8 +154,8 @@ fn what_was_received_and_answered_is_an_object() {
             },
             "replies": {
                 "datagrams": 2, "bytes": 6, "refused": 0, "unreachable": 0, "unsent": 0, "without_reply": 0,
-                "failed": 1, "failed_after_reply": 0, "unreadable": 1, "unserved": 0, "given_up": 0,
-                "declined": 0, "icmp": {}
+                "failed": 1, "failed_after_reply": 0, "unreadable": 1, "divided": 0, "unserved": 0,
+                "given_up": 0, "lost": 0, "unsolicited": 0, "unusable": 0, "declined": 0, "icmp": {}
             }
         })
     );

@@ -1,7 +1,7 @@
-//! Answers requests: with their own payload, with a text, or with the output of a handler.
+//! Answers requests: with their own payload, with a text, or with the output of a program.
 //!
 //! A reply goes to the source of its request, from the address that the request was sent to, on the socket that
-//! received it. All sockets of a run share the handlers.
+//! received it. All sockets of a run share the handlers, or the coprocess.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
-use super::handlers::{ExecOptions, Failure, Finished, Handlers, Origin};
-use crate::batch::{Batch, Envelope};
-use crate::flow::codec::{Codec, Records, Writer, Writing};
+use super::coprocess::{Coprocess, CoprocessOptions};
+use super::handlers::{ExecOptions, Handlers};
+use super::program::{Failure, Origin, Outcome, Program, Refusal, Route};
+use crate::batch::Batch;
+use crate::flow::codec::{Codec, Records};
 use crate::flow::transmit::Transmitter;
-use crate::format::To;
+use crate::format::{Format, To};
 use crate::messages;
 use crate::net::addr::Addr;
 use crate::net::bound::Bound;
@@ -52,14 +54,14 @@ pub(super) enum Answer {
     Text(Vec<u8>),
     /// With the output of a handler.
     Exec(ExecOptions),
+    /// With what the coprocess prints.
+    Coprocess(CoprocessOptions),
 }
 
 /// Answers the requests of a run, if they are to be answered.
 #[derive(Debug)]
 pub(super) struct Answers<'a> {
-    answer: Option<&'a Answer>,
-    /// The handlers of [`Answer::Exec`].
-    exec: Option<Exec<'a>>,
+    way: Option<Way<'a>>,
     sockets: &'a [Rc<Socket>],
     /// What sends from each socket.
     transmitters: Vec<Transmitter<'a>>,
@@ -71,12 +73,15 @@ pub(super) struct Answers<'a> {
     counter: Counter,
 }
 
-/// Handlers, and the codec between them and the wire: they read and write UTF-8.
+/// What replies are made of.
 #[derive(Debug)]
-struct Exec<'a> {
-    handlers: Handlers<'a>,
-    decoder: Writer,
-    encoder: Records,
+enum Way<'a> {
+    /// The payload of the request.
+    Echo,
+    /// This payload.
+    Text(&'a [u8]),
+    /// What a program prints.
+    Program(Box<dyn Program + 'a>),
 }
 
 /// Counts what happens to requests, and reports the first of each kind of failure.
@@ -112,13 +117,20 @@ impl<'a> Answers<'a> {
         signals: &'a Signals,
         console: Console,
     ) -> Result<Self> {
-        let exec = match answer {
-            Some(Answer::Exec(options)) => {
-                signals.watch_children()?;
-                Some(Exec::new(options, codec))
+        let way = match answer {
+            None => None,
+            Some(Answer::Echo) => Some(Way::Echo),
+            Some(Answer::Text(text)) => Some(Way::Text(text)),
+            Some(Answer::Exec(options)) => Some(Way::Program(Box::new(Handlers::new(options, codec)))),
+            Some(Answer::Coprocess(options)) => {
+                let dialable = |socket: &Rc<Socket>| Ok(Bound::of(socket)?.dialable(socket));
+                let listening = sockets.iter().map(dialable).collect::<Result<_>>()?;
+                Some(Way::Program(Box::new(Coprocess::new(options, codec, listening, signals))))
             }
-            _ => None,
         };
+        if matches!(way, Some(Way::Program(_))) {
+            signals.watch_children()?;
+        }
         let transmitter = |socket| {
             let mut transmitter = Transmitter::new(socket, signals)?;
             transmitter.use_source_address()?;
@@ -126,8 +138,7 @@ impl<'a> Answers<'a> {
             Ok(transmitter)
         };
         Ok(Self {
-            answer,
-            exec,
+            way,
             sockets,
             transmitters: sockets.iter().map(transmitter).collect::<Result<_>>()?,
             own: sockets.iter().map(|socket| socket.local_address()).collect::<Result<_>>()?,
@@ -140,11 +151,11 @@ impl<'a> Answers<'a> {
     /// Returns whether requests are answered.
     #[must_use]
     pub(super) fn are_wanted(&self) -> bool {
-        self.answer.is_some()
+        self.way.is_some()
     }
 
     /// Answers the datagrams of `batch` at `places`, which the socket at the place `socket` has received, or hands them to
-    /// handlers, but for those from a source that is never answered.
+    /// a program, but for those from a source that is never answered.
     pub(super) fn answer(&mut self, batch: &Batch, places: Range<usize>, socket: usize) {
         if !self.are_wanted() {
             return;
@@ -178,11 +189,11 @@ impl<'a> Answers<'a> {
         if places.is_empty() {
             return;
         }
-        match self.answer {
+        match self.way {
             None => {}
-            Some(Answer::Echo) => self.send(Transmitter::reply, batch, places, socket),
-            Some(Answer::Text(text)) => self.send_text(text, batch, places, socket),
-            Some(Answer::Exec(_)) => self.start(batch, places, socket),
+            Some(Way::Echo) => self.send(Transmitter::reply, batch, places, socket),
+            Some(Way::Text(text)) => self.send_text(text, batch, places, socket),
+            Some(Way::Program(_)) => self.hand_on(batch, places, socket),
         }
     }
 
@@ -197,79 +208,121 @@ impl<'a> Answers<'a> {
                 self.replies.push_again();
             }
         }
-        self.send_replies(socket);
+        let replies = std::mem::take(&mut self.replies);
+        self.send(Transmitter::send, &replies, 0..replies.len(), socket);
+        self.replies = replies;
     }
 
-    /// Hands the datagrams to handlers.
-    fn start(&mut self, batch: &Batch, places: Range<usize>, socket: usize) {
-        let Some(Exec { handlers, decoder, .. }) = &mut self.exec else { return };
+    /// Hands the datagrams to the program.
+    fn hand_on(&mut self, batch: &Batch, places: Range<usize>, socket: usize) {
+        let Some(Way::Program(program)) = &mut self.way else { return };
         for request in batch.part(places) {
-            let Ok(text) = decoder.text(request.payload) else {
-                self.counter.stats.unreadable += 1;
-                continue;
-            };
             let local = Bound::of_datagram(&self.sockets[socket], request.envelope);
-            if !handlers.push(text.to_vec(), &Origin { envelope: *request.envelope, local, socket }) {
-                self.counter.count_unserved();
+            match program.push(&request, &Origin { envelope: *request.envelope, local, socket }) {
+                Ok(()) => {}
+                Err(Refusal::Undecodable) => self.counter.stats.unreadable += 1,
+                Err(Refusal::Divided(format)) => self.counter.count_divided(format),
+                Err(Refusal::NoRoom) => self.counter.count_unserved(),
             }
         }
     }
 
-    /// Sends the output of handlers that have finished, and starts another one.
+    /// Has the program go on, and sends the replies that it has printed.
     pub(super) fn advance(&mut self) {
-        let Some(Exec { handlers, .. }) = &mut self.exec else { return };
-        for Finished { origin: Origin { envelope, socket, .. }, output, failure } in handlers.advance() {
-            match (failure, output.is_empty()) {
-                (Some(failure), is_silent) => self.counter.count_failure(envelope.from, &failure, !is_silent),
-                (None, true) => self.counter.stats.without_reply += 1,
-                (None, false) => {}
-            }
-            if !output.is_empty() {
-                self.send_output(&output, &envelope, socket);
+        let Some(Way::Program(program)) = &mut self.way else { return };
+        for outcome in program.advance() {
+            match outcome {
+                Outcome::Replies(replies, route) => self.send_replies(&replies, route),
+                Outcome::WithoutReply(requests) => self.counter.stats.without_reply += requests,
+                Outcome::Unsent(why) => self.counter.count_unsent(&why),
+                Outcome::Failed { peer, failure, has_reply } => {
+                    self.counter.count_failure(peer, &failure, has_reply);
+                }
+                Outcome::Ended { lost, what } => {
+                    self.counter.stats.lost += lost;
+                    self.counter.console.note(&what);
+                }
+                Outcome::Unusable(why) => self.counter.count_unusable(&why),
             }
         }
     }
 
-    /// Sends the `output` of a handler as the reply to a request that the socket at the place `socket` has received.
-    fn send_output(&mut self, output: &[u8], request: &Envelope, socket: usize) {
-        let Some(Exec { encoder, .. }) = &mut self.exec else { return };
-        self.replies.clear();
-        self.replies.address(request.reply());
-        if let Err(why) = encoder.read(output, &mut self.replies) {
-            self.counter.count_unsent(&why);
+    /// Sends the replies of a program.
+    fn send_replies(&mut self, replies: &Batch, route: Route) {
+        if let Route::Reply(socket) | Route::Further(socket) = route {
+            if matches!(route, Route::Further(_)) {
+                self.counter.stats.unsolicited += replies.len() as u64;
+            }
+            return self.send(Transmitter::send, replies, 0..replies.len(), socket);
         }
-        self.send_replies(socket);
+        for (place, reply) in replies.iter().enumerate() {
+            let Some(peer) = reply.envelope.to else { continue };
+            if self.may_be_own(peer) && socket::is_local(peer) {
+                // It would be received, and answered by nobody.
+                self.counter.count_unusable(&messages::REPLY_TO_SELF);
+            } else {
+                self.counter.stats.unsolicited += 1;
+                self.send(Transmitter::send, replies, place..place + 1, self.socket_to(peer));
+            }
+        }
     }
 
-    /// Returns the number of requests that handlers have not answered yet.
+    /// Returns the place of the first socket that may reach `peer`.
+    fn socket_to(&self, peer: Addr) -> usize {
+        let reaches = |(own, socket): (&Addr, &Rc<Socket>)| {
+            own.is_like(peer) || own.is_ipv6() && peer.is_ipv4() && !socket.is_only_v6()
+        };
+        self.own.iter().zip(self.sockets).position(reaches).unwrap_or(0)
+    }
+
+    /// Returns whether more requests may be received.
+    #[must_use]
+    pub(super) fn has_room(&self) -> bool {
+        self.program().is_none_or(Program::has_room)
+    }
+
+    /// Notes that no more requests follow.
+    pub(super) fn conclude(&mut self) {
+        if let Some(Way::Program(program)) = &mut self.way {
+            program.conclude();
+        }
+    }
+
+    /// Returns why no request is answered any more, if that is so.
+    #[must_use]
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.program().and_then(Program::failure)
+    }
+
+    /// Returns the number of requests whose replies are waited for.
     #[must_use]
     pub(super) fn pending(&self) -> usize {
-        self.handlers().map_or(0, Handlers::pending)
+        self.program().map_or(0, Program::pending)
     }
 
-    /// Adds the pipes of the handlers to `set`.
+    /// Adds the pipes of the program to `set`.
     pub(super) fn watch<'f>(&'f self, set: &mut PollSet<'f>) {
-        if let Some(handlers) = self.handlers() {
-            handlers.watch(set);
+        if let Some(program) = self.program() {
+            program.watch(set);
         }
     }
 
     /// Returns when to call [`Answers::advance`] if no pipe is ready before.
     #[must_use]
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.handlers().and_then(Handlers::wake_at)
+        self.program().and_then(Program::wake_at)
     }
 
-    /// Returns whether `child` is a handler.
+    /// Returns whether `child` is of the program.
     #[must_use]
     pub(super) fn is_child(&self, child: Pid) -> bool {
-        self.handlers().is_some_and(|handlers| handlers.is_child(child))
+        self.program().is_some_and(|program| program.is_child(child))
     }
 
-    /// Ends all handlers, and counts the requests that have no reply yet.
+    /// Ends the program, and counts the requests that have no reply yet.
     pub(super) fn give_up(&mut self) {
-        if let Some(exec) = &mut self.exec {
-            self.counter.stats.given_up += exec.handlers.give_up() as u64;
+        if let Some(Way::Program(program)) = &mut self.way {
+            self.counter.stats.given_up += program.give_up() as u64;
         }
     }
 
@@ -297,14 +350,9 @@ impl<'a> Answers<'a> {
         self.are_wanted().then_some(&self.counter.stats)
     }
 
-    fn handlers(&self) -> Option<&Handlers<'a>> {
-        self.exec.as_ref().map(|exec| &exec.handlers)
-    }
-
-    fn send_replies(&mut self, socket: usize) {
-        let replies = std::mem::take(&mut self.replies);
-        self.send(Transmitter::send, &replies, 0..replies.len(), socket);
-        self.replies = replies;
+    fn program(&self) -> Option<&(dyn Program + 'a)> {
+        let Some(Way::Program(program)) = &self.way else { return None };
+        Some(&**program)
     }
 
     /// Sends replies from the socket at the place `socket`. One that cannot be sent is counted and skipped.
@@ -341,22 +389,19 @@ impl<'a> Answers<'a> {
     }
 }
 
-impl<'a> Exec<'a> {
-    fn new(options: &'a ExecOptions, codec: Codec) -> Self {
-        let codec = codec.of_payloads();
-        Self {
-            handlers: Handlers::new(options),
-            decoder: Writer::new(Writing { codec, ..Writing::default() }),
-            encoder: Records::new(codec, &To::OnePeer),
-        }
-    }
-}
-
 impl Counter {
     fn count_unserved(&mut self) {
         self.stats.unserved += 1;
         if self.stats.unserved == 1 {
             self.console.note(&messages::DROPPING_REQUESTS);
+        }
+    }
+
+    /// Counts a request that would be several records for the coprocess.
+    fn count_divided(&mut self, format: Format) {
+        self.stats.divided += 1;
+        if self.stats.divided == 1 {
+            self.console.note(&messages::divided_request(format));
         }
     }
 
@@ -369,6 +414,14 @@ impl Counter {
             self.stats.failed_after_reply += 1;
         } else {
             self.stats.failed += 1;
+        }
+    }
+
+    /// Counts a record of the coprocess that is not a reply.
+    fn count_unusable(&mut self, why: &dyn Display) {
+        self.stats.unusable += 1;
+        if self.stats.unusable == 1 {
+            self.console.note(&messages::reply_not_sent(why));
         }
     }
 

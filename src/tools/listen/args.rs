@@ -9,6 +9,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, ValueHint};
 
 use super::answers::Answer;
+use super::coprocess::CoprocessOptions;
 use super::handlers::ExecOptions;
 use super::matcher::Patterns;
 use crate::batch::{LARGEST_UNIX, LARGEST_V6, Stamp};
@@ -57,28 +58,32 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATTERN")]
     reject: Vec<String>,
     /// Send every datagram back to its sender
-    #[arg(long, conflicts_with_all = ["reply", "exec"])]
+    #[arg(long, conflicts_with_all = ["reply", "exec", "coprocess"])]
     echo: bool,
     /// Answer every datagram with TEXT
-    #[arg(long, value_name = "TEXT", conflicts_with = "exec")]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["exec", "coprocess"])]
     reply: Option<OsString>,
     /// Run COMMAND in a shell for each datagram and answer with its output
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     #[arg(value_parser = OsStringValueParser::new().try_map(handler))]
     exec: Option<OsString>,
+    /// Start COMMAND once; it reads datagrams and prints replies (as -f)
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString, conflicts_with = "exec")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(handler))]
+    coprocess: Option<OsString>,
     // Without these conflicts clap would accept both with --echo and --reply: it does not require --exec beside an
     // option that excludes it.
     /// Run at most N handlers at once
     #[arg(long, value_name = "N", value_parser = count, default_value = "16", requires = "exec")]
-    #[arg(conflicts_with_all = ["echo", "reply"])]
+    #[arg(conflicts_with_all = ["echo", "reply", "coprocess"])]
     jobs: u64,
     /// Stop a handler after TIME
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", requires = "exec")]
-    #[arg(conflicts_with_all = ["echo", "reply"])]
+    #[arg(conflicts_with_all = ["echo", "reply", "coprocess"])]
     exec_timeout: Duration,
     #[command(flatten)]
     ready: ReadyArgs,
-    /// Buffer up to SIZE when stdout or handlers are slow
+    /// Buffer up to SIZE when stdout or programs are slow
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     queue: usize,
     #[command(flatten)]
@@ -141,6 +146,7 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Time, args.time),
             (FormatOption::Headers, args.receiving.headers),
             (FormatOption::Reply, args.reply.is_some()),
+            (FormatOption::Coprocess, args.coprocess.is_some()),
         ];
         FormatOption::check(given, formats, &Format::ALL)?;
         if args.endpoints.is_empty() && !is_passing() {
@@ -155,9 +161,11 @@ impl TryFrom<Args> for Plan {
         if args.command.is_empty() && env::args_os().next_back().is_some_and(|last| last == "--") {
             return Err(UsageError::new("no COMMAND after --; write what to run, as in -- ./client"));
         }
-        let answers = args.echo || args.reply.is_some() || args.exec.is_some();
+        let answers = args.echo || args.reply.is_some() || args.exec.is_some() || args.coprocess.is_some();
         if let Some(option) = args.socket.option_to_send().filter(|_| !answers) {
-            let what = format!("{option} is for replies, and there are none; add --echo, --reply or --exec");
+            let what = format!(
+                "{option} is for replies, and there are none; add --echo, --reply, --exec or --coprocess"
+            );
             return Err(UsageError::new(what));
         }
         let socket = args.groups.clone().add_to(args.socket.options(), &args.endpoints)?;
@@ -200,6 +208,10 @@ impl Args {
         let codec = self.codec();
         if let Some(text) = &self.reply {
             return reply(text, codec, self.largest_reply()).map(Some);
+        }
+        if let Some(command) = self.coprocess.clone() {
+            let (capacity, family) = (self.queue, self.socket.options().family);
+            return Ok(Some(Answer::Coprocess(CoprocessOptions { command, capacity, family })));
         }
         let Some(command) = &self.exec else { return Ok(self.echo.then_some(Answer::Echo)) };
         Ok(Some(Answer::Exec(ExecOptions {

@@ -47,14 +47,9 @@ impl<'s> Command<'s> {
     ) -> Result<Option<Self>> {
         let Some((program, arguments)) = words.split_first() else { return Ok(None) };
         signals.watch_children()?;
-        let shown: Vec<_> = listening.iter().map(ToString::to_string).collect();
         let mut command = std::process::Command::new(program);
-        command
-            .args(arguments)
-            .env("UDP_ADDRS", shown.join(" "))
-            .env("UDP_ADDR", &shown[0])
-            .stdout(io::stderr());
-        set_host_and_port(&mut command, ["UDP_HOST", "UDP_PORT"], listening[0]);
+        command.args(arguments).stdout(io::stderr());
+        set_addresses(&mut command, listening);
         if io::stdin().is_terminal() {
             // A process group in the background is stopped when it reads from the terminal.
             command.stdin(Stdio::null());
@@ -91,6 +86,14 @@ impl<'s> Command<'s> {
     pub(super) fn is_child(&self, child: Pid) -> bool {
         self.group.id() == child
     }
+}
+
+/// Sets `UDP_ADDR`, `UDP_HOST` and `UDP_PORT` of `command` to the first address of `listening`, and `UDP_ADDRS` to all of
+/// them.
+pub(super) fn set_addresses(command: &mut std::process::Command, listening: &[Bound]) {
+    let shown: Vec<_> = listening.iter().map(ToString::to_string).collect();
+    command.env("UDP_ADDRS", shown.join(" ")).env("UDP_ADDR", &shown[0]);
+    set_host_and_port(command, ["UDP_HOST", "UDP_PORT"], listening[0]);
 }
 
 /// Sets the variables of these names of `command` to those of `address`. A unix socket has neither, and those of a

@@ -1,27 +1,25 @@
 //! The handlers of `--exec`: a shell command for each request, a limited number of them at once, each for a limited
 //! time. Requests wait for a free handler in a queue of limited size.
 //!
-//! A handler reads its request from stdin, and its output is the reply. This room knows no socket and waits for
-//! nothing: its caller waits for the pipes and for the ends of children, and calls [`Handlers::advance`].
+//! A handler reads its request from stdin, and its output is the reply, byte by byte and in UTF-8.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::os::fd::AsFd;
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::command::set_host_and_port;
-use crate::batch::Envelope;
-use crate::messages::os_error;
-use crate::net::bound::Bound;
+use super::program::{Failure, Origin, Outcome, Program, Refusal, Route, shell};
+use crate::batch::{Batch, Datagram};
+use crate::flow::codec::{Codec, Records, Writer, Writing};
+use crate::format::To;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::process::{EXIT_TIMEOUT, Group, wait_for_exit};
 
@@ -47,6 +45,8 @@ pub(super) struct ExecOptions {
 #[derive(Debug)]
 pub(super) struct Handlers<'p> {
     options: &'p ExecOptions,
+    decoder: Writer,
+    encoder: Records,
     waiting: VecDeque<Request>,
     /// The size of the waiting requests, in bytes.
     queued: usize,
@@ -63,16 +63,6 @@ pub(super) struct Handlers<'p> {
 struct Request {
     payload: Vec<u8>,
     origin: Origin,
-}
-
-/// Where a request is from, and with that where its reply goes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Origin {
-    pub(super) envelope: Envelope,
-    /// Where it has arrived.
-    pub(super) local: Option<Bound>,
-    /// The place of the socket that has received it.
-    pub(super) socket: usize,
 }
 
 /// A running handler.
@@ -101,85 +91,30 @@ struct Stdin {
 
 /// A handler that has finished.
 #[derive(Debug)]
-pub(super) struct Finished {
+struct Finished {
     /// The origin of its request.
-    pub(super) origin: Origin,
+    origin: Origin,
     /// Its output, which is the reply unless it is empty.
-    pub(super) output: Vec<u8>,
+    output: Vec<u8>,
     /// Why it failed, if it did.
-    pub(super) failure: Option<Failure>,
-}
-
-/// Why a handler failed.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// It exited with this status: 128 plus the number of the signal that ended it, if one did.
-    Status(u8),
-    /// It did not exit within this time.
-    TimedOut(Duration),
-    /// It printed more than this number of bytes, the most that a datagram holds.
-    TooLong(usize),
-    /// It could not be started, read from or waited for.
-    Os(io::Error),
+    failure: Option<Failure>,
 }
 
 impl<'p> Handlers<'p> {
-    /// Creates a queue without requests.
+    /// Creates a queue without requests, whose payloads are those of `codec`.
     #[must_use]
-    pub(super) fn new(options: &'p ExecOptions) -> Self {
+    pub(super) fn new(options: &'p ExecOptions, codec: Codec) -> Self {
+        let codec = codec.of_payloads();
         Self {
             options,
+            decoder: Writer::new(Writing { codec, ..Writing::default() }),
+            encoder: Records::new(codec, &To::OnePeer),
             waiting: VecDeque::new(),
             queued: 0,
             running: Vec::new(),
             limit: options.jobs,
             killed: Vec::new(),
         }
-    }
-
-    /// Appends a request to the queue. Returns whether a handler is free for it or the queue has room.
-    pub(super) fn push(&mut self, payload: Vec<u8>, origin: &Origin) -> bool {
-        let request = Request { payload, origin: *origin };
-        let free = self.free();
-        let has_room = self.waiting.len() < free || {
-            // Requests that a handler is free for are about to start, and take no room of the queue.
-            let starting: usize = self.waiting.iter().take(free).map(Request::size).sum();
-            self.queued - starting + request.size() <= self.options.capacity
-        };
-        if has_room {
-            self.queued += request.size();
-            self.waiting.push_back(request);
-        }
-        has_room
-    }
-
-    /// Returns whether `child` is a handler that has not been reaped.
-    #[must_use]
-    pub(super) fn is_child(&self, child: Pid) -> bool {
-        self.running.iter().map(|handler| &handler.group).chain(&self.killed).any(|group| group.id() == child)
-    }
-
-    /// Returns the number of requests that wait or are being handled.
-    #[must_use]
-    pub(super) fn pending(&self) -> usize {
-        self.waiting.len() + self.running.len()
-    }
-
-    /// Adds the pipes of the handlers to `set`.
-    pub(super) fn watch<'f>(&'f self, set: &mut PollSet<'f>) {
-        for handler in &self.running {
-            set.add(handler.stdin.as_ref().map(|stdin| stdin.pipe.as_fd()), Interest::Write);
-            set.add(handler.stdout.as_ref().map(AsFd::as_fd), Interest::Read);
-        }
-    }
-
-    /// Returns when to call [`Handlers::advance`] if no pipe is ready before: now if another handler can be started.
-    #[must_use]
-    pub(super) fn wake_at(&self) -> Option<Instant> {
-        if self.can_start() {
-            return Some(Instant::now());
-        }
-        self.running.iter().map(|handler| handler.until).min()
     }
 
     fn can_start(&self) -> bool {
@@ -193,25 +128,27 @@ impl<'p> Handlers<'p> {
         limit.saturating_sub(self.running.len())
     }
 
-    /// Reads and writes what the pipes allow, enforces the time limit, and starts one more handler if one is free.
-    /// Returns the handlers that have finished.
-    pub(super) fn advance(&mut self) -> Vec<Finished> {
-        let now = Instant::now();
-        self.killed.retain_mut(|group| !group.reap());
-        let mut finished = Vec::new();
-        let mut place = 0;
-        while let Some(handler) = self.running.get_mut(place) {
-            let Some(result) = handler.advance(now, self.options) else {
-                place += 1;
-                continue;
-            };
-            let Handler { group, origin, output, .. } = self.running.remove(place);
-            finished.push(Finished { origin, output, failure: result.err() });
-            self.kill(group);
-            self.limit = self.options.jobs;
+    /// Returns what became of the request of a handler.
+    fn outcomes(&mut self, finished: Finished) -> Vec<Outcome> {
+        let Finished { origin, output, failure } = finished;
+        let mut outcomes = Vec::new();
+        match failure {
+            Some(failure) => {
+                let (peer, has_reply) = (origin.envelope.from, !output.is_empty());
+                outcomes.push(Outcome::Failed { peer, failure, has_reply });
+            }
+            None if output.is_empty() => outcomes.push(Outcome::WithoutReply(1)),
+            None => {}
         }
-        finished.extend(self.start_another(now));
-        finished
+        if !output.is_empty() {
+            let mut reply = Batch::new();
+            reply.address(origin.envelope.reply());
+            outcomes.push(match self.encoder.read(&output, &mut reply) {
+                Ok(()) => Outcome::Replies(reply, Route::Reply(origin.socket)),
+                Err(why) => Outcome::Unsent(why.to_string()),
+            });
+        }
+        outcomes
     }
 
     /// Kills a handler and all that it has started, without waiting for its end: a process that became another user
@@ -247,9 +184,71 @@ impl<'p> Handlers<'p> {
         self.waiting.pop_front();
         finished
     }
+}
 
-    /// Ends all handlers and clears the queue. Returns the number of requests that are not finished.
-    pub(super) fn give_up(&mut self) -> usize {
+impl Program for Handlers<'_> {
+    /// Appends a request to the queue, if a handler is free for it or the queue has room.
+    fn push(&mut self, request: &Datagram<'_>, origin: &Origin) -> Result<(), Refusal> {
+        let text = self.decoder.text(request.payload).map_err(|_| Refusal::Undecodable)?;
+        let request = Request { payload: text.to_vec(), origin: *origin };
+        let free = self.free();
+        let has_room = self.waiting.len() < free || {
+            // Requests that a handler is free for are about to start, and take no room of the queue.
+            let starting: usize = self.waiting.iter().take(free).map(Request::size).sum();
+            self.queued - starting + request.size() <= self.options.capacity
+        };
+        if !has_room {
+            return Err(Refusal::NoRoom);
+        }
+        self.queued += request.size();
+        self.waiting.push_back(request);
+        Ok(())
+    }
+
+    /// Reads and writes what the pipes allow, enforces the time limit, and starts one more handler if one is free.
+    fn advance(&mut self) -> Vec<Outcome> {
+        let now = Instant::now();
+        self.killed.retain_mut(|group| !group.reap());
+        let mut finished = Vec::new();
+        let mut place = 0;
+        while let Some(handler) = self.running.get_mut(place) {
+            let Some(result) = handler.advance(now, self.options) else {
+                place += 1;
+                continue;
+            };
+            let Handler { group, origin, output, .. } = self.running.remove(place);
+            finished.push(Finished { origin, output, failure: result.err() });
+            self.kill(group);
+            self.limit = self.options.jobs;
+        }
+        finished.extend(self.start_another(now));
+        finished.into_iter().flat_map(|finished| self.outcomes(finished)).collect()
+    }
+
+    fn pending(&self) -> usize {
+        self.waiting.len() + self.running.len()
+    }
+
+    fn watch<'f>(&'f self, set: &mut PollSet<'f>) {
+        for handler in &self.running {
+            set.add(handler.stdin.as_ref().map(|stdin| stdin.pipe.as_fd()), Interest::Write);
+            set.add(handler.stdout.as_ref().map(AsFd::as_fd), Interest::Read);
+        }
+    }
+
+    /// Returns now if another handler can be started.
+    fn wake_at(&self) -> Option<Instant> {
+        if self.can_start() {
+            return Some(Instant::now());
+        }
+        self.running.iter().map(|handler| handler.until).min()
+    }
+
+    fn is_child(&self, child: Pid) -> bool {
+        self.running.iter().map(|handler| &handler.group).chain(&self.killed).any(|group| group.id() == child)
+    }
+
+    fn give_up(&mut self) -> usize {
         let given_up = self.pending();
         self.waiting.clear();
         self.queued = 0;
@@ -283,8 +282,7 @@ impl Handler {
     /// Starts a handler for `request`, and takes its payload.
     fn start(options: &ExecOptions, request: &mut Request, now: Instant) -> io::Result<Self> {
         let origin = request.origin;
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(&options.command).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut command = shell(&options.command);
         if let Some(peer) = origin.envelope.from {
             command.env("UDP_PEER", peer.to_string());
             set_host_and_port(&mut command, ["UDP_PEER_HOST", "UDP_PEER_PORT"], peer.into());
@@ -293,9 +291,10 @@ impl Handler {
             command.env("UDP_ADDR", local.to_string());
         }
         let mut group = Group::start(&mut command)?;
-        let (stdin, stdout) = group.pipes();
-        let pipes = stdin.as_ref().map(AsFd::as_fd).into_iter().chain(stdout.as_ref().map(AsFd::as_fd));
-        let error = pipes.map(|pipe| fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))).find_map(Result::err);
+        let (stdin, stdout, error) = match group.pipes() {
+            Ok((stdin, stdout)) => (stdin, stdout, None),
+            Err(error) => (None, None, Some(error)),
+        };
         let payload = mem::take(&mut request.payload);
         let mut handler = Self {
             group,
@@ -307,7 +306,7 @@ impl Handler {
             failure: None,
         };
         if let Some(error) = error {
-            handler.terminate(Failure::Os(error.into()));
+            handler.terminate(Failure::Os(error));
         }
         Ok(handler)
     }
@@ -383,18 +382,4 @@ impl Handler {
 /// Returns whether the system has no resources for another process or pipe at the moment.
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE | EAGAIN | ENOMEM))
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Status(127) => f.write_str("failed with status 127: the shell does not find it"),
-            Self::Status(status) => write!(f, "failed with status {status}"),
-            Self::TimedOut(time) => write!(f, "did not end within {time:?} and was ended"),
-            Self::TooLong(longest) => {
-                write!(f, "printed more than a datagram holds ({longest} bytes) and was ended")
-            }
-            Self::Os(error) => write!(f, "could not be run: {}", os_error(error)),
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::answers::{Answer, Answers};
 use super::args::Plan;
@@ -230,6 +230,10 @@ impl<'l> Listener<'l> {
                 return Ok(end.and_then(End::failure).map_or(Ended::Complete, Ended::CommandFailed));
             }
             self.wait(&mut deadline)?;
+            if let Some(failure) = self.answers.failure().map(str::to_owned) {
+                self.drain(DRAIN_TIME_AFTER_SIGNAL)?;
+                bail!(failure);
+            }
             if let Some(status) = self.check_children(command.as_mut(), &mut deadline)? {
                 self.drain(DRAIN_TIME_AFTER_SIGNAL)?;
                 return Ok(Ended::CommandFailed(status));
@@ -248,10 +252,14 @@ impl<'l> Listener<'l> {
     }
 
     /// Waits for datagrams, handlers, the reader of stdout, signals and the deadline, and handles what is ready. Nothing
-    /// is received once the run is complete, or while the output queue is full. Each socket that is ready is received
+    /// is received once the run is complete, or while the output queue or that of the coprocess is full. Each socket that is ready is received
     /// from once, so that a flood at one of them does not hold up the others.
     fn wait(&mut self, deadline: &mut Deadline) -> Result<()> {
-        let receives = self.session.queue.has_room() && !self.is_complete();
+        let is_complete = self.is_complete();
+        if is_complete {
+            self.answers.conclude();
+        }
+        let receives = self.session.queue.has_room() && self.answers.has_room() && !is_complete;
         let until = if receives { deadline.next() } else { deadline.total() };
         let mut set = PollSet::new();
         let mut add = |socket: &'l Rc<Socket>| set.add(receives.then_some(socket.as_fd()), Interest::Read);
