@@ -1,6 +1,9 @@
 //! `udp-relay`: forwards datagrams between clients and servers, in a session for each client.
 
 mod args;
+mod delayed;
+mod impair;
+mod impaired;
 mod run;
 mod servers;
 mod sessions;

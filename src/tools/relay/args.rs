@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueHint};
 
+use super::impair::{Impairments, Spec};
 use crate::cli::usage::UsageError;
 use crate::cli::value::{count, duration, rate};
 use crate::cli::{
@@ -19,6 +20,7 @@ use crate::net::socket::Options;
 pub(super) const TOOL: &str = "udp-relay";
 const EXAMPLES: &str = "\
 Examples: udp-relay :5000 server:53
+          udp-relay :5000 server:53 --impair 'loss 5% delay 50ms 10ms'
           udp-relay :2055 --mirror a:2055 --mirror b:2055";
 
 /// Forward UDP datagrams between clients and servers, in a session for each client.
@@ -43,6 +45,9 @@ pub(super) struct Args {
     /// Forward at most RATE in each direction of a session (1000/s, 1MiB/s); drop the rest
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: Option<Rate>,
+    /// Lose, delay or spoil datagrams ('loss 5% delay 50ms', 'up rate 1Mbit/s'); repeatable
+    #[arg(long, value_name = "SPEC", value_parser = str::parse::<Spec>)]
+    impair: Vec<Spec>,
     /// Send to servers from this address
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
     bind: Option<Endpoint>,
@@ -71,6 +76,8 @@ pub(super) struct Plan {
     pub(super) max_sessions: usize,
     /// What a session may send in each direction.
     pub(super) rate: Option<Rate>,
+    /// What happens on the way, if anything is to.
+    pub(super) impairments: Option<Impairments>,
     /// The local address to send to servers from.
     pub(super) source: Option<Endpoint>,
     pub(super) ready: ReadyArgs,
@@ -95,6 +102,12 @@ impl TryFrom<Args> for Plan {
             );
             return Err(UsageError::new(what));
         }
+        if args.servers.is_empty() && !args.impair.is_empty() {
+            return Err(UsageError::new("--impair needs DEST: the copies for --mirror are not impaired"));
+        }
+        let impairments = (!args.impair.is_empty()).then(|| Impairments::new(&args.impair));
+        let impairments =
+            impairments.transpose().map_err(|why| UsageError::new(format!("--impair: {why}")))?;
         let socket = args.groups.add_to(args.socket.options(), [&args.endpoint])?;
         let all = iter::once(&args.endpoint).chain(&args.servers).chain(&args.mirror).chain(&args.bind);
         check_options(all.clone(), &socket)?;
@@ -106,6 +119,7 @@ impl TryFrom<Args> for Plan {
             idle: args.idle,
             max_sessions: usize::try_from(args.max_sessions).unwrap_or(usize::MAX),
             rate: args.rate,
+            impairments,
             source: args.bind,
             ready: args.ready,
             receiving: args.access.into(),

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::args::Plan;
+use super::impair::Impairments;
+use super::impaired::Impaired;
 use super::servers::{Server, Servers};
 use super::sessions::{Client, Opened, Sessions, towards};
 use crate::batch::{Batch, Direction, Envelope, Fate};
@@ -71,6 +73,9 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     cli::prepare_socket(&clients, Traffic::ReceivesMany, plan.buffer, &[], console)?;
     note_earlier_drops([&*clients]);
     let mut relay = Relay::new(plan, &clients, (servers, mirrors, source), &access, &signals)?;
+    if let Some(seed) = plan.impairments.as_ref().and_then(Impairments::drawn_seed) {
+        console.note(&format!("a seed was drawn; --impair '{seed}' repeats what happens"));
+    }
     ready.announce(&[address.dialable(&clients)], console)?;
     console.note(&format!("listening on {address}"));
     cli::note_memberships(&clients, console);
@@ -101,6 +106,9 @@ struct Relay<'r> {
     /// The datagrams that were received last, and what becomes of each.
     batch: Batch,
     fates: Vec<Fate>,
+    impaired: Option<Impaired>,
+    /// What is left of datagrams that were impaired.
+    impaired_batch: Batch,
     /// What was reported. It is not reported again.
     noted: HashSet<String>,
     reporter: Reporter<'r>,
@@ -160,23 +168,28 @@ impl<'r> Relay<'r> {
             watch,
             batch: Batch::new(),
             fates: Vec::new(),
+            impaired: plan.impairments.clone().map(Impaired::new),
+            impaired_batch: Batch::new(),
             noted: HashSet::new(),
             reporter: Reporter::new(plan.report, signals),
         })
     }
 
-    /// Forwards datagrams until a signal ends the tool. What has arrived by then is forwarded.
+    /// Forwards datagrams until a signal ends the tool. What has arrived by then is forwarded, if it is not delayed for too
+    /// long.
     fn run(&mut self) -> Result<()> {
         let mut waited = Instant::now();
         loop {
             if let Some(terminated) = self.signals.termination() {
                 drain(DRAIN_TIME, || self.forward_ready())?;
+                self.drain_delayed()?;
                 return Err(terminated.into());
             }
             while let Some(due) = self.reporter.due() {
                 self.report(due);
             }
             self.sessions.expire(Instant::now());
+            self.send_due()?;
             if !self.forward_ready()? || waited.elapsed() >= WITHOUT_WAIT {
                 self.wait()?;
                 waited = Instant::now();
@@ -184,13 +197,14 @@ impl<'r> Relay<'r> {
         }
     }
 
-    /// Waits until a socket is ready, a name was looked up, a session has expired, a report is due or a signal is caught.
+    /// Waits until a socket is ready, a name was looked up, a session has expired, a delayed datagram or a
+    /// report is due, or a signal is caught.
     fn wait(&mut self) -> Result<()> {
         let mut set = PollSet::new();
         set.add(self.watch.as_fd(), Interest::Read);
         set.add_signals(self.signals);
         self.servers.watch(&mut set);
-        set.wait(earliest([self.sessions.table.next_expiry(), self.reporter.next()]))?;
+        set.wait(earliest([self.sessions.table.next_expiry(), self.next_due(), self.reporter.next()]))?;
         for error in self.servers.take_found() {
             self.note_once(format!("{error:#}; still using the address that was found before"));
         }
@@ -259,12 +273,115 @@ impl<'r> Relay<'r> {
         self.fates.clear();
         self.fates.resize(places.len(), Fate::Sent);
         police(session.allowances.as_mut().map(|[up, _]| up), batch, places.clone(), &mut self.fates, now);
-        if session.to.is_some() {
-            batch.redirect(places.clone(), Envelope { to: session.to, ..Envelope::default() });
+        self.pass(Direction::Up, client, place, (batch, places), now);
+        Ok(())
+    }
+
+    /// Sends the datagrams at `places` that are to be sent to `client` or, from it, through its session at `place`. They are
+    /// impaired first, if they are to be.
+    fn pass(
+        &mut self,
+        direction: Direction,
+        client: Client,
+        place: usize,
+        (batch, places): (&mut Batch, Range<usize>),
+        now: Instant,
+    ) {
+        let Some(impaired) = self.impaired.as_mut().filter(|impaired| impaired.apply_to(direction)) else {
+            return self.send(direction, client, place, (batch, places), now);
+        };
+        let mut fates = mem::take(&mut self.fates);
+        let mut out = mem::take(&mut self.impaired_batch);
+        out.clear();
+        let passed = impaired.pass(direction, client, (batch, places), &mut fates, &mut out);
+        let stats = &mut self.sessions.stats[direction];
+        for fate in &fates {
+            stats.count(*fate, 1);
         }
-        let delivered = deliver(&mut session.transmitter, batch, places, &mut self.fates);
-        let server = session.server;
-        self.count(Direction::Up, server, delivered, now);
+        stats.duplicated += passed.copies;
+        stats.waiting += passed.held;
+        self.fates.resize(out.len(), Fate::Sent);
+        let all = 0..out.len();
+        self.send(direction, client, place, (&mut out, all), now);
+        for (place, sent) in passed.at_once.into_iter().zip(&self.fates) {
+            fates[place] = fates[place].max(*sent);
+        }
+        (self.fates, self.impaired_batch) = (fates, out);
+    }
+
+    /// Sends those of the datagrams at `places` whose fate that is to `client` or, from it, through its session at `place`.
+    /// Counts them.
+    fn send(
+        &mut self,
+        direction: Direction,
+        client: Client,
+        place: usize,
+        (batch, places): (&mut Batch, Range<usize>),
+        now: Instant,
+    ) {
+        let (transmitter, peer, envelope) = match direction {
+            Direction::Up => {
+                let Some(session) = self.sessions.table.get_mut(place) else { return };
+                let envelope = Envelope { to: session.to, ..Envelope::default() };
+                (&mut session.transmitter, session.server, envelope)
+            }
+            Direction::Down => {
+                let envelope =
+                    Envelope { from: client.asked, to: Some(client.address), ..Envelope::default() };
+                (&mut self.to_clients, client.address, envelope)
+            }
+        };
+        batch.redirect(places.clone(), envelope);
+        let delivered = deliver(transmitter, batch, places, &mut self.fates);
+        self.count(direction, peer, delivered, now);
+    }
+
+    /// Returns when the next datagram is due that is delayed.
+    fn next_due(&self) -> Option<Instant> {
+        self.impaired.as_ref()?.next()
+    }
+
+    /// Sends the delayed datagrams that are due.
+    fn send_due(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let mut batch = mem::take(&mut self.impaired_batch);
+        loop {
+            batch.clear();
+            let Some((direction, client)) =
+                self.impaired.as_mut().and_then(|impaired| impaired.take_due(now, &mut batch))
+            else {
+                break;
+            };
+            let all = 0..batch.len();
+            self.sessions.stats[direction].waiting -= all.len() as u64;
+            // Its session may be closed by now.
+            let place = match direction {
+                Direction::Up => self.find_session(client, now)?,
+                Direction::Down => Some(0),
+            };
+            let Some(place) = place else {
+                all.for_each(|_| self.sessions.stats[direction].count(Fate::NoSession, 1));
+                continue;
+            };
+            self.fates.clear();
+            self.fates.resize(all.len(), Fate::Sent);
+            self.send(direction, client, place, (&mut batch, all), now);
+        }
+        self.impaired_batch = batch;
+        Ok(())
+    }
+
+    /// Sends the delayed datagrams that are due soon, when they are, and leaves the others.
+    fn drain_delayed(&mut self) -> Result<()> {
+        let until = Instant::now() + DRAIN_TIME;
+        while let Some(due) = self.next_due().filter(|due| *due <= until) {
+            PollSet::new().wait(Some(due))?;
+            self.send_due()?;
+        }
+        for direction in Direction::ALL {
+            let stats = &mut self.sessions.stats[direction];
+            stats.unsent += mem::take(&mut stats.waiting);
+        }
         Ok(())
     }
 
@@ -352,10 +469,7 @@ impl<'r> Relay<'r> {
         self.sessions.stats.down.received.forged += outcome.forged;
         self.sessions.stats.down.received.count(batch, places.clone());
         self.sessions.table.touch(place, now);
-        let envelope = Envelope { from: client.asked, to: Some(client.address), ..Envelope::default() };
-        batch.redirect(places.clone(), envelope);
-        let delivered = deliver(&mut self.to_clients, batch, places, &mut self.fates);
-        self.count(Direction::Down, client.address, delivered, now);
+        self.pass(Direction::Down, client, place, (batch, places), now);
         Ok(())
     }
 
