@@ -328,6 +328,11 @@ impl Batch {
         }
     }
 
+    /// Sets the destination on all envelopes.
+    pub fn set_destination(&mut self, to: Addr) {
+        self.envelopes.iter_mut().for_each(|envelope| envelope.to = Some(to));
+    }
+
     /// Leaves out the datagrams from this ordinal on.
     pub fn end_before(&mut self, ordinal: u64) {
         self.truncate(self.entries.partition_point(|entry| entry.ordinal < ordinal));

@@ -361,6 +361,22 @@ pub(crate) fn no_more_ports(number: usize) -> String {
     )
 }
 
+/// Says that no more clients can have a session than the `number` that do.
+pub(crate) fn no_more_sessions(number: usize) -> String {
+    format!(
+        "{number} sessions are open, and the system lets us open no more: each new client closes the one that has been idle \
+         for longest; ulimit -n is the limit of open files"
+    )
+}
+
+/// Says that sessions were closed because others needed room.
+pub(crate) fn evicted_sessions(number: u64) -> String {
+    match number {
+        1 => "1 session was closed to make room for another client".to_owned(),
+        number => format!("{number} sessions were closed to make room for other clients"),
+    }
+}
+
 /// Says that messages about single requests were left out.
 pub(crate) fn more_messages(number: u64) -> String {
     format!("{number} more messages about single requests are not printed; --stats counts them all")

@@ -86,8 +86,8 @@ impl RecordReader for Reader {
         let object: Object<'_> = serde_json::from_slice(line).map_err(|error| explain(line, &error))?;
         let time = object.time.map(time).transpose()?;
         let own = object.to.as_deref().map(|to| |family| self.names.address(to, family));
+        let from = self.to.source(object.from.as_deref())?;
         let to = self.to.choose(own, object.from.is_some())?;
-        let from = object.from.as_deref().and_then(|from| from.parse().ok());
         batch.address(recorded(from, to, time));
         Ok(object.payload(batch)?)
     }

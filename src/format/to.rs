@@ -26,6 +26,8 @@ pub enum To {
     Peers(Family),
     /// A datagram goes to its own destination, and must have one: it is a reply.
     Clients(Family),
+    /// All datagrams go to one server, each for a client: its record must name that as its source.
+    Server,
 }
 
 /// The addresses of the destinations that records have named.
@@ -50,7 +52,7 @@ impl To {
             (Self::OnePeer, Some(_)) if !was_received => {
                 Err("\"to\" has no effect with one ENDPOINT for all; leave it out".to_owned().into())
             }
-            (Self::OnePeer, _) | (Self::Peers(_), None) => Ok(None),
+            (Self::OnePeer | Self::Server, _) | (Self::Peers(_), None) => Ok(None),
             (Self::Peers(_), _) if was_received => Ok(None),
             (Self::Each(Some(there), _), own) if was_received || own.is_none() => Ok(Some(*there)),
             (Self::Each(_, family) | Self::Peers(family) | Self::Clients(family), Some(own)) => {
@@ -62,6 +64,27 @@ impl To {
             (Self::Clients(_), None) => {
                 Err("no \"to\"; write the \"from\" of the request there".to_owned().into())
             }
+        }
+    }
+
+    /// Returns the source that a record names as `text`, if that is an address: it may be anything, unless it is the client
+    /// that replies go back to.
+    pub(super) fn source(&self, text: Option<&str>) -> Result<Option<Addr>, String> {
+        let source = text.map(str::parse::<Addr>);
+        if !matches!(self, Self::Server) {
+            return Ok(source.and_then(Result::ok));
+        }
+        let has_zone = text.is_some_and(|text| text.contains('%'));
+        let wrong = |why: &dyn fmt::Display| {
+            format!("\"from\" is {}: {why}", escape::quoted(text.unwrap_or_default().as_bytes()))
+        };
+        match source {
+            None => Err("no \"from\", which is the client that the replies are for".to_owned()),
+            Some(Err(error)) => Err(wrong(&error)),
+            Some(Ok(client)) if client.ip().is_some() && client.zone().is_none() && has_zone => {
+                Err(wrong(&"this machine has no such interface"))
+            }
+            Some(Ok(client)) => Ok(Some(client)),
         }
     }
 }

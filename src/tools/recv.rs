@@ -15,6 +15,7 @@ mod requests;
 mod run;
 mod schedule;
 mod send_time;
+mod sessions;
 
 use clap::Command;
 

@@ -63,6 +63,7 @@ mod rooms;
 #[cfg(target_os = "linux")]
 mod screen;
 mod send;
+mod sessions;
 mod sharing;
 mod statistics;
 mod streams;

@@ -37,6 +37,10 @@ With :PORT, or with --bind alone, receive the next datagram to this machine.
 
 Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 
+/// The options that are about single requests and their replies: those of a session are the clients' business.
+const SINGLE: [&str; 10] =
+    ["timeout", "retry", "collect", "expect", "probe", "repeat", "in_flight", "rate", "interval", "duration"];
+
 /// Send requests and print the replies, or receive the next UDP datagram.
 #[derive(Parser)]
 #[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
@@ -69,6 +73,9 @@ pub(super) struct Args {
     /// Accept replies from any address and port
     #[arg(long)]
     from_anyone: bool,
+    /// Send from a port per client (from, in JSON), closed after TIME idle
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = SINGLE)]
+    session: Option<Duration>,
     #[command(flatten)]
     repeat: RepeatArgs,
     /// Keep N requests in flight
@@ -164,6 +171,8 @@ pub(super) struct Requests {
     pub(super) collects: bool,
     /// Whether a reply may have any source address.
     pub(super) from_anyone: bool,
+    /// How long the session of each client may be idle, if they have sessions.
+    pub(super) session: Option<Duration>,
 }
 
 impl Plan {
@@ -264,6 +273,9 @@ impl TryFrom<Args> for Plan {
                 "--in-flight {number} needs a port for each request, and --bind {here} names one; leave out the port"
             )));
         }
+        if args.session.is_some() {
+            args.check_session()?;
+        }
         check_options(args.endpoint.iter().chain(&args.bind), &socket)?;
         check_unix(
             args.endpoint.iter().chain(&args.bind),
@@ -347,12 +359,31 @@ impl Args {
         Ok(Some(valid))
     }
 
+    /// Checks that each request names a client, and can be sent from a port of that client.
+    fn check_session(&self) -> Result<(), UsageError> {
+        let formats = self.format.formats;
+        let what = match (&self.endpoint, &self.bind) {
+            _ if formats != Format::Json.into() => format!(
+                "--session needs -f json, whose records name the client of each request as \"from\"; {formats} does not"
+            ),
+            (None, None) => {
+                "--session needs HOST:PORT, where the requests of all clients are sent".to_owned()
+            }
+            (_, Some(here)) if here.names_port() => format!(
+                "--session needs a port for each client, and --bind {here} names one; leave out the port"
+            ),
+            _ => return Ok(()),
+        };
+        Err(UsageError::new(what))
+    }
+
     /// Returns an option that has an effect only on requests, if one is given.
     fn option_for_requests(&self) -> Option<&'static str> {
         let options = [
             (self.retry.is_some(), "--retry"),
             (self.collect.is_some(), "--collect"),
             (self.from_anyone, "--from-anyone"),
+            (self.session.is_some(), "--session"),
             (self.probe.is_some(), "--probe"),
             (self.repeat.repeat.is_some(), "--repeat"),
             (self.interval.is_some(), "--interval"),
@@ -396,6 +427,7 @@ impl Args {
             timeout: self.collect.unwrap_or(self.timeout),
             collects: self.collect.is_some(),
             from_anyone: self.from_anyone || self.collect.is_some(),
+            session: self.session,
         }
     }
 }

@@ -136,13 +136,29 @@ impl<'r> Inbox<'r> {
         Some(what)
     }
 
-    /// Prints the replies that were taken.
+    /// Counts the datagrams of `batch` and keeps copies for [`Inbox::print_replies`].
+    pub(super) fn take(&mut self, batch: &Batch) {
+        self.stats.received.count(batch, 0..batch.len());
+        self.replies.append(batch, 0..batch.len());
+    }
+
+    /// Prints the replies that were taken, and waits until there is room for more.
     pub(super) fn flush(&mut self) -> Result<()> {
         if self.replies.is_empty() {
             return Ok(());
         }
-        self.session.queue.print(&mut self.replies)?;
+        self.print_replies()?;
         self.wait_for_room()
+    }
+
+    /// Prints the replies that were taken.
+    pub(super) fn print_replies(&mut self) -> Result<()> {
+        if self.replies.is_empty() { Ok(()) } else { self.session.queue.print(&mut self.replies) }
+    }
+
+    /// Returns whether there is room for more replies.
+    pub(super) fn has_room(&self) -> bool {
+        self.session.queue.has_room()
     }
 
     /// Counts what has arrived at a port whose request is over and `is_answered` or not, and keeps it for
@@ -253,10 +269,13 @@ impl<'r> Inbox<'r> {
 
 /// Returns what a report shows.
 fn tally<'t>(plan: &Plan, stats: &Stats, distributions: Vec<&'t mut Distribution>) -> Tally<'t> {
-    let asks = matches!(plan.task, Task::Ask(_));
+    let (asks, awaits_replies) = match &plan.task {
+        Task::Ask(requests) => (true, requests.session.is_none()),
+        Task::Receive(_) | Task::ReceivePassed => (false, false),
+    };
     Tally {
         counts: Counts { stats: *stats, ..Counts::default() },
-        sections: Sections { requests: asks, sent: asks, received: true },
+        sections: Sections { requests: awaits_replies, sent: asks, received: true },
         distributions,
         senders: None,
     }

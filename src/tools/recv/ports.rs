@@ -38,7 +38,7 @@ const SHORT_QUARANTINE: Duration = Duration::from_millis(20);
 const MANY: usize = 1000;
 
 /// How long to wait for room in the queue of a unix socket at once.
-const WAIT: Duration = Duration::from_millis(20);
+pub(super) const WAIT: Duration = Duration::from_millis(20);
 
 /// The sockets that requests are sent from.
 pub(super) struct Ports<'s> {
@@ -342,7 +342,7 @@ impl Port<'_> {
 }
 
 /// Opens a socket from which can be sent by `route`.
-fn open_socket(options: &Options, route: &Route) -> Result<Socket> {
+pub(super) fn open_socket(options: &Options, route: &Route) -> Result<Socket> {
     let Route { peer, source, is_connected, .. } = *route;
     let mut socket = socket::open(source, options)?;
     if source.port() == Some(0) && socket.local_address()?.port() == peer.port() {

@@ -72,7 +72,7 @@ impl ReplyFilter {
     }
 
     /// Returns whether a datagram from `source` may be a reply.
-    fn accepts(self, source: Option<Addr>) -> bool {
+    pub(super) fn accepts(self, source: Option<Addr>) -> bool {
         match (self, source) {
             (Self::Anyone | Self::Connected, _) => true,
             // The flow label that the kernel reports means nothing here.

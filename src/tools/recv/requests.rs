@@ -133,7 +133,8 @@ impl<'r> Supply<'r> {
         }
         let mut skipped = Vec::new();
         let mut skip = |bad: &Bad| skipped.push((bad.ordinal, bad.what.clone()));
-        let goes_on = self.requests.input.skip_bad || self.requests.destination.is_none();
+        let Requests { input, destination, session, .. } = self.requests;
+        let goes_on = input.skip_bad || destination.is_none() || session.is_some();
         let bad = filled.end(&mut self.batch, goes_on.then_some(&mut skip));
         let mut unreadable = Vec::new();
         for (ordinal, what) in skipped {

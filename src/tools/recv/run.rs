@@ -13,9 +13,11 @@ use super::inbox::Inbox;
 use super::ports::Ports;
 use super::receiver::{Arrival, FilteredReceiver, ReplyFilter};
 use super::requests::Supply;
+use super::sessions::Sessions;
 use crate::cli::{self, Traffic};
 use crate::exit::{self, Ending, Verdict};
 use crate::flow::printer::Printer;
+use crate::format::To;
 use crate::messages;
 use crate::net::access::Access;
 use crate::net::bound::Bound;
@@ -58,6 +60,12 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
                 let find_again = |deadline: Deadline| find(Resolver::new(deadline.total(), &signals));
                 let (found, used_retries) =
                     wait_for_route(inbox, plan, requests, deadline, found, find_again)?;
+                if let Some(idle) = requests.session {
+                    let input = requests.input.open(To::Server)?;
+                    let supply = Supply::new(requests, input, plan.report.console);
+                    let setting = (plan, &**requests, &signals, &access);
+                    return Sessions::new(inbox, setting, supply, found, idle)?.run();
+                }
                 let ports = Ports::new(plan, &access, &signals, found.names_port())?;
                 let supply = Supply::new(requests, requests.input.open(found.to())?, plan.report.console);
                 Asker::new(inbox, (plan, requests, &signals), supply, found, ports, used_retries).run()

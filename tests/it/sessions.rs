@@ -1,0 +1,317 @@
+//! `udp-recv --session`: requests of many clients through a pipe, each from a port of its client.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, UdpSocket};
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Finished, Namespace, Peer, Running, Tool, complaint, counter, ip, unused_address};
+
+/// Starts a tool that keeps the session of each client until it has been `idle` for that long.
+fn sessions(server: &str, idle: &str) -> Tool {
+    Tool::new("udp-recv").args(["-f", "json", "--session", idle, server])
+}
+
+/// Returns a request of the client with this number, which has an address of its own.
+fn request(client: usize, text: &str) -> String {
+    format!("{{\"from\":\"{}\",\"to\":\"[::1]:7\",\"text\":\"{text}\"}}", address(client))
+}
+
+fn address(client: usize) -> String {
+    format!("192.0.2.{}:{}", client / 50_000, 1024 + client % 50_000)
+}
+
+/// Returns whom a reply is for, and its text.
+fn reply(line: &str) -> (String, String) {
+    let value = |key: &str| {
+        line.split_once(&format!("\"{key}\":\"")).unwrap().1.split('"').next().unwrap().to_owned()
+    };
+    (value("to"), value("text"))
+}
+
+fn for_client(client: usize, text: &str) -> (String, String) {
+    (address(client), text.to_owned())
+}
+
+/// Returns all replies in what was printed.
+fn replies(finished: &Finished) -> BTreeSet<(String, String)> {
+    finished.text().lines().map(reply).collect()
+}
+
+/// Returns the next request at `server`, which must be `text`, and the port of its client.
+fn asked(server: &Peer, text: &str) -> SocketAddr {
+    let (request, client) = server.receive_from();
+    assert_eq!(String::from_utf8(request).unwrap(), text);
+    client
+}
+
+/// Types `text` as a request of each client, and waits for its echo.
+fn ask_in_turn(recv: &mut Running, clients: impl IntoIterator<Item = usize>) {
+    for client in clients {
+        recv.type_line(&request(client, "ping"));
+        assert_eq!(reply(&recv.line()), for_client(client, "ping"));
+    }
+}
+
+#[test]
+fn clients_that_send_the_same_request_get_their_own_replies() {
+    let server = Peer::new();
+    let mut recv = sessions(&server.to_string(), "1h").spawn();
+    recv.type_line(&request(1, "same"));
+    recv.type_line(&request(2, "same"));
+    let [one, two] = [(); 2].map(|()| asked(&server, "same"));
+    assert_ne!(one, two);
+    for (port, client) in [(two, 2), (one, 1)] {
+        server.send_to(format!("to {client}").as_bytes(), port).unwrap();
+        let line = recv.line();
+        assert_eq!(reply(&line), for_client(client, &format!("to {client}")));
+        assert!(line.contains(&format!("\"from\":\"{server}\"")), "{line}");
+    }
+    // Each keeps its port.
+    recv.type_line(&request(1, "again"));
+    assert_eq!(asked(&server, "again"), one);
+}
+
+#[test]
+fn replies_that_arrive_twice_or_late_are_all_printed() {
+    let server = Peer::new();
+    let mut recv = sessions(&server.to_string(), "1h").spawn();
+    recv.type_line(&request(1, "a"));
+    let one = asked(&server, "a");
+    recv.type_line(&request(2, "b"));
+    let two = asked(&server, "b");
+    for (port, client, text) in [(one, 1, "twice"), (one, 1, "twice"), (two, 2, "once"), (one, 1, "late")] {
+        server.send_to(text.as_bytes(), port).unwrap();
+        assert_eq!(reply(&recv.line()), for_client(client, text));
+    }
+    // Stdin ends, but neither client has been idle for an hour.
+    recv.close_stdin();
+    server.send_to(b"after the end", two).unwrap();
+    assert_eq!(reply(&recv.line()), for_client(2, "after the end"));
+    let finished = recv.ended_by(Signal::SIGTERM);
+    assert_eq!((finished.signal(), finished.text(), &finished.err[..]), (Some(15), "", ""));
+}
+
+#[test]
+fn a_session_that_is_idle_is_closed_and_the_next_has_another_port() {
+    let server = Peer::new();
+    let mut recv = sessions(&server.to_string(), "100ms").arg("-v").spawn();
+    let mut ports: Vec<u16> = Vec::new();
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        recv.type_line(&request(1, "ping"));
+        let port = asked(&server, "ping").port();
+        assert!(!ports.contains(&port));
+        ports.push(port);
+        let said = recv.err_line_with("closed");
+        assert_eq!(said, format!("udp-recv: closed the session of {}", address(1)));
+        // It is held, by this test or by somebody else, so that the system chooses another.
+        holders.push(UdpSocket::bind(("0.0.0.0", port)));
+    }
+    let finished = recv.finish();
+    assert_eq!((finished.code(), finished.text()), (Some(0), ""));
+}
+
+#[test]
+fn a_run_ends_when_its_input_has_ended_and_all_sessions_are_idle() {
+    let input: String = (0..3).map(|client| request(client, "ping") + "\n").collect();
+    let finished = sessions(&Peer::echoing(), "200ms").input(input).run();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+    assert_eq!(replies(&finished), (0..3).map(|client| for_client(client, "ping")).collect());
+    // Nobody has asked anything, and that is no error.
+    let finished = sessions(&Peer::echoing(), "1h").input("").run();
+    assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "", ""));
+}
+
+#[test]
+fn a_thousand_clients_have_each_its_own_replies() {
+    let mut recv = sessions(&Peer::echoing(), "1h").after("ulimit -Sn 256").spawn();
+    // The buffer of the server holds as many.
+    let clients: Vec<usize> = (0..1000).collect();
+    for (round, clients) in (0..2).flat_map(|round| clients.chunks(100).map(move |clients| (round, clients)))
+    {
+        let text = |client: usize| format!("{client} in round {round}");
+        for client in clients {
+            recv.type_line(&request(*client, &text(*client)));
+        }
+        let printed: BTreeSet<_> = clients.iter().map(|_| reply(&recv.line())).collect();
+        assert_eq!(printed, clients.iter().map(|client| for_client(*client, &text(*client))).collect());
+    }
+    let finished = recv.ended_by(Signal::SIGINT);
+    assert_eq!((finished.signal(), finished.text(), &finished.err[..]), (Some(2), "", ""));
+}
+
+#[test]
+fn where_there_are_too_few_descriptors_the_session_that_was_idle_for_longest_makes_room() {
+    let mut recv = sessions(&Peer::echoing(), "1h").arg("-v").after("ulimit -n 42").spawn();
+    ask_in_turn(&mut recv, (0..10).chain([0]));
+    ask_in_turn(&mut recv, [10]);
+    let said = recv.err_line_with("idle for longest");
+    assert!(
+        said.starts_with("udp-recv: 10 sessions are open, and the system lets us open no more"),
+        "{said}"
+    );
+    // The first one was used since, and the second one is gone.
+    ask_in_turn(&mut recv, [0, 1]);
+    assert_eq!(recv.err_line_with("opened"), format!("udp-recv: opened a session for {}", address(10)));
+    assert_eq!(recv.err_line_with("opened"), format!("udp-recv: opened a session for {}", address(1)));
+    let finished = recv.ended_by(Signal::SIGTERM);
+    assert_eq!(finished.err, "udp-recv: 2 sessions were closed to make room for other clients\n");
+}
+
+#[test]
+fn a_refusal_is_reported_once_with_its_number_and_is_status_4() {
+    let server = unused_address();
+    let input: String = (0..20).map(|client| request(client, "ping") + "\n").collect();
+    let finished = sessions(&server, "300ms").arg("--stats").input(input).run();
+    assert_eq!(finished.code(), Some(4), "{}", finished.err);
+    let said: Vec<_> = finished.err.lines().filter(|line| line.contains("refused ")).collect();
+    let first = format!("udp-recv: {server} refused a request: nobody listens on that port");
+    let last = format!("udp-recv: {server} refused all 20 datagrams: nobody listens on that port");
+    assert!(said.contains(&&first[..]) && said.contains(&&last[..]), "{said:?}");
+    assert_eq!(
+        (counter(&finished.err, "sent"), counter(&finished.err, "refused")),
+        (20, 20),
+        "{}",
+        finished.err
+    );
+}
+
+#[test]
+fn a_server_that_comes_back_answers_the_clients_that_it_has_refused() {
+    let server = Peer::new();
+    server.refuse();
+    let mut recv = sessions(&server.to_string(), "1h").spawn();
+    recv.type_line(&request(1, "ping"));
+    recv.err_line_with("refused");
+    server.connect(("127.0.0.1", recv.bound_port())).unwrap();
+    recv.type_line(&request(1, "ping"));
+    assert_eq!(server.receive(), b"ping");
+    server.send(b"pong").unwrap();
+    assert_eq!(reply(&recv.line()), for_client(1, "pong"));
+}
+
+#[test]
+fn a_datagram_from_somebody_else_is_not_a_reply() {
+    let (server, other) = (Peer::new(), Peer::new());
+    for is_open in [false, true] {
+        let options = is_open.then_some("--from-anyone");
+        let mut recv = sessions(&server.to_string(), "1h").args(options).spawn();
+        recv.type_line(&request(1, "ping"));
+        let port = asked(&server, "ping");
+        other.send_to(b"stray", port).unwrap();
+        server.send_to(b"pong", port).unwrap();
+        if is_open {
+            assert_eq!(reply(&recv.line()), for_client(1, "stray"));
+        }
+        assert_eq!(reply(&recv.line()), for_client(1, "pong"));
+        let finished = recv.ended_by(Signal::SIGTERM);
+        let said = format!("udp-recv: ignored a datagram from {other}, who was not asked\n");
+        assert_eq!(finished.err, if is_open { String::new() } else { said });
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_sent_is_reported_and_the_others_are_sent() {
+    let server = Peer::echoing();
+    for (record, why) in [
+        ("{\"text\":\"x\"}", "no \"from\", which is the client that the replies are for"),
+        (
+            "{\"to\":\"192.0.2.1:9\",\"text\":\"x\"}",
+            "no \"from\", which is the client that the replies are for",
+        ),
+        (
+            "{\"from\":\"me\",\"text\":\"x\"}",
+            "\"from\" is 'me': not an address; write IP:PORT, as in 192.0.2.1:7788",
+        ),
+        (
+            "{\"from\":\"[fe80::1%nowhere0]:9\",\"text\":\"x\"}",
+            "\"from\" is '[fe80::1%nowhere0]:9': this machine has no such interface",
+        ),
+        ("{\"from\":5,\"text\":\"x\"}", "\"from\" must be a string"),
+        ("{\"from\":\"192.0.2.1:9\"}", "no payload; write one of \"text\", \"hex\" and \"base64\""),
+        ("ping", "not a JSON object: it begins with 'p'; write a text as {\"text\":\"ping\"}"),
+    ] {
+        let input = format!("{}\n{record}\n{}\n", request(1, "a"), request(2, "b"));
+        let finished = sessions(&server, "100ms").input(input.clone()).run();
+        assert_eq!(finished.code(), Some(1), "{record}");
+        assert_eq!(finished.err, format!("udp-recv: cannot send line 2 to {server}: {why}\n"));
+        assert_eq!(replies(&finished), [for_client(1, "a"), for_client(2, "b")].into());
+        let finished = sessions(&server, "100ms").arg("--skip-bad").input(input).run();
+        assert_eq!((finished.code(), finished.err), (Some(0), format!("udp-recv: skipped line 2: {why}\n")));
+    }
+    let long = request(1, &"x".repeat(65_508)) + "\n";
+    for (options, code, said) in [(&[][..], 1, "cannot send line 1"), (&["--skip-bad"], 0, "skipped line 1")]
+    {
+        let finished = sessions(&server, "100ms").args(options).input(long.clone()).run();
+        assert_eq!(finished.code(), Some(code), "{}", finished.err);
+        assert!(finished.err.contains(said) && finished.err.contains("65508 bytes"), "{}", finished.err);
+    }
+}
+
+#[test]
+fn sessions_need_records_a_server_and_a_port_for_each_client() {
+    for (arguments, said) in [
+        (
+            &["--session", "30s", "127.0.0.1:9"][..],
+            "--session needs -f json, whose records name the client of each request as \"from\"; text does not",
+        ),
+        (
+            &["--session", "30s", "-f", "json:text", "127.0.0.1:9"],
+            "--session needs -f json, whose records name the client of each request as \"from\"; json:text does not",
+        ),
+        (
+            &["--session", "30s", "-f", "json"],
+            "--session needs HOST:PORT, where the requests of all clients are sent",
+        ),
+        (
+            &["--session", "30s", "-f", "json", ":9"],
+            "--session is for requests, and :9 only receives; write localhost:PORT to send requests",
+        ),
+        (
+            &["--session", "30s", "-f", "json", "-b", ":9", "127.0.0.1:9"],
+            "--session needs a port for each client, and --bind :9 names one; leave out the port",
+        ),
+        (
+            &["--session", "0", "-f", "json", "127.0.0.1:9"],
+            "invalid value '0' for '--session <TIME>': must be greater than zero",
+        ),
+        (
+            &["--session", "soon", "-f", "json", "127.0.0.1:9"],
+            "invalid value 'soon' for '--session <TIME>': not a time; write 500ms, 5s, 1m30s, 2h, or 5 for seconds",
+        ),
+    ] {
+        assert_eq!(complaint("udp-recv", arguments, 2), format!("udp-recv: {said}\n"));
+    }
+    for option in
+        ["-w1s", "--retry=1", "--collect=1s", "--expect=x", "--repeat=2", "--in-flight=2", "--rate=1/s"]
+    {
+        let said = complaint("udp-recv", &["--session", "30s", "-f", "json", option, "127.0.0.1:9"], 2);
+        let name = option.trim_end_matches(|c: char| c != '-' && !c.is_ascii_alphabetic());
+        assert!(said.contains("--session") && said.lines().count() == 1, "{name}: {said}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_run_quietly() {
+    let tool = format!("udp-recv -f json --session 1h {}", Peer::echoing());
+    let shell = format!("{{ echo '{}'; cat; }} | {{ {tool}; echo $? >&2; }} | head -n 1", request(1, "ping"));
+    let mut running = Tool::shell(&shell).spawn();
+    assert_eq!(reply(&running.line()), for_client(1, "ping"));
+    assert_eq!(running.next_err_line().as_deref(), Some("0"));
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn requests_go_to_the_address_of_a_name_that_does_not_refuse_them() {
+    let host = Namespace::new("sessions-both");
+    ip(&format!("-n {host} link set lo up"));
+    host.etc("hosts", "::1 both.test\n127.0.0.1 both.test\n");
+    let (_listen, address) = host.tool("udp-listen").args(["127.0.0.1:0", "--echo"]).spawn_listening();
+    let to = format!("both.test:{}", address.port());
+    let recv = host.tool("udp-recv").args(["-f", "json", "--session", "300ms", &to]);
+    let input: String = (0..50).map(|client| request(client, &client.to_string()) + "\n").collect();
+    let finished = recv.input(input).run();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
+    assert_eq!(replies(&finished), (0..50).map(|client| for_client(client, &client.to_string())).collect());
+}
