@@ -242,8 +242,10 @@ impl<'r> Relay<'r> {
             Err(error) if is_icmp(&error) => self.to_clients.note_icmp_error(error),
             received => received.context("cannot receive")?,
         }
-        while let Some(error) =
-            self.to_clients.take_icmp_error().context("cannot ask a socket for its errors")?
+        // Without datagrams the socket may be ready because of errors.
+        while batch.is_empty()
+            && let Some(error) =
+                self.to_clients.take_icmp_error().context("cannot ask a socket for its errors")?
         {
             self.sessions.stats.down.sent.count_icmp_error(&error);
         }
