@@ -53,11 +53,12 @@ pub fn relaying(relay: &RelayStats, moment: Moment) -> String {
 pub fn relay_losses(relay: &RelayStats) -> Vec<String> {
     let mut losses = Vec::new();
     for direction in Direction::ALL {
-        let DirectionStats { received, unsent, no_session, over_rate, .. } = &relay[direction];
+        let DirectionStats { received, unsent, no_session, over_rate, waiting, .. } = &relay[direction];
         let not_sent = [
             counted(*unsent, "could not be sent"),
             counted(*no_session, "had no session (--max-sessions)"),
             counted(*over_rate, "exceeded --rate"),
+            counted(*waiting, "were still delayed at the end"),
         ];
         let not_sent = in_one_sentence("datagrams not relayed", not_sent);
         let sentences = [denied(received), forged(received), receive_losses(received), not_sent];

@@ -31,6 +31,7 @@ mod expect;
 mod faults;
 mod formats;
 mod headers;
+mod impair;
 mod in_flight;
 mod listen;
 #[cfg(target_os = "linux")]

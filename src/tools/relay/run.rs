@@ -73,11 +73,11 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     cli::prepare_socket(&clients, Traffic::ReceivesMany, plan.buffer, &[], console)?;
     note_earlier_drops([&*clients]);
     let mut relay = Relay::new(plan, &clients, (servers, mirrors, source), &access, &signals)?;
+    ready.announce(&[address.dialable(&clients)], console)?;
+    console.note(&format!("listening on {address}"));
     if let Some(seed) = plan.impairments.as_ref().and_then(Impairments::drawn_seed) {
         console.note(&format!("a seed was drawn; --impair '{seed}' repeats what happens"));
     }
-    ready.announce(&[address.dialable(&clients)], console)?;
-    console.note(&format!("listening on {address}"));
     cli::note_memberships(&clients, console);
     let ended = relay.run();
     relay.finish();
@@ -373,16 +373,12 @@ impl<'r> Relay<'r> {
         Ok(())
     }
 
-    /// Sends the delayed datagrams that are due soon, when they are, and leaves the others.
+    /// Sends those of the delayed datagrams that are due soon, when they are.
     fn drain_delayed(&mut self) -> Result<()> {
         let until = Instant::now() + DRAIN_TIME;
         while let Some(due) = self.next_due().filter(|due| *due <= until) {
             PollSet::new().wait(Some(due))?;
             self.send_due()?;
-        }
-        for direction in Direction::ALL {
-            let stats = &mut self.sessions.stats[direction];
-            stats.unsent += mem::take(&mut stats.waiting);
         }
         Ok(())
     }

@@ -213,6 +213,7 @@ pub(crate) fn path(name: &str) -> &'static str {
         "udp-recv" => env!("CARGO_BIN_EXE_udp-recv"),
         "udp-listen" => env!("CARGO_BIN_EXE_udp-listen"),
         "udp-chat" => env!("CARGO_BIN_EXE_udp-chat"),
+        "udp-relay" => env!("CARGO_BIN_EXE_udp-relay"),
         other => panic!("there is no tool {other}"),
     }
 }
