@@ -16,8 +16,8 @@ pub const RECORDS_LOST: &str =
 pub(super) fn relay_lines(relay: &RelayStats, time: Duration) -> Vec<ReportLine> {
     let opened = relay.sessions.opened;
     let sessions = format!("opened {opened} session{}", if opened == 1 { "" } else { "s" });
-    let [open, idle, evicted] = relay.sessions.counters();
-    let counters = [open, idle, evicted, ("unrecorded", relay.unrecorded)];
+    let [open, idle, evicted, moved] = relay.sessions.counters();
+    let counters = [open, idle, evicted, moved, ("unrecorded", relay.unrecorded)];
     let mut lines = vec![(sessions, nonzero(&counters))];
     for direction in Direction::ALL {
         let DirectionStats { received, sent, .. } = &relay[direction];
@@ -84,7 +84,7 @@ mod tests {
 
     fn relay() -> RelayStats {
         let mut relay = RelayStats { unrecorded: 1, ..RelayStats::default() };
-        relay.sessions = Sessions { opened: 3, open: 1, idle: 2, evicted: 0 };
+        relay.sessions = Sessions { opened: 3, open: 1, idle: 2, ..Sessions::default() };
         relay.up.received.datagrams = 100;
         relay.up.received.denied = 2;
         relay.up.sent.count(95, 500);

@@ -141,6 +141,7 @@ impl Sessions {
             open: self.open,
             idle: self.idle.saturating_sub(before.idle),
             evicted: self.evicted.saturating_sub(before.evicted),
+            moved: self.moved.saturating_sub(before.moved),
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Sessions {
     pub idle: u64,
     /// Those that were closed to make room for another.
     pub evicted: u64,
+    /// Those that were closed because their server had moved to another address.
+    pub moved: u64,
 }
 
 /// Counts what happened to the datagrams of a direction.
@@ -106,8 +108,8 @@ impl IndexMut<Direction> for RelayStats {
 
 impl Sessions {
     /// Returns its counters but that of the sessions that were opened.
-    pub(crate) fn counters(&self) -> [Counter; 3] {
-        [("open", self.open), ("idle", self.idle), ("evicted", self.evicted)]
+    pub(crate) fn counters(&self) -> [Counter; 4] {
+        [("open", self.open), ("idle", self.idle), ("evicted", self.evicted), ("moved", self.moved)]
     }
 }
 

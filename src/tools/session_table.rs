@@ -100,6 +100,12 @@ impl<K: Clone + Eq + Hash, V> SessionTable<K, V> {
         self.slots.iter_mut().flatten().map(|slot| &mut slot.value)
     }
 
+    /// Returns the places of the sessions whose value is `wanted`.
+    pub(super) fn places_of(&self, wanted: impl Fn(&V) -> bool) -> Vec<usize> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(place, slot)| wanted(&slot.as_ref()?.value).then_some(place)).collect()
+    }
+
     /// Notes that the session at `place` is used `now`.
     pub(super) fn touch(&mut self, place: usize, now: Instant) {
         let Some(Some(slot)) = self.slots.get_mut(place) else { return };

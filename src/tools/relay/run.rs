@@ -205,7 +205,11 @@ impl<'r> Relay<'r> {
         set.add_signals(self.signals);
         self.servers.watch(&mut set);
         set.wait(earliest([self.sessions.table.next_expiry(), self.next_due(), self.reporter.next()]))?;
-        for error in self.servers.take_found() {
+        let (left, failures) = self.servers.take_found();
+        for address in left {
+            self.sessions.close_failed(address);
+        }
+        for error in failures {
             self.note_once(format!("{error:#}; still using the address that was found before"));
         }
         Ok(())
@@ -449,11 +453,13 @@ impl<'r> Relay<'r> {
                 session.transmitter.take_icmp_error().context("cannot ask a socket for its errors")?
             {
                 refused.outcome.icmp_errors.push(error);
+                session.has_failed = true;
             }
             self.fates.clear();
             self.count(Direction::Up, server, refused, now);
             return Ok(());
         }
+        session.has_failed = false;
         let places = 0..batch.len();
         self.fates.clear();
         self.fates.resize(places.len(), Fate::Sent);

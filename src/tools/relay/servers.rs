@@ -1,6 +1,7 @@
 //! Where a relay forwards to: servers, of which each new client gets the next. Their names are looked up again while the
 //! relay runs: a server may move.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -76,9 +77,16 @@ impl<'r> Servers<'r> {
         }
     }
 
-    /// Takes the addresses that are known by now. Returns why others are not.
-    pub(super) fn take_found(&mut self) -> Vec<anyhow::Error> {
-        self.all.iter_mut().filter_map(|server| server.take_found().err()).collect()
+    /// Takes the addresses that are known by now. Returns those that servers no longer have, and why names have no address.
+    pub(super) fn take_found(&mut self) -> (Vec<Addr>, Vec<anyhow::Error>) {
+        let (mut left, mut failures) = (Vec::new(), Vec::new());
+        for server in &mut self.all {
+            match server.take_found() {
+                Ok(before) => left.extend(before),
+                Err(error) => failures.push(error),
+            }
+        }
+        (left, failures)
     }
 }
 
@@ -91,19 +99,16 @@ impl Server<'_> {
         }
     }
 
-    fn take_found(&mut self) -> Result<()> {
-        let Some(lookups) = &mut self.lookups else { return Ok(()) };
+    /// Takes the address that is known by now. Returns the former one, if it is another.
+    fn take_found(&mut self) -> Result<Option<Addr>> {
+        let Some(lookups) = &mut self.lookups else { return Ok(None) };
         let found = lookups.take();
         if !matches!(found, Ok(None)) {
             self.lookups = None;
         }
-        if let Some(addresses) = found? {
-            // A name that has several keeps the one that is in use.
-            let addresses = addresses.concat();
-            if !addresses.contains(&self.address) {
-                self.address = addresses[0];
-            }
-        }
-        Ok(())
+        let addresses = found?.unwrap_or_default().concat();
+        // A name that has several keeps the one that is in use.
+        let another = addresses.first().filter(|_| !addresses.contains(&self.address));
+        Ok(another.map(|another| mem::replace(&mut self.address, *another)))
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Session<'r> {
     pub(super) transmitter: Transmitter<'r>,
     pub(super) receiver: Receiver,
     pub(super) socket: Rc<Socket>,
+    /// Whether an ICMP error was the last that came from there.
+    pub(super) has_failed: bool,
     /// What may still pass up and down, if that is limited.
     pub(super) allowances: Option<[Allowance; 2]>,
 }
@@ -115,6 +117,7 @@ impl<'r> Sessions<'r> {
             receiver: Receiver::new(&socket, None, self.detail)
                 .context("cannot ask a socket for details of datagrams")?,
             socket,
+            has_failed: false,
             allowances: self.plan.rate.map(|rate| [Allowance::new(rate, now), Allowance::new(rate, now)]),
         };
         let place = self.table.insert(client, session, now);
@@ -127,6 +130,16 @@ impl<'r> Sessions<'r> {
         while let Some((client, session)) = self.table.expire(now) {
             self.stats.sessions.idle += 1;
             self.note_closed(client, session, "idle");
+        }
+    }
+
+    /// Closes the sessions whose server has not been there last, at this `address`: it has another one now.
+    pub(super) fn close_failed(&mut self, address: Addr) {
+        let has_moved = |session: &Session<'_>| session.has_failed && session.server == address;
+        for place in self.table.places_of(has_moved) {
+            let Some((client, session)) = self.table.remove(place) else { continue };
+            self.stats.sessions.moved += 1;
+            self.note_closed(client, session, "the server has another address");
         }
     }
 
