@@ -1,11 +1,16 @@
 //! `udp-recv --session`: requests of many clients through a pipe, each from a port of its client.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::fs;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Finished, Namespace, Peer, Running, Tool, complaint, counter, ip, unused_address};
+use crate::harness::{
+    Directory, Finished, Namespace, Peer, Running, Tool, complaint, counter, free_port, ip, path,
+    path_with_tools, unused_address,
+};
 
 /// Starts a tool that keeps the session of each client until it has been `idle` for that long.
 fn sessions(server: &str, idle: &str) -> Tool {
@@ -314,4 +319,138 @@ fn requests_go_to_the_address_of_a_name_that_does_not_refuse_them() {
     let finished = recv.input(input).run();
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
     assert_eq!(replies(&finished), (0..50).map(|client| for_client(client, &client.to_string())).collect());
+}
+
+/// Starts a listener that hands its requests to `coprocess`, and waits until it listens.
+fn relaying(coprocess: &str) -> (Running, SocketAddr) {
+    let listen =
+        Tool::new("udp-listen").args(["127.0.0.1:0", "-f", "json", "--coprocess", coprocess, "--stats"]);
+    listen.stdout(Stdio::null()).spawn_listening()
+}
+
+/// Asks at `address` as 50 clients at once, each this many `times`. Each must get its own reply to each request, and
+/// `listen` must have counted nothing else.
+fn ask_as_many(mut listen: Running, address: SocketAddr, times: usize) {
+    let clients: Vec<_> = (0..50).map(|_| Peer::new()).collect();
+    for round in 0..times {
+        let text = |client: usize| format!("{client} in round {round}").into_bytes();
+        for (number, client) in clients.iter().enumerate() {
+            client.send_to(&text(number), address).unwrap();
+        }
+        for (number, client) in clients.iter().enumerate() {
+            assert_eq!(client.receive_from(), (text(number), address));
+        }
+    }
+    listen.signal(Signal::SIGUSR1);
+    let replies = clients.len() * times;
+    let said = listen.err_line_with("answered");
+    assert!(said.contains(&format!("answered {replies} (")), "{said}");
+}
+
+#[test]
+fn through_a_shell_each_of_many_clients_gets_its_own_replies() {
+    let far = format!("sh -c 'udp-recv -f json --session 1h {}'", Peer::echoing());
+    let (listen, address) = relaying(&far);
+    ask_as_many(listen, address, 20);
+}
+
+/// Asks a name server and an agent of SNMP with programs, 50 at once, each server through a coprocess: `transport` makes
+/// one of the command line of a tool. Each program must get its own reply.
+fn ask_with_programs(directory: &Directory, transport: impl Fn(&str) -> String) {
+    let [snmp, dns] = [(); 2].map(|()| free_port());
+    let file = |name: &str| directory.file(name).display().to_string();
+    fs::write(file("snmpd.conf"), "rocommunity public\n").unwrap();
+    // Without its smux it binds no other port.
+    let snmpd = Tool::other("snmpd")
+        .args(["-f", "-Le", "-C", "-I", "-smux", "-c", &file("snmpd.conf"), &format!("udp:127.0.0.1:{snmp}")])
+        .env("MIBS", "")
+        .env("SNMP_PERSISTENT_DIR", directory.path().display());
+    let dnsmasq = Tool::other("dnsmasq")
+        .args([
+            "-d",
+            "--log-facility=-",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--bind-interfaces",
+        ])
+        .args(["--listen-address=127.0.0.1", "--synth-domain=example.test,10.0.0.0/24,h-"])
+        .arg(format!("--port={dns}"));
+    let _servers = [(snmpd, "NET-SNMP version"), (dnsmasq, "started, version")].map(|(server, words)| {
+        let mut running = server.env("PATH", format!("{}:/usr/sbin", path_with_tools())).spawn();
+        running.err_line_with(words);
+        running
+    });
+    let relays = [snmp, dns].map(|port| {
+        let far = format!("{} -f json --session 30s 127.0.0.1:{port}", path("udp-recv"));
+        relaying(&transport(&far))
+    });
+    let [snmp, dns] = [&relays[0], &relays[1]].map(|(_, address)| address.port());
+    let get = format!("snmpget -v2c -c public -r 0 -t 20 -Oqvt 127.0.0.1:{snmp} .1.3.6.1.2.1.1.3.0");
+    let dig = format!("dig +tries=1 +time=20 +short -p {dns} @127.0.0.1 h-10-0-0-{{}}.example.test A");
+    let [get, dig] = [get, dig].map(|command| {
+        Tool::shell(&format!("seq 200 | xargs -P 25 -I {{}} sh -c '{command}'")).stdin(Stdio::null()).spawn()
+    });
+    let (get, dig) = (get.finish(), dig.finish());
+    let times: Vec<u64> = get.text().lines().filter_map(|line| line.parse().ok()).collect();
+    assert_eq!(times.len(), 200, "{} {}", get.text(), get.err);
+    let addresses: BTreeSet<&str> = dig.text().lines().collect();
+    let expected: Vec<String> = (1..=200).map(|number| format!("10.0.0.{number}")).collect();
+    assert_eq!(addresses, expected.iter().map(|address| &address[..]).collect(), "{}", dig.err);
+}
+
+#[test]
+#[ignore = "needs snmpd, snmpget, dnsmasq and dig"]
+fn through_a_shell_programs_get_their_own_replies() {
+    ask_with_programs(&Directory::new("sessions-sh"), |far| format!("sh -c '{far}'"));
+}
+
+/// Starts a server of SSH that lets the user of this test in. Returns it and the command line of its client.
+fn ssh(directory: &Directory) -> (Running, String) {
+    let file = |name: &str| directory.file(name).display().to_string();
+    for key in ["host", "user"] {
+        Tool::other("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-f", &file(key)])
+            .assert()
+            .success();
+    }
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let lines = format!(
+        "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
+         PasswordAuthentication no\nStrictModes no\n",
+        file("host"),
+        file("user.pub")
+    );
+    fs::write(file("sshd_config"), lines).unwrap();
+    // It needs a directory that may not be there.
+    let setup = "mount -t tmpfs tmpfs /run && mkdir /run/sshd && exec \"$@\"";
+    let sshd = Tool::other("/usr/sbin/sshd").args(["-D", "-e", "-f", &file("sshd_config")]);
+    let mut sshd = sshd.under("unshare", ["--mount", "sh", "-c", setup, "sh"]).spawn();
+    sshd.err_line_with("Server listening on");
+    let client = format!(
+        "ssh -F none -i {} -p {port} -o BatchMode=yes -o LogLevel=ERROR -o StrictHostKeyChecking=no -o \
+         UserKnownHostsFile={} root@127.0.0.1",
+        file("user"),
+        file("known_hosts")
+    );
+    (sshd, client)
+}
+
+#[test]
+#[ignore = "needs root and openssh-server"]
+fn through_ssh_each_of_many_clients_gets_its_own_replies() {
+    let directory = Directory::new("sessions-ssh");
+    let (_sshd, ssh) = ssh(&directory);
+    let far = format!("{} -f json --session 1h {}", path("udp-recv"), Peer::echoing());
+    let (listen, address) = relaying(&format!("{ssh} {far}"));
+    ask_as_many(listen, address, 200);
+}
+
+#[test]
+#[ignore = "needs root, openssh-server, snmpd, snmpget, dnsmasq and dig"]
+fn through_ssh_programs_get_their_own_replies() {
+    let directory = Directory::new("sessions-ssh-programs");
+    let (_sshd, ssh) = ssh(&directory);
+    ask_with_programs(&directory, |far| format!("{ssh} {far}"));
 }
