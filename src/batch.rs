@@ -132,6 +132,8 @@ pub enum Fate {
     Duplicated,
     /// It is sent with a wrong bit.
     Corrupted,
+    /// It is sent to mirrors alone, because there is no server.
+    Mirrored,
     /// It is not sent, as a path with loss would not deliver it.
     Lost,
     /// It is not sent: too many are delayed already.
@@ -210,12 +212,13 @@ impl Direction {
 
 impl Fate {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Sent,
         Self::Delayed,
         Self::Reordered,
         Self::Duplicated,
         Self::Corrupted,
+        Self::Mirrored,
         Self::Lost,
         Self::OverLimit,
         Self::OverRate,
@@ -232,6 +235,7 @@ impl Fate {
             Self::Reordered => "reordered",
             Self::Duplicated => "duplicated",
             Self::Corrupted => "corrupted",
+            Self::Mirrored => "mirrored",
             Self::Lost => "lost",
             Self::OverLimit => "over_limit",
             Self::OverRate => "over_rate",
@@ -240,10 +244,10 @@ impl Fate {
         }
     }
 
-    /// Returns whether the datagram is sent, now or later.
+    /// Returns whether the datagram is sent to its server or client, now or later.
     #[must_use]
     pub fn is_sent(self) -> bool {
-        self < Self::Lost
+        self < Self::Mirrored
     }
 }
 

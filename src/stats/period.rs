@@ -152,6 +152,7 @@ impl DirectionStats {
             received: self.received.since(&before.received),
             sent: self.sent.since(&before.sent),
             unsent: self.unsent.saturating_sub(before.unsent),
+            mirrored: self.mirrored.saturating_sub(before.mirrored),
             no_session: self.no_session.saturating_sub(before.no_session),
             over_rate: self.over_rate.saturating_sub(before.over_rate),
             lost: self.lost.saturating_sub(before.lost),

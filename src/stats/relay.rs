@@ -47,6 +47,8 @@ pub struct DirectionStats {
     pub sent: Sent,
     /// Those that could not be.
     pub unsent: u64,
+    /// Those that were sent to mirrors alone, because there is no server.
+    pub mirrored: u64,
     /// Those for which there was no room for a session.
     pub no_session: u64,
     /// Those that exceeded the rate of a session.
@@ -114,36 +116,37 @@ impl Sessions {
 }
 
 impl DirectionStats {
-    /// Counts the fate of a datagram that is to be sent `copies` times. Whether it is sent then is counted when it is.
-    pub fn count(&mut self, fate: Fate, copies: u64) {
-        self.duplicated += copies.saturating_sub(1);
+    /// Counts the fate of `datagrams`. What is sent, and each further copy, is counted where that is done.
+    pub fn count(&mut self, fate: Fate, datagrams: u64) {
         let counter = match fate {
             Fate::Sent | Fate::Duplicated => return,
             Fate::Delayed => &mut self.delayed,
             Fate::Reordered => &mut self.reordered,
             Fate::Corrupted => &mut self.corrupted,
+            Fate::Mirrored => &mut self.mirrored,
             Fate::Lost => &mut self.lost,
             Fate::OverLimit => &mut self.over_limit,
             Fate::OverRate => &mut self.over_rate,
             Fate::NoSession => &mut self.no_session,
             Fate::Unsent => &mut self.unsent,
         };
-        *counter += 1;
+        *counter += datagrams;
     }
 
     /// Returns how many received datagrams the other counters tell what happened to. That is all of them, or the relay
     /// has lost one silently.
     #[must_use]
     pub fn accounted(&self) -> u64 {
-        let Self { unsent, no_session, over_rate, lost, over_limit, waiting, .. } = *self;
-        let copies = self.sent.datagrams + unsent + no_session + over_rate + lost + over_limit + waiting;
-        copies.saturating_sub(self.duplicated)
+        let Self { unsent, mirrored, no_session, over_rate, lost, over_limit, waiting, .. } = *self;
+        let not_sent = unsent + mirrored + no_session + over_rate + lost + over_limit + waiting;
+        (self.sent.datagrams + not_sent).saturating_sub(self.duplicated)
     }
 
     /// Returns the counters of what was not sent, and of what was sent otherwise than it was received.
-    pub(crate) fn counters(&self) -> [Counter; 10] {
+    pub(crate) fn counters(&self) -> [Counter; 11] {
         [
             ("unsent", self.unsent),
+            ("mirrored", self.mirrored),
             ("no_session", self.no_session),
             ("over_rate", self.over_rate),
             ("lost", self.lost),
@@ -173,12 +176,13 @@ mod tests {
         for direction in Direction::ALL {
             let stats = &mut stats[direction];
             for fate in Fate::ALL {
-                for copies in if fate.is_sent() { 1..=2 } else { 0..=0 } {
-                    stats.received.datagrams += 1;
-                    stats.count(fate, copies);
-                    stats.sent.datagrams += copies;
-                    assert_eq!(stats.accounted(), stats.received.datagrams, "{fate:?}");
+                stats.received.datagrams += 3;
+                stats.count(fate, 3);
+                if fate.is_sent() {
+                    stats.sent.datagrams += 4;
+                    stats.duplicated += 1;
                 }
+                assert_eq!(stats.accounted(), stats.received.datagrams, "{fate:?}");
             }
             stats.received.datagrams += 1;
             stats.waiting += 1;
