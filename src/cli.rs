@@ -20,7 +20,9 @@ pub mod value;
 mod words;
 
 pub use self::encoding::{Choice, DecodingArgs, EncodingArgs, GuessingArgs};
-pub use self::format::{ConversationArgs, FormatArgs, FormatOption, InputFormatArgs, conversation};
+pub use self::format::{
+    ConversationArgs, FormatArgs, FormatOption, InputFormatArgs, OutputFormatArgs, conversation,
+};
 pub use self::input::{EolArgs, InputPlan, MessageArgs, ReadingArgs, RepeatArgs};
 pub use self::output::writing;
 pub use self::pattern::patterns;

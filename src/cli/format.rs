@@ -27,6 +27,15 @@ pub struct InputFormatArgs {
     pub format: Format,
 }
 
+/// The argument for the format of a tool that only writes, and without it writes nothing.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct OutputFormatArgs {
+    /// Print what passes in this format
+    #[arg(short, long, value_name = "FORMAT")]
+    #[arg(value_parser = FormatParser::of_output())]
+    pub format: Option<Format>,
+}
+
 /// The argument for the formats of a conversation.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ConversationArgs {
@@ -57,9 +66,14 @@ impl FormatParser<Formats> {
 }
 
 impl FormatParser<Format> {
-    /// Parses any one format.
+    /// Parses any one format of an input.
     fn of_input() -> Self {
         Self { formats: Format::ALL.to_vec(), parse: value::input_format }
+    }
+
+    /// Parses any one format of an output.
+    fn of_output() -> Self {
+        Self { formats: Format::ALL.to_vec(), parse: value::output_format }
     }
 }
 

@@ -153,6 +153,14 @@ pub fn input_format(text: &str, known: &[Format]) -> Result<Format, String> {
     }
 }
 
+/// Parses one of the `known` formats, for a tool that has no input.
+pub fn output_format(text: &str, known: &[Format]) -> Result<Format, String> {
+    match text.split_once(':') {
+        None => format(text, known),
+        Some(_) => Err("udp-relay only writes; write the format of its output alone, as in json".to_owned()),
+    }
+}
+
 fn format(name: &str, known: &[Format]) -> Result<Format, String> {
     known.iter().copied().find(|format| format.name() == name).ok_or_else(|| {
         let names: Vec<_> = known.iter().map(|format| format.name()).collect();

@@ -4,6 +4,7 @@ mod args;
 mod delayed;
 mod impair;
 mod impaired;
+mod record;
 mod run;
 mod servers;
 mod sessions;

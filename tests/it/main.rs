@@ -57,6 +57,7 @@ mod readme;
 mod ready;
 mod recv;
 #[cfg(target_os = "linux")]
+mod relay_record;
 mod resolver;
 #[cfg(target_os = "linux")]
 mod restoring;

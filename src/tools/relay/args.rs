@@ -7,13 +7,14 @@ use clap::{Parser, ValueHint};
 
 use super::impair::{Impairments, Spec};
 use crate::cli::usage::UsageError;
-use crate::cli::value::{count, duration, rate};
+use crate::cli::value::{count, duration, rate, size};
 use crate::cli::{
-    AccessArgs, BufferArgs, GroupArgs, ReadyArgs, ReceivingPlan, Report, ReportArgs, SendingSocketArgs,
-    check_options, check_unix,
+    AccessArgs, BufferArgs, GroupArgs, OutputFormatArgs, ReadyArgs, ReceivingPlan, Report, ReportArgs,
+    SendingSocketArgs, check_options, check_unix,
 };
 use crate::exit;
 use crate::flow::pace::Rate;
+use crate::format::Format;
 use crate::net::endpoint::Endpoint;
 use crate::net::socket::Options;
 
@@ -52,6 +53,11 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
     bind: Option<Endpoint>,
     #[command(flatten)]
+    format: OutputFormatArgs,
+    /// Buffer up to SIZE of what is printed when stdout is slow
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB", requires = "format")]
+    queue: usize,
+    #[command(flatten)]
     ready: ReadyArgs,
     #[command(flatten)]
     access: AccessArgs,
@@ -80,12 +86,22 @@ pub(super) struct Plan {
     pub(super) impairments: Option<Impairments>,
     /// The local address to send to servers from.
     pub(super) source: Option<Endpoint>,
+    /// How to print what passes, if it is printed.
+    pub(super) records: Option<Records>,
     pub(super) ready: ReadyArgs,
     pub(super) receiving: ReceivingPlan,
     pub(super) socket: Options,
     /// The size in bytes of the receive buffers to ask for.
     pub(super) buffer: Option<usize>,
     pub(super) report: Report,
+}
+
+/// How to print what passes.
+#[derive(Clone, Copy)]
+pub(super) struct Records {
+    pub(super) format: Format,
+    /// How many bytes may wait to be printed.
+    pub(super) queue: usize,
 }
 
 impl TryFrom<Args> for Plan {
@@ -111,7 +127,7 @@ impl TryFrom<Args> for Plan {
         let socket = args.groups.add_to(args.socket.options(), [&args.endpoint])?;
         let all = iter::once(&args.endpoint).chain(&args.servers).chain(&args.mirror).chain(&args.bind);
         check_options(all.clone(), &socket)?;
-        check_unix(all, &socket, None, None)?;
+        check_unix(all, &socket, None, args.format.format)?;
         Ok(Self {
             endpoint: args.endpoint,
             servers: args.servers,
@@ -121,6 +137,7 @@ impl TryFrom<Args> for Plan {
             rate: args.rate,
             impairments,
             source: args.bind,
+            records: args.format.format.map(|format| Records { format, queue: args.queue }),
             ready: args.ready,
             receiving: args.access.into(),
             socket,

@@ -12,11 +12,12 @@ use anyhow::{Context, Result, ensure};
 use super::args::Plan;
 use super::impair::Impairments;
 use super::impaired::Impaired;
+use super::record::{Passage, Recorder};
 use super::servers::{Server, Servers};
 use super::sessions::{Client, Opened, Sessions, towards};
 use crate::batch::{Batch, Direction, Envelope, Fate};
 use crate::cli::{self, Traffic};
-use crate::exit::Verdict;
+use crate::exit::{self, Verdict};
 use crate::flow::pace::Allowance;
 use crate::flow::transmit::Transmitter;
 use crate::messages;
@@ -27,11 +28,13 @@ use crate::net::endpoint::Resolved;
 use crate::net::socket::{self, Socket};
 use crate::net::unix::UnixAddr;
 use crate::net::{Detail, SendOutcome, is_icmp, note_earlier_drops};
+use crate::runtime::console::Progress;
 use crate::runtime::deadline::earliest;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
+use crate::runtime::streams;
 use crate::runtime::watch::Watch;
-use crate::stats::{Counts, Sections, Stats};
+use crate::stats::{Counts, Sections};
 use crate::tools::ready::Ready;
 use crate::tools::reporter::{Due, Reporter, Tally};
 use crate::tools::resolve::Resolver;
@@ -54,6 +57,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let lists = plan.receiving.access_lists()?;
     let mut ready = Ready::prepare(&plan.ready)?;
     let signals = Signals::install()?;
+    let recorder = plan.records.map(|records| Recorder::new(records, console, &signals)).transpose()?;
     let resolver = Resolver::new(None, &signals);
     let access = resolver.access(lists)?;
     let family = plan.socket.family;
@@ -72,7 +76,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let source = plan.source.as_ref().map(|source| resolver.local(source, family)).transpose()?;
     cli::prepare_socket(&clients, Traffic::ReceivesMany, plan.buffer, &[], console)?;
     note_earlier_drops([&*clients]);
-    let mut relay = Relay::new(plan, &clients, (servers, mirrors, source), &access, &signals)?;
+    let mut relay = Relay::new(plan, &clients, (servers, mirrors, source), &access, &signals, recorder)?;
     ready.announce(&[address.dialable(&clients)], console)?;
     console.note(&format!("listening on {address}"));
     if let Some(seed) = plan.impairments.as_ref().and_then(Impairments::drawn_seed) {
@@ -80,8 +84,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     }
     cli::note_memberships(&clients, console);
     let ended = relay.run();
-    relay.finish();
-    ended?;
+    exit::join(ended, relay.finish())?;
     Ok(Verdict::Done)
 }
 
@@ -109,9 +112,12 @@ struct Relay<'r> {
     impaired: Option<Impaired>,
     /// What is left of datagrams that were impaired.
     impaired_batch: Batch,
+    /// What prints what passes, if that is wanted.
+    recorder: Option<Recorder<'r>>,
     /// What was reported. It is not reported again.
     noted: HashSet<String>,
     reporter: Reporter<'r>,
+    progress: Progress,
 }
 
 /// Who gets a copy of what clients send.
@@ -147,10 +153,14 @@ impl<'r> Relay<'r> {
         (servers, mirrors, source): (Servers<'r>, Vec<Mirror<'r>>, Option<Resolved<'r>>),
         access: &'r Access,
         signals: &'r Signals,
+        recorder: Option<Recorder<'r>>,
     ) -> Result<Self> {
         // A reply leaves from the address that its client has sent to.
         let has_many_addresses = clients.local_address()?.ip().is_some_and(|ip| ip.is_unspecified());
-        let detail = if has_many_addresses { Detail::Arrival } else { Detail::Peer };
+        let is_recorded = recorder.is_some();
+        let detail = if has_many_addresses || is_recorded { Detail::Arrival } else { Detail::Peer };
+        let detail_of_servers = if is_recorded { Detail::Arrival } else { Detail::Payload };
+        let is_watched = plan.report.is_chatty && !(is_recorded && streams::output()?.is_terminal());
         let receiver = plan.receiving.receiver(clients, access, detail)?;
         let mut to_clients = Transmitter::new(clients, signals)?;
         to_clients.use_source_address()?;
@@ -162,7 +172,7 @@ impl<'r> Relay<'r> {
             signals,
             intake: Intake { receiver, access, count: None },
             to_clients,
-            sessions: Sessions::new(plan, source, Detail::Payload, signals),
+            sessions: Sessions::new(plan, source, detail_of_servers, signals),
             servers,
             mirrors,
             watch,
@@ -170,8 +180,10 @@ impl<'r> Relay<'r> {
             fates: Vec::new(),
             impaired: plan.impairments.clone().map(Impaired::new),
             impaired_batch: Batch::new(),
+            recorder,
             noted: HashSet::new(),
             reporter: Reporter::new(plan.report, signals),
+            progress: Progress::new(is_watched),
         })
     }
 
@@ -188,6 +200,7 @@ impl<'r> Relay<'r> {
             while let Some(due) = self.reporter.due() {
                 self.report(due);
             }
+            self.show_progress();
             self.sessions.expire(Instant::now());
             self.send_due()?;
             if !self.forward_ready()? || waited.elapsed() >= WITHOUT_WAIT {
@@ -202,9 +215,19 @@ impl<'r> Relay<'r> {
     fn wait(&mut self) -> Result<()> {
         let mut set = PollSet::new();
         set.add(self.watch.as_fd(), Interest::Read);
-        set.add_signals(self.signals);
         self.servers.watch(&mut set);
-        set.wait(earliest([self.sessions.table.next_expiry(), self.next_due(), self.reporter.next()]))?;
+        let until = earliest([
+            self.sessions.table.next_expiry(),
+            self.next_due(),
+            self.reporter.next(),
+            self.progress.next(),
+        ]);
+        if let Some(recorder) = &self.recorder {
+            recorder.wait(set, until)?;
+        } else {
+            set.add_signals(self.signals);
+            set.wait(until)?;
+        }
         let (left, failures) = self.servers.take_found();
         for address in left {
             self.sessions.close_failed(address);
@@ -228,6 +251,7 @@ impl<'r> Relay<'r> {
             }
         }
         self.batch = batch;
+        self.recorder.as_mut().map_or(Ok(()), Recorder::flush)?;
         Ok(!ready.is_empty())
     }
 
@@ -264,23 +288,23 @@ impl<'r> Relay<'r> {
         places: Range<usize>,
         now: Instant,
     ) -> Result<()> {
-        let datagrams = places.len() as u64;
         batch.redirect(places.clone(), Envelope::default());
         self.mirror(batch, places.clone());
-        if self.plan.servers.is_empty() {
-            return Ok(());
-        }
         let Some(place) = self.find_session(client, now)? else {
-            self.sessions.stats.up.count(Fate::NoSession, datagrams);
-            return Ok(());
+            let fate = if self.plan.servers.is_empty() { Fate::Mirrored } else { Fate::NoSession };
+            self.fates.clear();
+            self.fates.resize(places.len(), fate);
+            self.sessions.stats.up.count(fate, places.len() as u64);
+            return self.record(batch, places, Passage { from: client.name(), to: client.asked, session: 0 });
         };
         self.sessions.table.touch(place, now);
         let Some(session) = self.sessions.table.get_mut(place) else { return Ok(()) };
         self.fates.clear();
         self.fates.resize(places.len(), Fate::Sent);
         police(session.allowances.as_mut().map(|[up, _]| up), batch, places.clone(), &mut self.fates, now);
-        self.pass(Direction::Up, client, place, (batch, places), now);
-        Ok(())
+        let passage = Passage { from: client.name(), to: Some(session.server), session: session.number };
+        self.pass(Direction::Up, client, place, (batch, places.clone()), now);
+        self.record(batch, places, passage)
     }
 
     /// Sends the datagrams at `places` that are to be sent to `client` or, from it, through its session at `place`. They are
@@ -412,6 +436,9 @@ impl<'r> Relay<'r> {
         if let Some(place) = self.sessions.table.place(&client) {
             return Ok(Some(place));
         }
+        if self.plan.servers.is_empty() {
+            return Ok(None);
+        }
         match self.sessions.open(client, &mut self.servers, now) {
             Ok(Opened::At(place)) => {
                 let Some((_, session)) = self.sessions.table.get(place) else { return Ok(None) };
@@ -443,6 +470,7 @@ impl<'r> Relay<'r> {
         let Some(session) = self.sessions.table.get_mut(place) else { return Ok(()) };
         let outcome = session.receiver.receive(batch, usize::MAX);
         let server = session.server;
+        let passage = Passage { from: Some(server), to: client.name(), session: session.number };
         if let Some(error) = outcome.error {
             // The server is gone. It may come back.
             session.transmitter.note_icmp_error(error);
@@ -473,8 +501,14 @@ impl<'r> Relay<'r> {
         self.sessions.stats.down.received.forged += outcome.forged;
         self.sessions.stats.down.received.count(batch, places.clone());
         self.sessions.table.touch(place, now);
-        self.pass(Direction::Down, client, place, (batch, places), now);
-        Ok(())
+        self.pass(Direction::Down, client, place, (batch, places.clone()), now);
+        self.record(batch, places, passage)
+    }
+
+    /// Records the datagrams at `places`, whose fates are known, if that is wanted.
+    fn record(&mut self, batch: &Batch, places: Range<usize>, passage: Passage) -> Result<()> {
+        let Some(recorder) = &mut self.recorder else { return Ok(()) };
+        recorder.record(batch, places, passage, &self.fates)
     }
 
     /// Counts what was `delivered` to `peer` in a direction, and reports failures. A server that has refused a datagram is
@@ -511,18 +545,43 @@ impl<'r> Relay<'r> {
         self.reporter.report(due, tally);
     }
 
-    /// Prints the last statistics.
-    fn finish(&mut self) {
+    /// Shows the progress line, if it is due.
+    fn show_progress(&mut self) {
+        if self.progress.is_due() {
+            let stats = &self.sessions.stats;
+            let received = stats.up.received.datagrams + stats.down.received.datagrams;
+            self.progress.show(received, |moment| messages::relaying(stats, moment));
+        }
+    }
+
+    /// Waits until everything is printed, and reports what was lost and, if asked for, the numbers.
+    fn finish(&mut self) -> Result<()> {
+        let printed = self.finish_output();
         let tally = self.tally();
+        for loss in messages::relay_losses(&self.sessions.stats) {
+            self.plan.report.console.note(&loss);
+        }
         self.reporter.conclude(tally);
+        printed
+    }
+
+    fn finish_output(&mut self) -> Result<()> {
+        while let Some(recorder) = &mut self.recorder {
+            match recorder.finish(&self.reporter)? {
+                Some(due) => self.report(due),
+                None => break,
+            }
+        }
+        Ok(())
     }
 
     /// Returns what a report shows.
     fn tally(&mut self) -> Tally<'static> {
         self.sessions.stats.up.received.count_drops(self.intake.receiver.drops());
         self.sessions.count_drops();
+        self.sessions.stats.unrecorded = self.recorder.as_ref().map_or(0, Recorder::unrecorded);
         Tally {
-            counts: Counts { stats: Stats::default(), replies: None, relay: Some(self.sessions.stats) },
+            counts: Counts { relay: Some(self.sessions.stats), ..Counts::default() },
             sections: Sections::default(),
             distributions: Vec::new(),
             senders: None,

@@ -35,6 +35,13 @@ pub(super) struct Client {
     pub(super) asked: Option<Addr>,
 }
 
+impl Client {
+    /// Returns its address, unless it is a unix socket without a name.
+    pub(super) fn name(self) -> Option<Addr> {
+        Some(self.address).filter(|address| *address != Addr::Unix(UnixAddr::NONE))
+    }
+}
+
 /// A client's way to its server, and back.
 #[derive(Debug)]
 pub(super) struct Session<'r> {
