@@ -450,9 +450,9 @@ impl<'r> Relay<'r> {
                 }
                 Ok(Some(place))
             }
-            Ok(Opened::NoRoom) => {
+            Ok(Opened::NoRoom(why)) => {
                 self.note_once(format!(
-                    "no room for another client: all {} sessions are in use; --max-sessions allows more",
+                    "no room for another client: all {} sessions are in use; {why}",
                     self.sessions.table.len()
                 ));
                 Ok(None)
@@ -520,7 +520,9 @@ impl<'r> Relay<'r> {
         for fate in &self.fates {
             stats.count(*fate, 1);
         }
-        if let Some(why) = failure {
+        if peer == Addr::Unix(UnixAddr::NONE) {
+            self.note_once("cannot reply to a client whose unix socket has no name".to_owned());
+        } else if let Some(why) = failure {
             self.note_once(format!("cannot send to {peer}: {why:#}"));
         }
         if direction == Direction::Up {

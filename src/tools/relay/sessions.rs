@@ -72,13 +72,13 @@ pub(super) struct Sessions<'r> {
     pub(super) stats: RelayStats,
 }
 
-/// What a session is opened for.
+/// What came of opening a session.
 #[derive(Debug)]
 pub(super) enum Opened {
     /// It has this place.
     At(usize),
-    /// All sessions are in use.
-    NoRoom,
+    /// All sessions are in use, and there may be no more.
+    NoRoom(&'static str),
 }
 
 impl<'r> Sessions<'r> {
@@ -97,7 +97,7 @@ impl<'r> Sessions<'r> {
     /// are too many. Fails if there is no way to the server.
     pub(super) fn open(&mut self, client: Client, servers: &mut Servers<'r>, now: Instant) -> Result<Opened> {
         if self.table.len() >= self.plan.max_sessions && !self.evict(now) {
-            return Ok(Opened::NoRoom);
+            return Ok(Opened::NoRoom("--max-sessions allows more"));
         }
         let server = servers.next(now).context("there is no server")?;
         let (endpoint, address) = (server.endpoint, server.address);
@@ -105,7 +105,9 @@ impl<'r> Sessions<'r> {
             match connect(address, endpoint, self.source.as_ref(), &self.plan.socket) {
                 Err(error) if error.downcast_ref().is_some_and(Failure::is_exhaustion) => {
                     if !raise_limit() && !self.evict(now) {
-                        return Ok(Opened::NoRoom);
+                        return Ok(Opened::NoRoom(
+                            "the system allows no more descriptors or ports (ulimit -n)",
+                        ));
                     }
                 }
                 opened => break opened?,
