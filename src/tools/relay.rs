@@ -2,8 +2,11 @@
 
 mod args;
 mod delayed;
+mod delivery;
+mod forward;
 mod impair;
 mod impaired;
+mod mirrors;
 mod record;
 mod run;
 mod servers;

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::mem;
-use std::ops::Range;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -10,15 +9,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::args::Plan;
+use super::delivery::ROOM;
 use super::impair::Impairments;
 use super::impaired::Impaired;
-use super::record::{Passage, Recorder};
-use super::servers::{Server, Servers};
-use super::sessions::{Client, Opened, Sessions, towards};
-use crate::batch::{Batch, Direction, Envelope, Fate};
+use super::mirrors::Mirror;
+use super::record::Recorder;
+use super::servers::Servers;
+use super::sessions::Sessions;
+use crate::batch::{Batch, Fate};
 use crate::cli::{self, Traffic};
 use crate::exit::{self, Verdict};
-use crate::flow::pace::Allowance;
 use crate::flow::transmit::Transmitter;
 use crate::messages;
 use crate::net::access::Access;
@@ -26,8 +26,7 @@ use crate::net::addr::Addr;
 use crate::net::bound::Bound;
 use crate::net::endpoint::Resolved;
 use crate::net::socket::{self, Socket};
-use crate::net::unix::UnixAddr;
-use crate::net::{Detail, SendOutcome, is_icmp, note_earlier_drops};
+use crate::net::{Detail, note_earlier_drops};
 use crate::runtime::console::Progress;
 use crate::runtime::deadline::earliest;
 use crate::runtime::poll::{Interest, PollSet};
@@ -44,10 +43,8 @@ use crate::tools::session::{Intake, drain};
 const CLIENTS: usize = 0;
 /// While there is always something to forward, signals are asked for this often.
 const WITHOUT_WAIT: Duration = Duration::from_millis(10);
-/// How long clients' datagrams wait for room in the send buffer. Nothing is received meanwhile.
-const ROOM: Duration = Duration::from_millis(20);
 /// How long what arrived before a signal is forwarded after it, at most.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+pub(super) const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// How many failures are reported that differ.
 const MOST_NOTES: usize = 100;
 
@@ -96,54 +93,28 @@ fn is_itself(own: Addr, server: Addr) -> bool {
 }
 
 /// Forwards datagrams.
-struct Relay<'r> {
-    plan: &'r Plan,
-    signals: &'r Signals,
+pub(super) struct Relay<'r> {
+    pub(super) plan: &'r Plan,
+    pub(super) signals: &'r Signals,
     /// What clients send to, and what sends to them.
-    intake: Intake<'r>,
-    to_clients: Transmitter<'r>,
-    sessions: Sessions<'r>,
-    servers: Servers<'r>,
-    mirrors: Vec<Mirror<'r>>,
-    watch: Watch,
+    pub(super) intake: Intake<'r>,
+    pub(super) to_clients: Transmitter<'r>,
+    pub(super) sessions: Sessions<'r>,
+    pub(super) servers: Servers<'r>,
+    pub(super) mirrors: Vec<Mirror<'r>>,
+    pub(super) watch: Watch,
     /// The datagrams that were received last, and what becomes of each.
-    batch: Batch,
-    fates: Vec<Fate>,
-    impaired: Option<Impaired>,
+    pub(super) batch: Batch,
+    pub(super) fates: Vec<Fate>,
+    pub(super) impaired: Option<Impaired>,
     /// What is left of datagrams that were impaired.
-    impaired_batch: Batch,
+    pub(super) impaired_batch: Batch,
     /// What prints what passes, if that is wanted.
-    recorder: Option<Recorder<'r>>,
+    pub(super) recorder: Option<Recorder<'r>>,
     /// What was reported. It is not reported again.
-    noted: HashSet<String>,
-    reporter: Reporter<'r>,
-    progress: Progress,
-}
-
-/// Who gets a copy of what clients send.
-struct Mirror<'r> {
-    name: String,
-    transmitter: Transmitter<'r>,
-}
-
-/// What became of datagrams that were to be sent.
-#[derive(Default)]
-struct Delivered {
-    outcome: SendOutcome,
-    /// Why the first of them that was not sent was not.
-    failure: Option<anyhow::Error>,
-}
-
-impl<'r> Mirror<'r> {
-    /// Opens a socket that sends to `mirror`, and receives nothing.
-    fn open(mirror: &Server<'_>, plan: &Plan, signals: &'r Signals) -> Result<Self> {
-        let there = Resolved::new(mirror.endpoint, vec![mirror.address]);
-        let socket = socket::connect(&there, None, &towards(mirror.endpoint, &plan.socket)?)?;
-        socket.receive_nothing();
-        let mut transmitter = Transmitter::new(&socket, signals)?;
-        transmitter.limit_wait(ROOM);
-        Ok(Self { name: there.to_string(), transmitter })
-    }
+    pub(super) noted: HashSet<String>,
+    pub(super) reporter: Reporter<'r>,
+    pub(super) progress: Progress,
 }
 
 impl<'r> Relay<'r> {
@@ -255,286 +226,8 @@ impl<'r> Relay<'r> {
         Ok(!ready.is_empty())
     }
 
-    /// Forwards what clients have sent, each to its server.
-    fn forward_up(&mut self, batch: &mut Batch, now: Instant) -> Result<()> {
-        let received = self.intake.receive(batch, &mut self.sessions.stats.up.received);
-        self.sessions.stats.up.received.count(batch, 0..batch.len());
-        let mut next = 0;
-        while next < batch.len() {
-            let (client, end) = first_client(batch, next);
-            self.pass_up(client, batch, next..end, now)?;
-            next = end;
-        }
-        match received {
-            // A client is gone.
-            Err(error) if is_icmp(&error) => self.to_clients.note_icmp_error(error),
-            received => received.context("cannot receive")?,
-        }
-        // Without datagrams the socket may be ready because of errors.
-        while batch.is_empty()
-            && let Some(error) =
-                self.to_clients.take_icmp_error().context("cannot ask a socket for its errors")?
-        {
-            self.sessions.stats.down.sent.count_icmp_error(&error);
-        }
-        Ok(())
-    }
-
-    /// Forwards the datagrams of `client` at `places` to its server, and to the mirrors.
-    fn pass_up(
-        &mut self,
-        client: Client,
-        batch: &mut Batch,
-        places: Range<usize>,
-        now: Instant,
-    ) -> Result<()> {
-        batch.redirect(places.clone(), Envelope::default());
-        self.mirror(batch, places.clone());
-        let Some(place) = self.find_session(client, now)? else {
-            let fate = if self.plan.servers.is_empty() { Fate::Mirrored } else { Fate::NoSession };
-            self.fates.clear();
-            self.fates.resize(places.len(), fate);
-            self.sessions.stats.up.count(fate, places.len() as u64);
-            return self.record(batch, places, Passage { from: client.name(), to: client.asked, session: 0 });
-        };
-        self.sessions.table.touch(place, now);
-        let Some(session) = self.sessions.table.get_mut(place) else { return Ok(()) };
-        self.fates.clear();
-        self.fates.resize(places.len(), Fate::Sent);
-        police(session.allowances.as_mut().map(|[up, _]| up), batch, places.clone(), &mut self.fates, now);
-        let passage = Passage { from: client.name(), to: Some(session.server), session: session.number };
-        self.pass(Direction::Up, client, place, (batch, places.clone()), now);
-        self.record(batch, places, passage)
-    }
-
-    /// Sends the datagrams at `places` that are to be sent to `client` or, from it, through its session at `place`. They are
-    /// impaired first, if they are to be.
-    fn pass(
-        &mut self,
-        direction: Direction,
-        client: Client,
-        place: usize,
-        (batch, places): (&mut Batch, Range<usize>),
-        now: Instant,
-    ) {
-        let Some(impaired) = self.impaired.as_mut().filter(|impaired| impaired.apply_to(direction)) else {
-            return self.send(direction, client, place, (batch, places), now);
-        };
-        let mut fates = mem::take(&mut self.fates);
-        let mut out = mem::take(&mut self.impaired_batch);
-        out.clear();
-        let passed = impaired.pass(direction, client, (batch, places), &mut fates, &mut out);
-        let stats = &mut self.sessions.stats[direction];
-        for fate in &fates {
-            stats.count(*fate, 1);
-        }
-        stats.duplicated += passed.copies;
-        stats.waiting += passed.held;
-        self.fates.resize(out.len(), Fate::Sent);
-        let all = 0..out.len();
-        self.send(direction, client, place, (&mut out, all), now);
-        for (place, sent) in passed.at_once.into_iter().zip(&self.fates) {
-            fates[place] = fates[place].max(*sent);
-        }
-        (self.fates, self.impaired_batch) = (fates, out);
-    }
-
-    /// Sends those of the datagrams at `places` whose fate that is to `client` or, from it, through its session at `place`.
-    /// Counts them.
-    fn send(
-        &mut self,
-        direction: Direction,
-        client: Client,
-        place: usize,
-        (batch, places): (&mut Batch, Range<usize>),
-        now: Instant,
-    ) {
-        let (transmitter, peer, envelope) = match direction {
-            Direction::Up => {
-                let Some(session) = self.sessions.table.get_mut(place) else { return };
-                let envelope = Envelope { to: session.to, ..Envelope::default() };
-                (&mut session.transmitter, session.server, envelope)
-            }
-            Direction::Down => {
-                let envelope =
-                    Envelope { from: client.asked, to: Some(client.address), ..Envelope::default() };
-                (&mut self.to_clients, client.address, envelope)
-            }
-        };
-        batch.redirect(places.clone(), envelope);
-        let delivered = deliver(transmitter, batch, places, &mut self.fates);
-        self.count(direction, peer, delivered, now);
-    }
-
-    /// Returns when the next datagram is due that is delayed.
-    fn next_due(&self) -> Option<Instant> {
-        self.impaired.as_ref()?.next()
-    }
-
-    /// Sends the delayed datagrams that are due.
-    fn send_due(&mut self) -> Result<()> {
-        let now = Instant::now();
-        let mut batch = mem::take(&mut self.impaired_batch);
-        loop {
-            batch.clear();
-            let Some((direction, client)) =
-                self.impaired.as_mut().and_then(|impaired| impaired.take_due(now, &mut batch))
-            else {
-                break;
-            };
-            let all = 0..batch.len();
-            self.sessions.stats[direction].waiting -= all.len() as u64;
-            // Its session may be closed by now.
-            let place = match direction {
-                Direction::Up => self.find_session(client, now)?,
-                Direction::Down => Some(0),
-            };
-            let Some(place) = place else {
-                all.for_each(|_| self.sessions.stats[direction].count(Fate::NoSession, 1));
-                continue;
-            };
-            self.fates.clear();
-            self.fates.resize(all.len(), Fate::Sent);
-            self.send(direction, client, place, (&mut batch, all), now);
-        }
-        self.impaired_batch = batch;
-        Ok(())
-    }
-
-    /// Sends those of the delayed datagrams that are due soon, when they are.
-    fn drain_delayed(&mut self) -> Result<()> {
-        let until = Instant::now() + DRAIN_TIME;
-        while let Some(due) = self.next_due().filter(|due| *due <= until) {
-            PollSet::new().wait(Some(due))?;
-            self.send_due()?;
-        }
-        Ok(())
-    }
-
-    /// Sends the mirrors copies of the datagrams at `places`, which have no addresses.
-    fn mirror(&mut self, batch: &Batch, places: Range<usize>) {
-        let mut notes = Vec::new();
-        for mirror in &mut self.mirrors {
-            self.fates.clear();
-            self.fates.resize(places.len(), Fate::Sent);
-            let Delivered { outcome, failure } =
-                deliver(&mut mirror.transmitter, batch, places.clone(), &mut self.fates);
-            let stats = self.sessions.stats.mirrored.get_or_insert_default();
-            stats.sent += &outcome;
-            stats.unsent += self.fates.iter().filter(|fate| **fate == Fate::Unsent).count() as u64;
-            let name = &mirror.name;
-            notes.extend(failure.map(|why| format!("cannot send to mirror {name}: {why:#}")));
-            notes.extend(outcome.icmp_errors.iter().map(|error| messages::icmp_error(name, "a copy", error)));
-        }
-        for note in notes {
-            self.note_once(note);
-        }
-    }
-
-    /// Returns the place of the session of `client`. If it has none, and none can be opened, that is reported.
-    fn find_session(&mut self, client: Client, now: Instant) -> Result<Option<usize>> {
-        if let Some(place) = self.sessions.table.place(&client) {
-            return Ok(Some(place));
-        }
-        if self.plan.servers.is_empty() {
-            return Ok(None);
-        }
-        match self.sessions.open(client, &mut self.servers, now) {
-            Ok(Opened::At(place)) => {
-                let Some((_, session)) = self.sessions.table.get(place) else { return Ok(None) };
-                self.watch.add(session.socket.as_fd(), place + 1).context("cannot watch a socket")?;
-                let console = self.plan.report.console;
-                if console.prints_details() {
-                    let (number, server) = (session.number, session.server);
-                    console.detail(&format!("session {number} opened: {} to {server}", client.address));
-                }
-                Ok(Some(place))
-            }
-            Ok(Opened::NoRoom(why)) => {
-                self.note_once(format!(
-                    "no room for another client: all {} sessions are in use; {why}",
-                    self.sessions.table.len()
-                ));
-                Ok(None)
-            }
-            Err(error) => {
-                self.note_once(format!("{error:#}"));
-                Ok(None)
-            }
-        }
-    }
-
-    /// Forwards what the server of the session at `place` has sent to its client.
-    fn forward_down(&mut self, place: usize, batch: &mut Batch, now: Instant) -> Result<()> {
-        let Some((&client, _)) = self.sessions.table.get(place) else { return Ok(()) };
-        let Some(session) = self.sessions.table.get_mut(place) else { return Ok(()) };
-        let outcome = session.receiver.receive(batch, usize::MAX);
-        let server = session.server;
-        let passage = Passage { from: Some(server), to: client.name(), session: session.number };
-        if let Some(error) = outcome.error {
-            // The server is gone. It may come back.
-            session.transmitter.note_icmp_error(error);
-        }
-        if batch.is_empty() {
-            let mut refused = Delivered::default();
-            while let Some(error) =
-                session.transmitter.take_icmp_error().context("cannot ask a socket for its errors")?
-            {
-                refused.outcome.icmp_errors.push(error);
-                session.has_failed = true;
-            }
-            self.fates.clear();
-            self.count(Direction::Up, server, refused, now);
-            return Ok(());
-        }
-        session.has_failed = false;
-        let places = 0..batch.len();
-        self.fates.clear();
-        self.fates.resize(places.len(), Fate::Sent);
-        police(
-            session.allowances.as_mut().map(|[_, down]| down),
-            batch,
-            places.clone(),
-            &mut self.fates,
-            now,
-        );
-        self.sessions.stats.down.received.forged += outcome.forged;
-        self.sessions.stats.down.received.count(batch, places.clone());
-        self.sessions.table.touch(place, now);
-        self.pass(Direction::Down, client, place, (batch, places.clone()), now);
-        self.record(batch, places, passage)
-    }
-
-    /// Records the datagrams at `places`, whose fates are known, if that is wanted.
-    fn record(&mut self, batch: &Batch, places: Range<usize>, passage: Passage) -> Result<()> {
-        let Some(recorder) = &mut self.recorder else { return Ok(()) };
-        recorder.record(batch, places, passage, &self.fates)
-    }
-
-    /// Counts what was `delivered` to `peer` in a direction, and reports failures. A server that has refused a datagram is
-    /// looked up again.
-    fn count(&mut self, direction: Direction, peer: Addr, delivered: Delivered, now: Instant) {
-        let Delivered { outcome, failure } = delivered;
-        let stats = &mut self.sessions.stats[direction];
-        stats.sent += &outcome;
-        for fate in &self.fates {
-            stats.count(*fate, 1);
-        }
-        if peer == Addr::Unix(UnixAddr::NONE) {
-            self.note_once("cannot reply to a client whose unix socket has no name".to_owned());
-        } else if let Some(why) = failure {
-            self.note_once(format!("cannot send to {peer}: {why:#}"));
-        }
-        if direction == Direction::Up {
-            for error in &outcome.icmp_errors {
-                self.note_once(messages::icmp_error(&peer, "a datagram", error));
-                self.servers.look_up(peer, now);
-            }
-        }
-    }
-
     /// Prints `what`, unless it was printed before or too much was.
-    fn note_once(&mut self, what: String) {
+    pub(super) fn note_once(&mut self, what: String) {
         if self.noted.len() < MOST_NOTES && !self.noted.contains(&what) {
             self.plan.report.console.note(&what);
             self.noted.insert(what);
@@ -589,65 +282,4 @@ impl<'r> Relay<'r> {
             senders: None,
         }
     }
-}
-
-/// Returns the client whose datagram is at `place`, and the end of its datagrams in a row.
-fn first_client(batch: &Batch, place: usize) -> (Client, usize) {
-    let client = |envelope: &Envelope| Client {
-        // A unix socket may have no name.
-        address: envelope.from.unwrap_or(Addr::Unix(UnixAddr::NONE)),
-        asked: envelope.to,
-    };
-    let mut datagrams = batch.part(place..batch.len()).map(|datagram| client(datagram.envelope));
-    let Some(first) = datagrams.next() else {
-        return (client(&Envelope::default()), place);
-    };
-    (first, place + 1 + datagrams.take_while(|next| *next == first).count())
-}
-
-/// Marks the datagrams at `places` that exceed an `allowance`, if there is one.
-fn police(
-    allowance: Option<&mut Allowance>,
-    batch: &Batch,
-    places: Range<usize>,
-    fates: &mut [Fate],
-    now: Instant,
-) {
-    let Some(allowance) = allowance else { return };
-    for (datagram, fate) in batch.part(places).zip(fates) {
-        let size = u32::try_from(datagram.payload.len()).unwrap_or(u32::MAX);
-        if !allowance.take(size, now) {
-            *fate = Fate::OverRate;
-        }
-    }
-}
-
-/// Sends those of the datagrams at `places` whose fate that is, and marks those that cannot be sent.
-fn deliver(
-    transmitter: &mut Transmitter<'_>,
-    batch: &Batch,
-    places: Range<usize>,
-    fates: &mut [Fate],
-) -> Delivered {
-    let mut delivered = Delivered::default();
-    let mut next = 0;
-    while next < fates.len() {
-        let passing = fates[next..].iter().take_while(|fate| fate.is_sent()).count();
-        if passing == 0 {
-            next += 1;
-            continue;
-        }
-        let first = places.start + next;
-        let outcome = transmitter.send(batch, first..first + passing);
-        let sent = outcome.sent;
-        next += sent;
-        delivered.outcome.add(outcome);
-        if let Some(unsent) = delivered.outcome.stopped.take() {
-            let end = next + unsent.datagrams.min(passing - sent);
-            fates[next..end].fill(Fate::Unsent);
-            next = end;
-            delivered.failure.get_or_insert_with(|| unsent.cause());
-        }
-    }
-    delivered
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use super::args::{Plan, TOOL};
+use super::delivery::ROOM;
 use super::servers::Servers;
 use crate::cli::{self, Traffic};
 use crate::flow::pace::Allowance;
@@ -25,8 +26,6 @@ use crate::tools::session_table::SessionTable;
 
 /// A session that was idle for less is in use, and is not closed for another client.
 const IN_USE: Duration = Duration::from_secs(1);
-/// How long datagrams wait for room in the send buffer. Nothing is received meanwhile.
-const ROOM: Duration = Duration::from_millis(20);
 
 /// Who has a session: a client, and the address of this machine that it sends to, which replies leave from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,67 @@
+//! Sending what passes: those datagrams that may, and what became of each.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use crate::batch::{Batch, Fate};
+use crate::flow::pace::Allowance;
+use crate::flow::transmit::Transmitter;
+use crate::net::SendOutcome;
+
+/// How long datagrams wait for room in the send buffer. Nothing is received meanwhile.
+pub(super) const ROOM: Duration = Duration::from_millis(20);
+
+/// What became of datagrams that were to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Delivered {
+    pub(super) outcome: SendOutcome,
+    /// Why the first of them that was not sent was not.
+    pub(super) failure: Option<anyhow::Error>,
+}
+
+/// Marks the datagrams at `places` that exceed an `allowance`, if there is one.
+pub(super) fn police(
+    allowance: Option<&mut Allowance>,
+    batch: &Batch,
+    places: Range<usize>,
+    fates: &mut [Fate],
+    now: Instant,
+) {
+    let Some(allowance) = allowance else { return };
+    for (datagram, fate) in batch.part(places).zip(fates) {
+        let size = u32::try_from(datagram.payload.len()).unwrap_or(u32::MAX);
+        if !allowance.take(size, now) {
+            *fate = Fate::OverRate;
+        }
+    }
+}
+
+/// Sends those of the datagrams at `places` whose fate that is, and marks those that cannot be sent.
+pub(super) fn deliver(
+    transmitter: &mut Transmitter<'_>,
+    batch: &Batch,
+    places: Range<usize>,
+    fates: &mut [Fate],
+) -> Delivered {
+    let mut delivered = Delivered::default();
+    let mut next = 0;
+    while next < fates.len() {
+        let passing = fates[next..].iter().take_while(|fate| fate.is_sent()).count();
+        if passing == 0 {
+            next += 1;
+            continue;
+        }
+        let first = places.start + next;
+        let outcome = transmitter.send(batch, first..first + passing);
+        let sent = outcome.sent;
+        next += sent;
+        delivered.outcome.add(outcome);
+        if let Some(unsent) = delivered.outcome.stopped.take() {
+            let end = next + unsent.datagrams.min(passing - sent);
+            fates[next..end].fill(Fate::Unsent);
+            next = end;
+            delivered.failure.get_or_insert_with(|| unsent.cause());
+        }
+    }
+    delivered
+}
