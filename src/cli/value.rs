@@ -45,7 +45,7 @@ pub fn repeats(text: &str) -> Result<u64, String> {
 /// Parses a command for a shell, which must not be empty: a shell would do nothing and succeed.
 pub fn handler(command: OsString) -> Result<OsString, String> {
     if command.is_empty() {
-        return Err("empty; write a shell command, as in --exec cat".to_owned());
+        return Err("empty; write a shell command, such as cat".to_owned());
     }
     Ok(command)
 }
