@@ -50,6 +50,12 @@ while True:
     write(receive(65536))
     write(b'\\n')
 ";
+const PYTHON_ANSWER: &str = "\
+python3 -c \"import json, sys
+for line in sys.stdin:
+    request = json.loads(line)
+    print(json.dumps({'to': request['from'], 'text': request['text'].upper()}), flush=True)\"
+";
 
 /// Charsets, and a text in the script of each.
 const SCRIPTS: [(&str, &str); 12] = [
@@ -115,6 +121,7 @@ fn main() {
     bench.replay();
     bench.slow_reader();
     bench.request_and_reply();
+    bench.answers();
     bench.measuring();
     echo::run(bench.scale.echoing);
     bench.memory_and_size();
@@ -492,6 +499,40 @@ impl Bench {
         ended.store(true, Ordering::Relaxed);
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"", &address).unwrap();
         thread.join().unwrap();
+    }
+
+    /// Programs answer requests that udp-recv sends, 64 in flight: a process for each request, or one for all.
+    fn answers(&self) {
+        const JQ: &str = "jq --unbuffered -c '{to: .from, text: (.text|ascii_upcase)}'";
+        let requests = self.scale.requests;
+        let ways: [(&str, &[&str], usize); 4] = [
+            ("--exec cat", &["--exec", "cat"], requests * 5),
+            ("--coprocess cat", &["--coprocess", "cat"], requests * 250),
+            ("--coprocess jq", &["-f", "json", "--coprocess", JQ], requests * 250),
+            ("--coprocess python3", &["-f", "json", "--coprocess", PYTHON_ANSWER], requests * 250),
+        ];
+        let is_here = |name: &str| ["jq", "python3"].into_iter().all(|it| !name.ends_with(it) || is_here(it));
+        let contestants = ways.into_iter().filter(|(name, ..)| is_here(name)).map(|(name, way, requests)| {
+            let input: String = (0..requests).map(|number| format!("{number}\n")).collect();
+            let round = move || {
+                let mut listen = command(LISTEN, &[&["127.0.0.1:0"], way].concat());
+                let mut listen = listen.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+                let address = listening(&mut listen);
+                let asked = |arguments: &[&str], input: &str| {
+                    let mut recv = command(RECV, arguments);
+                    let mut recv = recv.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+                    recv.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+                    assert!(recv.wait().unwrap().success());
+                };
+                // The program has started when it has answered.
+                asked(&["-w", "10s", &address], "0\n");
+                let took = seconds(|| asked(&["-w", "10s", "--in-flight", "64", &address], &input));
+                let _ = terminate(&mut listen);
+                requests as f64 / took
+            };
+            Contestant::new(name, round)
+        });
+        self.compare("a program answers udp-recv --in-flight 64", "requests/s", contestants.collect());
     }
 
     /// The most memory that the tools ever had, while they still run, and how large they are.
