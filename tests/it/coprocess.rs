@@ -10,6 +10,29 @@ use nix::sys::signal::{Signal, kill};
 /// Answers each datagram of JSON with its text.
 const ECHO_JSON: &str = r#"sed -u 's/"from":\("[^"]*"\),"to":"[^"]*"/"to":\1/'"#;
 
+/// Answers each datagram of JSON with its text, in capital letters.
+const PYTHON: &str = "\
+import json, sys
+for line in sys.stdin:
+    request = json.loads(line)
+    reply = {'to': request['from'], 'text': request['text'].upper()}
+    print(json.dumps(reply), flush=True)
+";
+
+/// Sends each packet of a capture back, from where it went to where it came from.
+const PYTHON_CAPTURE: &str = "\
+import struct, sys
+read, write = sys.stdin.buffer.read, sys.stdout.buffer.write
+write(read(24))
+while header := read(16):
+    packet = read(struct.unpack('<4I', header)[2])
+    start = packet.index(b'\\x45\\x00')
+    ip = packet[start:]
+    ip = ip[:12] + ip[16:20] + ip[12:16] + ip[22:24] + ip[20:22] + ip[24:]
+    write(header + packet[:start] + ip)
+    sys.stdout.buffer.flush()
+";
+
 /// A listener with this coprocess, on a port of `127.0.0.1`.
 fn answering(command: &str, arguments: &[&str]) -> (Running, SocketAddr) {
     let listen = Tool::new("udp-listen").args(["127.0.0.1:0", "--stats", "--coprocess", command]);
@@ -77,6 +100,57 @@ fn a_record_of_json_goes_to_its_destination() {
     assert_eq!(ask(&two, address, &largest), largest);
     let finished = listen.finish();
     assert_eq!((finished.code(), assert_all_counted(&finished)), (Some(0), 5), "{}", finished.err);
+}
+
+/// Has 10,000 clients ask, 64 at a time, and checks that each gets its own text back in capital letters.
+fn assert_that_each_client_gets_its_own_reply(command: &str, format: &str) {
+    let (listen, address) = answering(command, &["-f", format]);
+    let requests: String = (1..=10_000).map(|number| format!("request {number}\n")).collect();
+    let asked = Tool::new("udp-recv").args(["--in-flight", "64", "-f", "text:json", &address.to_string()]);
+    let replies = asked.input(requests).assert().success().out();
+    let mut numbers: Vec<u64> = Vec::new();
+    for reply in replies.lines() {
+        let reply: serde_json::Value = serde_json::from_str(reply).unwrap();
+        numbers.push(reply["request"].as_u64().unwrap());
+        assert_eq!(reply["text"], format!("REQUEST {}", reply["request"]));
+    }
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(1..=10_000));
+    assert_eq!(assert_all_counted(&listen.ended_by(Signal::SIGTERM)), 10_000);
+}
+
+#[test]
+fn each_of_many_clients_gets_its_own_reply() {
+    assert_that_each_client_gets_its_own_reply(
+        "sed -u y/abcdefghijklmnopqrstuvwxyz/ABCDEFGHIJKLMNOPQRSTUVWXYZ/",
+        "text",
+    );
+}
+
+#[test]
+#[ignore = "needs jq"]
+fn each_client_of_jq_gets_its_own_reply() {
+    let command = r#"jq --unbuffered -c "{to: .from, text: (.text|ascii_upcase)}""#;
+    assert_that_each_client_gets_its_own_reply(command, "json");
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn each_client_of_python_gets_its_own_reply() {
+    assert_that_each_client_gets_its_own_reply(&format!("python3 -c \"{PYTHON}\""), "json");
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn a_packet_of_a_capture_goes_to_its_destination() {
+    let (listen, address) =
+        answering(&format!("python3 -c \"{PYTHON_CAPTURE}\""), &["-f", "pcap", "-n", "3"]);
+    let (one, two) = (Peer::new(), Peer::new());
+    for (peer, payload) in [(&one, &b"hi"[..]), (&two, b"\0\xff\n"), (&one, b"")] {
+        assert_eq!(ask(peer, address, payload), payload);
+    }
+    let finished = listen.finish();
+    assert_eq!((finished.code(), assert_all_counted(&finished)), (Some(0), 3), "{}", finished.err);
 }
 
 #[test]

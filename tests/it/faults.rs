@@ -384,6 +384,7 @@ mod a_failing_system_call_is_reported_while {
     scenario!(datagrams_are_printed_as_json: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "-f", "json"], "", Speaks, children: false);
     scenario!(datagrams_are_echoed: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--echo"], "", Asks, children: false);
     scenario!(datagrams_are_handled: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--exec", "cat"], "", Asks, children: true);
+    scenario!(datagrams_are_answered_by_a_coprocess: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--coprocess", "cat"], "", Asks, children: true);
     scenario!(a_command_is_run: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--ready-file", "FILE", "--", "cat"], "", Speaks, children: true);
     scenario!(a_chat_goes_both_ways: "udp-chat" ["ADDRESS", "-b", "127.0.0.1:0", "--stats", "-n", "3", "-w", "1s"], INPUT, Answers, children: false);
 }
