@@ -365,7 +365,7 @@ pub(crate) fn no_more_ports(number: usize) -> String {
 pub(crate) fn no_more_sessions(number: usize) -> String {
     format!(
         "{number} sessions are open, and the system lets us open no more: each new client closes the one that has been idle \
-         for longest; ulimit -n is the limit of open files"
+         for longest; raise ulimit -n, the limit of open files"
     )
 }
 

@@ -165,6 +165,19 @@ fn where_there_are_too_few_descriptors_the_session_that_was_idle_for_longest_mak
 }
 
 #[test]
+fn a_burst_of_more_clients_than_descriptors_waits_until_sessions_are_idle() {
+    let input: String = (0..50).map(|client| request(client, "ping") + "\n").collect();
+    let finished = sessions(&Peer::echoing(), "1s").after("ulimit -n 42").input(input).run();
+    assert_eq!(finished.code(), Some(0), "{}", finished.err);
+    assert_eq!(replies(&finished), (0..50).map(|client| for_client(client, "ping")).collect());
+    assert!(
+        finished.err.ends_with("40 sessions were closed to make room for other clients\n"),
+        "{}",
+        finished.err
+    );
+}
+
+#[test]
 fn a_refusal_is_reported_once_with_its_number_and_is_status_4() {
     let server = unused_address();
     let input: String = (0..20).map(|client| request(client, "ping") + "\n").collect();

@@ -28,6 +28,7 @@ use crate::net::failure::Failure;
 use crate::net::is_icmp;
 use crate::net::socket::Socket;
 use crate::runtime::console::{Console, Verbosity};
+use crate::runtime::deadline::earliest;
 use crate::runtime::descriptors;
 use crate::runtime::signals::Signals;
 use crate::runtime::watch::{self, Watch};
@@ -38,6 +39,9 @@ use crate::tools::session_table::SessionTable;
 
 /// The descriptors that are left for other uses than sessions.
 const RESERVED: usize = 32;
+
+/// A session that was idle for less is not closed for another client: its reply may be on the way.
+const IN_USE: Duration = Duration::from_millis(200);
 
 /// Sends the requests of clients, and prints what arrives for each.
 pub(super) struct Sessions<'a, 'r> {
@@ -122,28 +126,29 @@ impl<'a, 'r> Sessions<'a, 'r> {
 
     fn forward(&mut self) -> Result<()> {
         loop {
-            let has_more = self.supply.has_more()?;
+            let is_pending = self.supply.peek().is_some();
+            let has_more = is_pending || self.supply.has_more()?;
             if !has_more && self.table.len() == 0 {
                 return Ok(());
             }
             // While the reader of stdout is slow, the kernel keeps what arrives at the sockets as far as it has room, and the
             // writer of stdin waits.
             let has_room = self.inbox.has_room();
-            let is_read = has_room && has_more;
+            let is_read = has_room && has_more && !is_pending;
             let input = self.supply.fd().filter(|_| is_read);
-            let until = match input {
-                None if is_read => Some(Instant::now()),
-                _ => self.table.next_expiry().filter(|_| has_room),
-            };
+            let is_in_memory = is_read && input.is_none();
+            let now = is_in_memory.then(Instant::now);
+            let room_at = if is_pending { self.room_at() } else { None };
+            let until = earliest([now, room_at, self.table.next_expiry()]).filter(|_| has_room);
             let ready = self.inbox.wait(input, has_room.then(|| self.watch.as_fd()), until)?;
             if ready.socket {
                 self.receive_ready()?;
             }
-            if ready.input || is_read && self.supply.fd().is_none() {
+            if ready.input || is_in_memory {
                 self.read()?;
-                self.send_all();
             }
             if has_room {
+                self.send_pending();
                 self.close_idle()?;
             }
             self.inbox.print_replies()?;
@@ -159,8 +164,9 @@ impl<'a, 'r> Sessions<'a, 'r> {
         Ok(())
     }
 
-    /// Sends the requests that have been read. One that cannot be sent is reported, and the others follow.
-    fn send_all(&mut self) {
+    /// Sends the requests that have been read, until one has to wait for a session. One that cannot be sent is reported, and
+    /// the others follow.
+    fn send_pending(&mut self) {
         let (skip_bad, largest) = (self.requests.input.skip_bad, self.destination.route(None).largest());
         let mut payload = Vec::new();
         while let Some((name, request)) = self.supply.peek() {
@@ -173,22 +179,30 @@ impl<'a, 'r> Sessions<'a, 'r> {
             payload.clear();
             payload.extend(request.payload);
             // Each record names its client, or it is not a request.
-            let sent = request.envelope.from.map_or(Ok(()), |client| self.send(client, name, &payload, 1));
-            if let Err(why) = sent {
-                self.count_unsent(&why.context(self.requests.cannot_send(&name)));
+            if let Some(client) = request.envelope.from {
+                let sent = match self.place_of(client, Instant::now()) {
+                    Ok(None) => return,
+                    Ok(Some(place)) => self.send(client, place, name, &payload, 1),
+                    Err(why) => Err(why),
+                };
+                if let Err(why) = sent {
+                    self.count_unsent(&why.context(self.requests.cannot_send(&name)));
+                }
             }
             self.supply.advance();
         }
     }
 
-    /// Sends a request of `client`, which goes to this many `addresses` of the destination then.
-    fn send(&mut self, client: Addr, name: Name, payload: &[u8], addresses: usize) -> Result<()> {
-        let now = Instant::now();
-        let place = match self.table.place(&client) {
-            Some(place) => place,
-            None => self.open(client, now)?,
-        };
-        self.table.touch(place, now);
+    /// Sends a request of `client` from its session at `place`. It goes to this many `addresses` of the destination then.
+    fn send(
+        &mut self,
+        client: Addr,
+        place: usize,
+        name: Name,
+        payload: &[u8],
+        addresses: usize,
+    ) -> Result<()> {
+        self.table.touch(place, Instant::now());
         let Some(session) = self.table.get_mut(place) else { return Ok(()) };
         let envelope = session.route.envelope();
         let (size, ordinal) = (payload.len(), name.ordinal);
@@ -209,19 +223,20 @@ impl<'a, 'r> Sessions<'a, 'r> {
         }
     }
 
-    /// Opens the session of `client`, and returns its place. Where the system has no room for it, the session that has been
-    /// idle for longest is closed first.
-    fn open(&mut self, client: Addr, now: Instant) -> Result<usize> {
-        if self.table.len() >= self.limit {
-            self.evict();
+    /// Returns the place of the session of `client`, which is opened if there is none. Where the system has no room for
+    /// another, the one that has been idle for longest is closed; returns `None` while all are in use.
+    fn place_of(&mut self, client: Addr, now: Instant) -> Result<Option<usize>> {
+        if let Some(place) = self.table.place(&client) {
+            return Ok(Some(place));
         }
-        let is_exhausted = |error: &anyhow::Error| error.downcast_ref().is_some_and(Failure::is_exhaustion);
-        let session = match self.open_session() {
-            Err(error) if is_exhausted(&error) && self.table.len() > 0 => {
-                self.evict();
-                self.open_session()?
+        let session = loop {
+            let is_full = self.table.len() >= self.limit;
+            match if is_full { None } else { Some(self.open()) } {
+                Some(Ok(session)) => break session,
+                Some(Err(error)) if self.table.len() == 0 || !is_exhaustion(&error) => return Err(error),
+                _ if self.room_at().is_some_and(|time| time > now) => return Ok(None),
+                _ => self.evict()?,
             }
-            opened => opened?,
         };
         self.plan.report.console.detail(&format!("opened a session for {client}"));
         let socket = Rc::clone(&session.socket);
@@ -230,10 +245,16 @@ impl<'a, 'r> Sessions<'a, 'r> {
             self.table.remove(place);
             return Err(error).context("cannot watch a socket");
         }
-        Ok(place)
+        Ok(Some(place))
     }
 
-    fn open_session(&mut self) -> Result<Session<'r>> {
+    /// Returns when the session that has been idle for longest is no longer in use.
+    fn room_at(&self) -> Option<Instant> {
+        self.table.oldest_idle().map(|(_, since)| since + IN_USE)
+    }
+
+    /// Opens a session.
+    fn open(&mut self) -> Result<Session<'r>> {
         let route = self.destination.route(None);
         let socket = Rc::new(open_socket(&self.destination.options_for(&route), &route)?);
         let groups = [route.peer.group()];
@@ -249,16 +270,20 @@ impl<'a, 'r> Sessions<'a, 'r> {
         Ok(Session { socket, transmitter, intake, route, unanswered: None })
     }
 
-    /// Closes the session that has been idle for longest.
-    fn evict(&mut self) {
+    /// Closes the session that has been idle for longest, unless something has arrived there.
+    fn evict(&mut self) -> Result<()> {
+        let Some((place, _)) = self.table.oldest_idle() else { return Ok(()) };
+        if self.receive(place)? {
+            return Ok(());
+        }
         if self.evicted == 0 {
             self.plan.report.console.note(&messages::no_more_sessions(self.table.len()));
         }
-        let oldest = self.table.oldest_idle();
-        if let Some((_, session)) = oldest.and_then(|(place, _)| self.table.remove(place)) {
+        if let Some((_, session)) = self.table.remove(place) {
             self.evicted += 1;
             self.close(session);
         }
+        Ok(())
     }
 
     /// Closes the sessions that have been idle for long enough. What arrived before that is received.
@@ -361,7 +386,9 @@ impl<'a, 'r> Sessions<'a, 'r> {
             if let Some((_, session)) = self.table.remove(place) {
                 self.close(session);
             }
-            if let Err(why) = self.send(client, name, &payload, asked + 1) {
+            let place = self.place_of(client, Instant::now()).and_then(|place| place.context("no room"));
+            let sent = place.and_then(|place| self.send(client, place, name, &payload, asked + 1));
+            if let Err(why) = sent {
                 self.count_unsent(&why.context(self.requests.cannot_send(&name)));
             }
             return;
@@ -415,4 +442,9 @@ impl<'a, 'r> Sessions<'a, 'r> {
         [strays, evicted, skipped].iter().flatten().for_each(|sentence| console.note(sentence));
         Ok(())
     }
+}
+
+/// Returns whether the process has no more descriptors, or the system no more ports.
+fn is_exhaustion(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(Failure::is_exhaustion)
 }
