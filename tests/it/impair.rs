@@ -1,7 +1,9 @@
 //! `udp-relay --impair`: datagrams that are lost, delayed, sent twice, out of order or wrong, and that are counted.
 
+use std::fs::{self, File};
 use std::iter;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -91,6 +93,50 @@ fn a_seed_that_was_drawn_is_printed_and_repeats_what_happened() {
     let (again, errors) = arrivals(&[spec, &drawn], send_numbers);
     assert_eq!(first, again);
     assert!(!errors.contains("drawn"), "{errors}");
+}
+
+#[test]
+fn the_same_seed_and_input_give_the_same_records_but_for_their_times() {
+    let (server, directory) = (Peer::new(), Directory::new("impair"));
+    let [there, path] = ["relay", "records"].map(|name| directory.file(name));
+    let run = |seed: &str| {
+        let mut relay = impairing(&["loss 20% duplicate 10% corrupt 10% reorder 10% delay 5ms 5ms", seed])
+            .args(["-f", "json", "--stats", &format!("unix:{}", there.display()), &server.to_string()])
+            // A file takes all records at once.
+            .stdout(File::create(&path).unwrap())
+            .spawn();
+        relay.err_line_with("listening on");
+        // It has no name that differs, and waits while the queue of the relay is full.
+        let client = UnixDatagram::unbound().unwrap();
+        for number in 0..2000 {
+            client.send_to(number.to_string().as_bytes(), &there).unwrap();
+        }
+        let counted = relay.ended_by(Signal::SIGTERM).err;
+        let records = fs::read_to_string(&path).unwrap();
+        for fate in ["lost", "delayed", "reordered", "corrupted"] {
+            let recorded = records.matches(&format!(r#""fate":"{fate}""#)).count() as u64;
+            assert_eq!(recorded, counter(&counted, fate), "{fate}: {counted}");
+        }
+        let without_time = |record: &str| record.split_once(r#","to":"#).unwrap().1.to_owned();
+        let records: Vec<_> = records.lines().map(without_time).collect();
+        assert_eq!(records.len(), 2000);
+        records
+    };
+    let [first, again, other] = ["seed 7", "seed 7", "seed 8"].map(run);
+    assert!(first == again && first != other);
+}
+
+#[test]
+fn what_exceeds_the_rate_of_a_session_is_not_impaired() {
+    let server = Peer::new();
+    let (relay, there) = impairing(&["duplicate 100% corrupt 100% seed 7"])
+        .args(["127.0.0.1:0", &server.to_string(), "--rate", "10/h", "--stats"])
+        .spawn_listening();
+    send_numbers(there);
+    let errors = relay.ended_by(Signal::SIGTERM).err;
+    let over_rate = counter(&errors, "over rate");
+    assert!((1..100).contains(&over_rate), "{errors}");
+    assert_eq!(counter(&errors, "duplicated"), 100 - over_rate, "{errors}");
 }
 
 #[test]

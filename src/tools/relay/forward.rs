@@ -156,7 +156,7 @@ impl Relay<'_> {
                 Direction::Down => Some(0),
             };
             let Some(place) = place else {
-                all.for_each(|_| self.sessions.stats[direction].count(Fate::NoSession, 1));
+                self.sessions.stats[direction].count(Fate::NoSession, all.len() as u64);
                 continue;
             };
             self.fates.clear();
