@@ -66,6 +66,31 @@ fn a_record_tells_the_way_the_session_and_the_fate_of_a_datagram() {
 }
 
 #[test]
+fn who_answers_a_group_is_the_source_of_its_replies() {
+    let member = Peer::bind("0.0.0.0:0");
+    member.join_multicast_v4(&[239, 7, 8, 9].into(), &[127, 0, 0, 1].into()).unwrap();
+    let group = format!("239.7.8.9%lo:{}", member.port());
+    let (mut relay, address) = relay(&group, &["-f", "json"]);
+    let client = Peer::new();
+    client.send_to(b"who?", address).unwrap();
+    let (question, asker) = member.receive_from();
+    assert_eq!(question, b"who?");
+    let other = Peer::bind("127.0.0.2:0");
+    other.send_to(b"me", asker).unwrap();
+    member.send_to(b"me", asker).unwrap();
+    assert_eq!((client.receive_from(), client.receive()), ((b"me".to_vec(), address), b"me".to_vec()));
+    let mut addresses = || {
+        let record: Value = serde_json::from_str(&relay.line()).unwrap();
+        ["from", "to"].map(|key| record[key].as_str().unwrap().to_owned())
+    };
+    let client = client.to_string();
+    assert_eq!(addresses(), [client.clone(), format!("239.7.8.9:{}", member.port())]);
+    assert_eq!(addresses(), [other.to_string(), client.clone()]);
+    // The system chooses the address of this machine that the relay has asked from.
+    assert_eq!(addresses(), [format!("{}:{}", asker.ip(), member.port()), client]);
+}
+
+#[test]
 fn a_capture_has_the_packets_of_both_directions() {
     let server = Peer::echoing();
     let (relay, address) = relay(&server, &["-f", "pcap"]);

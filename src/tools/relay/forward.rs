@@ -26,8 +26,7 @@ impl Relay<'_> {
         let received = self.intake.receive(batch, &mut self.sessions.stats.up.received);
         self.sessions.stats.up.received.count(batch, 0..batch.len());
         let mut next = 0;
-        while next < batch.len() {
-            let (client, end) = first_client(batch, next);
+        while let Some((client, end)) = run_from(batch, next, client_of) {
             self.pass_up(client, batch, next..end, now)?;
             next = end;
         }
@@ -64,18 +63,33 @@ impl Relay<'_> {
             return self.record(batch, places, Passage { from: client.name(), to: client.asked, session: 0 });
         };
         self.sessions.table.touch(place, now);
-        let Some(session) = self.sessions.table.get_mut(place) else { return Ok(()) };
+        let Some((_, session)) = self.sessions.table.get(place) else { return Ok(()) };
+        let passage = Passage { from: client.name(), to: Some(session.server), session: session.number };
+        self.pass(Direction::Up, client, place, (batch, places), passage, now)
+    }
+
+    /// Passes the datagrams at `places` on to `client` or, from it, through its session at `place`. Records them.
+    fn pass(
+        &mut self,
+        direction: Direction,
+        client: Client,
+        place: usize,
+        (batch, places): (&mut Batch, Range<usize>),
+        passage: Passage,
+        now: Instant,
+    ) -> Result<()> {
         self.fates.clear();
         self.fates.resize(places.len(), Fate::Sent);
-        police(session.allowances.as_mut().map(|[up, _]| up), batch, places.clone(), &mut self.fates, now);
-        let passage = Passage { from: client.name(), to: Some(session.server), session: session.number };
-        self.pass(Direction::Up, client, place, (batch, places.clone()), now);
+        let session = self.sessions.table.get_mut(place);
+        let allowances = session.and_then(|session| session.allowances.as_mut());
+        let allowance = allowances.map(|allowances| &mut allowances[direction as usize]);
+        police(allowance, batch, places.clone(), &mut self.fates, now);
+        self.impair(direction, client, place, (batch, places.clone()), now);
         self.record(batch, places, passage)
     }
 
-    /// Sends the datagrams at `places` that are to be sent to `client` or, from it, through its session at `place`. They are
-    /// impaired first, if they are to be.
-    fn pass(
+    /// Sends those of the datagrams at `places` whose fate that is. They are impaired first, if they are to be.
+    fn impair(
         &mut self,
         direction: Direction,
         client: Client,
@@ -230,7 +244,7 @@ impl Relay<'_> {
         let Some(session) = self.sessions.table.get_mut(place) else { return Ok(()) };
         let outcome = session.receiver.receive(batch, usize::MAX);
         let server = session.server;
-        let passage = Passage { from: Some(server), to: client.name(), session: session.number };
+        let (number, has_one_server) = (session.number, session.to.is_none());
         if let Some(error) = outcome.error {
             // The server is gone. It may come back.
             session.transmitter.note_icmp_error(error);
@@ -248,21 +262,18 @@ impl Relay<'_> {
             return Ok(());
         }
         session.has_failed = false;
-        let places = 0..batch.len();
-        self.fates.clear();
-        self.fates.resize(places.len(), Fate::Sent);
-        police(
-            session.allowances.as_mut().map(|[_, down]| down),
-            batch,
-            places.clone(),
-            &mut self.fates,
-            now,
-        );
         self.sessions.stats.down.received.forged += outcome.forged;
-        self.sessions.stats.down.received.count(batch, places.clone());
+        self.sessions.stats.down.received.count(batch, 0..batch.len());
         self.sessions.table.touch(place, now);
-        self.pass(Direction::Down, client, place, (batch, places.clone()), now);
-        self.record(batch, places, passage)
+        let mut next = 0;
+        // Several hosts may answer what was sent to a group.
+        while let Some((source, end)) = run_from(batch, next, |envelope| envelope.from) {
+            let from = if has_one_server { Some(server) } else { source };
+            let passage = Passage { from, to: client.name(), session: number };
+            self.pass(Direction::Down, client, place, (batch, next..end), passage, now)?;
+            next = end;
+        }
+        Ok(())
     }
 
     /// Records the datagrams at `places`, whose fates are known, if that is wanted.
@@ -294,16 +305,16 @@ impl Relay<'_> {
     }
 }
 
-/// Returns the client whose datagram is at `place`, and the end of its datagrams in a row.
-fn first_client(batch: &Batch, place: usize) -> (Client, usize) {
-    let client = |envelope: &Envelope| Client {
-        // A unix socket may have no name.
-        address: envelope.from.unwrap_or(Addr::Unix(UnixAddr::NONE)),
-        asked: envelope.to,
-    };
-    let mut datagrams = batch.part(place..batch.len()).map(|datagram| client(datagram.envelope));
-    let Some(first) = datagrams.next() else {
-        return (client(&Envelope::default()), place);
-    };
-    (first, place + 1 + datagrams.take_while(|next| *next == first).count())
+/// Returns the client that has sent a datagram with this `envelope`.
+fn client_of(envelope: &Envelope) -> Client {
+    // A unix socket may have no name.
+    Client { address: envelope.from.unwrap_or(Addr::Unix(UnixAddr::NONE)), asked: envelope.to }
+}
+
+/// Returns what `key` is of the datagram at `place`, if there is one, and the end of those in a row that have the same.
+fn run_from<K: PartialEq>(batch: &Batch, place: usize, key: impl Fn(&Envelope) -> K) -> Option<(K, usize)> {
+    let mut keys = batch.part(place..batch.len()).map(|datagram| key(datagram.envelope));
+    let first = keys.next()?;
+    let more = keys.take_while(|next| *next == first).count();
+    Some((first, place + 1 + more))
 }

@@ -54,7 +54,7 @@ pub(super) struct Session<'r> {
     pub(super) socket: Rc<Socket>,
     /// Whether an ICMP error was the last that came from there.
     pub(super) has_failed: bool,
-    /// What may still pass up and down, if that is limited.
+    /// What may still pass in each direction, up and then down, if that is limited.
     pub(super) allowances: Option<[Allowance; 2]>,
 }
 
