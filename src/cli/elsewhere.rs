@@ -66,7 +66,9 @@ const LONG: usize = 64;
 const BEGINNING: usize = 3;
 
 /// The name of the tool whose ENDPOINT is a local address.
-pub(super) const LISTENER: &str = "udp-listen";
+const LISTENER: &str = "udp-listen";
+/// The name of the tool that has servers behind its ENDPOINT.
+const RELAY: &str = "udp-relay";
 /// The letters that take no value in netcats.
 const FLAGS: &str = "CDFNSUZbdklnrtuz";
 
@@ -128,6 +130,17 @@ pub(super) fn variable(value: &str) -> Option<String> {
     let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
     let name = escape::shortened(&name[..end]);
     Some(format!("no shell has replaced ${name}; write -- sh -c '...' in single quotes"))
+}
+
+/// Returns whether a tool reads datagrams from stdin.
+pub(super) fn reads_stdin(command: &Command) -> bool {
+    ![LISTENER, RELAY].contains(&command.get_name())
+}
+
+/// Returns the `reason` why an ENDPOINT of a tool is wrong: what is said of a listener holds for a relay.
+pub(super) fn endpoint_of(command: &Command, reason: String) -> String {
+    let is_relay = command.get_name() == RELAY;
+    if is_relay { reason.replacen(&format!("use {LISTENER} "), "write ", 1) } else { reason }
 }
 
 /// Returns how to read `value` if it is the name of a file.
@@ -317,10 +330,46 @@ impl Tool<'_> {
 
     /// Returns the hint for an option of another program.
     fn foreign(&self, name: &str, value: Option<&str>) -> Option<Hint> {
-        self.timing(name, value)
+        self.relaying(name, value)
+            .or_else(|| self.timing(name, value))
             .or_else(|| self.counterpart(name, value))
             .or_else(|| reason(&NEEDLESS, name).map(Hint::LeaveOut))
             .or_else(|| reason(&MISSING, name).map(instead))
+    }
+
+    /// Returns the hint for an option of another program that relays, or spoils a path: nginx, samplicator, toxiproxy
+    /// and tc-netem.
+    fn relaying(&self, name: &str, value: Option<&str>) -> Option<Hint> {
+        let given = |placeholder: &'static str| escape::shortened(value.unwrap_or(placeholder));
+        let impair = |word: &str| self.option("--impair", &quoted(&format!("{word} {}", given("VALUE"))));
+        let is_number = value.is_some_and(|value| value.parse::<u64>().is_ok());
+        let endpoint = if is_number { format!(":{}", given("PORT")) } else { given(":PORT") };
+        match name {
+            "--loss" | "--duplicate" | "--reorder" | "--corrupt" => return Some(impair(&name[2..])),
+            "--drop" => return Some(impair("loss")),
+            "--latency" => return Some(impair("delay")),
+            "--jitter" => {
+                return Some(self.option("--impair", &format!("'delay TIME {}'", given("JITTER"))));
+            }
+            _ if self.name() != RELAY => return None,
+            _ => {}
+        }
+        Some(match name {
+            "--delay" => impair("delay"),
+            "-l" | "--listen" | "-p" | "--port" | "--source-port" | "--local-port" => {
+                Hint::Instead(format!("write udp-relay {endpoint} HOST:PORT"))
+            }
+            "--upstream" | "--target" | "--backend" | "--proxy-pass" | "--remote" => {
+                Hint::Instead(format!("write udp-relay :PORT {}", given("HOST:PORT")))
+            }
+            "-w" | "--wait" | "--proxy-timeout" => self.option("--idle", &given("TIME")),
+            "-s" | "--proxy-bind" => self.option("--bind", &given("ADDRESS")),
+            "-S" | "--transparent" => {
+                instead("servers see an address of this machine; -f json shows each client")
+            }
+            "-r" => Hint::LeaveOut("local ports are random by default"),
+            _ => return None,
+        })
     }
 
     /// Returns the hint for an option of another program that says how fast, how often or for how long it sends.
@@ -426,11 +475,11 @@ impl Tool<'_> {
             "-d" if self.has_messages() => {
                 instead("stdin is not read if there is a MESSAGE; ncat's -d TIME is --interval TIME")
             }
-            "-d" if self.listens() => Hint::LeaveOut("stdin is not read"),
+            "-d" | "--file" | "--input" if !reads_stdin(self.command) => Hint::LeaveOut("stdin is not read"),
             "-d" => instead("use </dev/null to read no input"),
             "--data" | "--message" if self.has_messages() => instead("write it as MESSAGE"),
             "--data" | "--message" => self.option("--reply", &quoted(&given("TEXT"))),
-            "--file" | "--input" if !self.listens() => Hint::Instead(format!("use < {}", given("FILE"))),
+            "--file" | "--input" => Hint::Instead(format!("use < {}", given("FILE"))),
             "-o" | "--output" | "--append-output" | "--hex-dump" | "--hexdump" if !self.prints() => {
                 Hint::LeaveOut("udp-send prints no datagrams")
             }

@@ -141,7 +141,8 @@ fn explain(command: &mut Command, tools: Tools, words: &[Word], error: Error) ->
             let reason = reason.to_string();
             let shown = escape::quoted(value.as_bytes());
             let what = if argument.starts_with('[') {
-                endpoint_reason(command, tools, words, argument, value).unwrap_or(reason)
+                endpoint_reason(command, tools, words, argument, value)
+                    .unwrap_or_else(|| elsewhere::endpoint_of(command, reason))
             } else {
                 value_reason(command, tools, words, value, reason)
             };
@@ -209,8 +210,7 @@ fn endpoint_reason(
     if argument.ends_with("...") && value.split_once(',').is_some_and(|(first, _)| is_endpoint(first)) {
         return Some("more than one endpoint; separate them by spaces".to_owned());
     }
-    let reads_stdin = command.get_name() != elsewhere::LISTENER;
-    let file = || elsewhere::file(value).filter(|_| reads_stdin);
+    let file = || elsewhere::file(value).filter(|_| elsewhere::reads_stdin(command));
     if let Some(what) = elsewhere::variable(value).or_else(file) {
         return Some(what);
     }

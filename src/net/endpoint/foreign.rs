@@ -1,15 +1,20 @@
 //! Endpoints in the notation of other programs, and what to write instead of them. None is accepted. The options of
 //! those programs are the business of [`crate::cli`].
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::escape;
 
-/// Returns what is wrong with `text` if it is in the notation of bash or socat, or names stdin or stdout.
+/// Returns what is wrong with `text` if it is in the notation of bash, samplicator or socat, or names stdin or stdout.
 pub(super) fn complaint(text: &str) -> Option<String> {
     if let Some((host, port)) = text.strip_prefix("/dev/udp/").and_then(|path| path.split_once('/')) {
         let endpoint = escape::shortened(&format!("{host}:{port}"));
         return Some(format!("names of bash are not supported; write {endpoint}"));
+    }
+    if let Some((host, port)) = text.split_once('/')
+        && let (Ok(host), Ok(port)) = (host.parse::<IpAddr>(), port.parse())
+    {
+        return Some(format!("a port needs a colon; write {}", SocketAddr::new(host, port)));
     }
     if text == "-" || ["STDIN", "STDOUT", "STDIO"].iter().any(|name| text.eq_ignore_ascii_case(name)) {
         return Some("stdin and stdout need no address; leave it out".to_owned());
@@ -101,6 +106,8 @@ mod tests {
             ("UNIX-SENDTO:/run/x,fork", "addresses of socat are not supported; write unix:/run/x"),
             ("abstract-recv:x", "addresses of socat are not supported; use udp-listen unix:@x"),
             ("/dev/udp/host/53", "names of bash are not supported; write host:53"),
+            ("192.0.2.1/2055", "a port needs a colon; write 192.0.2.1:2055"),
+            ("2001:db8::1/2055", "a port needs a colon; write [2001:db8::1]:2055"),
             ("UDP:host:53", "addresses of socat are not supported; write host:53"),
             ("udp4-recv:53,fork", "addresses of socat are not supported; use udp-listen :53"),
             (
