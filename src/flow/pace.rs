@@ -235,10 +235,11 @@ impl Allowance {
     pub fn take(&mut self, size: u32, now: Instant) -> bool {
         let gained = self.rate.units(now.saturating_duration_since(self.at));
         (self.left, self.at) = ((self.left + gained).min(Self::most(self.rate)), now);
-        let may_pass = self.left > 0.0;
+        let cost = self.rate.cost(size) as f64;
+        // One that is larger than all that may pass at once waits for that, and the next ones wait for the rest of it.
+        let may_pass = self.left >= cost.min(Self::most(self.rate));
         if may_pass {
-            // A datagram may be larger than what is left: the next ones wait for that.
-            self.left -= self.rate.cost(size) as f64;
+            self.left -= cost;
         }
         may_pass
     }

@@ -30,7 +30,7 @@ Examples: udp-relay :5000 server:53
 pub(super) struct Args {
     /// Receive from clients on :PORT, ADDRESS:PORT or unix:PATH; port 0 is any free port
     #[arg(value_name = "ENDPOINT", value_parser = Endpoint::here)]
-    endpoint: Endpoint,
+    endpoint: Option<Endpoint>,
     /// Forward to HOST:PORT, :PORT (this machine) or unix:PATH; each new client gets the next DEST
     #[arg(value_name = "DEST", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname)]
     servers: Vec<Endpoint>,
@@ -108,6 +108,11 @@ impl TryFrom<Args> for Plan {
     type Error = UsageError;
 
     fn try_from(args: Args) -> Result<Self, UsageError> {
+        let Some(endpoint) = args.endpoint else {
+            let what =
+                "no ENDPOINT; write where clients send to and the server, as in udp-relay :5000 127.0.0.1:53";
+            return Err(UsageError::new(what));
+        };
         if args.servers.is_empty() && args.mirror.is_empty() {
             let what = "no DEST; write where to forward to, as in udp-relay :5000 127.0.0.1:53";
             return Err(UsageError::new(what));
@@ -124,12 +129,12 @@ impl TryFrom<Args> for Plan {
         let impairments = (!args.impair.is_empty()).then(|| Impairments::new(&args.impair));
         let impairments =
             impairments.transpose().map_err(|why| UsageError::new(format!("--impair: {why}")))?;
-        let socket = args.groups.add_to(args.socket.options(), [&args.endpoint])?;
-        let all = iter::once(&args.endpoint).chain(&args.servers).chain(&args.mirror).chain(&args.bind);
+        let socket = args.groups.add_to(args.socket.options(), [&endpoint])?;
+        let all = iter::once(&endpoint).chain(&args.servers).chain(&args.mirror).chain(&args.bind);
         check_options(all.clone(), &socket)?;
         check_unix(all, &socket, None, args.format.format)?;
         Ok(Self {
-            endpoint: args.endpoint,
+            endpoint,
             servers: args.servers,
             mirrors: args.mirror,
             idle: args.idle,

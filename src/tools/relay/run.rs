@@ -14,7 +14,7 @@ use super::impair::Impairments;
 use super::impaired::Impaired;
 use super::mirrors::Mirror;
 use super::record::Recorder;
-use super::servers::Servers;
+use super::servers::{Server, Servers};
 use super::sessions::Sessions;
 use crate::batch::{Batch, Fate};
 use crate::cli::{self, Traffic};
@@ -25,6 +25,7 @@ use crate::net::access::Access;
 use crate::net::addr::Addr;
 use crate::net::bound::Bound;
 use crate::net::endpoint::Resolved;
+use crate::net::interface::Interface;
 use crate::net::socket::{self, Socket};
 use crate::net::{Detail, note_earlier_drops};
 use crate::runtime::console::Progress;
@@ -64,7 +65,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let address = Bound::of(&clients)?;
     for server in servers.iter().chain(mirrors.iter()) {
         ensure!(
-            !is_itself(address.address(), server.address),
+            !is_itself(&clients, address.address(), server),
             "cannot forward to {}: the relay itself receives what is sent there",
             server.endpoint
         );
@@ -85,11 +86,19 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     Ok(Verdict::Done)
 }
 
-/// Returns whether a relay that receives at `own` receives what it sends to `server`.
-fn is_itself(own: Addr, server: Addr) -> bool {
+/// Returns whether a relay receives what it sends to `server` at the socket of its `clients`, which is bound to `own`.
+fn is_itself(clients: &Socket, own: Addr, server: &Server<'_>) -> bool {
+    let there = server.address;
+    if there.is_multicast() {
+        // The same group on another interface is another one: between them a relay is a bridge.
+        let interface = server.endpoint.interface_of_group().and_then(|name| Interface::find(name).ok());
+        let mut joined = clients.memberships().iter().filter(|one| Some(one.group) == there.ip());
+        let is_joined_there =
+            joined.any(|one| one.interface.zip(interface).is_none_or(|(own, other)| own == other));
+        return is_joined_there && own.port() == there.port();
+    }
     let is_any = own.ip().is_some_and(|ip| ip.is_unspecified());
-    own == server
-        || is_any && own.port() == server.port() && !server.is_multicast() && socket::is_local(server)
+    own == there || is_any && own.port() == there.port() && socket::is_local(there)
 }
 
 /// Forwards datagrams.
