@@ -1,4 +1,4 @@
-//! The core that `udp-send`, `udp-recv`, `udp-listen` and `udp-chat` share.
+//! The core that `udp-send`, `udp-recv`, `udp-listen`, `udp-chat` and `udp-relay` share.
 //!
 //! **This library has no stable API.** It exists for the binaries, their tests, benches and fuzz targets. Any release
 //! may change any part of it.

@@ -710,7 +710,7 @@ const NCAT: &[(&str, &str, &str)] = &[
     (
         "udp-send",
         "--source 192.0.2.1",
-        "unknown option --source: it is an option of udp-recv, udp-listen and udp-chat; ncat's --source is --bind \
+        "unknown option --source: it is an option of udp-recv, udp-listen, udp-chat and udp-relay; ncat's --source is --bind \
          192.0.2.1",
     ),
     ("udp-recv", "--source-port 4000", "unknown option --source-port: use --bind :4000"),
@@ -743,9 +743,9 @@ const OTHERS: &[(&str, &str, &str)] = &[
     (
         "udp-send",
         "--group 239.1.1.1",
-        "unknown option --group: use --join 239.1.1.1 of udp-recv, udp-listen and udp-chat",
+        "unknown option --group: use --join 239.1.1.1 of udp-recv, udp-listen, udp-chat and udp-relay",
     ),
-    ("udp-listen", "--rate 10", "unknown option --rate: it is an option of udp-send and udp-recv"),
+    ("udp-listen", "--rate 10", "unknown option --rate: it is an option of udp-send, udp-recv and udp-relay"),
     ("udp-send", "--forever", "unknown option --forever: use --repeat"),
     ("udp-send", "--loop 3 :9", "unknown option --loop: use --repeat 3"),
     ("udp-send", "-t 5 :9", "unknown option -t: use --duration 5"),
@@ -774,9 +774,48 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("udp-send", "--frobnicate", "unknown option --frobnicate: udp-send --help lists all options"),
 ];
 
+/// Options of programs that relay or that spoil a path: nginx, samplicator, toxiproxy and tc-netem.
+const RELAYS: &[(&str, &str, &str)] = &[
+    ("udp-relay", "-l :5000 -u host:53", "unknown option -l: write udp-relay :5000 HOST:PORT"),
+    ("udp-relay", "-p 2055 192.0.2.1/2056", "unknown option -p: write udp-relay :2055 HOST:PORT"),
+    ("udp-relay", "--port 2055", "unknown option --port: write udp-relay :2055 HOST:PORT"),
+    ("udp-relay", "--upstream host:53", "unknown option --upstream: write udp-relay :PORT host:53"),
+    ("udp-relay", "-w 5", "unknown option -w: use --idle 5"),
+    ("udp-relay", "-T 5", "unknown option -T: socat's -T TIME is --idle 5; nc's -T TOS is --dscp 1"),
+    ("udp-relay", "--proxy-bind 192.0.2.1", "unknown option --proxy-bind: use --bind 192.0.2.1"),
+    ("udp-relay", "-r", "unknown option -r: local ports are random by default; leave it out"),
+    ("udp-relay", "-d", "unknown option -d: stdin is not read; leave it out"),
+    ("udp-relay", "--file x", "unknown option --file: stdin is not read; leave it out"),
+    (
+        "udp-relay",
+        "-S",
+        "unknown option -S: servers see an address of this machine; -f json shows each client",
+    ),
+    ("udp-relay", "--loss 5%", "unknown option --loss: use --impair 'loss 5%'"),
+    ("udp-relay", "--delay 5ms", "unknown option --delay: use --impair 'delay 5ms'"),
+    ("udp-relay", "--latency 5ms", "unknown option --latency: use --impair 'delay 5ms'"),
+    ("udp-relay", "--jitter 5ms", "unknown option --jitter: use --impair 'delay TIME 5ms'"),
+    ("udp-send", "--loss 5%", "unknown option --loss: use --impair 'loss 5%' of udp-relay"),
+    (
+        "udp-relay",
+        "UDP-LISTEN:5000,fork UDP:host:53",
+        "invalid value 'UDP-LISTEN:5000,fork' for '[ENDPOINT]': addresses of socat are not supported; write :5000",
+    ),
+    (
+        "udp-relay",
+        ":5000 UDP:host:53",
+        "invalid value 'UDP:host:53' for '[DEST]...': addresses of socat are not supported; write host:53",
+    ),
+    (
+        "udp-relay",
+        ":5000 192.0.2.1/53",
+        "invalid value '192.0.2.1/53' for '[DEST]...': a port needs a colon; write 192.0.2.1:53",
+    ),
+];
+
 #[test]
 fn an_option_that_other_programs_have_is_answered_with_what_it_is_called_here() {
-    for (name, arguments, way_out) in [NC, NCAT, OTHERS].into_iter().flatten() {
+    for (name, arguments, way_out) in [NC, NCAT, OTHERS, RELAYS].into_iter().flatten() {
         let arguments: Vec<_> = arguments.split(' ').collect();
         assert_eq!(complaint(name, &arguments, 2), format!("{name}: {way_out}\n"), "{name} {arguments:?}");
     }
@@ -989,6 +1028,7 @@ fn no_value_of_an_option_is_quoted_whole() {
         &["127.0.0.1:9", "-w", "50ms"],
         &["127.0.0.1:0", "-w", "50ms"],
         &["--bind", "127.0.0.1:0", "-w", "50ms"],
+        &["127.0.0.1:0", "127.0.0.1:9"],
     ]) {
         let help = Tool::new(name).arg("--help").assert().success().out();
         let options: Vec<_> = help

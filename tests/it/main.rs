@@ -57,7 +57,10 @@ mod readme;
 mod ready;
 mod recv;
 #[cfg(target_os = "linux")]
+mod relay;
+#[cfg(target_os = "linux")]
 mod relay_record;
+#[cfg(target_os = "linux")]
 mod resolver;
 #[cfg(target_os = "linux")]
 mod restoring;

@@ -13,6 +13,18 @@ const JSON: [&str; 2] = ["--stats=json", "-q"];
 /// Periods that are short, and far longer than what happens in one.
 const PERIODS: [&str; 4] = ["--stats=json", "-q", "--stats-interval", "50ms"];
 
+/// Where a report has counters.
+const SECTIONS: [&str; 8] = [
+    "/requests",
+    "/sent",
+    "/received",
+    "/replies",
+    "/up/received",
+    "/up/sent",
+    "/down/received",
+    "/down/sent",
+];
+
 /// Returns the object of a report, without what differs from run to run: times, and rates, which are checked here.
 fn report(line: &str) -> Value {
     let mut report: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -217,13 +229,15 @@ impl Reports {
             end = start + period["duration"].as_f64().unwrap();
         }
         assert!(total["duration"].as_f64().unwrap() >= end, "{what}");
-        for section in ["requests", "sent", "received", "replies"] {
-            let Some(section_of_total) = total.get(section).and_then(Value::as_object) else { continue };
+        for section in SECTIONS {
+            let Some(section_of_total) = total.pointer(section).and_then(Value::as_object) else { continue };
             let counters =
                 section_of_total.iter().filter(|(name, value)| value.is_u64() && !name.contains("rate"));
             for (name, number) in counters {
-                let sum: u64 = periods.iter().map(|period| period[section][name].as_u64().unwrap()).sum();
-                assert_eq!(Some(sum), number.as_u64(), "{what}: {section}.{name}");
+                let counter = format!("{section}/{name}");
+                let in_period = |period: &Value| period.pointer(&counter).unwrap().as_u64().unwrap();
+                let sum: u64 = periods.iter().map(in_period).sum();
+                assert_eq!(Some(sum), number.as_u64(), "{what}: {counter}");
             }
         }
         if let Some(times) = total.get("round_trip") {
@@ -252,12 +266,15 @@ fn every_tool_reports_each_period_and_the_periods_add_up_to_the_total() {
             "udp-send" => vec![peer.to_string()],
             "udp-recv" => vec![echo.clone()],
             "udp-listen" => vec!["127.0.0.1:0".to_owned(), "--echo".to_owned()],
+            "udp-relay" => vec!["127.0.0.1:0".to_owned(), echo.clone()],
             _ => vec!["--bind".to_owned(), "127.0.0.1:0".to_owned(), peer.to_string()],
         };
         let mut running = Tool::new(tool).args(PERIODS).args(arguments).spawn();
         let mut lines = Vec::new();
         await_two(&mut running, &mut lines);
-        let listens_at = (tool == "udp-listen").then(|| format!("127.0.0.1:{}", running.bound_port()));
+        let listens_at = ["udp-listen", "udp-relay"]
+            .contains(&tool)
+            .then(|| format!("127.0.0.1:{}", running.bound_port()));
         for text in ["one", "two", "three"] {
             match &listens_at {
                 Some(address) => {
@@ -268,6 +285,7 @@ fn every_tool_reports_each_period_and_the_periods_add_up_to_the_total() {
             }
             match tool {
                 "udp-send" | "udp-chat" => assert_eq!(peer.receive(), text.as_bytes()),
+                "udp-relay" => {}
                 _ => assert_eq!(running.line(), text),
             }
             await_two(&mut running, &mut lines);
@@ -276,16 +294,20 @@ fn every_tool_reports_each_period_and_the_periods_add_up_to_the_total() {
         assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32), "{tool}");
         lines.extend(finished.err.lines().map(str::to_owned));
         let total: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
-        let counted: Vec<_> =
-            ["requests/answered", "sent/datagrams", "received/datagrams", "replies/datagrams"]
-                .iter()
-                .filter_map(|counter| total.pointer(&format!("/{counter}")))
-                .map(|number| number.as_u64().unwrap())
-                .collect();
+        let pointer = |section| match section {
+            "/requests" => "/requests/answered".to_owned(),
+            section => format!("{section}/datagrams"),
+        };
+        let counted: Vec<_> = SECTIONS
+            .iter()
+            .filter_map(|section| total.pointer(&pointer(section)))
+            .map(|number| number.as_u64().unwrap())
+            .collect();
         let expected = match tool {
             "udp-send" => &[3][..],
             "udp-recv" => &[3, 3, 3],
             "udp-listen" => &[3, 3],
+            "udp-relay" => &[3, 3, 3, 3],
             _ => &[3, 0],
         };
         assert_eq!(counted, expected, "{tool}");
@@ -418,11 +440,22 @@ fn every_key_is_in_the_manual() {
         let arguments = match tool {
             "udp-send" | "udp-recv" => vec![&*echo, "hi"],
             "udp-listen" => vec!["127.0.0.1:0", "--echo", "-w", "1ms"],
+            "udp-relay" => vec!["127.0.0.1:0", &*echo, "--mirror", &*echo],
             _ => vec!["--bind", "127.0.0.1:0", "-w", "1ms"],
         };
-        let finished = Tool::new(tool).args(JSON).args(arguments).run();
+        let mut running = Tool::new(tool).arg("--stats=json").args(arguments).spawn();
+        if tool == "udp-relay" {
+            // Nothing but a signal ends it.
+            running.listening_on();
+            running.signal(Signal::SIGTERM);
+        }
+        let err = running.finish().err;
         let mut found = Vec::new();
-        keys(&serde_json::from_str(&finished.err).unwrap(), "", &mut found);
+        keys(
+            &serde_json::from_str(err.lines().rfind(|line| line.starts_with('{')).unwrap()).unwrap(),
+            "",
+            &mut found,
+        );
         let path = format!("{}/man/{tool}.1", env!("CARGO_MANIFEST_DIR"));
         let page = std::fs::read_to_string(path).unwrap();
         let items: Vec<&str> = page
@@ -431,7 +464,10 @@ fn every_key_is_in_the_manual() {
             .flat_map(|item| item.split(" , "))
             .collect();
         for key in found {
-            assert!(items.contains(&&*key), "{key} of {tool}");
+            // Of each direction of a relay the page lists the same keys.
+            let key =
+                ["up.", "down."].iter().find_map(|direction| key.strip_prefix(direction)).unwrap_or(&key);
+            assert!(items.contains(&key), "{key} of {tool}");
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) use tool::{Printed, Tool, complaint, path, path_with_tools};
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// All of our tools.
-pub(crate) const TOOLS: [&str; 4] = ["udp-send", "udp-recv", "udp-listen", "udp-chat"];
+pub(crate) const TOOLS: [&str; 5] = ["udp-send", "udp-recv", "udp-listen", "udp-chat", "udp-relay"];
 
 /// Returns the number in `text` behind `words`.
 pub(crate) fn number_after(text: &str, words: &str) -> u64 {
