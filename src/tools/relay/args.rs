@@ -46,7 +46,7 @@ pub(super) struct Args {
     /// Forward at most RATE in each direction of a session (1000/s, 1MiB/s); drop the rest
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: Option<Rate>,
-    /// Lose, delay or spoil datagrams ('loss 5% delay 50ms', 'up rate 1Mbit/s'); repeatable
+    /// Impair the path ('loss 5% delay 50ms', 'up rate 1Mbit/s'); repeatable
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<Spec>)]
     impair: Vec<Spec>,
     /// Send to servers from this address
