@@ -222,6 +222,9 @@ fn endpoint_reason(
     let Kind::Known { name, value: given } = &words[place.checked_sub(1)?].kind else { return None };
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
     match (name.as_str(), given) {
+        ("--stats", None) if matches!(value, "json" | "text") => {
+            Some(format!("an ENDPOINT has a port; the format of statistics is --stats={value}"))
+        }
         ("-p" | "-q" | "-t", None) if is_number => elsewhere::flag_with_number(command, tools, name, value),
         ("-b", Some(given)) if given.contains("255") => {
             let there = endpoint::join(given, value).unwrap_or_else(|| given.clone());
@@ -249,6 +252,10 @@ fn sentence(mut error: Error) -> String {
             let (value, known) =
                 (escape::quoted(value.as_bytes()), texts(&error, ContextKind::ValidValue).join(", "));
             return format!("invalid value {value} for '{argument}': not one of {known}");
+        }
+        ErrorKind::TooManyValues => {
+            let value = escape::quoted(value.as_bytes());
+            return format!("unexpected value {value} for '{argument}': it has none; leave the value out");
         }
         _ => {}
     }
