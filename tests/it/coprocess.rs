@@ -323,6 +323,51 @@ fn a_request_is_kept_for_the_next_coprocess_if_none_has_begun_to_read_it() {
 }
 
 #[test]
+fn the_next_coprocess_does_not_get_the_rest_of_a_record() {
+    let directory = Directory::new("coprocess");
+    let command = "mkdir first 2> /dev/null && exec tail -f /dev/null; exec cat";
+    let listen =
+        Tool::new("udp-listen").args(["127.0.0.1:0", "--stats", "-f", "hex", "--coprocess", command]);
+    let (mut listen, address) = listen.current_dir(directory.path()).spawn_listening();
+    let peer = Peer::new();
+    // A pipe holds 64 KiB, and each record has twice 60,000 bytes.
+    for number in 0..4 {
+        peer.send_to(&vec![number; 60_000], address).unwrap();
+        listen.line();
+    }
+    while !directory.file("first").exists() {
+        std::thread::yield_now();
+    }
+    kill(listen.child_pid(), Signal::SIGKILL).unwrap();
+    assert!(listen.err_line_with("the coprocess failed").contains("; it had 1 request;"));
+    for number in 1..4 {
+        assert_eq!(peer.receive(), vec![number; 60_000]);
+    }
+    let finished = listen.ended_by(Signal::SIGTERM);
+    let counted = (assert_all_counted(&finished), counter(&finished.err, "unusable"));
+    assert_eq!(counted, (3, 0), "{}", finished.err);
+}
+
+#[test]
+fn a_coprocess_that_hangs_is_not_waited_for() {
+    let bounds = [["-n", "1"], ["--idle", "300ms"]];
+    let listening = bounds.map(|bound| {
+        let (listen, address) = answering("exec tail -f /dev/null", &bound);
+        Peer::new().send_to(b"x", address).unwrap();
+        listen
+    });
+    for finished in listening.map(Running::finish) {
+        assert_eq!((finished.code(), assert_all_counted(&finished)), (Some(1), 0), "{}", finished.err);
+        assert_eq!(
+            counter(&finished.err, "given up") + counter(&finished.err, "lost"),
+            1,
+            "{}",
+            finished.err
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_reported_once_and_the_run_goes_on() {
     let (listen, address) =
         answering(&format!("{ECHO_JSON} | sed -u 's/bad/\"/'"), &["-f", "json", "-n", "3"]);
