@@ -1,7 +1,7 @@
 //! The tools beside their peers, and beside the limit: whole processes, in turn, in one run.
 //!
 //! `cargo bench --bench peers` prints tables of medians. With `-- --quick` it only proves that it runs.
-//! Programs that are not installed are named and left out: python3, socat, ncat, nc, and of measuring programs sockperf,
+//! Programs that are not installed are named and left out: python3, socat, ncat, nc, nginx, and of measuring programs sockperf,
 //! irtt, iperf3, dnsperf with dnsmasq, and dumpcap and tshark, which watch them; for the limits a C compiler is needed.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and a surprise is a failure")]
@@ -27,6 +27,7 @@ use udp_tools::net::{Sender, single};
 
 mod echo;
 mod measuring;
+mod relay;
 
 const SEND: &str = env!("CARGO_BIN_EXE_udp-send");
 const RECV: &str = env!("CARGO_BIN_EXE_udp-recv");
@@ -124,6 +125,7 @@ fn main() {
     bench.answers();
     bench.measuring();
     echo::run(bench.scale.echoing);
+    relay::run(&bench);
     bench.memory_and_size();
     fs::remove_dir_all(&bench.directory).unwrap();
 }
