@@ -400,7 +400,10 @@ fn ask_with_programs(directory: &Directory, transport: impl Fn(&str) -> String) 
     });
     let [snmp, dns] = [&relays[0], &relays[1]].map(|(_, address)| address.port());
     let get = format!("snmpget -v2c -c public -r 0 -t 20 -Oqvt 127.0.0.1:{snmp} .1.3.6.1.2.1.1.3.0");
-    let dig = format!("dig +tries=1 +time=20 +short -p {dns} @127.0.0.1 h-10-0-0-{{}}.example.test A");
+    // Its socket has SO_REUSEPORT: two that have one address may be given the same port, and the reply to the other.
+    let dig = format!(
+        "dig -b 127.0.1.{{}} +tries=1 +time=20 +short -p {dns} @127.0.0.1 h-10-0-0-{{}}.example.test A"
+    );
     let [get, dig] = [get, dig].map(|command| {
         Tool::shell(&format!("seq 200 | xargs -P 25 -I {{}} sh -c '{command}'")).stdin(Stdio::null()).spawn()
     });
