@@ -14,8 +14,7 @@ pub const RECORDS_LOST: &str =
 
 /// Returns the lines of a report about a relay.
 pub(super) fn relay_lines(relay: &RelayStats, time: Duration) -> Vec<ReportLine> {
-    let opened = relay.sessions.opened;
-    let sessions = format!("opened {opened} session{}", if opened == 1 { "" } else { "s" });
+    let sessions = format!("opened {}", sessions(relay.sessions.opened));
     let [open, idle, evicted, moved] = relay.sessions.counters();
     let counters = [open, idle, evicted, moved, ("unrecorded", relay.unrecorded)];
     let mut lines = vec![(sessions, nonzero(&counters))];
@@ -37,15 +36,18 @@ pub(super) fn relay_lines(relay: &RelayStats, time: Duration) -> Vec<ReportLine>
 /// Returns the progress line of a relay.
 #[must_use]
 pub fn relaying(relay: &RelayStats, moment: Moment) -> String {
-    let RelayStats { sessions, up, down, .. } = relay;
     format!(
-        "{} open, {} up, {} down, {}/s, {}",
-        sessions.open,
-        up.received.datagrams,
-        down.received.datagrams,
+        "{}, {} up, {} down, {}/s, {}",
+        sessions(relay.sessions.open),
+        relay.up.received.datagrams,
+        relay.down.received.datagrams,
         metric(moment.rate),
         after(moment)
     )
+}
+
+fn sessions(number: u64) -> String {
+    format!("{number} session{}", if number == 1 { "" } else { "s" })
 }
 
 /// Returns what was lost in a relay, a sentence each, except what was to be lost.
@@ -68,10 +70,8 @@ pub fn relay_losses(relay: &RelayStats) -> Vec<String> {
     }
     losses.extend(match relay.unrecorded {
         0 => None,
-        1 => Some("1 datagram was relayed and not recorded: stdout was slow (raise --queue)".to_owned()),
-        number => {
-            Some(format!("{number} datagrams were relayed and not recorded: stdout was slow (raise --queue)"))
-        }
+        1 => Some("1 datagram was not recorded: stdout was slow (raise --queue)".to_owned()),
+        number => Some(format!("{number} datagrams were not recorded: stdout was slow (raise --queue)")),
     });
     losses
 }
@@ -112,12 +112,18 @@ mod tests {
     }
 
     #[test]
+    fn the_progress_line_has_the_sessions_and_what_arrived_in_each_direction() {
+        let moment = Moment { time: Duration::from_secs(5), rate: 12.5 };
+        assert_eq!(relaying(&relay(), moment), "1 session, 100 up, 0 down, 12.5/s, after 00:00:05");
+    }
+
+    #[test]
     fn what_was_to_be_lost_is_not_a_loss() {
         let expected = [
             "up: 2 datagrams were denied (--allow, --deny)",
             "up: datagrams not relayed: 1 could not be sent",
             "down: datagrams lost: the kernel dropped 1: receive buffer full (raise it with --buffer)",
-            "1 datagram was relayed and not recorded: stdout was slow (raise --queue)",
+            "1 datagram was not recorded: stdout was slow (raise --queue)",
         ];
         assert_eq!(relay_losses(&relay()), expected);
         let mut wanted = RelayStats::default();

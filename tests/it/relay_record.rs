@@ -36,7 +36,7 @@ fn assert_closed(report: &Value) {
     for direction in ["up", "down"] {
         let Value::Object(sent) = &report[direction]["sent"] else { panic!("no {direction}: {report}") };
         let number = |name: &str| sent[name].as_u64().unwrap_or_else(|| panic!("no {name}: {report}"));
-        let not_sent = ["unsent", "no_session", "over_rate", "lost", "over_limit", "waiting"];
+        let not_sent = ["unsent", "mirrored", "no_session", "over_rate", "lost", "over_limit", "waiting"];
         let copies = number("datagrams") + not_sent.iter().map(|name| number(name)).sum::<u64>();
         assert_eq!(report[direction]["received"]["datagrams"], copies - number("duplicated"), "{report}");
     }
@@ -126,7 +126,7 @@ fn a_slow_reader_loses_records_and_holds_up_nothing() {
     let report = last_report(&finished);
     let records = reading.join().unwrap().unwrap().lines().count() as u64;
     let lost = report["unrecorded"].as_u64().unwrap();
-    assert!(lost > 0 && finished.err.contains(&format!("{lost} datagrams were relayed and not recorded")));
+    assert!(lost > 0 && finished.err.contains(&format!("{lost} datagrams were not recorded")));
     assert_eq!((records + lost, &report["down"]["sent"]["datagrams"]), (4000, &json!(2000)));
     assert_closed(&report);
 }
@@ -146,6 +146,31 @@ fn what_is_denied_is_not_received_and_has_no_session() {
     assert_eq!((&report["up"]["received"]["denied"], &report["sessions"]["opened"]), (&json!(3), &json!(1)));
     assert_eq!(report["up"]["received"]["datagrams"], 1);
     assert_closed(&report);
+}
+
+#[test]
+fn what_goes_to_mirrors_alone_or_has_no_session_is_counted_and_recorded_as_such() {
+    let mirror = Peer::new();
+    let mirrored = ["--mirror".to_owned(), mirror.to_string()];
+    // From the loopback there is no way to another machine.
+    let unreachable = ["192.0.2.1:9".to_owned(), "--bind=127.0.0.1".to_owned()];
+    for (arguments, fate) in [(mirrored, "mirrored"), (unreachable, "no_session")] {
+        let relay = Tool::new("udp-relay").arg("127.0.0.1:0").args(arguments);
+        let (mut relay, address) = relay.args(["--stats=json", "-f", "json"]).spawn_listening();
+        let client = Peer::new();
+        client.send_to(b"one", address).unwrap();
+        client.send_to(b"two", address).unwrap();
+        for _ in 0..2 {
+            let record: Value = serde_json::from_str(&relay.line()).unwrap();
+            let [from, to] = [client.to_string(), address.to_string()].map(Value::from);
+            assert_eq!([&record["from"], &record["to"]], [&from, &to]);
+            assert_eq!((&record["session"], &record["fate"]), (&json!(0), &json!(fate)));
+        }
+        let report = report(relay);
+        assert_eq!((&report["up"]["sent"][fate], &report["sessions"]["opened"]), (&json!(2), &json!(0)));
+        assert_closed(&report);
+    }
+    assert_eq!([mirror.receive(), mirror.receive()], [b"one", b"two"]);
 }
 
 #[test]
