@@ -140,7 +140,7 @@ pub enum Fate {
     OverLimit,
     /// It is not sent: its session sends more than it may.
     OverRate,
-    /// It is not sent: there is no room for its session.
+    /// It is not sent: no session can be opened for it.
     NoSession,
     /// It could not be sent.
     Unsent,

@@ -58,7 +58,7 @@ pub fn relay_losses(relay: &RelayStats) -> Vec<String> {
         let DirectionStats { received, unsent, no_session, over_rate, waiting, .. } = &relay[direction];
         let not_sent = [
             counted(*unsent, "could not be sent"),
-            counted(*no_session, "had no session (--max-sessions)"),
+            counted(*no_session, "had no session"),
             counted(*over_rate, "exceeded --rate"),
             counted(*waiting, "were still delayed at the end"),
         ];

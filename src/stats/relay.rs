@@ -49,7 +49,7 @@ pub struct DirectionStats {
     pub unsent: u64,
     /// Those that were sent to mirrors alone, because there is no server.
     pub mirrored: u64,
-    /// Those for which there was no room for a session.
+    /// Those for which no session could be opened.
     pub no_session: u64,
     /// Those that exceeded the rate of a session.
     pub over_rate: u64,
