@@ -1,6 +1,7 @@
 //! The sessions of a relay: each client has a socket of its own towards its server, so that the server tells clients
 //! apart, and what arrives there is for that client.
 
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use crate::net::unix::UnixAddr;
 use crate::net::{Detail, Receiver};
 use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::descriptors::raise_limit;
+use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::stats::RelayStats;
 use crate::tools::session_table::SessionTable;
@@ -135,7 +137,11 @@ impl<'r> Sessions<'r> {
 
     /// Closes sessions that have been idle for too long.
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some((client, session)) = self.table.expire(now) {
+        while let Some((place, since)) = self.table.oldest_idle()
+            && now.saturating_duration_since(since) >= self.plan.idle
+            && self.is_quiet(place)
+            && let Some((client, session)) = self.table.remove(place)
+        {
             self.stats.sessions.idle += 1;
             self.note_closed(client, session, "idle");
         }
@@ -153,16 +159,23 @@ impl<'r> Sessions<'r> {
 
     /// Closes the session that has been idle for longest, unless it is in use. Returns whether it was closed.
     fn evict(&mut self, now: Instant) -> bool {
-        let oldest = self.table.oldest_idle();
-        let Some((place, _)) =
-            oldest.filter(|(_, since)| now.saturating_duration_since(*since) >= IN_USE.min(self.plan.idle))
-        else {
+        let Some((place, since)) = self.table.oldest_idle() else { return false };
+        let is_in_use = now.saturating_duration_since(since) < IN_USE.min(self.plan.idle);
+        if is_in_use || !self.is_quiet(place) {
             return false;
-        };
+        }
         let Some((client, session)) = self.table.remove(place) else { return false };
         self.stats.sessions.evicted += 1;
         self.note_closed(client, session, "made room for another client");
         true
+    }
+
+    /// Returns whether nothing has arrived for the session at `place` that is still to be forwarded.
+    fn is_quiet(&self, place: usize) -> bool {
+        let Some((_, session)) = self.table.get(place) else { return true };
+        let mut set = PollSet::new();
+        let socket = set.add(session.socket.as_fd(), Interest::Read);
+        !set.wait(Some(Instant::now())).is_ok_and(|ready| ready.contains(socket))
     }
 
     /// Counts what the kernel has dropped at the sockets of the sessions since this was last called.
