@@ -57,11 +57,44 @@ pub(super) fn deliver(
         next += sent;
         delivered.outcome.add(outcome);
         if let Some(unsent) = delivered.outcome.stopped.take() {
-            let end = next + unsent.datagrams.min(passing - sent);
+            // All of them go to one peer: without room, to wait for each of the others would hold up all sessions.
+            let unsent_datagrams = if unsent.lacks_room() { passing } else { unsent.datagrams };
+            let end = next + unsent_datagrams.min(passing - sent);
             fates[next..end].fill(Fate::Unsent);
             next = end;
             delivered.failure.get_or_insert_with(|| unsent.cause());
         }
     }
     delivered
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::net::socket::Socket;
+    use crate::runtime::signals::Signals;
+
+    #[test]
+    fn datagrams_to_a_peer_without_room_do_not_wait_for_it_one_after_another() {
+        const MANY: usize = 2000;
+        let (socket, _peer) = UnixDatagram::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let socket = Rc::new(Socket::from(socket));
+        let signals = Signals::install().unwrap();
+        let mut transmitter = Transmitter::new(&socket, &signals).unwrap();
+        transmitter.limit_wait(ROOM);
+        let mut batch = Batch::new();
+        (0..MANY).for_each(|_| batch.push(b"x"));
+        let (mut fates, start) = (vec![Fate::Sent; MANY], Instant::now());
+        let delivered = deliver(&mut transmitter, &batch, 0..MANY, &mut fates);
+        // One by one they would wait for 20 ms each.
+        assert!(start.elapsed() < ROOM * 50, "{:?}", start.elapsed());
+        let sent = delivered.outcome.sent;
+        assert!(sent < MANY && delivered.failure.is_some());
+        let expected = [vec![Fate::Sent; sent], vec![Fate::Unsent; MANY - sent]].concat();
+        assert_eq!(fates, expected);
+    }
 }
