@@ -499,6 +499,20 @@ fn a_coprocess_that_does_not_read_fills_the_queue_and_then_the_kernel_s_buffer()
 }
 
 #[test]
+fn requests_that_are_forgotten_after_a_signal_are_counted() {
+    let (mut listen, address) = answering("exec sleep 1h", &["-f", "json", "--queue", "4000"]);
+    let peer = Peer::new();
+    let send_many = || (0..100).for_each(|_| assert!(peer.send_to(&[b'x'; 1000], address).is_ok()));
+    // The pipe takes some of these. The others fill the queue, so that what follows is received after the signal.
+    send_many();
+    (0..100).for_each(|_| drop(listen.line()));
+    send_many();
+    let finished = listen.ended_by(Signal::SIGTERM);
+    assert_eq!(counter(&finished.err, "received"), 200, "{}", finished.err);
+    assert_eq!(assert_all_counted(&finished), 0);
+}
+
+#[test]
 fn a_signal_and_an_idle_time_end_a_coprocess_and_all_that_it_has_started() {
     // Whatever runs holds the pipe of stderr, which ends when the last of them does.
     let stubborn = "trap '' TERM INT; tail -f /dev/null & yes > /dev/null & echo up >&2; wait";

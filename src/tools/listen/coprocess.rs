@@ -409,7 +409,9 @@ impl Program for Coprocess<'_> {
             self.killed.is_empty()
         });
         self.start_at = None;
-        mem::take(&mut self.requests.open).len()
+        // Some may have been forgotten since the last call of `advance`.
+        let forgotten = usize::try_from(mem::take(&mut self.requests.forgotten)).unwrap_or(usize::MAX);
+        mem::take(&mut self.requests.open).len() + forgotten
     }
 }
 
