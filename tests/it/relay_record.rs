@@ -149,6 +149,13 @@ fn what_is_denied_is_not_received_and_has_no_session() {
 }
 
 #[test]
+fn a_report_has_the_copies_for_mirrors_before_there_is_any() {
+    let (relay, _) = relay(&Peer::new().to_string(), &["--mirror", "127.0.0.1:9", "--stats=json"]);
+    let report = report(relay);
+    assert_eq!((&report["mirrored"]["datagrams"], &report["mirrored"]["unsent"]), (&json!(0), &json!(0)));
+}
+
+#[test]
 fn what_goes_to_mirrors_alone_or_has_no_session_is_counted_and_recorded_as_such() {
     let mirror = Peer::new();
     let mirrored = ["--mirror".to_owned(), mirror.to_string()];

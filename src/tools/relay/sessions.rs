@@ -23,7 +23,7 @@ use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::descriptors::raise_limit;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
-use crate::stats::RelayStats;
+use crate::stats::{MirrorStats, RelayStats};
 use crate::tools::session_table::SessionTable;
 
 /// A session that was idle for less is in use, and is not closed for another client.
@@ -91,7 +91,9 @@ impl<'r> Sessions<'r> {
         signals: &'r Signals,
     ) -> Self {
         let table = SessionTable::new(plan.idle);
-        Self { plan, source, signals, detail, table, stats: RelayStats::default() }
+        let mirrored = (!plan.mirrors.is_empty()).then(MirrorStats::default);
+        let stats = RelayStats { mirrored, ..RelayStats::default() };
+        Self { plan, source, signals, detail, table, stats }
     }
 
     /// Opens a session of `client` with the next of `servers`. The one that has been idle for longest makes room if there
