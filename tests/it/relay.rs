@@ -171,6 +171,37 @@ fn a_server_that_comes_back_is_reached_by_the_sessions_that_there_are() {
 }
 
 #[test]
+#[ignore = "needs root and ip"]
+fn the_session_of_a_client_that_was_quiet_while_its_server_moved_is_closed_as_well() {
+    let host = Namespace::new("relay-moved");
+    ip(&format!("-n {host} link set lo up"));
+    host.etc("nsswitch.conf", "hosts: files\nservices: files\n");
+    let serve = |address: &str| {
+        host.etc("hosts", &format!("{address} server.test\n"));
+        let mut server =
+            host.tool("udp-listen").args([&format!("{address}:5000"), "--reply", address]).spawn();
+        server.listening_on();
+        server
+    };
+    let server = serve("127.0.0.2");
+    let arguments = ["127.0.0.1:4000", "server.test:5000", "--stats"];
+    let mut relay = host.tool("udp-relay").args(arguments).spawn();
+    relay.listening_on();
+    let ask = |port: &str| {
+        let arguments = ["127.0.0.1:4000", "--bind", port, "-w", "100ms", "--retry", "50", "hi"];
+        host.tool("udp-recv").args(arguments).run().text().to_owned()
+    };
+    assert_eq!([":4001", ":4002"].map(ask), ["127.0.0.2\n", "127.0.0.2\n"]);
+    server.ended_by(Signal::SIGTERM);
+    let _moved = serve("127.0.0.3");
+    // The address of a name is used for a second.
+    let_pass("1100ms");
+    assert_eq!([":4001", ":4002"].map(ask), ["127.0.0.3\n", "127.0.0.3\n"]);
+    let said = relay.ended_by(Signal::SIGTERM).err;
+    assert_eq!(counter(&said, "moved"), 2, "{said}");
+}
+
+#[test]
 fn a_quiet_session_is_closed_and_the_next_datagram_opens_another() {
     let (server, client) = (Peer::new(), Peer::new());
     let arguments = ["127.0.0.1:0", &server.to_string(), "--idle", "100ms", "-v"];

@@ -143,6 +143,12 @@ impl Relay<'_> {
         };
         batch.redirect(places.clone(), envelope);
         let delivered = deliver(transmitter, batch, places, &mut self.fates);
+        if direction == Direction::Up
+            && !delivered.outcome.icmp_errors.is_empty()
+            && let Some(session) = self.sessions.table.get_mut(place)
+        {
+            session.has_failed = true;
+        }
         self.count(direction, peer, delivered, now);
     }
 
@@ -299,7 +305,9 @@ impl Relay<'_> {
         if direction == Direction::Up {
             for error in &outcome.icmp_errors {
                 self.note_once(messages::icmp_error(&peer, "a datagram", error));
-                self.servers.look_up(peer, now);
+            }
+            if !outcome.icmp_errors.is_empty() && !self.servers.look_up(peer, now) {
+                self.sessions.close_failed(peer);
             }
         }
     }

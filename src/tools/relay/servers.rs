@@ -60,14 +60,18 @@ impl<'r> Servers<'r> {
         Some(server)
     }
 
-    /// Looks the name again up that has the address `refused`: another machine may have it by now.
-    pub(super) fn look_up(&mut self, refused: Addr, now: Instant) {
+    /// Looks the name again up that has the address `refused`: another machine may have it by now. Returns whether a server
+    /// has that address still.
+    pub(super) fn look_up(&mut self, refused: Addr, now: Instant) -> bool {
+        let mut is_known = false;
         for server in self.all.iter_mut().filter(|server| server.address == refused) {
+            is_known = true;
             // A server that refuses everything is not looked up for each datagram.
             if now.saturating_duration_since(server.looked_up) >= Duration::from_secs(1) {
                 server.look_up(self.family, now);
             }
         }
+        is_known
     }
 
     /// Adds the look-ups to `set`.
