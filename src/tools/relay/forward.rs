@@ -251,6 +251,7 @@ impl Relay<'_> {
         let outcome = session.receiver.receive(batch, usize::MAX);
         let server = session.server;
         let (number, has_one_server) = (session.number, session.to.is_none());
+        self.sessions.stats.down.received.forged += outcome.forged;
         if let Some(error) = outcome.error {
             // The server is gone. It may come back.
             session.transmitter.note_icmp_error(error);
@@ -268,7 +269,6 @@ impl Relay<'_> {
             return Ok(());
         }
         session.has_failed = false;
-        self.sessions.stats.down.received.forged += outcome.forged;
         self.sessions.stats.down.received.count(batch, 0..batch.len());
         self.sessions.table.touch(place, now);
         let mut next = 0;
