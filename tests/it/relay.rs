@@ -375,9 +375,15 @@ fn what_cannot_be_relayed_is_refused_with_the_way_out() {
 fn a_destination_that_is_the_relay_itself_is_refused() {
     let port = free_port();
     let itself = |host: &str| format!("{host}:{port}");
-    for (here, there) in
-        [("127.0.0.1", "127.0.0.1"), ("", "127.0.0.1"), ("", "[::1]"), ("0.0.0.0", "localhost")]
-    {
+    for (here, there) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("", "127.0.0.1"),
+        ("", "[::1]"),
+        ("0.0.0.0", "localhost"),
+        ("", "0.0.0.0"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("[::1]", "[::]"),
+    ] {
         let there = itself(there);
         for arguments in [&[&there[..]][..], &["127.0.0.1:9", &there], &["--mirror", &there]] {
             let said = complaint("udp-relay", &[&[&itself(here)[..]], arguments].concat(), 1);
@@ -385,6 +391,14 @@ fn a_destination_that_is_the_relay_itself_is_refused() {
             assert_eq!(said, format!("udp-relay: cannot forward to {there}: {words}\n"));
         }
     }
+}
+
+#[test]
+fn a_server_may_have_the_port_of_the_relay_in_the_other_version_of_ip() {
+    let server = Peer::v6();
+    let port = server.port();
+    let (_relay, _) = relay(&[&format!("0.0.0.0:{port}"), &server.to_string()]);
+    ask(&Peer::new(), "hello", format!("127.0.0.1:{port}").parse().unwrap(), &server);
 }
 
 /// Makes a relay lose a fifth of the datagrams in each direction.

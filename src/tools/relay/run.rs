@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -99,8 +100,20 @@ fn is_itself(clients: &Socket, own: Addr, server: &Server<'_>) -> bool {
             joined.any(|one| one.interface.zip(interface).is_none_or(|(own, other)| own == other));
         return is_joined_there && own.port() == there.port();
     }
+    // What is sent to the unspecified address arrives at the loopback.
+    let there = match there {
+        Addr::Ip(there) if there.ip() == Ipv4Addr::UNSPECIFIED => {
+            Addr::Ip((Ipv4Addr::LOCALHOST, there.port()).into())
+        }
+        Addr::Ip(there) if there.ip() == Ipv6Addr::UNSPECIFIED => {
+            Addr::Ip((Ipv6Addr::LOCALHOST, there.port()).into())
+        }
+        _ => there,
+    };
     let is_any = own.ip().is_some_and(|ip| ip.is_unspecified());
-    own == there || is_any && own.port() == there.port() && socket::is_local(there)
+    // A socket of IPv4 receives nothing over IPv6, and one of IPv6 perhaps over IPv4.
+    let is_of_its_kind = own.is_like(there) || own.is_ipv6() && there.is_ipv4() && !clients.is_only_v6();
+    own == there || is_any && is_of_its_kind && own.port() == there.port() && socket::is_local(there)
 }
 
 /// Forwards datagrams.
