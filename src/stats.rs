@@ -22,7 +22,7 @@ mod relay;
 pub use distribution::{Distribution, Summary};
 pub(crate) use numbers::{Counter, Volume};
 pub use numbers::{Counts, Numbers, Sections, Span};
-pub use relay::{DirectionStats, MirrorStats, RelayStats, Sessions};
+pub use relay::{DirectionStats, MirrorStats, RelayStats, SessionStats};
 
 /// Counts what happened to the datagrams of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -80,11 +80,11 @@ pub fn relay_losses(relay: &RelayStats) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::messages::report;
-    use crate::stats::{Counts, MirrorStats, Numbers, Sections, Sessions, Span};
+    use crate::stats::{Counts, MirrorStats, Numbers, Sections, SessionStats, Span};
 
     fn relay() -> RelayStats {
         let mut relay = RelayStats { unrecorded: 1, ..RelayStats::default() };
-        relay.sessions = Sessions { opened: 3, open: 1, idle: 2, ..Sessions::default() };
+        relay.sessions = SessionStats { opened: 3, open: 1, idle: 2, ..SessionStats::default() };
         relay.up.received.datagrams = 100;
         relay.up.received.denied = 2;
         relay.up.sent.count(95, 500);

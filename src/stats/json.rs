@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use super::numbers::{Counter, Volume};
 use super::one_way::{DelayVariation, OneWay};
 use super::{
-    DirectionStats, IcmpCount, IcmpCounts, IcmpKind, Numbers, Received, RelayStats, Requests, Sent, Sessions,
-    Summary,
+    DirectionStats, IcmpCount, IcmpCounts, IcmpKind, Numbers, Received, RelayStats, Requests, Sent,
+    SessionStats, Summary,
 };
 use crate::batch::Direction;
 use crate::net::addr::Addr;
@@ -93,7 +93,7 @@ fn write_relay<M: SerializeMap>(map: &mut M, relay: &RelayStats, time: Duration)
     map.serialize_entry("unrecorded", &relay.unrecorded)
 }
 
-impl Serialize for Sessions {
+impl Serialize for SessionStats {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map([("opened", self.opened)].into_iter().chain(self.counters()))
     }

@@ -4,7 +4,7 @@
 
 use super::{
     DirectionStats, IcmpCount, IcmpCounts, MirrorStats, PeerDropCount, Received, RelayStats, ReplyStats,
-    Requests, Sent, Sessions, Stats,
+    Requests, Sent, SessionStats, Stats,
 };
 
 impl Stats {
@@ -133,7 +133,7 @@ impl RelayStats {
     }
 }
 
-impl Sessions {
+impl SessionStats {
     fn since(&self, before: &Self) -> Self {
         Self {
             opened: self.opened.saturating_sub(before.opened),

@@ -9,7 +9,7 @@ use crate::batch::{Direction, Fate};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RelayStats {
     /// The sessions of clients.
-    pub sessions: Sessions,
+    pub sessions: SessionStats,
     /// What went from clients to servers.
     pub up: DirectionStats,
     /// What went from servers to clients.
@@ -22,7 +22,7 @@ pub struct RelayStats {
 
 /// Counts sessions. Each that was opened is open, or was closed for one reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sessions {
+pub struct SessionStats {
     /// Those that were opened.
     pub opened: u64,
     /// Those that are open now.
@@ -108,7 +108,7 @@ impl IndexMut<Direction> for RelayStats {
     }
 }
 
-impl Sessions {
+impl SessionStats {
     /// Returns its counters but that of the sessions that were opened.
     pub(crate) fn counters(&self) -> [Counter; 4] {
         [("open", self.open), ("idle", self.idle), ("evicted", self.evicted), ("moved", self.moved)]
