@@ -252,8 +252,8 @@ impl<'l> Listener<'l> {
     }
 
     /// Waits for datagrams, handlers, the reader of stdout, signals and the deadline, and handles what is ready. Nothing
-    /// is received once the run is complete, or while the output queue or that of the coprocess is full. Each socket that is ready is received
-    /// from once, so that a flood at one of them does not hold up the others.
+    /// is received once the run is complete, or while the output queue or that of the coprocess is full. Each socket that
+    /// is ready is received from once, so that a flood at one of them does not hold up the others.
     fn wait(&mut self, deadline: &mut Deadline) -> Result<()> {
         let is_complete = self.is_complete();
         if is_complete {
