@@ -299,6 +299,18 @@ fn the_longest_idle_session_makes_room_and_one_in_use_does_not() {
 }
 
 #[test]
+fn what_has_arrived_at_a_session_is_forwarded_before_it_is_closed() {
+    let (server, client) = (Peer::new(), Peer::new());
+    let (relay, there) = relay(&["127.0.0.1:0", &server.to_string(), "--idle", "2s"]);
+    let session = ask(&client, "hello", there, &server);
+    relay.stop();
+    server.send_to(b"late", session).unwrap();
+    let_pass("2100ms");
+    relay.signal(Signal::SIGCONT);
+    assert_eq!(client.receive(), b"late");
+}
+
+#[test]
 fn what_a_session_sends_beyond_the_rate_is_dropped_and_counted_in_each_direction() {
     let (server, client, other) = (Peer::new(), Peer::new(), Peer::new());
     let arguments = ["127.0.0.1:0", &server.to_string(), "--rate", "1/h", "--stats"];
