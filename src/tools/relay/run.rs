@@ -43,8 +43,6 @@ use crate::tools::session::{Intake, drain};
 
 /// The name of the clients' socket in the watch. The sockets of sessions have their places, from 1 on.
 const CLIENTS: usize = 0;
-/// Once this many sockets were ready, others are likely to be ready without a wait.
-const BUSY: usize = 2;
 /// While there is always something to forward, signals are asked for this often.
 const WITHOUT_WAIT: Duration = Duration::from_millis(10);
 /// How long what arrived before a signal is forwarded after it, at most.
@@ -188,7 +186,7 @@ impl<'r> Relay<'r> {
         let mut waited = Instant::now();
         loop {
             if let Some(terminated) = self.signals.termination() {
-                drain(DRAIN_TIME, || Ok(self.forward_ready()? > 0))?;
+                drain(DRAIN_TIME, || self.forward_ready())?;
                 self.drain_delayed()?;
                 return Err(terminated.into());
             }
@@ -198,7 +196,7 @@ impl<'r> Relay<'r> {
             self.show_progress();
             self.sessions.expire(Instant::now());
             self.send_due()?;
-            if self.forward_ready()? < BUSY || waited.elapsed() >= WITHOUT_WAIT {
+            if !self.forward_ready()? || waited.elapsed() >= WITHOUT_WAIT {
                 self.wait()?;
                 waited = Instant::now();
             }
@@ -233,8 +231,8 @@ impl<'r> Relay<'r> {
         Ok(())
     }
 
-    /// Forwards what has arrived at some of the sockets that are ready. Returns how many were.
-    fn forward_ready(&mut self) -> Result<usize> {
+    /// Forwards what has arrived at some of the sockets that are ready. Returns whether any was.
+    fn forward_ready(&mut self) -> Result<bool> {
         let ready = self.watch.ready().context("cannot watch sockets")?;
         let now = Instant::now();
         let mut batch = mem::take(&mut self.batch);
@@ -247,7 +245,7 @@ impl<'r> Relay<'r> {
         }
         self.batch = batch;
         self.recorder.as_mut().map_or(Ok(()), Recorder::flush)?;
-        Ok(ready.len())
+        Ok(!ready.is_empty())
     }
 
     /// Prints `what`, unless it was printed before or too much was.
