@@ -458,7 +458,7 @@ fn ssh(directory: &Directory) -> (Running, String) {
 fn through_ssh_each_of_many_clients_gets_its_own_replies() {
     let directory = Directory::new("sessions-ssh");
     let (_sshd, ssh) = ssh(&directory);
-    let far = format!("{} -f json --session 1h {}", path("udp-recv"), Peer::echoing());
+    let far = format!("{} -f json --session 60s {}", path("udp-recv"), Peer::echoing());
     let (listen, address) = relaying(&format!("{ssh} {far}"));
     ask_as_many(listen, address, 200);
 }
