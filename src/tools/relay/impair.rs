@@ -723,13 +723,13 @@ mod tests {
             let (mut impairments, now) = (impairments(&[spec]), Instant::now());
             (0..1000).map(|_| impairments.judge(direction, 9, now).fate == Fate::Lost).collect::<Vec<_>>()
         };
-        let alone = lost("loss 50% seed 7", Direction::Up);
+        let loss_only = lost("loss 50% seed 7", Direction::Up);
         let with_others =
             "delay 50ms 10ms loss 50% duplicate 50% reorder 50% corrupt 50% rate 1Gbit/s seed 7";
-        assert_eq!(lost(with_others, Direction::Up), alone);
-        assert_eq!(lost("up loss 50% seed 7", Direction::Up), alone);
-        assert_ne!(lost("loss 50% seed 7", Direction::Down), alone);
-        assert_ne!(lost("loss 50% seed 8", Direction::Up), alone);
+        assert_eq!(lost(with_others, Direction::Up), loss_only);
+        assert_eq!(lost("up loss 50% seed 7", Direction::Up), loss_only);
+        assert_ne!(lost("loss 50% seed 7", Direction::Down), loss_only);
+        assert_ne!(lost("loss 50% seed 8", Direction::Up), loss_only);
     }
 
     #[test]
