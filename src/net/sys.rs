@@ -10,17 +10,17 @@
 
 mod terminal;
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::{self, SA_RESTART, SIG_DFL, SIG_IGN, SIG_UNBLOCK, c_int, sigaction, sockaddr_storage};
 use socket2::SockAddr;
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
@@ -48,9 +48,9 @@ pub(crate) struct SignalInbox {
     terminated_at: AtomicU64,
     start: Instant,
     /// Has a byte for each signal since the last [`SignalInbox::drain`].
-    wakeup: UnixStream,
+    wakeup: PipeReader,
     /// The other end, which the handler writes to.
-    waker: UnixStream,
+    waker: PipeWriter,
 }
 
 impl SignalInbox {
@@ -59,9 +59,10 @@ impl SignalInbox {
         if let Some(inbox) = INBOX.get() {
             return Ok(inbox);
         }
-        let (wakeup, waker) = UnixStream::pair()?;
-        wakeup.set_nonblocking(true)?;
-        waker.set_nonblocking(true)?;
+        let (wakeup, waker) = io::pipe()?;
+        for end in [wakeup.as_fd(), waker.as_fd()] {
+            fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
         Ok(INBOX.get_or_init(|| Self {
             ending: AtomicU64::new(0),
             pending: AtomicU64::new(0),
@@ -90,7 +91,7 @@ impl SignalInbox {
         self.pending.fetch_and(!bit(signal), Ordering::Relaxed) & bit(signal) != 0
     }
 
-    /// Empties the socket that [`SignalInbox::as_fd`] returns.
+    /// Empties the pipe that [`SignalInbox::as_fd`] returns.
     pub(crate) fn drain(&self) {
         let mut bytes = [0; 64];
         while nix::unistd::read(&self.wakeup, &mut bytes) == Ok(bytes.len()) {}
@@ -116,7 +117,7 @@ impl SignalInbox {
 
     /// Ends a wait for [`SignalInbox::as_fd`].
     pub(crate) fn wake(&self) {
-        // Where the socket is full, the wait ends anyway.
+        // Where the pipe is full, the wait ends anyway.
         let _ = nix::unistd::write(&self.waker, &[0]);
     }
 }
