@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -181,6 +181,8 @@ impl Bench {
             };
             programs.push(Program { name: "iperf3 -u -b 128000 -l 16", measure: Box::new(measure) });
         }
+        let sleep = move || vec![f64::NAN, f64::NAN, late_wakeups(total), f64::NAN, f64::NAN];
+        programs.push(Program { name: "a sleep until each is due, and no more", measure: Box::new(sleep) });
         let columns = ["sent/s", "not sent, %", "late by more than 1 ms, %", "p50, µs", "p99, µs"];
         self.compare_columns(&format!("{RATE} requests a second"), &columns, &programs);
     }
@@ -248,6 +250,20 @@ impl Bench {
             times.windows(2).map(|pair| ((pair[1] - pair[0]) / period - 1.0).floor().max(0.0)).sum();
         (reported, [sent / took, (due - sent).max(0.0) / due * 100.0, late / due * 100.0])
     }
+}
+
+/// Sleeps until each of `total` requests would be due, and returns how many percent of the times the system ends the sleep
+/// more than a millisecond late: what sleeps is no more exact.
+fn late_wakeups(total: u64) -> f64 {
+    let period = Duration::from_secs(1) / RATE;
+    let mut due = Instant::now();
+    let mut late = 0;
+    for _ in 0..total {
+        due += period;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        late += u64::from(due.elapsed() > Duration::from_millis(1));
+    }
+    late as f64 / total as f64 * 100.0
 }
 
 /// Starts a listener that echoes, and returns its port.
