@@ -1,14 +1,15 @@
 //! The tools, a folder each. A capability that only one tool has lives in its folder.
 
 pub mod chat;
+mod intake;
 pub mod listen;
+mod output;
 mod ready;
 pub mod recv;
 pub mod relay;
 mod reporter;
 mod resolve;
 pub mod send;
-mod session;
 mod session_table;
 
 use clap::Command;

@@ -82,7 +82,7 @@ impl<'f> Front<'f> {
     /// Shows the datagrams of `batch`, which were sent to `to`. It is empty then.
     pub(super) fn show(&mut self, batch: &mut Batch, peers: &Peers, to: Audience) -> Result<()> {
         match self {
-            Self::Pipe(pipe) => pipe.session.queue.print(batch),
+            Self::Pipe(pipe) => pipe.output.queue.print(batch),
             Self::Terminal(terminal) => {
                 terminal.show(batch, peers, to);
                 Ok(())
@@ -109,7 +109,7 @@ impl<'f> Front<'f> {
     /// first, if one is.
     pub(super) fn finish(&mut self, peers: &Peers, reporter: &Reporter<'_>) -> Result<Option<Due>> {
         match self {
-            Self::Pipe(pipe) => pipe.session.finish_output(Some(streams::FLUSH_TIMEOUT), reporter),
+            Self::Pipe(pipe) => pipe.output.finish(Some(streams::FLUSH_TIMEOUT), reporter),
             Self::Terminal(terminal) => {
                 terminal.close(peers);
                 Ok(None)

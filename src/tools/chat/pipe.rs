@@ -17,12 +17,12 @@ use crate::flow::queue::{CAPACITY, Queue};
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
-use crate::tools::session::Session;
+use crate::tools::output::Output;
 
 /// Stdin and stdout.
 #[derive(Debug)]
 pub(super) struct Pipe<'p> {
-    pub(super) session: Session<'p>,
+    pub(super) output: Output<'p>,
     /// Stdin, until its end.
     input: Option<Input>,
 }
@@ -33,8 +33,8 @@ impl<'p> Pipe<'p> {
         let input = Input::stream(streams::input()?, Reading::default());
         let output = streams::output()?;
         let printer = Printer::new(cli::writing(plan.codec, plan.columns, &output)?, plan.report.console);
-        let session = Session::new(signals, Queue::new(output, printer, CAPACITY, signals)?);
-        Ok(Self { session, input: Some(input) })
+        let output = Output::new(signals, Queue::new(output, printer, CAPACITY, signals)?);
+        Ok(Self { output, input: Some(input) })
     }
 
     /// Returns whether a person types the lines.
@@ -49,10 +49,10 @@ impl<'p> Pipe<'p> {
 
     /// Returns whether more datagrams can be printed. While there is no room, they wait in the kernel.
     pub(super) fn has_room(&self) -> bool {
-        self.session.queue.has_room()
+        self.output.queue.has_room()
     }
 
-    /// Waits as [`Session::wait`] does for one of `sockets`, and for a line if one is wanted.
+    /// Waits as [`Output::wait`] does for one of `sockets`, and for a line if one is wanted.
     pub(super) fn wait(
         &self,
         sockets: &[Option<BorrowedFd<'_>>],
@@ -63,7 +63,7 @@ impl<'p> Pipe<'p> {
         let sockets: Vec<_> = sockets.iter().map(|fd| set.add(*fd, Interest::Read)).collect();
         let input = self.input.as_ref().filter(|_| wants_line).and_then(Input::fd);
         let input = set.add(input, Interest::Read);
-        Ok(Ready::of(&self.session.wait(set, until)?, &sockets, input))
+        Ok(Ready::of(&self.output.wait(set, until)?, &sockets, input))
     }
 
     /// Reads the lines that can be read now into `lines`. After the last one there is no input any more.

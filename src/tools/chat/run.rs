@@ -28,9 +28,9 @@ use crate::net::{Detail, is_icmp};
 use crate::runtime::deadline::{Deadline, earliest};
 use crate::runtime::signals::Signals;
 use crate::stats::{Counts, IcmpError, Sections, Sent, Stats};
+use crate::tools::intake::{Intake, drain};
 use crate::tools::reporter::{Due, Reporter, Tally};
 use crate::tools::resolve::Resolver;
-use crate::tools::session::{Intake, drain};
 
 /// How long a chat without another bound waits for replies after the end of a piped input.
 const LINGER: Duration = Duration::from_secs(1);

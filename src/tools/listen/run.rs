@@ -31,10 +31,11 @@ use crate::runtime::signals::Signals;
 use crate::runtime::streams;
 use crate::stats::one_way::Senders;
 use crate::stats::{Counts, Sections, Stats};
+use crate::tools::intake::{Intake, drain};
+use crate::tools::output::Output;
 use crate::tools::ready::Ready;
 use crate::tools::reporter::{Due, Reporter, Tally};
 use crate::tools::resolve::Resolver;
-use crate::tools::session::{Intake, Session, drain};
 
 /// A run without a time limit ends this long after the last datagram once COMMAND has succeeded.
 const IDLE_AFTER_COMMAND: Duration = Duration::from_millis(200);
@@ -163,7 +164,7 @@ struct Listener<'l> {
     sockets: &'l [Rc<Socket>],
     /// Where each socket is bound.
     addresses: Vec<Bound>,
-    session: Session<'l>,
+    output: Output<'l>,
     /// The receiving side of each socket.
     intakes: Vec<Intake<'l>>,
     matcher: Matcher,
@@ -194,7 +195,7 @@ impl<'l> Listener<'l> {
             plan,
             sockets,
             addresses: sockets.iter().map(|socket| Bound::of(socket)).collect::<Result<_>>()?,
-            session: Session::new(signals, Queue::new(output, printer, plan.queue, signals)?),
+            output: Output::new(signals, Queue::new(output, printer, plan.queue, signals)?),
             intakes: sockets.iter().map(intake).collect::<Result<_>>()?,
             matcher: Matcher::new(&plan.patterns, plan.codec),
             answers: Answers::new(plan.answer.as_ref(), plan.codec, sockets, signals, console)?,
@@ -216,7 +217,7 @@ impl<'l> Listener<'l> {
     fn listen(&mut self, mut command: Option<Command<'_>>, mut deadline: Deadline) -> Result<Ended> {
         deadline.note_activity();
         loop {
-            if let Some(terminated) = self.session.signals.termination() {
+            if let Some(terminated) = self.output.signals.termination() {
                 self.drain(DRAIN_TIME_AFTER_SIGNAL)?;
                 return Err(terminated.into());
             }
@@ -259,13 +260,13 @@ impl<'l> Listener<'l> {
         if is_complete {
             self.answers.conclude();
         }
-        let receives = self.session.queue.has_room() && self.answers.has_room() && !is_complete;
+        let receives = self.output.queue.has_room() && self.answers.has_room() && !is_complete;
         let until = if receives { deadline.next() } else { deadline.total() };
         let mut set = PollSet::new();
         let mut add = |socket: &'l Rc<Socket>| set.add(receives.then_some(socket.as_fd()), Interest::Read);
         let sockets: Vec<Token> = self.sockets.iter().map(&mut add).collect();
         self.answers.watch(&mut set);
-        let ready = self.session.wait(
+        let ready = self.output.wait(
             set,
             earliest([until, self.answers.wake_at(), self.reporter.next(), self.progress.next()]),
         )?;
@@ -287,7 +288,7 @@ impl<'l> Listener<'l> {
         mut command: Option<&mut Command<'_>>,
         deadline: &mut Deadline,
     ) -> Result<Option<u8>> {
-        while self.session.signals.child_ended() {
+        while self.output.signals.child_ended() {
             self.answers.advance();
             let end = match &mut command {
                 Some(command) => command.check(self.plan.report.console)?,
@@ -315,19 +316,19 @@ impl<'l> Listener<'l> {
             if self.is_complete() {
                 break;
             }
-            let mut batch = self.session.queue.batch();
+            let mut batch = self.output.queue.batch();
             let first = batch.len();
             let filled = self.fill(&mut batch, place);
             received += batch.len() - first;
             let answered = self.answer(&mut batch, first, place);
             // The queue of a unix socket is full after a few, and then its senders wait for us.
             may_gather &= !is_full(&batch) && !self.sockets[place].is_unix();
-            self.session.queue.put(batch)?;
+            self.output.queue.put(batch)?;
             answered?;
             filled?;
         }
         if received >= BUSY && may_gather {
-            pause(PAUSE, self.session.signals)?;
+            pause(PAUSE, self.output.signals)?;
         }
         Ok(received > 0)
     }
@@ -420,7 +421,7 @@ impl<'l> Listener<'l> {
         for intake in &mut self.intakes {
             self.stats.received.count_drops(intake.receiver.drops());
         }
-        self.stats.received.undecodable = self.session.queue.undecodable();
+        self.stats.received.undecodable = self.output.queue.undecodable();
     }
 
     /// Waits until everything is printed, and reports what was lost and, if asked for, the numbers.
@@ -444,7 +445,7 @@ impl<'l> Listener<'l> {
     }
 
     fn finish_output(&mut self, timeout: Option<Duration>) -> Result<()> {
-        while let Some(due) = self.session.finish_output(timeout, &self.reporter)? {
+        while let Some(due) = self.output.finish(timeout, &self.reporter)? {
             self.report(due);
         }
         Ok(())

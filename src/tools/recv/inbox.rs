@@ -20,13 +20,13 @@ use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
 use crate::stats::{Counts, Distribution, IcmpError, Sections, Stats};
+use crate::tools::output::Output;
 use crate::tools::reporter::{Due, Reporter, Tally};
-use crate::tools::session::Session;
 
 /// Receives datagrams, prints them and counts them.
 pub(super) struct Inbox<'r> {
     plan: &'r Plan,
-    session: Session<'r>,
+    output: Output<'r>,
     /// The datagram that was received last.
     batch: Batch,
     /// Replies that are printed next.
@@ -78,7 +78,7 @@ impl<'r> Inbox<'r> {
         let queue = Queue::new(streams::output()?, printer, CAPACITY, signals)?;
         Ok(Self {
             plan,
-            session: Session::new(signals, queue),
+            output: Output::new(signals, queue),
             batch: Batch::new(),
             replies: Batch::new(),
             round_trips: Distribution::new("round_trip", plan.report.interval.is_some()),
@@ -108,7 +108,7 @@ impl<'r> Inbox<'r> {
         if let Some(what) = self.check_reply() {
             self.plan.report.console.note(&messages::unexpected("datagram", &what));
         }
-        self.session.queue.print(&mut self.batch)?;
+        self.output.queue.print(&mut self.batch)?;
         self.wait_for_room()
     }
 
@@ -153,12 +153,12 @@ impl<'r> Inbox<'r> {
 
     /// Prints the replies that were taken.
     pub(super) fn print_replies(&mut self) -> Result<()> {
-        if self.replies.is_empty() { Ok(()) } else { self.session.queue.print(&mut self.replies) }
+        if self.replies.is_empty() { Ok(()) } else { self.output.queue.print(&mut self.replies) }
     }
 
     /// Returns whether there is room for more replies.
     pub(super) fn has_room(&self) -> bool {
-        self.session.queue.has_room()
+        self.output.queue.has_room()
     }
 
     /// Counts what has arrived at a port whose request is over and `is_answered` or not, and keeps it for
@@ -209,12 +209,12 @@ impl<'r> Inbox<'r> {
         socket: Option<BorrowedFd<'_>>,
         until: Option<Instant>,
     ) -> Result<Ready> {
-        self.session.signals.check()?;
+        self.output.signals.check()?;
         self.report_if_due();
         let mut set = PollSet::new();
         let input = set.add(input, Interest::Read);
         let socket = set.add(socket, Interest::Read);
-        let ready = self.session.wait_for(set, earliest([until, self.reporter.next()]), socket)?;
+        let ready = self.output.wait_for(set, earliest([until, self.reporter.next()]), socket)?;
         self.report_if_due();
         Ok(Ready { input: ready.contains(input), socket: ready.contains(socket) })
     }
@@ -222,14 +222,14 @@ impl<'r> Inbox<'r> {
     /// Handles signals and the state of stdout, without waiting.
     pub(super) fn check(&mut self) -> Result<()> {
         self.wait(None, None, Some(Instant::now()))?;
-        Ok(self.session.signals.check()?)
+        Ok(self.output.signals.check()?)
     }
 
     /// Waits until the reader of stdout has made room, for at most the time of a wait for a datagram.
     fn wait_for_room(&mut self) -> Result<()> {
         let deadline = Deadline::after(self.plan.timeout);
-        while !self.session.queue.has_room() {
-            ensure!(!deadline.has_passed(), self.session.queue.not_read());
+        while !self.output.queue.has_room() {
+            ensure!(!deadline.has_passed(), self.output.queue.not_read());
             self.wait(None, None, deadline.next())?;
         }
         Ok(())
@@ -243,7 +243,7 @@ impl<'r> Inbox<'r> {
 
     /// Prints the statistics that are `due`.
     fn report(&mut self, due: Due) {
-        self.stats.received.undecodable = self.session.queue.undecodable();
+        self.stats.received.undecodable = self.output.queue.undecodable();
         self.reporter
             .report(due, tally(self.plan, &self.stats, vec![&mut self.latencies, &mut self.round_trips]));
     }
@@ -251,12 +251,12 @@ impl<'r> Inbox<'r> {
     /// Waits until all is printed, and prints what was lost and the statistics.
     pub(super) fn finish(&mut self) -> Result<()> {
         let printed = loop {
-            match self.session.finish_output(Some(streams::FLUSH_TIMEOUT), &self.reporter) {
+            match self.output.finish(Some(streams::FLUSH_TIMEOUT), &self.reporter) {
                 Ok(Some(due)) => self.report(due),
                 printed => break printed.map(drop),
             }
         };
-        self.stats.received.undecodable = self.session.queue.undecodable();
+        self.stats.received.undecodable = self.output.queue.undecodable();
         self.plan.report.note_losses(&self.stats);
         self.reporter.conclude(tally(
             self.plan,

@@ -33,8 +33,8 @@ use crate::runtime::descriptors;
 use crate::runtime::signals::Signals;
 use crate::runtime::watch::{self, Watch};
 use crate::stats::IcmpError;
+use crate::tools::intake::Intake;
 use crate::tools::resolve::Resolver;
-use crate::tools::session::Intake;
 use crate::tools::session_table::SessionTable;
 
 /// The descriptors that are left for other uses than sessions.

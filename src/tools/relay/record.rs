@@ -23,8 +23,8 @@ use crate::runtime::console::Console;
 use crate::runtime::poll::{PollSet, ReadySet};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
+use crate::tools::output::Output;
 use crate::tools::reporter::{Due, Reporter};
-use crate::tools::session::Session;
 
 /// How long the end of a run waits for a reader that does not read.
 const STDOUT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ const STDOUT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Records datagrams.
 #[derive(Debug)]
 pub(super) struct Recorder<'r> {
-    session: Session<'r>,
+    output: Output<'r>,
     console: Console,
     /// The records that are passed on next, if there are any.
     records: Option<Batch>,
@@ -61,12 +61,12 @@ impl<'r> Recorder<'r> {
         let columns = Columns { time: true, peer: true };
         let writing = cli::writing(Codec::from(records.format), columns, &output)?;
         let queue = Queue::new(output, Printer::new(writing, console), records.queue, signals)?;
-        Ok(Self { session: Session::new(signals, queue), console, records: None, lost: 0 })
+        Ok(Self { output: Output::new(signals, queue), console, records: None, lost: 0 })
     }
 
-    /// Waits for `set` as [`Session::wait`] does.
+    /// Waits for `set` as [`Output::wait`] does.
     pub(super) fn wait<'f>(&'f self, set: PollSet<'f>, until: Option<Instant>) -> Result<ReadySet> {
-        self.session.wait(set, until)
+        self.output.wait(set, until)
     }
 
     /// Records the datagrams of `batch` at `places`, each of which has one of the `fates`. They are printed after
@@ -81,11 +81,11 @@ impl<'r> Recorder<'r> {
         if self.records.as_ref().is_some_and(is_full) {
             self.flush()?;
         }
-        if self.records.is_none() && !self.session.queue.has_room() {
+        if self.records.is_none() && !self.output.queue.has_room() {
             self.note_lost(places.len());
             return Ok(());
         }
-        let records = self.records.get_or_insert_with(|| self.session.queue.batch());
+        let records = self.records.get_or_insert_with(|| self.output.queue.batch());
         let mut last = None::<(&Envelope, Fate)>;
         for (datagram, fate) in batch.part(places).zip(fates) {
             // Datagrams in a row share an envelope.
@@ -106,20 +106,20 @@ impl<'r> Recorder<'r> {
 
     /// Passes on what was recorded to be printed.
     pub(super) fn flush(&mut self) -> Result<()> {
-        self.records.take().map_or(Ok(()), |records| self.session.queue.put(records))
+        self.records.take().map_or(Ok(()), |records| self.output.queue.put(records))
     }
 
     /// Waits until everything is printed. Returns the report of `reporter` that is due first, if one is: call it again
     /// then.
     pub(super) fn finish(&mut self, reporter: &Reporter<'_>) -> Result<Option<Due>> {
         self.flush()?;
-        self.session.finish_output(Some(STDOUT_TIMEOUT), reporter)
+        self.output.finish(Some(STDOUT_TIMEOUT), reporter)
     }
 
     /// Returns how many datagrams are not recorded by now.
     pub(super) fn unrecorded(&self) -> u64 {
         // A format may have no room for the longest datagrams of a unix socket.
-        self.lost + self.session.queue.undecodable()
+        self.lost + self.output.queue.undecodable()
     }
 
     fn note_lost(&mut self, datagrams: usize) {
@@ -149,8 +149,7 @@ mod tests {
         let signals = Signals::install().unwrap();
         let printer = Printer::new(Writing::from(Format::Json), console);
         let queue = Queue::new(Sink::new(OwnedFd::from(writer).into()), printer, capacity, &signals).unwrap();
-        let mut recorder =
-            Recorder { session: Session::new(&signals, queue), console, records: None, lost: 0 };
+        let mut recorder = Recorder { output: Output::new(&signals, queue), console, records: None, lost: 0 };
         let [from, to] = ["192.0.2.1:1", "192.0.2.2:2"].map(|address| address.parse().ok());
         let mut batch = Batch::new();
         batch.address(Envelope { from, ..Envelope::default() });
@@ -161,7 +160,7 @@ mod tests {
         recorder.record(&batch, 0..2, passage, &[Fate::Sent, Fate::Lost]).unwrap();
         recorder.record(&batch, 2..3, Passage { session: 2, ..passage }, &[Fate::Sent]).unwrap();
         recorder.flush().unwrap();
-        while !recorder.session.queue.finish(None, None).unwrap() {}
+        while !recorder.output.queue.finish(None, None).unwrap() {}
         let unrecorded = recorder.unrecorded();
         drop(recorder);
         let mut text = String::new();

@@ -36,10 +36,10 @@ use crate::runtime::signals::Signals;
 use crate::runtime::streams;
 use crate::runtime::watch::Watch;
 use crate::stats::{Counts, Sections};
+use crate::tools::intake::{Intake, drain};
 use crate::tools::ready::Ready;
 use crate::tools::reporter::{Due, Reporter, Tally};
 use crate::tools::resolve::Resolver;
-use crate::tools::session::{Intake, drain};
 
 /// The name of the clients' socket in the watch. The sockets of sessions have their places, from 1 on.
 const CLIENTS: usize = 0;
