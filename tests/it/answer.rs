@@ -1,9 +1,10 @@
 //! How `udp-listen` answers.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -136,6 +137,21 @@ fn a_handler_reads_the_datagram_and_prints_the_reply() {
     // More than a pipe holds of what the handler says, and all that a datagram does.
     let largest = vec![b'x'; 65_507];
     assert_eq!(ask(&peer, address, &largest), largest.to_ascii_uppercase());
+}
+
+#[test]
+fn a_handler_of_plain_words_needs_no_shell_and_a_script_without_an_interpreter_has_one() {
+    let directory = Directory::new("programs");
+    symlink("/bin/cat", directory.file("same")).unwrap();
+    let script = directory.file("script");
+    fs::write(&script, "echo \"$1\"\n").unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    // There is no shell in this directory.
+    let listen = Tool::new("udp-listen").env("PATH", directory.path().display());
+    let (_listen, address) = listen.args(["127.0.0.1:0", "--exec", "same -"]).spawn_listening();
+    assert_eq!(ask(&Peer::new(), address, b"x"), b"x");
+    let (_listen, address) = answering(&["--exec", &format!("{} word", script.display())]);
+    assert_eq!(ask(&Peer::new(), address, b""), b"word\n");
 }
 
 #[test]

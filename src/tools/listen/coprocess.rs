@@ -20,7 +20,7 @@ use memchr::memchr;
 use nix::unistd::Pid;
 
 use super::command::set_addresses;
-use super::program::{Failure, Origin, Outcome, Program, Refusal, Route, shell};
+use super::program::{self, Failure, Origin, Outcome, Program, Refusal, Route};
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::flow::codec::{Codec, Reader, Reading, Writer, Writing};
 use crate::format::{Format, To};
@@ -206,9 +206,8 @@ impl<'a> Coprocess<'a> {
     }
 
     fn try_start(&self) -> io::Result<Running> {
-        let mut command = shell(&self.options.command);
-        set_addresses(&mut command, &self.listening);
-        let mut group = Group::start(&mut command)?;
+        let mut group =
+            program::start(&self.options.command, |command| set_addresses(command, &self.listening))?;
         let (stdin, stdout) = match group.pipes() {
             Ok((stdin, Some(stdout))) => (stdin, stdout),
             failed => {

@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::command::set_host_and_port;
-use super::program::{Failure, Origin, Outcome, Program, Refusal, Route, shell};
+use super::program::{self, Failure, Origin, Outcome, Program, Refusal, Route};
 use crate::batch::{Batch, Datagram};
 use crate::flow::codec::{Codec, Records, Writer, Writing};
 use crate::format::To;
@@ -282,15 +282,15 @@ impl Handler {
     /// Starts a handler for `request`, and takes its payload.
     fn start(options: &ExecOptions, request: &mut Request, now: Instant) -> io::Result<Self> {
         let origin = request.origin;
-        let mut command = shell(&options.command);
-        if let Some(peer) = origin.envelope.from {
-            command.env("UDP_PEER", peer.to_string());
-            set_host_and_port(&mut command, ["UDP_PEER_HOST", "UDP_PEER_PORT"], peer.into());
-        }
-        if let Some(local) = origin.local {
-            command.env("UDP_ADDR", local.to_string());
-        }
-        let mut group = Group::start(&mut command)?;
+        let mut group = program::start(&options.command, |command| {
+            if let Some(peer) = origin.envelope.from {
+                command.env("UDP_PEER", peer.to_string());
+                set_host_and_port(command, ["UDP_PEER_HOST", "UDP_PEER_PORT"], peer.into());
+            }
+            if let Some(local) = origin.local {
+                command.env("UDP_ADDR", local.to_string());
+            }
+        })?;
         let (stdin, stdout, error) = match group.pipes() {
             Ok((stdin, stdout)) => (stdin, stdout, None),
             Err(error) => (None, None, Some(error)),

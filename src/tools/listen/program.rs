@@ -10,6 +10,7 @@ use std::io;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::libc::{EACCES, ENOENT, ENOEXEC, ENOTDIR};
 use nix::unistd::Pid;
 
 use crate::batch::{Batch, Datagram, Envelope};
@@ -18,6 +19,14 @@ use crate::messages::os_error;
 use crate::net::addr::Addr;
 use crate::net::bound::Bound;
 use crate::runtime::poll::PollSet;
+use crate::runtime::process::Group;
+
+/// Programs that the shell does by itself, and not always in the same way (POSIX.1-2017, Shell and Utilities, 2.9.1). Other
+/// words of the shell are no programs.
+const BUILT_IN: [&str; 22] = [
+    "alias", "bg", "cd", "command", "echo", "false", "fc", "fg", "getopts", "hash", "jobs", "kill", "printf",
+    "pwd", "read", "test", "time", "true", "type", "ulimit", "umask", "wait",
+];
 
 /// Programs that answer the requests of a run.
 pub(super) trait Program: fmt::Debug {
@@ -122,11 +131,36 @@ pub(super) enum Failure {
     Os(io::Error),
 }
 
-/// Returns the shell that is to run `command`, with pipes as stdin and stdout.
-pub(super) fn shell(command: &OsStr) -> Command {
+/// Starts `line`, which is one of the shell, with pipes as stdin and stdout and the environment that `prepare` sets. Where
+/// the shell would only split it into words, the program is started without one: that takes half the time.
+pub(super) fn start(line: &OsStr, prepare: impl Fn(&mut Command)) -> io::Result<Group> {
+    let with_pipes = |mut command: Command| {
+        prepare(&mut command);
+        Group::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()))
+    };
+    if let Some(program) = plain_command(line) {
+        match with_pipes(program) {
+            // The shell says in its own words what is wrong, or runs it: its scripts need not begin with #!.
+            Err(error) if matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | EACCES | ENOEXEC)) => {}
+            started => return started,
+        }
+    }
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::piped());
-    shell
+    shell.arg("-c").arg(line);
+    with_pipes(shell)
+}
+
+/// Returns the program of `line` with its arguments, if every character stands for itself and the shell has no program of that
+/// name of its own.
+fn plain_command(line: &OsStr) -> Option<Command> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b" \t%+,-./:=@_".contains(byte);
+    let line = line.to_str().filter(|line| line.bytes().all(|byte| is_plain(&byte)))?;
+    let mut words = line.split_ascii_whitespace();
+    // With an equals sign it is an assignment.
+    let program = words.next().filter(|word| !word.contains('=') && !BUILT_IN.contains(word))?;
+    let mut command = Command::new(program);
+    command.args(words);
+    Some(command)
 }
 
 impl fmt::Display for Failure {
@@ -142,6 +176,63 @@ impl fmt::Display for Failure {
             Self::ClosedStdout => f.write_str("closed its stdout and was ended"),
             Self::Unreadable(why) => write!(f, "printed what cannot be read and was ended: {why}"),
             Self::Os(error) => write!(f, "could not be run: {}", os_error(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_needs_no_shell_if_all_its_words_stand_for_themselves() {
+        let words = |line: &str| {
+            let command = plain_command(line.as_ref())?;
+            Some(
+                [&[command.get_program()][..], &command.get_args().collect::<Vec<_>>()]
+                    .concat()
+                    .join("|".as_ref()),
+            )
+        };
+        let plain = [
+            ("cat", "cat"),
+            (" tr  a-z\tA-Z ", "tr|a-z|A-Z"),
+            ("/bin/sed -e s/a/b/ --x=1,2", "/bin/sed|-e|s/a/b/|--x=1,2"),
+            ("ssh user@gw:22 echo", "ssh|user@gw:22|echo"),
+        ];
+        for (line, expected) in plain {
+            assert_eq!(words(line), Some(expected.into()), "{line}");
+        }
+        let of_shell = [
+            "",
+            " ",
+            "A=1 cat",
+            "echo x",
+            "read x",
+            "cat | cat",
+            "cat > x",
+            "cat $X",
+            "cat ~",
+            "cat *",
+            "cat 'x'",
+            "cat \"x\"",
+            "cat \\x",
+            "cat # x",
+            "cat\ncat",
+            "! cat",
+            "{ cat }",
+            "(cat)",
+            "cat&",
+            "cat;",
+            "cat [a]",
+            "cat a?",
+            "cat `x`",
+            "cät",
+            "a^b",
+            "a{b,c}",
+        ];
+        for line in of_shell {
+            assert_eq!(words(line), None, "{line}");
         }
     }
 }
