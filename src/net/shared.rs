@@ -1,5 +1,6 @@
 //! What both engines share: what is known of a socket, and how one datagram is sent or received.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::iter;
 use std::mem;
@@ -374,6 +375,12 @@ impl SendSocket {
     }
 }
 
+thread_local! {
+    /// Where the rest of a datagram goes that is longer than a slot: only a unix socket has such. It means something
+    /// during a call only, so all receivers share it.
+    static REST: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A socket that receives, and does not block.
 #[derive(Debug)]
 pub(super) struct ReceiveSocket {
@@ -381,8 +388,6 @@ pub(super) struct ReceiveSocket {
     /// What is kept of each datagram, in bytes.
     pub(super) max_size: usize,
     pub(super) ancillary: Ancillary,
-    /// Where the rest of a datagram goes that is longer than a slot: only a unix socket has such.
-    rest: Vec<u8>,
     pub(super) drops: DropCounter,
 }
 
@@ -394,7 +399,6 @@ impl ReceiveSocket {
             socket: Rc::clone(socket),
             max_size: max_size.unwrap_or(usize::MAX),
             ancillary: Ancillary::ask(socket, detail)?,
-            rest: if socket.is_unix() { vec![0; LONGEST_REST] } else { Vec::new() },
             drops: DropCounter::new(socket),
         })
     }
@@ -414,7 +418,7 @@ impl ReceiveSocket {
                 Ok((_, None)) => outcome.forged += 1,
                 Ok((size, Some(envelope))) => {
                     batch.address(envelope);
-                    let room = if self.socket.is_unix() { SLOT + self.rest.len() } else { SLOT };
+                    let room = if self.socket.is_unix() { SLOT + LONGEST_REST } else { SLOT };
                     batch.take_cut(size, size.min(self.max_size).min(room));
                 }
                 Err(error) => match error.kind() {
@@ -437,12 +441,17 @@ impl ReceiveSocket {
 
     /// Receives one datagram at a unix socket, as [`Ancillary::receive`] does.
     fn receive_unix(&mut self, batch: &mut Batch) -> io::Result<(usize, Option<Envelope>)> {
-        let slot = &mut batch.spare(SLOT)[..SLOT];
-        let (size, envelope) = self.ancillary.receive_parts(&self.socket, [slot, &mut self.rest])?;
-        if let Some(rest) = size.checked_sub(SLOT) {
-            let kept = rest.min(self.rest.len());
-            batch.spare(size)[SLOT..][..kept].copy_from_slice(&self.rest[..kept]);
-        }
-        Ok((size, Some(envelope)))
+        REST.with_borrow_mut(|rest| {
+            if rest.is_empty() {
+                *rest = vec![0; LONGEST_REST];
+            }
+            let slot = &mut batch.spare(SLOT)[..SLOT];
+            let (size, envelope) = self.ancillary.receive_parts(&self.socket, [slot, rest])?;
+            if let Some(longer) = size.checked_sub(SLOT) {
+                let kept = longer.min(LONGEST_REST);
+                batch.spare(size)[SLOT..][..kept].copy_from_slice(&rest[..kept]);
+            }
+            Ok((size, Some(envelope)))
+        })
     }
 }

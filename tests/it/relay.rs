@@ -265,6 +265,25 @@ fn either_side_may_be_a_unix_socket() {
     }
 }
 
+#[test]
+fn many_sessions_with_a_unix_socket_take_little_memory() {
+    const CLIENTS: usize = 500;
+    let directory = Directory::new("relay-unix-many");
+    let path = directory.file("server");
+    let server = UnixDatagram::bind(&path).unwrap();
+    server.set_read_timeout(Some(DEADLINE)).unwrap();
+    let arguments = ["127.0.0.1:0".to_owned(), format!("unix:{}", path.display())];
+    // In KiB. 8 MiB for each session would be four times that.
+    let relay = Tool::new("udp-relay").args(arguments).after("ulimit -v 1000000");
+    let (_relay, there) = relay.spawn_listening();
+    for client in 0..CLIENTS {
+        send(&Peer::new(), &client.to_string(), there);
+        let mut buffer = [0; 64];
+        let size = server.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..size], client.to_string().as_bytes());
+    }
+}
+
 /// Waits for a moment in which nothing is sent to a relay.
 fn let_pass(time: &str) {
     Tool::new("udp-recv").args([&Peer::new().to_string(), "-q", "-w", time, "hello?"]).assert().code(3);
