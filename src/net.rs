@@ -377,6 +377,28 @@ mod tests {
     }
 
     #[test]
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    fn datagrams_are_sent_as_segments_after_some_whose_source_address_was_refused() {
+        let [socket, peer] = ["0.0.0.0:0", "127.0.0.1:0"].map(|address| UdpSocket::bind(address).unwrap());
+        socket.set_nonblocking(true).unwrap();
+        let socket = Rc::new(Socket::from(socket));
+        let mut sender = Sender::new(&socket).unwrap();
+        sender.use_source_address().unwrap();
+        // Nothing leaves from a broadcast address: the system chooses another.
+        for (asked, source) in [("127.255.255.255:9", [127, 0, 0, 1]), ("127.0.0.2:9", [127, 0, 0, 2])] {
+            let (from, to) = (asked.parse().ok(), Some(peer.local_addr().unwrap().into()));
+            let mut batch = Batch::new();
+            batch.address(Envelope { from, to, ..Envelope::default() });
+            (0..4).for_each(|_| batch.push(b"x"));
+            let outcome = sender.send(&batch, 0..4);
+            assert!(outcome.sent == 4 && outcome.has_segments, "{asked}: {outcome:?}");
+            for _ in 0..4 {
+                assert_eq!(peer.recv_from(&mut [0]).unwrap().1.ip(), std::net::IpAddr::from(source));
+            }
+        }
+    }
+
+    #[test]
     fn datagrams_beyond_the_limit_stay_in_the_socket() {
         let [socket, peer] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         socket.set_nonblocking(true).unwrap();

@@ -118,6 +118,8 @@ impl Sender {
         if let Err(error) = self.socket.watch_icmp_errors() {
             return SendOutcome::stopped_at(Unsent::at(batch, places.start, target, error.into()));
         }
+        // A source that was refused in an earlier call may be an address of this machine by now.
+        self.socket.refused_source = None;
         let mut outcome = SendOutcome::default();
         let mut next = places.start;
         while next < places.end && outcome.stopped.is_none() {
@@ -126,9 +128,14 @@ impl Sender {
             let planned = self.send_planned(batch, places.start, &mut outcome);
             next = places.start + outcome.sent;
             self.messages_at_once = if next > first { MESSAGES } else { FEW_MESSAGES };
-            if let Err(error) = planned {
-                outcome.stopped = Some(Unsent::at(batch, next, target, error.into()));
-            } else if next == first
+            let failure = match planned {
+                Ok(failure) => failure,
+                Err(error) => {
+                    outcome.stopped = Some(Unsent::at(batch, next, target, error.into()));
+                    break;
+                }
+            };
+            if next == first
                 && let Some(datagram) = batch.part(next..next + 1).next()
             {
                 // It is too long, or the kernel returns an error for it: it is sent by itself.
@@ -136,6 +143,12 @@ impl Sender {
                 outcome.add(one);
                 outcome.stopped = outcome.stopped.map(|unsent| self.extend_to_group(unsent));
                 next = places.start + outcome.sent;
+                // Where its source was refused, the next ones leave without it, in groups as before.
+                if let Some(error) = failure
+                    && self.socket.refused_source.is_none()
+                {
+                    self.give_up_segments(error);
+                }
             }
         }
         outcome
@@ -194,7 +207,8 @@ impl Sender {
             if !envelope.is_some_and(|last| ptr::eq(last, datagram.envelope)) {
                 envelope = Some(datagram.envelope);
                 let (from, to) = target.addresses(datagram.envelope);
-                (peer, source, largest) = (to, self.socket.source(from), self.socket.largest(to));
+                (peer, largest) = (to, self.socket.largest(to));
+                source = self.socket.source(from).filter(|from| self.socket.refused_source != Some(*from));
             }
             let is_enough = self.slices.len() == SLICES || (bytes > 0 && bytes + size > SENT_AT_ONCE);
             // What goes to a unix socket leaves from another socket, by itself.
@@ -238,13 +252,12 @@ impl Sender {
         Unsent { datagrams, ..unsent }
     }
 
-    /// If `error` says that a group cannot go out in one message, no such group is made again: none at
+    /// If `error` says that the first group cannot go out in one message, no such group is made again: none at
     /// all where the device cannot segment (EIO), has no room (ENOBUFS: some would be lost and some
     /// not) or a firewall, which takes it for one long packet, drops it (EPERM), and none of datagrams that
     /// are so long that a segment would not fit in a packet (EINVAL, EMSGSIZE).
-    fn give_up_segments(&mut self, error: Errno, group: usize) {
-        let group = self.groups[group];
-        if group.len > 1 {
+    fn give_up_segments(&mut self, error: Errno) {
+        if let Some(group) = self.groups.first().filter(|group| group.len > 1) {
             match error {
                 Errno::EIO | Errno::ENOBUFS | Errno::EPERM => self.segmented_below = Some(0),
                 Errno::EINVAL | Errno::EMSGSIZE => self.segmented_below = Some(group.size),
@@ -254,8 +267,13 @@ impl Sender {
     }
 
     /// Sends the groups, which were made of `batch`, and adds that to `outcome`, whose first datagram is at the place
-    /// `start`, until the kernel returns an error for one. Fails where there is no room (`EAGAIN`).
-    fn send_planned(&mut self, batch: &Batch, start: usize, outcome: &mut SendOutcome) -> io::Result<()> {
+    /// `start`, until the kernel returns an error for one. Returns that error. Fails where there is no room (`EAGAIN`).
+    fn send_planned(
+        &mut self,
+        batch: &Batch,
+        start: usize,
+        outcome: &mut SendOutcome,
+    ) -> io::Result<Option<Errno>> {
         self.lay_out();
         let mut done = 0;
         // An ICMP error that a call has returned: that of an earlier datagram, unless the group fails with it again.
@@ -292,13 +310,10 @@ impl Sender {
                     icmp_error = Some(error);
                     is_taken = self.socket.take_reported(&mut outcome.icmp_errors)?;
                 }
-                Err(error) => {
-                    self.give_up_segments(error, done);
-                    break;
-                }
+                Err(error) => return Ok(Some(error)),
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Makes a message of each group.

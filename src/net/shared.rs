@@ -50,6 +50,8 @@ pub(super) struct SendSocket {
     is_v6: bool,
     /// Whether each datagram leaves from the source address on its envelope.
     from_envelope: bool,
+    /// That of the last datagram that was sent by itself, if none leaves from there, as from a broadcast address.
+    pub(super) refused_source: Option<IpAddr>,
     /// The error queue, which the system fills from the first batch on: a call that sends many datagrams may not
     /// report their ICMP errors. With it, a call also fails where a device had no room for a datagram, which is
     /// otherwise dropped in silence (ip(7), `IP_RECVERR`).
@@ -82,6 +84,7 @@ impl SendSocket {
             peer: socket.peer(),
             is_v6: socket.local()?.is_ipv6(),
             from_envelope: false,
+            refused_source: None,
             icmp: None,
             pending: None,
             unix,
@@ -267,6 +270,7 @@ impl SendSocket {
         let mut earlier: Vec<io::Error> = Vec::new();
         let mut attempts = 0;
         let mut source = self.source(datagram.envelope.from);
+        self.refused_source = None;
         let outcome = loop {
             let sent = match (datagram.envelope.to, source) {
                 (None, _) => self.socket.send(datagram.payload),
@@ -289,7 +293,7 @@ impl SendSocket {
                     if source.is_some()
                         && matches!(error.raw_os_error(), Some(EINVAL | ENETUNREACH | EADDRNOTAVAIL)) =>
                 {
-                    source = None;
+                    self.refused_source = source.take();
                 }
                 // A socket reports the ICMP error of an earlier datagram when the next one is sent, and does not
                 // send that (udp(7)): it has to be sent again.
