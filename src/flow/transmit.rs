@@ -29,6 +29,11 @@ const RETRY_AFTER: Duration = Duration::from_millis(1);
 /// A device that has no room for a datagram for this long will never have it, or is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
 
+/// How long a wait is after one in vain, where a peer that does not read must not hold up the others.
+const BRIEF_WAIT: Duration = Duration::from_millis(1);
+/// For how long after one in vain.
+const BRIEF_FOR: Duration = Duration::from_secs(1);
+
 /// A sender that waits for room.
 #[derive(Debug)]
 pub struct Transmitter<'s> {
@@ -36,6 +41,9 @@ pub struct Transmitter<'s> {
     socket: Rc<Socket>,
     signals: &'s Signals,
     longest_wait: Option<Duration>,
+    /// Whether a wait in vain makes the next ones brief, and until when they are.
+    limits_hold_up: bool,
+    brief_until: Option<Instant>,
     /// When every wait ends, as by a signal.
     end: Option<Instant>,
     /// When a wait for room in the send buffer ends, as a signal would end it.
@@ -57,6 +65,8 @@ impl<'s> Transmitter<'s> {
             socket: Rc::clone(socket),
             signals,
             longest_wait: None,
+            limits_hold_up: false,
+            brief_until: None,
             end: None,
             interruption: None,
             is_stuck: false,
@@ -79,6 +89,13 @@ impl<'s> Transmitter<'s> {
     /// Lets each call wait for at most `time`. Signals do not end its wait then: one may only be that of a child.
     pub fn limit_wait(&mut self, time: Duration) {
         self.longest_wait = Some(time);
+    }
+
+    /// Does the same for a tool with other peers, which one that does not read must not hold up: after a wait in vain the
+    /// next ones are brief for a second. A peer of a connected socket is waited for only if it has room for a datagram.
+    pub fn limit_hold_up(&mut self, time: Duration) {
+        self.limit_wait(time);
+        self.limits_hold_up = true;
     }
 
     /// Ends every wait at `end` from now on, if there is one.
@@ -204,13 +221,17 @@ impl<'s> Transmitter<'s> {
     /// Calls `send` with the number of datagrams that were sent, and waits for room, until all are sent or one cannot
     /// be.
     fn send_waiting(&mut self, mut send: impl FnMut(&mut Sender, usize) -> SendOutcome) -> SendOutcome {
-        let until = self.longest_wait.map(|time| Instant::now() + time);
+        let start = self.longest_wait.map(|time| (Instant::now(), time));
+        let is_brief = start.is_some_and(|(now, _)| self.brief_until.is_some_and(|until| now < until));
+        let until = start.map(|(now, time)| now + if is_brief { BRIEF_WAIT } else { time });
         let mut outcome = send(&mut self.sender, 0);
         self.is_stuck &= outcome.sent == 0;
         let (mut was_full, mut without_buffers_since) = (false, None);
         loop {
             let Some(unsent) = &mut outcome.stopped else { return outcome };
-            let waited = if unsent.lacks_room() {
+            let waited = if unsent.lacks_room() && is_brief && outcome.sent == 0 && unsent.peer.is_none() {
+                Ok(false)
+            } else if unsent.lacks_room() {
                 // The socket was ready and yet has no room: it was ready for an error in its queue, which another
                 // process has taken since.
                 if mem::replace(&mut was_full, true) { self.pause(until) } else { self.wait(until) }
@@ -228,6 +249,7 @@ impl<'s> Transmitter<'s> {
             if !matches!(waited, Ok(true)) {
                 unsent.why = waited.map_or_else(Why::Os, |_| Why::NoRoom);
                 self.is_stuck = false;
+                self.brief_until = self.limits_hold_up.then(|| Instant::now() + BRIEF_FOR);
                 return outcome;
             }
             let next = send(&mut self.sender, outcome.sent);

@@ -35,9 +35,6 @@ use crate::stats::ReplyStats;
 /// How long replies wait for room in the send buffer. Nothing is received meanwhile.
 const ROOM: Duration = Duration::from_millis(200);
 
-/// The same after a reply for whose receiver that was not enough: one that does not read must not hold up all others.
-const BRIEF_ROOM: Duration = Duration::from_millis(1);
-
 /// Datagrams from these ports are never answered. 0 is not a destination. The others belong to services that answer
 /// every datagram (echo, daytime, qotd, chargen, time: RFCs 862, 867, 865, 864, 868): a forged source address would
 /// make such a service and this tool answer each other for ever.
@@ -68,8 +65,6 @@ pub(super) struct Answers<'a> {
     /// Where each socket is bound.
     own: Vec<Addr>,
     replies: Batch,
-    /// Whether a receiver of the last replies did not read.
-    is_held_up: bool,
     counter: Counter,
 }
 
@@ -134,7 +129,7 @@ impl<'a> Answers<'a> {
         let transmitter = |socket| {
             let mut transmitter = Transmitter::new(socket, signals)?;
             transmitter.use_source_address()?;
-            transmitter.limit_wait(ROOM);
+            transmitter.limit_hold_up(ROOM);
             Ok(transmitter)
         };
         Ok(Self {
@@ -143,7 +138,6 @@ impl<'a> Answers<'a> {
             transmitters: sockets.iter().map(transmitter).collect::<Result<_>>()?,
             own: sockets.iter().map(|socket| socket.local_address()).collect::<Result<_>>()?,
             replies: Batch::new(),
-            is_held_up: false,
             counter: Counter { stats: ReplyStats::default(), console },
         })
     }
@@ -358,9 +352,7 @@ impl<'a> Answers<'a> {
     /// Sends replies from the socket at the place `socket`. One that cannot be sent is counted and skipped.
     fn send(&mut self, call: Send<'a>, replies: &Batch, places: Range<usize>, socket: usize) {
         let mut next = places.start;
-        let was_held_up = std::mem::take(&mut self.is_held_up);
         let transmitter = &mut self.transmitters[socket];
-        transmitter.limit_wait(if was_held_up { BRIEF_ROOM } else { ROOM });
         while next < places.end {
             let outcome = call(transmitter, replies, next..places.end);
             self.counter.stats.sent += &outcome;
@@ -369,8 +361,6 @@ impl<'a> Answers<'a> {
                 None => {}
                 Some(unsent) if unsent.lacks_room() && transmitter.is_peer_full() => {
                     self.counter.count_unsent(&"its receiver does not read");
-                    self.is_held_up = true;
-                    transmitter.limit_wait(BRIEF_ROOM);
                     next += 1;
                 }
                 Some(unsent) if unsent.lacks_room() => {

@@ -85,7 +85,7 @@ mod tests {
         let socket = Rc::new(Socket::from(socket));
         let signals = Signals::install().unwrap();
         let mut transmitter = Transmitter::new(&socket, &signals).unwrap();
-        transmitter.limit_wait(ROOM);
+        transmitter.limit_hold_up(ROOM);
         let mut batch = Batch::new();
         (0..MANY).for_each(|_| batch.push(b"x"));
         let (mut fates, start) = (vec![Fate::Sent; MANY], Instant::now());
@@ -96,5 +96,12 @@ mod tests {
         assert!(sent < MANY && delivered.failure.is_some());
         let expected = [vec![Fate::Sent; sent], vec![Fate::Unsent; MANY - sent]].concat();
         assert_eq!(fates, expected);
+        // Nor do those of one client after another.
+        let start = Instant::now();
+        for _ in 0..MANY {
+            let delivered = deliver(&mut transmitter, &batch, 0..1, &mut [Fate::Sent]);
+            assert_eq!(delivered.outcome.sent, 0);
+        }
+        assert!(start.elapsed() < ROOM * 1000, "{:?}", start.elapsed());
     }
 }

@@ -157,7 +157,7 @@ impl<'r> Relay<'r> {
         let receiver = plan.receiving.receiver(clients, access, detail)?;
         let mut to_clients = Transmitter::new(clients, signals)?;
         to_clients.use_source_address()?;
-        to_clients.limit_wait(ROOM);
+        to_clients.limit_hold_up(ROOM);
         let watch = Watch::new().context("cannot watch sockets")?;
         watch.add(clients.as_fd(), CLIENTS).context("cannot watch a socket")?;
         Ok(Self {
