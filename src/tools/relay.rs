@@ -6,6 +6,7 @@ mod delivery;
 mod forward;
 mod impair;
 mod impaired;
+mod loops;
 mod mirrors;
 mod record;
 mod run;

@@ -201,6 +201,66 @@ fn the_session_of_a_client_that_was_quiet_while_its_server_moved_is_closed_as_we
     assert_eq!(counter(&said, "moved"), 2, "{said}");
 }
 
+/// Makes a host whose names are those of a file. Returns what gives `server.test` an address.
+fn host_with_names(name: &str) -> (Namespace, impl Fn(&str)) {
+    let host = Namespace::new(name);
+    ip(&format!("-n {host} link set lo up"));
+    host.etc("nsswitch.conf", "hosts: files\nservices: files\n");
+    let file = host.etc("hosts", "");
+    (host, move |address| fs::write(&file, format!("{address} server.test\n")).unwrap())
+}
+
+/// Starts a listener on port 4000 of `address`, which `host` has.
+fn serve(host: &Namespace, address: &str) -> Running {
+    let mut server = host.tool("udp-listen").arg(format!("{address}:4000")).spawn();
+    server.listening_on();
+    server
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_name_that_turns_to_the_relay_itself_keeps_its_address() {
+    let (host, name) = host_with_names("relay-turned");
+    let send =
+        |text| drop(host.tool("udp-send").args(["--bind", ":4001", "127.0.0.1:4000", text]).assert().code(0));
+    for how in [&["server.test:4000"][..], &["--mirror", "server.test:4000"]] {
+        name("127.0.0.2");
+        let mut server = serve(&host, "127.0.0.2");
+        let mut relay = host.tool("udp-relay").arg("127.0.0.1:4000").args(how).spawn();
+        relay.listening_on();
+        send("first");
+        assert_eq!(server.line(), "first");
+        server.ended_by(Signal::SIGTERM);
+        name("127.0.0.1");
+        // The address of a name is used for a second. A mirror knows of a refusal when it gets the next copy.
+        let_pass("1100ms");
+        ["refused", "refused"].into_iter().for_each(send);
+        let said = relay.err_line_with("cannot forward to server.test:4000: the relay itself receives");
+        assert!(said.ends_with("; still using the address that was found before"), "{said}");
+        let mut server = serve(&host, "127.0.0.2");
+        send("again");
+        assert_eq!(server.line(), "again");
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_mirror_whose_name_has_another_address_gets_its_copies_there() {
+    let (host, name) = host_with_names("relay-mirror");
+    let send = |text| drop(host.tool("udp-send").args(["127.0.0.1:4000", text]).assert().code(0));
+    name("127.0.0.2");
+    let mut relay =
+        host.tool("udp-relay").args(["127.0.0.1:4000", "--mirror", "server.test:4000", "-v"]).spawn();
+    relay.listening_on();
+    name("127.0.0.3");
+    let mut server = serve(&host, "127.0.0.3");
+    let_pass("1100ms");
+    ["refused", "refused"].into_iter().for_each(send);
+    relay.err_line_with("mirror server.test:4000 is now 127.0.0.3:4000");
+    send("moved");
+    assert_eq!(server.line(), "moved");
+}
+
 #[test]
 fn a_quiet_session_is_closed_and_the_next_datagram_opens_another() {
     let (server, client) = (Peer::new(), Peer::new());

@@ -49,7 +49,7 @@ pub(super) struct Args {
     /// Impair the path ('loss 5% delay 50ms', 'up rate 1Mbit/s'); repeatable
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<Spec>)]
     impair: Vec<Spec>,
-    /// Send to servers from this address
+    /// Send to servers and mirrors from this address
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
     bind: Option<Endpoint>,
     #[command(flatten)]
@@ -84,7 +84,7 @@ pub(super) struct Plan {
     pub(super) rate: Option<Rate>,
     /// What happens on the way, if anything is to.
     pub(super) impairments: Option<Impairments>,
-    /// The local address to send to servers from.
+    /// The local address to send to servers and mirrors from.
     pub(super) source: Option<Endpoint>,
     /// How to print what passes, if it is printed.
     pub(super) records: Option<Records>,

@@ -54,7 +54,7 @@ impl Relay<'_> {
         now: Instant,
     ) -> Result<()> {
         batch.redirect(places.clone(), Envelope::default());
-        self.mirror(batch, places.clone());
+        self.mirror(batch, places.clone(), now);
         let Some(place) = self.find_session(client, now)? else {
             let fate = if self.plan.servers.is_empty() { Fate::Mirrored } else { Fate::NoSession };
             self.fates.clear();
@@ -198,9 +198,9 @@ impl Relay<'_> {
     }
 
     /// Sends the mirrors copies of the datagrams at `places`, which have no addresses.
-    fn mirror(&mut self, batch: &Batch, places: Range<usize>) {
+    fn mirror(&mut self, batch: &Batch, places: Range<usize>, now: Instant) {
         let mirrored: Vec<_> =
-            self.mirrors.iter_mut().map(|mirror| mirror.send(batch, places.clone())).collect();
+            self.mirrors.iter_mut().map(|mirror| mirror.send(batch, places.clone(), now)).collect();
         for Mirrored { outcome, unsent, notes } in mirrored {
             let stats = self.sessions.stats.mirrored.get_or_insert_default();
             stats.sent += &outcome;

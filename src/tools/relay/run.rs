@@ -2,17 +2,17 @@
 
 use std::collections::HashSet;
 use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::args::Plan;
 use super::delivery::ROOM;
 use super::impair::Impairments;
 use super::impaired::Impaired;
+use super::loops::LoopCheck;
 use super::mirrors::Mirror;
 use super::record::Recorder;
 use super::servers::{Server, Servers};
@@ -23,10 +23,8 @@ use crate::exit::{self, Verdict};
 use crate::flow::transmit::Transmitter;
 use crate::messages;
 use crate::net::access::Access;
-use crate::net::addr::Addr;
 use crate::net::bound::Bound;
 use crate::net::endpoint::Resolved;
-use crate::net::interface::Interface;
 use crate::net::socket::{self, Socket};
 use crate::net::{Detail, note_earlier_drops};
 use crate::runtime::console::Progress;
@@ -61,21 +59,18 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let access = resolver.access(lists)?;
     let family = plan.socket.family;
     let clients = socket::bind(&resolver.local(&plan.endpoint, family)?, &plan.socket)?;
-    let servers = Servers::find(&plan.servers, family, resolver)?;
-    let mirrors = Servers::find(&plan.mirrors, family, resolver)?;
-    let address = Bound::of(&clients)?;
-    for server in servers.iter().chain(mirrors.iter()) {
-        ensure!(
-            !is_itself(&clients, address.address(), server),
-            "cannot forward to {}: the relay itself receives what is sent there",
-            server.endpoint
-        );
-    }
-    let mirrors = mirrors.iter().map(|mirror| Mirror::open(mirror, plan, &signals)).collect::<Result<_>>()?;
+    let loops = LoopCheck::new(&clients)?;
+    let [servers, mirrors] =
+        [&plan.servers, &plan.mirrors].map(|endpoints| Server::find(endpoints, family, resolver, &loops));
+    let (servers, mirrors) = (servers?, mirrors?);
     let source = plan.source.as_ref().map(|source| resolver.local(source, family)).transpose()?;
+    let source = source.as_ref();
+    let mirrors = mirrors.into_iter().map(|mirror| Mirror::open(mirror, plan, source, &signals));
+    let destinations = (Servers::new(servers), mirrors.collect::<Result<_>>()?, source);
+    let address = Bound::of(&clients)?;
     cli::prepare_socket(&clients, Traffic::ReceivesMany, plan.buffer, &[], console)?;
     note_earlier_drops([&*clients]);
-    let mut relay = Relay::new(plan, &clients, (servers, mirrors, source), &access, &signals, recorder)?;
+    let mut relay = Relay::new(plan, &clients, destinations, &access, &signals, recorder)?;
     ready.announce(&[address.dialable(&clients)], console)?;
     console.note(&format!("listening on {address}"));
     if let Some(seed) = plan.impairments.as_ref().and_then(Impairments::drawn_seed) {
@@ -85,33 +80,6 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let ended = relay.run();
     exit::join(ended, relay.finish())?;
     Ok(Verdict::Done)
-}
-
-/// Returns whether a relay receives what it sends to `server` at the socket of its `clients`, which is bound to `own`.
-fn is_itself(clients: &Socket, own: Addr, server: &Server<'_>) -> bool {
-    let there = server.address;
-    if there.is_multicast() {
-        // The same group on another interface is another one: between them a relay is a bridge.
-        let interface = server.endpoint.interface_of_group().and_then(|name| Interface::find(name).ok());
-        let mut joined = clients.memberships().iter().filter(|one| Some(one.group) == there.ip());
-        let is_joined_there =
-            joined.any(|one| one.interface.zip(interface).is_none_or(|(own, other)| own == other));
-        return is_joined_there && own.port() == there.port();
-    }
-    // What is sent to the unspecified address arrives at the loopback.
-    let there = match there {
-        Addr::Ip(there) if there.ip() == Ipv4Addr::UNSPECIFIED => {
-            Addr::Ip((Ipv4Addr::LOCALHOST, there.port()).into())
-        }
-        Addr::Ip(there) if there.ip() == Ipv6Addr::UNSPECIFIED => {
-            Addr::Ip((Ipv6Addr::LOCALHOST, there.port()).into())
-        }
-        _ => there,
-    };
-    let is_any = own.ip().is_some_and(|ip| ip.is_unspecified());
-    // A socket of IPv4 receives nothing over IPv6, and one of IPv6 perhaps over IPv4.
-    let is_of_its_kind = own.is_like(there) || own.is_ipv6() && there.is_ipv4() && !clients.is_only_v6();
-    own == there || is_any && is_of_its_kind && own.port() == there.port() && socket::is_local(there)
 }
 
 /// Forwards datagrams.
@@ -143,7 +111,7 @@ impl<'r> Relay<'r> {
     fn new(
         plan: &'r Plan,
         clients: &Rc<Socket>,
-        (servers, mirrors, source): (Servers<'r>, Vec<Mirror<'r>>, Option<Resolved<'r>>),
+        (servers, mirrors, source): (Servers<'r>, Vec<Mirror<'r>>, Option<&'r Resolved<'r>>),
         access: &'r Access,
         signals: &'r Signals,
         recorder: Option<Recorder<'r>>,
@@ -209,6 +177,7 @@ impl<'r> Relay<'r> {
         let mut set = PollSet::new();
         set.add(self.watch.as_fd(), Interest::Read);
         self.servers.watch(&mut set);
+        self.mirrors.iter().for_each(|mirror| mirror.watch(&mut set));
         let until = earliest([
             self.sessions.table.next_expiry(),
             self.next_due(),
@@ -221,10 +190,11 @@ impl<'r> Relay<'r> {
             set.add_signals(self.signals);
             set.wait(until)?;
         }
-        let (left, failures) = self.servers.take_found();
+        let (left, mut failures) = self.servers.take_found();
         for address in left {
             self.sessions.close_failed(address);
         }
+        failures.extend(self.mirrors.iter_mut().filter_map(|mirror| mirror.take_found().err()));
         for error in failures {
             self.note_once(format!("{error:#}; still using the address that was found before"));
         }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::args::{Plan, TOOL};
 use super::delivery::ROOM;
-use super::servers::Servers;
+use super::servers::{Server, Servers};
 use crate::cli::{self, Traffic};
 use crate::flow::pace::Allowance;
 use crate::flow::transmit::Transmitter;
@@ -64,7 +64,7 @@ pub(super) struct Session<'r> {
 pub(super) struct Sessions<'r> {
     plan: &'r Plan,
     /// Where to send to servers from, if that was given.
-    source: Option<Resolved<'r>>,
+    source: Option<&'r Resolved<'r>>,
     signals: &'r Signals,
     /// What is found out about each datagram from a server.
     detail: Detail,
@@ -86,7 +86,7 @@ impl<'r> Sessions<'r> {
     /// Creates an empty table for `plan`, whose sockets find out `detail` of what servers send.
     pub(super) fn new(
         plan: &'r Plan,
-        source: Option<Resolved<'r>>,
+        source: Option<&'r Resolved<'r>>,
         detail: Detail,
         signals: &'r Signals,
     ) -> Self {
@@ -103,9 +103,9 @@ impl<'r> Sessions<'r> {
             return Ok(Opened::NoRoom("--max-sessions allows more"));
         }
         let server = servers.next(now).context("there is no server")?;
-        let (endpoint, address) = (server.endpoint, server.address);
+        let address = server.address;
         let socket = loop {
-            match connect(address, endpoint, self.source.as_ref(), &self.plan.socket) {
+            match connect(server, self.source, &self.plan.socket) {
                 Err(error) if error.downcast_ref().is_some_and(Failure::is_exhaustion) => {
                     if !raise_limit() && !self.evict(now) {
                         return Ok(Opened::NoRoom(
@@ -197,27 +197,28 @@ impl<'r> Sessions<'r> {
     }
 }
 
-/// Returns a socket that sends to `server`, which is an address of `endpoint`. It is connected, and receives from nobody
-/// else, unless several hosts may answer.
+/// Returns a socket that sends to `server`, from `source` if that is given. It is connected, and receives from nobody else,
+/// unless several hosts may answer.
 fn connect(
-    server: Addr,
-    endpoint: &Endpoint,
+    server: &Server<'_>,
     source: Option<&Resolved<'_>>,
     options: &Options,
 ) -> Result<Rc<Socket>> {
+    let &Server { endpoint, address, .. } = server;
     let options = towards(endpoint, options)?;
-    if server.is_unix() {
+    if address.is_unix() {
         let mut socket = socket::open(Addr::Unix(UnixAddr::NONE), &options)?;
         socket
-            .connect_to(server)
+            .connect_to(address)
             .map_err(|why| anyhow!(why).context(format!("cannot send to {endpoint}")))?;
         return Ok(Rc::new(socket));
     }
-    let there = Resolved::new(endpoint, vec![server]);
+    let there = Resolved::new(endpoint, vec![address]);
     let connected = socket::connect(&there, source, &options)?;
-    if socket::reaches_many(&connected, server, &options) {
-        let any = source.map_or_else(|| server.any_like(), |source| source.addresses()[0]);
-        return socket::open(any, &options).map(Rc::new);
+    if socket::reaches_many(&connected, address, &options) {
+        let mut sources = source.into_iter().flat_map(Resolved::addresses);
+        let own = sources.find(|own| own.is_like(address)).copied().unwrap_or(address.any_like());
+        return socket::open(own, &options).map(Rc::new);
     }
     Ok(connected)
 }
