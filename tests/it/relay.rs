@@ -474,6 +474,8 @@ fn a_destination_that_is_the_relay_itself_is_refused() {
         ("", "0.0.0.0"),
         ("127.0.0.1", "0.0.0.0"),
         ("[::1]", "[::]"),
+        ("127.0.0.1", "[::ffff:127.0.0.1]"),
+        ("", "[::ffff:0.0.0.0]"),
     ] {
         let there = itself(there);
         for arguments in [&[&there[..]][..], &["127.0.0.1:9", &there], &["--mirror", &there]] {
@@ -481,6 +483,21 @@ fn a_destination_that_is_the_relay_itself_is_refused() {
             let words = "the relay itself receives what is sent there";
             assert_eq!(said, format!("udp-relay: cannot forward to {there}: {words}\n"));
         }
+    }
+}
+
+#[test]
+fn a_unix_socket_is_the_relay_itself_under_any_of_its_paths() {
+    let directory = Directory::new("relay-itself");
+    let [here, link, folder] =
+        ["socket", "link", "folder"].map(|name| directory.file(name).display().to_string());
+    std::os::unix::fs::symlink(&here, &link).unwrap();
+    fs::create_dir(&folder).unwrap();
+    let here = format!("unix:{here}");
+    for there in [here.clone(), format!("unix:{link}"), format!("unix:{folder}/../socket")] {
+        let said = complaint("udp-relay", &[&here, &there], 1);
+        let words = "the relay itself receives what is sent there";
+        assert_eq!(said, format!("udp-relay: cannot forward to {there}: {words}\n"));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::net::addr::Addr;
 use crate::net::endpoint::Endpoint;
 use crate::net::interface::Interface;
 use crate::net::socket::{self, Socket};
+use crate::net::unix;
 
 /// Finds destinations that are the relay itself.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl LoopCheck {
     /// Fails if the relay itself receives what is sent to `endpoint`, which has the address `there`.
     pub(super) fn check(&self, endpoint: &Endpoint, there: Addr) -> Result<()> {
         ensure!(
-            !self.receives(endpoint, there),
+            !self.receives(endpoint, there.canonical()),
             "cannot forward to {endpoint}: the relay itself receives what is sent there"
         );
         Ok(())
@@ -58,5 +59,12 @@ impl LoopCheck {
         let is_of_its_kind = own.is_like(there) || own.is_ipv6() && there.is_ipv4() && !clients.is_only_v6();
         *own == there
             || is_any && is_of_its_kind && own.port() == there.port() && socket::is_local(there)
+            || file(there).is_some_and(|there| file(*own) == Some(there))
     }
+}
+
+/// Returns the device and the inode number of the file of a unix socket, which may have several paths.
+fn file(address: Addr) -> Option<(u64, u64)> {
+    let Addr::Unix(name) = address else { return None };
+    name.path()?.metadata().ok().as_ref().map(unix::inode)
 }
