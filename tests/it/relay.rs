@@ -456,9 +456,77 @@ fn what_cannot_be_relayed_is_refused_with_the_way_out() {
             2,
             "--bind :5 names a port, and each session has one of its own",
         ),
+        (
+            &["127.0.0.1:0", "255.255.255.255:9"],
+            1,
+            "cannot send to 255.255.255.255:9: permission denied; add --broadcast",
+        ),
     ] {
         let said = complaint("udp-relay", arguments, status);
         assert!(said.contains(words) && !said.contains("listening"), "{said}");
+    }
+    for (source, words) in [
+        ("192.0.2.99", "cannot bind 192.0.2.99: 192.0.2.99 is not an address of this machine"),
+        ("::1", "cannot send to 127.0.0.1:9 from ::1: they are not of the same version of IP"),
+        ("239.1.1.1", "cannot send from 239.1.1.1: it is a multicast group"),
+    ] {
+        for there in [&["127.0.0.1:9"][..], &["--mirror", "127.0.0.1:9"]] {
+            let said = complaint("udp-relay", &[&["127.0.0.1:0", "--bind", source][..], there].concat(), 1);
+            assert!(said.contains(words) && !said.contains("listening"), "{said}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and ip"]
+fn a_destination_without_a_route_is_an_error_at_start_and_later_is_not() {
+    let host = Namespace::new("relay-route");
+    ip(&format!("-n {host} link set lo up"));
+    let arguments = ["127.0.0.1:4000", "192.0.2.1:9"];
+    let finished = host.tool("udp-relay").args(arguments).run();
+    let why = "cannot send to 192.0.2.1:9: network is unreachable";
+    assert_eq!((finished.code(), finished.err), (Some(1), format!("udp-relay: {why}\n")));
+    let on = |what: &str| drop(ip(&format!("-n {host} address {what} 192.0.2.1/32 dev lo")));
+    on("add");
+    let mut relay = host.tool("udp-relay").args(arguments).spawn();
+    relay.listening_on();
+    on("delete");
+    let ask = || host.tool("udp-recv").args(["127.0.0.1:4000", "-w", "100ms", "--retry", "50", "hi"]);
+    let asking = ask().spawn();
+    assert!(relay.err_line_with("cannot send").ends_with(why));
+    on("add");
+    let mut server = host.tool("udp-listen").args(["192.0.2.1:9", "--reply", "pong", "-q"]).spawn();
+    assert_eq!(asking.ended().text(), "pong\n");
+    assert_eq!(server.line(), "hi");
+}
+
+#[test]
+fn a_server_at_a_unix_socket_may_come_later() {
+    let directory = Directory::new("relay-later");
+    let path = directory.file("server");
+    let (mut relay, there) = relay(&["127.0.0.1:0", &format!("unix:{}", path.display())]);
+    let client = Peer::new();
+    send(&client, "lost", there);
+    relay.err_line_with("there is no such socket");
+    let server = UnixDatagram::bind(&path).unwrap();
+    server.set_read_timeout(Some(DEADLINE)).unwrap();
+    send(&client, "hello", there);
+    let mut buffer = [0; 64];
+    let (size, session) = server.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..size], b"hello");
+    server.send_to_addr(b"welcome", &session).unwrap();
+    assert_eq!(client.receive(), b"welcome");
+}
+
+#[test]
+fn servers_and_mirrors_are_sent_to_from_the_address_that_was_given() {
+    let (server, mirror, client) = (Peer::new(), Peer::new(), Peer::new());
+    let [to, copy] = [&server, &mirror].map(Peer::to_string);
+    let (_relay, there) = relay(&["127.0.0.1:0", &to, "--mirror", &copy, "--bind", "127.0.0.5"]);
+    send(&client, "hello", there);
+    for peer in [server, mirror] {
+        let (text, source) = peer.receive_from();
+        assert_eq!((&text[..], source.ip().to_string()), (&b"hello"[..], "127.0.0.5".to_owned()));
     }
 }
 

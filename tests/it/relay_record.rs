@@ -2,12 +2,13 @@
 
 use std::io::{Read, pipe};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::thread;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Finished, Peer, Running, Tool, unused_address};
+use crate::harness::{Cable, Directory, Finished, Peer, Running, Tool, unused_address};
 
 /// Starts a relay to `server` on a free port. Returns the address to reach it.
 fn relay(server: &str, options: &[&str]) -> (Running, SocketAddr) {
@@ -157,13 +158,15 @@ fn a_report_has_the_copies_for_mirrors_before_there_is_any() {
 
 #[test]
 fn what_goes_to_mirrors_alone_or_has_no_session_is_counted_and_recorded_as_such() {
-    let mirror = Peer::new();
-    let mirrored = ["--mirror".to_owned(), mirror.to_string()];
-    // From the loopback there is no way to another machine.
-    let unreachable = ["192.0.2.1:9".to_owned(), "--bind=127.0.0.1".to_owned()];
+    let (mirror, directory) = (Peer::new(), Directory::new("relay-no-session"));
+    let path = directory.file("server");
+    let mirrored = vec!["--mirror".to_owned(), mirror.to_string()];
+    let unreachable = vec![format!("unix:{}", path.display())];
     for (arguments, fate) in [(mirrored, "mirrored"), (unreachable, "no_session")] {
         let relay = Tool::new("udp-relay").arg("127.0.0.1:0").args(arguments);
         let (mut relay, address) = relay.args(["--stats=json", "-f", "json"]).spawn_listening();
+        // A server that comes later, and not at a datagram socket.
+        let _server = (fate == "no_session").then(|| UnixListener::bind(&path).unwrap());
         let client = Peer::new();
         client.send_to(b"one", address).unwrap();
         client.send_to(b"two", address).unwrap();

@@ -16,7 +16,7 @@ use super::loops::LoopCheck;
 use super::mirrors::Mirror;
 use super::record::Recorder;
 use super::servers::{Server, Servers};
-use super::sessions::Sessions;
+use super::sessions::{self, Sessions};
 use crate::batch::{Batch, Fate};
 use crate::cli::{self, Traffic};
 use crate::exit::{self, Verdict};
@@ -65,6 +65,10 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let (servers, mirrors) = (servers?, mirrors?);
     let source = plan.source.as_ref().map(|source| resolver.local(source, family)).transpose()?;
     let source = source.as_ref();
+    // What keeps all sessions from being opened is known now.
+    for server in &servers {
+        sessions::connect(server, source, &plan.socket)?;
+    }
     let mirrors = mirrors.into_iter().map(|mirror| Mirror::open(mirror, plan, source, &signals));
     let destinations = (Servers::new(servers), mirrors.collect::<Result<_>>()?, source);
     let address = Bound::of(&clients)?;

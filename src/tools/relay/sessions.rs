@@ -199,7 +199,7 @@ impl<'r> Sessions<'r> {
 
 /// Returns a socket that sends to `server`, from `source` if that is given. It is connected, and receives from nobody else,
 /// unless several hosts may answer.
-fn connect(
+pub(super) fn connect(
     server: &Server<'_>,
     source: Option<&Resolved<'_>>,
     options: &Options,
