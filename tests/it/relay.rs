@@ -6,8 +6,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use crate::harness::{
     Cable, DEADLINE, Directory, Namespace, Peer, Printed, Running, Tool, complaint, counter, free_port, ip,
@@ -387,6 +388,32 @@ fn what_has_arrived_at_a_session_is_forwarded_before_it_is_closed() {
     let_pass("2100ms");
     relay.signal(Signal::SIGCONT);
     assert_eq!(client.receive(), b"late");
+}
+
+#[test]
+fn a_session_is_not_idle_while_a_delayed_datagram_is_sent_through_it() {
+    let (server, client) = (Peer::new(), Peer::new());
+    let arguments = ["127.0.0.1:0", &server.to_string(), "--impair", "up delay 900ms", "--idle", "1s", "-v"];
+    let (mut relay, there) = relay(&arguments);
+    let start = Instant::now();
+    send(&client, "hello", there);
+    relay.err_line_with("closed");
+    assert!(start.elapsed() >= Duration::from_millis(1900), "{:?}", start.elapsed());
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_session_that_cannot_be_watched_is_closed_and_counted() {
+    let (server, client) = (Peer::new(), Peer::new());
+    let relay = Tool::new("udp-relay").args(["127.0.0.1:0", &server.to_string(), "--stats"]);
+    // The first is that of the clients' socket.
+    let (mut relay, there) = relay.with_fault("epoll_ctl:error=ENOSPC:when=2").spawn_listening();
+    send(&client, "lost", there);
+    relay.err_line_with("cannot watch a socket: No space left on device (os error 28)");
+    ask(&client, "hello", there, &server);
+    kill(relay.child_pid(), Signal::SIGTERM).unwrap();
+    let said = relay.ended().err;
+    assert_eq!(["opened", "open", "no session"].map(|name| counter(&said, name)), [1, 1, 1], "{said}");
 }
 
 #[test]

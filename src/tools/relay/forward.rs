@@ -3,7 +3,6 @@
 
 use std::mem;
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -55,7 +54,7 @@ impl Relay<'_> {
     ) -> Result<()> {
         batch.redirect(places.clone(), Envelope::default());
         self.mirror(batch, places.clone(), now);
-        let Some(place) = self.find_session(client, now)? else {
+        let Some(place) = self.find_session(client, now) else {
             let fate = if self.plan.servers.is_empty() { Fate::Mirrored } else { Fate::NoSession };
             self.fates.clear();
             self.fates.resize(places.len(), fate);
@@ -158,7 +157,7 @@ impl Relay<'_> {
     }
 
     /// Sends the delayed datagrams that are due.
-    pub(super) fn send_due(&mut self) -> Result<()> {
+    pub(super) fn send_due(&mut self) {
         let now = Instant::now();
         let mut batch = mem::take(&mut self.impaired_batch);
         loop {
@@ -170,21 +169,22 @@ impl Relay<'_> {
             };
             let all = 0..batch.len();
             self.sessions.stats[direction].waiting -= all.len() as u64;
-            // Its session may be closed by now.
+            // Its session may be closed by now. What goes down needs none.
             let place = match direction {
-                Direction::Up => self.find_session(client, now)?,
-                Direction::Down => Some(0),
+                Direction::Up => self.find_session(client, now),
+                Direction::Down => self.sessions.table.place(&client),
             };
-            let Some(place) = place else {
+            if let Some(place) = place {
+                self.sessions.table.touch(place, now);
+            } else if direction == Direction::Up {
                 self.sessions.stats[direction].count(Fate::NoSession, all.len() as u64);
                 continue;
-            };
+            }
             self.fates.clear();
             self.fates.resize(all.len(), Fate::Sent);
-            self.send(direction, client, place, (&mut batch, all), now);
+            self.send(direction, client, place.unwrap_or_default(), (&mut batch, all), now);
         }
         self.impaired_batch = batch;
-        Ok(())
     }
 
     /// Sends those of the delayed datagrams that are due soon, when they are.
@@ -192,7 +192,7 @@ impl Relay<'_> {
         let until = Instant::now() + DRAIN_TIME;
         while let Some(due) = self.next_due().filter(|due| *due <= until) {
             PollSet::new().wait(Some(due))?;
-            self.send_due()?;
+            self.send_due();
         }
         Ok(())
     }
@@ -212,34 +212,25 @@ impl Relay<'_> {
     }
 
     /// Returns the place of the session of `client`. If it has none, and none can be opened, that is reported.
-    fn find_session(&mut self, client: Client, now: Instant) -> Result<Option<usize>> {
+    fn find_session(&mut self, client: Client, now: Instant) -> Option<usize> {
         if let Some(place) = self.sessions.table.place(&client) {
-            return Ok(Some(place));
+            return Some(place);
         }
         if self.plan.servers.is_empty() {
-            return Ok(None);
+            return None;
         }
-        match self.sessions.open(client, &mut self.servers, now) {
-            Ok(Opened::At(place)) => {
-                let Some((_, session)) = self.sessions.table.get(place) else { return Ok(None) };
-                self.watch.add(session.socket.as_fd(), place + 1).context("cannot watch a socket")?;
-                let console = self.plan.report.console;
-                if console.prints_details() {
-                    let (number, server) = (session.number, session.server);
-                    console.detail(&format!("session {number} opened: {} to {server}", client.address));
-                }
-                Ok(Some(place))
-            }
+        match self.sessions.open(client, &mut self.servers, &self.watch, now) {
+            Ok(Opened::At(place)) => Some(place),
             Ok(Opened::NoRoom(why)) => {
                 self.note_once(format!(
                     "no room for another client: all {} sessions are in use; {why}",
                     self.sessions.table.len()
                 ));
-                Ok(None)
+                None
             }
             Err(error) => {
                 self.note_once(format!("{error:#}"));
-                Ok(None)
+                None
             }
         }
     }

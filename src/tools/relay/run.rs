@@ -167,7 +167,7 @@ impl<'r> Relay<'r> {
             }
             self.show_progress();
             self.sessions.expire(Instant::now());
-            self.send_due()?;
+            self.send_due();
             if !self.forward_ready()? || waited.elapsed() >= WITHOUT_WAIT {
                 self.wait()?;
                 waited = Instant::now();

@@ -23,6 +23,7 @@ use crate::runtime::console::{Console, Verbosity};
 use crate::runtime::descriptors::raise_limit;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
+use crate::runtime::watch::Watch;
 use crate::stats::{MirrorStats, RelayStats};
 use crate::tools::session_table::SessionTable;
 
@@ -96,9 +97,15 @@ impl<'r> Sessions<'r> {
         Self { plan, source, signals, detail, table, stats }
     }
 
-    /// Opens a session of `client` with the next of `servers`. The one that has been idle for longest makes room if there
-    /// are too many. Fails if there is no way to the server.
-    pub(super) fn open(&mut self, client: Client, servers: &mut Servers<'r>, now: Instant) -> Result<Opened> {
+    /// Opens a session of `client` with the next of `servers`, and has `watch` watch its socket. The one that has been idle
+    /// for longest makes room if there are too many. Fails if there is no way to the server.
+    pub(super) fn open(
+        &mut self,
+        client: Client,
+        servers: &mut Servers<'r>,
+        watch: &Watch,
+        now: Instant,
+    ) -> Result<Opened> {
         if self.table.len() >= self.plan.max_sessions && !self.evict(now) {
             return Ok(Opened::NoRoom("--max-sessions allows more"));
         }
@@ -119,21 +126,30 @@ impl<'r> Sessions<'r> {
         let quiet = Console::new(TOOL, Verbosity::Quiet);
         cli::prepare_socket(&socket, Traffic::ReceivesMany, self.plan.buffer, &[], quiet)?;
         let mut transmitter = Transmitter::new(&socket, self.signals)?;
-        transmitter.limit_wait(ROOM);
-        self.stats.sessions.opened += 1;
+        transmitter.limit_hold_up(ROOM);
+        let number = self.stats.sessions.opened + 1;
         let session = Session {
-            number: self.stats.sessions.opened,
+            number,
             server: address,
             to: socket.peer().is_none().then_some(address),
             transmitter,
             receiver: Receiver::new(&socket, None, self.detail)
                 .context("cannot ask a socket for details of datagrams")?,
-            socket,
+            socket: Rc::clone(&socket),
             has_failed: false,
             allowances: self.plan.rate.map(|rate| [Allowance::new(rate, now), Allowance::new(rate, now)]),
         };
         let place = self.table.insert(client, session, now);
+        if let Err(error) = watch.add(socket.as_fd(), place + 1) {
+            self.table.remove(place);
+            return Err(error).context("cannot watch a socket");
+        }
+        self.stats.sessions.opened = number;
         self.stats.sessions.open = self.table.len() as u64;
+        let console = self.plan.report.console;
+        if console.prints_details() {
+            console.detail(&format!("session {number} opened: {} to {address}", client.address));
+        }
         Ok(Opened::At(place))
     }
 
