@@ -203,8 +203,12 @@ impl<'r> Sessions<'r> {
         }
     }
 
+    /// Counts what is known of a session that was closed, and says why it was.
     fn note_closed(&mut self, client: Client, mut session: Session<'_>, why: &str) {
         self.stats.down.received.count_drops(session.receiver.drops());
+        while let Ok(Some(error)) = session.transmitter.take_icmp_error() {
+            self.stats.up.sent.count_icmp_error(&error);
+        }
         self.stats.sessions.open = self.table.len() as u64;
         let (console, Session { number, server, .. }) = (self.plan.report.console, session);
         if console.prints_details() {
@@ -244,4 +248,37 @@ pub(super) fn towards(endpoint: &Endpoint, options: &Options) -> Result<Options>
     let own =
         Options { groups: Vec::new(), sources: Vec::new(), sharing: Sharing::default(), ..options.clone() };
     own.towards([endpoint])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use clap::Parser;
+    use nix::libc::ECONNREFUSED;
+
+    use super::*;
+    use crate::tools::relay::args::Args;
+    use crate::tools::relay::loops::LoopCheck;
+    use crate::tools::resolve::Resolver;
+
+    #[test]
+    fn an_icmp_error_that_a_receive_has_returned_is_counted_when_the_session_is_closed() {
+        let arguments = Args::parse_from([TOOL, "-q", "127.0.0.1:0", "127.0.0.1:9"]);
+        let plan = Plan::try_from(arguments).unwrap();
+        let signals = Signals::install().unwrap();
+        let clients = Rc::new(socket::open("127.0.0.1:0".parse().unwrap(), &plan.socket).unwrap());
+        let (loops, resolver) = (LoopCheck::new(&clients).unwrap(), Resolver::new(None, &signals));
+        let mut servers =
+            Servers::new(Server::find(&plan.servers, plan.socket.family, resolver, &loops).unwrap());
+        let mut sessions = Sessions::new(&plan, None, Detail::Payload, &signals);
+        let client = Client { address: "192.0.2.1:9".parse().unwrap(), asked: None };
+        let (now, watch) = (Instant::now(), Watch::new().unwrap());
+        let opened = sessions.open(client, &mut servers, &watch, now).unwrap();
+        let Opened::At(place) = opened else { panic!("{opened:?}") };
+        let session = sessions.table.get_mut(place).unwrap();
+        session.transmitter.note_icmp_error(io::Error::from_raw_os_error(ECONNREFUSED));
+        sessions.expire(now + plan.idle);
+        assert_eq!((sessions.stats.sessions.idle, sessions.stats.up.sent.refused), (1, 1));
+    }
 }
