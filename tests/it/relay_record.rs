@@ -246,6 +246,47 @@ fn what_is_impaired_is_counted_and_recorded_as_such() {
 }
 
 #[test]
+fn what_is_impaired_and_cannot_be_sent_is_counted_and_recorded_as_unsent() {
+    let server = Peer::new();
+    let impair = ["--impair", "up corrupt 100%"];
+    let relay = Tool::new("udp-relay").args(["[::1]:0", &server.to_string()]).args(impair);
+    let (mut relay, address) = relay.args(["--stats=json", "-f", "json"]).spawn_listening();
+    let client = Peer::v6();
+    // Over IPv4 a datagram has at most 65,507 bytes.
+    for (size, fate) in [(65_508, "unsent"), (65_507, "corrupted")] {
+        client.send_to(&vec![0; size], address).unwrap();
+        let record: Value = serde_json::from_str(&relay.line()).unwrap();
+        assert_eq!((&record["size"], &record["fate"]), (&json!(size), &json!(fate)));
+    }
+    let report = report(relay);
+    let sent = &report["up"]["sent"];
+    assert_eq!(
+        ["unsent", "corrupted", "datagrams"].map(|name| &sent[name]),
+        [1, 1, 1].map(|n| json!(n)).each_ref()
+    );
+    assert_closed(&report);
+}
+
+#[test]
+#[ignore = "needs root, ip and python3"]
+fn a_client_over_ipv6_that_claims_an_ipv4_address_is_counted_as_forged() {
+    let cable = Cable::new("relay-forged");
+    let server = cable.far.tool("udp-listen").args(["127.0.0.1:5000", "-n", "1"]);
+    let mut server = server.spawn();
+    server.listening_on();
+    let mut relay = cable.far.tool("udp-relay").args([":7788", "127.0.0.1:5000", "--stats=json"]).spawn();
+    relay.listening_on();
+    cable.forge("udp", &["::ffff:192.0.2.1", "fe80::2", "9999", "7788", "forged"]);
+    cable.near.tool("udp-send").args(["192.0.2.2:7788", "genuine"]).assert().code(0);
+    assert_eq!(server.ended().text(), "genuine\n");
+    let finished = relay.ended_by(Signal::SIGTERM);
+    let said = "ignored 1 forged datagram: an IPv4 source address in an IPv6 packet\n";
+    assert!(finished.err.contains(said), "{}", finished.err);
+    let received = &last_report(&finished)["up"]["received"];
+    assert_eq!((&received["forged"], &received["datagrams"]), (&json!(1), &json!(1)));
+}
+
+#[test]
 fn the_numbers_of_periods_add_up_to_the_total() {
     let server = Peer::echoing();
     let (mut relay, address) = relay(&server, &["--stats=json", "--stats-interval", "50ms"]);

@@ -103,18 +103,19 @@ impl Relay<'_> {
         let mut out = mem::take(&mut self.impaired_batch);
         out.clear();
         let passed = impaired.pass(direction, client, (batch, places), &mut fates, &mut out);
-        let stats = &mut self.sessions.stats[direction];
-        for fate in &fates {
-            stats.count(*fate, 1);
-        }
-        stats.duplicated += passed.copies;
-        stats.waiting += passed.held;
         self.fates.resize(out.len(), Fate::Sent);
         let all = 0..out.len();
         self.send(direction, client, place, (&mut out, all), now);
         for (place, sent) in passed.at_once.into_iter().zip(&self.fates) {
             fates[place] = fates[place].max(*sent);
         }
+        let stats = &mut self.sessions.stats[direction];
+        // A copy that cannot be sent is counted by now.
+        for fate in fates.iter().filter(|fate| **fate != Fate::Unsent) {
+            stats.count(*fate, 1);
+        }
+        stats.duplicated += passed.copies;
+        stats.waiting += passed.held;
         (self.fates, self.impaired_batch) = (fates, out);
     }
 
