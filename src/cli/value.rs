@@ -68,17 +68,40 @@ pub fn times(text: &str) -> Result<u64, String> {
 
 /// Parses a time above zero: `500ms`, `5s`, `1m30s`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let parsed = if is_number {
+    let parsed = if is_number(text) {
         text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
     } else {
-        text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok())
+        with_unit(text)
     };
+    above_zero(parsed, "500ms, 5s, 1m30s, 2h, or 5 for seconds")
+}
+
+/// Parses a time above zero that has its unit, where a bare number is something else to another program.
+pub fn duration_with_unit(text: &str) -> Result<Duration, String> {
+    if is_number(text) {
+        duration(text)?;
+        let number = escape::shortened(text);
+        return Err(format!("no unit; write {number}ms or {number}s"));
+    }
+    above_zero(with_unit(text), "500ms, 5s, 1m30s or 2h")
+}
+
+fn with_unit(text: &str) -> Option<Duration> {
+    text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok())
+}
+
+fn above_zero(parsed: Option<Duration>, examples: &str) -> Result<Duration, String> {
     match parsed {
         Some(Duration::ZERO) => Err("must be greater than zero".to_owned()),
         Some(duration) => Ok(duration),
-        None => Err("not a time; write 500ms, 5s, 1m30s, 2h, or 5 for seconds".to_owned()),
+        None => Err(format!("not a time; write {examples}")),
     }
+}
+
+/// Returns whether `text` is a number without a unit.
+#[must_use]
+pub fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
 /// Parses a size in bytes: `64KiB`, `4M`; a bare number is bytes. K, M and G are powers of 1024, and KB, MB and GB of

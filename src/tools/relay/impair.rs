@@ -131,7 +131,7 @@ impl FromStr for Spec {
                 "duplicate" => words.duplicate = Some(value.once(words.duplicate, probability)?),
                 "reorder" => words.reorder = Some(value.once(words.reorder, probability)?),
                 "corrupt" => words.corrupt = Some(value.once(words.corrupt, probability)?),
-                "rate" => words.rate = Some(value.once(words.rate, value::rate)?),
+                "rate" => words.rate = Some(value.once(words.rate, rate)?),
                 "limit" => words.limit = Some(value.once(words.limit, limit)?),
                 "seed" => words.seed = Some(value.once(words.seed, value::times)?),
                 _ => return Err(unknown(word)),
@@ -178,7 +178,7 @@ impl Value<'_, '_> {
         else {
             return Ok(delay);
         };
-        let jitter = value::duration(text)
+        let jitter = value::duration_with_unit(text)
             .map_err(|why| format!("jitter {}: {why}", escape::quoted(text.as_bytes())))?;
         let least = delay.least.checked_sub(jitter);
         let spread = u64::try_from(2 * jitter.as_nanos()).ok();
@@ -196,16 +196,28 @@ fn direction(word: &str) -> Option<Direction> {
 
 /// Parses a probability in percent.
 fn probability(text: &str) -> Result<Probability, String> {
-    let percent = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
-    match percent {
-        Some(percent @ 0.0..=100.0) => Ok(Probability::of_percent(percent)),
+    let number = text.strip_suffix('%');
+    match number.unwrap_or(text).parse::<f64>() {
+        Ok(percent @ 0.0..=100.0) if number.is_some() => Ok(Probability::of_percent(percent)),
+        Ok(0.0..=100.0) => Err(format!("no unit; write {}%", escape::shortened(text))),
         _ => Err("not a percentage; write 0% to 100%, as in 0.5%".to_owned()),
     }
 }
 
-/// Parses a delay, which is not longer than a day: any clock can count that.
+/// Parses a rate with its unit: without one it would be datagrams here, and bits to tc(8).
+fn rate(text: &str) -> Result<Rate, String> {
+    if value::is_number(text) {
+        value::rate(text)?;
+        let number = escape::shortened(text);
+        return Err(format!("no unit; write {number}/s for datagrams, {number}bit/s or {number}B/s"));
+    }
+    value::rate(text)
+}
+
+/// Parses a delay, which is not longer than a day: any clock can count that. A bare number would be seconds here, and
+/// microseconds to tc(8).
 fn delay_time(text: &str) -> Result<Duration, String> {
-    match value::duration(text)? {
+    match value::duration_with_unit(text)? {
         time if time <= LONGEST => Ok(time),
         _ => Err("too long; the maximum is 24h".to_owned()),
     }
@@ -505,10 +517,11 @@ mod tests {
     #[test]
     fn an_error_quotes_the_word_and_says_what_to_write() {
         let percentage = "not a percentage; write 0% to 100%, as in 0.5%";
-        let time = "not a time; write 500ms, 5s, 1m30s, 2h, or 5 for seconds";
+        let time = "not a time; write 500ms, 5s, 1m30s or 2h";
         for (text, error) in [
             ("loss 101%", format!("loss 101%: {percentage}")),
-            ("loss 5", format!("loss 5: {percentage}")),
+            ("loss 5", "loss 5: no unit; write 5%".to_owned()),
+            ("loss 101", format!("loss 101: {percentage}")),
             ("loss -1%", format!("loss -1%: {percentage}")),
             ("loss nan%", format!("loss nan%: {percentage}")),
             ("loss %", format!("loss %: {percentage}")),
@@ -519,6 +532,8 @@ mod tests {
             ("loss 5% loss 6%", "'loss' is given twice".to_owned()),
             ("delay 5ms delay 6ms", "'delay' is given twice".to_owned()),
             ("delay 5x", format!("delay 5x: {time}")),
+            ("delay 100", "delay 100: no unit; write 100ms or 100s".to_owned()),
+            ("delay 50ms 10", "jitter '10': no unit; write 10ms or 10s".to_owned()),
             ("delay 0", "delay 0: must be greater than zero".to_owned()),
             ("delay 25h", "delay 25h: too long; the maximum is 24h".to_owned()),
             ("delay 5ms 1x", format!("jitter '1x': {time}")),
@@ -527,6 +542,7 @@ mod tests {
                 "jitter '6ms' is longer than the delay; 'delay 50ms 10ms' is 40ms to 60ms".to_owned(),
             ),
             ("rate 1x", "rate 1x: not a rate; write 1000/s or 10/min for datagrams, 10Mbit/s or 1MiB/s".to_owned()),
+            ("rate 1000", "rate 1000: no unit; write 1000/s for datagrams, 1000bit/s or 1000B/s".to_owned()),
             ("rate 1M", "rate 1M: ambiguous; write 1M/s for datagrams, 1Mbit/s or 1MB/s".to_owned()),
             ("limit 0", "limit 0: not a whole number from 1".to_owned()),
             ("seed -1", "seed -1: not a whole number from 0".to_owned()),
