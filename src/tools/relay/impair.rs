@@ -31,6 +31,25 @@ const WORDS: [(&str, &str); 8] = [
     ("limit", "limit 1000"),
     ("seed", "seed 7"),
 ];
+/// Words of tc-netem(8), toxiproxy and others that are not words here, and what to write instead.
+const ELSEWHERE: [(&[&str], &str); 11] = [
+    (&["latency", "lag"], "write delay, as in delay 50ms"),
+    (&["jitter"], "write it behind the delay, as in delay 50ms 10ms"),
+    (&["drop"], "write loss, as in loss 5%"),
+    (&["tamper"], "write corrupt, as in corrupt 0.1%"),
+    (&["bandwidth", "throttle"], "write rate, as in rate 1Mbit/s"),
+    (&["upstream", "uplink"], "write up as the first word"),
+    (&["downstream", "downlink"], "write down as the first word"),
+    (&["both", "netem"], "leave it out"),
+    (
+        &["distribution", "uniform", "normal", "pareto", "paretonormal"],
+        "all delays within the jitter are equally probable; leave it out",
+    ),
+    (&["gap"], "not supported; write reorder with a percentage, as in reorder 2%"),
+    (&["slot", "ecn"], "not supported; leave it out"),
+];
+/// What others write between words.
+const SEPARATORS: [char; 3] = [',', ';', '='];
 /// How near two words must be for one to be suggested for the other, from 0 to 1.
 const NEAR: f64 = 0.5;
 /// No word is as long. To compare words takes time that grows with the square of their length.
@@ -117,6 +136,11 @@ impl FromStr for Spec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(first) = text.matches(SEPARATORS).next() {
+            let words: Vec<_> = text.split(SEPARATORS).flat_map(str::split_ascii_whitespace).collect();
+            let words = escape::quoted(words.join(" ").as_bytes());
+            return Err(format!("'{first}' between words; write {words}"));
+        }
         let mut rest = text.split_ascii_whitespace().peekable();
         let direction = rest.peek().and_then(|word| direction(word));
         if direction.is_some() {
@@ -134,6 +158,12 @@ impl FromStr for Spec {
                 "rate" => words.rate = Some(value.once(words.rate, rate)?),
                 "limit" => words.limit = Some(value.once(words.limit, limit)?),
                 "seed" => words.seed = Some(value.once(words.seed, value::times)?),
+                _ if word.ends_with('%') && words != Words::default() => {
+                    let shown = escape::quoted(word.as_bytes());
+                    return Err(format!(
+                        "unexpected {shown}: netem's correlation is not supported; leave it out"
+                    ));
+                }
                 _ => return Err(unknown(word)),
             }
         }
@@ -157,7 +187,7 @@ impl Value<'_, '_> {
     fn once<T: Copy>(
         &mut self,
         before: Option<T>,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, String> {
         if before.is_some() {
             return Err(format!("'{}' is given twice", self.word));
@@ -167,7 +197,24 @@ impl Value<'_, '_> {
                 WORDS.iter().find(|(word, _)| *word == self.word).map_or("", |(_, example)| example);
             return Err(format!("'{}' has no value; write {example}", self.word));
         };
-        parse(value).map_err(|why| format!("{} {}: {why}", self.word, escape::text(value.as_bytes())))
+        self.parse(self.word, value, parse)
+    }
+
+    /// Parses the `value` of `word`. The next word may be its unit, which is an error.
+    fn parse<T>(
+        &mut self,
+        word: &str,
+        value: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, String> {
+        parse(value).map_err(|why| {
+            let next = self.rest.peek().copied().unwrap_or_default();
+            let whole = format!("{value}{next}");
+            if !next.starts_with(|first: char| first.is_ascii_digit()) && parse(&whole).is_ok() {
+                return format!("{word} {value} {next}: leave out the space; write {whole}");
+            }
+            format!("{word} {}: {why}", escape::text(value.as_bytes()))
+        })
     }
 
     /// Parses a delay, and the jitter behind it if there is one.
@@ -178,14 +225,13 @@ impl Value<'_, '_> {
         else {
             return Ok(delay);
         };
-        let jitter = value::duration_with_unit(text)
-            .map_err(|why| format!("jitter {}: {why}", escape::quoted(text.as_bytes())))?;
+        let jitter = self.parse("jitter", text, value::duration_with_unit)?;
         let least = delay.least.checked_sub(jitter);
         let spread = u64::try_from(2 * jitter.as_nanos()).ok();
-        least.zip(spread).map(|(least, spread)| Delay { least, spread }).ok_or_else(|| {
-            let text = escape::quoted(text.as_bytes());
-            format!("jitter {text} is longer than the delay; 'delay 50ms 10ms' is 40ms to 60ms")
-        })
+        least
+            .zip(spread)
+            .map(|(least, spread)| Delay { least, spread })
+            .ok_or_else(|| format!("jitter {text}: longer than the delay; 'delay 50ms 10ms' is 40ms to 60ms"))
     }
 }
 
@@ -200,6 +246,10 @@ fn probability(text: &str) -> Result<Probability, String> {
     match number.unwrap_or(text).parse::<f64>() {
         Ok(percent @ 0.0..=100.0) if number.is_some() => Ok(Probability::of_percent(percent)),
         Ok(0.0..=100.0) => Err(format!("no unit; write {}%", escape::shortened(text))),
+        _ if text == "random" => Err("losses are always random; leave it out".to_owned()),
+        _ if ["state", "gemodel"].contains(&text) => {
+            Err("netem's models of loss are not supported; write a percentage, as in 5%".to_owned())
+        }
         _ => Err("not a percentage; write 0% to 100%, as in 0.5%".to_owned()),
     }
 }
@@ -235,6 +285,9 @@ fn unknown(word: &str) -> String {
         return format!("{shown} must be the first word; write an --impair for each direction");
     }
     let plain = word.to_ascii_lowercase();
+    if let Some((_, way_out)) = ELSEWHERE.iter().find(|(words, _)| words.contains(&&*plain)) {
+        return format!("unknown word {shown}: {way_out}");
+    }
     let nearness = |known: &str| {
         let is_beginning = plain.len() > 1 && known.starts_with(&plain);
         if is_beginning { 1.0 } else { strsim::normalized_damerau_levenshtein(&plain, known) }
@@ -525,7 +578,6 @@ mod tests {
             ("loss -1%", format!("loss -1%: {percentage}")),
             ("loss nan%", format!("loss nan%: {percentage}")),
             ("loss %", format!("loss %: {percentage}")),
-            ("loss random 5%", format!("loss random: {percentage}")),
             ("corrupt delay 5ms", format!("corrupt delay: {percentage}")),
             ("loss", "'loss' has no value; write loss 5%".to_owned()),
             ("loss 5% delay", "'delay' has no value; write delay 50ms".to_owned()),
@@ -533,13 +585,13 @@ mod tests {
             ("delay 5ms delay 6ms", "'delay' is given twice".to_owned()),
             ("delay 5x", format!("delay 5x: {time}")),
             ("delay 100", "delay 100: no unit; write 100ms or 100s".to_owned()),
-            ("delay 50ms 10", "jitter '10': no unit; write 10ms or 10s".to_owned()),
+            ("delay 50ms 10", "jitter 10: no unit; write 10ms or 10s".to_owned()),
             ("delay 0", "delay 0: must be greater than zero".to_owned()),
             ("delay 25h", "delay 25h: too long; the maximum is 24h".to_owned()),
-            ("delay 5ms 1x", format!("jitter '1x': {time}")),
+            ("delay 5ms 1x", format!("jitter 1x: {time}")),
             (
                 "delay 5ms 6ms",
-                "jitter '6ms' is longer than the delay; 'delay 50ms 10ms' is 40ms to 60ms".to_owned(),
+                "jitter 6ms: longer than the delay; 'delay 50ms 10ms' is 40ms to 60ms".to_owned(),
             ),
             ("rate 1x", "rate 1x: not a rate; write 1000/s or 10/min for datagrams, 10Mbit/s or 1MiB/s".to_owned()),
             ("rate 1000", "rate 1000: no unit; write 1000/s for datagrams, 1000bit/s or 1000B/s".to_owned()),
@@ -549,10 +601,7 @@ mod tests {
             ("los 5%", "unknown word 'los'; did you mean loss?".to_owned()),
             ("LOSS 5%", "unknown word 'LOSS'; did you mean loss?".to_owned()),
             ("dup 5%", "unknown word 'dup'; did you mean duplicate?".to_owned()),
-            (
-                "loss 5% 25%",
-                "unknown word '25%'; the words are loss, delay, duplicate, reorder, corrupt, rate, limit, seed".to_owned(),
-            ),
+            ("5% loss", "unknown word '5%'; the words are loss, delay, duplicate, reorder, corrupt, rate, limit, seed".to_owned()),
             ("loss 5% up", "'up' must be the first word; write an --impair for each direction".to_owned()),
             ("\u{1b}[31m", "unknown word '\\x1b[31m'; the words are loss, delay, duplicate, reorder, corrupt, rate, limit, seed".to_owned()),
         ] {
@@ -564,6 +613,46 @@ mod tests {
                 error.starts_with("nothing to impair; write one or more of loss 5%, delay 50ms, "),
                 "{text}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_right_for_another_program_has_a_hint() {
+        let correlation = "unexpected '25%': netem's correlation is not supported; leave it out";
+        let distribution =
+            "unknown word 'distribution': all delays within the jitter are equally probable; leave it out";
+        for (text, error) in [
+            ("loss 5%, delay 50ms", "',' between words; write 'loss 5% delay 50ms'"),
+            ("loss=5%;delay=50ms", "'=' between words; write 'loss 5% delay 50ms'"),
+            ("loss 5 %", "loss 5 %: leave out the space; write 5%"),
+            ("delay 50 ms", "delay 50 ms: leave out the space; write 50ms"),
+            ("delay 50ms 10 ms", "jitter 10 ms: leave out the space; write 10ms"),
+            ("rate 1 Mbit/s", "rate 1 Mbit/s: leave out the space; write 1Mbit/s"),
+            ("loss 5 delay 5ms", "loss 5: no unit; write 5%"),
+            ("loss 5% 25%", correlation),
+            ("delay 50ms 10ms 25%", correlation),
+            ("loss random 5%", "loss random: losses are always random; leave it out"),
+            (
+                "loss gemodel 1%",
+                "loss gemodel: netem's models of loss are not supported; write a percentage, as in 5%",
+            ),
+            ("latency 50ms", "unknown word 'latency': write delay, as in delay 50ms"),
+            (
+                "delay 50ms jitter 10ms",
+                "unknown word 'jitter': write it behind the delay, as in delay 50ms 10ms",
+            ),
+            ("Drop 5%", "unknown word 'Drop': write loss, as in loss 5%"),
+            ("bandwidth 1Mbit/s", "unknown word 'bandwidth': write rate, as in rate 1Mbit/s"),
+            ("both loss 5%", "unknown word 'both': leave it out"),
+            ("downstream loss 5%", "unknown word 'downstream': write down as the first word"),
+            ("delay 50ms 10ms distribution normal", distribution),
+            (
+                "reorder 25% gap 5",
+                "unknown word 'gap': not supported; write reorder with a percentage, as in reorder 2%",
+            ),
+            ("slot 20ms", "unknown word 'slot': not supported; leave it out"),
+        ] {
+            assert_eq!(text.parse::<Spec>(), Err(error.to_owned()), "{text}");
         }
     }
 
