@@ -89,7 +89,8 @@ fn a_seed_repeats_what_happens_whatever_arrives_together() {
 fn a_seed_that_was_drawn_is_printed_and_repeats_what_happened() {
     let spec = "up loss 30% duplicate 20% corrupt 20%";
     let (first, errors) = arrivals(&[spec], send_numbers);
-    let drawn = format!("up seed {}", number_after(&errors, "a seed was drawn; --impair 'up seed "));
+    let printed = "a random seed was drawn; repeat with --impair 'up loss 30% duplicate 20% corrupt 20%' --impair 'up seed ";
+    let drawn = format!("up seed {}", number_after(&errors, printed));
     let (again, errors) = arrivals(&[spec, &drawn], send_numbers);
     assert_eq!(first, again);
     assert!(!errors.contains("drawn"), "{errors}");

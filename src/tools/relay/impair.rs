@@ -6,7 +6,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::iter::Peekable;
 use std::str::{FromStr, SplitAsciiWhitespace};
@@ -62,8 +61,10 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const LIMIT: usize = 10_000;
 
 /// A value of `--impair`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Spec {
+    /// As it was given, with one space between words.
+    text: String,
     /// The direction that it is for, if it is only one.
     direction: Option<Direction>,
     words: Words,
@@ -99,15 +100,8 @@ struct Delay {
 pub(super) struct Impairments {
     up: Path,
     down: Path,
-    drawn: Option<DrawnSeed>,
-}
-
-/// A seed that was drawn because none was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DrawnSeed {
-    /// The direction that it is for, if it is only one.
-    direction: Option<Direction>,
-    seed: u64,
+    /// What was given and the seed that was drawn, if one was.
+    with_drawn_seed: Option<String>,
 }
 
 /// What happens to a datagram.
@@ -171,7 +165,8 @@ impl FromStr for Spec {
             let examples = WORDS.map(|(_, example)| example).join(", ");
             return Err(format!("nothing to impair; write one or more of {examples}"));
         }
-        Ok(Self { direction, words })
+        let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        Ok(Self { text, direction, words })
     }
 }
 
@@ -333,6 +328,11 @@ impl Words {
         Ok(())
     }
 
+    /// Returns whether anything happens to datagrams.
+    fn have_effect(self) -> bool {
+        self.hold() || [self.loss, self.duplicate, self.reorder, self.corrupt].iter().any(Option::is_some)
+    }
+
     /// Returns whether datagrams are held until they are due.
     fn hold(self) -> bool {
         self.delay.is_some() || self.rate.is_some()
@@ -341,11 +341,19 @@ impl Words {
     /// Returns whether random numbers decide something.
     fn depend_on_chance(self) -> bool {
         let has_jitter = self.delay.is_some_and(|delay| delay.spread > 0);
-        has_jitter || [self.loss, self.duplicate, self.reorder, self.corrupt].iter().any(Option::is_some)
+        let is_uncertain = |probability: Option<Probability>| {
+            probability.is_some_and(|it| ![Probability::NEVER, Probability::ALWAYS].contains(&it))
+        };
+        // Which bit is corrupted is always random.
+        let corrupts = self.corrupt.is_some_and(|it| it != Probability::NEVER);
+        has_jitter || corrupts || [self.loss, self.duplicate, self.reorder].into_iter().any(is_uncertain)
     }
 }
 
 impl Probability {
+    const NEVER: Self = Self(0);
+    const ALWAYS: Self = Self(1 << 64);
+
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 2^64")]
     fn of_percent(percent: f64) -> Self {
         Self((percent / 100.0 * 2f64.powi(64)) as u128)
@@ -362,25 +370,27 @@ impl Impairments {
         });
         up.check()?;
         down.check()?;
-        let [up_lacks_seed, down_lacks_seed] =
-            [up, down].map(|words| words.depend_on_chance() && words.seed.is_none());
         // It is one to be typed again.
         let seed = RandomState::new().hash_one(()) >> 32;
-        let drawn = match (up_lacks_seed, down_lacks_seed) {
-            (true, true) => Some(DrawnSeed { direction: None, seed }),
-            (true, false) => Some(DrawnSeed { direction: Some(Direction::Up), seed }),
-            (false, true) => Some(DrawnSeed { direction: Some(Direction::Down), seed }),
-            (false, false) => None,
+        let drawn = match [up, down].map(|words| words.depend_on_chance() && words.seed.is_none()) {
+            [true, true] => Some(format!("seed {seed}")),
+            [true, false] => Some(format!("up seed {seed}")),
+            [false, true] => Some(format!("down seed {seed}")),
+            [false, false] => None,
         };
+        let with_drawn_seed = drawn.map(|drawn| {
+            let all = specs.iter().map(|spec| &*spec.text).chain([&*drawn]);
+            all.map(|text| format!("--impair '{text}'")).collect::<Vec<_>>().join(" ")
+        });
         let [up, mut down] = [up, down].map(|words| Path::new(words, words.seed.unwrap_or(seed)));
         // With the same seed, they share no random number: these are 2^128 numbers away.
         down.random.jump();
-        Ok(Self { up, down, drawn })
+        Ok(Self { up, down, with_drawn_seed })
     }
 
-    /// Returns the seed that was drawn, if something depends on chance and has no seed.
-    pub(super) fn drawn_seed(&self) -> Option<DrawnSeed> {
-        self.drawn
+    /// Returns the options that repeat what happens, if a seed was drawn: if something depends on chance and has no seed.
+    pub(super) fn with_drawn_seed(&self) -> Option<&str> {
+        self.with_drawn_seed.as_deref()
     }
 
     /// Returns whether anything can happen to datagrams in this `direction`: if not, they need not be judged.
@@ -389,7 +399,7 @@ impl Impairments {
             Direction::Up => &self.up,
             Direction::Down => &self.down,
         };
-        words.hold() || words.depend_on_chance()
+        words.have_effect()
     }
 
     /// Returns what happens to the next datagram in this `direction`, whose payload has `size` bytes.
@@ -398,16 +408,6 @@ impl Impairments {
             Direction::Up => self.up.judge(size, now),
             Direction::Down => self.down.judge(size, now),
         }
-    }
-}
-
-/// Writes the value of `--impair` that gives this seed.
-impl fmt::Display for DrawnSeed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(direction) = self.direction {
-            write!(f, "{} ", direction.key())?;
-        }
-        write!(f, "seed {}", self.seed)
     }
 }
 
@@ -560,11 +560,12 @@ mod tests {
             limit: Some(9),
             seed: Some(7),
         };
-        assert_eq!(spec, Spec { direction: None, words });
+        assert_eq!((spec.direction, spec.words), (None, words));
         let other =
             " seed 7 limit 9\tdelay 50ms 10ms rate 125kB/s corrupt 0.10% duplicate 1.0% reorder 2% loss 5% ";
-        assert_eq!(other.parse(), Ok(spec));
-        assert_eq!(format!("down {all}").parse(), Ok(Spec { direction: Some(Direction::Down), words }));
+        assert_eq!(other.parse::<Spec>().unwrap().words, words);
+        let spec: Spec = format!("down {all}").parse().unwrap();
+        assert_eq!((spec.direction, spec.words), (Some(Direction::Down), words));
     }
 
     #[test]
@@ -697,25 +698,31 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_drawn_where_chance_lacks_one() {
-        let drawn = |specs: &[&str]| impairments(specs).drawn_seed().map(|drawn| drawn.direction);
-        for (specs, expected) in [
-            (&["loss 5%"][..], Some(None)),
-            (&["loss 5% seed 7"], None),
-            (&["delay 50ms rate 1Mbit/s limit 5"], None),
-            (&["delay 50ms 5ms"], Some(None)),
-            (&["up duplicate 5%"], Some(Some(Direction::Up))),
-            (&["loss 5%", "up seed 5"], Some(Some(Direction::Down))),
-            (&[], None),
+    fn a_seed_is_drawn_where_chance_lacks_one_and_is_printed_with_what_was_given() {
+        for specs in [
+            &["loss 5% seed 7"][..],
+            &["delay 50ms rate 1Mbit/s limit 5"],
+            &["rate 1Mbit/s"],
+            &["loss 0% duplicate 100% corrupt 0%"],
+            &["up seed 5", "down seed 6", "loss 5%"],
+            &[],
         ] {
-            assert_eq!(drawn(specs), expected, "{specs:?}");
+            assert_eq!(impairments(specs).with_drawn_seed(), None, "{specs:?}");
         }
-        for specs in [&["loss 50% corrupt 50%"][..], &["loss 50%", "down seed 5"]] {
+        for (specs, expected) in [
+            (&["loss 50% corrupt 50%"][..], "--impair 'loss 50% corrupt 50%' --impair 'seed "),
+            (&["corrupt 100%"], "--impair 'corrupt 100%' --impair 'seed "),
+            (&["delay 50ms 5ms"], "--impair 'delay 50ms 5ms' --impair 'seed "),
+            (&["up duplicate 5%"], "--impair 'up duplicate 5%' --impair 'up seed "),
+            (&["loss 50%", "up seed 5"], "--impair 'loss 50%' --impair 'up seed 5' --impair 'down seed "),
+        ] {
             let mut first = impairments(specs);
-            let drawn = first.drawn_seed().unwrap().to_string();
-            let specs: Vec<_> = specs.iter().copied().chain([&*drawn]).collect();
+            let options = first.with_drawn_seed().unwrap().to_owned();
+            assert!(options.starts_with(expected), "{options}");
+            let specs: Vec<_> =
+                options.split('\'').filter(|text| !text.contains("--impair") && !text.is_empty()).collect();
             let mut again = impairments(&specs);
-            assert_eq!(again.drawn_seed(), None, "{specs:?}");
+            assert_eq!(again.with_drawn_seed(), None, "{specs:?}");
             let now = Instant::now();
             for direction in Direction::ALL.into_iter().cycle().take(200) {
                 assert_eq!(first.judge(direction, 9, now), again.judge(direction, 9, now), "{specs:?}");

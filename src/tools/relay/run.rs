@@ -77,8 +77,8 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let mut relay = Relay::new(plan, &clients, destinations, &access, &signals, recorder)?;
     ready.announce(&[address.dialable(&clients)], console)?;
     console.note(&format!("listening on {address}"));
-    if let Some(seed) = plan.impairments.as_ref().and_then(Impairments::drawn_seed) {
-        console.note(&format!("a seed was drawn; --impair '{seed}' repeats what happens"));
+    if let Some(options) = plan.impairments.as_ref().and_then(Impairments::with_drawn_seed) {
+        console.note(&format!("a random seed was drawn; repeat with {options}"));
     }
     cli::note_memberships(&clients, console);
     let ended = relay.run();
