@@ -9,7 +9,7 @@ use std::path::Path;
 use clap::{Arg, Command};
 
 use super::format::in_words;
-use super::value::duration;
+use super::value::{self, duration};
 use super::words::{Kind, Word};
 use crate::encoding::Charset;
 use crate::escape;
@@ -341,21 +341,25 @@ impl Tool<'_> {
     /// and tc-netem.
     fn relaying(&self, name: &str, value: Option<&str>) -> Option<Hint> {
         let given = |placeholder: &'static str| escape::shortened(value.unwrap_or(placeholder));
-        let impair = |word: &str| self.option("--impair", &quoted(&format!("{word} {}", given("VALUE"))));
+        let impair = |word: &str, value: &str| self.option("--impair", &quoted(&format!("{word} {value}")));
+        let (probability, time) = (with_unit(value, "%", "P%"), with_unit(value, "ms", "TIME"));
         let is_number = value.is_some_and(|value| value.parse::<u64>().is_ok());
         let endpoint = if is_number { format!(":{}", given("PORT")) } else { given(":PORT") };
         match name {
-            "--loss" | "--duplicate" | "--reorder" | "--corrupt" => return Some(impair(&name[2..])),
-            "--drop" => return Some(impair("loss")),
-            "--latency" => return Some(impair("delay")),
-            "--jitter" => {
-                return Some(self.option("--impair", &format!("'delay TIME {}'", given("JITTER"))));
+            "--loss" | "--duplicate" | "--reorder" | "--corrupt" => {
+                return Some(impair(&name[2..], &probability));
             }
+            "--drop" => return Some(impair("loss", &probability)),
+            "--latency" => return Some(impair("delay", &time)),
+            "--jitter" => return Some(impair("delay TIME", &with_unit(value, "ms", "JITTER"))),
             _ if self.name() != RELAY => return None,
             _ => {}
         }
         Some(match name {
-            "--delay" => impair("delay"),
+            "--delay" => impair("delay", &time),
+            "--bandwidth" => impair("rate", &with_unit(value, "bit/s", "RATE")),
+            "--limit" | "--seed" => impair(&name[2..], &given("N")),
+            "-n" if is_number => instead("udp-relay runs until a signal ends it"),
             "-l" | "--listen" | "-p" | "--port" | "--source-port" | "--local-port" => {
                 Hint::Instead(format!("write udp-relay {endpoint} HOST:PORT"))
             }
@@ -375,7 +379,7 @@ impl Tool<'_> {
     /// Returns the hint for an option of another program that says how fast, how often or for how long it sends.
     fn timing(&self, name: &str, value: Option<&str>) -> Option<Hint> {
         let given = |placeholder: &'static str| escape::shortened(value.unwrap_or(placeholder));
-        let rate = |unit| value.map_or("RATE".to_owned(), |number| escape::shortened(number) + unit);
+        let rate = |unit| with_unit(value, unit, "RATE");
         let is_number = value.is_some_and(|value| value.parse::<u64>().is_ok());
         let is_time = value.is_some_and(|value| duration(value).is_ok());
         Some(match name {
@@ -557,6 +561,15 @@ impl Tool<'_> {
     fn prints(&self) -> bool {
         self.name() != "udp-send"
     }
+}
+
+/// Returns the `value` of an option, with a `unit` if it has none, or a `placeholder`.
+fn with_unit(value: Option<&str>, unit: &str, placeholder: &str) -> String {
+    let Some(value) = value else { return placeholder.to_owned() };
+    let multiples = if unit.ends_with("/s") { &['k', 'K', 'm', 'M', 'g', 'G'][..] } else { &[] };
+    let number = value.strip_suffix(multiples).unwrap_or(value);
+    let unit = if value::is_number(number) { unit } else { "" };
+    escape::shortened(value) + unit
 }
 
 fn reason(table: &[(&[&str], &'static str)], name: &str) -> Option<&'static str> {
