@@ -150,6 +150,14 @@ pub(super) fn file(value: &str) -> Option<String> {
         .then(|| format!("a file; to read it as stdin, write < {}", escape::shortened(value)))
 }
 
+/// Returns what is meant by the endpoint `value`, if it is a format of statistics that stands behind `--stats`.
+pub(super) fn format_of_statistics(value: &str) -> Option<String> {
+    let mut pairs = env::args_os().zip(env::args_os().skip(1));
+    let is_format = matches!(value, "json" | "text")
+        && pairs.any(|(option, argument)| option == "--stats" && argument == value);
+    is_format.then(|| format!("no port; did you mean --stats={value}?"))
+}
+
 /// Returns what is meant by the endpoint `host`, if the argument `next` to it is its port, as for netcats.
 pub(super) fn separate_port(host: &str, next: &str) -> Option<String> {
     endpoint::join(host, next).map(|joined| format!("no port; did you mean {joined}?"))
@@ -182,7 +190,7 @@ pub(super) fn program<'w>(command: &Command, words: &'w [Word]) -> Option<&'w st
     let mut others = words.iter().filter_map(Word::plain).skip_while(is_endpoint);
     let program = others.next().filter(|word| {
         let is_name = word.starts_with(|first: char| first.is_alphabetic()) && !word.contains(['/', ':']);
-        is_name || Path::new(word).is_file()
+        format_of_statistics(word).is_none() && (is_name || Path::new(word).is_file())
     })?;
     let has_endpoint = words.iter().find_map(Word::plain) != Some(program);
     (has_endpoint && command.get_positionals().any(Arg::is_last_set)).then_some(program)

@@ -37,7 +37,9 @@ impl UsageError {
     pub fn no_port(value: &Endpoint, next: Option<&OsStr>, why: &BadEndpoint) -> Self {
         let (value, next) = (value.to_string(), next.and_then(OsStr::to_str));
         let separate = || elsewhere::separate_port(&value, next?);
-        let what = elsewhere::file(&value).or_else(separate).unwrap_or_else(|| why.to_string());
+        let what =
+            elsewhere::format_of_statistics(&value).or_else(|| elsewhere::file(&value)).or_else(separate);
+        let what = what.unwrap_or_else(|| why.to_string());
         Self(format!("invalid value {} for '[ENDPOINT]': {what}", escape::quoted(value.as_bytes())))
     }
 }
@@ -211,7 +213,8 @@ fn endpoint_reason(
         return Some("more than one endpoint; separate them by spaces".to_owned());
     }
     let file = || elsewhere::file(value).filter(|_| elsewhere::reads_stdin(command));
-    if let Some(what) = elsewhere::variable(value).or_else(file) {
+    let format = || elsewhere::format_of_statistics(value);
+    if let Some(what) = elsewhere::variable(value).or_else(format).or_else(file) {
         return Some(what);
     }
     let place = words.iter().position(|word| word.plain() == Some(value))?;
@@ -222,9 +225,6 @@ fn endpoint_reason(
     let Kind::Known { name, value: given } = &words[place.checked_sub(1)?].kind else { return None };
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
     match (name.as_str(), given) {
-        ("--stats", None) if matches!(value, "json" | "text") => {
-            Some(format!("an ENDPOINT has a port; the format of statistics is --stats={value}"))
-        }
         ("-p" | "-q" | "-t", None) if is_number => elsewhere::flag_with_number(command, tools, name, value),
         ("-b", Some(given)) if given.contains("255") => {
             let there = endpoint::join(given, value).unwrap_or_else(|| given.clone());

@@ -821,6 +821,24 @@ const RELAYS: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
+fn a_format_of_statistics_needs_an_equals_sign() {
+    for (name, arguments, value_of) in [
+        ("udp-send", "--stats json :9", "[DEST]"),
+        ("udp-recv", "--stats json :9 hi", "[ENDPOINT]"),
+        ("udp-listen", ":0 --stats json", "[ENDPOINT]..."),
+        ("udp-chat", "--stats text", "[PEER]..."),
+        ("udp-relay", "--stats json :0 :9", "[ENDPOINT]"),
+        ("udp-relay", ":0 --stats json :9", "[DEST]..."),
+    ] {
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        let format = if arguments.contains(&"json") { "json" } else { "text" };
+        let said =
+            format!("invalid value '{format}' for '{value_of}': no port; did you mean --stats={format}?");
+        assert_eq!(complaint(name, &arguments, 2), format!("{name}: {said}\n"), "{arguments:?}");
+    }
+}
+
+#[test]
 fn an_option_that_other_programs_have_is_answered_with_what_it_is_called_here() {
     for (name, arguments, way_out) in [NC, NCAT, OTHERS, RELAYS].into_iter().flatten() {
         let arguments: Vec<_> = arguments.split(' ').collect();
