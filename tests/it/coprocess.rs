@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use crate::harness::{Directory, Finished, Peer, Printed, Running, Tool, children, counter};
 use nix::sys::signal::{Signal, kill};
@@ -435,6 +436,25 @@ fn a_coprocess_that_prints_without_end_holds_up_nothing() {
     }
     let finished = listen.finish();
     assert_eq!(assert_all_counted(&finished), 1000);
+}
+
+#[test]
+fn a_flood_of_records_that_are_not_replies_is_read_slowly() {
+    let start = Instant::now();
+    let listen = Tool::new("udp-listen").args(["127.0.0.1:0", "--stats", "-w", "1s", "--coprocess", "yes"]);
+    let finished = listen.run();
+    // One read takes 64 KiB from the pipe, and a line has two bytes.
+    let reads = start.elapsed().as_millis() / 100 + 3;
+    let unusable = counter(&finished.err, "unusable");
+    assert!(unusable >= 1000 && u128::from(unusable) <= reads * 32_768, "{}", finished.err);
+}
+
+#[test]
+fn a_coprocess_that_floods_is_not_waited_for() {
+    let (listen, address) = answering("yes", &["-n", "1", "-f", "json"]);
+    Peer::new().send_to(b"x", address).unwrap();
+    let finished = listen.finish();
+    assert_eq!((finished.code(), assert_all_counted(&finished)), (Some(1), 0), "{}", finished.err);
 }
 
 #[test]

@@ -28,6 +28,7 @@ use crate::messages;
 use crate::net::addr::Addr;
 use crate::net::bound::Bound;
 use crate::net::endpoint::Family;
+use crate::runtime::deadline::earliest;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::process::{EXIT_TIMEOUT, End, Group, wait_for_exit};
 use crate::runtime::signals::Signals;
@@ -39,6 +40,10 @@ const MOST_ENDS: usize = 5;
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a coprocess that neither reads nor prints anything is believed to be working on a reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// After this number of records in a row that are not replies, nothing is read for [`FLOOD_PAUSE`], or until a request is
+/// written: a program that prints without end, such as `yes`, would take a processor of its own, and one of ours.
+const FLOOD: u64 = 1000;
+const FLOOD_PAUSE: Duration = Duration::from_millis(100);
 /// How often a pipe is read at most whose writer has ended. What is in it fits into one read, unless it was enlarged.
 const LAST_READS: usize = 4;
 /// The number of clients without an open request that are remembered, for further replies to them.
@@ -68,8 +73,12 @@ pub(super) struct Coprocess<'a> {
     start_at: Option<Instant>,
     /// When it has ended in the last [`ENDS_WITHIN`].
     ends: VecDeque<Instant>,
-    /// When it was started, or last read or printed something.
+    /// When it was started, or last read or printed something, but for a flood.
     last_progress: Instant,
+    /// How many records it has printed in a row that are not replies.
+    unusable: u64,
+    /// When its output is read next, if it has flooded.
+    read_at: Option<Instant>,
     /// Whether no more requests follow.
     is_concluding: bool,
     failure: Option<String>,
@@ -188,6 +197,8 @@ impl<'a> Coprocess<'a> {
             start_at: Some(now),
             ends: VecDeque::new(),
             last_progress: now,
+            unusable: 0,
+            read_at: None,
             is_concluding: false,
             failure: None,
             killed: Vec::new(),
@@ -199,6 +210,7 @@ impl<'a> Coprocess<'a> {
     fn start(&mut self) {
         self.start_at = None;
         self.last_progress = Instant::now();
+        (self.unusable, self.read_at) = (0, None);
         match self.try_start() {
             Ok(running) => self.running = Some(running),
             Err(error) => self.note_end(&Failure::Os(error)),
@@ -229,8 +241,11 @@ impl<'a> Coprocess<'a> {
     fn exchange(&mut self, mut running: Running) {
         if running.write(&mut self.requests.text) {
             self.last_progress = Instant::now();
+            self.read_at = None;
         }
-        let failure = self.read(&mut running).and_then(|()| {
+        let is_due = self.read_at.is_none_or(|at| at <= Instant::now());
+        let read = if is_due { self.read(&mut running) } else { Ok(()) };
+        let failure = read.and_then(|()| {
             let Some(end) = running.group.ended().map_err(Failure::Os)? else {
                 return running.check(self.last_progress);
             };
@@ -257,7 +272,7 @@ impl<'a> Coprocess<'a> {
         let mut found = mem::take(&mut self.found);
         loop {
             let filled = running.stdout.fill(&mut found).map_err(Failure::Os)?;
-            if !(found.is_empty() && filled.bad.is_empty()) {
+            if !(found.is_empty() && filled.bad.is_empty()) && self.unusable < FLOOD {
                 self.last_progress = Instant::now();
             }
             let noun = self.reading.codec.formats.input.noun();
@@ -280,6 +295,7 @@ impl<'a> Coprocess<'a> {
             }
         }
         self.found = found;
+        self.read_at = (self.unusable >= FLOOD).then(|| Instant::now() + FLOOD_PAUSE);
         Ok(())
     }
 
@@ -287,9 +303,11 @@ impl<'a> Coprocess<'a> {
     fn reply(&mut self, record: &Datagram<'_>, noun: &str) {
         let Some((envelope, route)) = self.requests.route(record.envelope.to) else {
             let why = messages::coprocess_record(noun, record.ordinal, messages::NOTHING_ASKED);
+            self.unusable += 1;
             self.outcomes.push(Outcome::Unusable(why));
             return;
         };
+        self.unusable = 0;
         match self.outcomes.last_mut() {
             Some(Outcome::Replies(batch, of_batch)) if *of_batch == route => {
                 batch.address(envelope);
@@ -307,6 +325,7 @@ impl<'a> Coprocess<'a> {
     /// Takes note of a record that cannot be read. In a format without addresses it stands for a reply.
     fn discard(&mut self, why: String) {
         let is_reply = !self.requests.are_addressed && self.requests.route(None).is_some();
+        self.unusable = if is_reply { 0 } else { self.unusable + 1 };
         self.outcomes.push(if is_reply { Outcome::Unsent(why) } else { Outcome::Unusable(why) });
     }
 
@@ -382,14 +401,16 @@ impl Program for Coprocess<'_> {
         let writes = !(running.header.is_empty() && self.requests.text.rest().is_empty());
         set.add(running.stdin.as_ref().filter(|_| writes).map(AsFd::as_fd), Interest::Write);
         let stdout = running.stdout.input();
-        set.add((!stdout.has_ended).then_some(stdout.pipe.as_fd()), Interest::Read);
+        let reads = !stdout.has_ended && self.read_at.is_none();
+        set.add(reads.then_some(stdout.pipe.as_fd()), Interest::Read);
     }
 
     fn wake_at(&self) -> Option<Instant> {
         let Some(running) = &self.running else { return self.start_at };
         let quiet = self.last_progress + REPLY_TIMEOUT;
         let waits = !self.requests.open.is_empty() || running.stdin.is_none();
-        running.until.or_else(|| (waits && quiet > Instant::now()).then_some(quiet))
+        let until = running.until.or_else(|| (waits && quiet > Instant::now()).then_some(quiet));
+        earliest([until, self.read_at])
     }
 
     fn is_child(&self, child: Pid) -> bool {
