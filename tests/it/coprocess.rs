@@ -131,8 +131,14 @@ fn each_of_many_clients_gets_its_own_reply() {
 #[test]
 #[ignore = "needs jq"]
 fn each_client_of_jq_gets_its_own_reply() {
-    let command = r#"jq --unbuffered -c "{to: .from, text: (.text|ascii_upcase)}""#;
+    let command = r#"jq --unbuffered -c "select(.text) | {to: .from, text: (.text|ascii_upcase)}""#;
     assert_that_each_client_gets_its_own_reply(command, "json");
+    let (listen, address) = answering(command, &["-f", "json", "-n", "2"]);
+    let peer = Peer::new();
+    peer.send_to(b"\xff", address).unwrap();
+    assert_eq!(ask(&peer, address, b"text"), b"TEXT");
+    let finished = listen.finish();
+    assert_eq!((finished.code(), counter(&finished.err, "without reply")), (Some(0), 1), "{}", finished.err);
 }
 
 #[test]
