@@ -114,8 +114,6 @@ pub enum FormatOption {
     Message,
     /// `--reply`.
     Reply,
-    /// `--coprocess`.
-    Coprocess,
 }
 
 impl FormatOption {
@@ -163,7 +161,6 @@ impl FormatOption {
             Self::Replay => "--replay",
             Self::Message => "MESSAGE",
             Self::Reply => "--reply",
-            Self::Coprocess => "--coprocess",
         }
     }
 
@@ -176,7 +173,6 @@ impl FormatOption {
             Self::Block => format == Format::Raw,
             Self::Replay => format.has_addresses(),
             Self::Message | Self::Reply => format.has_messages(),
-            Self::Coprocess => format != Format::Raw,
         }
     }
 
@@ -187,10 +183,6 @@ impl FormatOption {
             Self::Encoding => (!formats.have_charset()).then(|| format!("format {formats}")),
             Self::ShowPeer | Self::Time | Self::Headers => {
                 (!self.applies_to(output)).then(|| format!("output format {output}"))
-            }
-            Self::Coprocess => {
-                let wrong = [input, output].into_iter().find(|format| !self.applies_to(*format))?;
-                Some(format!("format {wrong}"))
             }
             _ => (!self.applies_to(input)).then(|| format!("input format {input}")),
         }

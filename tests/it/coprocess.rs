@@ -584,10 +584,10 @@ fn a_coprocess_that_makes_no_sense_is_a_usage_error() {
         (&["--coprocess", "cat", "--exec-timeout", "2s"], "cannot be used with"),
         (
             &["--coprocess", "cat", "-f", "raw"],
-            "--coprocess has no effect with format raw; it applies to text, nul, hex, base64, escaped, json, framed \
-             and pcap",
+            "--coprocess cannot be used with format raw, which does not mark where a datagram ends; use -f text, json or framed",
         ),
-        (&["--coprocess", "cat", "-f", "raw:json"], "--coprocess has no effect with format raw;"),
+        (&["--coprocess", "cat", "-f", "raw:json"], "--coprocess cannot be used with format raw,"),
+        (&["--coprocess", "cat", "-f", "json:raw"], "--coprocess cannot be used with format raw,"),
     ] {
         let said = Tool::new("udp-listen").arg(":0").args(arguments).assert().code(2).err();
         assert!(said.contains(words), "{said}");

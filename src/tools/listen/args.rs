@@ -146,9 +146,12 @@ impl TryFrom<Args> for Plan {
             (FormatOption::Time, args.time),
             (FormatOption::Headers, args.receiving.headers),
             (FormatOption::Reply, args.reply.is_some()),
-            (FormatOption::Coprocess, args.coprocess.is_some()),
         ];
         FormatOption::check(given, formats, &Format::ALL)?;
+        if args.coprocess.is_some() && [formats.input, formats.output].contains(&Format::Raw) {
+            let what = "--coprocess cannot be used with format raw, which does not mark where a datagram ends; use -f text, json or framed";
+            return Err(UsageError::new(what));
+        }
         if args.endpoints.is_empty() && !is_passing() {
             let what = "no ENDPOINT; write where to listen, as in udp-listen :7788";
             return Err(UsageError::new(what));
