@@ -728,10 +728,14 @@ fn a_management_agent_is_asked_through_it_by_snmpget() {
 }
 
 #[test]
-#[ignore = "needs aioquic"]
+#[ignore = "needs aioquic in target/python, where .ci/run installs it"]
 fn ten_megabytes_are_downloaded_through_it_over_quic() {
+    let python = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
+    assert!(
+        Path::new(python).exists(),
+        "{python} is missing: run python3 -m venv target/python && target/python/bin/pip install aioquic"
+    );
     let quic = |arguments: &[&str]| {
-        let python = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
         Tool::other(python).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/quic.py")).args(arguments)
     };
     let mut server = quic(&["serve"]).spawn();
