@@ -35,6 +35,11 @@ use crate::net::socket::{Direction, Room, Sharing};
 pub use crate::runtime::os_error;
 use crate::stats::{IcmpError, IcmpKind, IcmpReport, Received, ReplyStats, Sent};
 
+/// Why a datagram is not sent to a unix socket whose queue stays full.
+pub const NOT_READ: &str = "its receiver does not read";
+/// Why a datagram is not sent while the send buffer stays full.
+pub const NO_ROOM: &str = "the system has no room for it";
+
 /// Returns a sentence for each kind of ICMP error that datagrams to `peer` had.
 pub fn icmp_losses(sent: &Sent, peer: &dyn fmt::Display) -> impl Iterator<Item = String> + use<> {
     let losses: Vec<_> = sent

@@ -83,7 +83,7 @@ impl<'s> Transmitter<'s> {
     /// Returns whether the last datagram had no room because its receiver does not read, a unix socket: others may have.
     #[must_use]
     pub fn is_peer_full(&self) -> bool {
-        self.sender.full_peer().is_some()
+        self.socket.is_unix() || self.sender.full_peer().is_some()
     }
 
     /// Lets each call wait for at most `time`. Signals do not end its wait then: one may only be that of a child.

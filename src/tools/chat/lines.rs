@@ -28,7 +28,7 @@ pub(super) struct NotRead;
 
 impl fmt::Display for NotRead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("its receiver does not read")
+        f.write_str(messages::NOT_READ)
     }
 }
 

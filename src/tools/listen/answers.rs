@@ -360,11 +360,11 @@ impl<'a> Answers<'a> {
             match outcome.stopped {
                 None => {}
                 Some(unsent) if unsent.lacks_room() && transmitter.is_peer_full() => {
-                    self.counter.count_unsent(&"its receiver does not read");
+                    self.counter.count_unsent(&messages::NOT_READ);
                     next += 1;
                 }
                 Some(unsent) if unsent.lacks_room() => {
-                    self.counter.count_unsent(&"the system has no room for it");
+                    self.counter.count_unsent(&messages::NO_ROOM);
                     self.counter.stats.unsent += (places.end - next - 1) as u64;
                     break;
                 }

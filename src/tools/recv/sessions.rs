@@ -218,7 +218,7 @@ impl<'a, 'r> Sessions<'a, 'r> {
         }
         match outcome.stopped {
             None => Ok(()),
-            Some(unsent) if unsent.lacks_room() => Err(anyhow!("the system has no room for it")),
+            Some(unsent) if unsent.lacks_room() => Err(anyhow!(messages::NO_ROOM)),
             Some(unsent) => Err(unsent.cause()),
         }
     }

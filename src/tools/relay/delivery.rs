@@ -3,9 +3,12 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
+
 use crate::batch::{Batch, Fate};
 use crate::flow::pace::Allowance;
 use crate::flow::transmit::Transmitter;
+use crate::messages;
 use crate::net::SendOutcome;
 
 /// How long datagrams wait for room in the send buffer. Nothing is received meanwhile.
@@ -62,7 +65,13 @@ pub(super) fn deliver(
             let end = next + unsent_datagrams.min(passing - sent);
             fates[next..end].fill(Fate::Unsent);
             next = end;
-            delivered.failure.get_or_insert_with(|| unsent.cause());
+            delivered.failure.get_or_insert_with(|| {
+                match (unsent.lacks_room(), transmitter.is_peer_full()) {
+                    (true, true) => anyhow!(messages::NOT_READ),
+                    (true, false) => anyhow!(messages::NO_ROOM),
+                    (false, _) => unsent.cause(),
+                }
+            });
         }
     }
     delivered
@@ -93,7 +102,8 @@ mod tests {
         // One by one they would wait for 20 ms each.
         assert!(start.elapsed() < ROOM * 50, "{:?}", start.elapsed());
         let sent = delivered.outcome.sent;
-        assert!(sent < MANY && delivered.failure.is_some());
+        assert!(sent < MANY);
+        assert_eq!(delivered.failure.unwrap().to_string(), "its receiver does not read");
         let expected = [vec![Fate::Sent; sent], vec![Fate::Unsent; MANY - sent]].concat();
         assert_eq!(fates, expected);
         // Nor do those of one client after another.
