@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::stamper::Stamper;
 use crate::batch::{Batch, Datagram};
+use crate::net::addr::Addr;
 use crate::net::socket::Socket;
 use crate::net::{Lost, SendOutcome, Sender, Why};
 use crate::runtime::deadline::earliest;
@@ -41,9 +42,10 @@ pub struct Transmitter<'s> {
     socket: Rc<Socket>,
     signals: &'s Signals,
     longest_wait: Option<Duration>,
-    /// Whether a wait in vain makes the next ones brief, and until when they are.
+    /// Whether a wait in vain makes the next ones brief.
     limits_hold_up: bool,
-    brief_until: Option<Instant>,
+    /// Until when they are, and the peer of the last one in vain, where each datagram has its own.
+    brief: Option<(Instant, Option<Addr>)>,
     /// When every wait ends, as by a signal.
     end: Option<Instant>,
     /// When a wait for room in the send buffer ends, as a signal would end it.
@@ -66,7 +68,7 @@ impl<'s> Transmitter<'s> {
             signals,
             longest_wait: None,
             limits_hold_up: false,
-            brief_until: None,
+            brief: None,
             end: None,
             interruption: None,
             is_stuck: false,
@@ -92,7 +94,7 @@ impl<'s> Transmitter<'s> {
     }
 
     /// Does the same for a tool with other peers, which one that does not read must not hold up: after a wait in vain the
-    /// next ones are brief for a second. A peer of a connected socket is waited for only if it has room for a datagram.
+    /// next ones are brief for a second. The same peer is not waited for at all then, unless it has room for a datagram.
     pub fn limit_hold_up(&mut self, time: Duration) {
         self.limit_wait(time);
         self.limits_hold_up = true;
@@ -222,14 +224,15 @@ impl<'s> Transmitter<'s> {
     /// be.
     fn send_waiting(&mut self, mut send: impl FnMut(&mut Sender, usize) -> SendOutcome) -> SendOutcome {
         let start = self.longest_wait.map(|time| (Instant::now(), time));
-        let is_brief = start.is_some_and(|(now, _)| self.brief_until.is_some_and(|until| now < until));
-        let until = start.map(|(now, time)| now + if is_brief { BRIEF_WAIT } else { time });
+        let brief = self.brief.filter(|(end, _)| start.is_some_and(|(now, _)| now < *end));
+        let until = start.map(|(now, time)| now + if brief.is_some() { BRIEF_WAIT } else { time });
         let mut outcome = send(&mut self.sender, 0);
         self.is_stuck &= outcome.sent == 0;
         let (mut was_full, mut without_buffers_since) = (false, None);
         loop {
             let Some(unsent) = &mut outcome.stopped else { return outcome };
-            let waited = if unsent.lacks_room() && is_brief && outcome.sent == 0 && unsent.peer.is_none() {
+            let is_still_full = outcome.sent == 0 && brief.is_some_and(|(_, peer)| peer == unsent.peer);
+            let waited = if unsent.lacks_room() && is_still_full {
                 Ok(false)
             } else if unsent.lacks_room() {
                 // The socket was ready and yet has no room: it was ready for an error in its queue, which another
@@ -249,7 +252,7 @@ impl<'s> Transmitter<'s> {
             if !matches!(waited, Ok(true)) {
                 unsent.why = waited.map_or_else(Why::Os, |_| Why::NoRoom);
                 self.is_stuck = false;
-                self.brief_until = self.limits_hold_up.then(|| Instant::now() + BRIEF_FOR);
+                self.brief = self.limits_hold_up.then(|| (Instant::now() + BRIEF_FOR, unsent.peer));
                 return outcome;
             }
             let next = send(&mut self.sender, outcome.sent);
@@ -306,9 +309,29 @@ impl<'s> Transmitter<'s> {
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
+    use std::os::unix::net::UnixDatagram;
 
     use super::*;
     use crate::batch::Envelope;
+
+    #[test]
+    fn one_of_several_peers_that_does_not_read_is_not_waited_for_again_and_again() {
+        const TIMES: u32 = 20_000;
+        let path = std::env::temp_dir().join(format!("udp-tools-deaf-{}", std::process::id()));
+        let (_deaf, socket) = (UnixDatagram::bind(&path).unwrap(), UnixDatagram::unbound().unwrap());
+        socket.set_nonblocking(true).unwrap();
+        let socket = Rc::new(Socket::from(socket));
+        let signals = Signals::install().unwrap();
+        let mut transmitter = Transmitter::new(&socket, &signals).unwrap();
+        transmitter.limit_hold_up(Duration::from_millis(20));
+        let mut batch = Batch::new();
+        batch.address(Envelope::to_peer(format!("unix:{}", path.display()).parse().unwrap()));
+        batch.push(b"x");
+        let start = Instant::now();
+        let sent: usize = (0..TIMES).map(|_| transmitter.send(&batch, 0..1).sent).sum();
+        std::fs::remove_file(&path).unwrap();
+        assert!(sent > 0 && start.elapsed() < BRIEF_WAIT * TIMES / 2, "{sent}, {:?}", start.elapsed());
+    }
 
     #[test]
     fn only_the_datagrams_at_the_given_places_are_sent_or_answered() {
