@@ -287,6 +287,25 @@ fn a_client_over_ipv6_that_claims_an_ipv4_address_is_counted_as_forged() {
 }
 
 #[test]
+#[ignore = "needs root, ip and python3"]
+fn a_client_that_claims_to_be_the_relay_itself_has_no_session() {
+    let cable = Cable::new("relay-loop");
+    let mut server = cable.far.tool("udp-listen").args(["127.0.0.1:5000", "--echo"]).spawn();
+    server.listening_on();
+    let mut relay = cable.far.tool("udp-relay").args([":7788", "127.0.0.1:5000", "--stats=json"]).spawn();
+    relay.listening_on();
+    cable.forge("udp", &["fe80::2", "fe80::2", "7788", "7788", "forged"]);
+    let said = relay.err_line_with("cannot forward what [fe80::2%cable0]:7788 sends");
+    assert!(said.ends_with(": the relay itself receives what is sent there"), "{said}");
+    cable.near.tool("udp-recv").args(["192.0.2.2:7788", "genuine"]).assert().success().stdout("genuine\n");
+    let report = report(relay);
+    let (up, sessions) = (&report["up"], &report["sessions"]);
+    assert_eq!((&up["received"]["datagrams"], &up["sent"]["no_session"]), (&json!(2), &json!(1)), "{report}");
+    assert_eq!(sessions["opened"], 1, "{report}");
+    assert_closed(&report);
+}
+
+#[test]
 fn the_numbers_of_periods_add_up_to_the_total() {
     let server = Peer::echoing();
     let (mut relay, address) = relay(&server, &["--stats=json", "--stats-interval", "50ms"]);

@@ -26,19 +26,29 @@ impl LoopCheck {
     }
 
     /// Fails if the relay itself receives what is sent to `endpoint`, which has the address `there`.
-    pub(super) fn check(&self, endpoint: &Endpoint, there: Addr) -> Result<()> {
+    pub(super) fn check_server(&self, endpoint: &Endpoint, there: Addr) -> Result<()> {
+        let interface = endpoint.interface_of_group().and_then(|name| Interface::find(name).ok());
         ensure!(
-            !self.receives(endpoint, there.canonical()),
+            !self.receives(there.canonical(), interface),
             "cannot forward to {endpoint}: the relay itself receives what is sent there"
         );
         Ok(())
     }
 
-    fn receives(&self, endpoint: &Endpoint, there: Addr) -> bool {
+    /// Fails if the relay itself receives the replies to `client`, which has forged its address.
+    pub(super) fn check_client(&self, client: Addr) -> Result<()> {
+        ensure!(
+            !self.receives(client, None),
+            "cannot forward what {client} sends: the relay itself receives what is sent there"
+        );
+        Ok(())
+    }
+
+    /// Returns whether the relay receives what it sends there, or to a group through this `interface`.
+    fn receives(&self, there: Addr, interface: Option<Interface>) -> bool {
         let Self { clients, own } = self;
         if there.is_multicast() {
             // The same group on another interface is another one: between them a relay is a bridge.
-            let interface = endpoint.interface_of_group().and_then(|name| Interface::find(name).ok());
             let mut joined = clients.memberships().iter().filter(|one| Some(one.group) == there.ip());
             let is_joined_there =
                 joined.any(|one| one.interface.zip(interface).is_none_or(|(own, other)| own == other));

@@ -74,7 +74,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let address = Bound::of(&clients)?;
     cli::prepare_socket(&clients, Traffic::ReceivesMany, plan.buffer, &[], console)?;
     note_earlier_drops([&*clients]);
-    let mut relay = Relay::new(plan, &clients, destinations, &access, &signals, recorder)?;
+    let mut relay = Relay::new(plan, &clients, &loops, destinations, &access, &signals, recorder)?;
     ready.announce(&[address.dialable(&clients)], console)?;
     console.note(&format!("listening on {address}"));
     if let Some(options) = plan.impairments.as_ref().and_then(Impairments::with_drawn_seed) {
@@ -115,6 +115,7 @@ impl<'r> Relay<'r> {
     fn new(
         plan: &'r Plan,
         clients: &Rc<Socket>,
+        loops: &'r LoopCheck,
         (servers, mirrors, source): (Servers<'r>, Vec<Mirror<'r>>, Option<&'r Resolved<'r>>),
         access: &'r Access,
         signals: &'r Signals,
@@ -137,7 +138,7 @@ impl<'r> Relay<'r> {
             signals,
             intake: Intake { receiver, access, count: None },
             to_clients,
-            sessions: Sessions::new(plan, source, detail_of_servers, signals),
+            sessions: Sessions::new(plan, loops, source, detail_of_servers, signals),
             servers,
             mirrors,
             watch,

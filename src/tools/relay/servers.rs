@@ -94,7 +94,7 @@ impl<'r> Server<'r> {
         let looked_up = Instant::now();
         let addresses = resolver.each(endpoints, family)?;
         let server = |(endpoint, address)| {
-            loops.check(endpoint, address)?;
+            loops.check_server(endpoint, address)?;
             Ok(Self { endpoint, family, loops, address, looked_up, lookups: None })
         };
         endpoints.iter().zip(addresses).map(server).collect()
@@ -128,7 +128,7 @@ impl<'r> Server<'r> {
         let Some(another) = addresses.first().filter(|_| !addresses.contains(&self.address)) else {
             return Ok(None);
         };
-        self.loops.check(self.endpoint, *another)?;
+        self.loops.check_server(self.endpoint, *another)?;
         Ok(Some(mem::replace(&mut self.address, *another)))
     }
 }

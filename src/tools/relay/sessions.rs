@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::args::{Plan, TOOL};
 use super::delivery::ROOM;
+use super::loops::LoopCheck;
 use super::servers::{Server, Servers};
 use crate::cli::{self, Traffic};
 use crate::flow::pace::Allowance;
@@ -64,6 +65,7 @@ pub(super) struct Session<'r> {
 /// The sessions of all clients, by their places.
 pub(super) struct Sessions<'r> {
     plan: &'r Plan,
+    loops: &'r LoopCheck,
     /// Where to send to servers from, if that was given.
     source: Option<&'r Resolved<'r>>,
     signals: &'r Signals,
@@ -87,6 +89,7 @@ impl<'r> Sessions<'r> {
     /// Creates an empty table for `plan`, whose sockets find out `detail` of what servers send.
     pub(super) fn new(
         plan: &'r Plan,
+        loops: &'r LoopCheck,
         source: Option<&'r Resolved<'r>>,
         detail: Detail,
         signals: &'r Signals,
@@ -94,11 +97,11 @@ impl<'r> Sessions<'r> {
         let table = SessionTable::new(plan.idle);
         let mirrored = (!plan.mirrors.is_empty()).then(MirrorStats::default);
         let stats = RelayStats { mirrored, ..RelayStats::default() };
-        Self { plan, source, signals, detail, table, stats }
+        Self { plan, loops, source, signals, detail, table, stats }
     }
 
     /// Opens a session of `client` with the next of `servers`, and has `watch` watch its socket. The one that has been idle
-    /// for longest makes room if there are too many. Fails if there is no way to the server.
+    /// for longest makes room if there are too many. Fails if there is no way to the server, or if replies would come back here.
     pub(super) fn open(
         &mut self,
         client: Client,
@@ -106,6 +109,7 @@ impl<'r> Sessions<'r> {
         watch: &Watch,
         now: Instant,
     ) -> Result<Opened> {
+        self.loops.check_client(client.address)?;
         if self.table.len() >= self.plan.max_sessions && !self.evict(now) {
             return Ok(Opened::NoRoom("--max-sessions allows more"));
         }
@@ -259,7 +263,6 @@ mod tests {
 
     use super::*;
     use crate::tools::relay::args::Args;
-    use crate::tools::relay::loops::LoopCheck;
     use crate::tools::resolve::Resolver;
 
     #[test]
@@ -271,7 +274,7 @@ mod tests {
         let (loops, resolver) = (LoopCheck::new(&clients).unwrap(), Resolver::new(None, &signals));
         let mut servers =
             Servers::new(Server::find(&plan.servers, plan.socket.family, resolver, &loops).unwrap());
-        let mut sessions = Sessions::new(&plan, None, Detail::Payload, &signals);
+        let mut sessions = Sessions::new(&plan, &loops, None, Detail::Payload, &signals);
         let client = Client { address: "192.0.2.1:9".parse().unwrap(), asked: None };
         let (now, watch) = (Instant::now(), Watch::new().unwrap());
         let opened = sessions.open(client, &mut servers, &watch, now).unwrap();
