@@ -481,7 +481,17 @@ fn what_cannot_be_relayed_is_refused_with_the_way_out() {
         (
             &["127.0.0.1:0", "127.0.0.1:9", "--bind", ":5"],
             2,
-            "--bind :5 names a port, and each session has one of its own",
+            "invalid value ':5' for '--bind <ADDR>': each session has a port of its own; write the address alone",
+        ),
+        (
+            &["127.0.0.1:0", "127.0.0.1:9", "--bind", "localhost"],
+            2,
+            "invalid value 'localhost' for '--bind <ADDR>': not an IP address; write one of this machine, as in",
+        ),
+        (
+            &["127.0.0.1:0", "127.0.0.1:9", "--bind", "unix:/s"],
+            2,
+            "not an IP address; write one of this machine",
         ),
         (
             &["127.0.0.1:0", "255.255.255.255:9"],

@@ -12,7 +12,6 @@ use crate::cli::{
     AccessArgs, BufferArgs, GroupArgs, OutputFormatArgs, ReadyArgs, ReceivingPlan, Report, ReportArgs,
     SendingSocketArgs, check_options, check_unix,
 };
-use crate::exit;
 use crate::flow::pace::Rate;
 use crate::format::Format;
 use crate::net::endpoint::Endpoint;
@@ -22,11 +21,14 @@ pub(super) const TOOL: &str = "udp-relay";
 const EXAMPLES: &str = "\
 Examples: udp-relay :5000 server:53
           udp-relay :5000 server:53 --impair 'loss 5% delay 50ms 10ms'
-          udp-relay :2055 --mirror a:2055 --mirror b:2055";
+          udp-relay :2055 --mirror a:2055 --mirror b:2055
+
+Exit status: 0 everything was relayed until the reader of stdout went away;
+1 trouble; 2 usage error";
 
 /// Forward UDP datagrams between clients and servers, in a session for each client.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLES))]
+#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Receive from clients on :PORT, ADDRESS:PORT or unix:PATH; port 0 is any free port
     #[arg(value_name = "ENDPOINT", value_parser = Endpoint::here)]
@@ -50,7 +52,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<Spec>)]
     impair: Vec<Spec>,
     /// Send to servers and mirrors from this address
-    #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
+    #[arg(short, long, value_name = "ADDR", value_parser = source)]
     bind: Option<Endpoint>,
     #[command(flatten)]
     format: OutputFormatArgs,
@@ -117,12 +119,6 @@ impl TryFrom<Args> for Plan {
             let what = "no DEST; write where to forward to, as in udp-relay :5000 127.0.0.1:53";
             return Err(UsageError::new(what));
         }
-        if let Some(source) = args.bind.as_ref().filter(|source| source.names_port()) {
-            let what = format!(
-                "--bind {source} names a port, and each session has one of its own; write the address alone"
-            );
-            return Err(UsageError::new(what));
-        }
         if args.servers.is_empty() && !args.impair.is_empty() {
             return Err(UsageError::new("--impair needs DEST: the copies for --mirror are not impaired"));
         }
@@ -149,5 +145,16 @@ impl TryFrom<Args> for Plan {
             buffer: args.buffer.buffer,
             report: args.report.of(TOOL),
         })
+    }
+}
+
+/// Parses the address that sessions send from.
+fn source(text: &str) -> Result<Endpoint, String> {
+    match Endpoint::source(text) {
+        Ok(source) if !source.names_port() => Ok(source),
+        Ok(source) if !source.is_unix() => {
+            Err("each session has a port of its own; write the address alone".to_owned())
+        }
+        _ => Err("not an IP address; write one of this machine, as in 192.0.2.1".to_owned()),
     }
 }
