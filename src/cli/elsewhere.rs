@@ -367,7 +367,7 @@ impl Tool<'_> {
             "--delay" => impair("delay", &time),
             "--bandwidth" => impair("rate", &with_unit(value, "bit/s", "RATE")),
             "--limit" | "--seed" => impair(&name[2..], &given("N")),
-            "-n" if is_number => instead("udp-relay runs until a signal ends it"),
+            "-n" | "-t" if is_number => instead("udp-relay runs until a signal ends it"),
             "-l" | "--listen" | "-p" | "--port" | "--source-port" | "--local-port" => {
                 Hint::Instead(format!("write udp-relay {endpoint} HOST:PORT"))
             }

@@ -799,6 +799,7 @@ const RELAYS: &[(&str, &str, &str)] = &[
     ("udp-relay", "--seed 7", "unknown option --seed: use --impair 'seed 7'"),
     ("udp-relay", "--bandwidth 1M", "unknown option --bandwidth: use --impair 'rate 1Mbit/s'"),
     ("udp-relay", ":0 :9 -n 5", "unknown option -n: udp-relay runs until a signal ends it"),
+    ("udp-relay", ":0 :9 -t 5", "unknown option -t: udp-relay runs until a signal ends it"),
     ("udp-relay", "-n :0 :9", "unknown option -n: addresses are never looked up for names; leave it out"),
     ("udp-relay", "--latency 5ms", "unknown option --latency: use --impair 'delay 5ms'"),
     ("udp-relay", "--jitter 5ms", "unknown option --jitter: use --impair 'delay TIME 5ms'"),
