@@ -345,6 +345,23 @@ fn many_sessions_with_a_unix_socket_take_little_memory() {
     }
 }
 
+#[test]
+fn a_client_without_a_name_is_relayed_and_gets_no_reply() {
+    let (server, directory) = (Peer::new(), Directory::new("relay-unnamed"));
+    let path = directory.file("relay");
+    let there = format!("unix:{}", path.display());
+    let mut relay = Tool::new("udp-relay").args([&there, &server.to_string(), "-v", "-f", "json"]).spawn();
+    relay.err_line_with("listening on");
+    UnixDatagram::unbound().unwrap().send_to(b"hello", &path).unwrap();
+    relay.err_line_with(&format!("session 1 opened: a client without a name to {server}"));
+    let record = relay.line();
+    assert!(record.contains(&format!(r#""to":"{server}""#)) && !record.contains("from"), "{record}");
+    echo(&server, "hello");
+    relay.err_line_with("cannot reply to a client whose unix socket has no name");
+    let record = relay.line();
+    assert!(record.contains(&format!(r#""from":"{server}""#)) && !record.contains(r#""to""#), "{record}");
+}
+
 /// Waits for a moment in which nothing is sent to a relay.
 fn let_pass(time: &str) {
     Tool::new("udp-recv").args([&Peer::new().to_string(), "-q", "-w", time, "hello?"]).assert().code(3);

@@ -1,6 +1,7 @@
 //! The sessions of a relay: each client has a socket of its own towards its server, so that the server tells clients
 //! apart, and what arrives there is for that client.
 
+use std::fmt;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,15 @@ impl Client {
     /// Returns its address, unless it is a unix socket without a name.
     pub(super) fn name(self) -> Option<Addr> {
         Some(self.address).filter(|address| *address != Addr::Unix(UnixAddr::NONE))
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(address) => address.fmt(f),
+            None => f.write_str("a client without a name"),
+        }
     }
 }
 
@@ -152,7 +162,7 @@ impl<'r> Sessions<'r> {
         self.stats.sessions.open = self.table.len() as u64;
         let console = self.plan.report.console;
         if console.prints_details() {
-            console.detail(&format!("session {number} opened: {} to {address}", client.address));
+            console.detail(&format!("session {number} opened: {client} to {address}"));
         }
         Ok(Opened::At(place))
     }
@@ -216,7 +226,7 @@ impl<'r> Sessions<'r> {
         self.stats.sessions.open = self.table.len() as u64;
         let (console, Session { number, server, .. }) = (self.plan.report.console, session);
         if console.prints_details() {
-            console.detail(&format!("session {number} closed: {} to {server}, {why}", client.address));
+            console.detail(&format!("session {number} closed: {client} to {server}, {why}"));
         }
     }
 }
