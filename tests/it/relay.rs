@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::harness::{
     Cable, DEADLINE, Directory, Namespace, Peer, Printed, Running, Tool, complaint, counter, free_port, ip,
-    path_with_tools,
+    path_with_tools, unused_address,
 };
 
 /// Starts a relay, and waits until it listens. Returns where.
@@ -146,6 +146,17 @@ fn a_mirror_gets_a_copy_and_what_it_replies_is_dropped() {
 }
 
 #[test]
+fn a_mirror_that_refuses_a_copy_is_reported_and_the_refusal_counted() {
+    let arguments = ["127.0.0.1:0", "--mirror", &unused_address(), "--stats"];
+    let (mut relay, there) = relay(&arguments);
+    send(&Peer::new(), "hello", there);
+    relay.err_line_with(" refused a copy: ");
+    let said = relay.ended_by(Signal::SIGTERM).err;
+    let mirrored = said.lines().find(|line| line.contains(": mirrored "));
+    assert!(mirrored.is_some_and(|line| line.ends_with(", refused 1")), "{said}");
+}
+
+#[test]
 fn mirrors_alone_fan_out() {
     let (mirrors, client) = ([Peer::new(), Peer::new()], Peer::new());
     let [first, second] = mirrors.each_ref().map(Peer::to_string);
@@ -233,9 +244,9 @@ fn a_name_that_turns_to_the_relay_itself_keeps_its_address() {
         assert_eq!(server.line(), "first");
         server.ended_by(Signal::SIGTERM);
         name("127.0.0.1");
-        // The address of a name is used for a second. A mirror knows of a refusal when it gets the next copy.
+        // The address of a name is used for a second.
         let_pass("1100ms");
-        ["refused", "refused"].into_iter().for_each(send);
+        send("refused");
         let said = relay.err_line_with("cannot forward to server.test:4000: the relay itself receives");
         assert!(said.ends_with("; still using the address that was found before"), "{said}");
         let mut server = serve(&host, "127.0.0.2");
@@ -256,7 +267,7 @@ fn a_mirror_whose_name_has_another_address_gets_its_copies_there() {
     name("127.0.0.3");
     let mut server = serve(&host, "127.0.0.3");
     let_pass("1100ms");
-    ["refused", "refused"].into_iter().for_each(send);
+    send("refused");
     relay.err_line_with("mirror server.test:4000 is now 127.0.0.3:4000");
     send("moved");
     assert_eq!(server.line(), "moved");

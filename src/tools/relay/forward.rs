@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::delivery::{Delivered, deliver, police};
+use super::delivery::{CANNOT_READ_ERRORS, Delivered, deliver, police};
 use super::mirrors::Mirrored;
 use super::record::Passage;
 use super::run::{DRAIN_TIME, Relay};
@@ -36,8 +36,7 @@ impl Relay<'_> {
         }
         // Without datagrams the socket may be ready because of errors.
         while batch.is_empty()
-            && let Some(error) =
-                self.to_clients.take_icmp_error().context("cannot ask a socket for its errors")?
+            && let Some(error) = self.to_clients.take_icmp_error().context(CANNOT_READ_ERRORS)?
         {
             self.sessions.stats.down.sent.count_icmp_error(&error);
         }
@@ -202,13 +201,24 @@ impl Relay<'_> {
     fn mirror(&mut self, batch: &Batch, places: Range<usize>, now: Instant) {
         let mirrored: Vec<_> =
             self.mirrors.iter_mut().map(|mirror| mirror.send(batch, places.clone(), now)).collect();
-        for Mirrored { outcome, unsent, notes } in mirrored {
-            let stats = self.sessions.stats.mirrored.get_or_insert_default();
-            stats.sent += &outcome;
-            stats.unsent += unsent;
-            for note in notes {
-                self.note_once(note);
-            }
+        for mirrored in mirrored {
+            self.count_mirrored(mirrored);
+        }
+    }
+
+    /// Takes the ICMP errors of the mirror with this number.
+    pub(super) fn take_refusals(&mut self, mirror: usize, batch: &mut Batch, now: Instant) -> Result<()> {
+        let refused = self.mirrors[mirror].take_icmp_errors(batch, now)?;
+        self.count_mirrored(refused);
+        Ok(())
+    }
+
+    fn count_mirrored(&mut self, Mirrored { outcome, unsent, notes }: Mirrored) {
+        let stats = self.sessions.stats.mirrored.get_or_insert_default();
+        stats.sent += &outcome;
+        stats.unsent += unsent;
+        for note in notes {
+            self.note_once(note);
         }
     }
 
@@ -250,9 +260,7 @@ impl Relay<'_> {
         }
         if batch.is_empty() {
             let mut refused = Delivered::default();
-            while let Some(error) =
-                session.transmitter.take_icmp_error().context("cannot ask a socket for its errors")?
-            {
+            while let Some(error) = session.transmitter.take_icmp_error().context(CANNOT_READ_ERRORS)? {
                 refused.outcome.icmp_errors.push(error);
                 session.has_failed = true;
             }

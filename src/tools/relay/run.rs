@@ -39,7 +39,7 @@ use crate::tools::ready::Ready;
 use crate::tools::reporter::{Due, Reporter, Tally};
 use crate::tools::resolve::Resolver;
 
-/// The name of the clients' socket in the watch. The sockets of sessions have their places, from 1 on.
+/// The name of the clients' socket in the watch. The sockets of mirrors follow, and those of sessions by their places.
 const CLIENTS: usize = 0;
 /// While there is always something to forward, signals are asked for this often.
 const WITHOUT_WAIT: Duration = Duration::from_millis(10);
@@ -133,6 +133,9 @@ impl<'r> Relay<'r> {
         to_clients.limit_hold_up(ROOM);
         let watch = Watch::new().context("cannot watch sockets")?;
         watch.add(clients.as_fd(), CLIENTS).context("cannot watch a socket")?;
+        for (mirror, name) in mirrors.iter().zip(CLIENTS + 1..) {
+            mirror.add_to(&watch, name)?;
+        }
         Ok(Self {
             plan,
             signals,
@@ -199,7 +202,8 @@ impl<'r> Relay<'r> {
         for address in left {
             self.sessions.close_failed(address);
         }
-        failures.extend(self.mirrors.iter_mut().filter_map(|mirror| mirror.take_found().err()));
+        let mirrors = self.mirrors.iter_mut().zip(CLIENTS + 1..);
+        failures.extend(mirrors.filter_map(|(mirror, name)| mirror.take_found(&self.watch, name).err()));
         for error in failures {
             self.note_once(format!("{error:#}; still using the address that was found before"));
         }
@@ -215,7 +219,8 @@ impl<'r> Relay<'r> {
             batch.clear();
             match name.checked_sub(1) {
                 None => self.forward_up(&mut batch, now)?,
-                Some(place) => self.forward_down(place, &mut batch, now)?,
+                Some(mirror) if mirror < self.mirrors.len() => self.take_refusals(mirror, &mut batch, now)?,
+                Some(other) => self.forward_down(other - self.mirrors.len(), &mut batch, now)?,
             }
         }
         self.batch = batch;

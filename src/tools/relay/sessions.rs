@@ -154,7 +154,7 @@ impl<'r> Sessions<'r> {
             allowances: self.plan.rate.map(|rate| [Allowance::new(rate, now), Allowance::new(rate, now)]),
         };
         let place = self.table.insert(client, session, now);
-        if let Err(error) = watch.add(socket.as_fd(), place + 1) {
+        if let Err(error) = watch.add(socket.as_fd(), place + 1 + self.plan.mirrors.len()) {
             self.table.remove(place);
             return Err(error).context("cannot watch a socket");
         }
