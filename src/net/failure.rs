@@ -233,12 +233,12 @@ impl Failure {
         }
     }
 
-    /// Returns whether the process has no more descriptors, or the system no more ports.
+    /// Returns whether a socket cannot be opened because the process has no more descriptors, or the system no more ports.
     #[must_use]
-    pub fn is_exhaustion(&self) -> bool {
-        match self {
-            Self::Os(error) => matches!(error.raw_os_error(), Some(EMFILE | ENFILE)),
-            Self::NoFreePort(_) => true,
+    pub fn is_exhaustion(error: &anyhow::Error) -> bool {
+        match error.downcast_ref() {
+            Some(Self::Os(error)) => matches!(error.raw_os_error(), Some(EMFILE | ENFILE)),
+            Some(Self::NoFreePort(_)) => true,
             _ => false,
         }
     }

@@ -407,6 +407,33 @@ fn the_longest_idle_session_makes_room_and_one_in_use_does_not() {
 }
 
 #[test]
+fn where_there_are_too_few_descriptors_more_are_asked_for_and_then_a_session_makes_room() {
+    let (server, clients) = (Peer::new(), [(); 40].map(|()| Peer::new()));
+    let start = |limit: &str| {
+        let relay = Tool::new("udp-relay").args(["127.0.0.1:0", &server.to_string(), "--stats"]);
+        relay.after(&format!("ulimit {limit} 24")).spawn_listening()
+    };
+    let (_relay, there) = start("-Sn");
+    for client in &clients {
+        ask(client, "hello", there, &server);
+    }
+    let (mut relay, there) = start("-n");
+    // They arrive at the same time.
+    relay.stop();
+    for client in &clients {
+        send(client, "hello", there);
+    }
+    relay.signal(Signal::SIGCONT);
+    let said = relay.err_line_with("no room for another client: all ");
+    assert!(said.ends_with("; the system allows no more descriptors or ports (ulimit -n)"), "{said}");
+    // A session is in use for a second.
+    let_pass("1100ms");
+    send(&Peer::new(), "new", there);
+    let said = relay.ended_by(Signal::SIGTERM).err;
+    assert_eq!(counter(&said, "evicted"), 1, "{said}");
+}
+
+#[test]
 fn what_has_arrived_at_a_session_is_forwarded_before_it_is_closed() {
     let (server, client) = (Peer::new(), Peer::new());
     let (relay, there) = relay(&["127.0.0.1:0", &server.to_string(), "--idle", "2s"]);

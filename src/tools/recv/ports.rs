@@ -167,10 +167,7 @@ impl<'s> Ports<'s> {
             Some(place) => place,
             None if self.are_exhausted && self.has_any(route.source) => return Ok(None),
             None => match self.open(destination, route) {
-                Err(error)
-                    if self.has_any(route.source)
-                        && error.downcast_ref().is_some_and(Failure::is_exhaustion) =>
-                {
+                Err(error) if self.has_any(route.source) && Failure::is_exhaustion(&error) => {
                     self.are_exhausted = !raise_limit();
                     return if self.are_exhausted { Ok(None) } else { self.take(destination, route, now) };
                 }

@@ -233,7 +233,9 @@ impl<'a, 'r> Sessions<'a, 'r> {
             let is_full = self.table.len() >= self.limit;
             match if is_full { None } else { Some(self.open()) } {
                 Some(Ok(session)) => break session,
-                Some(Err(error)) if self.table.len() == 0 || !is_exhaustion(&error) => return Err(error),
+                Some(Err(error)) if self.table.len() == 0 || !Failure::is_exhaustion(&error) => {
+                    return Err(error);
+                }
                 _ if self.room_at().is_some_and(|time| time > now) => return Ok(None),
                 _ => self.evict()?,
             }
@@ -442,9 +444,4 @@ impl<'a, 'r> Sessions<'a, 'r> {
         [strays, evicted, skipped].iter().flatten().for_each(|sentence| console.note(sentence));
         Ok(())
     }
-}
-
-/// Returns whether the process has no more descriptors, or the system no more ports.
-fn is_exhaustion(error: &anyhow::Error) -> bool {
-    error.downcast_ref().is_some_and(Failure::is_exhaustion)
 }

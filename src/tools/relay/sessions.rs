@@ -127,7 +127,7 @@ impl<'r> Sessions<'r> {
         let address = server.address;
         let socket = loop {
             match connect(server, self.source, &self.plan.socket) {
-                Err(error) if error.downcast_ref().is_some_and(Failure::is_exhaustion) => {
+                Err(error) if Failure::is_exhaustion(&error) => {
                     if !raise_limit() && !self.evict(now) {
                         return Ok(Opened::NoRoom(
                             "the system allows no more descriptors or ports (ulimit -n)",
