@@ -70,8 +70,8 @@ pub fn relay_losses(relay: &RelayStats) -> Vec<String> {
     }
     losses.extend(match relay.unrecorded {
         0 => None,
-        1 => Some("1 datagram was not recorded: stdout was slow (raise --queue)".to_owned()),
-        number => Some(format!("{number} datagrams were not recorded: stdout was slow (raise --queue)")),
+        1 => Some("1 datagram was not recorded; raise --queue if stdout was slow".to_owned()),
+        number => Some(format!("{number} datagrams were not recorded; raise --queue if stdout was slow")),
     });
     losses
 }
@@ -123,7 +123,7 @@ mod tests {
             "up: 2 datagrams were denied (--allow, --deny)",
             "up: datagrams not relayed: 1 could not be sent",
             "down: datagrams lost: the kernel dropped 1: receive buffer full (raise it with --buffer)",
-            "1 datagram was not recorded: stdout was slow (raise --queue)",
+            "1 datagram was not recorded; raise --queue if stdout was slow",
         ];
         assert_eq!(relay_losses(&relay()), expected);
         let mut wanted = RelayStats::default();

@@ -16,7 +16,7 @@ pub struct RelayStats {
     pub down: DirectionStats,
     /// The copies that were sent to mirrors, if there are any.
     pub mirrored: Option<MirrorStats>,
-    /// Received datagrams that were not recorded because stdout was slow.
+    /// Received datagrams that were not recorded: stdout was slow, or the format has no room for them.
     pub unrecorded: u64,
 }
 
