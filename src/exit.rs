@@ -51,7 +51,7 @@ impl Verdict {
     #[must_use]
     pub fn of(ending: Ending, stats: &Stats, replies: Option<&ReplyStats>, is_strict: bool) -> Self {
         let Stats { sent, received, requests, .. } = stats;
-        let is_lost_here = is_strict && received.dropped + received.truncated > 0;
+        let is_lost_here = is_strict && received.dropped() + received.truncated > 0;
         let has_failed = received.undecodable + stats.unsent + sent.unreachable + requests.unexpected > 0
             || is_lost_here
             || replies.is_some_and(|replies| !replies.is_complete());
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_drops_or_we_cut_is_trouble_only_to_the_strict() {
-        let dropped = Received { dropped: 1, ..Received::default() };
+        let dropped = Received { drops: 1, ..Received::default() };
         let cut = Received { truncated: 1, ..Received::default() };
         for received in [dropped, cut] {
             let lost = Stats { received, ..Stats::default() };

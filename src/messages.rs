@@ -33,7 +33,7 @@ use crate::net::owner::Owner;
 use crate::net::peer_drops::{Presence, SocketDrops};
 use crate::net::socket::{Direction, Room, Sharing};
 pub use crate::runtime::os_error;
-use crate::stats::{IcmpError, IcmpKind, IcmpReport, Received, ReplyStats, Sent};
+use crate::stats::{IcmpError, IcmpKind, IcmpReport, MessageSize, Received, ReplyStats, Sent};
 
 /// Why a datagram is not sent to a unix socket whose queue stays full.
 pub const NOT_READ: &str = "its receiver does not read";
@@ -203,13 +203,17 @@ pub fn failed_destinations(sent: &Sent) -> String {
 #[must_use]
 pub fn receive_losses(received: &Received) -> Option<String> {
     let losses = [
-        (received.dropped > 0).then(|| {
-            let batches = if received.drops_are_batches { " (a GRO batch counts once)" } else { "" };
+        (received.dropped() > 0).then(|| {
+            let batches = match received.drop_size {
+                MessageSize::Same(1) => String::new(),
+                MessageSize::Same(size) => format!(" ({} GRO batches of {size})", received.drops),
+                MessageSize::Unknown | MessageSize::Various => " (a GRO batch counts once)".to_owned(),
+            };
             let dropped = drops(received);
             format!("the kernel dropped {dropped}{batches}: receive buffer full (raise it with --buffer)")
         }),
-        (received.rejected > 0).then(|| {
-            format!("the kernel rejected {} (wrong checksum, or a filter on the socket)", received.rejected)
+        (received.rejected() > 0).then(|| {
+            format!("the kernel rejected {} (wrong checksum, or a filter on the socket)", received.rejected())
         }),
         counted(received.truncated, "longer than --max-size and cut"),
         counted(received.undecodable, "undecodable and ignored"),
@@ -221,7 +225,8 @@ pub fn receive_losses(received: &Received) -> Option<String> {
 /// buffer was full if it `may_be_without_room`.
 #[must_use]
 pub fn dropped_at_peer(drops: &SocketDrops, may_be_without_room: bool) -> Option<String> {
-    let SocketDrops { address, number, are_batches, presence, .. } = *drops;
+    let SocketDrops { address, presence, .. } = *drops;
+    let number = drops.datagrams();
     if presence == Presence::Closed {
         return Some(format!(
             "{address} was closed during the run: how many datagrams the kernel dropped there is unknown"
@@ -230,7 +235,7 @@ pub fn dropped_at_peer(drops: &SocketDrops, may_be_without_room: bool) -> Option
     if number == 0 {
         return None;
     }
-    let least = if are_batches { "at least " } else { "" };
+    let least = if drops.is_lower_bound() { "at least " } else { "" };
     let plural = if number == 1 { "" } else { "s" };
     let owner = drops.owner().map(|owner| format!(", {owner}")).unwrap_or_default();
     let opened = if presence == Presence::Opened { ", which was opened during the run" } else { "" };
@@ -574,10 +579,10 @@ fn share(sent: &Sent, part: u64) -> String {
     }
 }
 
-/// Returns how many datagrams the kernel dropped. It counts those of a GRO batch as one.
+/// Returns how many datagrams the kernel dropped.
 fn drops(received: &Received) -> String {
-    let least = if received.drops_are_batches && received.dropped > 0 { "at least " } else { "" };
-    format!("{least}{}", received.dropped)
+    let least = if received.drops_at_least() { "at least " } else { "" };
+    format!("{least}{}", received.dropped())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "it is shown to one digit")]

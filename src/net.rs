@@ -52,7 +52,7 @@ pub(crate) use zone::Zone;
 use crate::batch::{Batch, Datagram, Envelope};
 use crate::net::addr::Addr;
 use crate::net::failure::Failure;
-use crate::stats::{IcmpError, Sent};
+use crate::stats::{IcmpError, MessageSize, Sent};
 
 /// Room for any datagram.
 const SLOT: usize = 65_536;
@@ -99,8 +99,8 @@ pub struct SendOutcome {
     pub sent: usize,
     /// Their payload, in bytes.
     pub bytes: usize,
-    /// Whether some of them were the segments of one message.
-    pub has_segments: bool,
+    /// How many of them were the segments of one message.
+    pub message_size: MessageSize,
     /// The ICMP errors of earlier datagrams that it found.
     pub icmp_errors: Vec<IcmpError>,
     /// The datagram at which it stopped, if that was not the end.
@@ -117,7 +117,7 @@ impl SendOutcome {
     pub fn add(&mut self, next: Self) {
         self.sent += next.sent;
         self.bytes += next.bytes;
-        self.has_segments |= next.has_segments;
+        self.message_size = self.message_size.and(next.message_size);
         self.icmp_errors.extend(next.icmp_errors);
         self.stopped = next.stopped;
     }
@@ -131,14 +131,14 @@ impl SendOutcome {
     fn count(&mut self, datagrams: usize, bytes: usize) {
         self.sent += datagrams;
         self.bytes += bytes;
-        self.has_segments |= datagrams > 1;
+        self.message_size = self.message_size.and(MessageSize::Same(datagrams as u64));
     }
 }
 
 impl AddAssign<&SendOutcome> for Sent {
     fn add_assign(&mut self, outcome: &SendOutcome) {
         self.count(outcome.sent, outcome.bytes);
-        self.has_segments = self.has_segments || outcome.has_segments;
+        self.message_size = self.message_size.and(outcome.message_size);
         outcome.icmp_errors.iter().for_each(|error| self.count_icmp_error(error));
     }
 }
@@ -391,7 +391,10 @@ mod tests {
             batch.address(Envelope { from, to, ..Envelope::default() });
             (0..4).for_each(|_| batch.push(b"x"));
             let outcome = sender.send(&batch, 0..4);
-            assert!(outcome.sent == 4 && outcome.has_segments, "{asked}: {outcome:?}");
+            assert!(
+                outcome.sent == 4 && outcome.message_size != MessageSize::Same(1),
+                "{asked}: {outcome:?}"
+            );
             for _ in 0..4 {
                 assert_eq!(peer.recv_from(&mut [0]).unwrap().1.ip(), std::net::IpAddr::from(source));
             }

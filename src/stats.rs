@@ -65,8 +65,8 @@ pub struct Sent {
     pub first_failed: Option<Addr>,
     /// Whether datagrams to other destinations had ICMP errors too.
     pub others_failed: bool,
-    /// Whether some were sent as the segments of one message: a socket that takes GRO batches drops those together.
-    pub has_segments: bool,
+    /// How many were the segments of one message: a socket that takes GRO batches drops those together.
+    pub message_size: MessageSize,
     /// What the kernel has dropped at the sockets of the peer, if that is on this machine.
     pub dropped_at_peer: Option<PeerDropCount>,
 }
@@ -164,12 +164,12 @@ pub struct Received {
     pub forged: u64,
     /// Received datagrams that were longer than the limit and were cut.
     pub truncated: u64,
-    /// Datagrams that the kernel dropped because the receive buffer was full.
-    pub dropped: u64,
-    /// Datagrams that the kernel dropped for another reason, which their sender may have caused.
-    pub rejected: u64,
-    /// Whether several drops may count as one: those of a GRO batch do.
-    pub drops_are_batches: bool,
+    /// Times that the kernel has dropped a datagram or a GRO batch because the receive buffer was full.
+    pub drops: u64,
+    /// Times that it has for another reason, which their sender may have caused.
+    pub rejections: u64,
+    /// How many datagrams each of these had, as far as those tell that were received.
+    pub drop_size: MessageSize,
     /// Received datagrams that are not in the charset. They are not printed.
     pub undecodable: u64,
 }
@@ -233,10 +233,47 @@ pub struct ReplyStats {
 pub struct Drops {
     /// The drops since they were last reported, for whatever reason.
     pub new: u64,
-    /// Whether a GRO batch counts as one.
-    pub are_batches: bool,
+    /// How many datagrams each of them had, as far as those tell that were received.
+    pub size: MessageSize,
     /// The drops because a receive buffer was full, at all sockets since the start, where the system reports them.
     pub without_room: Option<u64>,
+}
+
+/// How many datagrams the messages of a socket have, which the system sends, receives and drops as one: those of a GRO batch
+/// are a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MessageSize {
+    /// There was none.
+    #[default]
+    Unknown,
+    /// Each has this many.
+    Same(u64),
+    /// They differ.
+    Various,
+}
+
+impl MessageSize {
+    /// Returns the size of these messages and those of size `next`.
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Unknown, other) | (other, Self::Unknown) => other,
+            (size, next) if size == next => size,
+            _ => Self::Various,
+        }
+    }
+
+    /// Returns how many datagrams this number of `messages` has, or the least that it can be.
+    #[must_use]
+    pub fn datagrams(self, messages: u64) -> u64 {
+        if let Self::Same(size) = self { messages.saturating_mul(size) } else { messages }
+    }
+
+    /// Returns whether that is known.
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        matches!(self, Self::Same(_))
+    }
 }
 
 impl Sent {
@@ -389,21 +426,48 @@ impl Received {
 
     /// Counts what the kernel has dropped.
     pub fn count_drops(&mut self, drops: Drops) {
-        self.dropped += drops.new;
-        self.drops_are_batches |= drops.are_batches;
+        self.drops += drops.new;
+        if drops.new > 0 {
+            self.drop_size = self.drop_size.and(drops.size);
+        }
         // Those that had another reason keep it: the counter is that of all sockets.
-        if self.dropped > 0
+        if self.drops > 0
             && let Some(without_room) = drops.without_room
         {
             self.split_drops(without_room);
         }
     }
 
+    /// Returns how many datagrams the kernel has dropped because the receive buffer was full: if GRO batches were, as many as
+    /// those have that were received, or the least that it can be.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.drop_size.datagrams(self.drops)
+    }
+
+    /// Returns how many it has dropped for another reason, in the same way.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.drop_size.datagrams(self.rejections)
+    }
+
+    /// Returns whether GRO batches were dropped, or may have been.
+    #[must_use]
+    pub fn drops_are_batches(&self) -> bool {
+        self.drops + self.rejections > 0 && self.drop_size != MessageSize::Same(1)
+    }
+
+    /// Returns whether these were of different or unknown sizes, so that more datagrams may have been dropped.
+    #[must_use]
+    pub fn drops_at_least(&self) -> bool {
+        self.drops + self.rejections > 0 && !self.drop_size.is_known()
+    }
+
     /// Splits the drops by their reason: at most `without_room` of them found the receive buffer full.
     fn split_drops(&mut self, without_room: u64) {
-        let all = self.dropped + self.rejected;
-        self.dropped = all.min(without_room);
-        self.rejected = all - self.dropped;
+        let all = self.drops + self.rejections;
+        self.drops = all.min(without_room);
+        self.rejections = all - self.drops;
     }
 }
 
@@ -423,10 +487,10 @@ mod tests {
 
     #[test]
     fn no_more_datagrams_are_dropped_for_a_full_buffer_than_all_sockets_report() {
-        let mut received = Received { dropped: 5, ..Received::default() };
+        let mut received = Received { drops: 5, drop_size: MessageSize::Same(1), ..Received::default() };
         for (new, without_room, split) in [(0, 2, (2, 3)), (1, 2, (2, 4)), (1, 9, (7, 0))] {
-            received.count_drops(Drops { new, are_batches: false, without_room: Some(without_room) });
-            assert_eq!((received.dropped, received.rejected), split);
+            received.count_drops(Drops { new, size: MessageSize::Same(1), without_room: Some(without_room) });
+            assert_eq!((received.dropped(), received.rejected()), split);
         }
     }
 }

@@ -80,7 +80,7 @@ pub fn relay_losses(relay: &RelayStats) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::messages::report;
-    use crate::stats::{Counts, MirrorStats, Numbers, Sections, SessionStats, Span};
+    use crate::stats::{Counts, Drops, MessageSize, MirrorStats, Numbers, Sections, SessionStats, Span};
 
     fn relay() -> RelayStats {
         let mut relay = RelayStats { unrecorded: 1, ..RelayStats::default() };
@@ -89,7 +89,7 @@ mod tests {
         relay.up.received.denied = 2;
         relay.up.sent.count(95, 500);
         (relay.up.lost, relay.up.unsent) = (4, 1);
-        relay.down.received.dropped = 1;
+        relay.down.received.count_drops(Drops { new: 1, size: MessageSize::Same(1), without_room: None });
         relay
     }
 

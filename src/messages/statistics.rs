@@ -94,7 +94,7 @@ impl fmt::Display for PeerDropCount {
 
 pub(super) fn received_counters(received: &Received) -> Vec<String> {
     let mut counters = nonzero(&received.counters());
-    if received.dropped > 0 {
+    if received.dropped() > 0 {
         counters[0] = format!("dropped {}", drops(received));
     }
     counters
@@ -148,7 +148,7 @@ pub fn asking(in_flight: u64, lost: u64, moment: Moment) -> String {
 
 /// Returns the progress line of a run that has `received` datagrams.
 pub(crate) fn receiving(received: &Received, moment: Moment) -> String {
-    let lost = if received.dropped > 0 { format!(", {} dropped", drops(received)) } else { String::new() };
+    let lost = if received.dropped() > 0 { format!(", {} dropped", drops(received)) } else { String::new() };
     format!("{} received, {}/s{lost}, {}", received.datagrams, metric(moment.rate), after(moment))
 }
 
@@ -194,7 +194,7 @@ mod tests {
     use nix::errno::Errno;
 
     use super::*;
-    use crate::stats::{IcmpError, ReplyStats, Sections, Stats};
+    use crate::stats::{Drops, IcmpError, MessageSize, ReplyStats, Sections, Stats};
 
     fn reported_in(time: Duration, counts: &Counts) -> Vec<String> {
         let span = Span { start: Duration::ZERO, duration: time, is_period: false };
@@ -211,7 +211,8 @@ mod tests {
         stats.sent.count(1, 1);
         stats.sent.count_icmp_error(&IcmpError::from(&Errno::EHOSTUNREACH.into()));
         stats.unsent_midway = 2;
-        (stats.received.datagrams, stats.received.bytes, stats.received.dropped) = (3000, 300_000, 1);
+        (stats.received.datagrams, stats.received.bytes) = (3000, 300_000);
+        stats.received.count_drops(Drops { new: 1, size: MessageSize::Same(1), without_room: None });
         let replies = ReplyStats { given_up: 4, ..ReplyStats::default() };
         let some = [
             "sent 1 (1 byte) in 1.50s: unreachable 1 (host unreachable 1), unsent 2",

@@ -31,7 +31,7 @@ use crate::batch::{Batch, Datagram, Envelope};
 use crate::net::addr::Addr;
 use crate::net::socket::Socket;
 use crate::net::socket::sock_addr;
-use crate::stats::{Drops, IcmpError};
+use crate::stats::{Drops, IcmpError, MessageSize};
 
 /// The most bytes that one call sends, so that a tool checks its signals in between.
 const SENT_AT_ONCE: usize = 256 * 1024;
@@ -393,9 +393,10 @@ impl Group {
 #[derive(Debug)]
 pub struct Receiver {
     socket: ReceiveSocket,
-    /// Whether it receives GRO batches: from the first call on that asks for more than one datagram, unless the kernel
-    /// has none.
+    /// Whether it takes GRO batches, if that was decided: an older kernel has none, and delivers datagrams one by one.
     has_gro: Option<bool>,
+    /// How many datagrams each message had since it takes GRO batches.
+    message_size: MessageSize,
 }
 
 thread_local! {
@@ -425,7 +426,18 @@ impl Receiver {
     /// Returns a receiver on `socket` that truncates datagrams to `max_size` bytes and puts `detail` on their
     /// envelopes. Fails where the system does not report that.
     pub fn new(socket: &Rc<Socket>, max_size: Option<usize>, detail: Detail) -> io::Result<Self> {
-        Ok(Self { socket: ReceiveSocket::new(socket, max_size, detail)?, has_gro: None })
+        Ok(Self {
+            socket: ReceiveSocket::new(socket, max_size, detail)?,
+            has_gro: None,
+            message_size: MessageSize::Unknown,
+        })
+    }
+
+    /// Takes GRO batches from now on. [`Receiver::receive`] does so when it is first asked for more than one datagram, but
+    /// then does not know how many datagrams were in what was dropped before.
+    pub fn take_batches(&mut self) {
+        let has_gro = setsockopt(&*self.socket.socket, sockopt::UdpGroSegment, &true).is_ok();
+        self.has_gro = Some(has_gro);
     }
 
     /// Appends datagrams that have arrived to `batch`, without waiting, until it has `limit` more or is full. The last
@@ -437,9 +449,10 @@ impl Receiver {
         if limit == 1 && self.has_gro.is_none() || self.socket.socket.is_unix() {
             return self.socket.receive(batch, limit);
         }
-        let socket = &*self.socket.socket;
-        // An older kernel has no GRO batches, and delivers the datagrams one by one.
-        self.has_gro.get_or_insert_with(|| setsockopt(socket, sockopt::UdpGroSegment, &true).is_ok());
+        if self.has_gro.is_none() {
+            self.take_batches();
+            self.message_size = MessageSize::Same(1);
+        }
         RING.with_borrow_mut(|ring| self.receive_into(ring.get_or_insert_with(Ring::new), batch, limit))
     }
 
@@ -464,6 +477,7 @@ impl Receiver {
             for slot in 0..received {
                 let control = ring.control(slot);
                 let message = ring.message(slot, &control);
+                self.message_size = self.message_size.and(MessageSize::Same(message.len()));
                 if !(is_known && ring.has_source_of_last(slot)) {
                     let Some(envelope) = ancillary.envelope(ring.source(slot), &control) else {
                         outcome.forged += message.len();
@@ -487,7 +501,8 @@ impl Receiver {
 
     /// Returns what the kernel has dropped since this was last called.
     pub fn drops(&mut self) -> Drops {
-        self.socket.drops.report(self.has_gro == Some(true))
+        let size = if self.has_gro == Some(true) { self.message_size } else { MessageSize::Same(1) };
+        self.socket.drops.report(size)
     }
 }
 

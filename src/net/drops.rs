@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use crate::net::socket::Socket;
-use crate::stats::Drops;
+use crate::stats::{Drops, MessageSize};
 
 /// Counts the drops of one socket. Only Linux reports them.
 #[derive(Debug)]
@@ -39,12 +39,12 @@ impl DropCounter {
         }
     }
 
-    /// Returns the drops that were not reported yet, of which a GRO batch counts as one if they `are_batches`.
-    pub(super) fn report(&mut self, are_batches: bool) -> Drops {
+    /// Returns the drops that were not reported yet, each of which was as many datagrams as `size` says.
+    pub(super) fn report(&mut self, size: MessageSize) -> Drops {
         self.read();
         let new = self.total - std::mem::replace(&mut self.reported, self.total);
         let without_room = if self.total > 0 { counters::without_room_since_start() } else { None };
-        Drops { new, are_batches, without_room }
+        Drops { new, size, without_room }
     }
 }
 
@@ -57,7 +57,7 @@ impl DropCounter {
 
     pub(super) fn read(&mut self) {}
 
-    pub(super) fn report(&mut self, _: bool) -> Drops {
+    pub(super) fn report(&mut self, _: MessageSize) -> Drops {
         Drops::default()
     }
 }

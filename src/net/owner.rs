@@ -27,8 +27,10 @@ pub struct Owner {
 /// Returns the process whose socket keeps us from binding `address`, if it is visible, and whether all such sockets are
 /// bound to multicast groups.
 pub(super) fn of(address: SocketAddr) -> (Option<Owner>, bool) {
-    let sockets: Vec<_> =
-        udp_table::sockets().into_iter().filter(|socket| is_in_the_way(socket, address)).collect();
+    let sockets: Vec<_> = udp_table::sockets(|all| all.iter().any(|socket| is_in_the_way(socket, address)))
+        .into_iter()
+        .filter(|socket| is_in_the_way(socket, address))
+        .collect();
     let are_groups = sockets.iter().all(|socket| socket.local.ip().to_canonical().is_multicast());
     let links: Vec<_> = sockets.iter().map(|socket| link(socket.inode)).collect();
     (process_with(&links), are_groups && !links.is_empty())

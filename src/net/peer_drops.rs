@@ -10,7 +10,7 @@ use super::interface::is_of_this_machine;
 use super::owner::{self, Owner};
 use super::socket::Socket;
 use super::udp_table::{self, ListedSocket};
-use crate::stats::PeerDropCount;
+use crate::stats::{MessageSize, PeerDropCount};
 
 /// Watches the sockets that the datagrams of one socket are delivered to.
 #[derive(Debug)]
@@ -27,10 +27,10 @@ pub struct PeerDrops {
 pub struct SocketDrops {
     /// The address that the socket is bound to.
     pub address: SocketAddr,
-    /// The number of datagrams.
-    pub number: u64,
-    /// Whether there may be more: a GRO batch counts as one.
-    pub are_batches: bool,
+    /// How often it has dropped a datagram or a GRO batch.
+    pub drops: u64,
+    /// How many datagrams each of these had.
+    size: MessageSize,
     /// Whether the socket was there all the time.
     pub presence: Presence,
     inode: u64,
@@ -57,27 +57,37 @@ impl PeerDrops {
         if !to.ip().is_loopback() && !is_of_this_machine(to.ip()) {
             return None;
         }
-        Some(Self { from, to, before: udp_table::sockets(), without_room: without_room() })
+        let before = udp_table::sockets(|sockets| !receivers(sockets, from, to).is_empty());
+        Some(Self { from, to, before, without_room: without_room() })
     }
 
-    /// Returns what was dropped since at each socket that datagrams may have been delivered to. Some of these were the
-    /// segments of one message if they `have_segments`. This takes some 50 µs, and more on a machine with many sockets.
+    /// Returns what was dropped since at each socket that messages of this `size` may have been delivered to. This takes
+    /// some 50 µs, and more on a machine with many sockets.
     #[must_use]
-    pub fn read(&self, have_segments: bool) -> Vec<SocketDrops> {
-        let mut sockets = compare(&self.before, &udp_table::sockets(), self.from, self.to);
-        for socket in sockets.iter_mut().filter(|socket| have_segments && socket.number > 0) {
+    pub fn read(&self, size: MessageSize) -> Vec<SocketDrops> {
+        let known = receivers(&self.before, self.from, self.to);
+        let now = udp_table::sockets(|sockets| {
+            known.iter().all(|known| sockets.iter().any(|socket| socket.inode == known.inode))
+        });
+        let mut sockets = compare(&self.before, &now, self.from, self.to);
+        let has_segments = size != MessageSize::Same(1);
+        for socket in sockets.iter_mut().filter(|socket| has_segments && socket.drops > 0) {
             // For a socket without GRO the kernel segments a message before it is queued.
-            socket.are_batches = socket.takes_batches() != Some(false);
+            socket.size = match socket.takes_batches() {
+                Some(true) => size,
+                Some(false) => MessageSize::Same(1),
+                None => MessageSize::Various,
+            };
         }
         sockets
     }
 
-    /// Returns whether `number` datagrams may have been dropped since because a receive buffer was full, by the counter
+    /// Returns whether `drops` may have been since because a receive buffer was full, by the counter
     /// of all sockets of this network namespace.
     #[must_use]
-    pub fn may_be_without_room(&self, number: u64) -> bool {
+    pub fn may_be_without_room(&self, drops: u64) -> bool {
         let counters = without_room().zip(self.without_room);
-        counters.is_some_and(|(now, before)| now.saturating_sub(before) >= number)
+        counters.is_some_and(|(now, before)| now.saturating_sub(before) >= drops)
     }
 }
 
@@ -86,7 +96,7 @@ impl PeerDropCount {
     #[must_use]
     pub fn of(sockets: &[SocketDrops]) -> Option<Self> {
         let count = Self {
-            number: sockets.iter().map(|socket| socket.number).sum(),
+            number: sockets.iter().map(SocketDrops::datagrams).sum(),
             is_lower_bound: sockets.iter().any(SocketDrops::is_lower_bound),
         };
         (!sockets.is_empty()).then_some(count)
@@ -94,10 +104,16 @@ impl PeerDropCount {
 }
 
 impl SocketDrops {
-    /// Returns whether there may be more drops than are known.
+    /// Returns how many datagrams it has dropped, or the least that it can be.
+    #[must_use]
+    pub fn datagrams(&self) -> u64 {
+        self.size.datagrams(self.drops)
+    }
+
+    /// Returns whether there may be more.
     #[must_use]
     pub fn is_lower_bound(&self) -> bool {
-        self.are_batches || self.presence == Presence::Closed
+        !self.size.is_known() || self.presence == Presence::Closed
     }
 
     /// Returns the process that has the socket, if it is visible.
@@ -151,15 +167,15 @@ fn compare(
         let counter = |table: &[ListedSocket]| {
             table.iter().find(|known| known.inode == socket.inode).map(|known| known.drops)
         };
-        let (number, presence) = match (counter(before), counter(now)) {
+        let (drops, presence) = match (counter(before), counter(now)) {
             (Some(before), Some(now)) => (now.wrapping_sub(before), Presence::Full),
             (None, Some(now)) => (now, Presence::Opened),
             (_, None) => (0, Presence::Closed),
         };
         SocketDrops {
             address: socket.local,
-            number: number.into(),
-            are_batches: false,
+            drops: drops.into(),
+            size: MessageSize::Same(1),
             presence,
             inode: socket.inode,
         }
@@ -245,7 +261,7 @@ mod tests {
         let now = [socket("0.0.0.0:9", NOBODY, 1, 4), socket("127.0.0.1:9", NOBODY, 3, 2)];
         let to = "127.0.0.1:9".parse().unwrap();
         let drops = compare(&before, &now, "127.0.0.1:1".parse().unwrap(), to);
-        let found: Vec<_> = drops.iter().map(|drops| (drops.inode, drops.number, drops.presence)).collect();
+        let found: Vec<_> = drops.iter().map(|drops| (drops.inode, drops.drops, drops.presence)).collect();
         assert_eq!(found, [(1, 5, Presence::Full), (2, 0, Presence::Closed), (3, 2, Presence::Opened)]);
     }
 }

@@ -9,7 +9,7 @@ use super::shared::{ReceiveSocket, SendSocket};
 use super::{Detail, Lost, ReceiveOutcome, SendOutcome, Target, Unsent};
 use crate::batch::{Batch, Datagram};
 use crate::net::socket::Socket;
-use crate::stats::{Drops, IcmpError};
+use crate::stats::{Drops, IcmpError, MessageSize};
 
 /// Sends batches from a socket that does not block.
 #[derive(Debug)]
@@ -105,6 +105,9 @@ impl Receiver {
         Ok(Self { socket: ReceiveSocket::new(socket, max_size, detail)? })
     }
 
+    /// Does nothing: each datagram is received by itself.
+    pub fn take_batches(&mut self) {}
+
     /// Appends datagrams that have arrived to `batch`, without waiting, until it has `limit` more or is full.
     ///
     /// A socket that reports ICMP errors returns each once, as an error: a refusal is of the kind `ConnectionRefused`.
@@ -115,7 +118,7 @@ impl Receiver {
 
     /// Returns what the kernel has dropped since this was last called.
     pub fn drops(&mut self) -> Drops {
-        self.socket.drops.report(false)
+        self.socket.drops.report(MessageSize::Same(1))
     }
 }
 

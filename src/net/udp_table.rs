@@ -16,8 +16,20 @@ pub(super) struct ListedSocket {
     pub(super) drops: u32,
 }
 
-/// Returns all sockets. There are none where the system does not list them.
-pub(super) fn sockets() -> Vec<ListedSocket> {
+/// Returns all sockets. There are none where the system does not list them. Linux lists them a page at a time, and skips
+/// some while others are closed: the tables are read again, twice at most, unless they `have` those that are wanted.
+pub(super) fn sockets(have: impl Fn(&[ListedSocket]) -> bool) -> Vec<ListedSocket> {
+    let mut sockets = read();
+    for _ in 0..2 {
+        if have(&sockets) {
+            break;
+        }
+        sockets = read();
+    }
+    sockets
+}
+
+fn read() -> Vec<ListedSocket> {
     let tables = ["/proc/net/udp", "/proc/net/udp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
     tables.iter().flat_map(|table| parse(table)).collect()
 }

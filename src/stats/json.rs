@@ -195,8 +195,7 @@ impl Serialize for Incoming<'_> {
         for (name, number) in self.received.counters() {
             map.serialize_entry(name, &number)?;
         }
-        let are_batches = self.received.drops_are_batches && self.received.dropped > 0;
-        map.serialize_entry("drops_are_batches", &are_batches)?;
+        map.serialize_entry("drops_are_batches", &self.received.drops_are_batches())?;
         map.end()
     }
 }

@@ -126,8 +126,8 @@ impl Received {
     /// Returns the counters of what was lost or is not whole.
     pub(crate) fn counters(&self) -> [Counter; 6] {
         [
-            ("dropped", self.dropped),
-            ("rejected", self.rejected),
+            ("dropped", self.dropped()),
+            ("rejected", self.rejected()),
             ("truncated", self.truncated),
             ("undecodable", self.undecodable),
             ("denied", self.denied),

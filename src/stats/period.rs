@@ -36,7 +36,7 @@ impl Sent {
             icmp: self.icmp.since(&before.icmp),
             first_failed: None,
             others_failed: false,
-            has_segments: false,
+            message_size: self.message_size,
             dropped_at_peer: self.dropped_at_peer.map(|dropped| dropped.since(before.dropped_at_peer)),
         }
     }
@@ -65,16 +65,15 @@ impl IcmpCounts {
 
 impl Received {
     fn since(&self, before: &Self) -> Self {
-        let dropped = self.dropped.saturating_sub(before.dropped);
         Self {
             datagrams: self.datagrams.saturating_sub(before.datagrams),
             bytes: self.bytes.saturating_sub(before.bytes),
             denied: self.denied.saturating_sub(before.denied),
             forged: self.forged.saturating_sub(before.forged),
             truncated: self.truncated.saturating_sub(before.truncated),
-            dropped,
-            rejected: self.rejected.saturating_sub(before.rejected),
-            drops_are_batches: self.drops_are_batches && dropped > 0,
+            drops: self.drops.saturating_sub(before.drops),
+            rejections: self.rejections.saturating_sub(before.rejections),
+            drop_size: self.drop_size,
             undecodable: self.undecodable.saturating_sub(before.undecodable),
         }
     }

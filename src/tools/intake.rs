@@ -23,7 +23,16 @@ pub(super) struct Intake<'i> {
     pub(super) count: Option<u64>,
 }
 
-impl Intake<'_> {
+impl<'i> Intake<'i> {
+    /// Creates the intake of `receiver`, which admits those that `access` does: `count` of them, or all.
+    pub(super) fn new(mut receiver: Receiver, access: &'i Access, count: Option<u64>) -> Self {
+        // A GRO batch may go beyond a limit, and what is behind that would be lost.
+        if count.is_none() {
+            receiver.take_batches();
+        }
+        Self { receiver, access, count }
+    }
+
     /// Returns whether no more datagrams are to be received after those in `stats`.
     pub(super) fn is_complete(&self, stats: &Received) -> bool {
         self.count.is_some_and(|count| stats.datagrams >= count)

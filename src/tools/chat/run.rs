@@ -87,7 +87,7 @@ fn intake<'i>(plan: &Plan, socket: &Rc<Socket>, access: &'i Access) -> Result<In
     let has_many_addresses = socket.local_address()?.ip().is_some_and(|ip| ip.is_unspecified());
     let detail = if shows_arrival || has_many_addresses { Detail::Arrival } else { Detail::Peer };
     let receiver = plan.receiving.receiver(socket, access, detail)?;
-    Ok(Intake { receiver, access, count: plan.bounds.count })
+    Ok(Intake::new(receiver, access, plan.bounds.count))
 }
 
 /// Returns what a report shows.

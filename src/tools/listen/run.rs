@@ -189,7 +189,7 @@ impl<'l> Listener<'l> {
         let is_watched = plan.report.is_chatty && plan.command.is_empty() && !output.is_terminal();
         let intake = |socket| {
             let receiver = plan.receiving.receiver(socket, access, detail(plan))?;
-            Ok(Intake { receiver, access, count: plan.bounds.count })
+            Ok(Intake::new(receiver, access, plan.bounds.count))
         };
         Ok(Self {
             plan,

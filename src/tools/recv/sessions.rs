@@ -268,7 +268,7 @@ impl<'a, 'r> Sessions<'a, 'r> {
         if socket.is_unix() {
             transmitter.limit_wait(WAIT);
         }
-        let intake = Intake { receiver, access: self.access, count: None };
+        let intake = Intake::new(receiver, self.access, None);
         Ok(Session { socket, transmitter, intake, route, unanswered: None })
     }
 

@@ -139,7 +139,7 @@ impl<'r> Relay<'r> {
         Ok(Self {
             plan,
             signals,
-            intake: Intake { receiver, access, count: None },
+            intake: Intake::new(receiver, access, None),
             to_clients,
             sessions: Sessions::new(plan, loops, source, detail_of_servers, signals),
             servers,

@@ -141,14 +141,16 @@ impl<'r> Sessions<'r> {
         cli::prepare_socket(&socket, Traffic::ReceivesMany, self.plan.buffer, &[], quiet)?;
         let mut transmitter = Transmitter::new(&socket, self.signals)?;
         transmitter.limit_hold_up(ROOM);
+        let receiver = Receiver::new(&socket, None, self.detail);
+        let mut receiver = receiver.context("cannot ask a socket for details of datagrams")?;
+        receiver.take_batches();
         let number = self.stats.sessions.opened + 1;
         let session = Session {
             number,
             server: address,
             to: socket.peer().is_none().then_some(address),
             transmitter,
-            receiver: Receiver::new(&socket, None, self.detail)
-                .context("cannot ask a socket for details of datagrams")?,
+            receiver,
             socket: Rc::clone(&socket),
             has_failed: false,
             allowances: self.plan.rate.map(|rate| [Allowance::new(rate, now), Allowance::new(rate, now)]),

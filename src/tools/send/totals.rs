@@ -134,7 +134,7 @@ impl<'t> Totals<'t> {
     pub(super) fn report_peer_drops(&mut self) {
         let sockets = self.count_peer_drops();
         let Some(drops) = &self.peer_drops else { return };
-        let all = sockets.iter().map(|socket| socket.number).sum();
+        let all = sockets.iter().map(|socket| socket.drops).sum();
         for socket in &sockets {
             if let Some(dropped) = messages::dropped_at_peer(socket, drops.may_be_without_room(all)) {
                 self.note(&dropped);
@@ -145,7 +145,7 @@ impl<'t> Totals<'t> {
     /// Counts what the kernel has dropped at the peer, and returns it for each socket.
     fn count_peer_drops(&mut self) -> Vec<SocketDrops> {
         let Some(drops) = &self.peer_drops else { return Vec::new() };
-        let sockets = drops.read(self.stats.sent.has_segments);
+        let sockets = drops.read(self.stats.sent.message_size);
         self.stats.sent.dropped_at_peer = PeerDropCount::of(&sockets);
         sockets
     }
