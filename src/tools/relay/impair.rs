@@ -39,7 +39,7 @@ const ELSEWHERE: [(&[&str], &str); 11] = [
     (&["bandwidth", "throttle"], "write rate, as in rate 1Mbit/s"),
     (&["upstream", "uplink"], "write up as the first word"),
     (&["downstream", "downlink"], "write down as the first word"),
-    (&["both", "netem"], "leave it out"),
+    (&["both", "netem", "\\"], "leave it out"),
     (
         &["distribution", "uniform", "normal", "pareto", "paretonormal"],
         "all delays within the jitter are equally probable; leave it out",
@@ -48,7 +48,7 @@ const ELSEWHERE: [(&[&str], &str); 11] = [
     (&["slot", "ecn"], "not supported; leave it out"),
 ];
 /// What others write between words.
-const SEPARATORS: [char; 3] = [',', ';', '='];
+const SEPARATORS: [char; 4] = [',', ';', '=', ':'];
 /// How near two words must be for one to be suggested for the other, from 0 to 1.
 const NEAR: f64 = 0.5;
 /// No word is as long. To compare words takes time that grows with the square of their length.
@@ -152,7 +152,7 @@ impl FromStr for Spec {
                 "rate" => words.rate = Some(value.once(words.rate, rate)?),
                 "limit" => words.limit = Some(value.once(words.limit, limit)?),
                 "seed" => words.seed = Some(value.once(words.seed, value::times)?),
-                _ if word.ends_with('%') && words != Words::default() => {
+                _ if is_correlation(word) && words != Words::default() => {
                     let shown = escape::quoted(word.as_bytes());
                     return Err(format!(
                         "unexpected {shown}: netem's correlation is not supported; leave it out"
@@ -231,6 +231,11 @@ impl Value<'_, '_> {
             .map(|(least, spread)| Delay { least, spread })
             .ok_or_else(|| format!("jitter {text}: longer than the delay; 'delay 50ms 10ms' is 40ms to 60ms"))
     }
+}
+
+/// Returns whether `word` is a percentage, which is a correlation behind the value of a word of tc-netem(8).
+fn is_correlation(word: &str) -> bool {
+    word.strip_suffix('%').is_some_and(value::is_number)
 }
 
 /// Parses a direction.
@@ -630,6 +635,9 @@ mod tests {
         for (text, error) in [
             ("loss 5%, delay 50ms", "',' between words; write 'loss 5% delay 50ms'"),
             ("loss=5%;delay=50ms", "'=' between words; write 'loss 5% delay 50ms'"),
+            ("loss:5%", "':' between words; write 'loss 5%'"),
+            ("delay 5ms loss5%", "unknown word 'loss5%'; did you mean loss?"),
+            ("loss 5% \\\n delay 5ms", "unknown word '\\': leave it out"),
             ("loss 5 %", "loss 5 %: leave out the space; write 5%"),
             ("delay 50 ms", "delay 50 ms: leave out the space; write 50ms"),
             ("delay 50ms 10 ms", "jitter 10 ms: leave out the space; write 10ms"),
