@@ -273,8 +273,8 @@ fn a_wrong_spec_is_quoted_with_what_to_write_instead() {
     for (spec, error) in [
         ("loss 101%", "loss 101%: not a percentage; write 0% to 100%, as in 0.5%"),
         ("los 5%", "unknown word 'los'; did you mean loss?"),
-        ("loss", "'loss' has no value; write loss 5%, in quotes"),
-        ("up", "nothing to impair; write up loss 5%, in quotes"),
+        ("loss", "'loss' has no value; write --impair 'loss 5%'"),
+        ("up", "nothing to impair; write --impair 'up loss 5%'"),
         ("", "nothing to impair; write one or more of loss 5%, delay 50ms, "),
         ("delay 50ms 60ms", "jitter 60ms: longer than the delay; 'delay 50ms 10ms' is 40ms to 60ms"),
         ("delay 100", "delay 100: no unit; write 100ms or 100s"),

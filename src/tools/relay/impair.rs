@@ -164,7 +164,7 @@ impl FromStr for Spec {
         if words == Words::default() {
             let examples = WORDS.map(|(_, example)| example).join(", ");
             return Err(match direction {
-                Some(direction) => format!("nothing to impair; write {} loss 5%, in quotes", direction.key()),
+                Some(direction) => format!("nothing to impair; write --impair '{} loss 5%'", direction.key()),
                 None => format!("nothing to impair; write one or more of {examples}"),
             });
         }
@@ -193,7 +193,7 @@ impl Value<'_, '_> {
         let Some(value) = self.rest.next() else {
             let example =
                 WORDS.iter().find(|(word, _)| *word == self.word).map_or("", |(_, example)| example);
-            return Err(format!("'{}' has no value; write {example}, in quotes", self.word));
+            return Err(format!("'{}' has no value; write --impair '{example}'", self.word));
         };
         self.parse(self.word, value, parse)
     }
@@ -588,8 +588,8 @@ mod tests {
             ("loss nan%", format!("loss nan%: {percentage}")),
             ("loss %", format!("loss %: {percentage}")),
             ("corrupt delay 5ms", format!("corrupt delay: {percentage}")),
-            ("loss", "'loss' has no value; write loss 5%, in quotes".to_owned()),
-            ("loss 5% delay", "'delay' has no value; write delay 50ms, in quotes".to_owned()),
+            ("loss", "'loss' has no value; write --impair 'loss 5%'".to_owned()),
+            ("loss 5% delay", "'delay' has no value; write --impair 'delay 50ms'".to_owned()),
             ("loss 5% loss 6%", "'loss' is given twice".to_owned()),
             ("delay 5ms delay 6ms", "'delay' is given twice".to_owned()),
             ("delay 5x", format!("delay 5x: {time}")),
@@ -616,7 +616,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Spec>(), Err(error), "{text}");
         }
-        let error = "nothing to impair; write up loss 5%, in quotes";
+        let error = "nothing to impair; write --impair 'up loss 5%'";
         assert_eq!("up".parse::<Spec>(), Err(error.to_owned()));
         for text in ["", "  "] {
             let error = text.parse::<Spec>().unwrap_err();
