@@ -6,18 +6,45 @@
 use std::ffi::OsStr;
 use std::io::Write;
 
+use crate::scan;
+
 /// Appends `text` to `out` as one line without its end: newlines inside it are escaped as well.
 pub fn line(text: &[u8], out: &mut Vec<u8>) {
+    let escape = |c, _, out: &mut Vec<u8>| if is_unsafe(c) { character(c, out) } else { append_char(c, out) };
+    escape_in(text, escape, out);
+}
+
+/// Appends `text` to `out`, with what `escape` appends in place of each character that may be unsafe, and bytes that are
+/// not UTF-8 as `\xNN`. `escape` gets the byte behind the character as well, if there is one.
+pub(crate) fn escape_in(
+    text: &[u8],
+    mut escape: impl FnMut(char, Option<u8>, &mut Vec<u8>),
+    out: &mut Vec<u8>,
+) {
+    // Most texts need no second look.
+    if scan::all(text, |byte| matches!(byte, b' '..b'\\') | matches!(byte, b']'..=b'~')) {
+        return out.extend_from_slice(text);
+    }
     for chunk in text.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if is_unsafe(c) {
-                character(c, out);
-            } else {
-                out.extend(c.encode_utf8(&mut [0; 4]).as_bytes());
+        let (mut valid, behind) = (chunk.valid(), chunk.invalid().first().copied());
+        while let Some(at) = scan::position(valid.as_bytes(), may_be_unsafe) {
+            out.extend_from_slice(&valid.as_bytes()[..at]);
+            let mut rest = valid[at..].chars();
+            if let Some(c) = rest.next() {
+                valid = rest.as_str();
+                escape(c, valid.as_bytes().first().copied().or(behind), out);
             }
         }
+        out.extend_from_slice(valid.as_bytes());
         append_bytes(chunk.invalid(), out);
     }
+}
+
+/// Returns whether a character in UTF-8 that begins with `byte` may be unsafe, or is a backslash. No other byte of a
+/// character has such a value.
+#[inline]
+fn may_be_unsafe(byte: u8) -> bool {
+    (byte < b' ') | (byte == b'\\') | (byte == 0x7f) | (byte == 0xc2) | (byte == 0xd8) | (byte == 0xe2)
 }
 
 /// The first character of `text`, in quotes.
@@ -88,6 +115,11 @@ pub(crate) fn append_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a character as it is.
+pub(crate) fn append_char(c: char, out: &mut Vec<u8>) {
+    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
 fn character(c: char, out: &mut Vec<u8>) {
     match c {
         '\n' => out.extend(b"\\n"),
@@ -103,7 +135,7 @@ fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 /// Control characters but the tab; the bidirectional formatting characters of UAX #9, section 2;
-/// the line and paragraph separators. All of them lie below U+FFFF.
+/// the line and paragraph separators. All of them lie below U+FFFF, and [`may_be_unsafe`] knows how they begin.
 pub(crate) fn is_unsafe(c: char) -> bool {
     let bidi =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

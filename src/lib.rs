@@ -34,6 +34,7 @@ pub mod format;
 pub mod messages;
 pub mod net;
 pub mod runtime;
+mod scan;
 pub mod stats;
 pub mod tools;
 

@@ -93,27 +93,14 @@ fn escaped(text: &[u8], column: usize) -> Result<(u8, usize), String> {
 struct Writer;
 
 impl RecordWriter for Writer {
+    #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        for chunk in datagram.payload.utf8_chunks() {
-            let text = chunk.valid();
-            let mut plain = 0;
-            for (at, c) in text.char_indices().filter(|(_, c)| is_escaped(*c)) {
-                out.extend(&text.as_bytes()[plain..at]);
-                plain = at + c.len_utf8();
-                let next = text.as_bytes().get(plain).or(chunk.invalid().first());
-                escape(c, next.copied(), out);
-            }
-            out.extend(&text.as_bytes()[plain..]);
-            escape::append_bytes(chunk.invalid(), out);
-        }
+        escape::escape_in(datagram.payload, escape, out);
         out.push(b'\n');
     }
 }
 
-fn is_escaped(c: char) -> bool {
-    matches!(c, '\\' | '\t') || escape::is_unsafe(c)
-}
-
+/// Appends `c` to `out`, as an escape if it needs one. `next` is the byte behind it.
 fn escape(c: char, next: Option<u8>, out: &mut Vec<u8>) {
     match c {
         '\n' => out.extend(b"\\n"),
@@ -122,7 +109,8 @@ fn escape(c: char, next: Option<u8>, out: &mut Vec<u8>) {
         '\\' => out.extend(b"\\\\"),
         // Elsewhere, digits behind \0 belong to it.
         '\0' if !next.is_some_and(|next| next.is_ascii_digit()) => out.extend(b"\\0"),
-        c => escape::append_bytes(c.encode_utf8(&mut [0; 4]).as_bytes(), out),
+        c if escape::is_unsafe(c) => escape::append_bytes(c.encode_utf8(&mut [0; 4]).as_bytes(), out),
+        c => escape::append_char(c, out),
     }
 }
 

@@ -6,7 +6,7 @@ use memchr::memchr;
 
 use super::{Bad, Columns, Content, Layout, RecordWriter, Spec, Splitter};
 use crate::batch::{Batch, Datagram};
-use crate::escape;
+use crate::{escape, scan};
 
 /// The format `text`.
 pub(super) const FORMAT: Spec = Spec {
@@ -104,7 +104,7 @@ impl RecordWriter for Lined {
         let payload = datagram.payload;
         let line = payload.strip_suffix(b"\n").unwrap_or(payload);
         // Most payloads have one line, and need no second look.
-        if line.iter().fold(true, |all, byte| all & !may_end_line(*byte)) {
+        if scan::all(line, |byte| !may_end_line(byte)) {
             out.extend_from_slice(payload);
         } else {
             write_lines(payload, self.columns.empty(), out);
@@ -155,8 +155,9 @@ fn split_line(payload: &[u8], is_text: bool) -> Option<(&[u8], &[u8])> {
 
 /// Returns whether a line may end at `byte`: at a control character, or at the first byte of U+0085, U+2028 or U+2029
 /// in UTF-8.
+#[inline]
 fn may_end_line(byte: u8) -> bool {
-    matches!(byte, 0x0a..=0x0d | 0x1c..=0x1e | 0xc2 | 0xe2)
+    matches!(byte, 0x0a..=0x0d) | matches!(byte, 0x1c..=0x1e) | (byte == 0xc2) | (byte == 0xe2)
 }
 
 /// Writes payloads, each with a byte behind it unless it ends in that byte itself. Where there are columns, those of the
@@ -174,6 +175,7 @@ impl Ended {
 }
 
 impl RecordWriter for Ended {
+    #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         let (mut payload, empty) = (datagram.payload, self.columns.empty());
         while !empty.is_empty()
@@ -197,6 +199,7 @@ impl RecordWriter for Ended {
 struct Shown;
 
 impl RecordWriter for Shown {
+    #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         escape::line(without_end(datagram.payload), out);
         out.push(b'\n');
@@ -210,6 +213,7 @@ struct ShownLines {
 }
 
 impl RecordWriter for ShownLines {
+    #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         let mut payload = datagram.payload;
         while let Some(at) = memchr(b'\n', payload)
