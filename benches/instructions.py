@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # How many datagrams the kernel takes, and passes on, as one.
 SEGMENTS = 64
 # The numbers of datagrams of the two runs. The first is behind all that happens once, such as the growth of buffers.
-RUNS = (300 * SEGMENTS, 1800 * SEGMENTS)
+RUNS = (1000 * SEGMENTS, 6000 * SEGMENTS)
 # The length of a payload in bytes.
 SIZE = 63
 # How many bytes may wait in a receive buffer, as the kernel counts them: any system has room for twice as many.

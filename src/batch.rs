@@ -26,8 +26,8 @@ pub const LARGEST_V6: usize = 65_527;
 pub const LARGEST_UNIX: usize = 4 << 20;
 
 /// The first memory of an arena, in bytes: an allocation of this size is made of pages that are zero
-/// already and cost nothing until they are touched.
-const LEAST: usize = 256 * 1024;
+/// already and cost nothing until they are touched. One that is received into has room for more than a full batch.
+const LEAST: usize = 512 * 1024;
 
 /// Datagrams on their way from a pipe to a socket, or from a socket to a pipe.
 #[derive(Debug, Default)]
@@ -445,6 +445,18 @@ impl Batch {
         self.part(0..self.len())
     }
 
+    /// The datagrams in runs of those that share an envelope, in order.
+    pub fn runs(
+        &self,
+    ) -> impl Iterator<Item = (&Envelope, impl ExactSizeIterator<Item = Datagram<'_>> + Clone)> {
+        let runs = self.entries.chunk_by(|one, next| one.envelope == next.envelope);
+        runs.map(|run| {
+            let datagrams =
+                run.iter().map(|entry| entry.datagram([&self.arena, &self.aside], &self.envelopes));
+            (run[0].envelope(&self.envelopes), datagrams)
+        })
+    }
+
     /// Those of the datagrams whose places, from 0, lie in `places`.
     #[must_use]
     pub fn part(
@@ -475,6 +487,25 @@ impl Batch {
         let entry = Entry { start: self.filled, len: count(len), size: count(size), ..Entry::default() };
         self.enter(entry);
         self.filled += size;
+    }
+
+    /// Makes datagrams of the next `len` bytes of [`Batch::spare`]: each has `size` bytes but the last, which may have
+    /// fewer, and `most` bytes of each are kept.
+    pub fn take_segments(&mut self, len: usize, size: usize, most: usize) {
+        let before_last = len.saturating_sub(1) / size;
+        let (start, ordinal, envelope) = (self.filled, self.last + 1, count(self.envelopes.len()));
+        self.entries.extend((0..before_last).map(|place| Entry {
+            start: start + place * size,
+            len: count(size.min(most)),
+            size: count(size),
+            ordinal: ordinal + place as u64,
+            envelope,
+            ..Entry::default()
+        }));
+        self.filled += before_last * size;
+        self.last += before_last as u64;
+        let rest = len - before_last * size;
+        self.take_cut(rest, rest.min(most));
     }
 
     /// Appends `entry` with the next ordinal and the current envelope.

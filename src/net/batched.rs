@@ -585,15 +585,7 @@ impl Message<'_> {
     /// Appends the datagrams to `batch`, each truncated to `max_size`.
     fn unpack(&self, batch: &mut Batch, max_size: usize) {
         batch.spare(self.bytes.len())[..self.bytes.len()].copy_from_slice(self.bytes);
-        let mut rest = self.bytes.len();
-        loop {
-            let size = rest.min(self.size);
-            batch.take_cut(size, size.min(max_size));
-            rest -= size;
-            if rest == 0 {
-                break;
-            }
-        }
+        batch.take_segments(self.bytes.len(), self.size, max_size);
     }
 }
 
