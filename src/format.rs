@@ -13,6 +13,8 @@ use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
 
 mod columns;
+#[cfg(test)]
+mod reference;
 mod to;
 
 pub use columns::Columns;
@@ -320,16 +322,32 @@ pub(crate) trait RecordReader: fmt::Debug {
 
 /// Writes datagrams.
 pub(crate) trait RecordWriter: fmt::Debug + Send {
-    /// Appends a datagram to `out`.
+    /// Takes the envelope of the datagrams that are written next.
+    fn begin(&mut self, _envelope: &Envelope) {}
+
+    /// Appends a datagram that has the envelope of the last [`RecordWriter::begin`] to `out`.
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>);
 
-    /// Appends the datagrams of `batch` to `out`, and the place where each ends to `ends`. Every format has its own
-    /// copy of this loop, so that the format is chosen once a batch and not for each datagram.
-    fn write_all(&mut self, batch: &Batch, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
-        ends.extend(batch.iter().map(|datagram| {
-            self.write(&datagram, out);
-            out.len()
-        }));
+    /// Appends the datagrams of `batch` to `out`, each behind its `columns`, and the place where each ends to `ends`.
+    /// Every format has its own copy of this loop, so that the format is chosen once a batch and not for each datagram.
+    fn write_all(
+        &mut self,
+        batch: &Batch,
+        mut columns: Option<&mut ColumnWriter>,
+        out: &mut Vec<u8>,
+        ends: &mut Vec<usize>,
+    ) {
+        for (envelope, datagrams) in batch.runs() {
+            self.begin(envelope);
+            let columns = columns.as_mut().map_or(&b""[..], |columns| columns.of(envelope));
+            ends.extend(datagrams.map(|datagram| {
+                if !columns.is_empty() {
+                    out.extend_from_slice(columns);
+                }
+                self.write(&datagram, out);
+                out.len()
+            }));
+        }
     }
 }
 

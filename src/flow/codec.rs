@@ -407,16 +407,24 @@ impl Writer {
     /// be decoded, which are left out.
     pub fn write_all(&mut self, batch: &Batch, out: &mut Vec<u8>, ends: &mut Vec<usize>) -> Vec<Undecodable> {
         let mut undecodable = Vec::new();
-        let largest = self.format().largest();
-        let fits = largest.is_none_or(|largest| batch.iter().all(|it| it.payload.len() <= largest));
-        if self.encoding.charset.is_none() && self.columns.is_none() && fits {
-            self.records.write_all(batch, out, ends);
+        let format = self.format();
+        let fits = format.largest().is_none_or(|largest| batch.iter().all(|it| it.payload.len() <= largest));
+        if self.encoding.charset.is_none() && fits {
+            self.records.write_all(batch, self.columns.as_mut(), out, ends);
             return undecodable;
         }
-        for datagram in batch.iter() {
-            match self.write(&datagram, out) {
-                Ok(()) => ends.push(out.len()),
-                Err(what) => undecodable.push(Undecodable { from: datagram.envelope.from, what }),
+        for (envelope, datagrams) in batch.runs() {
+            let columns = self.columns.as_mut().map_or(&b""[..], |columns| columns.of(envelope));
+            self.records.begin(envelope);
+            for datagram in datagrams {
+                match decoded(&datagram, self.encoding, format, &mut self.decoded) {
+                    Ok(datagram) => {
+                        out.extend_from_slice(columns);
+                        self.records.write(&datagram, out);
+                        ends.push(out.len());
+                    }
+                    Err(what) => undecodable.push(Undecodable { from: envelope.from, what }),
+                }
             }
         }
         undecodable
@@ -424,21 +432,12 @@ impl Writer {
 
     /// Appends a datagram to `out`, or returns why it cannot be decoded.
     pub fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) -> Result<(), String> {
-        let size = datagram.payload.len();
-        if let Some(largest) = self.format().largest().filter(|largest| size > *largest) {
-            return Err(format!("it is {size} bytes, and {} holds at most {largest}", self.format()));
-        }
-        let is_text = self.format().is_text();
-        let decoded = decode(self.encoding, is_text, datagram.payload, &mut self.decoded);
-        let (payload, is_binary) = match decoded {
-            Ok(text) => (text, datagram.is_binary),
-            Err(what) if is_text => return Err(what),
-            Err(_) => (datagram.payload, true),
-        };
+        let datagram = decoded(datagram, self.encoding, self.format(), &mut self.decoded)?;
         if let Some(columns) = &mut self.columns {
-            columns.write(datagram.envelope, out);
+            out.extend_from_slice(columns.of(datagram.envelope));
         }
-        self.records.write(&Datagram { payload, is_binary, ..*datagram }, out);
+        self.records.begin(datagram.envelope);
+        self.records.write(&datagram, out);
         Ok(())
     }
 
@@ -450,6 +449,25 @@ impl Writer {
     fn format(&self) -> Format {
         self.writing.codec.formats.output
     }
+}
+
+/// Returns `datagram` as `format` holds it: decoded into `room`, if there is a charset.
+fn decoded<'d>(
+    datagram: &Datagram<'d>,
+    encoding: Encoding,
+    format: Format,
+    room: &'d mut Vec<u8>,
+) -> Result<Datagram<'d>, String> {
+    let size = datagram.payload.len();
+    if let Some(largest) = format.largest().filter(|largest| size > *largest) {
+        return Err(format!("it is {size} bytes, and {format} holds at most {largest}"));
+    }
+    let (payload, is_binary) = match decode(encoding, format.is_text(), datagram.payload, room) {
+        Ok(text) => (text, datagram.is_binary),
+        Err(what) if format.is_text() => return Err(what),
+        Err(_) => (datagram.payload, true),
+    };
+    Ok(Datagram { payload, is_binary, ..*datagram })
 }
 
 /// Decodes `payload` into `room`, if there is a charset. A format that `is_text` and nothing else cannot write bytes

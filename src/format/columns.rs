@@ -40,8 +40,10 @@ impl Columns {
 pub(crate) struct Writer {
     columns: Columns,
     clock: Clock,
+    /// The peer that was shown last, and its column, with its tab.
     peer: Option<Addr>,
-    /// The column of `peer`, with its tab.
+    peer_shown: Vec<u8>,
+    /// The columns that were shown last.
     shown: Vec<u8>,
 }
 
@@ -50,29 +52,31 @@ impl Writer {
         Self { columns, ..Self::default() }
     }
 
-    /// Appends the columns of a datagram. A time that is not known is empty.
-    pub(crate) fn write(&mut self, envelope: &Envelope, out: &mut Vec<u8>) {
+    /// Returns the columns of the datagrams with this envelope. A time that is not known is empty.
+    pub(crate) fn of(&mut self, envelope: &Envelope) -> &[u8] {
+        self.shown.clear();
         if self.columns.time {
             if let Some(shown) = envelope.received.time.and_then(|time| self.clock.shown(time)) {
-                out.extend(shown);
+                self.shown.extend(shown);
             }
-            out.push(b'\t');
+            self.shown.push(b'\t');
         }
         if self.columns.peer {
-            if self.peer != envelope.from || self.shown.is_empty() {
+            if self.peer != envelope.from || self.peer_shown.is_empty() {
                 self.peer = envelope.from;
-                self.shown.clear();
+                self.peer_shown.clear();
                 match envelope.from {
                     Some(peer) => {
                         // Writing to a Vec cannot fail.
-                        let _ = write!(self.shown, "{peer}");
+                        let _ = write!(self.peer_shown, "{peer}");
                     }
-                    None => self.shown.extend(NAMELESS),
+                    None => self.peer_shown.extend(NAMELESS),
                 }
-                self.shown.push(b'\t');
+                self.peer_shown.push(b'\t');
             }
-            out.extend(&self.shown);
+            self.shown.extend(&self.peer_shown);
         }
+        &self.shown
     }
 }
 
@@ -146,7 +150,7 @@ mod tests {
         let two = Envelope { received, ..two };
         let mut out = Vec::new();
         for envelope in [one, one, two, Envelope::default(), one] {
-            writer.write(&envelope, &mut out);
+            out.extend(writer.of(&envelope));
             out.push(b'\n');
         }
         assert_eq!(

@@ -70,6 +70,7 @@ fn size(bytes: &[u8]) -> Option<usize> {
 struct Writer;
 
 impl RecordWriter for Writer {
+    #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         // No datagram over IP is longer, and none that comes through a unix socket gets here.
         let length = u16::try_from(datagram.payload.len()).unwrap_or(u16::MAX);

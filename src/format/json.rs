@@ -21,11 +21,12 @@ use super::columns::Clock;
 use super::text::Lines;
 use super::to::{Names, To};
 use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec, base64, hex, recorded};
-use crate::batch::{Answered, Batch, Datagram, Envelope, Headers, Relayed, Stamp};
+use crate::batch::{Answered, Batch, Datagram, Envelope, Headers, Received, Relayed, Stamp};
 use crate::escape;
 use crate::net::Zone;
 use crate::net::addr::Addr;
 use crate::net::unix::Credentials;
+use crate::scan;
 
 /// The format `json`.
 pub(super) const FORMAT: Spec = Spec {
@@ -197,92 +198,55 @@ fn seconds(number: &str) -> Option<Timestamp> {
     Timestamp::from_nanosecond(sign * nanoseconds).ok()
 }
 
-/// Writes objects.
+/// Writes objects. What repeats from one to the next is written out once.
 #[derive(Debug, Default)]
 struct Writer {
-    /// The beginning of the last object, and the envelope and the size that it shows: many follow with the same.
-    head: Vec<u8>,
-    envelope: Option<Envelope>,
-    size: usize,
     clock: Clock,
-}
-
-impl Writer {
-    /// Appends the beginning of the object of a datagram.
-    fn write_head(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        if self.size != datagram.size || self.envelope.as_ref() != Some(datagram.envelope) {
-            self.begin(datagram.envelope, datagram.size);
-        }
-        out.extend_from_slice(&self.head);
-    }
-
-    fn begin(&mut self, envelope: &Envelope, size: usize) {
-        (self.envelope, self.size) = (Some(*envelope), size);
-        self.head.clear();
-        self.head.push(b'{');
-        if let Some(shown) = envelope.received.time.and_then(|time| self.clock.shown(time)) {
-            self.head.extend(b"\"time\":\"");
-            self.head.extend(shown);
-            self.head.extend(b"\",");
-        }
-        for (key, address) in [("from", envelope.from), ("to", envelope.to)] {
-            match address {
-                None => {}
-                Some(address @ Addr::Ip(_)) => {
-                    append(&mut self.head, format_args!("\"{key}\":\"{address}\","));
-                }
-                Some(Addr::Unix(name)) => {
-                    append(&mut self.head, format_args!("\"{key}\":"));
-                    write_string(&name.to_string(), &mut self.head);
-                    self.head.push(b',');
-                }
-            }
-        }
-        if let Some(Answered { request, round_trip, latency }) = envelope.received.answered {
-            append(&mut self.head, format_args!("\"request\":{request},"));
-            for (key, time) in [("rtt", Some(round_trip)), ("latency", latency)] {
-                let Some(time) = time else { continue };
-                append(
-                    &mut self.head,
-                    format_args!("\"{key}\":{}.{:09},", time.as_secs(), time.subsec_nanos()),
-                );
-            }
-        }
-        if let Some(Relayed { session, fate }) = envelope.received.relayed {
-            append(&mut self.head, format_args!("\"session\":{session},\"fate\":\"{}\",", fate.key()));
-        }
-        let Headers { ttl, traffic_class, interface } = envelope.received.headers;
-        if let Some(ttl) = ttl {
-            append(&mut self.head, format_args!("\"ttl\":{ttl},"));
-        }
-        if let Some(class) = traffic_class {
-            // Six bits and two (RFC 3168, section 5).
-            append(&mut self.head, format_args!("\"dscp\":{},\"ecn\":{},", class >> 2, class & 3));
-        }
-        if let Some(number) = interface {
-            append(&mut self.head, format_args!("\"interface\":\"{}\",", Zone(number.get())));
-        }
-        if let Some(Credentials { pid, uid, gid }) = envelope.received.credentials {
-            // A process in another PID namespace has no number here.
-            if pid != 0 {
-                append(&mut self.head, format_args!("\"pid\":{pid},"));
-            }
-            append(&mut self.head, format_args!("\"uid\":{uid},\"gid\":{gid},"));
-        }
-        append(&mut self.head, format_args!("\"size\":{size}"));
-    }
+    /// The addresses that were shown last, and how.
+    addresses: [Option<Addr>; 2],
+    addresses_shown: Vec<u8>,
+    /// The beginning of the objects of an envelope.
+    beginning: Vec<u8>,
+    /// The beginning of those with a size, which is that of the last one. It is empty until there is one.
+    head: Vec<u8>,
+    size: usize,
 }
 
 impl RecordWriter for Writer {
+    fn begin(&mut self, envelope: &Envelope) {
+        self.head.clear();
+        self.beginning.clear();
+        self.beginning.push(b'{');
+        if let Some(shown) = envelope.received.time.and_then(|time| self.clock.shown(time)) {
+            self.beginning.extend(b"\"time\":\"");
+            self.beginning.extend(shown);
+            self.beginning.extend(b"\",");
+        }
+        let addresses = [envelope.from, envelope.to];
+        if self.addresses != addresses {
+            self.addresses = addresses;
+            self.addresses_shown.clear();
+            write_addresses(addresses, &mut self.addresses_shown);
+        }
+        self.beginning.extend(&self.addresses_shown);
+        write_receipt(&envelope.received, &mut self.beginning);
+    }
+
+    #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        self.write_head(datagram, out);
+        if self.size != datagram.size || self.head.is_empty() {
+            self.size = datagram.size;
+            self.head.clone_from(&self.beginning);
+            append(&mut self.head, format_args!("\"size\":{}", self.size));
+        }
+        out.extend_from_slice(&self.head);
         if let Some(stamp) = datagram.stamp() {
             write_stamp(stamp, datagram.envelope.received.time, out);
         }
         if datagram.is_binary {
             write_base64(datagram.payload, out);
         // Most payloads are so, and need no second look.
-        } else if datagram.payload.iter().fold(true, |all, byte| all & is_plain(*byte)) {
+        } else if scan::all(datagram.payload, is_plain) {
             out.extend_from_slice(b",\"text\":\"");
             out.extend_from_slice(datagram.payload);
             out.push(b'"');
@@ -293,6 +257,52 @@ impl RecordWriter for Writer {
             write_base64(datagram.payload, out);
         }
         out.extend_from_slice(b"}\n");
+    }
+}
+
+fn write_addresses([from, to]: [Option<Addr>; 2], out: &mut Vec<u8>) {
+    for (key, address) in [("from", from), ("to", to)] {
+        match address {
+            None => {}
+            Some(address @ Addr::Ip(_)) => append(out, format_args!("\"{key}\":\"{address}\",")),
+            Some(Addr::Unix(name)) => {
+                append(out, format_args!("\"{key}\":"));
+                write_string(&name.to_string(), out);
+                out.push(b',');
+            }
+        }
+    }
+}
+
+/// Appends the facts of a receipt but for its time.
+fn write_receipt(received: &Received, out: &mut Vec<u8>) {
+    if let Some(Answered { request, round_trip, latency }) = received.answered {
+        append(out, format_args!("\"request\":{request},"));
+        for (key, time) in [("rtt", Some(round_trip)), ("latency", latency)] {
+            let Some(time) = time else { continue };
+            append(out, format_args!("\"{key}\":{}.{:09},", time.as_secs(), time.subsec_nanos()));
+        }
+    }
+    if let Some(Relayed { session, fate }) = received.relayed {
+        append(out, format_args!("\"session\":{session},\"fate\":\"{}\",", fate.key()));
+    }
+    let Headers { ttl, traffic_class, interface } = received.headers;
+    if let Some(ttl) = ttl {
+        append(out, format_args!("\"ttl\":{ttl},"));
+    }
+    if let Some(class) = traffic_class {
+        // Six bits and two (RFC 3168, section 5).
+        append(out, format_args!("\"dscp\":{},\"ecn\":{},", class >> 2, class & 3));
+    }
+    if let Some(number) = interface {
+        append(out, format_args!("\"interface\":\"{}\",", Zone(number.get())));
+    }
+    if let Some(Credentials { pid, uid, gid }) = received.credentials {
+        // A process in another PID namespace has no number here.
+        if pid != 0 {
+            append(out, format_args!("\"pid\":{pid},"));
+        }
+        append(out, format_args!("\"uid\":{uid},\"gid\":{gid},"));
     }
 }
 
@@ -317,8 +327,9 @@ fn write_base64(payload: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Whether a byte stands for itself in a string of JSON, whatever stands beside it.
+#[inline]
 fn is_plain(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+    matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
 }
 
 fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

@@ -29,5 +29,5 @@ pub(super) const FORMAT: Spec = Spec {
     header: &HEADER,
     splitter: |_, to| Box::new(Packets::new(to.clone())),
     record_reader: None,
-    record_writer: |_, _| Box::new(Writer),
+    record_writer: |_, _| Box::new(Writer::default()),
 };

@@ -66,6 +66,7 @@ impl Splitter for Blocks {
 struct Writer;
 
 impl RecordWriter for Writer {
+    #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(datagram.payload);
     }
