@@ -26,6 +26,7 @@ mod sender;
 pub(super) use file::SocketFile;
 pub use file::inode;
 pub(super) use sender::UnixSender;
+pub use sender::is_file;
 
 use names::Number;
 

@@ -593,6 +593,17 @@ fn a_destination_without_a_route_is_an_error_at_start_and_later_is_not() {
 }
 
 #[test]
+fn a_file_that_is_not_a_socket_is_an_error_at_start() {
+    let directory = Directory::new("relay-file");
+    fs::write(directory.file("file"), "").unwrap();
+    let there = format!("unix:{}", directory.file("file").display());
+    for arguments in [&[&there[..]][..], &["127.0.0.1:9", &there], &["--mirror", &there]] {
+        let said = complaint("udp-relay", &[&["127.0.0.1:0"], arguments].concat(), 1);
+        assert_eq!(said, format!("udp-relay: cannot send to {there}: it is not a socket\n"));
+    }
+}
+
+#[test]
 fn a_server_at_a_unix_socket_may_come_later() {
     let directory = Directory::new("relay-later");
     let path = directory.file("server");

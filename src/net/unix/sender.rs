@@ -112,7 +112,8 @@ impl UnixSender {
 }
 
 /// Returns whether the path of `peer` is that of a file which is not a socket.
-fn is_file(peer: Addr) -> bool {
+#[must_use]
+pub fn is_file(peer: Addr) -> bool {
     let Addr::Unix(name) = peer else { return false };
     name.path().and_then(|path| path.metadata().ok()).is_some_and(|file| !file.file_type().is_socket())
 }

@@ -4,12 +4,14 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::loops::LoopCheck;
 use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
+use crate::net::failure::Failure;
 use crate::net::resolver::{Lookups, Query};
+use crate::net::unix;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::tools::resolve::Resolver;
 
@@ -84,7 +86,8 @@ impl<'r> Servers<'r> {
 }
 
 impl<'r> Server<'r> {
-    /// Looks up the addresses of `endpoints`. Fails if one of them has none, or has one that `loops` finds.
+    /// Looks up the addresses of `endpoints`. Fails if one of them has none, or one that `loops` finds, or is a file that is not a
+    /// socket.
     pub(super) fn find(
         endpoints: &'r [Endpoint],
         family: Family,
@@ -95,6 +98,9 @@ impl<'r> Server<'r> {
         let addresses = resolver.each(endpoints, family)?;
         let server = |(endpoint, address)| {
             loops.check_server(endpoint, address)?;
+            if unix::is_file(address) {
+                return Err(anyhow!(Failure::File).context(format!("cannot send to {endpoint}")));
+            }
             Ok(Self { endpoint, family, loops, address, looked_up, lookups: None })
         };
         endpoints.iter().zip(addresses).map(server).collect()
