@@ -236,7 +236,7 @@ fn confine(socket: &Socket, address: &mut Addr, interface: Interface, options: &
 }
 
 /// Keeps datagrams to groups that other sockets have joined away from `socket`.
-fn receive_own_groups_only(socket: &Socket, is_v6: bool) {
+pub(super) fn receive_own_groups_only(socket: &Socket, is_v6: bool) {
     #[cfg(target_os = "linux")]
     {
         // Before Linux 4.20 there is no such option for IPv6: a socket bound to a group receives no other anyway.

@@ -227,6 +227,12 @@ impl Socket {
     #[expect(clippy::unused_self, reason = "only Linux has the filter")]
     pub fn receive_nothing(&self) {}
 
+    /// Keeps datagrams to groups that it has not joined away, whatever other sockets of this machine have.
+    pub fn receive_own_groups_only(&self) {
+        let is_v6 = self.local().is_ok_and(Addr::is_ipv6);
+        multicast::receive_own_groups_only(&self.inner, is_v6);
+    }
+
     /// Receives nothing more from now on. What a unix socket of ours has received already stays there; whoever sends to
     /// it afterwards has an error (`EPIPE`).
     pub fn close_for_receiving(&self) {

@@ -8,7 +8,7 @@ use std::thread;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Cable, Directory, Finished, Peer, Running, Tool, unused_address};
+use crate::harness::{Cable, Directory, Finished, Peer, Running, Tool, free_port, unused_address};
 
 /// Starts a relay to `server` on a free port. Returns the address to reach it.
 fn relay(server: &str, options: &[&str]) -> (Running, SocketAddr) {
@@ -303,6 +303,22 @@ fn a_client_that_claims_to_be_the_relay_itself_has_no_session() {
     assert_eq!((&up["received"]["datagrams"], &up["sent"]["no_session"]), (&json!(2), &json!(1)), "{report}");
     assert_eq!(sessions["opened"], 1, "{report}");
     assert_closed(&report);
+}
+
+#[test]
+fn what_is_sent_to_a_group_that_another_program_has_joined_does_not_come_back() {
+    let member = Peer::bind("0.0.0.0:0");
+    member.join_multicast_v4(&[239, 7, 8, 10].into(), &[127, 0, 0, 1].into()).unwrap();
+    let port = free_port();
+    let (here, group) = (format!("0.0.0.0:{port}"), format!("239.7.8.10%lo:{port}"));
+    let relay = Tool::new("udp-relay").args([&here, &group, "--stats=json"]);
+    let (relay, address) = relay.spawn_listening();
+    Peer::new().send_to(b"once", address).unwrap();
+    let report = report(relay);
+    assert_eq!(
+        (&report["up"]["received"]["datagrams"], &report["sessions"]["opened"]),
+        (&json!(1), &json!(1))
+    );
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let access = resolver.access(lists)?;
     let family = plan.socket.family;
     let clients = socket::bind(&resolver.local(&plan.endpoint, family)?, &plan.socket)?;
+    // Of a group that another program has joined, what is sent there would come back.
+    clients.receive_own_groups_only();
     let loops = LoopCheck::new(&clients)?;
     let [servers, mirrors] =
         [&plan.servers, &plan.mirrors].map(|endpoints| Server::find(endpoints, family, resolver, &loops));
