@@ -559,7 +559,7 @@ fn what_cannot_be_relayed_is_refused_with_the_way_out() {
     }
     for (source, words) in [
         ("192.0.2.99", "cannot bind 192.0.2.99: 192.0.2.99 is not an address of this machine"),
-        ("::1", "cannot send to 127.0.0.1:9 from ::1: they are not of the same version of IP"),
+        ("::1", "cannot use 127.0.0.1:9: it is not an IPv6 address, as -4, -6 or --bind requires"),
         ("239.1.1.1", "cannot send from 239.1.1.1: it is a multicast group"),
     ] {
         for there in [&["127.0.0.1:9"][..], &["--mirror", "127.0.0.1:9"]] {
@@ -619,6 +619,14 @@ fn a_server_at_a_unix_socket_may_come_later() {
     assert_eq!(&buffer[..size], b"hello");
     server.send_to_addr(b"welcome", &session).unwrap();
     assert_eq!(client.receive(), b"welcome");
+}
+
+#[test]
+fn a_name_that_has_both_versions_of_ip_is_sent_to_over_that_of_the_source() {
+    let (server, client) = (Peer::v6(), Peer::new());
+    // Without a host it is this machine, over IPv4 first.
+    let (_relay, there) = relay(&["127.0.0.1:0", &format!(":{}", server.port()), "--bind", "::1"]);
+    ask(&client, "hello", there, &server);
 }
 
 #[test]

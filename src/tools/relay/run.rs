@@ -62,11 +62,13 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     // Of a group that another program has joined, what is sent there would come back.
     clients.receive_own_groups_only();
     let loops = LoopCheck::new(&clients)?;
+    let source = plan.source.as_ref().map(|source| resolver.local(source, family)).transpose()?;
+    let source = source.as_ref();
+    // Of the addresses of a name, the source reaches those of its own version of IP.
+    let family = source.map_or(family, |source| family.of_socket(source.addresses()[0]));
     let [servers, mirrors] =
         [&plan.servers, &plan.mirrors].map(|endpoints| Server::find(endpoints, family, resolver, &loops));
     let (servers, mirrors) = (servers?, mirrors?);
-    let source = plan.source.as_ref().map(|source| resolver.local(source, family)).transpose()?;
-    let source = source.as_ref();
     // What keeps all sessions from being opened is known now.
     for server in &servers {
         sessions::connect(server, source, &plan.socket)?;
