@@ -3,6 +3,7 @@
 //! A batch is filled, handed on and reused, so that in the steady state nothing is allocated per
 //! datagram. It knows nothing of sockets, formats or charsets.
 
+use std::iter;
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
@@ -173,6 +174,15 @@ pub struct Datagram<'b> {
     pub is_binary: bool,
     /// The stamp that was taken off, as it was before the payload.
     pub header: Option<&'b [u8; Stamp::LEN]>,
+}
+
+/// Datagrams in a row that share an envelope.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'b> {
+    /// The envelope.
+    pub envelope: &'b Envelope,
+    entries: &'b [Entry],
+    memory: [&'b [u8]; 2],
 }
 
 impl Datagram<'_> {
@@ -446,14 +456,19 @@ impl Batch {
     }
 
     /// The datagrams in runs of those that share an envelope, in order.
-    pub fn runs(
-        &self,
-    ) -> impl Iterator<Item = (&Envelope, impl ExactSizeIterator<Item = Datagram<'_>> + Clone)> {
-        let runs = self.entries.chunk_by(|one, next| one.envelope == next.envelope);
-        runs.map(|run| {
-            let datagrams =
-                run.iter().map(|entry| entry.datagram([&self.arena, &self.aside], &self.envelopes));
-            (run[0].envelope(&self.envelopes), datagrams)
+    pub fn runs(&self) -> impl Iterator<Item = Run<'_>> {
+        let mut rest = &self.entries[..];
+        iter::from_fn(move || {
+            let envelope = rest.first()?.envelope;
+            // Envelopes are in the order of their datagrams. Often all datagrams share one.
+            let len = match rest.last() {
+                Some(last) if last.envelope == envelope => rest.len(),
+                _ => rest.iter().take_while(|entry| entry.envelope == envelope).count(),
+            };
+            let entries;
+            (entries, rest) = rest.split_at(len);
+            let envelope = entries[0].envelope(&self.envelopes);
+            Some(Run { envelope, entries, memory: [&self.arena, &self.aside] })
         })
     }
 
@@ -463,7 +478,10 @@ impl Batch {
         &self,
         places: Range<usize>,
     ) -> impl ExactSizeIterator<Item = Datagram<'_>> + DoubleEndedIterator {
-        self.entries[places].iter().map(|entry| entry.datagram([&self.arena, &self.aside], &self.envelopes))
+        let envelope = |entry: &Entry| entry.envelope(&self.envelopes);
+        self.entries[places]
+            .iter()
+            .map(move |entry| entry.datagram([&self.arena, &self.aside], envelope(entry)))
     }
 
     /// At least `least` bytes behind those in use, for the next bytes to be written to.
@@ -651,14 +669,29 @@ impl Batch {
     }
 }
 
+impl<'b> Run<'b> {
+    /// The datagrams, in order.
+    #[must_use]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Datagram<'b>> {
+        let Self { envelope, entries, memory } = *self;
+        entries.iter().map(move |entry| entry.datagram(memory, envelope))
+    }
+
+    /// The length of each payload, in bytes.
+    #[must_use]
+    pub fn lens(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.entries.iter().map(|entry| entry.len as usize)
+    }
+}
+
 impl Entry {
     #[inline]
-    fn datagram<'b>(&self, [arena, aside]: [&'b [u8]; 2], envelopes: &'b [Envelope]) -> Datagram<'b> {
+    fn datagram<'b>(&self, [arena, aside]: [&'b [u8]; 2], envelope: &'b Envelope) -> Datagram<'b> {
         let memory = if self.is_aside { aside } else { arena };
         Datagram {
             payload: &memory[self.start..self.start + self.len as usize],
             size: self.size as usize,
-            envelope: self.envelope(envelopes),
+            envelope,
             ordinal: self.ordinal,
             is_binary: self.is_binary,
             header: if self.is_stamped { self.header(memory) } else { None },

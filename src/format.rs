@@ -337,10 +337,10 @@ pub(crate) trait RecordWriter: fmt::Debug + Send {
         out: &mut Vec<u8>,
         ends: &mut Vec<usize>,
     ) {
-        for (envelope, datagrams) in batch.runs() {
-            self.begin(envelope);
-            let columns = columns.as_mut().map_or(&b""[..], |columns| columns.of(envelope));
-            ends.extend(datagrams.map(|datagram| {
+        for run in batch.runs() {
+            self.begin(run.envelope);
+            let columns = columns.as_mut().map_or(&b""[..], |columns| columns.of(run.envelope));
+            ends.extend(run.iter().map(|datagram| {
                 if !columns.is_empty() {
                     out.extend_from_slice(columns);
                 }

@@ -413,17 +413,17 @@ impl Writer {
             self.records.write_all(batch, self.columns.as_mut(), out, ends);
             return undecodable;
         }
-        for (envelope, datagrams) in batch.runs() {
-            let columns = self.columns.as_mut().map_or(&b""[..], |columns| columns.of(envelope));
-            self.records.begin(envelope);
-            for datagram in datagrams {
+        for run in batch.runs() {
+            let columns = self.columns.as_mut().map_or(&b""[..], |columns| columns.of(run.envelope));
+            self.records.begin(run.envelope);
+            for datagram in run.iter() {
                 match decoded(&datagram, self.encoding, format, &mut self.decoded) {
                     Ok(datagram) => {
                         out.extend_from_slice(columns);
                         self.records.write(&datagram, out);
                         ends.push(out.len());
                     }
-                    Err(what) => undecodable.push(Undecodable { from: envelope.from, what }),
+                    Err(what) => undecodable.push(Undecodable { from: run.envelope.from, what }),
                 }
             }
         }

@@ -39,9 +39,8 @@ impl RecordReader for Reader {
 struct Writer {
     /// Payloads, each with zeros behind it up to a whole number of groups.
     padded: Vec<u8>,
-    /// The digits of these, and how many of them have been written.
+    /// The digits of these.
     digits: Vec<u8>,
-    written: usize,
 }
 
 /// How many bytes are encoded at once, unless a payload has more.
@@ -50,39 +49,40 @@ const AT_ONCE: usize = 16 * 1024;
 const GROUP: usize = 3;
 const DIGITS: usize = 4;
 
+/// The number of groups of a payload, which is calculated once for payloads in a row that have one length.
+#[derive(Debug, Default)]
+struct Groups {
+    len: usize,
+    number: usize,
+}
+
+impl Groups {
+    fn of(&mut self, len: usize) -> usize {
+        if len != self.len {
+            *self = Self { len, number: len.div_ceil(GROUP) };
+        }
+        self.number
+    }
+}
+
 impl Writer {
-    /// Encodes some of the payloads in `datagrams`. All those before have been written.
-    fn encode<'d>(&mut self, datagrams: &mut impl Iterator<Item = Datagram<'d>>) {
+    /// Encodes some of the payloads in `datagrams` and returns how many.
+    fn encode<'d>(&mut self, datagrams: &mut impl Iterator<Item = Datagram<'d>>) -> usize {
+        let (mut number, mut groups) = (0, Groups::default());
         self.padded.clear();
         while self.padded.len() < AT_ONCE
-            && let Some(datagram) = datagrams.next()
+            && let Some(Datagram { payload, .. }) = datagrams.next()
         {
-            self.padded.extend_from_slice(datagram.payload);
-            for _ in 0..padding(datagram.payload.len()) {
+            number += 1;
+            self.padded.extend_from_slice(payload);
+            for _ in payload.len()..groups.of(payload.len()) * GROUP {
                 self.padded.push(0);
             }
         }
         self.digits.clear();
         STANDARD.encode_append(&self.padded, &mut self.digits);
-        self.written = 0;
+        number
     }
-
-    /// Appends the digits of a payload of `len` bytes, which is the next of those that are encoded.
-    fn write_encoded(&mut self, len: usize, out: &mut Vec<u8>) {
-        let padding = padding(len);
-        let digits = self.written..self.written + (len + padding) / GROUP * DIGITS;
-        self.written = digits.end;
-        out.extend_from_slice(&self.digits[digits]);
-        if padding > 0 {
-            let end = out.len();
-            out[end - padding..].fill(b'=');
-        }
-    }
-}
-
-/// Returns by how many bytes `len` is shorter than whole groups.
-fn padding(len: usize) -> usize {
-    len.next_multiple_of(GROUP) - len
 }
 
 impl RecordWriter for Writer {
@@ -98,22 +98,36 @@ impl RecordWriter for Writer {
         out: &mut Vec<u8>,
         ends: &mut Vec<usize>,
     ) {
-        for (envelope, datagrams) in batch.runs() {
-            let columns = columns.as_mut().map_or(&b""[..], |columns| columns.of(envelope));
-            let mut rest = datagrams.clone();
-            ends.extend(datagrams.map(|datagram| {
-                if self.written == self.digits.len() {
-                    self.encode(&mut rest);
-                }
-                if !columns.is_empty() {
-                    out.extend_from_slice(columns);
-                }
-                self.write_encoded(datagram.payload.len(), out);
-                out.push(b'\n');
-                out.len()
-            }));
+        for run in batch.runs() {
+            let columns = columns.as_mut().map_or(&b""[..], |columns| columns.of(run.envelope));
+            let (mut datagrams, mut lens) = (run.iter(), run.lens());
+            while lens.len() > 0 {
+                let number = self.encode(&mut datagrams);
+                let (mut digits, mut groups) = (&self.digits[..], Groups::default());
+                ends.extend(lens.by_ref().take(number).map(|len| {
+                    if !columns.is_empty() {
+                        out.extend_from_slice(columns);
+                    }
+                    let groups = groups.of(len);
+                    let (line, rest) = digits.split_at(groups * DIGITS);
+                    digits = rest;
+                    out.extend_from_slice(line);
+                    end_line(out, groups * GROUP - len)
+                }));
+            }
         }
     }
+}
+
+/// Ends a line whose last group lacks this number of bytes, and returns where it ends.
+#[inline]
+fn end_line(out: &mut Vec<u8>, lacking: usize) -> usize {
+    if lacking > 0 {
+        let end = out.len();
+        out[end - lacking..].fill(b'=');
+    }
+    out.push(b'\n');
+    out.len()
 }
 
 /// Appends the datagram that `line` represents.
