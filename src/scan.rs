@@ -1,6 +1,6 @@
 //! Looking at many bytes at once: a test of a byte is compiled to instructions that compare a block of them, if it is made
-//! of comparisons and ranges that `&` and `|` join. The short-circuiting operators, and patterns with several
-//! alternatives, are compiled to branches instead.
+//! of ranges of bytes, at best three or more, that `|` joins. The short-circuiting operators, and patterns with several
+//! alternatives, are compiled to branches instead. `benches/instructions.py` shows whether that still holds.
 
 /// The size of a block in bytes: that of a vector of SSE2 and of NEON, which all processors have.
 const BLOCK: usize = 16;
