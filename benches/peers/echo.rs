@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use udp_tools::net::kernel_drops;
 
-use super::{LISTEN, await_read, counter, listening, terminate};
+use super::report::{Row, Table, column};
+use super::{Bench, LISTEN, await_read, counter, listening, port_of, terminate};
 
 const SENDERS: usize = 1000;
 /// In datagrams a millisecond.
@@ -19,8 +20,8 @@ const STEP: Duration = Duration::from_millis(1);
 /// How often the senders look for echoes: their buffers hold those of a second.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Sends for `time`, and prints what became of all.
-pub(super) fn run(time: Duration) {
+/// Sends for a time, and reports what became of all.
+pub(super) fn run(bench: &Bench) {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     let mut command = Command::new(LISTEN);
@@ -43,9 +44,9 @@ pub(super) fn run(time: Duration) {
             }
         });
         let start = Instant::now();
-        let sent = send(&senders, time);
+        let sent = send(&senders, bench.scale.echoing);
         let took = start.elapsed();
-        await_read(address.rsplit(':').next().unwrap().parse().unwrap());
+        await_read(port_of(&address));
         // The echoes of what was read last are a matter of microseconds.
         thread::sleep(LOOK);
         is_over.store(true, Ordering::Relaxed);
@@ -55,12 +56,14 @@ pub(super) fn run(time: Duration) {
     let [received, dropped, answered] =
         [": received ", ", dropped ", ": answered "].map(|words| counter(&said, words));
     let late: usize = senders.iter().map(|sender| kernel_drops(sender).unwrap() as usize).sum();
-    println!(
-        "{SENDERS} senders, {:.0} datagrams/s for {:.1} s, --echo: sent {sent}, received {received}, \
-         dropped {dropped}, answered {answered}, echoes {echoed}, dropped at the senders {late}\n",
-        sent as f64 / took.as_secs_f64(),
-        took.as_secs_f64(),
-    );
+    let columns = ["sent", "received", "dropped", "answered", "echoes", "dropped at the senders"];
+    let counts = [sent, received, dropped, answered, echoed, late].map(|count| count as f64);
+    let rate = sent as f64 / took.as_secs_f64();
+    bench.report.add(Table::new(
+        format!("{SENDERS} senders to udp-listen --echo"),
+        &[&[column("rate", "1/s")][..], &columns.map(|name| column(name, ""))].concat(),
+        vec![Row::of_rounds("udp-listen --echo", &[[&[rate][..], &counts].concat()])],
+    ));
     assert_eq!(sent, received + dropped, "{said}");
     assert_eq!(received, answered, "{said}");
     assert_eq!(answered, echoed + late, "{said}");

@@ -4,7 +4,7 @@
 //! dumpcap.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{Bench, LISTEN, RECV, await_bound, command, digits, free_port, is_here, listening, median};
+use super::report::column;
+use super::{Bench, Contestant, LISTEN, RECV, Server, command, free_port, is_here, port_of};
 
 /// A DNS query for the address of `a.test`, in hexadecimal digits.
 const QUERY: &str = "000101000001000000000000016104746573740000010001";
@@ -31,36 +32,12 @@ struct Reported {
     p99: f64,
 }
 
-/// A program that measures.
-struct Program<'p> {
-    name: &'p str,
-    measure: Box<dyn Fn() -> Vec<f64> + 'p>,
-}
-
-impl<'p> Program<'p> {
-    fn new(name: &'p str, measure: impl Fn() -> Reported + 'p) -> Self {
-        let measure = move || {
-            let Reported { rate, p50, p99 } = measure();
-            vec![rate, p50, p99]
-        };
-        Self { name, measure: Box::new(measure) }
-    }
-}
-
-/// A server, which is killed at the end.
-struct Server(Child);
-
-impl Server {
-    fn start(mut command: Command) -> Self {
-        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+/// A program that measures, and the columns of what it reports.
+fn reporting<'c>(name: &'c str, mut measure: impl FnMut() -> Reported + 'c) -> Contestant<'c> {
+    Contestant::with_columns(name, move || {
+        let Reported { rate, p50, p99 } = measure();
+        vec![rate, p50, p99]
+    })
 }
 
 impl Bench {
@@ -76,15 +53,15 @@ impl Bench {
         for in_flight in [1, 64] {
             let total = self.scale.requests * 1000;
             let mut programs =
-                vec![Program::new("udp-recv", move || udp_recv(port, in_flight, total, &["ping"]))];
+                vec![reporting("udp-recv", move || udp_recv(port, in_flight, total, &["ping"]))];
             if let Some(ask_many) = self.ask_many.as_ref().and_then(|path| path.to_str()) {
                 let ask = move || c_program(ask_many, port, in_flight, total, "70696e67");
-                programs.push(Program::new("a C program", ask));
+                programs.push(reporting("a C program", ask));
             }
             if in_flight == 1 && is_here("sockperf") {
-                programs.push(Program::new("sockperf ping-pong", || self.sockperf(&["ping-pong"])));
+                programs.push(reporting("sockperf ping-pong", || self.sockperf(&["ping-pong"])));
             }
-            self.compare_reports(&format!("{in_flight} in flight at udp-listen --echo"), &programs);
+            self.compare_reports(&format!("{in_flight} in flight at udp-listen --echo"), programs);
         }
     }
 
@@ -95,18 +72,17 @@ impl Bench {
         let port = free_port();
         let listen = ["--listen-address=127.0.0.1", "--bind-interfaces", &format!("--port={port}")];
         let zone = ["--no-daemon", "--no-resolv", "--no-hosts", "--address=/test/192.0.2.1", "--user=root"];
-        let _dnsmasq = Server::start(command("dnsmasq", &[&listen[..], &zone].concat()));
-        await_bound(port);
+        let _dnsmasq = Server::start_at(command("dnsmasq", &[&listen[..], &zone].concat()), port);
         let total = self.scale.requests * 1000;
         let mut programs =
-            vec![Program::new("udp-recv", move || udp_recv(port, 100, total, &["-f", "hex", QUERY]))];
+            vec![reporting("udp-recv", move || udp_recv(port, 100, total, &["-f", "hex", QUERY]))];
         if let Some(ask_many) = self.ask_many.as_ref().and_then(|path| path.to_str()) {
-            programs.push(Program::new("a C program", move || c_program(ask_many, port, 100, total, QUERY)));
+            programs.push(reporting("a C program", move || c_program(ask_many, port, 100, total, QUERY)));
         }
         if is_here("dnsperf") {
-            programs.push(Program::new("dnsperf -q 100", move || self.dnsperf(port)));
+            programs.push(reporting("dnsperf -q 100", move || self.dnsperf(port)));
         }
-        self.compare_reports("100 in flight at dnsmasq", &programs);
+        self.compare_reports("100 in flight at dnsmasq", programs);
     }
 
     fn dnsperf(&self, port: u16) -> Reported {
@@ -137,18 +113,17 @@ impl Bench {
         let ours = move || {
             observed(port, &|| udp_recv_with(port, &["--rate", &rate, &format!("--repeat={total}"), "ping"]))
         };
-        let mut programs = vec![Program { name: "udp-recv --rate 1000/s", measure: Box::new(ours) }];
+        let mut programs = vec![Contestant::with_columns("udp-recv --rate 1000/s", ours)];
         if is_here("irtt") {
             let measure = move || {
                 let port = free_port();
                 let address = format!("127.0.0.1:{port}");
-                let _server = Server::start(command("irtt", &["server", "-i", "0", "-b", &address]));
-                await_bound(port);
+                let _server = Server::start_at(command("irtt", &["server", "-i", "0", "-b", &address]), port);
                 let time = format!("{seconds}s");
                 let client = ["client", "-i", "1ms", "-d", &time, "-l", "60", "-Q", "-o", "-", &address];
                 observed(port, &|| irtt_report(&output(&mut command("irtt", &client))))
             };
-            programs.push(Program { name: "irtt -i 1ms", measure: Box::new(measure) });
+            programs.push(Contestant::with_columns("irtt -i 1ms", measure));
         }
         if is_here("sockperf") {
             let measure = move || {
@@ -160,7 +135,7 @@ impl Bench {
                     sockperf_report(&output(&mut command("sockperf", &[&load, &arguments[..]].concat())))
                 })
             };
-            programs.push(Program { name: "sockperf under-load --mps 1000", measure: Box::new(measure) });
+            programs.push(Contestant::with_columns("sockperf under-load --mps 1000", measure));
         }
         if is_here("iperf3") {
             let measure = move || {
@@ -179,12 +154,18 @@ impl Bench {
                     Reported { rate: f64::NAN, p50: f64::NAN, p99: f64::NAN }
                 })
             };
-            programs.push(Program { name: "iperf3 -u -b 128000 -l 16", measure: Box::new(measure) });
+            programs.push(Contestant::with_columns("iperf3 -u -b 128000 -l 16", measure));
         }
         let sleep = move || vec![f64::NAN, f64::NAN, late_wakeups(total), f64::NAN, f64::NAN];
-        programs.push(Program { name: "a sleep until each is due, and no more", measure: Box::new(sleep) });
-        let columns = ["sent/s", "not sent, %", "late by more than 1 ms, %", "p50, µs", "p99, µs"];
-        self.compare_columns(&format!("{RATE} requests a second"), &columns, &programs);
+        programs.push(Contestant::with_columns("a sleep until each is due, and no more", sleep));
+        let columns = [
+            column("sent", "1/s"),
+            column("not sent", "%"),
+            column("late by more than 1 ms", "%"),
+            column("p50", "µs"),
+            column("p99", "µs"),
+        ];
+        self.compare(&format!("{RATE} requests a second"), &columns, programs);
     }
 
     fn sockperf(&self, mode: &[&str]) -> Reported {
@@ -195,32 +176,11 @@ impl Bench {
 
     /// How long the programs run that take a time.
     fn seconds(&self) -> u64 {
-        if self.scale.rounds > 1 { 5 } else { 1 }
+        if self.is_quick() { 1 } else { 5 }
     }
 
-    fn compare_reports(&self, title: &str, programs: &[Program<'_>]) {
-        self.compare_columns(title, &["requests/s", "p50, µs", "p99, µs"], programs);
-    }
-
-    /// Runs all of them in turn, as often as there are rounds, and prints the medians of their columns.
-    fn compare_columns(&self, title: &str, columns: &[&str], programs: &[Program<'_>]) {
-        let mut results = vec![vec![Vec::new(); columns.len()]; programs.len()];
-        for _ in 0..self.scale.rounds {
-            for (program, results) in programs.iter().zip(&mut results) {
-                for (result, results) in (program.measure)().into_iter().zip(results) {
-                    results.push(result);
-                }
-            }
-        }
-        println!("| {title} | {} |\n|---|{}", columns.join(" | "), "--:|".repeat(columns.len()));
-        for (program, results) in programs.iter().zip(results) {
-            let shown = results.into_iter().map(|results| match median(results) {
-                result if result.is_nan() => "-".to_owned(),
-                result => digits(result),
-            });
-            println!("| {} | {} |", program.name, shown.collect::<Vec<_>>().join(" | "));
-        }
-        println!();
+    fn compare_reports(&self, title: &str, programs: Vec<Contestant<'_>>) {
+        self.compare(title, &[column("requests", "1/s"), column("p50", "µs"), column("p99", "µs")], programs);
     }
 
     /// Returns what `run` reports, and what it sent to `port`: datagrams a second, how many percent of the rate that it
@@ -268,10 +228,8 @@ fn late_wakeups(total: u64) -> f64 {
 
 /// Starts a listener that echoes, and returns its port.
 fn echo() -> (Server, u16) {
-    let mut listen = command(LISTEN, &["127.0.0.1:0", "--echo"]);
-    let mut listen = listen.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let address = listening(&mut listen);
-    (Server(listen), address.rsplit(':').next().unwrap().parse().unwrap())
+    let (server, address) = Server::start_listening(command(LISTEN, &["127.0.0.1:0", "--echo"]));
+    (server, port_of(&address))
 }
 
 fn udp_recv(port: u16, in_flight: u32, total: usize, request: &[&str]) -> Reported {
@@ -311,8 +269,7 @@ fn sockperf_server(port: u16, seconds: u64) -> (Server, Vec<String>) {
     let address = ["-i".to_owned(), "127.0.0.1".to_owned(), "-p".to_owned(), port.to_string()];
     let mut server = command("sockperf", &["server"]);
     server.args(&address);
-    let server = Server::start(server);
-    await_bound(port);
+    let server = Server::start_at(server, port);
     let more = ["--full-rtt", "-m", "16", "-t", &seconds.to_string()].map(str::to_owned);
     (server, address.into_iter().chain(more).collect())
 }

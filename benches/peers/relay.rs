@@ -3,19 +3,17 @@
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::unistd::Pid;
 
-use super::{Bench, Contestant, await_bound, command, free_port, is_here};
+use super::report::{Row, Table, column};
+use super::{Bench, Contestant, Server, command, free_port, is_here};
 
 const RELAY: &str = env!("CARGO_BIN_EXE_udp-relay");
 /// The module of nginx that relays, where Debian has it.
@@ -41,25 +39,22 @@ const LOADS: [Load; 3] = [
 ];
 
 /// A server that echoes until this is dropped.
-struct Echo {
-    address: SocketAddr,
+pub(super) struct Echo {
+    pub(super) address: SocketAddr,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A relay, which is killed with its process group when this is dropped.
-struct Relay(Child);
-
-/// Compares relays, and prints how much memory ours has.
+/// Compares relays, and reports how much memory ours has.
 pub(super) fn run(bench: &Bench) {
-    let is_quick = bench.scale.rounds == 1;
+    let is_quick = bench.is_quick();
     let time = if is_quick { Duration::from_millis(100) } else { Duration::from_secs(2) };
     let (has_socat, has_nginx) = (is_here("socat"), is_here("nginx") && Path::new(NGINX_MODULE).exists());
     for load in LOADS {
         let passed = |start: fn(&Bench, u16, SocketAddr) -> Command| {
             move || {
                 let (echo, port) = (Echo::start(load), free_port());
-                let _relay = Relay::start(start(bench, port, echo.address), port);
+                let _relay = Server::start_at(start(bench, port, echo.address), port);
                 returned(load, port, time) / 1e3
             }
         };
@@ -71,9 +66,9 @@ pub(super) fn run(bench: &Bench) {
             contestants.push(Contestant::new("nginx stream", passed(nginx)));
         }
         let title = format!("datagrams of {SIZE} bytes to an echo server and back, {}", load.title);
-        bench.compare(&title, "k/s", contestants);
+        bench.compare(&title, &[column("returned", "k/s")], contestants);
     }
-    memory(if is_quick { 2000 } else { 100_000 });
+    memory(bench, if is_quick { 2000 } else { 100_000 });
 }
 
 fn udp_relay(_: &Bench, port: u16, server: SocketAddr) -> Command {
@@ -122,27 +117,33 @@ fn returned(load: Load, port: u16, time: Duration) -> f64 {
     returned as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Prints the memory of our relay while sessions come and go, each with one datagram and its echo.
-fn memory(sessions: usize) {
-    let (echo, port) = (Echo::start(LOADS[2]), free_port());
+/// Reports the memory of our relay while sessions come and go, each with one datagram and its echo.
+fn memory(bench: &Bench, sessions: usize) {
+    let (echo, port) = (Echo::one_at_a_time(), free_port());
     let mut relay = command(RELAY, &[&format!("127.0.0.1:{port}"), &echo.address.to_string()]);
     relay.args(["--idle", "100ms"]);
-    let relay = Relay::start(relay, port);
+    let relay = Server::start_at(relay, port);
     let mut buffer = [0; SIZE];
-    let mut memory = Vec::new();
+    let mut rows = Vec::new();
     for number in 1..=sessions {
         let client = socket(LOADS[2]);
         client.connect(("127.0.0.1", port)).unwrap();
         client.send(&[b'x'; SIZE]).unwrap();
         client.recv(&mut buffer).unwrap();
         if number % (sessions / 5) == 0 {
-            memory.push(format!("{number}: {:.1} MiB", relay.memory()));
+            rows.push(Row::of_rounds(format!("{number} sessions"), &[vec![relay.memory()]]));
         }
     }
-    println!("udp-relay, memory after as many sessions: {}\n", memory.join(", "));
+    let title = "memory of udp-relay after sessions that come and go";
+    bench.report.add(Table::new(title, &[column("memory", "MiB")], rows));
 }
 
 impl Echo {
+    /// Starts a server to clients that send one datagram at a time.
+    pub(super) fn one_at_a_time() -> Self {
+        Self::start(LOADS[2])
+    }
+
     fn start(load: Load) -> Self {
         let (server, is_over) = (socket(load), Arc::new(AtomicBool::new(false)));
         let (address, stop) = (server.local_addr().unwrap(), Arc::clone(&is_over));
@@ -162,30 +163,6 @@ impl Drop for Echo {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-impl Relay {
-    /// Starts a relay, and waits until it has bound `port`.
-    fn start(mut command: Command, port: u16) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let relay = Self(command.process_group(0).spawn().unwrap());
-        await_bound(port);
-        relay
-    }
-
-    /// Returns the memory that it has now, in MiB.
-    fn memory(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        memory.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        killpg(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), Signal::SIGKILL).unwrap();
-        self.0.wait().unwrap();
     }
 }
 
