@@ -74,7 +74,7 @@ impl IcmpErrors {
             return Ok(None);
         }
         // An IPv6 socket needs both: it talks to IPv4 peers as well.
-        if socket.local()?.is_ipv6() {
+        if socket.is_v6() {
             setsockopt(&**socket, sockopt::Ipv6RecvErr, &true)?;
         }
         setsockopt(&**socket, sockopt::Ipv4RecvErr, &true)?;

@@ -82,7 +82,7 @@ impl SendSocket {
         Ok(Self {
             socket: Rc::clone(socket),
             peer: socket.peer(),
-            is_v6: socket.local()?.is_ipv6(),
+            is_v6: socket.is_v6(),
             from_envelope: false,
             refused_source: None,
             icmp: None,

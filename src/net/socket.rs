@@ -39,6 +39,8 @@ pub use self::probe::{is_local, needs_broadcast, reaches_many};
 #[derive(Debug)]
 pub struct Socket {
     inner: socket2::Socket,
+    /// Whether it is one of IPv6, which may send and receive over IPv4 as well.
+    is_v6: bool,
     /// Whether a datagram is sent in one packet or not at all.
     forbids_fragments: bool,
     /// The groups that it has joined.
@@ -61,8 +63,10 @@ struct Unix {
 
 impl Socket {
     fn of(socket: socket2::Socket, unix: Option<Unix>) -> Self {
+        let is_v6 = socket.local_addr().is_ok_and(|address| address.is_ipv6());
         Self {
             inner: socket,
+            is_v6,
             forbids_fragments: false,
             memberships: Vec::new(),
             multicast_interface: None,
@@ -108,6 +112,12 @@ impl Socket {
             Addr::Unix(name) => Addr::Unix(name.keep()),
             Addr::Ip(_) => address.canonical(),
         })
+    }
+
+    /// Returns whether it is one of IPv6, which may send and receive over IPv4 as well.
+    #[must_use]
+    pub(super) fn is_v6(&self) -> bool {
+        self.is_v6
     }
 
     /// Returns whether it is a unix socket.
@@ -195,7 +205,7 @@ impl Socket {
     /// Has it send with the header that `options` ask for.
     pub(super) fn set_header(&mut self, options: HeaderOptions) -> io::Result<()> {
         if options.is_any() {
-            options.apply(&self.inner, self.local()?.is_ipv6())?;
+            options.apply(&self.inner, self.is_v6)?;
             self.forbids_fragments = options.dont_fragment;
         }
         Ok(())

@@ -133,6 +133,7 @@ pub(super) fn create(address: Addr, options: &Options) -> Result<Socket, OpenErr
     options.bind_interface(&socket, address.is_ipv6()).map_err(OpenError::Interface)?;
     Ok(Socket {
         inner: socket,
+        is_v6: address.is_ipv6(),
         forbids_fragments: options.header.dont_fragment,
         memberships: Vec::new(),
         multicast_interface: options.multicast_interface,
