@@ -343,7 +343,7 @@ mod tests {
             }
         }
         let socket = Rc::new(Socket::from(socket));
-        let mut sender = Sender::new(&socket).unwrap();
+        let mut sender = Sender::new(&socket);
         let mut batch = Batch::new();
         batch.address(Envelope::to_peer(address.into()));
         batch.push(b"refused");
@@ -382,7 +382,7 @@ mod tests {
         let [socket, peer] = ["0.0.0.0:0", "127.0.0.1:0"].map(|address| UdpSocket::bind(address).unwrap());
         socket.set_nonblocking(true).unwrap();
         let socket = Rc::new(Socket::from(socket));
-        let mut sender = Sender::new(&socket).unwrap();
+        let mut sender = Sender::new(&socket);
         sender.use_source_address().unwrap();
         // Nothing leaves from a broadcast address: the system chooses another.
         for (asked, source) in [("127.255.255.255:9", [127, 0, 0, 1]), ("127.0.0.2:9", [127, 0, 0, 2])] {
@@ -427,7 +427,7 @@ mod tests {
             batch.push(b"x");
         }
         let socket = Rc::new(Socket::from(socket));
-        let outcome = Sender::new(&socket).unwrap().send(&batch, 1..10_000);
+        let outcome = Sender::new(&socket).send(&batch, 1..10_000);
         assert_eq!((outcome.sent, outcome.bytes, outcome.stopped.is_none()), (9_999, 9_999, true));
     }
 
@@ -440,7 +440,7 @@ mod tests {
             batch.push(payload);
         }
         let socket = Rc::new(Socket::from(socket));
-        let outcome = Sender::new(&socket).unwrap().send(&batch, 0..4);
+        let outcome = Sender::new(&socket).send(&batch, 0..4);
         assert!(outcome.stopped.is_none());
         assert_eq!((outcome.sent, outcome.bytes), (4, 4));
         for (peer, expected) in [(&one, b"a"), (&one, b"b"), (&two, b"c"), (&one, b"d")] {

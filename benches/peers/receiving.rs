@@ -54,7 +54,7 @@ struct Receiver {
 /// Compares receivers of a flood.
 pub(super) fn run(bench: &Bench) {
     flood(bench, "one a call", |batch, socket| {
-        let mut sender = single::Sender::new(socket).unwrap();
+        let mut sender = single::Sender::new(socket);
         assert!(sender.send(batch, 0..batch.len()).stopped.is_none());
     });
     flood(bench, "as segments", send_segments);
@@ -97,7 +97,7 @@ pub(super) fn rates(bench: &Bench) {
 }
 
 fn send_segments(batch: &Batch, socket: &Rc<Socket>) {
-    let mut sender = Sender::new(socket).unwrap();
+    let mut sender = Sender::new(socket);
     assert!(sender.send(batch, 0..batch.len()).stopped.is_none());
 }
 

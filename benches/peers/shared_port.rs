@@ -39,7 +39,7 @@ pub(super) fn run(bench: &Bench) {
             }
             let start = Instant::now();
             for socket in senders.iter().cycle().take(turns) {
-                let mut sender = Sender::new(socket).unwrap();
+                let mut sender = Sender::new(socket);
                 assert!(sender.send(&batch, 0..TURN).stopped.is_none());
             }
             await_read(port);

@@ -100,7 +100,7 @@ mod tests {
             batch.push(payload);
         }
         let socket = Rc::new(Socket::from(socket));
-        let (mut sender, mut stamper) = (Sender::new(&socket).unwrap(), Stamper::default());
+        let (mut sender, mut stamper) = (Sender::new(&socket), Stamper::default());
         let before = nanoseconds(SystemTime::now());
         let outcome = stamper.send(&mut sender, &batch, 0..6);
         assert_eq!((outcome.sent, outcome.bytes), (3, 2));

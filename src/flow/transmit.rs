@@ -60,10 +60,10 @@ pub struct Transmitter<'s> {
 
 impl<'s> Transmitter<'s> {
     /// Returns a transmitter on `socket`, whose waits end when one of `signals` is caught.
-    pub fn new(socket: &Rc<Socket>, signals: &'s Signals) -> io::Result<Self> {
-        let sender = Sender::new(socket)?;
-        Ok(Self {
-            sender,
+    #[must_use]
+    pub fn new(socket: &Rc<Socket>, signals: &'s Signals) -> Self {
+        Self {
+            sender: Sender::new(socket),
             socket: Rc::clone(socket),
             signals,
             longest_wait: None,
@@ -74,7 +74,7 @@ impl<'s> Transmitter<'s> {
             is_stuck: false,
             icmp_errors: VecDeque::new(),
             unreachable: Vec::new(),
-        })
+        }
     }
 
     /// Sends each datagram from the source address on its envelope from now on, where the system lets us choose.
@@ -322,7 +322,7 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let socket = Rc::new(Socket::from(socket));
         let signals = Signals::install().unwrap();
-        let mut transmitter = Transmitter::new(&socket, &signals).unwrap();
+        let mut transmitter = Transmitter::new(&socket, &signals);
         transmitter.limit_hold_up(Duration::from_millis(20));
         let mut batch = Batch::new();
         batch.address(Envelope::to_peer(format!("unix:{}", path.display()).parse().unwrap()));
@@ -339,7 +339,7 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let socket = Rc::new(Socket::from(socket));
         let signals = Signals::install().unwrap();
-        let mut transmitter = Transmitter::new(&socket, &signals).unwrap();
+        let mut transmitter = Transmitter::new(&socket, &signals);
         let mut batch = Batch::new();
         let address = peer.local_addr().unwrap().into();
         batch.address(Envelope { from: Some(address), to: Some(address), ..Envelope::default() });

@@ -77,9 +77,10 @@ struct Group {
 
 impl Sender {
     /// Returns a sender on `socket`, which is connected or sends datagrams that have a destination.
-    pub fn new(socket: &Rc<Socket>) -> io::Result<Self> {
-        Ok(Self {
-            socket: SendSocket::new(socket)?,
+    #[must_use]
+    pub fn new(socket: &Rc<Socket>) -> Self {
+        Self {
+            socket: SendSocket::new(socket),
             segmented_below: None,
             messages_at_once: MESSAGES,
             groups: Vec::new(),
@@ -87,7 +88,7 @@ impl Sender {
             names: Vec::new(),
             controls: Vec::new(),
             messages: Vec::new(),
-        })
+        }
     }
 
     /// Sends each datagram from the source address on its envelope from now on, where the system lets us choose: a

@@ -72,14 +72,14 @@ pub(super) struct SendSocket {
 
 impl SendSocket {
     /// Returns `socket`, which is connected or sends datagrams that have a destination.
-    pub(super) fn new(socket: &Rc<Socket>) -> io::Result<Self> {
+    pub(super) fn new(socket: &Rc<Socket>) -> Self {
         let unix = socket.is_unix().then(|| UnixSender::new(socket));
         #[cfg(target_os = "linux")]
         if unix.is_none() && !socket.forbids_fragments() {
             // If that fails, the ICMP errors of the datagrams that routers drop are counted.
             let _ = super::sys::set_fragments(socket.as_fd(), false, super::sys::Fragments::Anywhere);
         }
-        Ok(Self {
+        Self {
             socket: Rc::clone(socket),
             peer: socket.peer(),
             is_v6: socket.is_v6(),
@@ -92,7 +92,7 @@ impl SendSocket {
             recent: None,
             keeps_all: false,
             lost: Vec::new(),
-        })
+        }
     }
 
     /// Sends each datagram from the source address on its envelope from now on, where the system lets us choose: a

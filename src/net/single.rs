@@ -19,8 +19,9 @@ pub struct Sender {
 
 impl Sender {
     /// Returns a sender on `socket`, which is connected or sends datagrams that have a destination.
-    pub fn new(socket: &Rc<Socket>) -> io::Result<Self> {
-        Ok(Self { socket: SendSocket::new(socket)? })
+    #[must_use]
+    pub fn new(socket: &Rc<Socket>) -> Self {
+        Self { socket: SendSocket::new(socket) }
     }
 
     /// Sends each datagram from the source address on its envelope from now on, where the system lets us choose: a

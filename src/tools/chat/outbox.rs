@@ -61,7 +61,7 @@ impl<'o> Outbox<'o> {
         family: Family,
         signals: &'o Signals,
     ) -> Result<Self> {
-        let mut transmitter = Transmitter::new(socket, signals)?;
+        let mut transmitter = Transmitter::new(socket, signals);
         transmitter.use_source_address()?;
         transmitter.watch_icmp_errors().context("cannot watch for ICMP errors")?;
         if socket.is_unix() {

@@ -127,7 +127,7 @@ impl<'a> Answers<'a> {
             signals.watch_children()?;
         }
         let transmitter = |socket| {
-            let mut transmitter = Transmitter::new(socket, signals)?;
+            let mut transmitter = Transmitter::new(socket, signals);
             transmitter.use_source_address()?;
             transmitter.limit_hold_up(ROOM);
             Ok(transmitter)

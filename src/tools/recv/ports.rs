@@ -284,7 +284,7 @@ impl<'s> Ports<'s> {
         let own =
             Some(route.source).filter(|source| source.port().is_some() && source.port() == route.peer.port());
         let place = self.all.len();
-        let mut transmitter = Transmitter::new(&socket, self.signals)?;
+        let mut transmitter = Transmitter::new(&socket, self.signals);
         if socket.is_unix() {
             // A signal, and the end of the time, are checked in between.
             transmitter.limit_wait(WAIT);

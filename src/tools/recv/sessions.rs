@@ -263,7 +263,7 @@ impl<'a, 'r> Sessions<'a, 'r> {
         cli::prepare_socket(&socket, Traffic::ReceivesFew, self.plan.buffer, &groups, self.console)?;
         self.console = Console::new(TOOL, Verbosity::Quiet);
         let receiver = self.plan.receiver(&socket, self.access)?;
-        let mut transmitter = Transmitter::new(&socket, self.signals)?;
+        let mut transmitter = Transmitter::new(&socket, self.signals);
         transmitter.watch_icmp_errors().context("cannot watch for ICMP errors")?;
         if socket.is_unix() {
             transmitter.limit_wait(WAIT);

@@ -95,7 +95,7 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let socket = Rc::new(Socket::from(socket));
         let signals = Signals::install().unwrap();
-        let mut transmitter = Transmitter::new(&socket, &signals).unwrap();
+        let mut transmitter = Transmitter::new(&socket, &signals);
         transmitter.limit_hold_up(ROOM);
         let mut batch = Batch::new();
         (0..MANY).for_each(|_| batch.push(b"x"));

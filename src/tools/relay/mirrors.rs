@@ -125,7 +125,7 @@ impl<'r> Path<'r> {
         let source = source.filter(|_| !server.address.is_unix());
         let socket = socket::connect(&there, source, &towards(server.endpoint, &plan.socket)?)?;
         socket.receive_nothing();
-        let mut transmitter = Transmitter::new(&socket, signals)?;
+        let mut transmitter = Transmitter::new(&socket, signals);
         transmitter.limit_hold_up(ROOM);
         let receiver = Receiver::new(&socket, None, Detail::Payload)?;
         Ok(Self { socket, transmitter, receiver })

@@ -132,7 +132,7 @@ impl<'r> Relay<'r> {
         let detail_of_servers = if is_recorded { Detail::Arrival } else { Detail::Payload };
         let is_watched = plan.report.is_chatty && !(is_recorded && streams::output()?.is_terminal());
         let receiver = plan.receiving.receiver(clients, access, detail)?;
-        let mut to_clients = Transmitter::new(clients, signals)?;
+        let mut to_clients = Transmitter::new(clients, signals);
         to_clients.use_source_address()?;
         to_clients.limit_hold_up(ROOM);
         let watch = Watch::new().context("cannot watch sockets")?;

@@ -139,7 +139,7 @@ impl<'r> Sessions<'r> {
         };
         let quiet = Console::new(TOOL, Verbosity::Quiet);
         cli::prepare_socket(&socket, Traffic::ReceivesMany, self.plan.buffer, &[], quiet)?;
-        let mut transmitter = Transmitter::new(&socket, self.signals)?;
+        let mut transmitter = Transmitter::new(&socket, self.signals);
         transmitter.limit_hold_up(ROOM);
         let receiver = Receiver::new(&socket, None, self.detail);
         let mut receiver = receiver.context("cannot ask a socket for details of datagrams")?;

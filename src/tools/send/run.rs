@@ -47,7 +47,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     plan.input.note_endpoint(plan.report.console);
     let signals = Signals::install()?;
     let Opened { socket, to, peer } = open_when_up(plan, &signals)?;
-    let mut run = Run::new(plan, &socket, &signals, plan.input.open(to)?, peer)?;
+    let mut run = Run::new(plan, &socket, &signals, plan.input.open(to)?, peer);
     let sent = run.send_all().and_then(|is_complete| run.linger().map(|()| is_complete));
     run.report(matches!(sent, Ok(true)))?;
     let is_complete = sent?;
@@ -170,7 +170,7 @@ impl<'r> Run<'r> {
         signals: &'r Signals,
         input: Input,
         peer: Option<String>,
-    ) -> Result<Self> {
+    ) -> Self {
         let now = Instant::now();
         let end = plan.duration.and_then(|duration| now.checked_add(duration));
         let schedule = Schedule::new(&plan.timing, now, end);
@@ -179,13 +179,13 @@ impl<'r> Run<'r> {
         let has_end = !schedule.is_recorded() && plan.input.repeat != FOR_EVER;
         let size = input.size().filter(|_| has_end);
         let total = size.map(|size| size.saturating_mul(plan.input.repeat));
-        let mut transmitter = Transmitter::new(socket, signals)?;
+        let mut transmitter = Transmitter::new(socket, signals);
         transmitter.stop_waiting_at(end);
         if plan.linger.is_some() {
             transmitter.keep_all();
         }
         let drops = if plan.report.stats { PeerDrops::watch(socket) } else { None };
-        Ok(Self {
+        Self {
             plan,
             signals,
             schedule,
@@ -202,7 +202,7 @@ impl<'r> Run<'r> {
             reporter: Reporter::new(plan.report, signals),
             done: 0,
             input,
-        })
+        }
     }
 
     /// Sends the input until the time for it is up. Returns whether all of it was sent before.
