@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 use crate::net::addr::Addr;
 use crate::net::unix::Credentials;
@@ -29,6 +29,9 @@ pub const LARGEST_UNIX: usize = 4 << 20;
 /// The first memory of an arena, in bytes: an allocation of this size is made of pages that are zero
 /// already and cost nothing until they are touched. One that is received into has room for more than a full batch.
 const LEAST: usize = 512 * 1024;
+
+/// The bytes in which runs of one length are found together.
+const SEEN_AT_ONCE: usize = 4096;
 
 /// Datagrams on their way from a pipe to a socket, or from a socket to a pipe.
 #[derive(Debug, Default)]
@@ -485,22 +488,33 @@ impl Batch {
     }
 
     /// At least `least` bytes behind those in use, for the next bytes to be written to.
+    #[inline]
     pub fn spare(&mut self, least: usize) -> &mut [u8] {
         let needed = self.filled + least;
-        if self.arena.is_empty() {
-            self.arena = vec![0; if needed < LEAST / 8 { needed } else { needed.max(LEAST) }];
-        } else if self.arena.len() < needed {
-            self.arena.resize(needed.next_power_of_two(), 0);
+        if self.arena.len() < needed {
+            self.grow(needed);
         }
         &mut self.arena[self.filled..]
     }
 
+    /// Makes the arena at least as long as is `needed`, in bytes.
+    #[cold]
+    fn grow(&mut self, needed: usize) {
+        if self.arena.is_empty() {
+            self.arena = vec![0; if needed < LEAST / 8 { needed } else { needed.max(LEAST) }];
+        } else {
+            self.arena.resize(needed.next_power_of_two(), 0);
+        }
+    }
+
     /// Makes a datagram of the next `len` bytes of [`Batch::spare`].
+    #[inline]
     pub fn take(&mut self, len: usize) {
         self.take_cut(len, len);
     }
 
     /// Makes a datagram of the next `size` bytes of [`Batch::spare`], and keeps only the first `len`.
+    #[inline]
     pub fn take_cut(&mut self, size: usize, len: usize) {
         let entry = Entry { start: self.filled, len: count(len), size: count(size), ..Entry::default() };
         self.enter(entry);
@@ -527,6 +541,7 @@ impl Batch {
     }
 
     /// Appends `entry` with the next ordinal and the current envelope.
+    #[inline]
     fn enter(&mut self, entry: Entry) {
         self.last += 1;
         self.entries.push(Entry { ordinal: self.last, envelope: count(self.envelopes.len()), ..entry });
@@ -535,26 +550,25 @@ impl Batch {
     /// Makes a datagram of every run of bytes that an `end` ends, among the next `len` bytes of
     /// [`Batch::spare`]. Says how many bytes that were, with the ends, which are stepped over.
     pub fn take_ended(&mut self, len: usize, end: u8) -> usize {
-        let begin = self.filled;
-        let mut start = begin;
-        let envelope = count(self.envelopes.len());
-        for at in memchr_iter(end, &self.arena[begin..begin + len]) {
-            self.last += 1;
-            let size = count(begin + at - start);
-            self.entries.push(Entry {
-                start,
-                is_aside: false,
-                is_binary: false,
-                is_stamped: false,
-                len: size,
-                size,
-                ordinal: self.last,
-                envelope,
-            });
-            start = begin + at + 1;
+        let (begin, until) = (self.filled, self.filled + len);
+        while let Some(len) = memchr(end, &self.arena[self.filled..until]) {
+            let (size, envelope) = (count(len), count(self.envelopes.len()));
+            for _ in 0..runs_of(&self.arena[self.filled..until], len, end) {
+                self.last += 1;
+                self.entries.push(Entry {
+                    start: self.filled,
+                    is_aside: false,
+                    is_binary: false,
+                    is_stamped: false,
+                    len: size,
+                    size,
+                    ordinal: self.last,
+                    envelope,
+                });
+                self.filled += len + 1;
+            }
         }
-        self.filled = start;
-        start - begin
+        self.filled - begin
     }
 
     /// Steps over the next `len` bytes of [`Batch::spare`], which belong to no datagram.
@@ -710,6 +724,19 @@ impl Entry {
     }
 }
 
+/// Returns how many runs of `len` bytes, each with an `end` behind it, are at the beginning of `bytes`: the first, and as
+/// many of the next as can be seen at once, which is faster than to search the end of each.
+fn runs_of(bytes: &[u8], len: usize, end: u8) -> usize {
+    if bytes.get(2 * len + 1) != Some(&end) {
+        return 1;
+    }
+    let seen = &bytes[..bytes.len().min(SEEN_AT_ONCE)];
+    let runs = seen.chunks_exact(len + 1).take_while(|run| run[len] == end).count();
+    // Some may be several.
+    let is_each_one = memchr_iter(end, &seen[..runs * (len + 1)]).count() == runs;
+    if is_each_one { runs.max(1) } else { 1 }
+}
+
 /// A number of bytes, or of envelopes, in a batch.
 fn count(number: usize) -> u32 {
     u32::try_from(number).expect("a batch is smaller")
@@ -863,6 +890,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn each_run_is_found_whatever_the_lengths_of_those_before(
+            lens in vec((0..70_usize, 1..100_usize), 0..12),
+            noise in vec(0..3_u8, 0..100),
+        ) {
+            let equal = lens.iter().map(|(len, runs)| [&vec![b'x'; *len][..], b"\n"].concat().repeat(*runs));
+            let noise = noise.iter().map(|byte| b"ab\n"[usize::from(*byte)]);
+            let bytes: Vec<u8> = equal.flatten().chain(noise).collect();
+            let mut batch = Batch::new();
+            batch.spare(bytes.len())[..bytes.len()].copy_from_slice(&bytes);
+            let taken = batch.take_ended(bytes.len(), b'\n');
+            let lines = bytes[..taken].split_inclusive(|byte| *byte == b'\n').map(|line| &line[..line.len() - 1]);
+            prop_assert!(lines.eq(payloads(&batch)));
+            prop_assert!(!bytes[taken..].contains(&b'\n'));
+            prop_assert!(batch.iter().map(|run| run.ordinal).eq(1..=batch.len() as u64));
+        }
+
         #[test]
         fn envelopes_are_those_of_the_last_redirection(
             steps in vec((0..4_u8, 0..3_u16, 0..12_usize, 0..12_usize), 0..40),

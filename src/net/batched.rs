@@ -55,24 +55,34 @@ pub struct Sender {
     /// How many messages are laid out for one call: few while none can be sent, because each call lays them out anew.
     messages_at_once: usize,
     groups: Vec<Group>,
+    /// The addresses of the groups. Groups in a row that share them have one entry here.
+    addresses: Vec<Addresses>,
     slices: Vec<iovec>,
-    names: Vec<SockAddr>,
+    /// The names of their peers.
+    names: Vec<Option<SockAddr>>,
     controls: Vec<SendControl>,
     messages: Vec<mmsghdr>,
 }
 
-/// Datagrams that one message carries: they have the same peer, the same source and the same length, but for the last,
-/// which may be shorter (`UDP_SEGMENT`, in udp(7)).
-#[derive(Clone, Copy, Debug)]
+/// Datagrams that one message carries: they have the same addresses and the same length, but for the last, which may be
+/// shorter (`UDP_SEGMENT`, in udp(7)).
+#[derive(Clone, Copy, Debug, Default)]
 struct Group {
-    peer: Option<Addr>,
-    source: Option<IpAddr>,
+    /// The place of its addresses.
+    addresses: usize,
     /// The number of datagrams.
     len: usize,
     /// The length of the first, in bytes.
     size: usize,
     /// The length of all of them together, in bytes.
     bytes: usize,
+}
+
+/// The addresses that datagrams leave from and go to, where they are not those of the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Addresses {
+    source: Option<IpAddr>,
+    peer: Option<Addr>,
 }
 
 impl Sender {
@@ -84,6 +94,7 @@ impl Sender {
             segmented_below: None,
             messages_at_once: MESSAGES,
             groups: Vec::new(),
+            addresses: Vec::new(),
             slices: Vec::new(),
             names: Vec::new(),
             controls: Vec::new(),
@@ -199,38 +210,51 @@ impl Sender {
     fn plan(&mut self, batch: &Batch, places: Range<usize>, target: Target) {
         self.groups.clear();
         self.slices.clear();
+        self.addresses.clear();
         let segmented_below = self.segmented_below(places.len());
-        let mut bytes = 0;
-        let (mut envelope, mut peer, mut source, mut largest) = (None::<&Envelope>, None, None, 0);
-        for datagram in batch.part(places) {
-            let size = datagram.payload.len();
+        let places = places.start..places.end.min(places.start + SLICES);
+        let (mut last, mut largest, mut bytes) = (None::<&Envelope>, 0, 0);
+        // The length that the next datagram of the last group may have at most: 0 if it takes none.
+        let (mut group, mut takes) = (Group::default(), 0);
+        for Datagram { payload, envelope, .. } in batch.part(places) {
             // Datagrams in a row share an envelope, and each would have the same answers.
-            if !envelope.is_some_and(|last| ptr::eq(last, datagram.envelope)) {
-                envelope = Some(datagram.envelope);
-                let (from, to) = target.addresses(datagram.envelope);
-                (peer, largest) = (to, self.socket.largest(to));
-                source = self.socket.source(from).filter(|from| self.socket.refused_source != Some(*from));
+            if !last.is_some_and(|last| ptr::eq(last, envelope)) {
+                last = Some(envelope);
+                let (from, peer) = target.addresses(envelope);
+                // What goes to a unix socket leaves from another socket, by itself.
+                if peer.is_some_and(Addr::is_unix) {
+                    break;
+                }
+                largest = self.socket.largest(peer);
+                let source = self.socket.source(from);
+                let source = source.filter(|source| self.socket.refused_source != Some(*source));
+                let addresses = Addresses { source, peer };
+                if self.addresses.last() != Some(&addresses) {
+                    self.addresses.push(addresses);
+                    takes = 0;
+                }
             }
-            let is_enough = self.slices.len() == SLICES || (bytes > 0 && bytes + size > SENT_AT_ONCE);
-            // What goes to a unix socket leaves from another socket, by itself.
-            let is_elsewhere = peer.is_some_and(Addr::is_unix);
-            if is_enough || is_elsewhere || size > largest || self.groups.len() == self.messages_at_once {
+            let size = payload.len();
+            if size > largest || bytes + size > SENT_AT_ONCE {
                 break;
             }
-            match self.groups.last_mut() {
-                Some(group)
-                    if group.size < segmented_below && group.takes(size, peer.as_ref(), source, largest) =>
-                {
-                    group.len += 1;
-                    group.bytes += size;
+            // An empty datagram is not a segment, and none follows a shorter one.
+            if (1..=takes).contains(&size) && group.len < SEGMENTS && group.bytes + size <= largest {
+                takes = if size < group.size { 0 } else { takes };
+                group.len += 1;
+                group.bytes += size;
+            } else {
+                self.groups.extend(Some(group).filter(|group| group.len > 0));
+                if self.groups.len() == self.messages_at_once {
+                    return;
                 }
-                _ => {
-                    self.groups.push(Group { peer, source, len: 1, size, bytes: size });
-                }
+                group = Group { addresses: self.addresses.len() - 1, len: 1, size, bytes: size };
+                takes = if size < segmented_below { size } else { 0 };
             }
-            self.slices.push(iovec { iov_base: datagram.payload.as_ptr().cast_mut().cast(), iov_len: size });
+            self.slices.push(iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: size });
             bytes += size;
         }
+        self.groups.extend(Some(group).filter(|group| group.len > 0));
     }
 
     /// Returns the length below which datagrams are segments: 0 if there is one datagram only, or no segmentation.
@@ -247,7 +271,11 @@ impl Sender {
     fn extend_to_group(&self, unsent: Unsent) -> Unsent {
         let datagrams = match (&unsent.why, self.groups.first()) {
             // Another source may do better for the next one.
-            (Why::Os(error), Some(group)) if group.source.is_none() && has_no_way(error) => group.len,
+            (Why::Os(error), Some(group))
+                if self.addresses[group.addresses].source.is_none() && has_no_way(error) =>
+            {
+                group.len
+            }
             _ => unsent.datagrams,
         };
         Unsent { datagrams, ..unsent }
@@ -291,7 +319,8 @@ impl Sender {
                     for group in &self.groups[done..done + sent] {
                         let place = start + outcome.sent;
                         let datagrams = batch.part(place..place + group.len);
-                        self.socket.note_sent(group.size, group.addresses(), datagrams);
+                        let addresses = &self.addresses[group.addresses];
+                        self.socket.note_sent(group.size, addresses.peer, || addresses.from(), datagrams);
                         outcome.count(group.len, group.bytes);
                     }
                     done += sent;
@@ -320,31 +349,34 @@ impl Sender {
     /// Makes a message of each group.
     fn lay_out(&mut self) {
         self.names.clear();
-        let peers = self.groups.iter().filter_map(|group| group.peer);
-        // Each has a name: `plan` made groups of those that the socket can send to.
-        self.names.extend(peers.filter_map(|peer| sock_addr(self.socket.address_of(peer)).ok()));
+        self.names.extend(self.addresses.iter().map(|addresses| {
+            // Each peer has a name: `plan` made groups of those that the socket can send to.
+            addresses.peer.and_then(|peer| sock_addr(self.socket.address_of(peer)).ok())
+        }));
         self.controls.clear();
-        self.controls.extend(self.groups.iter().map(Group::control));
-        self.messages.clear();
-        let (mut names, mut slices) = (self.names.iter(), self.slices.as_mut_ptr());
-        for (group, control) in self.groups.iter().zip(&mut self.controls) {
-            let mut message = empty_message();
+        self.controls.extend(self.groups.iter().map(|group| group.control(&self.addresses)));
+        // The messages of earlier calls are used again.
+        if self.messages.len() < self.groups.len() {
+            self.messages.resize_with(self.groups.len(), empty_message);
+        }
+        let mut slices = self.slices.as_mut_ptr();
+        for ((group, control), message) in self.groups.iter().zip(&mut self.controls).zip(&mut self.messages)
+        {
             let header = &mut message.msg_hdr;
-            if let Some(name) = group.peer.and_then(|_| names.next()) {
-                header.msg_name = name.as_ptr().cast_mut().cast();
-                header.msg_namelen = name.len();
-            }
+            (header.msg_name, header.msg_namelen) = match &self.names[group.addresses] {
+                Some(name) => (name.as_ptr().cast_mut().cast(), name.len()),
+                None => (ptr::null_mut(), 0),
+            };
             header.msg_iov = slices;
             header.msg_iovlen = group.len as _;
             slices = slices.wrapping_add(group.len);
             control.attach(header);
-            self.messages.push(message);
         }
     }
 
     /// Sends the messages from the one at `first` on, which were made of the batch. Returns how many were sent.
     fn send_messages(&mut self, _: &Batch, first: usize) -> nix::Result<usize> {
-        let messages = &mut self.messages[first..];
+        let messages = &mut self.messages[first..self.groups.len()];
         // SAFETY: the headers point to the names, slices and controls of `self`, which are as `lay_out`
         // has found them. The groups have as many datagrams as there are slices, and these point to
         // payloads in the batch that is borrowed.
@@ -367,26 +399,16 @@ fn has_no_way(error: &io::Error) -> bool {
 }
 
 impl Group {
-    /// Returns whether a datagram of `size` bytes can follow, in a message that carries `largest` bytes at most. None
-    /// follows a shorter one, and an empty one is not a segment.
-    fn takes(&self, size: usize, peer: Option<&Addr>, source: Option<IpAddr>, largest: usize) -> bool {
-        let is_ended = self.bytes < self.len * self.size;
-        !is_ended
-            && (1..=self.size).contains(&size)
-            && self.len < SEGMENTS
-            && self.bytes + size <= largest
-            && self.peer.as_ref() == peer
-            && self.source == source
-    }
-
-    /// Returns the addresses that its datagrams leave from and go to, where they are not those of the socket.
-    fn addresses(&self) -> [Option<Addr>; 2] {
-        [self.source.map(|ip| Addr::Ip((ip.to_canonical(), 0).into())), self.peer]
-    }
-
     /// Returns the control messages of its message. No datagram that is sent as a segment is longer than 65,535 bytes.
-    fn control(&self) -> SendControl {
-        SendControl::new(self.source, (self.len > 1).then_some(self.size as u16))
+    fn control(&self, addresses: &[Addresses]) -> SendControl {
+        SendControl::new(addresses[self.addresses].source, (self.len > 1).then_some(self.size as u16))
+    }
+}
+
+impl Addresses {
+    /// Returns the address that datagrams leave from.
+    fn from(&self) -> Option<Addr> {
+        self.source.map(|ip| Addr::Ip((ip.to_canonical(), 0).into()))
     }
 }
 

@@ -22,6 +22,7 @@ use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
+use std::ptr;
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
@@ -234,10 +235,10 @@ impl SendControl {
 
     /// Points `header` to them.
     pub(super) fn attach(&mut self, header: &mut msghdr) {
-        if self.len > 0 {
-            header.msg_control = self.room.0.as_mut_ptr().cast();
-            header.msg_controllen = self.len as _;
-        }
+        (header.msg_control, header.msg_controllen) = match self.len {
+            0 => (ptr::null_mut(), 0),
+            len => (self.room.0.as_mut_ptr().cast(), len as _),
+        };
     }
 
     fn put<T: Copy>(&mut self, control: Control<T>) {

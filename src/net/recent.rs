@@ -19,7 +19,7 @@ const HEADERS_V6: usize = 40 + 8;
 
 /// The longest payload that fits into one packet on every path, in bytes: over IPv6 the least MTU is 1280 bytes (RFC
 /// 8200, section 5), over IPv4 Linux takes no report of less than 552 (ip(7), `min_pmtu`).
-const FITS_ANY_PATH_V4: usize = 552 - HEADERS_V4;
+pub(super) const FITS_ANY_PATH_V4: usize = 552 - HEADERS_V4;
 const FITS_ANY_PATH_V6: usize = 1280 - HEADERS_V6;
 
 /// No report takes longer than this: a neighbour that does not answer is given up after 3 s (arp(7)).

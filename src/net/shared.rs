@@ -19,7 +19,7 @@ use super::ancillary::Ancillary;
 use super::cmsg;
 use super::drops::DropCounter;
 use super::icmp::is_of_an_earlier;
-use super::recent::{Lost, Recent, fits_any_path};
+use super::recent::{FITS_ANY_PATH_V4, Lost, Recent, fits_any_path};
 use super::sent_to::SentTo;
 use super::{
     Detail, FORGED_AT_ONCE, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full,
@@ -226,25 +226,26 @@ impl SendSocket {
         }
     }
 
-    /// Notes that `datagrams`, the longest of which has `size` bytes, were sent from and to these `addresses`. Keeps
-    /// copies if a router may drop them.
+    /// Notes that `datagrams`, the longest of which has `size` bytes, were sent to the peer `to`, if that is not the one of
+    /// the socket, from the address that `from` returns. Keeps copies if a router may drop them.
     pub(super) fn note_sent<'d>(
         &mut self,
         size: usize,
-        addresses: [Option<Addr>; 2],
+        to: Option<Addr>,
+        from: impl FnOnce() -> Option<Addr>,
         datagrams: impl Iterator<Item = Datagram<'d>>,
     ) {
-        if let Some(peer) = addresses[1] {
+        if let Some(peer) = to {
             self.sent_to.insert(peer);
         }
         let is_wanted = if self.keeps_all {
-            addresses[1].or(self.peer).and_then(Addr::ip).is_some_and(|ip| !ip.is_loopback())
+            to.or(self.peer).and_then(Addr::ip).is_some_and(|ip| !ip.is_loopback())
         } else {
-            self.may_outgrow_path(size, addresses[1])
+            self.may_outgrow_path(size, to)
         };
         if is_wanted && self.icmp.is_some() {
             let recent = self.recent.get_or_insert_with(|| Box::new(Recent::new()));
-            recent.keep(datagrams, addresses, Instant::now());
+            recent.keep(datagrams, [from(), to], Instant::now());
         }
     }
 
@@ -282,8 +283,8 @@ impl SendSocket {
             };
             match sent {
                 Ok(_) => {
-                    let addresses = [datagram.envelope.from, datagram.envelope.to];
-                    self.note_sent(datagram.payload.len(), addresses, iter::once(datagram));
+                    let Envelope { from, to, .. } = *datagram.envelope;
+                    self.note_sent(datagram.payload.len(), to, || from, iter::once(datagram));
                     break Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -357,6 +358,9 @@ impl SendSocket {
     /// Returns whether a router on the way to `peer` may drop a payload of `size` bytes that fits here: none fragments
     /// over IPv6 (RFC 8200, section 5), or where that is forbidden.
     fn may_outgrow_path(&self, size: usize, peer: Option<Addr>) -> bool {
+        if size <= FITS_ANY_PATH_V4 {
+            return false;
+        }
         let Some(peer) = peer.or(self.peer) else { return false };
         let may_be_dropped = match peer.ip() {
             Some(IpAddr::V6(ip)) => !ip.is_loopback() && !ip.is_unicast_link_local(),
