@@ -1,7 +1,7 @@
 //! `base64`: a line of Base64 is a datagram, in the standard alphabet (RFC 4648, section 4). It is written
 //! with padding; when it is read, the padding may be left out.
 
-use base64_simd::STANDARD;
+use base64_simd::{AsOut, STANDARD, STANDARD_NO_PAD};
 use data_encoding::BASE64_NOPAD;
 
 use super::text::Lines;
@@ -140,6 +140,15 @@ pub(super) fn read(line: &[u8], batch: &mut Batch) -> Result<(), String> {
 /// Writes the bytes that `text` represents to the beginning of `bytes`, which are as many at least. Returns
 /// their number.
 fn decode(text: &[u8], bytes: &mut [u8]) -> Result<usize, String> {
+    let digits = if text.ends_with(b"=") { STANDARD } else { STANDARD_NO_PAD };
+    match digits.decode(text, bytes.as_out()) {
+        Ok(bytes) => Ok(bytes.len()),
+        Err(_) => decode_or_explain(text, bytes),
+    }
+}
+
+/// Does as [`decode`], or returns what is wrong with `text`.
+fn decode_or_explain(text: &[u8], bytes: &mut [u8]) -> Result<usize, String> {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
     let digits = &text[..text.len() - padding];
     if padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) {
@@ -169,6 +178,46 @@ pub(super) fn encode(payload: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use super::super::Format;
     use super::super::tests::{payloads, read, written};
+    use super::{decode, decode_or_explain};
+    use data_encoding::BASE64;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// Any text, and Base64 of which some may be missing or wrong.
+    fn texts() -> impl Strategy<Value = Vec<u8>> {
+        let encoded = (
+            vec(any::<u8>(), 0..150),
+            prop_oneof![3 => Just(0), 1 => 1..5_usize],
+            any::<prop::sample::Index>(),
+            0..2_u8,
+            "[-_ =+A]|.",
+        );
+        prop_oneof![
+            "[A-Za-z0-9+/=-]{0,50}".prop_map(String::into_bytes),
+            encoded.prop_map(|(bytes, cut, at, is_wrong, wrong)| {
+                let mut text = BASE64.encode(&bytes).into_bytes();
+                text.truncate(text.len().saturating_sub(cut));
+                if is_wrong == 0 && !text.is_empty() {
+                    let at = at.index(text.len());
+                    text.splice(at..=at, wrong.bytes());
+                }
+                text
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_read_as_it_is_byte_by_byte(text in texts()) {
+            let read = |decode: fn(&[u8], &mut [u8]) -> Result<usize, String>| {
+                let mut bytes = vec![0; text.len()];
+                let len = decode(&text, &mut bytes)?;
+                bytes.truncate(len);
+                Ok::<_, String>(bytes)
+            };
+            prop_assert_eq!(read(decode), read(decode_or_explain));
+        }
+    }
 
     /// RFC 4648, section 10.
     const VECTORS: [(&str, &str); 7] = [

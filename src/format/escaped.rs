@@ -2,7 +2,6 @@
 //! `\t`, `\0`, `\\`, and `\xNN` for any other byte. It can be read, searched and edited, is exact, and safe
 //! to look at.
 
-use data_encoding::HEXLOWER_PERMISSIVE;
 use memchr::memchr;
 
 use super::text::Lines;
@@ -62,13 +61,10 @@ fn escaped(text: &[u8], column: usize) -> Result<(u8, usize), String> {
         Some(b'0') => 0,
         Some(b'\\') => b'\\',
         Some(b'x') => {
-            let mut byte = [0];
-            let digits =
-                text.get(2..4).filter(|digits| HEXLOWER_PERMISSIVE.decode_mut(digits, &mut byte).is_ok());
-            return match digits {
-                Some(_) => Ok((byte[0], 4)),
-                None => Err(format!("\\x in column {column} needs two hex digits")),
-            };
+            let digit = |at: usize| char::from(*text.get(at)?).to_digit(16);
+            let byte = digit(2).zip(digit(3)).and_then(|(high, low)| u8::try_from(high << 4 | low).ok());
+            let needs_digits = || format!("\\x in column {column} needs two hex digits");
+            return byte.map(|byte| (byte, 4)).ok_or_else(needs_digits);
         }
         Some(b'\n') => {
             return Err(format!(
@@ -118,6 +114,52 @@ fn escape(c: char, next: Option<u8>, out: &mut Vec<u8>) {
 mod tests {
     use super::super::Format;
     use super::super::tests::{payloads, read, written};
+    use super::{Reader, RecordReader};
+    use crate::batch::Batch;
+    use data_encoding::HEXLOWER_PERMISSIVE;
+    use proptest::prelude::*;
+
+    /// Returns the bytes of `line`, which is read byte by byte, or the column of the first thing in it that is no escape.
+    fn unescaped(line: &[u8]) -> Result<Vec<u8>, usize> {
+        let (mut bytes, mut at) = (Vec::new(), 0);
+        while let Some(byte) = line.get(at) {
+            let (byte, len) = match (*byte, line.get(at + 1)) {
+                (b'\\', Some(b'n')) => (b'\n', 2),
+                (b'\\', Some(b'r')) => (b'\r', 2),
+                (b'\\', Some(b't')) => (b'\t', 2),
+                (b'\\', Some(b'\\')) => (b'\\', 2),
+                (b'\\', Some(b'0')) if !line.get(at + 2).is_some_and(u8::is_ascii_digit) => (0, 2),
+                (b'\\', Some(b'x')) => {
+                    let digits =
+                        line.get(at + 2..at + 4).and_then(|digits| HEXLOWER_PERMISSIVE.decode(digits).ok());
+                    (digits.ok_or(at + 1)?[0], 4)
+                }
+                (b'\\', _) => return Err(at + 1),
+                (byte, _) => (byte, 1),
+            };
+            bytes.push(byte);
+            at += len;
+        }
+        Ok(bytes)
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_is_read_as_it_is_byte_by_byte(line in "([a-z]{1,20}|[\\\\xntr0ag1F+é\n]{1,6}|\\\\x[0-9a-fA-F]{2}){0,8}") {
+            let mut batch = Batch::new();
+            match (Reader.read(line.as_bytes(), &mut batch), unescaped(line.as_bytes())) {
+                (Ok(_), Ok(bytes)) => prop_assert!(batch.iter().map(|it| it.payload).eq([&bytes[..]])),
+                (Err(why), Err(column)) => {
+                    let column = format!(" column {column}");
+                    let why = why.to_string();
+                    let behind = why.split_once(&column).map(|(_, behind)| behind.starts_with(|c: char| !c.is_ascii_digit()));
+                    prop_assert!(behind == Some(true) || why.ends_with(&column), "{}", why);
+                    prop_assert!(batch.is_empty());
+                }
+                (read, expected) => prop_assert!(false, "{:?} and {:?}", read, expected),
+            }
+        }
+    }
 
     #[test]
     fn plain_text_stays_as_it_is_and_the_rest_is_escaped() {

@@ -4,8 +4,10 @@
 //! A line of a hex dump is refused: its offset consists of hex digits as well, and so may the text beside the
 //! bytes.
 
+use std::ops::Range;
+
 use data_encoding::HEXLOWER_PERMISSIVE;
-use hex_simd::AsciiCase;
+use hex_simd::{AsOut, AsciiCase};
 
 use super::text;
 use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec};
@@ -28,6 +30,9 @@ pub(super) const FORMAT: Spec = Spec {
 
 const DUMP: &str = "it looks like a hex dump with offsets; write plain hex with xxd -p or tshark -T fields -e \
                     udp.payload, send the output of xxd -r with --format raw, or of tcpdump -w - with --format pcap";
+
+/// The number of bytes that are encoded or decoded at once.
+const BLOCK: usize = 16;
 
 /// Reads lines.
 #[derive(Debug, Default)]
@@ -66,20 +71,17 @@ struct Group<'l> {
 impl Lines {
     /// Appends the datagram that `line` represents.
     pub(super) fn parse(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
-        let decoded = decode(line, batch.spare(line.len() / 2), self.follows_dump);
-        // A row that repeats is a star. An offset alone is the last line of a dump.
-        let is_last = !line.trim_ascii().iter().any(u8::is_ascii_whitespace);
-        self.follows_dump = match decoded {
-            Ok(_) => false,
-            Err(Wrong::Dump) => !is_last,
-            Err(Wrong::Other(_)) => self.follows_dump,
-        };
-        match decoded {
+        match decode(line, batch.spare(line.len() / 2), self.follows_dump) {
             Ok(len) => {
+                self.follows_dump = false;
                 batch.take(len);
                 Ok(())
             }
-            Err(Wrong::Dump) => Err(DUMP.to_owned()),
+            Err(Wrong::Dump) => {
+                // A row that repeats is a star. An offset alone is the last line of a dump.
+                self.follows_dump = line.trim_ascii().iter().any(u8::is_ascii_whitespace);
+                Err(DUMP.to_owned())
+            }
             Err(Wrong::Other(what)) => Err(what),
         }
     }
@@ -100,11 +102,14 @@ impl RecordReader for Lines {
 /// Returns their number.
 fn decode(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<usize, Wrong> {
     // Most lines are written by programs.
-    let len = line.len() / 2;
-    let is_plain = !follows_dump && line.len().is_multiple_of(2);
-    if is_plain && HEXLOWER_PERMISSIVE.decode_mut(line, &mut bytes[..len]).is_ok() {
+    if !follows_dump && let Some(len) = plain(line, bytes).or_else(|| pairs(line, bytes)) {
         return Ok(len);
     }
+    decode_groups(line, bytes, follows_dump)
+}
+
+/// Does as [`decode`] for any line, group by group.
+fn decode_groups(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<usize, Wrong> {
     let mut parser = Parser::new(line)?;
     let mut len = 0;
     while parser.at < parser.end {
@@ -123,6 +128,38 @@ fn decode(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<usize, Wr
         let _ = HEXLOWER_PERMISSIVE.decode_mut(group.digits, bytes);
     }
     Ok(len)
+}
+
+/// Does as [`decode`] for a line that has digits alone. Returns `None` for another one.
+fn plain(line: &[u8], bytes: &mut [u8]) -> Option<usize> {
+    if !line.len().is_multiple_of(2) {
+        return None;
+    }
+    let mut decode = |from: Range<usize>| {
+        let bytes = &mut bytes[from.start / 2..from.end / 2];
+        hex_simd::decode(&line[from], bytes.as_out()).is_ok()
+    };
+    let is_plain = match line.len().checked_sub(2 * BLOCK) {
+        // It is faster to decode some digits twice than those behind the last block one by one.
+        Some(last) => decode(0..line.len() / (2 * BLOCK) * (2 * BLOCK)) && decode(last..line.len()),
+        None => decode(0..line.len()),
+    };
+    is_plain.then_some(line.len() / 2)
+}
+
+/// Does as [`decode`] for a line of pairs of digits that are all separated by one space, colon or hyphen. Returns
+/// `None` for another one.
+fn pairs(line: &[u8], bytes: &mut [u8]) -> Option<usize> {
+    let separator = *line.get(2).filter(|byte| matches!(byte, b' ' | b':' | b'-'))?;
+    let (pairs, last) = line.as_chunks::<3>();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |high, low| u8::try_from(digit(high)? << 4 | digit(low)?).ok();
+    for ([high, low, behind], out) in pairs.iter().zip(&mut *bytes) {
+        *out = byte(*high, *low).filter(|_| *behind == separator)?;
+    }
+    let &[high, low] = last else { return None };
+    bytes[pairs.len()] = byte(high, low)?;
+    Some(pairs.len() + 1)
 }
 
 impl<'l> Parser<'l> {
@@ -225,9 +262,6 @@ fn spaces(text: &[u8]) -> usize {
     text.len() - text.trim_ascii_start().len()
 }
 
-/// The number of bytes that are encoded at once.
-const BLOCK: usize = 16;
-
 /// Writes lines.
 #[derive(Debug)]
 struct Writer;
@@ -253,7 +287,43 @@ impl RecordWriter for Writer {
 mod tests {
     use super::super::Format;
     use super::super::tests::{payloads, read, written};
-    use super::DUMP;
+    use super::{DUMP, decode, decode_groups};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    type Decode = fn(&[u8], &mut [u8], bool) -> Result<usize, super::Wrong>;
+
+    /// Any line of characters that mean something here, and lines as programs write them.
+    fn lines() -> impl Strategy<Value = String> {
+        let digits = || prop::sample::select(b"0123456789abcdefABCDEF".to_vec()).prop_map(char::from);
+        let pair = || (digits(), digits()).prop_map(|(high, low)| format!("{high}{low}"));
+        prop_oneof![
+            "[0-9a-fA-Fgxé :\\-,\r\t\\\\{}]{0,40}",
+            vec(digits(), 0..200).prop_map(|digits| digits.into_iter().collect()),
+            (vec(pair(), 1..70), "[ :-]").prop_map(|(pairs, gap)| pairs.join(&gap)),
+            (vec(pair(), 1..9), "[ :-]", "[ :g-]", any::<prop::sample::Index>()).prop_map(
+                |(pairs, gap, other, at)| {
+                    let mut line = pairs.join(&gap);
+                    let at = at.index(line.len());
+                    line.replace_range(at..=at, &other);
+                    line
+                }
+            ),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_is_read_as_it_is_group_by_group(line in lines(), follows_dump: bool) {
+            let read = |decode: Decode| {
+                let mut bytes = vec![0; line.len() / 2];
+                let len = decode(line.as_bytes(), &mut bytes, follows_dump)?;
+                bytes.truncate(len);
+                Ok::<_, super::Wrong>(bytes)
+            };
+            prop_assert_eq!(read(decode), read(decode_groups));
+        }
+    }
 
     #[test]
     fn a_line_of_digits_is_a_datagram() {
