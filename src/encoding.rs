@@ -63,17 +63,29 @@ impl Encoding {
 }
 
 fn encode(charset: Charset, policy: Policy, payload: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    if charset.extends_ascii() && payload.is_ascii() {
+        out.extend_from_slice(payload);
+        return Ok(());
+    }
     let mut encoder = Encoder::new(charset, out);
+    if let Ok(text) = str::from_utf8(payload) {
+        encode_text(charset, policy, text, &mut encoder)?;
+        encoder.finish();
+        return Ok(());
+    }
+    encode_chunks(charset, policy, payload, encoder)
+}
+
+/// Writes `payload`, of which some may not be UTF-8.
+fn encode_chunks(
+    charset: Charset,
+    policy: Policy,
+    payload: &[u8],
+    mut encoder: Encoder<'_>,
+) -> Result<(), String> {
     for chunk in payload.utf8_chunks() {
         let (text, bad) = (chunk.valid(), chunk.invalid());
-        let mut on_missing = |c, at: usize, stand_in: &mut String| {
-            if policy == Policy::Strict {
-                return Err(cannot_say(c, text[..at].chars().count() + 1, charset));
-            }
-            substitute(c, policy, stand_in);
-            Ok(())
-        };
-        encoder.text(text, &mut on_missing)?;
+        encode_text(charset, policy, text, &mut encoder)?;
         if bad.is_empty() {
             continue;
         }
@@ -85,12 +97,27 @@ fn encode(charset: Charset, policy: Policy, payload: &[u8], out: &mut Vec<u8>) -
             }
             Policy::Ignore => {}
             // U+FFFD where the charset has it; `?` where it has not.
-            Policy::Replace => encoder.text("\u{fffd}", &mut on_missing)?,
-            Policy::BackslashReplace => encoder.text(&escape::bytes(bad), &mut on_missing)?,
+            Policy::Replace => encode_text(charset, policy, "\u{fffd}", &mut encoder)?,
+            Policy::BackslashReplace => encode_text(charset, policy, &escape::bytes(bad), &mut encoder)?,
         }
     }
     encoder.finish();
     Ok(())
+}
+
+fn encode_text(
+    charset: Charset,
+    policy: Policy,
+    text: &str,
+    encoder: &mut Encoder<'_>,
+) -> Result<(), String> {
+    encoder.text(text, &mut |c, at: usize, stand_in: &mut String| {
+        if policy == Policy::Strict {
+            return Err(cannot_say(c, text[..at].chars().count() + 1, charset));
+        }
+        substitute(c, policy, stand_in);
+        Ok(())
+    })
 }
 
 fn decode(charset: Charset, policy: Policy, payload: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
@@ -128,4 +155,46 @@ fn substitute(c: char, policy: Policy, out: &mut String) {
         (Policy::BackslashReplace, code) => write!(out, "\\U{code:08x}"),
         (Policy::XmlCharRefReplace, code) => write!(out, "&#{code};"),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_text_is_encoded_as_it_is_part_by_part(
+            parts in "([a-z\x1b~\\\\]{0,20}|[é你ｱ€👩]{0,3}|\u{1}\u{2}){0,4}",
+            at: prop::sample::Index,
+            is_broken: bool,
+        ) {
+            let mut payload = parts.into_bytes();
+            if is_broken && !payload.is_empty() {
+                let at = at.index(payload.len());
+                payload[at] = 0xff;
+            }
+            let labels = [
+                "ascii", "utf-8", "utf_8_sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "windows-1252", "gbk",
+                "gb18030", "big5", "shift_jis", "euc-jp", "iso-2022-jp", "koi8-r",
+            ];
+            for charset in labels.map(|label| label.parse::<Charset>().unwrap()) {
+                for policy in [
+                    Policy::Strict,
+                    Policy::Ignore,
+                    Policy::Replace,
+                    Policy::BackslashReplace,
+                    Policy::XmlCharRefReplace,
+                ] {
+                    let (mut one, mut other) = (Vec::new(), Vec::new());
+                    let at_once = encode(charset, policy, &payload, &mut one);
+                    let encoder = Encoder::new(charset, &mut other);
+                    let in_parts = encode_chunks(charset, policy, &payload, encoder);
+                    let is_same = at_once == in_parts && (at_once.is_err() || one == other);
+                    prop_assert!(is_same, "{} {:?}", charset, policy);
+                }
+            }
+        }
+    }
 }

@@ -117,6 +117,15 @@ impl Charset {
         }
     }
 
+    /// Returns whether text in ASCII is written as its own bytes, and nothing more.
+    pub(super) fn extends_ascii(self) -> bool {
+        match self.kind {
+            Kind::Web(encoding) => encoding != ISO_2022_JP,
+            Kind::Windows(_) | Kind::Iso(_) | Kind::Ascii => true,
+            Kind::Unicode(width, order) => width == Width::One && !order.has_mark(),
+        }
+    }
+
     /// Returns whether most characters are written as several bytes.
     pub(super) fn is_multibyte(self) -> bool {
         matches!(self.kind, Kind::Web(encoding) if !encoding.is_single_byte())
