@@ -13,7 +13,7 @@ use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
@@ -38,16 +38,16 @@ pub(super) const FORMAT: Spec = Spec {
     has_messages: true,
     header: b"",
     splitter: |_, _| Box::new(Lines::ended_by(b'\n')),
-    record_reader: Some(|to| Box::new(Reader { to: to.clone(), names: Names::default() })),
+    record_reader: Some(|to| Box::new(Reader::new(to))),
     record_writer: |_, _| Box::new(Writer::default()),
 };
 
 /// What is read of an object. Other keys mean nothing here.
-#[derive(Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 struct Object<'l> {
-    /// A number is kept as it is written: a float has no room for the nanoseconds of today.
-    #[serde(borrow)]
-    time: Option<&'l RawValue>,
+    /// It is kept as it is written: a float has no room for the nanoseconds of today.
+    #[serde(borrow, default, deserialize_with = "as_written")]
+    time: Option<&'l str>,
     #[serde(borrow)]
     from: Option<Cow<'l, str>>,
     #[serde(borrow)]
@@ -60,11 +60,39 @@ struct Object<'l> {
     base64: Option<Cow<'l, str>>,
 }
 
+/// Returns a value as it is written, unless it is `null`.
+fn as_written<'l, D: Deserializer<'l>>(value: D) -> Result<Option<&'l str>, D::Error> {
+    Ok(Option::<&RawValue>::deserialize(value)?.map(RawValue::get))
+}
+
 /// Reads objects.
 #[derive(Debug)]
 struct Reader {
     to: To,
     names: Names,
+    /// The last source that was read, and its address: many objects follow with the same.
+    source: Option<(String, Addr)>,
+    times: Times,
+}
+
+impl Reader {
+    fn new(to: &To) -> Self {
+        Self { to: to.clone(), names: Names::default(), source: None, times: Times::default() }
+    }
+
+    /// Returns the source that an object names as `text`, as [`To::source`] does.
+    fn source(&mut self, text: Option<&str>) -> Result<Option<Addr>, String> {
+        if let (Some(text), Some((last, address))) = (text, &self.source)
+            && text == last
+        {
+            return Ok(Some(*address));
+        }
+        let source = self.to.source(text)?;
+        // The number of a zone may change.
+        let known = text.zip(source).filter(|(text, _)| !text.contains('%'));
+        self.source = known.map(|(text, address)| (text.to_owned(), address));
+        Ok(source)
+    }
 }
 
 impl RecordReader for Reader {
@@ -84,10 +112,13 @@ impl RecordReader for Reader {
                 return Err(what.into());
             }
         }
-        let object: Object<'_> = serde_json::from_slice(line).map_err(|error| explain(line, &error))?;
-        let time = object.time.map(time).transpose()?;
+        let object = match plain(line) {
+            Some(object) => object,
+            None => serde_json::from_slice(line).map_err(|error| explain(line, &error))?,
+        };
+        let time = object.time.map(|value| self.times.time(value)).transpose()?;
+        let from = self.source(object.from.as_deref())?;
         let own = object.to.as_deref().map(|to| |family| self.names.address(to, family));
-        let from = self.to.source(object.from.as_deref())?;
         let to = self.to.choose(own, object.from.is_some())?;
         batch.address(recorded(from, to, time));
         Ok(object.payload(batch)?)
@@ -121,6 +152,74 @@ impl Object<'_> {
             }
         }
         Ok(Payload::Bytes)
+    }
+}
+
+/// Reads the object in `line` as programs write it: in strings and numbers, without escapes in what is read, and with one
+/// space at most behind a colon or a comma. Returns `None` for any other line, whether it is an object or not.
+fn plain(line: &[u8]) -> Option<Object<'_>> {
+    let mut object = Object::default();
+    let mut rest = line.strip_prefix(b"{")?;
+    loop {
+        let (key, value) = string(rest)?;
+        let value = without_space(value.strip_prefix(b":")?);
+        let text = if value.starts_with(b"\"") { Some(string(value)?) } else { None };
+        let behind = match text {
+            Some((_, behind)) => behind,
+            None => behind_number(value)?,
+        };
+        let member = match key {
+            "time" => {
+                let written = str::from_utf8(&value[..value.len() - behind.len()]).ok()?;
+                if object.time.replace(written).is_some() {
+                    return None;
+                }
+                None
+            }
+            "from" => Some(&mut object.from),
+            "to" => Some(&mut object.to),
+            "text" => Some(&mut object.text),
+            "hex" => Some(&mut object.hex),
+            "base64" => Some(&mut object.base64),
+            _ => None,
+        };
+        if let Some(member) = member
+            && member.replace(Cow::Borrowed(text?.0)).is_some()
+        {
+            return None;
+        }
+        rest = match behind {
+            [b',', next @ ..] => without_space(next),
+            b"}" | b"}\r" => return Some(object),
+            _ => return None,
+        };
+    }
+}
+
+fn without_space(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b" ").unwrap_or(text)
+}
+
+/// Returns the string of JSON at the beginning of `text`, if it has no escapes, and what is behind it.
+fn string(text: &[u8]) -> Option<(&str, &[u8])> {
+    let text = text.strip_prefix(b"\"")?;
+    let end = scan::position(text, |byte| (byte == b'"') | (byte == b'\\') | (byte < b' '))?;
+    let behind = text[end..].strip_prefix(b"\"")?;
+    Some((str::from_utf8(&text[..end]).ok()?, behind))
+}
+
+/// Returns what is behind the number of JSON at the beginning of `text`, if that has no exponent.
+fn behind_number(text: &[u8]) -> Option<&[u8]> {
+    let behind_digits =
+        |text: &[u8]| text.iter().position(|byte| !byte.is_ascii_digit()).filter(|len| *len > 0);
+    let whole = text.strip_prefix(b"-").unwrap_or(text);
+    let len = behind_digits(whole)?;
+    if len > 1 && whole[0] == b'0' {
+        return None;
+    }
+    match &whole[len..] {
+        [b'.', fraction @ ..] => Some(&fraction[behind_digits(fraction)?..]),
+        behind => Some(behind),
     }
 }
 
@@ -160,9 +259,46 @@ fn not_a_string(line: &[u8]) -> Option<&'static str> {
     wrong.map(|(key, _)| key)
 }
 
-/// Returns the time that `value` means: a string in the manner of RFC 3339, or a number of seconds since 1970.
-fn time(value: &RawValue) -> Result<SystemTime, String> {
-    let text = value.get();
+/// Reads times.
+#[derive(Debug, Default)]
+struct Times {
+    /// A string of JSON up to its fraction of a second, and the beginning of that second: many times follow in the same.
+    second: Option<(String, SystemTime)>,
+}
+
+impl Times {
+    /// The length of a time up to its fraction, in bytes.
+    const SECOND: usize = "\"2026-11-25T12:00:00".len();
+
+    /// Returns the time that `value` means, as [`time`] does.
+    fn time(&mut self, value: &str) -> Result<SystemTime, String> {
+        let parts = value.split_at_checked(Self::SECOND);
+        let Some((second, fraction)) = parts.and_then(|(second, rest)| Some((second, fraction(rest)?)))
+        else {
+            return time(value);
+        };
+        if let Some((last, begin)) = &self.second
+            && last == second
+        {
+            return Ok(*begin + fraction);
+        }
+        let time = time(value)?;
+        // A leap second is read as the one before it.
+        let begin = time.checked_sub(fraction).filter(|_| !second.ends_with("60"));
+        self.second = begin.map(|begin| (second.to_owned(), begin));
+        Ok(time)
+    }
+}
+
+/// Returns the fraction of a second in the rest of a time, if it is written in nanoseconds and UTC.
+fn fraction(rest: &str) -> Option<Duration> {
+    let digits = rest.strip_prefix('.')?.strip_suffix("Z\"")?;
+    let is_in_nanoseconds = digits.len() == 9 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_in_nanoseconds.then(|| digits.parse().ok().map(Duration::from_nanos)).flatten()
+}
+
+/// Returns the time that the JSON in `text` means: a string in the manner of RFC 3339, or a number of seconds since 1970.
+fn time(text: &str) -> Result<SystemTime, String> {
     let time = match serde_json::from_str(text) {
         Ok(Text(text)) => text.parse().ok(),
         Err(_) => seconds(text),
@@ -361,7 +497,63 @@ mod tests {
 
     use super::super::Format;
     use super::super::tests::{Writer, payloads, read, written};
+    use super::{Object, Times, plain, time};
     use crate::batch::{Batch, Envelope, Fate, Received, Relayed};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// Any line of what may be in an object, as programs write it or not.
+    fn lines() -> impl Strategy<Value = String> {
+        let space = || prop_oneof![20 => Just(""), 3 => Just(" "), 1 => prop::sample::select(vec!["  ", "\t", "\u{c}"])];
+        let usual = prop::sample::select(vec!["time", "to", "text"]);
+        let keys = prop::sample::select(vec!["from", "hex", "base64", "size", "te\\u0078t", "", "te\u{1}xt"]);
+        let strings = prop_oneof![4 => "[a-z :.\\[\\]é👩]{0,40}", 1 => "[a\\\\\"n\u{1}/u0]{0,12}"];
+        let value = prop_oneof![
+            8 => strings.prop_map(|text| format!("\"{text}\"")),
+            2 => "-?[0-9]{1,3}(\\.[0-9]{0,3})?(e[0-9])?",
+            1 => prop::sample::select(vec!["null", "true", "[1]", "{}", "\"a", "", "-"]).prop_map(str::to_owned),
+        ];
+        let member = (space(), prop_oneof![2 => usual, 1 => keys], space(), space(), value, space());
+        let member = member.prop_map(|(a, key, b, c, value, d)| format!("{a}\"{key}\"{b}:{c}{value}{d}"));
+        let ends =
+            prop_oneof![8 => Just("}"), 1 => prop::sample::select(vec!["}\r", "} ", "", "}}", ",}", "}x"])];
+        (vec(member, 0..5), ends).prop_map(|(members, end)| format!("{{{}{end}", members.join(",")))
+    }
+
+    proptest! {
+        #[test]
+        fn an_object_as_programs_write_it_is_read_as_any_other(line in lines(), at: prop::sample::Index, byte: u8) {
+            let mut broken = line.clone().into_bytes();
+            let at = at.index(broken.len());
+            broken[at] = byte;
+            for line in [line.as_bytes(), &broken] {
+                if let Some(object) = plain(line) {
+                    prop_assert_eq!(serde_json::from_slice::<Object<'_>>(line).ok(), Some(object));
+                }
+            }
+        }
+
+        #[test]
+        fn a_time_is_read_whatever_was_read_before(
+            values in vec(("\"20[0-9]{2}-0[1-9]-[0-3][0-9]T12:00:[0-6]0", "(\\.[0-9]{8,10})?(Z|z|\\+01:00)\"?"), 1..4),
+            order in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..12),
+        ) {
+            let mut times = Times::default();
+            for (second, rest) in order {
+                let value = format!("{}{}", second.get(&values).0, rest.get(&values).1);
+                prop_assert_eq!(times.time(&value), time(&value));
+            }
+        }
+    }
+
+    #[test]
+    fn what_programs_write_needs_no_second_look() {
+        let lines = written(Format::Json, &[b"hi", "é".as_bytes(), b"\xff"]);
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            assert!(plain(line).is_some(), "{}", String::from_utf8_lossy(line));
+        }
+        assert!(plain(br#"{"to": "192.0.2.1:53", "time": 1732600000.5, "text": "hi"}"#).is_some());
+    }
 
     #[test]
     fn objects_of_one_envelope_tell_their_own_sizes() {

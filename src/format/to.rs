@@ -34,6 +34,8 @@ pub enum To {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     known: HashMap<String, Addr>,
+    /// The last of them that was needed: many records follow with the same.
+    last: Option<(String, Addr)>,
     /// The destination that must be looked up.
     wanted: String,
     /// A destination that has no address, and why. It is looked up again for the next record.
@@ -92,7 +94,13 @@ impl To {
 impl Names {
     /// Returns the address of the endpoint in `text`, if that is known or needs no look-up.
     pub(super) fn address(&mut self, text: &str, family: Family) -> Result<Addr, ReadError> {
+        if let Some((last, address)) = &self.last
+            && last == text
+        {
+            return Ok(*address);
+        }
         if let Some(known) = self.known.get(text) {
+            self.last = Some((text.to_owned(), *known));
             return Ok(*known);
         }
         if let Some((_, why)) = self.failed.take_if(|(failed, _)| failed == text) {
