@@ -46,7 +46,7 @@ pub(super) fn run(bench: &Bench) {
     let is_here = |name: &str| ["socat", "jq", "python3"].iter().all(|it| !name.contains(it) || is_here(it));
     let contestants = WAYS.iter().filter(|way| is_here(way.name)).map(|way| {
         let requests = way.requests * bench.scale.requests;
-        let input: String = (0..requests).map(|number| format!("{number}\n")).collect();
+        let lines = |requests: usize| (0..requests).map(|number| format!("{number}\n")).collect::<String>();
         Contestant::with_columns(way.name, move || {
             let (port, bind) = (free_port(), format!("127.0.0.1:{}", free_port()));
             let (address, port_text) = (format!("127.0.0.1:{port}"), port.to_string());
@@ -56,11 +56,14 @@ pub(super) fn run(bench: &Bench) {
             let in_turn = ["-w", "10s", "-b", &bind, &address];
             // The program has started when it has answered.
             ask(&in_turn, "0\n");
-            let rate = |arguments: &[&str]| requests as f64 / seconds(|| ask(arguments, &input));
+            let rate = |arguments: &[&str], requests| {
+                let input = lines(requests);
+                requests as f64 / seconds(|| ask(arguments, &input))
+            };
             // It serves whom it has heard of first, and refuses others until it listens again.
             let is_for_one = way.arguments.contains(&"PIPE");
             let in_flight = ["-w", "10s", "--in-flight", "64", &address];
-            vec![if is_for_one { f64::NAN } else { rate(&in_flight) }, rate(&in_turn)]
+            vec![if is_for_one { f64::NAN } else { rate(&in_flight, requests) }, rate(&in_turn, requests / 5)]
         })
     });
     let columns = [column("64 in flight", "1/s"), column("one after the other", "1/s")];
