@@ -171,6 +171,7 @@ fn number(value: f64) -> String {
         1e3.. => (value / 1e3, "k"),
         _ => (value, ""),
     };
-    let scaled = (scaled * 10.0).round() / 10.0;
-    format!("{scaled}{unit}")
+    // Of powers of ten below one all digits count.
+    let shown = if scaled < 1.0 { scaled } else { (scaled * 10.0).round() / 10.0 };
+    format!("{shown}{unit}")
 }
