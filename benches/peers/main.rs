@@ -30,6 +30,7 @@ use report::{Column, Report, Row, Table, column, median};
 mod answers;
 mod capture;
 mod echo;
+mod growth;
 mod measuring;
 mod plot;
 mod receiving;
@@ -113,7 +114,7 @@ struct Server(Child);
 type Section = (&'static str, fn(&Bench));
 
 /// What can be run alone, in the order of a run.
-const SECTIONS: [Section; 17] = [
+const SECTIONS: [Section; 18] = [
     ("send", sending::run),
     ("capture", capture::run),
     ("receive", receiving::run),
@@ -130,6 +131,7 @@ const SECTIONS: [Section; 17] = [
     ("shared-port", shared_port::run),
     ("sizes", sending::sizes),
     ("rates", receiving::rates),
+    ("growth", growth::run),
     ("memory", Bench::memory_and_size),
 ];
 

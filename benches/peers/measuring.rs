@@ -227,7 +227,7 @@ fn late_wakeups(total: u64) -> f64 {
 }
 
 /// Starts a listener that echoes, and returns its port.
-fn echo() -> (Server, u16) {
+pub(super) fn echo() -> (Server, u16) {
     let (server, address) = Server::start_listening(command(LISTEN, &["127.0.0.1:0", "--echo"]));
     (server, port_of(&address))
 }

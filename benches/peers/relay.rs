@@ -15,13 +15,13 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::report::{Row, Table, column};
 use super::{Bench, Contestant, Server, command, free_port, is_here};
 
-const RELAY: &str = env!("CARGO_BIN_EXE_udp-relay");
+pub(super) const RELAY: &str = env!("CARGO_BIN_EXE_udp-relay");
 /// The module of nginx that relays, where Debian has it.
 const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 /// The size of a datagram in bytes.
 const SIZE: usize = 64;
 /// What has not returned after this time is lost.
-const PATIENCE: Duration = Duration::from_millis(200);
+pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How datagrams are sent: `in_call` with each call, as the segments of one, and `in_flight` at once, which is few
 /// enough for the receive buffers of all relays.
