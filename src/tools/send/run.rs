@@ -171,6 +171,8 @@ impl<'r> Run<'r> {
         input: Input,
         peer: Option<String>,
     ) -> Self {
+        // Where there are many sockets this takes a while: the schedule begins after it.
+        let drops = if plan.report.stats { PeerDrops::watch(socket) } else { None };
         let now = Instant::now();
         let end = plan.duration.and_then(|duration| now.checked_add(duration));
         let schedule = Schedule::new(&plan.timing, now, end);
@@ -184,7 +186,6 @@ impl<'r> Run<'r> {
         if plan.linger.is_some() {
             transmitter.keep_all();
         }
-        let drops = if plan.report.stats { PeerDrops::watch(socket) } else { None };
         Self {
             plan,
             signals,
