@@ -102,7 +102,7 @@ def receives(*options):
 
 
 def of_count(count):
-    """Returns the arguments of a udp-listen that fails unless it receives so many datagrams."""
+    """Returns the arguments of a udp-listen that fails unless it receives this number of datagrams."""
     return ["127.0.0.1:0", "-n", str(count), "-w", TIMEOUT]
 
 

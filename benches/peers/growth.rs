@@ -132,7 +132,7 @@ impl Bench {
         cpu_time(|| assert!(send.status().unwrap().success()))
     }
 
-    /// Sends a flood to a listener with an access list of so many networks.
+    /// Sends a flood to a listener whose access list has this number of networks.
     fn receives_listed(&self, networks: usize, count: usize) -> f64 {
         let path = self.path("networks");
         let others = (1..networks).map(|n| format!("{}/31\n", Ipv4Addr::from(0x0a00_0000 + 4 * number(n))));
@@ -194,7 +194,7 @@ fn asks(port: u16, in_flight: usize, count: usize) -> f64 {
     })
 }
 
-/// Sends datagrams in turn from so many clients through a relay to a server, which echoes them.
+/// Sends datagrams through a relay, in turn from as many clients as there are to be sessions, to a server that echoes them.
 fn relays(sessions: usize, count: usize) -> f64 {
     let (echo, port) = (Echo::one_at_a_time(), free_port());
     let limit = format!("--max-sessions={sessions}");

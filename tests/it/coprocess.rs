@@ -305,7 +305,7 @@ fn a_coprocess_that_ends_five_times_ends_the_listener() {
         (":", "ended with status 0"),
         ("kill -9 $$", "failed with status 137"),
         ("exec >&-; read line", "closed its stdout and was ended"),
-        ("exec <&- >&-; exec sleep 60", "closed its stdout and was ended"),
+        ("exec <&- >&-; exec tail -f /dev/null", "closed its stdout and was ended"),
     ] {
         let listen = Tool::new("udp-listen").args(["127.0.0.1:0", "-q", "--coprocess", command]).run();
         let said =
@@ -526,7 +526,7 @@ fn a_coprocess_that_does_not_read_fills_the_queue_and_then_the_kernel_s_buffer()
 
 #[test]
 fn requests_that_are_forgotten_after_a_signal_are_counted() {
-    let (mut listen, address) = answering("exec sleep 1h", &["-f", "json", "--queue", "4000"]);
+    let (mut listen, address) = answering("exec tail -f /dev/null", &["-f", "json", "--queue", "4000"]);
     let peer = Peer::new();
     let send_many = || (0..100).for_each(|_| assert!(peer.send_to(&[b'x'; 1000], address).is_ok()));
     // The pipe takes some of these. The others fill the queue, so that what follows is received after the signal.
@@ -549,7 +549,7 @@ fn a_signal_and_an_idle_time_end_a_coprocess_and_all_that_it_has_started() {
     assert_eq!(ask(&Peer::new(), address, b"x"), b"x");
     assert_eq!(listen.finish().code(), Some(3));
     let (mut listen, _) =
-        answering("trap 'echo told >&2; exit' INT; echo up >&2; while :; do sleep 0.1; done", &[]);
+        answering("trap 'echo told >&2; exit' INT; echo up >&2; tail -f /dev/null & wait", &[]);
     listen.err_line_with("up");
     let finished = listen.ended_by(Signal::SIGINT);
     assert!(finished.err.contains("told\n"), "{}", finished.err);

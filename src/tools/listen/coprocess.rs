@@ -52,7 +52,7 @@ const REMEMBERED: usize = 65_536;
 /// How the coprocess is run.
 #[derive(Clone, Debug)]
 pub(super) struct CoprocessOptions {
-    /// The line that the shell runs.
+    /// What is run, as the shell reads it.
     pub(super) command: OsString,
     /// The memory for requests that are not written yet, and again for those that have no reply, in bytes.
     pub(super) capacity: usize,

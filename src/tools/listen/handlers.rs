@@ -29,7 +29,7 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How handlers are run.
 #[derive(Clone, Debug)]
 pub(super) struct ExecOptions {
-    /// The line that the shell runs.
+    /// What is run, as the shell reads it.
     pub(super) command: OsString,
     /// The number of handlers that run at once, at most.
     pub(super) jobs: usize,
