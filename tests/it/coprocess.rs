@@ -305,7 +305,7 @@ fn a_coprocess_that_ends_five_times_ends_the_listener() {
         (":", "ended with status 0"),
         ("kill -9 $$", "failed with status 137"),
         ("exec >&-; read line", "closed its stdout and was ended"),
-        ("exec <&- >&-; exec tail -f /dev/null", "closed its stdout and was ended"),
+        ("exec <&- >&-; tail -f /dev/null > /dev/null & wait", "closed its stdout and was ended"),
     ] {
         let listen = Tool::new("udp-listen").args(["127.0.0.1:0", "-q", "--coprocess", command]).run();
         let said =
