@@ -279,19 +279,23 @@ fn a_coprocess_that_is_killed_is_back_and_what_it_had_is_counted() {
             lost.send_to(b"lost", address).unwrap();
             listen.line();
         }
-        while !directory.file("first").exists() {
-            // What is printed next is printed after another step of the loop.
-            peer.send_to(b"lost", address).unwrap();
+        loop {
+            // What is printed next is printed after another step of the loop, in which the one before was written.
+            peer.send_to(b"late", address).unwrap();
             listen.line();
+            if directory.file("first").exists() {
+                break;
+            }
         }
         let child = listen.child_pid();
         kill(child, Signal::SIGKILL).unwrap();
         let said = listen.err_line_with("the coprocess failed with status 137");
         assert!(said.ends_with("; it is started again in 100ms"), "{said}");
-        assert_eq!(ask(&peer, address, b"back"), b"back");
+        assert_eq!(ask(&Peer::new(), address, b"back"), b"back");
         assert_ne!(children(listen.pid()), [child]);
         let finished = listen.ended_by(Signal::SIGTERM);
-        assert_eq!(assert_all_counted(&finished), 1, "{}", finished.err);
+        // The last before the end may not have been written to the one that ended.
+        assert!((1..=2).contains(&assert_all_counted(&finished)), "{}", finished.err);
         assert!(counter(&finished.err, "lost") >= 3, "{}", finished.err);
         assert!(finished.err.contains(" that the coprocess had when it ended\n"), "{}", finished.err);
     }
