@@ -1,8 +1,11 @@
 //! Many requests in flight: a closed loop keeps their number, an open loop sends each when it is due.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
+use std::thread;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -197,6 +200,29 @@ fn requests_wait_for_a_port_where_the_system_has_no_more_and_that_is_reported() 
     );
     let said = "udp-recv: requests wait for a free port: the system lets us open ";
     assert!(finished.err.starts_with(said) && finished.err.lines().count() == 1, "{}", finished.err);
+}
+
+#[test]
+fn replies_wait_for_a_slow_reader_where_the_ports_have_taken_all_descriptors() {
+    let server = Peer::new();
+    let (reader, stdout) = io::pipe().unwrap();
+    // There is no room for one reply.
+    fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let requests = format!("{}\n", "x".repeat(6000)).repeat(40);
+    let recv = Tool::new("udp-recv").args([&server.to_string(), "--in-flight", "30", "-f", "text"]);
+    let mut recv = recv.after("ulimit -n 24").input(requests.clone()).stdout(stdout).spawn();
+    recv.err_line_with("requests wait for a free port");
+    let answer = |_| {
+        let (request, from) = server.receive_from();
+        server.send_to(&request, from).unwrap();
+    };
+    // The last of these is sent from the port of one that was answered, and nobody has read the reply.
+    (0..20).for_each(answer);
+    let replies = thread::spawn(|| io::read_to_string(reader).unwrap());
+    (20..40).for_each(answer);
+    assert!(replies.join().unwrap() == requests);
+    let finished = recv.finish();
+    assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn a_thousand_clients_have_each_its_own_replies() {
 
 #[test]
 fn where_there_are_too_few_descriptors_the_session_that_was_idle_for_longest_makes_room() {
-    let mut recv = sessions(&Peer::echoing(), "1h").arg("-v").after("ulimit -n 42").spawn();
+    let mut recv = sessions(&Peer::echoing(), "1h").arg("-v").after("ulimit -n 20").spawn();
     ask_in_turn(&mut recv, (0..10).chain([0]));
     ask_in_turn(&mut recv, [10]);
     let said = recv.err_line_with("idle for longest");
@@ -167,7 +167,7 @@ fn where_there_are_too_few_descriptors_the_session_that_was_idle_for_longest_mak
 #[test]
 fn a_burst_of_more_clients_than_descriptors_waits_until_sessions_are_idle() {
     let input: String = (0..50).map(|client| request(client, "ping") + "\n").collect();
-    let finished = sessions(&Peer::echoing(), "1s").after("ulimit -n 42").input(input).run();
+    let finished = sessions(&Peer::echoing(), "1s").after("ulimit -n 20").input(input).run();
     assert_eq!(finished.code(), Some(0), "{}", finished.err);
     assert_eq!(replies(&finished), (0..50).map(|client| for_client(client, "ping")).collect());
     assert!(

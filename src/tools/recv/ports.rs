@@ -26,7 +26,7 @@ use crate::net::failure::Failure;
 use crate::net::socket::{self, Options, Socket};
 use crate::net::{IcmpErrors, SendOutcome};
 use crate::runtime::console::{Console, Verbosity};
-use crate::runtime::descriptors::raise_limit;
+use crate::runtime::descriptors;
 use crate::runtime::signals::Signals;
 use crate::runtime::watch::Watch;
 
@@ -168,7 +168,7 @@ impl<'s> Ports<'s> {
             None if self.are_exhausted && self.has_any(route.source) => return Ok(None),
             None => match self.open(destination, route) {
                 Err(error) if self.has_any(route.source) && Failure::is_exhaustion(&error) => {
-                    self.are_exhausted = !raise_limit();
+                    self.are_exhausted = !descriptors::raise_limit();
                     return if self.are_exhausted { Ok(None) } else { self.take(destination, route, now) };
                 }
                 opened => opened?,
@@ -266,6 +266,7 @@ impl<'s> Ports<'s> {
 
     /// Opens a socket, and returns its place.
     fn open(&mut self, destination: &Destination<'_>, route: &Route) -> Result<usize> {
+        descriptors::check_room(self.all.len()).map_err(Failure::Os)?;
         let socket = open_socket(&destination.options_for(route), route)?;
         cli::prepare_socket(
             &socket,

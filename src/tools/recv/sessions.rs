@@ -37,9 +37,6 @@ use crate::tools::intake::Intake;
 use crate::tools::resolve::Resolver;
 use crate::tools::session_table::SessionTable;
 
-/// The descriptors that are left for other uses than sessions.
-const RESERVED: usize = 32;
-
 /// A session that was idle for less is not closed for another client: its reply may be on the way.
 const IN_USE: Duration = Duration::from_millis(200);
 
@@ -55,8 +52,6 @@ pub(super) struct Sessions<'a, 'r> {
     table: SessionTable<Addr, Session<'r>>,
     /// The sockets of all sessions, by their places in the table.
     watch: Watch,
-    /// How many sessions there may be.
-    limit: usize,
     /// The number of sessions that were closed to make room for others.
     evicted: u64,
     received: Batch,
@@ -107,7 +102,6 @@ impl<'a, 'r> Sessions<'a, 'r> {
             destination,
             table: SessionTable::new(idle),
             watch: Watch::new().context("cannot watch sockets")?,
-            limit: descriptors::limit().saturating_sub(RESERVED).max(1),
             evicted: 0,
             received: Batch::new(),
             first_stray: None,
@@ -230,10 +224,9 @@ impl<'a, 'r> Sessions<'a, 'r> {
             return Ok(Some(place));
         }
         let session = loop {
-            let is_full = self.table.len() >= self.limit;
-            match if is_full { None } else { Some(self.open()) } {
-                Some(Ok(session)) => break session,
-                Some(Err(error)) if self.table.len() == 0 || !Failure::is_exhaustion(&error) => {
+            match self.open() {
+                Ok(session) => break session,
+                Err(error) if self.table.len() == 0 || !Failure::is_exhaustion(&error) => {
                     return Err(error);
                 }
                 _ if self.room_at().is_some_and(|time| time > now) => return Ok(None),
@@ -257,6 +250,7 @@ impl<'a, 'r> Sessions<'a, 'r> {
 
     /// Opens a session.
     fn open(&mut self) -> Result<Session<'r>> {
+        descriptors::check_room(self.table.len()).map_err(Failure::Os)?;
         let route = self.destination.route(None);
         let socket = Rc::new(open_socket(&self.destination.options_for(&route), &route)?);
         let groups = [route.peer.group()];

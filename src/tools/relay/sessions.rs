@@ -22,7 +22,7 @@ use crate::net::socket::{self, Options, Sharing, Socket};
 use crate::net::unix::UnixAddr;
 use crate::net::{Detail, Receiver};
 use crate::runtime::console::{Console, Verbosity};
-use crate::runtime::descriptors::raise_limit;
+use crate::runtime::descriptors;
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::signals::Signals;
 use crate::runtime::watch::Watch;
@@ -126,9 +126,10 @@ impl<'r> Sessions<'r> {
         let server = servers.next(now).context("there is no server")?;
         let address = server.address;
         let socket = loop {
-            match connect(server, self.source, &self.plan.socket) {
+            let room = descriptors::check_room(self.table.len()).map_err(Failure::Os);
+            match room.map_err(Into::into).and_then(|()| connect(server, self.source, &self.plan.socket)) {
                 Err(error) if Failure::is_exhaustion(&error) => {
-                    if !raise_limit() && !self.evict(now) {
+                    if !descriptors::raise_limit() && !self.evict(now) {
                         return Ok(Opened::NoRoom(
                             "the system allows no more descriptors or ports (ulimit -n)",
                         ));
