@@ -9,11 +9,14 @@ loses a datagram fails. ROW selects the rows whose name contains it. The exit st
 """
 
 import argparse
+import base64
 import pathlib
 import random
 import re
 import shutil
 import socket
+import string
+import struct
 import subprocess
 import sys
 import tempfile
@@ -71,14 +74,16 @@ class Bench:
         return int(re.search(r"Collected : (\d+)", (self.directory / "log").read_text())[1])
 
 
-def sends(lines, *options):
-    """Returns the work of udp-send that sends `lines(count)` from a file to a udp-listen that counts them."""
+def sends(records, *options, header=b"", has_destination=True):
+    """Returns the work of udp-send that sends `records(count)` from a file to a udp-listen that counts them. PORT in a
+    record is where that listens, for those that name their destination themselves."""
 
     def work(bench, count):
         path = bench.directory / "input"
-        path.write_bytes(b"".join(lines(count)))
         listen = listening([bench.program("udp-listen"), *of_count(count), "-f", "raw"])
-        command = [*bench.counted("udp-send"), "-q", *options, f"127.0.0.1:{listen.port}"]
+        path.write_bytes(header + b"".join(records(count)).replace(b"PORT", b"%d" % listen.port))
+        destination = [f"127.0.0.1:{listen.port}"] if has_destination else []
+        command = [*bench.counted("udp-send"), "-q", *options, *destination]
         with path.open("rb") as stdin:
             sent = subprocess.run(command, stdin=stdin, check=False)
         if sent.returncode != 0:
@@ -162,9 +167,84 @@ def random_lines(count):
     return [bytes(numbers.choices(range(33, 123), k=numbers.randint(20, 120))) + b"\n" for _ in range(count)]
 
 
+def records(record, payload=lambda numbers: numbers.randbytes(SIZE)):
+    """Returns what returns the records that `record` makes of random payloads, which are the same in every run."""
+
+    def of(count):
+        numbers = random.Random(1)
+        some = [record(payload(numbers)) for _ in range(1000)]
+        return (some[number % len(some)] for number in range(count))
+
+    return of
+
+
+def plain(numbers):
+    return "".join(numbers.choices(string.ascii_letters + "    ", k=SIZE)).encode()
+
+
+def plain_lines(count):
+    return records(lambda payload: payload + b"\n", plain)(count)
+
+
+def escaped(payload):
+    """Writes every ninth byte of a payload as an escape."""
+    escapes = [rb"\n", rb"\r", rb"\t", rb"\0", rb"\\", rb"\x1b", rb"\xff"]
+    return b"".join(payload[9 * at : 9 * at + 8] + escape for at, escape in enumerate(escapes)) + b"\n"
+
+
+def chinese(numbers):
+    """Returns frequent characters of which each has two bytes in GBK, and one letter."""
+    codes = [bytes([numbers.randint(0xB0, 0xD6), numbers.randint(0xA1, 0xFE)]) for _ in range(SIZE // 2)]
+    return b"".join(codes).decode("gbk").encode() + b"a"
+
+
+def printed_by_listen(count):
+    """Returns objects as `udp-listen -f json` prints them."""
+    texts = records(bytes, plain)(count)
+    for number, text in enumerate(texts):
+        time = b"2026-11-27T07:%02d:%02d.%09dZ" % (number // 1_800_000, number // 30_000 % 60, number * 33_333 % 10**9)
+        addresses = b'"from":"192.0.2.1:34367","to":"192.0.2.2:7788"'
+        yield b'{"time":"%b",%b,"size":%d,"text":"%b"}\n' % (time, addresses, SIZE, text)
+
+
+# A file header of libpcap: nanoseconds, version 2.4, no limit, links of raw IP.
+PCAP = struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 101)
+
+
+def packet(payload):
+    """Returns a record of libpcap: a packet over IPv4 between two addresses, without checksums."""
+    udp = struct.pack(">HHHH", 34367, 7788, 8 + SIZE, 0) + payload
+    addresses = socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.2")
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0x4000, 64, 17, 0) + addresses + udp
+    return struct.pack("<IIII", 1_795_000_000, 5, len(ip), len(ip)) + ip
+
+
 ROWS = [
     Row("udp-send, equal lines", 150, sends(equal_lines)),
     Row("udp-send, lines of 20 to 120 bytes", 200, sends(random_lines)),
+    Row("udp-send -f hex", 250, sends(records(lambda payload: b"%b\n" % payload.hex().encode()), "-f", "hex")),
+    Row("udp-send -f base64", 250, sends(records(lambda payload: base64.b64encode(payload) + b"\n"), "-f", "base64")),
+    Row("udp-send -f escaped, without escapes", 400, sends(plain_lines, "-f", "escaped")),
+    Row("udp-send -f escaped, every ninth byte an escape", 700, sends(records(escaped, plain), "-f", "escaped")),
+    Row("udp-send -f framed", 200, sends(records(lambda payload: struct.pack(">H", SIZE) + payload), "-f", "framed")),
+    Row(
+        "udp-send -f json",
+        450,
+        sends(records(lambda text: b'{"text":"%b"}\n' % text, plain), "-f", "json"),
+    ),
+    Row("udp-send -f json, what udp-listen -f json prints", 800, sends(printed_by_listen, "-f", "json")),
+    Row(
+        'udp-send -f json, with "to"',
+        600,
+        sends(
+            records(lambda text: b'{"to":"127.0.0.1:PORT","text":"%b"}\n' % text, plain),
+            *["-f", "json"],
+            has_destination=False,
+        ),
+    ),
+    Row("udp-send -f pcap", 350, sends(records(packet), "-f", "pcap", header=PCAP)),
+    Row("udp-send -e gbk, ASCII", 250, sends(plain_lines, "-e", "gbk")),
+    Row("udp-send -e gbk, Chinese", 1500, sends(records(lambda text: text + b"\n", chinese), "-e", "gbk")),
     Row("udp-listen, text", 120, receives()),
     Row("udp-listen -p", 250, receives("-p")),
     Row("udp-listen -f json", 450, receives("-f", "json")),
