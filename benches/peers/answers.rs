@@ -1,7 +1,7 @@
 //! Answering requests that `udp-recv` sends: ourselves, by a process for each request, or by one for all.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::report::column;
 use super::{Bench, Contestant, LISTEN, RECV, Server, command, free_port, is_here, seconds};
@@ -50,7 +50,7 @@ pub(super) fn run(bench: &Bench) {
         Contestant::with_columns(way.name, move || {
             let (port, bind) = (free_port(), format!("127.0.0.1:{}", free_port()));
             let (address, port_text) = (format!("127.0.0.1:{port}"), port.to_string());
-            let mut command = Command::new(way.program);
+            let mut command = command(way.program, &[]);
             command.args(way.arguments.iter().map(|argument| argument.replace("PORT", &port_text)));
             let _server = Server::start_at(command, port);
             let in_turn = ["-w", "10s", "-b", &bind, &address];

@@ -1,7 +1,7 @@
 //! Many senders at a steady rate, all of them echoed: how many echoes are there, and is every loss counted?
 
 use std::net::UdpSocket;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use udp_tools::net::kernel_drops;
 
 use super::report::{Row, Table, column};
-use super::{Bench, LISTEN, await_read, counter, listening, port_of, terminate};
+use super::{Bench, LISTEN, await_read, command, counter, listening, port_of, terminate};
 
 const SENDERS: usize = 1000;
 /// In datagrams a millisecond.
@@ -24,9 +24,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) fn run(bench: &Bench) {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
-    let mut command = Command::new(LISTEN);
-    command.args(["127.0.0.1:0", "--echo", "--stats"]);
-    let mut listen = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut listen = command(LISTEN, &["127.0.0.1:0", "--echo", "--stats"]);
+    let mut listen = listen.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let address = listening(&mut listen);
     let senders: Vec<_> = (0..SENDERS).map(|_| sender(&address)).collect();
     let is_over = AtomicBool::new(false);

@@ -17,6 +17,7 @@ use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,9 +41,15 @@ mod requests;
 mod sending;
 mod shared_port;
 
-const SEND: &str = env!("CARGO_BIN_EXE_udp-send");
-const RECV: &str = env!("CARGO_BIN_EXE_udp-recv");
-const LISTEN: &str = env!("CARGO_BIN_EXE_udp-listen");
+const SEND: &str = "udp-send";
+const RECV: &str = "udp-recv";
+const LISTEN: &str = "udp-listen";
+
+/// Where cargo puts the tools for this bench. They contain the features of the dev-dependencies, and start more slowly.
+const BUILT: &str = env!("CARGO_BIN_EXE_udp-send");
+
+/// The directory of the tools that are measured.
+static TOOLS: OnceLock<PathBuf> = OnceLock::new();
 
 /// A column of several tables.
 const LOST: Column = column("lost", "%");
@@ -94,6 +101,9 @@ struct Args {
     /// Only prove that the bench runs
     #[arg(long)]
     quick: bool,
+    /// Measure the tools in DIRECTORY, such as those that `cargo install` has put there
+    #[arg(long, value_name = "DIRECTORY")]
+    bin: Option<PathBuf>,
     /// Print one JSON document instead of tables
     #[arg(long)]
     json: bool,
@@ -137,6 +147,8 @@ const SECTIONS: [Section; 18] = [
 
 fn main() {
     let arguments = Args::parse();
+    let built = || Path::new(BUILT).parent().unwrap().to_owned();
+    TOOLS.set(arguments.bin.unwrap_or_else(built)).unwrap();
     let scale = if arguments.quick {
         Scale { rounds: 1, echoing: Duration::from_millis(200), datagrams: 20_000, requests: 5 }
     } else {
@@ -241,8 +253,7 @@ impl Bench {
         let round = |format: &'static str| {
             let (input, output) = (&input, self.path("output"));
             move || {
-                let mut listen = Command::new(LISTEN)
-                    .args(["127.0.0.1:0", "--stats", "-f"])
+                let mut listen = command(LISTEN, &["127.0.0.1:0", "--stats", "-f"])
                     .args(format.split(' '))
                     .stdout(File::create(&output).unwrap())
                     .stderr(Stdio::piped())
@@ -372,7 +383,7 @@ impl Bench {
         let script = "\"$LISTEN\" 127.0.0.1:0 -q -- sh -c '\"$SEND\" $UDP_ADDR --rate 50k/s < \"$INPUT\"' | (sleep 2; cat)";
         let status = Command::new("sh")
             .args(["-c", script])
-            .envs([("LISTEN", LISTEN), ("SEND", SEND)])
+            .envs([("LISTEN", path_of(LISTEN)), ("SEND", path_of(SEND))])
             .env("INPUT", &input)
             .stdout(File::create(&output).unwrap())
             .status()
@@ -391,7 +402,7 @@ impl Bench {
         let there = server.local_addr().unwrap().to_string();
         let mut rows = Vec::new();
         let mut row = |name: &str, program: &str, child: &mut Child| {
-            let size = fs::metadata(program).unwrap().len() as f64 / 1_048_576.0;
+            let size = fs::metadata(path_of(program)).unwrap().len() as f64 / 1_048_576.0;
             rows.push(Row::of_rounds(name, &[vec![memory(child, "VmHWM:"), size]]));
         };
         let mut send = piped(command(SEND, &[&there]));
@@ -490,16 +501,26 @@ fn compile(name: &str, options: &[&str], directory: &Path) -> Option<PathBuf> {
 }
 
 fn is_here(program: &str) -> bool {
-    let found =
-        Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap().status.success();
+    let found = Command::new("sh")
+        .args(["-c", &format!("command -v {}", path_of(program).display())])
+        .output()
+        .unwrap()
+        .status
+        .success();
     if !found {
         eprintln!("{program} is not on this machine: without it");
     }
     found
 }
 
+/// Returns where a program is: a tool of ours in the directory of those that are measured, others where the system finds
+/// them.
+fn path_of(program: &str) -> PathBuf {
+    if program.starts_with("udp-") { TOOLS.get().unwrap().join(program) } else { program.into() }
+}
+
 fn command(program: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program);
+    let mut command = Command::new(path_of(program));
     command.args(arguments);
     command
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::UdpSocket;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,9 @@ use udp_tools::net::{Sender, single};
 
 use super::plot::Plot;
 use super::report::{Table, column};
-use super::{Bench, Contestant, LISTEN, await_bound, await_read, counter, free_port, is_here, terminate};
+use super::{
+    Bench, Contestant, LISTEN, await_bound, await_read, command, counter, free_port, is_here, terminate,
+};
 
 const PYTHON_RECEIVE: &str = "\
 import signal, socket, sys
@@ -127,7 +129,7 @@ impl Receiver {
     fn share(&self, bench: &Bench, datagrams: usize, rate: usize, send: impl Fn(&Batch, &Rc<Socket>)) -> f64 {
         let (port, file) = (free_port(), bench.path("received"));
         let arguments = self.arguments.iter().map(|argument| argument.replace("PORT", &port.to_string()));
-        let mut receiver = Command::new(self.program)
+        let mut receiver = command(self.program, &[])
             .args(arguments)
             .env("PORT", port.to_string())
             .stdin(Stdio::piped())

@@ -15,7 +15,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::report::{Row, Table, column};
 use super::{Bench, Contestant, Server, command, free_port, is_here};
 
-pub(super) const RELAY: &str = env!("CARGO_BIN_EXE_udp-relay");
+pub(super) const RELAY: &str = "udp-relay";
 /// The module of nginx that relays, where Debian has it.
 const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 /// The size of a datagram in bytes.

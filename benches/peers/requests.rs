@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::relay::Echo;
 use super::report::column;
-use super::{Bench, Contestant, RECV, command, free_port, is_here, seconds};
+use super::{BUILT, Bench, Contestant, RECV, command, free_port, is_here, seconds};
 
 /// The target of a static build of the tools.
 const STATIC: &str = "x86_64-unknown-linux-musl";
@@ -106,6 +106,6 @@ fn is_answered(command: &mut Command) -> bool {
 
 /// Returns where `cargo build --release --target` puts a static build of `udp-recv`.
 fn static_build() -> PathBuf {
-    let target = Path::new(RECV).ancestors().nth(2).unwrap();
+    let target = Path::new(BUILT).ancestors().nth(2).unwrap();
     target.join(STATIC).join("release/udp-recv")
 }
