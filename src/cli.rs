@@ -7,6 +7,7 @@ pub mod completions;
 pub mod elsewhere;
 mod encoding;
 mod format;
+mod help;
 mod input;
 mod output;
 mod pattern;

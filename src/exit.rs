@@ -8,11 +8,6 @@ use crate::runtime::signals::{self, Terminated};
 use crate::runtime::streams::ReaderGone;
 use crate::stats::{ReplyStats, Stats};
 
-const STATUSES: &str = "\
-Exit status: 0 everything was sent, received or answered; 1 trouble; 2 usage error;
-3 silence: timed out without a reply or with too few datagrams;
-4 refused: ICMP port unreachable, or nobody listens on the unix socket";
-
 /// The result of a run, which becomes its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -85,12 +80,6 @@ impl Verdict {
             Self::Signal(signal) => 128 + u8::try_from(signal).unwrap_or(0),
         }
     }
-}
-
-/// Returns the end of a tool's help: `details`, and the meaning of the exit statuses.
-#[must_use]
-pub fn after_help(details: &str) -> String {
-    format!("{details}\n\n{STATUSES}")
 }
 
 /// Ends a tool: reports its error, if it has one, and returns the exit status.

@@ -10,7 +10,7 @@ use clap::{Arg, Command};
 
 use super::format::in_words;
 use super::value::{self, duration};
-use super::words::{Kind, Word};
+use super::words::{Kind, ONLY_ALONE, Word};
 use crate::encoding::Charset;
 use crate::escape;
 use crate::format::Format;
@@ -313,7 +313,8 @@ impl Tool<'_> {
     ) -> Option<(String, Hint)> {
         let letters = format!("{}{}", name.trim_start_matches('-'), attached.unwrap_or_default());
         let mut first = None;
-        for (place, letter) in letters.char_indices().filter(|(_, letter)| !self.has_short(*letter)) {
+        let is_unknown = |letter| !self.has_short(letter) || ONLY_ALONE.contains(&letter);
+        for (place, letter) in letters.char_indices().filter(|(_, letter)| is_unknown(*letter)) {
             let name = format!("-{letter}");
             let rest = &letters[place + letter.len_utf8()..];
             let value = if rest.is_empty() || FLAGS.contains(letter) { next } else { Some(rest) };

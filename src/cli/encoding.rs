@@ -11,7 +11,7 @@ use crate::escape;
 /// The arguments for the charset of a tool that sends, and may receive.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct EncodingArgs {
-    /// Use this charset on the wire (gbk, shift_jis, latin-1, utf-16-le)
+    /// Use this charset on the wire (gbk, shift_jis, latin-1)
     #[arg(short, long, value_name = "LABEL", value_parser = charset)]
     encoding: Option<Charset>,
     /// How to handle characters the charset cannot encode
@@ -30,7 +30,7 @@ impl EncodingArgs {
 /// The arguments for the charset of a tool that only receives.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DecodingArgs {
-    /// Use this charset on the wire (gbk, shift_jis, latin-1, utf-16-le)
+    /// Use this charset on the wire (gbk, shift_jis, latin-1)
     #[arg(short, long, value_name = "LABEL", value_parser = charset)]
     encoding: Option<Charset>,
     /// How to handle bytes the charset cannot decode [default: backslashreplace]
@@ -50,7 +50,7 @@ impl DecodingArgs {
 /// The arguments for the charsets of a tool that can guess that of each peer.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct GuessingArgs {
-    /// Use this charset on the wire (gbk, latin-1); auto guesses that of each peer
+    /// Use this charset on the wire (gbk); auto guesses it
     #[arg(short, long, value_name = "LABEL")]
     encoding: Option<Choice>,
     /// How to handle characters the charset cannot encode

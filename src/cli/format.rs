@@ -12,7 +12,7 @@ use crate::format::{Format, Formats};
 /// The argument for the formats of a tool that reads and writes.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct FormatArgs {
-    /// Input/output format, or both as IN:OUT (text:json)
+    /// Read and print this format, or IN:OUT (text:json)
     #[arg(short, long = "format", value_name = "FORMAT", default_value = "text")]
     #[arg(value_parser = FormatParser::of_both(&Format::ALL))]
     pub formats: Formats,
@@ -21,7 +21,7 @@ pub struct FormatArgs {
 /// The argument for the format of a tool that only reads.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct InputFormatArgs {
-    /// Input format
+    /// Read input in this format (raw, hex, json, pcap, ...)
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     #[arg(value_parser = FormatParser::of_input())]
     pub format: Format,
@@ -30,7 +30,7 @@ pub struct InputFormatArgs {
 /// The argument for the format of a tool that only writes, and without it writes nothing.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct OutputFormatArgs {
-    /// Print what passes in this format
+    /// Print what passes in this format (json, pcap, ...)
     #[arg(short, long, value_name = "FORMAT")]
     #[arg(value_parser = FormatParser::of_output())]
     pub format: Option<Format>,
@@ -39,7 +39,7 @@ pub struct OutputFormatArgs {
 /// The argument for the formats of a conversation.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ConversationArgs {
-    /// Input/output format, or both as IN:OUT (text:json)
+    /// Read and print this format, or IN:OUT (text:json)
     #[arg(short, long = "format", value_name = "FORMAT", default_value = "text")]
     #[arg(value_parser = FormatParser::of_both(&conversation()))]
     pub formats: Formats,

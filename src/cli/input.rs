@@ -17,7 +17,7 @@ use crate::runtime::streams;
 /// The arguments for what is sent.
 #[derive(Args, Clone, Debug)]
 pub struct MessageArgs {
-    /// Send these instead of the lines of stdin; write -- first if one begins with -
+    /// Send these instead of stdin; write -- first if one begins with -
     #[arg(value_name = "MESSAGE")]
     pub messages: Vec<OsString>,
     /// The end of line of each message or text of stdin.
@@ -28,7 +28,7 @@ pub struct MessageArgs {
 /// The argument for the end of line of each text.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct EolArgs {
-    /// Append a line ending to every text; with raw input, convert every line ending to it
+    /// Append a line ending to every text (lf, crlf)
     #[arg(long, value_name = "END", default_value = "none")]
     pub eol: Eol,
 }

@@ -42,10 +42,10 @@ impl Bounds {
 /// The arguments for whose datagrams are received.
 #[derive(Args, Clone, Debug)]
 pub struct AccessArgs {
-    /// Accept only datagrams from SOURCE (192.0.2.0/24, HOST, :PORT, @FILE); repeatable
+    /// Accept only SOURCE (192.0.2.0/24, HOST, :PORT, @FILE)
     #[arg(long, value_name = "SOURCE")]
     allow: Vec<Source>,
-    /// Drop datagrams from SOURCE, even if allowed; repeatable
+    /// Drop datagrams from SOURCE, even if allowed
     #[arg(long, value_name = "SOURCE")]
     deny: Vec<Source>,
 }

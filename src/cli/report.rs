@@ -20,7 +20,7 @@ pub struct ReportArgs {
     /// Print socket details at start
     #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
-    /// Print statistics at exit and on SIGUSR1, as text or json
+    /// Print statistics at exit and on SIGUSR1 (text, json)
     #[arg(
         long, value_name = "FORMAT", value_parser = stats_format,
         num_args = 0..=1, require_equals = true, default_missing_value = "text"

@@ -14,6 +14,7 @@ use clap::{Arg, ArgMatches, Command, Parser};
 
 use super::completions::{self, Shell};
 use super::elsewhere::{self, Tools};
+use super::help;
 use super::words::{self, Kind, Word};
 use crate::escape;
 use crate::exit::{self, Verdict};
@@ -53,23 +54,36 @@ impl fmt::Display for UsageError {
 impl std::error::Error for UsageError {}
 
 /// Parses the arguments `A` of `tool`, which is one of `tools`, converts them into its plan, and calls `run` with it.
-/// Returns the exit status.
+/// `-h` shows the options whose ids are `usual`. Returns the exit status.
 #[must_use]
 pub fn main<A: Parser, P: TryFrom<A, Error = UsageError>>(
     tool: &'static str,
+    usual: &[&str],
     tools: Tools,
     run: impl FnOnce(P) -> Result<Verdict>,
 ) -> u8 {
-    let outcome = parse_and_run::<A, P>(tools, run).or_else(|error| settle(tool, error));
+    let outcome = parse_and_run::<A, P>(tool, usual, tools, run).or_else(|error| settle(tool, error));
     exit::conclude(tool, outcome)
 }
 
 fn parse_and_run<A: Parser, P: TryFrom<A, Error = UsageError>>(
+    tool: &'static str,
+    usual: &[&str],
     tools: Tools,
     run: impl FnOnce(P) -> Result<Verdict>,
 ) -> Result<Verdict> {
     signals::report_failed_writes().context("cannot catch signals")?;
-    let mut arguments = parse(command::<A>(), tools)?;
+    let mut arguments = match parse(command::<A>(), tools) {
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            let is_full =
+                env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--help");
+            let command = command::<A>();
+            let text = if is_full { help::full(tool, &command) } else { help::summary(command, usual) };
+            streams::print(&text)?;
+            return Ok(Verdict::Done);
+        }
+        parsed => parsed?,
+    };
     if let Some(shell) = arguments.get_one::<Shell>(completions::OPTION) {
         return shell.print_script(command::<A>());
     }
@@ -80,10 +94,11 @@ fn parse_and_run<A: Parser, P: TryFrom<A, Error = UsageError>>(
 /// Returns the command of a tool that has the arguments `A`, with the options that every tool has.
 #[must_use]
 pub fn command<A: Parser>() -> Command {
-    A::command().arg(completions::option())
+    let command = A::command().disable_help_flag(true).disable_version_flag(true);
+    command.arg(completions::option()).args(help::options())
 }
 
-/// Prints requested help to stdout, or a usage error to stderr; returns any other error.
+/// Prints the version to stdout, or a usage error to stderr; returns any other error.
 fn settle(tool: &'static str, error: anyhow::Error) -> Result<Verdict> {
     let what = match error.downcast::<Error>() {
         Ok(error) if !error.use_stderr() => {

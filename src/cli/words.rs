@@ -9,6 +9,9 @@ use clap::{Arg, Command};
 
 use super::value::NO_END;
 
+/// The letters that are options only alone: a MESSAGE such as -hello must not print help with status 0.
+pub(super) const ONLY_ALONE: [char; 2] = ['h', 'V'];
+
 /// A word of a command line, and the argument that contains it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
@@ -80,7 +83,7 @@ pub(super) fn attach_counts(command: &Command, words: &[Word], arguments: &mut V
 fn long_option(command: &Command, long: &str, more: &mut Peekable<impl Iterator<Item = String>>) -> Kind {
     let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
     let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));
-    let is_known = arg.is_some() || ["help", "version"].contains(&name);
+    let is_known = arg.is_some();
     let (name, value) = (format!("--{name}"), value.map(str::to_owned));
     if !is_known {
         return Kind::Unknown { name, attached: value };
@@ -101,8 +104,7 @@ fn short_options(command: &Command, argument: &str, more: &mut impl Iterator<Ite
         let rest = &argument[place + letter.len_utf8()..];
         let attached = (!rest.is_empty()).then(|| rest.to_owned());
         let arg = command.get_arguments().find(|arg| arg.get_short() == Some(letter));
-        // -h and -V are options only alone: a MESSAGE such as -hello must not print help with status 0.
-        let is_known = arg.is_some() || ["-h", "-V"].contains(&argument);
+        let is_known = arg.is_some() && (argument == name || !ONLY_ALONE.contains(&letter));
         if !is_known {
             kinds.push(Kind::Unknown { name, attached });
             break;

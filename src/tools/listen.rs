@@ -11,13 +11,13 @@ mod run;
 
 use clap::Command;
 
-use self::args::{Args, TOOL};
+use self::args::{Args, TOOL, USUAL};
 use crate::cli::usage;
 
 /// Runs the tool, and returns its exit status.
 #[must_use]
 pub fn main() -> u8 {
-    usage::main::<Args, _>(TOOL, super::commands, |plan| run::run(&plan))
+    usage::main::<Args, _>(TOOL, &USUAL, super::commands, |plan| run::run(&plan))
 }
 
 /// Returns the command line that the tool accepts.

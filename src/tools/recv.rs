@@ -19,7 +19,7 @@ mod sessions;
 
 use clap::Command;
 
-use self::args::{Args, Job, TOOL};
+use self::args::{Args, Job, TOOL, USUAL};
 use crate::cli::usage;
 use crate::exit::Verdict;
 use crate::runtime::streams;
@@ -27,7 +27,7 @@ use crate::runtime::streams;
 /// Runs the tool, and returns its exit status.
 #[must_use]
 pub fn main() -> u8 {
-    usage::main::<Args, _>(TOOL, super::commands, |job| match job {
+    usage::main::<Args, _>(TOOL, &USUAL, super::commands, |job| match job {
         Job::ListProbes => streams::print(&probes::list()).map(|()| Verdict::Done),
         Job::Run(plan) => run::run(&plan),
     })

@@ -31,6 +31,7 @@ mod expect;
 mod faults;
 mod formats;
 mod headers;
+mod help;
 mod impair;
 mod in_flight;
 mod listen;

@@ -15,36 +15,56 @@ use crate::cli::{
     check_unix, conversation,
 };
 use crate::encoding::{Encoding, Policy};
-use crate::exit;
 use crate::flow::codec::{Codec, Eol};
 use crate::format::{Columns, Format};
 use crate::net::endpoint::Endpoint;
 use crate::net::socket::Options;
 
 pub(super) const TOOL: &str = "udp-chat";
+/// The options that `-h` shows.
+pub(super) const USUAL: [&str; 12] = [
+    "nick",
+    "time",
+    "formats",
+    "history",
+    "bell",
+    "idle",
+    "encoding",
+    "allow",
+    "bind",
+    "interface",
+    "quiet",
+    "help",
+];
+const EXAMPLE: &str = "Example: udp-chat 192.0.2.7:7890 --encoding gbk";
 const DETAILS: &str = "\
 A plain line goes to every PEER, or to the first sender. @PEER TEXT sends TEXT to one peer,
 @PEER alone sends plain lines there from now on, and @@ begins a text with @. At a terminal
 /help lists the commands.
 
-Example: udp-chat 192.0.2.7:7890 --encoding gbk";
+Examples: udp-chat 192.0.2.7:7890 --encoding gbk
+          udp-chat 239.7.8.9:7890 --nick ada
+
+Exit status: 0 everything was sent and received; 1 trouble; 2 usage error;
+3 silence: fewer than N datagrams (-n) at the end;
+4 refused: ICMP port unreachable, or nobody listens on the unix socket";
 
 /// Talk to one peer or many over UDP, both ways at once.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
+#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLE, after_long_help = DETAILS)]
 pub(super) struct Args {
     #[arg(
         value_name = "PEER", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
-        help = "Talk to HOST:PORT, :PORT (this machine), unix:PATH or a room (239.7.8.9:PORT)"
+        help = "Talk to HOST:PORT, :PORT (this machine), unix:PATH or a group"
     )]
     peers: Vec<Endpoint>,
-    /// Send and receive on this address, port or both [default: :7890, in a room any port]
+    /// Bind this address, port or both [default: :7890]
     #[arg(short, long, value_name = "ADDR", value_parser = Endpoint::source)]
     bind: Option<Endpoint>,
     /// Send `NAME: ` before each text
     #[arg(long, value_name = "NAME", value_parser = nick)]
     nick: Option<String>,
-    /// Print the time of receipt and a tab before each datagram
+    /// Print the receive time and a tab before each datagram
     #[arg(short, long)]
     time: bool,
     #[command(flatten)]

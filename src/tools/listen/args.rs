@@ -20,7 +20,6 @@ use crate::cli::{
     ReceivingPlan, Report, ReportArgs, SocketArgs, check_options, check_unix, patterns,
 };
 use crate::escape;
-use crate::exit;
 use crate::flow::codec::{Codec, Eol};
 use crate::format::{Columns, Format};
 use crate::net::endpoint::Endpoint;
@@ -28,33 +27,54 @@ use crate::net::passed::is_passing;
 use crate::net::socket::Options;
 
 pub(super) const TOOL: &str = "udp-listen";
-const EXAMPLES: &str = "\
+/// The options that `-h` shows.
+pub(super) const USUAL: [&str; 12] = [
+    "show_peer",
+    "time",
+    "formats",
+    "until",
+    "count",
+    "timeout",
+    "encoding",
+    "echo",
+    "reply",
+    "exec",
+    "stats",
+    "help",
+];
+const EXAMPLE: &str = "Example: udp-listen :7788 --encoding gbk";
+const DETAILS: &str = "\
 Examples: udp-listen :7788 --encoding gbk
-          udp-listen :0 -w 10s --until '^up' -- sh -c './service --statsd $UDP_ADDR'";
+          udp-listen :0 -w 10s --until '^up' -- sh -c './service --statsd $UDP_ADDR'
+          udp-listen :7788 --exec 'tr a-z A-Z'
 
-/// Print every UDP datagram that arrives on a port, one a line; answer it if asked to.
+Exit status: 0 everything was received and answered; 1 trouble; 2 usage error;
+3 silence: too few datagrams before the timeout, or no match for --until;
+that of COMMAND if it fails";
+
+/// Print each UDP datagram that arrives on a port; answer it if asked to.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLES))]
+#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLE, after_long_help = DETAILS)]
 pub(super) struct Args {
-    /// Listen on :PORT, ADDRESS:PORT or unix:PATH; port 0 is any free port; repeatable
+    /// Listen on :PORT, ADDRESS:PORT or unix:PATH (port 0: any free)
     #[arg(value_name = "ENDPOINT", value_parser = Endpoint::here)]
     endpoints: Vec<Endpoint>,
-    /// Run COMMAND once all ports are bound, with UDP_ADDR, UDP_HOST and UDP_PORT set
+    /// Run COMMAND once all ports are bound, with UDP_ADDR set
     // CommandWithArguments would have zsh take ENDPOINT for the command.
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandName)]
     command: Vec<OsString>,
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
-    /// Print the time of receipt and a tab before each datagram
+    /// Print the receive time and a tab before each datagram
     #[arg(short, long)]
     time: bool,
     #[command(flatten)]
     measuring: MeasuringArgs,
-    /// Exit with status 0 when all regular expressions matched; repeatable
+    /// Exit when every PATTERN (regex) matched; repeatable
     #[arg(long, value_name = "PATTERN")]
     until: Vec<String>,
-    /// Exit with status 1 when a regular expression matches; repeatable
+    /// Exit with status 1 when PATTERN matches; repeatable
     #[arg(long, value_name = "PATTERN")]
     reject: Vec<String>,
     /// Send every datagram back to its sender
@@ -63,7 +83,7 @@ pub(super) struct Args {
     /// Answer every datagram with TEXT
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["exec", "coprocess"])]
     reply: Option<OsString>,
-    /// Run COMMAND in a shell for each datagram and answer with its output
+    /// Run COMMAND for each datagram; reply with its output
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     #[arg(value_parser = OsStringValueParser::new().try_map(handler))]
     exec: Option<OsString>,

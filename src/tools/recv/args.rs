@@ -18,7 +18,6 @@ use crate::cli::{
     ReceivingArgs, ReceivingPlan, RepeatArgs, Report, ReportArgs, SendingSocketArgs, check_options,
     check_same_kind, check_unix, patterns,
 };
-use crate::exit;
 use crate::flow::codec::{Codec, Eol};
 use crate::flow::pace::Rate;
 use crate::format::{Columns, Format, Formats};
@@ -31,11 +30,33 @@ use crate::net::{Detail, Receiver};
 use crate::runtime::deadline::Deadline;
 
 pub(super) const TOOL: &str = "udp-recv";
+/// The options that `-h` shows.
+pub(super) const USUAL: [&str; 12] = [
+    "show_peer",
+    "formats",
+    "timeout",
+    "retry",
+    "collect",
+    "expect",
+    "probe",
+    "repeat",
+    "rate",
+    "encoding",
+    "stats",
+    "help",
+];
+const EXAMPLE: &str = "Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
 const DETAILS: &str = "\
 With HOST:PORT, send each line of stdin or each MESSAGE as a request and print its reply.
 With :PORT, or with --bind alone, receive the next datagram to this machine.
 
-Example: echo ping | udp-recv 192.0.2.7:4000 -w 2s";
+Examples: echo ping | udp-recv 192.0.2.7:4000 -w 2s
+          udp-recv -q -w 1s --probe dns 192.0.2.53
+          udp-recv :7788 -w 1m
+
+Exit status: 0 everything was answered or received; 1 trouble; 2 usage error;
+3 silence: no reply, or no datagram, before the timeout;
+4 refused: ICMP port unreachable, or nobody listens on the unix socket";
 
 /// The options that are about single requests and their replies: those of a session are the clients' business.
 const SINGLE: [&str; 10] =
@@ -43,12 +64,12 @@ const SINGLE: [&str; 10] =
 
 /// Send requests and print the replies, or receive the next UDP datagram.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(DETAILS))]
+#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLE, after_long_help = DETAILS)]
 pub(super) struct Args {
     #[arg(
         value_parser = Endpoint::remote_or_host,
         value_hint = ValueHint::Hostname,
-        help = "Send requests to HOST:PORT or unix:PATH; :PORT receives on this machine"
+        help = "Send requests to HOST:PORT or unix:PATH; :PORT receives here"
     )]
     endpoint: Option<Endpoint>,
     /// Send from this address, port or both; without ENDPOINT, receive there
@@ -60,13 +81,13 @@ pub(super) struct Args {
     /// Send an unanswered request again, up to N times
     #[arg(long, value_name = "N", value_parser = times)]
     retry: Option<u64>,
-    /// Print all replies that arrive within TIME, from any peer
+    /// Print all replies within TIME, from any peer
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "timeout")]
     collect: Option<Duration>,
-    /// Exit with status 1 if no PATTERN (regex) matches a reply; repeatable
+    /// Exit with status 1 if no PATTERN matches; repeatable
     #[arg(long, value_name = "PATTERN")]
     expect: Vec<String>,
-    /// Send a known request and check its reply (dns, ntp; list shows all)
+    /// Send a known request, check its reply (dns, ntp, list)
     #[arg(long, value_name = "NAME", value_parser = ChoiceParser, hide_possible_values = true)]
     #[arg(conflicts_with_all = ["messages", "eol", "block", "skip_bad", "encoding"])]
     probe: Option<Choice>,
@@ -81,10 +102,10 @@ pub(super) struct Args {
     /// Keep N requests in flight
     #[arg(long, value_name = "N", value_parser = count)]
     in_flight: Option<u64>,
-    /// Send requests at RATE, whether or not others are answered (1000/s)
+    /// Send requests at RATE (1000/s), answered or not
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: Option<Rate>,
-    /// Send a request every TIME, whether or not others are answered
+    /// Send a request every TIME, answered or not
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "rate")]
     interval: Option<Duration>,
     /// Stop sending after TIME (10s, 1m)
@@ -93,7 +114,7 @@ pub(super) struct Args {
     /// Print the sender and a tab before each datagram
     #[arg(short = 'p', long)]
     show_peer: bool,
-    /// Print the time of receipt and a tab before each datagram
+    /// Print the receive time and a tab before each datagram
     #[arg(short, long)]
     time: bool,
     #[command(flatten)]

@@ -18,7 +18,23 @@ use crate::net::endpoint::Endpoint;
 use crate::net::socket::Options;
 
 pub(super) const TOOL: &str = "udp-relay";
-const EXAMPLES: &str = "\
+/// The options that `-h` shows.
+pub(super) const USUAL: [&str; 12] = [
+    "mirror",
+    "session_idle",
+    "max_sessions",
+    "rate",
+    "impair",
+    "format",
+    "allow",
+    "bind",
+    "stats",
+    "quiet",
+    "verbose",
+    "help",
+];
+const EXAMPLE: &str = "Example: udp-relay :5000 server:53 --impair 'loss 5% delay 50ms'";
+const DETAILS: &str = "\
 Examples: udp-relay :5000 server:53
           udp-relay :5000 server:53 --impair 'loss 5% delay 50ms 10ms'
           udp-relay :2055 --mirror a:2055 --mirror b:2055
@@ -28,27 +44,27 @@ Exit status: 0 everything was relayed until the reader of stdout went away;
 
 /// Forward UDP datagrams between clients and servers, in a session for each client.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLE, after_long_help = DETAILS)]
 pub(super) struct Args {
-    /// Receive from clients on :PORT, ADDRESS:PORT or unix:PATH; port 0 is any free port
+    /// Receive from clients on :PORT, ADDRESS:PORT or unix:PATH
     #[arg(value_name = "ENDPOINT", value_parser = Endpoint::here)]
     endpoint: Option<Endpoint>,
-    /// Forward to HOST:PORT, :PORT (this machine) or unix:PATH; each new client gets the next DEST
+    /// Forward to HOST:PORT or unix:PATH; each new client gets the next
     #[arg(value_name = "DEST", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname)]
     servers: Vec<Endpoint>,
-    /// Send a copy of what clients send to DEST, and drop its replies; repeatable
+    /// Send a copy to DEST and drop its replies; repeatable
     #[arg(long, value_name = "DEST", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname)]
     mirror: Vec<Endpoint>,
     /// Close a session after TIME without a datagram
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
-    idle: Duration,
-    /// Keep at most N sessions: the longest idle one makes room
+    #[arg(long = "idle", value_name = "TIME", value_parser = duration, default_value = "60s")]
+    session_idle: Duration,
+    /// Keep at most N sessions; the longest idle makes room
     #[arg(long, value_name = "N", value_parser = count, default_value = "10000")]
     max_sessions: u64,
-    /// Forward at most RATE in each direction of a session (1000/s, 1MiB/s); drop the rest
+    /// Forward at most RATE in each direction of a session
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: Option<Rate>,
-    /// Impair the path ('loss 5% delay 50ms', 'up rate 1Mbit/s'); repeatable
+    /// Impair the path ('loss 5% delay 50ms'); repeatable
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<Spec>)]
     impair: Vec<Spec>,
     /// Send to servers and mirrors from this address
@@ -133,7 +149,7 @@ impl TryFrom<Args> for Plan {
             endpoint,
             servers: args.servers,
             mirrors: args.mirror,
-            idle: args.idle,
+            idle: args.session_idle,
             max_sessions: usize::try_from(args.max_sessions).unwrap_or(usize::MAX),
             rate: args.rate,
             impairments,

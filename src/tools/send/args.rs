@@ -10,7 +10,6 @@ use crate::cli::{
     BufferArgs, EncodingArgs, FormatOption, InputFormatArgs, InputPlan, MessageArgs, ReadingArgs, RepeatArgs,
     Report, ReportArgs, SendingSocketArgs, check_options, check_same_kind, check_unix,
 };
-use crate::exit;
 use crate::flow::codec::{Codec, Eol};
 use crate::flow::pace::{Rate, Speed};
 use crate::format::Format;
@@ -18,15 +17,37 @@ use crate::net::endpoint::Endpoint;
 use crate::net::socket::Options;
 
 pub(super) const TOOL: &str = "udp-send";
+/// The options that `-h` shows.
+pub(super) const USUAL: [&str; 12] = [
+    "format",
+    "encoding",
+    "eol",
+    "rate",
+    "interval",
+    "repeat",
+    "bind",
+    "broadcast",
+    "stats",
+    "quiet",
+    "verbose",
+    "help",
+];
 const EXAMPLE: &str = "Example: echo hi | udp-send 127.0.0.1:8080";
+const DETAILS: &str = "\
+Examples: echo hi | udp-send 127.0.0.1:8080
+          udp-send 192.0.2.7:7788 --encoding gbk < names.txt
+          udp-send -f json --replay 127.0.0.1:8125 < record
+
+Exit status: 0 everything was sent; 1 trouble; 2 usage error;
+4 refused: ICMP port unreachable, or nobody listens on the unix socket";
 
 /// Send each line of stdin, or each MESSAGE, as one UDP datagram.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = exit::after_help(EXAMPLE))]
+#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLE, after_long_help = DETAILS)]
 pub(super) struct Args {
     #[arg(
         value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
-        help = "Send to HOST:PORT, :PORT (this machine) or unix:PATH; json and pcap can name it"
+        help = "Send to HOST:PORT, :PORT (this machine) or unix:PATH"
     )]
     dest: Option<Endpoint>,
     /// Send from this address, port or both
