@@ -76,3 +76,4 @@ mod streams;
 mod terminal;
 #[cfg(target_os = "linux")]
 mod unix;
+mod wanted;

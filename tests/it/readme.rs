@@ -1,4 +1,4 @@
-//! The README shows only what was run: this runs it.
+//! The README, the guide and the cookbook show only what was run: this runs it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,9 +21,9 @@ fn without_ports(text: &str) -> String {
 
 /// The commands of the `console` blocks, each with what is printed below it: those that need `program`, as
 /// in `console needs jq`, or, where it is empty, those that need none.
-fn examples(readme: &str, program: &str) -> Vec<(String, String)> {
+fn examples(text: &str, program: &str) -> Vec<(String, String)> {
     let mut examples: Vec<(String, String)> = Vec::new();
-    for (needs, block) in blocks(readme) {
+    for (needs, block) in blocks(text) {
         if needs != program {
             continue;
         }
@@ -39,8 +39,8 @@ fn examples(readme: &str, program: &str) -> Vec<(String, String)> {
 }
 
 /// The `console` blocks, each with the program that it needs.
-fn blocks(readme: &str) -> impl Iterator<Item = (&str, &str)> {
-    readme.split("```console").skip(1).map(|block| {
+fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split("```console").skip(1).map(|block| {
         let (needs, block) = block.split_once('\n').unwrap();
         (needs.trim_start_matches(" needs "), block.split("```").next().unwrap())
     })
@@ -49,7 +49,7 @@ fn blocks(readme: &str) -> impl Iterator<Item = (&str, &str)> {
 /// Runs the examples that need `program`. `port` is that of a server which is `$PORT` to them.
 fn run(program: &str, port: Option<u16>) {
     let directory = Directory::new("readme");
-    let examples = examples(&readme(), program);
+    let examples = examples(&documents(), program);
     assert!(!examples.is_empty(), "no block needs {program:?}");
     for (command, shown) in examples {
         let script = format!("exec 2>&1; {command}");
@@ -70,7 +70,16 @@ fn run_beside(name: &str, server: Tool, port: u16, words: &str) {
 }
 
 fn readme() -> String {
-    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
+    document("README.md")
+}
+
+fn document(name: &str) -> String {
+    fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// All texts with examples.
+fn documents() -> String {
+    ["README.md", "docs/guide.md", "docs/cookbook.md"].map(document).concat()
 }
 
 #[test]
@@ -198,7 +207,7 @@ fn the_steps_with_a_server_tell_an_answer_from_silence_and_from_a_closed_port() 
 
 #[test]
 fn every_block_is_run_by_a_test() {
-    for (needs, block) in blocks(&readme()) {
+    for (needs, block) in blocks(&documents()) {
         assert!(["", "jq", "tshark", "dnsmasq", "chronyd", "snmpd"].contains(&needs), "{needs}: {block}");
     }
 }
