@@ -19,6 +19,7 @@ mod chat_programs;
 mod chat_terminals;
 mod commands;
 mod completions;
+mod cookbook;
 mod coprocess;
 mod counts;
 mod details;

@@ -1,10 +1,10 @@
-//! The README, the guide and the cookbook show only what was run: this runs it.
+//! The README and the guide show only what was run: this runs it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::harness::{Directory, Peer, Tool, free_port, path_with_tools, unused_address};
+use crate::harness::{Directory, Peer, Tool, unused_address};
 
 /// Ports differ from run to run.
 fn without_ports(text: &str) -> String {
@@ -21,7 +21,7 @@ fn without_ports(text: &str) -> String {
 
 /// The commands of the `console` blocks, each with what is printed below it: those that need `program`, as
 /// in `console needs jq`, or, where it is empty, those that need none.
-fn examples(text: &str, program: &str) -> Vec<(String, String)> {
+pub(crate) fn examples(text: &str, program: &str) -> Vec<(String, String)> {
     let mut examples: Vec<(String, String)> = Vec::new();
     for (needs, block) in blocks(text) {
         if needs != program {
@@ -46,100 +46,42 @@ fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Runs the examples that need `program`. `port` is that of a server which is `$PORT` to them.
-fn run(program: &str, port: Option<u16>) {
+/// Runs the examples that need `program`.
+fn run(program: &str) {
     let directory = Directory::new("readme");
     let examples = examples(&documents(), program);
     assert!(!examples.is_empty(), "no block needs {program:?}");
     for (command, shown) in examples {
         let script = format!("exec 2>&1; {command}");
-        let printed = Tool::shell(&script)
-            .current_dir(directory.path())
-            .envs(port.map(|port| ("PORT", port.to_string())))
-            .run();
+        let printed = Tool::shell(&script).current_dir(directory.path()).run();
         assert_eq!(without_ports(printed.text()), without_ports(&shown), "{command}");
     }
-}
-
-/// Starts `server`, which binds `port` and then says `words`, and runs the examples that need it.
-fn run_beside(name: &str, server: Tool, port: u16, words: &str) {
-    // Where Debian keeps servers, which is in the PATH of root alone.
-    let mut running = server.env("PATH", format!("{}:/usr/sbin", path_with_tools())).spawn();
-    running.err_line_with(words);
-    run(name, Some(port));
 }
 
 fn readme() -> String {
     document("README.md")
 }
 
-fn document(name: &str) -> String {
+pub(crate) fn document(name: &str) -> String {
     fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 /// All texts with examples.
 fn documents() -> String {
-    ["README.md", "docs/guide.md", "docs/cookbook.md"].map(document).concat()
+    ["README.md", "docs/guide.md"].map(document).concat()
 }
 
 #[test]
 fn every_example_prints_what_the_readme_shows() {
-    run("", None);
+    run("");
 }
 
 #[test]
 #[ignore = "needs jq and tshark"]
 fn every_example_with_other_programs_prints_what_the_readme_shows() {
     for program in ["jq", "tshark"] {
-        run(program, None);
+        run(program);
     }
-}
-
-#[test]
-#[ignore = "needs dnsmasq"]
-fn a_name_server_answers_as_the_readme_shows() {
-    let port = free_port();
-    let server = Tool::other("dnsmasq")
-        .args(["-d", "--log-facility=-", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"])
-        .args(["--bind-interfaces", "--listen-address=127.0.0.1", "--address=/example.test/192.0.2.9"])
-        .arg(format!("--port={port}"));
-    run_beside("dnsmasq", server, port, "started, version");
-}
-
-#[test]
-#[ignore = "needs chronyd"]
-fn a_time_server_answers_as_the_readme_shows() {
-    let directory = Directory::new("chronyd");
-    let port = free_port();
-    let configuration = directory.file("chrony.conf");
-    let pid = directory.file("pid");
-    let directives = format!(
-        "port {port}\nallow 127/8\nlocal\nbindaddress 127.0.0.1\ncmdport 0\nbindcmdaddress /\npidfile {}\n",
-        pid.display()
-    );
-    fs::write(&configuration, directives).unwrap();
-    // -x leaves the clock alone, -U needs no root. What a filter of system calls (-F) says is the one line
-    // that comes after the port is bound.
-    let server =
-        Tool::other("chronyd").args(["-d", "-x", "-U", "-F", "2", "-f"]).arg(configuration.display());
-    run_beside("chronyd", server, port, "Loaded seccomp filter");
-}
-
-#[test]
-#[ignore = "needs snmpd"]
-fn a_management_agent_answers_as_the_readme_shows() {
-    let directory = Directory::new("snmpd");
-    let port = free_port();
-    let configuration = directory.file("snmpd.conf");
-    fs::write(&configuration, "rocommunity public\nsysName printer.example.test\n").unwrap();
-    // Without its smux it binds no other port, and without MIBS it does not complain of those it lacks.
-    let server = Tool::other("snmpd")
-        .args(["-f", "-Le", "-C", "-I", "-smux", "-c"])
-        .arg(configuration.display())
-        .arg(format!("udp:127.0.0.1:{port}"))
-        .env("MIBS", "")
-        .env("SNMP_PERSISTENT_DIR", directory.path().display());
-    run_beside("snmpd", server, port, "NET-SNMP version");
 }
 
 /// The steps of the workflow, in their order.
@@ -208,7 +150,7 @@ fn the_steps_with_a_server_tell_an_answer_from_silence_and_from_a_closed_port() 
 #[test]
 fn every_block_is_run_by_a_test() {
     for (needs, block) in blocks(&documents()) {
-        assert!(["", "jq", "tshark", "dnsmasq", "chronyd", "snmpd"].contains(&needs), "{needs}: {block}");
+        assert!(["", "jq", "tshark"].contains(&needs), "{needs}: {block}");
     }
 }
 
