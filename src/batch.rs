@@ -434,6 +434,12 @@ impl Batch {
         self.entries[places].iter().map(|entry| (entry.size, entry.len))
     }
 
+    /// Returns the ordinal of the last datagram, or of the last before the first.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
     /// How many datagrams there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -571,6 +577,31 @@ impl Batch {
         self.filled - begin
     }
 
+    /// Makes a datagram of what `decode` makes of the next `size` bytes of [`Batch::spare`], in their place: it returns how
+    /// many bytes that are. If it fails, there is no datagram, but its ordinal is that of no other.
+    pub fn take_decoded<E>(
+        &mut self,
+        size: usize,
+        decode: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        let end = self.filled + size;
+        let decoded = decode(&mut self.arena[self.filled..end]);
+        match &decoded {
+            Ok(len) => self.take(*len),
+            Err(_) => self.last += 1,
+        }
+        self.filled = end;
+        decoded.map(|_| ())
+    }
+
+    /// Steps over the next `len` bytes of [`Batch::spare`], which are no datagram although they have an ordinal. Returns
+    /// that.
+    pub fn pass_over(&mut self, len: usize) -> u64 {
+        self.skip(len);
+        self.last += 1;
+        self.last
+    }
+
     /// Steps over the next `len` bytes of [`Batch::spare`], which belong to no datagram.
     pub fn skip(&mut self, len: usize) {
         self.filled += len;
@@ -610,6 +641,33 @@ impl Batch {
             self.enter(Entry { start, is_aside: true, len, size: len, ..Entry::default() });
         }
         written
+    }
+
+    /// Appends datagrams of the bytes that `write` appends to its argument, and leaves the bytes of [`Batch::spare`] as they
+    /// are: one for each of `sizes`, with the length of its payload and the number of bytes up to the next one. If `write`
+    /// returns `false`, appends none. Returns what `write` does.
+    pub fn push_all_written(
+        &mut self,
+        sizes: &[(usize, usize)],
+        write: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) -> bool {
+        let mut start = self.aside.len();
+        let is_written = write(&mut self.aside);
+        if !is_written {
+            self.aside.truncate(start);
+            return false;
+        }
+        let (mut ordinal, envelope) = (self.last, count(self.envelopes.len()));
+        self.entries.extend(sizes.iter().map(|(len, size)| {
+            ordinal += 1;
+            let len = count(*len);
+            let entry =
+                Entry { start, is_aside: true, len, size: len, ordinal, envelope, ..Entry::default() };
+            start += size;
+            entry
+        }));
+        self.last = ordinal;
+        true
     }
 
     /// Puts the bytes that `write` makes of the last payload, and appends to its second argument, in its place. If

@@ -13,6 +13,7 @@ use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
 
 mod columns;
+mod digits;
 #[cfg(test)]
 mod reference;
 mod to;
@@ -80,7 +81,7 @@ struct Spec {
     header: &'static [u8],
     /// Makes what finds datagrams, or the records that represent them, in a stream.
     splitter: fn(block: Option<usize>, to: &To) -> Box<dyn Splitter>,
-    /// Makes what reads a record, where its bytes are not the payload.
+    /// Makes what reads a record on its own, where its bytes are not the payload.
     record_reader: Option<NewRecordReader>,
     /// Makes what writes datagrams.
     record_writer: fn(columns: Columns, for_terminal: bool) -> Box<dyn RecordWriter>,
@@ -182,9 +183,14 @@ impl Format {
         (self.spec().splitter)(block, to)
     }
 
-    /// Returns what reads records, if their bytes are not the payloads.
+    /// Returns what reads records that no splitter has found, if their bytes are not the payloads.
     pub(crate) fn record_reader(self, to: &To) -> Option<Box<dyn RecordReader>> {
         self.spec().record_reader.map(|new| new(to))
+    }
+
+    /// Returns what reads the records that a splitter finds, if those are not the payloads.
+    pub(crate) fn found_reader(self, to: &To) -> Option<Box<dyn RecordReader>> {
+        if self == Self::Json { self.record_reader(to) } else { None }
     }
 
     /// Returns what writes datagrams behind these `columns`.
@@ -313,11 +319,26 @@ pub(crate) trait RecordReader: fmt::Debug {
     /// Appends the datagram of `record` to `batch`, and returns what its payload is. Appends nothing if it fails.
     fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError>;
 
-    /// Forgets the records before. Addresses of names are kept.
-    fn restart(&mut self) {}
-
     /// Takes the address of the endpoint that the last record lacked, or why it has none.
     fn resolve(&mut self, _address: Result<Addr, String>) {}
+}
+
+/// Reads lines whose bytes are not the payload, and which name no address.
+trait LineReader: fmt::Debug {
+    /// What a payload is.
+    const PAYLOAD: Payload;
+
+    /// Writes the bytes that `line` represents to the beginning of `bytes`, which has room for as many as the line has.
+    /// Returns their number.
+    fn read_line(&mut self, line: &[u8], bytes: &mut [u8]) -> Result<usize, String>;
+}
+
+impl<R: LineReader> RecordReader for R {
+    fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
+        let len = self.read_line(record, batch.spare(record.len()))?;
+        batch.take(len);
+        Ok(R::PAYLOAD)
+    }
 }
 
 /// Writes datagrams.

@@ -246,7 +246,7 @@ impl Records {
         }
     }
 
-    /// Returns whether each record is the payload, byte for byte.
+    /// Returns whether each record that is found is the payload, byte for byte.
     fn are_payloads(&self) -> bool {
         self.reader.is_none() && !self.changes_text
     }
@@ -258,7 +258,10 @@ impl<R: Read> Reader<R> {
         Self {
             stream: Stream::new(input),
             splitter: reading.splitter(),
-            records: Records::new(reading.codec, &reading.to),
+            records: Records {
+                reader: reading.codec.formats.input.found_reader(&reading.to),
+                ..Records::new(reading.codec, &reading.to)
+            },
             reading,
             found: Batch::new(),
             done: 0,
@@ -282,9 +285,6 @@ impl<R: Read> Reader<R> {
     pub fn restart(&mut self) {
         self.stream.restart();
         self.splitter = self.reading.splitter();
-        if let Some(reader) = &mut self.records.reader {
-            reader.restart();
-        }
         self.found.clear();
         self.done = 0;
         self.bad.clear();
@@ -305,25 +305,21 @@ impl<R: Read> Reader<R> {
     /// Reads once, unless records are pending, and fills `batch` with the datagrams that are now complete, which may
     /// be none.
     pub fn fill(&mut self, batch: &mut Batch) -> io::Result<Filled> {
-        let mut bad = Vec::new();
-        if self.records.are_payloads() {
-            let more = self
-                .stream
-                .fill(batch, |batch, len, is_last| self.splitter.split(batch, len, is_last, &mut bad))?;
-            let (more, hint) = (more && !bad.iter().any(|bad| bad.is_the_end), self.hint(batch));
-            return Ok(Filled { more, bad, hint, unresolved: None });
-        }
-        let mut hint = None;
+        let (mut bad, mut hint) = (Vec::new(), None);
         if !self.has_pending() {
             self.done = 0;
+            self.found.clear();
             let behind = &mut self.bad;
-            let more = self.stream.fill(&mut self.found, |found, len, is_last| {
-                self.splitter.split(found, len, is_last, behind)
-            })?;
+            let more = self
+                .stream
+                .fill(batch, |batch, len, is_last| self.splitter.split(batch, len, is_last, behind))?;
             self.more = more && !behind.iter().any(|bad| bad.is_the_end);
-            let found = std::mem::take(&mut self.found);
-            hint = self.hint(&found);
-            self.found = found;
+            hint = self.hint(batch);
+            if self.records.are_payloads() {
+                bad.append(&mut self.bad);
+                return Ok(Filled { more: self.more, bad, hint, unresolved: None });
+            }
+            std::mem::swap(batch, &mut self.found);
         }
         batch.clear();
         for record in self.found.part(self.done..self.found.len()) {
@@ -338,6 +334,7 @@ impl<R: Read> Reader<R> {
             self.done += 1;
         }
         bad.append(&mut self.bad);
+        bad.sort_by_key(|bad| bad.ordinal);
         Ok(Filled { more: self.more, bad, hint, unresolved: None })
     }
 

@@ -4,8 +4,8 @@
 use base64_simd::{AsOut, STANDARD, STANDARD_NO_PAD};
 use data_encoding::BASE64_NOPAD;
 
-use super::text::Lines;
-use super::{ColumnWriter, Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec};
+use super::digits::{DigitLines, Digits};
+use super::{ColumnWriter, Content, Layout, LineReader, Payload, RecordWriter, Spec};
 use crate::batch::{Batch, Datagram};
 use crate::escape;
 
@@ -18,7 +18,7 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: false,
     has_messages: true,
     header: b"",
-    splitter: |_, _| Box::new(Lines::ended_by(b'\n')),
+    splitter: |_, _| Box::new(DigitLines::new(Reader)),
     record_reader: Some(|_| Box::new(Reader)),
     record_writer: |_, _| Box::new(Writer::default()),
 };
@@ -27,11 +27,48 @@ pub(super) const FORMAT: Spec = Spec {
 #[derive(Debug)]
 struct Reader;
 
-impl RecordReader for Reader {
-    fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
-        read(record, batch)?;
-        Ok(Payload::Bytes)
+impl LineReader for Reader {
+    const PAYLOAD: Payload = Payload::Bytes;
+
+    fn read_line(&mut self, line: &[u8], bytes: &mut [u8]) -> Result<usize, String> {
+        decode(line.trim_ascii(), bytes)
     }
+}
+
+impl Digits for Reader {
+    fn gather(&self, line: &[u8], digits: &mut Vec<u8>) -> Option<(usize, usize)> {
+        if line.len().is_multiple_of(DIGITS) && line.last() != Some(&b'=') {
+            digits.extend_from_slice(line);
+            let len = line.len() / DIGITS * GROUP;
+            return Some((len, len));
+        }
+        fill_up(line.strip_suffix(b"\r").unwrap_or(line), digits)
+    }
+
+    fn decode(digits: &[u8], out: &mut Vec<u8>) -> bool {
+        STANDARD_NO_PAD.decode_append(digits, out).is_ok()
+    }
+}
+
+/// Appends the digits of `line` to `digits`, and others that fill up the last group. Returns what
+/// [`Digits::gather`] does.
+#[cold]
+fn fill_up(line: &[u8], digits: &mut Vec<u8>) -> Option<(usize, usize)> {
+    let unpadded = match line {
+        [unpadded @ .., b'=', b'='] | [unpadded @ .., b'='] if line.len().is_multiple_of(DIGITS) => unpadded,
+        _ => line,
+    };
+    // Bits beyond the last byte must be 0, as those of the other digits are.
+    let filling = match (unpadded.len() % DIGITS, unpadded.last()) {
+        (0, _) => "",
+        (2, Some(b'A' | b'Q' | b'g' | b'w')) => "AA",
+        (3, Some(last)) if b"AEIMQUYcgkosw048".contains(last) => "A",
+        _ => return None,
+    };
+    digits.extend_from_slice(unpadded);
+    digits.extend_from_slice(filling.as_bytes());
+    let whole = unpadded.len().div_ceil(DIGITS) * GROUP;
+    Some((whole - filling.len(), whole))
 }
 
 /// Writes lines. Many payloads are encoded at once, which is faster than one by one where they are short.

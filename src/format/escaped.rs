@@ -4,10 +4,11 @@
 
 use memchr::memchr;
 
-use super::text::Lines;
-use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec};
+use super::text::{LineLen, Lines, take_line};
+use super::{Bad, Content, Layout, LineReader, Payload, RecordWriter, Spec, Splitter};
 use crate::batch::{Batch, Datagram};
 use crate::escape;
+use crate::scan::{self, WORD};
 
 /// The format `escaped`.
 pub(super) const FORMAT: Spec = Spec {
@@ -18,33 +19,82 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: false,
     has_messages: true,
     header: b"",
-    splitter: |_, _| Box::new(Lines::ended_by(b'\n')),
+    splitter: |_, _| Box::new(EscapedLines::new()),
     record_reader: Some(|_| Box::new(Reader)),
     record_writer: |_, _| Box::new(Writer),
 };
+
+/// Finds lines and reads them.
+#[derive(Debug)]
+struct EscapedLines {
+    lines: Lines,
+    line_len: LineLen,
+    /// The line that is read.
+    line: Vec<u8>,
+}
+
+impl EscapedLines {
+    fn new() -> Self {
+        Self { lines: Lines::ended_by(b'\n'), line_len: LineLen::default(), line: Vec::new() }
+    }
+}
+
+impl Splitter for EscapedLines {
+    fn split(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
+        let Self { lines, line_len, line } = self;
+        lines.split_by(batch, len, is_last, bad, |batch, len, bad| {
+            let mut rest = len;
+            while let Some(mut len) = line_len.of_next(&batch.spare(rest)[..rest]) {
+                let text = &batch.spare(rest)[..len];
+                if scan::all(text, is_plain) {
+                    batch.take(len);
+                    batch.skip(1);
+                } else {
+                    len = memchr(b'\n', text).unwrap_or(len);
+                    take_line(&mut Reader, line, batch, len, bad);
+                }
+                rest -= len + 1;
+            }
+            len - rest
+        })
+    }
+}
 
 /// Reads lines.
 #[derive(Debug)]
 struct Reader;
 
-impl RecordReader for Reader {
-    fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
-        let bytes = batch.spare(line.len());
+impl LineReader for Reader {
+    const PAYLOAD: Payload = Payload::Text;
+
+    fn read_line(&mut self, line: &[u8], bytes: &mut [u8]) -> Result<usize, String> {
         let (mut len, mut at) = (0, 0);
         while at < line.len() {
             let rest = &line[at..];
-            let plain = memchr(b'\\', rest).unwrap_or(rest.len());
-            bytes[len..len + plain].copy_from_slice(&rest[..plain]);
+            let plain = if let Some(word) = rest.first_chunk() {
+                // It is copied whole: that is faster than to copy the part of it that counts.
+                bytes[len..len + WORD].copy_from_slice(word);
+                scan::position_in_word(*word, b'\\')
+            } else {
+                let plain = rest.iter().position(|byte| *byte == b'\\').unwrap_or(rest.len());
+                bytes[len..len + plain].copy_from_slice(&rest[..plain]);
+                plain
+            };
             (len, at) = (len + plain, at + plain);
-            if plain < rest.len() {
-                let (byte, size) = escaped(&rest[plain..], at + 1)?;
+            if let Some(b'\\') = line.get(at) {
+                let (byte, size) = escaped(&line[at..], at + 1)?;
                 bytes[len] = byte;
                 (len, at) = (len + 1, at + size);
             }
         }
-        batch.take(len);
-        Ok(Payload::Text)
+        Ok(len)
     }
+}
+
+/// Returns whether `byte` is neither a backslash nor a newline, as most bytes are: it is not a control character.
+#[inline]
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..b'\\') | matches!(byte, b']'..=b'~') | (byte >= 0x80)
 }
 
 /// Returns the byte that the escape at the beginning of `text` stands for, and how long the escape is. The escape is in
@@ -113,8 +163,9 @@ fn escape(c: char, next: Option<u8>, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::super::Format;
+    use super::super::RecordReader;
     use super::super::tests::{payloads, read, written};
-    use super::{Reader, RecordReader};
+    use super::Reader;
     use crate::batch::Batch;
     use data_encoding::HEXLOWER_PERMISSIVE;
     use proptest::prelude::*;

@@ -4,13 +4,11 @@
 //! A line of a hex dump is refused: its offset consists of hex digits as well, and so may the text beside the
 //! bytes.
 
-use std::ops::Range;
-
 use data_encoding::HEXLOWER_PERMISSIVE;
 use hex_simd::{AsOut, AsciiCase};
 
-use super::text;
-use super::{Content, Layout, Payload, ReadError, RecordReader, RecordWriter, Spec};
+use super::digits::{DigitLines, Digits};
+use super::{Content, Layout, LineReader, Payload, RecordWriter, Spec};
 use crate::batch::{Batch, Datagram};
 use crate::escape;
 
@@ -23,7 +21,7 @@ pub(super) const FORMAT: Spec = Spec {
     has_addresses: false,
     has_messages: true,
     header: b"",
-    splitter: |_, _| Box::new(text::Lines::ended_by(b'\n')),
+    splitter: |_, _| Box::new(DigitLines::new(Lines::default())),
     record_reader: Some(|_| Box::new(Lines::default())),
     record_writer: |_, _| Box::new(Writer),
 };
@@ -31,7 +29,7 @@ pub(super) const FORMAT: Spec = Spec {
 const DUMP: &str = "it looks like a hex dump with offsets; write plain hex with xxd -p or tshark -T fields -e \
                     udp.payload, send the output of xxd -r with --format raw, or of tcpdump -w - with --format pcap";
 
-/// The number of bytes that are encoded or decoded at once.
+/// The number of bytes that are encoded at once.
 const BLOCK: usize = 16;
 
 /// Reads lines.
@@ -71,11 +69,20 @@ struct Group<'l> {
 impl Lines {
     /// Appends the datagram that `line` represents.
     pub(super) fn parse(&mut self, line: &[u8], batch: &mut Batch) -> Result<(), String> {
-        match decode(line, batch.spare(line.len() / 2), self.follows_dump) {
+        let len = self.read_line(line, batch.spare(line.len()))?;
+        batch.take(len);
+        Ok(())
+    }
+}
+
+impl LineReader for Lines {
+    const PAYLOAD: Payload = Payload::Bytes;
+
+    fn read_line(&mut self, line: &[u8], bytes: &mut [u8]) -> Result<usize, String> {
+        match decode(line, bytes, self.follows_dump) {
             Ok(len) => {
                 self.follows_dump = false;
-                batch.take(len);
-                Ok(())
+                Ok(len)
             }
             Err(Wrong::Dump) => {
                 // A row that repeats is a star. An offset alone is the last line of a dump.
@@ -87,14 +94,18 @@ impl Lines {
     }
 }
 
-impl RecordReader for Lines {
-    fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
-        self.parse(record, batch)?;
-        Ok(Payload::Bytes)
+impl Digits for Lines {
+    fn gather(&self, line: &[u8], digits: &mut Vec<u8>) -> Option<(usize, usize)> {
+        if self.follows_dump {
+            return None;
+        }
+        let line = if line.len().is_multiple_of(2) { line } else { line.strip_suffix(b"\r")? };
+        digits.extend_from_slice(line);
+        Some((line.len() / 2, line.len() / 2))
     }
 
-    fn restart(&mut self) {
-        *self = Self::default();
+    fn decode(digits: &[u8], out: &mut Vec<u8>) -> bool {
+        hex_simd::decode_append(digits, out).is_ok()
     }
 }
 
@@ -102,8 +113,13 @@ impl RecordReader for Lines {
 /// Returns their number.
 fn decode(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<usize, Wrong> {
     // Most lines are written by programs.
-    if !follows_dump && let Some(len) = plain(line, bytes).or_else(|| pairs(line, bytes)) {
-        return Ok(len);
+    if !follows_dump {
+        if let Ok(bytes) = hex_simd::decode(line, bytes.as_out()) {
+            return Ok(bytes.len());
+        }
+        if let Some(len) = pairs(line, bytes) {
+            return Ok(len);
+        }
     }
     decode_groups(line, bytes, follows_dump)
 }
@@ -128,23 +144,6 @@ fn decode_groups(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<us
         let _ = HEXLOWER_PERMISSIVE.decode_mut(group.digits, bytes);
     }
     Ok(len)
-}
-
-/// Does as [`decode`] for a line that has digits alone. Returns `None` for another one.
-fn plain(line: &[u8], bytes: &mut [u8]) -> Option<usize> {
-    if !line.len().is_multiple_of(2) {
-        return None;
-    }
-    let mut decode = |from: Range<usize>| {
-        let bytes = &mut bytes[from.start / 2..from.end / 2];
-        hex_simd::decode(&line[from], bytes.as_out()).is_ok()
-    };
-    let is_plain = match line.len().checked_sub(2 * BLOCK) {
-        // It is faster to decode some digits twice than those behind the last block one by one.
-        Some(last) => decode(0..line.len() / (2 * BLOCK) * (2 * BLOCK)) && decode(last..line.len()),
-        None => decode(0..line.len()),
-    };
-    is_plain.then_some(line.len() / 2)
 }
 
 /// Does as [`decode`] for a line of pairs of digits that are all separated by one space, colon or hyphen. Returns

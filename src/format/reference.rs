@@ -1,4 +1,5 @@
-//! Writers that are as simple as can be, and look at each datagram anew: those of the formats are compared with them.
+//! Writers and readers that are as simple as can be, and look at each datagram anew: those of the formats are compared
+//! with them.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,11 +12,12 @@ use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Columns, Format};
+use super::tests::{reading_in_steps, written as written_in};
+use super::{Bad, Columns, Format, ReadError, To};
 use crate::batch::{Answered, Batch, Datagram, Envelope, Fate, Headers, Received, Relayed, Stamp};
 use crate::encoding::{Encoding, Policy};
 use crate::escape;
-use crate::flow::codec::{Codec, Writer, Writing};
+use crate::flow::codec::{Codec, Reading, Records, Writer, Writing};
 use crate::net::Zone;
 use crate::net::addr::Addr;
 use crate::net::unix::Credentials;
@@ -446,6 +448,124 @@ proptest! {
                 prop_assert_eq!(escape::text(&out), escape::text(&expected), "{}", format);
                 prop_assert!(out == expected && ends == expected_ends, "{}", format);
             }
+        }
+    }
+}
+
+/// Returns the datagrams of an input, with their ordinals, and the records that are none: each record is found, and read,
+/// on its own.
+fn found(codec: Codec, input: &[u8]) -> (Vec<(u64, Vec<u8>)>, Vec<Bad>) {
+    let format = codec.formats.input;
+    let end = if format == Format::Nul { 0 } else { b'\n' };
+    let records: Vec<_> = match format {
+        Format::Framed => frames(input),
+        _ => input.split_inclusive(|byte| *byte == end).collect(),
+    };
+    let mut reader = Records::new(codec, &To::OnePeer);
+    let (mut datagrams, mut bad) = (Vec::new(), Vec::new());
+    for (ordinal, record) in (1..).zip(records) {
+        let record =
+            if format == Format::Framed { record } else { record.strip_suffix(&[end]).unwrap_or(record) };
+        let mut batch = Batch::new();
+        match reader.read(record, &mut batch) {
+            Ok(()) => datagrams.extend(batch.iter().map(|datagram| (ordinal, datagram.payload.to_vec()))),
+            Err(ReadError::Bad(what)) => bad.push(Bad::new(ordinal, what)),
+            Err(unresolved @ ReadError::Unresolved(..)) => panic!("{unresolved}"),
+        }
+    }
+    (datagrams, bad)
+}
+
+/// Returns the frames that are complete.
+fn frames(mut input: &[u8]) -> Vec<&[u8]> {
+    let mut frames = Vec::new();
+    while let [high, low, rest @ ..] = input
+        && let Some((frame, rest)) = rest.split_at_checked(usize::from(*high) << 8 | usize::from(*low))
+    {
+        frames.push(frame);
+        input = rest;
+    }
+    frames
+}
+
+/// What is written in a format: a payload, with a wrong byte somewhere perhaps, or any text.
+#[derive(Clone, Debug)]
+enum Line {
+    Whole(Vec<u8>),
+    Wrong(Vec<u8>, prop::sample::Index, u8),
+    Crlf(Vec<u8>),
+    Text(String),
+}
+
+fn inputs() -> impl Strategy<Value = Vec<Line>> {
+    let special = b"\n\r =-:g0AQ\\x{\0\xff".to_vec();
+    let of_a_size =
+        prop::sample::select(vec![0, 1, 2, 3, 4, 16, 63]).prop_flat_map(|size| vec(any::<u8>(), size));
+    let payloads = || prop_oneof![payloads(), of_a_size.clone()];
+    let wrong = (payloads(), any::<prop::sample::Index>(), prop::sample::select(special));
+    let lines = |weight| {
+        prop_oneof![
+            weight => payloads().prop_map(Line::Whole),
+            1 => wrong.clone().prop_map(|(payload, at, byte)| Line::Wrong(payload, at, byte)),
+            1 => payloads().prop_map(Line::Crlf),
+            1 => prop::sample::select(vec!["00000000: 304a", "00000010"]).prop_map(|dump| Line::Text(dump.to_owned())),
+            1 => "[0-9a-f :\\\\x=+/{}\r]{0,30}|.{0,20}".prop_map(Line::Text),
+        ]
+    };
+    let plain = vec(of_a_size.clone().prop_map(Line::Whole), 0..60);
+    prop_oneof![vec(lines(1), 0..20), vec(lines(60), 0..60), plain]
+}
+
+/// Returns an input in `format`. Every line of text ends in a newline but perhaps the last.
+fn input(format: Format, lines: &[Line], is_ended: bool) -> Vec<u8> {
+    let mut input: Vec<u8> = lines
+        .iter()
+        .flat_map(|line| match line {
+            Line::Whole(payload) => written_in(format, &[payload]),
+            Line::Wrong(payload, at, byte) => {
+                let mut line = written_in(format, &[payload]);
+                let at = at.index(line.len());
+                line[at] = *byte;
+                line
+            }
+            Line::Crlf(payload) => {
+                let mut line = written_in(format, &[payload]);
+                line.insert(line.len() - 1, b'\r');
+                line
+            }
+            Line::Text(text) => [text.as_bytes(), b"\n"].concat(),
+        })
+        .collect();
+    if !is_ended {
+        input.pop();
+    }
+    input
+}
+
+proptest! {
+    #[test]
+    fn an_input_is_read_as_its_records_are_one_by_one(
+        lines in inputs(),
+        is_ended in any::<bool>(),
+        step in prop::sample::select(vec![1, 30, 1000, usize::MAX]),
+        label in prop::sample::select(vec![None, Some("gbk"), Some("utf-16"), Some("latin-1")]),
+        errors in prop::sample::select(vec![None, Some(Policy::Replace), Some(Policy::Ignore)]),
+    ) {
+        use Format::{Base64, Escaped, Framed, Hex, Json, Nul, Text};
+
+        let charset = label.map(|label| label.parse().unwrap());
+
+        for format in [Text, Nul, Hex, Base64, Escaped, Json, Framed] {
+            let codec = Codec { encoding: Encoding { charset, errors }, ..format.into() };
+            let input = input(format, &lines, is_ended);
+            let (datagrams, bad) = found(codec, &input);
+            let mut read = reading_in_steps(Reading { codec, ..Reading::default() }, &input, step);
+            if format == Framed {
+                // What is wrong with a frame is where the input ends, which is tested beside it.
+                read.bad.clear();
+            }
+            prop_assert_eq!(&read.bad, &bad, "{}", format);
+            prop_assert_eq!(&read.datagrams, &datagrams, "{}", format);
         }
     }
 }

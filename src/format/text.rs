@@ -4,7 +4,7 @@
 
 use memchr::memchr;
 
-use super::{Bad, Columns, Content, Layout, RecordWriter, Spec, Splitter};
+use super::{Bad, Columns, Content, Layout, LineReader, RecordWriter, Spec, Splitter};
 use crate::batch::{Batch, Datagram};
 use crate::{escape, scan};
 
@@ -44,10 +44,17 @@ impl Lines {
     pub(super) fn ended_by(end: u8) -> Self {
         Self { end, is_skipping: false, count: 0 }
     }
-}
 
-impl Splitter for Lines {
-    fn split(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
+    /// Does as [`Splitter::split`] where `take` finds the datagrams: it takes all complete lines among as many next bytes of
+    /// [`Batch::spare`] as its second argument says, and returns their number of bytes.
+    pub(super) fn split_by(
+        &mut self,
+        batch: &mut Batch,
+        len: usize,
+        is_last: bool,
+        bad: &mut Vec<Bad>,
+        mut take: impl FnMut(&mut Batch, usize, &mut Vec<Bad>) -> usize,
+    ) -> usize {
         batch.number_after(self.count);
         let mut rest = len;
         if self.is_skipping {
@@ -57,21 +64,59 @@ impl Splitter for Lines {
             batch.skip(skipped);
             rest -= skipped;
         }
-        rest -= batch.take_ended(rest, self.end);
-        self.count += batch.len() as u64;
+        rest -= take(batch, rest, bad);
         if rest > LONGEST_LINE {
             self.is_skipping = true;
-            self.count += 1;
             let what = format!("it is longer than {LONGEST_LINE} bytes, and no datagram holds so much");
-            bad.push(Bad::new(self.count, what));
-            batch.skip(rest);
+            bad.push(Bad::new(batch.pass_over(rest), what));
             rest = 0;
         } else if is_last && rest > 0 {
-            batch.take(rest);
-            self.count += 1;
+            batch.spare(rest + 1)[rest] = self.end;
+            take(batch, rest + 1, bad);
             rest = 0;
         }
+        self.count = batch.last();
         len - rest
+    }
+}
+
+impl Splitter for Lines {
+    fn split(&mut self, batch: &mut Batch, len: usize, is_last: bool, bad: &mut Vec<Bad>) -> usize {
+        let end = self.end;
+        self.split_by(batch, len, is_last, bad, |batch, len, _| batch.take_ended(len, end))
+    }
+}
+
+/// The length of a line: the next one often has the same.
+#[derive(Debug, Default)]
+pub(super) struct LineLen(usize);
+
+impl LineLen {
+    /// Returns the length of the line at the beginning of `bytes`, if that has an end. A newline may be in it as well.
+    #[inline]
+    pub(super) fn of_next(&mut self, bytes: &[u8]) -> Option<usize> {
+        if bytes.get(self.0) != Some(&b'\n') {
+            self.0 = memchr(b'\n', bytes)?;
+        }
+        Some(self.0)
+    }
+}
+
+/// Makes a datagram of what `reader` makes of the next line, which has `len` bytes before its end. `line` is room for it.
+pub(super) fn take_line(
+    reader: &mut impl LineReader,
+    line: &mut Vec<u8>,
+    batch: &mut Batch,
+    len: usize,
+    bad: &mut Vec<Bad>,
+) {
+    let read = batch.take_decoded(len + 1, |bytes| {
+        line.clear();
+        line.extend_from_slice(&bytes[..len]);
+        reader.read_line(line, bytes)
+    });
+    if let Err(what) = read {
+        bad.push(Bad::new(batch.last(), what));
     }
 }
 
