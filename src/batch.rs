@@ -446,6 +446,12 @@ impl Batch {
         self.entries.len()
     }
 
+    /// Returns whether the bytes of all datagrams, and those between them, are ASCII.
+    #[must_use]
+    pub fn is_ascii(&self) -> bool {
+        self.arena[..self.filled].is_ascii() && self.aside.is_ascii()
+    }
+
     /// Whether there is no datagram.
     #[must_use]
     pub fn is_empty(&self) -> bool {

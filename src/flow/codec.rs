@@ -246,9 +246,11 @@ impl Records {
         }
     }
 
-    /// Returns whether each record that is found is the payload, byte for byte.
-    fn are_payloads(&self) -> bool {
-        self.reader.is_none() && !self.changes_text
+    /// Returns whether each of the records that were `found` is the payload, byte for byte.
+    fn are_payloads(&self, found: &Batch) -> bool {
+        let Codec { encoding, eol, .. } = self.codec;
+        let keeps_ascii = eol == Eol::None && encoding.keeps_ascii();
+        self.reader.is_none() && (!self.changes_text || (keeps_ascii && found.is_ascii()))
     }
 }
 
@@ -315,7 +317,7 @@ impl<R: Read> Reader<R> {
                 .fill(batch, |batch, len, is_last| self.splitter.split(batch, len, is_last, behind))?;
             self.more = more && !behind.iter().any(|bad| bad.is_the_end);
             hint = self.hint(batch);
-            if self.records.are_payloads() {
+            if self.records.are_payloads(batch) {
                 bad.append(&mut self.bad);
                 return Ok(Filled { more: self.more, bad, hint, unresolved: None });
             }
