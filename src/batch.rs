@@ -30,7 +30,7 @@ pub const LARGEST_UNIX: usize = 4 << 20;
 /// already and cost nothing until they are touched. One that is received into has room for more than a full batch.
 const LEAST: usize = 512 * 1024;
 
-/// The bytes in which runs of one length are found together.
+/// The bytes in which runs are found together.
 const SEEN_AT_ONCE: usize = 4096;
 
 /// Datagrams on their way from a pipe to a socket, or from a socket to a pipe.
@@ -562,25 +562,40 @@ impl Batch {
     /// Makes a datagram of every run of bytes that an `end` ends, among the next `len` bytes of
     /// [`Batch::spare`]. Says how many bytes that were, with the ends, which are stepped over.
     pub fn take_ended(&mut self, len: usize, end: u8) -> usize {
-        let (begin, until) = (self.filled, self.filled + len);
-        while let Some(len) = memchr(end, &self.arena[self.filled..until]) {
-            let (size, envelope) = (count(len), count(self.envelopes.len()));
-            for _ in 0..runs_of(&self.arena[self.filled..until], len, end) {
-                self.last += 1;
-                self.entries.push(Entry {
-                    start: self.filled,
-                    is_aside: false,
-                    is_binary: false,
-                    is_stamped: false,
-                    len: size,
-                    size,
-                    ordinal: self.last,
-                    envelope,
-                });
-                self.filled += len + 1;
+        let (begin, envelope) = (self.filled, count(self.envelopes.len()));
+        let bytes = &self.arena[..begin + len];
+        let (mut start, mut ordinal) = (begin, self.last);
+        let mut enter = |start, len| {
+            ordinal += 1;
+            let size = count(len);
+            self.entries.push(Entry {
+                start,
+                is_aside: false,
+                is_binary: false,
+                is_stamped: false,
+                len: size,
+                size,
+                ordinal,
+                envelope,
+            });
+        };
+        while let Some(len) = memchr(end, &bytes[start..]) {
+            let seen = &bytes[start..bytes.len().min(start + SEEN_AT_ONCE.max(len + 1))];
+            let equal = equal_runs(seen, len, end);
+            for _ in 0..equal {
+                enter(start, len);
+                start += len + 1;
+            }
+            if equal == 0 {
+                let first = start;
+                for at in memchr_iter(end, seen) {
+                    enter(start, first + at - start);
+                    start = first + at + 1;
+                }
             }
         }
-        self.filled - begin
+        (self.filled, self.last) = (start, ordinal);
+        start - begin
     }
 
     /// Makes a datagram of what `decode` makes of the next `size` bytes of [`Batch::spare`], in their place: it returns how
@@ -788,17 +803,16 @@ impl Entry {
     }
 }
 
-/// Returns how many runs of `len` bytes, each with an `end` behind it, are at the beginning of `bytes`: the first, and as
-/// many of the next as can be seen at once, which is faster than to search the end of each.
-fn runs_of(bytes: &[u8], len: usize, end: u8) -> usize {
+/// Returns how many runs of `len` bytes, each with an `end` behind it, are at the beginning of `bytes`, or 0 if the second
+/// run has another length. It is faster to count their ends than to search each.
+fn equal_runs(bytes: &[u8], len: usize, end: u8) -> usize {
     if bytes.get(2 * len + 1) != Some(&end) {
-        return 1;
+        return 0;
     }
-    let seen = &bytes[..bytes.len().min(SEEN_AT_ONCE)];
-    let runs = seen.chunks_exact(len + 1).take_while(|run| run[len] == end).count();
+    let runs = bytes.chunks_exact(len + 1).take_while(|run| run[len] == end).count();
     // Some may be several.
-    let is_each_one = memchr_iter(end, &seen[..runs * (len + 1)]).count() == runs;
-    if is_each_one { runs.max(1) } else { 1 }
+    let is_each_one = memchr_iter(end, &bytes[..runs * (len + 1)]).count() == runs;
+    if is_each_one { runs } else { 0 }
 }
 
 /// A number of bytes, or of envelopes, in a batch.
@@ -957,11 +971,13 @@ mod tests {
         #[test]
         fn each_run_is_found_whatever_the_lengths_of_those_before(
             lens in vec((0..70_usize, 1..100_usize), 0..12),
-            noise in vec(0..3_u8, 0..100),
+            noise in vec(0..3_u8, 0..2 * SEEN_AT_ONCE),
+            long in 0..2 * SEEN_AT_ONCE,
         ) {
             let equal = lens.iter().map(|(len, runs)| [&vec![b'x'; *len][..], b"\n"].concat().repeat(*runs));
             let noise = noise.iter().map(|byte| b"ab\n"[usize::from(*byte)]);
-            let bytes: Vec<u8> = equal.flatten().chain(noise).collect();
+            let long = iter::repeat_n(b'x', long);
+            let bytes: Vec<u8> = equal.flatten().chain(noise).chain(long).chain(*b"\nx").collect();
             let mut batch = Batch::new();
             batch.spare(bytes.len())[..bytes.len()].copy_from_slice(&bytes);
             let taken = batch.take_ended(bytes.len(), b'\n');
