@@ -472,7 +472,12 @@ impl Batch {
 
     /// The datagrams in runs of those that share an envelope, in order.
     pub fn runs(&self) -> impl Iterator<Item = Run<'_>> {
-        let mut rest = &self.entries[..];
+        self.runs_in(0..self.len())
+    }
+
+    /// Those of the datagrams whose places, from 0, lie in `places`, in runs of those that share an envelope, in order.
+    pub fn runs_in(&self, places: Range<usize>) -> impl Iterator<Item = Run<'_>> {
+        let mut rest = &self.entries[places];
         iter::from_fn(move || {
             let envelope = rest.first()?.envelope;
             // Envelopes are in the order of their datagrams. Often all datagrams share one.
@@ -497,6 +502,13 @@ impl Batch {
         self.entries[places]
             .iter()
             .map(move |entry| entry.datagram([&self.arena, &self.aside], envelope(entry)))
+    }
+
+    /// The payloads of the datagrams whose places, from 0, lie in `places`.
+    #[must_use]
+    pub fn payloads(&self, places: Range<usize>) -> impl ExactSizeIterator<Item = &[u8]> {
+        let memory = [&self.arena[..], &self.aside];
+        self.entries[places].iter().map(move |entry| entry.payload(entry.memory(memory)))
     }
 
     /// At least `least` bytes behind those in use, for the next bytes to be written to.
@@ -779,16 +791,28 @@ impl<'b> Run<'b> {
 
 impl Entry {
     #[inline]
-    fn datagram<'b>(&self, [arena, aside]: [&'b [u8]; 2], envelope: &'b Envelope) -> Datagram<'b> {
-        let memory = if self.is_aside { aside } else { arena };
+    fn datagram<'b>(&self, memory: [&'b [u8]; 2], envelope: &'b Envelope) -> Datagram<'b> {
+        let memory = self.memory(memory);
         Datagram {
-            payload: &memory[self.start..self.start + self.len as usize],
+            payload: self.payload(memory),
             size: self.size as usize,
             envelope,
             ordinal: self.ordinal,
             is_binary: self.is_binary,
             header: if self.is_stamped { self.header(memory) } else { None },
         }
+    }
+
+    /// Returns the memory that its payload is in.
+    #[inline]
+    fn memory<'b>(&self, [arena, aside]: [&'b [u8]; 2]) -> &'b [u8] {
+        if self.is_aside { aside } else { arena }
+    }
+
+    /// Returns its payload in `memory`.
+    #[inline]
+    fn payload<'b>(&self, memory: &'b [u8]) -> &'b [u8] {
+        &memory[self.start..self.start + self.len as usize]
     }
 
     /// Returns the stamp before its payload in `memory`. It is cold so that other datagrams cost nothing.

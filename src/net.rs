@@ -127,11 +127,11 @@ impl SendOutcome {
         self.icmp_errors.pop_if(|last| last.report.kind.is_of_unix())
     }
 
-    /// Counts a message of `datagrams` more, with a payload of `bytes` together.
-    fn count(&mut self, datagrams: usize, bytes: usize) {
+    /// Counts `datagrams` more that were sent, with a payload of `bytes` together, in messages of this size.
+    fn count(&mut self, datagrams: usize, bytes: usize, message_size: MessageSize) {
         self.sent += datagrams;
         self.bytes += bytes;
-        self.message_size = self.message_size.and(MessageSize::Same(datagrams as u64));
+        self.message_size = self.message_size.and(message_size);
     }
 }
 

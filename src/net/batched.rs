@@ -11,6 +11,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::iter;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -27,7 +28,7 @@ use super::shared::{ReceiveSocket, SendSocket};
 use super::{
     Detail, FORGED_AT_ONCE, Lost, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full, is_icmp,
 };
-use crate::batch::{Batch, Datagram, Envelope};
+use crate::batch::{Batch, Datagram};
 use crate::net::addr::Addr;
 use crate::net::socket::Socket;
 use crate::net::socket::sock_addr;
@@ -209,50 +210,47 @@ impl Sender {
     /// Groups the first of the datagrams at `places`, as many as one call may take.
     fn plan(&mut self, batch: &Batch, places: Range<usize>, target: Target) {
         self.groups.clear();
-        self.slices.clear();
         self.addresses.clear();
         let segmented_below = self.segmented_below(places.len());
         let places = places.start..places.end.min(places.start + SLICES);
-        let (mut last, mut largest, mut bytes) = (None::<&Envelope>, 0, 0);
+        let mut room = SENT_AT_ONCE;
         // The length that the next datagram of the last group may have at most: 0 if it takes none.
         let (mut group, mut takes) = (Group::default(), 0);
-        for Datagram { payload, envelope, .. } in batch.part(places) {
-            // Datagrams in a row share an envelope, and each would have the same answers.
-            if !last.is_some_and(|last| ptr::eq(last, envelope)) {
-                last = Some(envelope);
-                let (from, peer) = target.addresses(envelope);
-                // What goes to a unix socket leaves from another socket, by itself.
-                if peer.is_some_and(Addr::is_unix) {
-                    break;
-                }
-                largest = self.socket.largest(peer);
-                let source = self.socket.source(from);
-                let source = source.filter(|source| self.socket.refused_source != Some(*source));
-                let addresses = Addresses { source, peer };
-                if self.addresses.last() != Some(&addresses) {
-                    self.addresses.push(addresses);
-                    takes = 0;
-                }
-            }
-            let size = payload.len();
-            if size > largest || bytes + size > SENT_AT_ONCE {
+        'runs: for run in batch.runs_in(places) {
+            let (from, peer) = target.addresses(run.envelope);
+            // What goes to a unix socket leaves from another socket, by itself.
+            if peer.is_some_and(Addr::is_unix) {
                 break;
             }
-            // An empty datagram is not a segment, and none follows a shorter one.
-            if (1..=takes).contains(&size) && group.len < SEGMENTS && group.bytes + size <= largest {
-                takes = if size < group.size { 0 } else { takes };
-                group.len += 1;
-                group.bytes += size;
-            } else {
-                self.groups.extend(Some(group).filter(|group| group.len > 0));
-                if self.groups.len() == self.messages_at_once {
-                    return;
-                }
-                group = Group { addresses: self.addresses.len() - 1, len: 1, size, bytes: size };
-                takes = if size < segmented_below { size } else { 0 };
+            let largest = self.socket.largest(peer);
+            let source = self.socket.source(from);
+            let source = source.filter(|source| self.socket.refused_source != Some(*source));
+            let addresses = Addresses { source, peer };
+            if self.addresses.last() != Some(&addresses) {
+                self.addresses.push(addresses);
+                takes = 0;
             }
-            self.slices.push(iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: size });
-            bytes += size;
+            let addresses = self.addresses.len() - 1;
+            for size in run.lens() {
+                if size > largest {
+                    break 'runs;
+                }
+                let Some(left) = room.checked_sub(size) else { break 'runs };
+                room = left;
+                // An empty datagram is not a segment, and none follows a shorter one.
+                if (1..=takes).contains(&size) && group.len < SEGMENTS && group.bytes + size <= largest {
+                    takes = if size < group.size { 0 } else { takes };
+                    group.len += 1;
+                    group.bytes += size;
+                } else {
+                    self.groups.extend(Some(group).filter(|group| group.len > 0));
+                    if self.groups.len() == self.messages_at_once {
+                        return;
+                    }
+                    group = Group { addresses, len: 1, size, bytes: size };
+                    takes = if size < segmented_below { size } else { 0 };
+                }
+            }
         }
         self.groups.extend(Some(group).filter(|group| group.len > 0));
     }
@@ -303,7 +301,7 @@ impl Sender {
         start: usize,
         outcome: &mut SendOutcome,
     ) -> io::Result<Option<Errno>> {
-        self.lay_out();
+        self.lay_out(batch, start + outcome.sent);
         let mut done = 0;
         // An ICMP error that a call has returned: that of an earlier datagram, unless the group fails with it again.
         let (mut icmp_error, mut is_taken) = (None, false);
@@ -316,12 +314,14 @@ impl Sender {
             }
             match sent {
                 Ok(sent) => {
-                    for group in &self.groups[done..done + sent] {
-                        let place = start + outcome.sent;
-                        let datagrams = batch.part(place..place + group.len);
-                        let addresses = &self.addresses[group.addresses];
-                        self.socket.note_sent(group.size, addresses.peer, || addresses.from(), datagrams);
-                        outcome.count(group.len, group.bytes);
+                    for (addresses, groups) in with_addresses(&self.groups[done..done + sent]) {
+                        let (first, addresses) = (start + outcome.sent, &self.addresses[addresses]);
+                        let datagrams = groups.iter().map(|group| group.len).sum();
+                        let bytes = groups.iter().map(|group| group.bytes).sum();
+                        outcome.count(datagrams, bytes, message_size(groups));
+                        let largest = groups.iter().map(|group| group.size).max().unwrap_or(0);
+                        let datagrams = batch.part(first..start + outcome.sent);
+                        self.socket.note_sent(largest, addresses.peer, || addresses.from(), datagrams);
                     }
                     done += sent;
                     if done < self.groups.len() {
@@ -346,31 +346,43 @@ impl Sender {
         Ok(None)
     }
 
-    /// Makes a message of each group.
-    fn lay_out(&mut self) {
+    /// Makes a message of each group. The groups are made of the datagrams of `batch` from the place `first` on.
+    fn lay_out(&mut self, batch: &Batch, first: usize) {
+        let datagrams: usize = self.groups.iter().map(|group| group.len).sum();
+        self.slices.clear();
+        self.slices.extend(
+            batch.payloads(first..first + datagrams).map(|payload| iovec {
+                iov_base: payload.as_ptr().cast_mut().cast(),
+                iov_len: payload.len(),
+            }),
+        );
         self.names.clear();
         self.names.extend(self.addresses.iter().map(|addresses| {
             // Each peer has a name: `plan` made groups of those that the socket can send to.
             addresses.peer.and_then(|peer| sock_addr(self.socket.address_of(peer)).ok())
         }));
-        self.controls.clear();
-        self.controls.extend(self.groups.iter().map(|group| group.control(&self.addresses)));
-        // The messages of earlier calls are used again.
+        // The messages and controls of earlier calls are used again.
         if self.messages.len() < self.groups.len() {
             self.messages.resize_with(self.groups.len(), empty_message);
+            self.controls.resize_with(self.groups.len(), SendControl::new);
         }
         let mut slices = self.slices.as_mut_ptr();
-        for ((group, control), message) in self.groups.iter().zip(&mut self.controls).zip(&mut self.messages)
-        {
-            let header = &mut message.msg_hdr;
-            (header.msg_name, header.msg_namelen) = match &self.names[group.addresses] {
+        let mut messages = self.messages.iter_mut().zip(&mut self.controls);
+        for (addresses, groups) in with_addresses(&self.groups) {
+            let source = self.addresses[addresses].source;
+            let (name, name_len) = match &self.names[addresses] {
                 Some(name) => (name.as_ptr().cast_mut().cast(), name.len()),
                 None => (ptr::null_mut(), 0),
             };
-            header.msg_iov = slices;
-            header.msg_iovlen = group.len as _;
-            slices = slices.wrapping_add(group.len);
-            control.attach(header);
+            for (group, (message, control)) in groups.iter().zip(&mut messages) {
+                let header = &mut message.msg_hdr;
+                (header.msg_name, header.msg_namelen) = (name, name_len);
+                (header.msg_iov, header.msg_iovlen) = (slices, group.len as _);
+                slices = slices.wrapping_add(group.len);
+                // No datagram that is sent as a segment is longer than 65,535 bytes.
+                control.set(source, (group.len > 1).then_some(group.size as u16));
+                control.attach(header);
+            }
         }
     }
 
@@ -392,17 +404,32 @@ impl Sender {
     }
 }
 
+/// Returns how many datagrams the messages of these groups have. There is at least one group.
+fn message_size(groups: &[Group]) -> MessageSize {
+    let len = groups[0].len;
+    let are_same = groups.iter().all(|group| group.len == len);
+    if are_same { MessageSize::Same(len as u64) } else { MessageSize::Various }
+}
+
+/// Returns the `groups` in runs of those that share addresses, each with the place of those.
+fn with_addresses(mut groups: &[Group]) -> impl Iterator<Item = (usize, &[Group])> {
+    iter::from_fn(move || {
+        let addresses = groups.first()?.addresses;
+        // Addresses are in the order of their groups. Often all groups share them.
+        let len = match groups.last() {
+            Some(last) if last.addresses == addresses => groups.len(),
+            _ => groups.iter().take_while(|group| group.addresses == addresses).count(),
+        };
+        let run;
+        (run, groups) = groups.split_at(len);
+        Some((addresses, run))
+    })
+}
+
 /// Returns whether `error` means that no datagram at all can be sent to a peer.
 fn has_no_way(error: &io::Error) -> bool {
     let ways = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ENETDOWN];
     error.raw_os_error().is_some_and(|number| ways.contains(&number))
-}
-
-impl Group {
-    /// Returns the control messages of its message. No datagram that is sent as a segment is longer than 65,535 bytes.
-    fn control(&self, addresses: &[Addresses]) -> SendControl {
-        SendControl::new(addresses[self.addresses].source, (self.len > 1).then_some(self.size as u16))
-    }
 }
 
 impl Addresses {

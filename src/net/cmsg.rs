@@ -191,7 +191,8 @@ fn receive_with<T, const BYTES: usize>(
 pub(super) fn send(socket: &Socket, payload: &[u8], peer: Addr, source: IpAddr) -> io::Result<usize> {
     let name = sock_addr(peer)?;
     let mut slice = iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
-    let mut control = SendControl::new(Some(source), None);
+    let mut control = SendControl::new();
+    control.set(Some(source), None);
     let mut header = empty_header();
     header.msg_name = name.as_ptr().cast_mut().cast();
     header.msg_namelen = name.len();
@@ -211,26 +212,31 @@ impl<const BYTES: usize> Room<BYTES> {
 }
 
 impl SendControl {
-    /// Encodes the address of this machine that a message leaves from, and the length of its segments in bytes.
-    pub(super) fn new(source: Option<IpAddr>, segment: Option<u16>) -> Self {
-        let mut control = Self { room: Room::new(), len: 0 };
+    /// Returns none.
+    pub(super) fn new() -> Self {
+        Self { room: Room::new(), len: 0 }
+    }
+
+    /// Encodes the address of this machine that a message leaves from, and the length of its segments in bytes, in place
+    /// of what was there.
+    pub(super) fn set(&mut self, source: Option<IpAddr>, segment: Option<u16>) {
+        self.len = 0;
         match source {
             None => {}
             Some(IpAddr::V4(ip)) => {
                 let ipi_spec_dst = in_addr { s_addr: u32::from(ip).to_be() };
                 let ipi_addr = in_addr { s_addr: 0 };
                 let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst, ipi_addr };
-                control.put(Control::new(IPPROTO_IP, IP_PKTINFO, info));
+                self.put(Control::new(IPPROTO_IP, IP_PKTINFO, info));
             }
             Some(IpAddr::V6(ip)) => {
                 let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
-                control.put(Control::new(IPPROTO_IPV6, IPV6_PKTINFO, info));
+                self.put(Control::new(IPPROTO_IPV6, IPV6_PKTINFO, info));
             }
         }
         if let Some(segment) = segment {
-            control.put(Control::new(SOL_UDP, UDP_SEGMENT, segment));
+            self.put(Control::new(SOL_UDP, UDP_SEGMENT, segment));
         }
-        control
     }
 
     /// Points `header` to them.

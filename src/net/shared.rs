@@ -29,7 +29,7 @@ use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::net::addr::Addr;
 use crate::net::socket::Socket;
 use crate::net::unix::UnixSender;
-use crate::stats::IcmpError;
+use crate::stats::{IcmpError, MessageSize};
 
 /// The headers of IP and UDP of a datagram in one packet, in bytes.
 const HEADERS_V4: usize = 20 + 8;
@@ -138,7 +138,7 @@ impl SendSocket {
         }
         let mut outcome = SendOutcome::default();
         match self.hand_over(datagram, &mut outcome.icmp_errors) {
-            Ok(()) => outcome.count(1, size),
+            Ok(()) => outcome.count(1, size, MessageSize::Same(1)),
             Err(error) => outcome.stopped = Some(Unsent::one(&datagram, self.why(error, &datagram))),
         }
         outcome
@@ -227,7 +227,7 @@ impl SendSocket {
     }
 
     /// Notes that `datagrams`, the longest of which has `size` bytes, were sent to the peer `to`, if that is not the one of
-    /// the socket, from the address that `from` returns. Keeps copies if a router may drop them.
+    /// the socket, from the address that `from` returns. Keeps copies of those that a router may drop.
     pub(super) fn note_sent<'d>(
         &mut self,
         size: usize,
@@ -238,14 +238,11 @@ impl SendSocket {
         if let Some(peer) = to {
             self.sent_to.insert(peer);
         }
-        let is_wanted = if self.keeps_all {
-            to.or(self.peer).and_then(Addr::ip).is_some_and(|ip| !ip.is_loopback())
-        } else {
-            self.may_outgrow_path(size, to)
-        };
-        if is_wanted && self.icmp.is_some() {
-            let recent = self.recent.get_or_insert_with(|| Box::new(Recent::new()));
+        if self.icmp.is_some() && self.may_be_lost(size, to) {
+            let mut recent = self.recent.take().unwrap_or_else(|| Box::new(Recent::new()));
+            let datagrams = datagrams.filter(|datagram| self.may_be_lost(datagram.payload.len(), to));
             recent.keep(datagrams, [from(), to], Instant::now());
+            self.recent = Some(recent);
         }
     }
 
@@ -353,6 +350,15 @@ impl SendSocket {
     pub(super) fn largest(&self, peer: Option<Addr>) -> usize {
         let is_v6 = peer.or(self.peer).map_or(self.is_v6, super::addr::Addr::is_ipv6);
         if is_v6 { LARGEST_V6 } else { LARGEST_V4 }
+    }
+
+    /// Returns whether a copy of a payload of `size` bytes to `peer` is to be kept, because a router may drop it.
+    fn may_be_lost(&self, size: usize, peer: Option<Addr>) -> bool {
+        if self.keeps_all {
+            peer.or(self.peer).and_then(Addr::ip).is_some_and(|ip| !ip.is_loopback())
+        } else {
+            self.may_outgrow_path(size, peer)
+        }
     }
 
     /// Returns whether a router on the way to `peer` may drop a payload of `size` bytes that fits here: none fragments

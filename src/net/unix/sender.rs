@@ -13,7 +13,7 @@ use crate::net::addr::Addr;
 use crate::net::failure::Failure;
 use crate::net::socket::{self, Socket};
 use crate::net::{SendOutcome, Unsent, Why};
-use crate::stats::IcmpError;
+use crate::stats::{IcmpError, MessageSize};
 
 /// Linux has no memory in one piece for a datagram that is a little longer than 4 MiB.
 const LARGE: usize = 4 << 20;
@@ -45,7 +45,7 @@ impl UnixSender {
         let sent = self.hand_over(datagram.payload, to);
         self.full = None;
         match sent {
-            Ok(()) => outcome.count(1, size),
+            Ok(()) => outcome.count(1, size, MessageSize::Same(1)),
             Err(error) => {
                 let peer = to.or(self.socket.peer());
                 match refusal(&error) {
@@ -53,7 +53,7 @@ impl UnixSender {
                         outcome.stopped = Some(Unsent::one(&datagram, Why::Failed(Failure::File)));
                     }
                     Some(report) => {
-                        outcome.count(1, size);
+                        outcome.count(1, size, MessageSize::Same(1));
                         outcome.icmp_errors.push(IcmpError::new(peer, report));
                     }
                     None => outcome.stopped = Some(Unsent::one(&datagram, self.explain(error, to, size))),
