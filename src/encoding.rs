@@ -173,10 +173,25 @@ mod tests {
 
     use super::*;
 
+    /// Texts, of which some have the bytes of another character where one ends and the next begins: `卤` in `ō你`.
+    fn texts() -> impl Strategy<Value = String> {
+        "([a-z\x1b~\\\\]{0,20}|[é你ｱ€👩]{0,3}|[一-俿]{0,80}|[你卤ō]{0,9}|\u{1}\u{2}){0,4}"
+    }
+
     proptest! {
         #[test]
+        fn a_text_is_encoded_as_the_web_encodes_it(text in texts()) {
+            for encoding in [encoding_rs::GBK, encoding_rs::BIG5, encoding_rs::EUC_KR, encoding_rs::KOI8_R] {
+                let mut encoded = Vec::new();
+                let charset = encoding.name().parse().unwrap();
+                encode(charset, Policy::XmlCharRefReplace, text.as_bytes(), &mut encoded).unwrap();
+                prop_assert_eq!(&encoded[..], &encoding.encode(&text).0[..], "{}", charset);
+            }
+        }
+
+        #[test]
         fn a_text_is_encoded_as_it_is_part_by_part(
-            parts in "([a-z\x1b~\\\\]{0,20}|[é你ｱ€👩]{0,3}|\u{1}\u{2}){0,4}",
+            parts in texts(),
             at: prop::sample::Index,
             is_broken: bool,
         ) {

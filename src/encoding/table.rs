@@ -10,7 +10,7 @@ use encoding_rs::{EUC_JP, EncoderResult, Encoding, SHIFT_JIS};
 
 use super::charset::{Kind, OnBad, OnMissing, is_c1};
 
-/// How many bytes are decoded at once: as many of ASCII are copied.
+/// How many bytes are decoded at once, of which those of ASCII are copied, and how many characters are encoded at once.
 const BLOCK: usize = 32;
 
 /// The tables of a charset, which are made when they are first needed.
@@ -134,9 +134,16 @@ impl Codes {
         out.extend(&text.as_bytes()[..ascii]);
         out.reserve(text.len() - ascii);
         let mut stand_in = String::new();
-        for (at, c) in text[ascii..].char_indices() {
+        let mut at = ascii;
+        while let Some(c) = text[at..].chars().next() {
             if let Ok(byte @ ..=0x7f) = u8::try_from(c) {
                 out.push(byte);
+                at += 1;
+                continue;
+            }
+            let done = self.encode_known(&text.as_bytes()[at..], out);
+            if done > 0 {
+                at += done;
                 continue;
             }
             let code = self.code(c);
@@ -144,15 +151,42 @@ impl Codes {
             match code {
                 MISSING => {
                     stand_in.clear();
-                    on_missing(c, ascii + at, &mut stand_in)?;
+                    on_missing(c, at, &mut stand_in)?;
                     out.extend(stand_in.as_bytes());
                 }
                 0..=0xff => out.push(last),
                 0x100..=0xffff => out.extend([second, last]),
                 _ => out.extend(&code.to_be_bytes()[code.leading_zeros() as usize / 8..]),
             }
+            at += c.len_utf8();
         }
         Ok(())
+    }
+
+    /// Appends the bytes of some characters at the beginning of `text`, as far as they have three bytes in UTF-8 and two in
+    /// the charset, which is usual, and have occurred before. Returns the number of bytes that they have in `text`.
+    #[inline(never)]
+    fn encode_known(&self, text: &[u8], out: &mut Vec<u8>) -> usize {
+        let (characters, _) = text.as_chunks::<3>();
+        let characters = &characters[..characters.len().min(BLOCK)];
+        let start = out.len();
+        out.resize(start + 2 * characters.len(), 0);
+        let (codes, _) = out[start..].as_chunks_mut::<2>();
+        let mut number = 0;
+        for ([first, second, third], out) in characters.iter().zip(codes) {
+            let [first, second, third] = [*first, *second, *third].map(usize::from);
+            let c = (first & 0x0f) << 12 | (second & 0x3f) << 6 | third & 0x3f;
+            match self.known.get(c) {
+                Some(code @ 0x100..=0xffff) if (0xe0..=0xef).contains(&first) => {
+                    let [.., second, last] = code.to_be_bytes();
+                    *out = [second, last];
+                }
+                _ => break,
+            }
+            number += 1;
+        }
+        out.truncate(start + 2 * number);
+        3 * number
     }
 
     fn code(&mut self, c: char) -> u32 {
