@@ -9,6 +9,11 @@ use crate::net::unix;
 pub use crate::net::unix::UnixAddr;
 use crate::net::zone::Zone;
 
+/// Datagrams from these ports are never answered. 0 is not a destination. The others belong to services that answer
+/// every datagram (echo, daytime, qotd, chargen, time: RFCs 862, 867, 865, 864, 868): with a forged source address such a
+/// service and a tool would answer each other for ever.
+const NEVER_ANSWERED: [u16; 6] = [0, 7, 13, 17, 19, 37];
+
 /// The address of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Addr {
@@ -135,6 +140,16 @@ impl Addr {
     pub fn port(self) -> Option<u16> {
         self.socket_addr().map(|address| address.port())
     }
+
+    /// Returns whether a reply to this address goes to one host, and to a port that does not answer it by itself.
+    #[must_use]
+    pub fn may_be_answered(self) -> bool {
+        let Self::Ip(address) = self else { return true };
+        let ip = address.ip();
+        // A datagram to the unspecified address arrives at this machine.
+        let is_one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
+        is_one_host && !NEVER_ANSWERED.contains(&address.port())
+    }
 }
 
 impl FromStr for Addr {
@@ -193,6 +208,18 @@ mod tests {
 
     fn addr(text: &str) -> Addr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_reply_goes_to_one_host_and_not_to_a_service_that_answers_it() {
+        let answered = |peer: &str| addr(peer).may_be_answered();
+        assert!(["192.0.2.1:1024", "192.0.2.1:53", "[2001:db8::1]:7788"].into_iter().all(answered));
+        for port in NEVER_ANSWERED {
+            assert!(!answered(&format!("192.0.2.1:{port}")), "{port}");
+        }
+        for ip in ["0.0.0.0", "[::]", "239.1.1.1", "[ff02::1]", "255.255.255.255"] {
+            assert!(!answered(&format!("{ip}:1024")), "{ip}");
+        }
     }
 
     #[test]

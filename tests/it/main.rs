@@ -69,6 +69,7 @@ mod restoring;
 mod rooms;
 #[cfg(target_os = "linux")]
 mod screen;
+mod security;
 mod send;
 mod sessions;
 mod sharing;

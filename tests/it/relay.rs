@@ -642,6 +642,22 @@ fn servers_and_mirrors_are_sent_to_from_the_address_that_was_given() {
 }
 
 #[test]
+#[ignore = "needs root"]
+fn a_client_at_the_port_of_a_service_that_answers_everything_opens_no_session() {
+    let server = Peer::new();
+    let (mut relay, there) =
+        Tool::new("udp-relay").args(["127.0.0.1:0", &server.to_string()]).spawn_listening();
+    let send = |from: &str, text: &str| {
+        Tool::new("udp-send").args(["--bind", from, &there.to_string(), text]).assert().success();
+    };
+    send("127.0.0.9:19", "forged");
+    let said = relay.err_line_with("cannot forward ");
+    assert!(said.contains("what 127.0.0.9:19 sends: it is not an address that may get replies"), "{said}");
+    send("127.0.0.9:0", "hi");
+    assert_eq!(server.receive(), b"hi");
+}
+
+#[test]
 fn a_destination_that_is_the_relay_itself_is_refused() {
     let port = free_port();
     let itself = |host: &str| format!("{host}:{port}");

@@ -6,7 +6,6 @@
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
@@ -34,11 +33,6 @@ use crate::stats::ReplyStats;
 
 /// How long replies wait for room in the send buffer. Nothing is received meanwhile.
 const ROOM: Duration = Duration::from_millis(200);
-
-/// Datagrams from these ports are never answered. 0 is not a destination. The others belong to services that answer
-/// every datagram (echo, daytime, qotd, chargen, time: RFCs 862, 867, 865, 864, 868): a forged source address would
-/// make such a service and this tool answer each other for ever.
-const NEVER_ANSWERED: [u16; 6] = [0, 7, 13, 17, 19, 37];
 
 const CANNOT_READ_ERRORS: &str = "cannot ask a socket for its errors";
 
@@ -165,7 +159,7 @@ impl<'a> Answers<'a> {
                 is_local = (Some(peer), socket::is_local(peer));
             }
             // A unix socket may have no name to send a reply to.
-            if !peer.is_some_and(may_be_answered) || peer.is_some() && is_local == (peer, true) {
+            if !peer.is_some_and(Addr::may_be_answered) || peer.is_some() && is_local == (peer, true) {
                 self.answer_each(batch, next..place, socket);
                 self.counter.stats.declined += 1;
                 next = place + 1;
@@ -427,30 +421,4 @@ impl Counter {
 fn in_words(unsent: Unsent) -> String {
     let peer = unsent.peer.map_or_else(String::new, |peer| format!("to {peer}: "));
     format!("{peer}{}", unsent.cause())
-}
-
-/// Returns whether a reply to `peer` goes to one host, and to a port that does not answer it by itself.
-fn may_be_answered(peer: Addr) -> bool {
-    let Addr::Ip(peer) = peer else { return true };
-    let ip = peer.ip();
-    // A datagram to the unspecified address arrives at this machine.
-    let is_one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
-    is_one_host && !NEVER_ANSWERED.contains(&peer.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reply_goes_to_one_host_and_not_to_a_service_that_answers_it() {
-        let answered = |peer: &str| may_be_answered(peer.parse().unwrap());
-        assert!(["192.0.2.1:1024", "192.0.2.1:53", "[2001:db8::1]:7788"].into_iter().all(answered));
-        for port in NEVER_ANSWERED {
-            assert!(!answered(&format!("192.0.2.1:{port}")), "{port}");
-        }
-        for ip in ["0.0.0.0", "[::]", "239.1.1.1", "[ff02::1]", "255.255.255.255"] {
-            assert!(!answered(&format!("{ip}:1024")), "{ip}");
-        }
-    }
 }

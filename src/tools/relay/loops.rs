@@ -35,8 +35,12 @@ impl LoopCheck {
         Ok(())
     }
 
-    /// Fails if the relay itself receives the replies to `client`, which has forged its address.
+    /// Fails if `client` has forged its address: the relay itself would receive the replies, or a service that answers them.
     pub(super) fn check_client(&self, client: Addr) -> Result<()> {
+        ensure!(
+            client.may_be_answered(),
+            "cannot forward what {client} sends: it is not an address that may get replies"
+        );
         ensure!(
             !self.receives(client, None),
             "cannot forward what {client} sends: the relay itself receives what is sent there"
