@@ -68,14 +68,15 @@ struct Entry {
 /// The addresses of a datagram and the facts of its receipt. A field means the same wherever the datagram is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
+    /// The facts of its receipt. They are compared first, because the times of two datagrams differ more often than their
+    /// addresses.
+    pub received: Received,
     /// The source address: of a received datagram that of the peer, of one to be sent that of this machine, and
     /// `None` where the system chooses it.
     pub from: Option<Addr>,
     /// The destination address: of a received datagram that of this machine, and `None` where the receiver does not
     /// ask for it; of one to be sent that of the peer, and `None` where the socket is connected.
     pub to: Option<Addr>,
-    /// The facts of its receipt.
-    pub received: Received,
 }
 
 /// The facts of a datagram's receipt, as far as they were asked for.

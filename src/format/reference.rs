@@ -370,9 +370,9 @@ type Run = (Envelope, Vec<(Vec<u8>, Kind)>);
 
 fn runs() -> impl Strategy<Value = Vec<Run>> {
     let envelopes = (addresses(), addresses(), receipts()).prop_map(|(from, to, received)| Envelope {
+        received,
         from,
         to,
-        received,
     });
     let kinds = prop_oneof![
         6 => Just(Kind::Whole),

@@ -122,7 +122,7 @@ impl Ancillary {
                     if self.detail == Detail::Headers { headers(control) } else { Headers::default() };
                 let (time, credentials) = (control.time, control.credentials);
                 let received = Received { time, headers, credentials, ..Received::default() };
-                Envelope { from, to, received }
+                Envelope { received, from, to }
             }
         })
     }
