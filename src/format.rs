@@ -7,6 +7,7 @@
 //! A new format is a file with a `Spec` and one line in the list of `formats!`.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::batch::{Batch, Datagram, Envelope, Received};
 use crate::net::addr::Addr;
@@ -319,6 +320,16 @@ pub(crate) trait RecordReader: fmt::Debug {
     /// Appends the datagram of `record` to `batch`, and returns what its payload is. Appends nothing if it fails.
     fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError>;
 
+    /// Does as [`read_all`] with [`RecordReader::read`].
+    fn read_all(
+        &mut self,
+        records: &Batch,
+        places: Range<usize>,
+        batch: &mut Batch,
+    ) -> (usize, Option<ReadError>) {
+        read_all(records, places, batch, |record, batch| self.read(record, batch).map(|_| ()))
+    }
+
     /// Takes the address of the endpoint that the last record lacked, or why it has none.
     fn resolve(&mut self, _address: Result<Addr, String>) {}
 }
@@ -339,6 +350,23 @@ impl<R: LineReader> RecordReader for R {
         batch.take(len);
         Ok(R::PAYLOAD)
     }
+}
+
+/// Appends the datagrams of the `records` at `places` to `batch` by `read`, with their ordinals, until that fails. Returns
+/// how many records were read, and why the next one was not.
+pub(crate) fn read_all(
+    records: &Batch,
+    places: Range<usize>,
+    batch: &mut Batch,
+    mut read: impl FnMut(&[u8], &mut Batch) -> Result<(), ReadError>,
+) -> (usize, Option<ReadError>) {
+    for (done, record) in records.part(places.clone()).enumerate() {
+        batch.number_after(record.ordinal - 1);
+        if let Err(error) = read(record.payload, batch) {
+            return (done, Some(error));
+        }
+    }
+    (places.len(), None)
 }
 
 /// Writes datagrams.

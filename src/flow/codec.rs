@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::ops::Range;
 
 use memchr::{memchr, memchr_iter};
 
@@ -13,7 +14,8 @@ use super::stream::Stream;
 use crate::batch::{Batch, Datagram};
 use crate::encoding::{Encoding, Policy};
 use crate::format::{
-    Bad, ColumnWriter, Columns, Format, Formats, Payload, ReadError, RecordReader, RecordWriter, Splitter, To,
+    Bad, ColumnWriter, Columns, Format, Formats, Payload, ReadError, RecordReader, RecordWriter, Splitter,
+    To, read_all,
 };
 use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
@@ -204,6 +206,19 @@ impl Records {
         }
     }
 
+    /// Does as [`RecordReader::read_all`].
+    fn read_all(
+        &mut self,
+        records: &Batch,
+        places: Range<usize>,
+        batch: &mut Batch,
+    ) -> (usize, Option<ReadError>) {
+        match &mut self.reader {
+            Some(reader) if !self.changes_text => reader.read_all(records, places, batch),
+            _ => read_all(records, places, batch, |record, batch| self.read(record, batch)),
+        }
+    }
+
     fn copy(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), ReadError> {
         if let Some(reader) = &mut self.reader {
             return reader.read(record, batch).map(|_| ());
@@ -324,16 +339,20 @@ impl<R: Read> Reader<R> {
             std::mem::swap(batch, &mut self.found);
         }
         batch.clear();
-        for record in self.found.part(self.done..self.found.len()) {
-            batch.number_after(record.ordinal - 1);
-            match self.records.read(record.payload, batch) {
-                Ok(()) => {}
-                Err(ReadError::Bad(what)) => bad.push(Bad::new(record.ordinal, what)),
-                Err(ReadError::Unresolved(endpoint, family)) => {
+        while self.has_pending() {
+            let (read, error) = self.records.read_all(&self.found, self.done..self.found.len(), batch);
+            self.done += read;
+            let Some(record) = self.found.part(self.done..self.found.len()).next() else { break };
+            match error {
+                None => {}
+                Some(ReadError::Bad(what)) => {
+                    bad.push(Bad::new(record.ordinal, what));
+                    self.done += 1;
+                }
+                Some(ReadError::Unresolved(endpoint, family)) => {
                     return Ok(Filled { more: true, bad, hint, unresolved: Some((*endpoint, family)) });
                 }
             }
-            self.done += 1;
         }
         bad.append(&mut self.bad);
         bad.sort_by_key(|bad| bad.ordinal);

@@ -92,13 +92,14 @@ impl To {
 }
 
 impl Names {
-    /// Returns the address of the endpoint in `text`, if that is known or needs no look-up.
-    pub(super) fn address(&mut self, text: &str, family: Family) -> Result<Addr, ReadError> {
+    /// Returns the address of the endpoint in `text`, which is UTF-8, if that is known or needs no look-up.
+    pub(super) fn address(&mut self, text: &[u8], family: Family) -> Result<Addr, ReadError> {
         if let Some((last, address)) = &self.last
-            && last == text
+            && last.as_bytes() == text
         {
             return Ok(*address);
         }
+        let text = &*String::from_utf8_lossy(text);
         if let Some(known) = self.known.get(text) {
             self.last = Some((text.to_owned(), *known));
             return Ok(*known);
