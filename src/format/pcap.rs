@@ -4,6 +4,7 @@
 //! checksums precede each payload. It is read in that format and in pcapng.
 
 mod classic;
+mod headers;
 mod ignored;
 mod ip;
 mod link;

@@ -52,13 +52,12 @@ impl Classic {
         if bytes.len() < place.end {
             return Ok(Step::Incomplete);
         }
-        let fraction = u64::from(fraction) * u64::from(self.unit);
-        let since = Duration::from_secs(seconds.into()) + Duration::from_nanos(fraction);
+        let nanoseconds = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * u64::from(self.unit);
         let packet = Packet {
             link,
             order: self.order,
             interface: 0,
-            time: Some(SystemTime::UNIX_EPOCH + since),
+            time: Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds)),
             is_cut: length < whole,
             place,
         };

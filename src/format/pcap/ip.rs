@@ -9,7 +9,7 @@ use super::ignored::{Kind, Reason};
 use super::link::Ip;
 use super::read::Order;
 
-const UDP: u8 = IpNumber::UDP.0;
+pub(super) const UDP: u8 = IpNumber::UDP.0;
 const AUTHENTICATION: u8 = IpNumber::AUTHENTICATION_HEADER.0;
 const FRAGMENT: u8 = IpNumber::IPV6_FRAGMENTATION_HEADER.0;
 
@@ -61,7 +61,7 @@ pub(super) fn content(packet: Ip<'_>, interface: u32) -> Result<Content<'_>, Rea
     }
 }
 
-fn content_v4(Ip { bytes, vlans }: Ip<'_>, interface: u32) -> Result<Content<'_>, Reason> {
+fn content_v4(Ip { bytes, vlans, .. }: Ip<'_>, interface: u32) -> Result<Content<'_>, Reason> {
     let header = Ipv4HeaderSlice::from_slice(bytes).map_err(|error| match error {
         ipv4::HeaderSliceError::Len(_) => Reason::Short,
         ipv4::HeaderSliceError::Content(_) => Reason::Malformed,
@@ -89,7 +89,7 @@ fn content_v4(Ip { bytes, vlans }: Ip<'_>, interface: u32) -> Result<Content<'_>
     datagram(from, to, protocol, payload.unwrap_or(&bytes[start..])).map(Content::Datagram)
 }
 
-fn content_v6(Ip { bytes, vlans }: Ip<'_>, interface: u32) -> Result<Content<'_>, Reason> {
+fn content_v6(Ip { bytes, vlans, .. }: Ip<'_>, interface: u32) -> Result<Content<'_>, Reason> {
     let header = Ipv6HeaderSlice::from_slice(bytes).map_err(|error| match error {
         ipv6::HeaderSliceError::Len(_) => Reason::Short,
         ipv6::HeaderSliceError::Content(_) => Reason::Malformed,

@@ -34,11 +34,14 @@ pub(super) struct Ip<'p> {
     pub(super) bytes: &'p [u8],
     /// The last four VLANs, of 16 bits each: fragments of one datagram have the same.
     pub(super) vlans: u64,
+    /// The length of the headers before it in bytes, if none of them has a length, which may end it before the packet.
+    pub(super) start: Option<usize>,
 }
 
 /// Finds the IP header in a packet from a link of this type, in a file of this byte order.
 pub(super) fn find_ip(link: u16, packet: &[u8], order: Order) -> Result<Ip<'_>, Reason> {
-    let (mut layers, mut layer) = (Layers { rest: packet, order, vlans: 0 }, Layer::Link(link));
+    let (mut layers, mut layer) =
+        (Layers { rest: packet, order, vlans: 0, has_length: false }, Layer::Link(link));
     // Each turn takes some bytes, or the next one does.
     loop {
         let version = match layer {
@@ -49,9 +52,10 @@ pub(super) fn find_ip(link: u16, packet: &[u8], order: Order) -> Result<Ip<'_>, 
                 continue;
             }
         };
-        let Layers { rest: bytes, vlans, .. } = layers;
+        let Layers { rest: bytes, vlans, has_length, .. } = layers;
+        let start = (!has_length).then(|| packet.len() - bytes.len());
         let has_version = matches!(version, 4 | 6) && *bytes.first().ok_or(Reason::Short)? >> 4 == version;
-        return if has_version { Ok(Ip { bytes, vlans }) } else { Err(Reason::Malformed) };
+        return if has_version { Ok(Ip { bytes, vlans, start }) } else { Err(Reason::Malformed) };
     }
 }
 
@@ -60,6 +64,8 @@ struct Layers<'p> {
     rest: &'p [u8],
     order: Order,
     vlans: u64,
+    /// Whether a header has a length, which ended what is left.
+    has_length: bool,
 }
 
 impl<'p> Layers<'p> {
@@ -336,6 +342,7 @@ impl<'p> Layers<'p> {
     /// Drops all but the next `length` bytes.
     fn end_after(&mut self, length: usize) {
         self.rest = &self.rest[..length.min(self.rest.len())];
+        self.has_length = true;
     }
 
     fn take(&mut self, length: usize) -> Result<&'p [u8], Reason> {

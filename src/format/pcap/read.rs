@@ -1,11 +1,14 @@
 //! Reading: `classic` and `ng` find packets, `link` finds IP in a packet, `ip` the datagram or a fragment, and
-//! `reassembly` puts fragments together. Packets that contain no whole UDP datagram are counted in `ignored`.
+//! `reassembly` puts fragments together. A packet with the `headers` of the last datagram needs none of that. Packets that
+//! contain no whole UDP datagram are counted in `ignored`.
 
+use std::mem;
 use std::ops::Range;
 use std::time::SystemTime;
 
 use super::super::{Bad, Splitter, To, recorded};
 use super::classic::Classic;
+use super::headers::Headers;
 use super::ignored::{Ignored, packets};
 use super::ip::{self, Content, Udp};
 use super::link;
@@ -27,6 +30,11 @@ pub(super) struct Packets {
     offset: u64,
     ignored: Ignored,
     reassembly: Reassembly,
+    /// The headers of the last datagram, if they are usual ones.
+    headers: Option<Headers>,
+    /// Its envelope, and whether it is the last one of the batch.
+    envelope: Envelope,
+    is_addressed: bool,
 }
 
 /// The kind of a capture.
@@ -67,7 +75,6 @@ pub(super) enum Step {
 
 /// A datagram to be sent.
 struct Found {
-    envelope: Envelope,
     /// Where its payload lies among the bytes that are being read, or in those that fragments held.
     payload: Range<usize>,
     reassembled: Option<Vec<u8>>,
@@ -83,21 +90,45 @@ impl Packets {
             offset: 0,
             ignored: Ignored::default(),
             reassembly: Reassembly::default(),
+            headers: None,
+            envelope: Envelope::default(),
+            is_addressed: false,
         }
     }
 
     /// Looks for a datagram in a packet, and counts the packet if it holds none that can be sent.
+    #[inline]
     fn look_into(&mut self, packet: &Packet, bytes: &[u8], bad: &mut Vec<Bad>) -> Option<Found> {
         self.count += 1;
         let frame = &bytes[packet.place.clone()];
+        let Some(payload) = self.headers.as_ref().and_then(|headers| headers.payload(packet.link, frame))
+        else {
+            return self.look_into_layers(packet, bytes, bad);
+        };
+        if self.envelope.received.time != packet.time {
+            self.envelope.received.time = packet.time;
+            self.is_addressed = false;
+        }
+        let [start, end] = [payload.start, payload.end].map(|at| packet.place.start + at);
+        Some(Found { payload: start..end, reassembled: None })
+    }
+
+    /// Does as [`Packets::look_into`] for any packet, header by header.
+    #[inline(never)]
+    fn look_into_layers(&mut self, packet: &Packet, bytes: &[u8], bad: &mut Vec<Bad>) -> Option<Found> {
+        let frame = &bytes[packet.place.clone()];
         let content = link::find_ip(packet.link, frame, packet.order)
-            .and_then(|found| ip::content(found, packet.interface));
+            .and_then(|ip| Ok((ip.start, ip::content(ip, packet.interface)?)));
         let fragment = match content {
-            Ok(Content::Datagram(udp)) => {
-                let envelope = self.address(&udp, packet.time, bad)?;
-                return Some(Found { envelope, payload: place_in(bytes, udp.payload), reassembled: None });
+            Ok((ip, Content::Datagram(udp))) => {
+                self.envelope = self.address(&udp, packet.time, bad)?;
+                self.is_addressed = false;
+                let payload = place_in(bytes, udp.payload);
+                let in_frame = payload.start - packet.place.start;
+                self.headers = ip.and_then(|ip| Headers::of(packet.link, frame, ip, in_frame));
+                return Some(Found { payload, reassembled: None });
             }
-            Ok(Content::Fragment(fragment)) => fragment,
+            Ok((_, Content::Fragment(fragment))) => fragment,
             Err(reason) => {
                 self.ignored.count(reason, 1, packet.is_cut);
                 return None;
@@ -113,9 +144,11 @@ impl Packets {
         };
         match ip::datagram(whole.id.from, whole.id.to, whole.protocol, &whole.bytes) {
             Ok(udp) => {
-                let envelope = self.address(&udp, packet.time, bad)?;
+                self.envelope = self.address(&udp, packet.time, bad)?;
+                self.is_addressed = false;
+                self.headers = None;
                 let payload = place_in(&whole.bytes, udp.payload);
-                Some(Found { envelope, payload, reassembled: Some(whole.bytes) })
+                Some(Found { payload, reassembled: Some(whole.bytes) })
             }
             Err(reason) => {
                 self.ignored.count(reason, whole.fragments, false);
@@ -194,10 +227,11 @@ impl Splitter for Packets {
         if is_last && len == 0 && self.file.is_none() {
             bad.push(Bad::the_end(1, "not a capture: the input is empty".to_owned()));
         }
+        self.is_addressed = false;
         let mut used = 0;
         while used < len {
             let bytes = &batch.spare(len - used)[..len - used];
-            let (size, packet) = match self.step(bytes) {
+            let (size, found) = match self.step(bytes) {
                 Ok(Step::Incomplete) if is_last => {
                     let what =
                         format!("the capture ends inside the packet or block at byte {}", self.offset + 1);
@@ -206,7 +240,7 @@ impl Splitter for Packets {
                 }
                 Ok(Step::Incomplete) => break,
                 Ok(Step::Skip(size)) => (size, None),
-                Ok(Step::Packet(size, packet)) => (size, Some(packet)),
+                Ok(Step::Packet(size, packet)) => (size, self.look_into(&packet, bytes, bad)),
                 Err(what) => {
                     let place =
                         if self.offset > 0 { format!(" at byte {}", self.offset + 1) } else { String::new() };
@@ -214,18 +248,19 @@ impl Splitter for Packets {
                     return len;
                 }
             };
-            let found = packet.and_then(|packet| self.look_into(&packet, bytes, bad));
-            if let Some(Found { envelope, .. }) = &found {
+            if found.is_some() {
                 batch.number_after(self.count - 1);
-                batch.address(*envelope);
+                if !mem::replace(&mut self.is_addressed, true) {
+                    batch.address(self.envelope);
+                }
             }
             match found {
-                Some(Found { payload, reassembled: None, .. }) => {
+                Some(Found { payload, reassembled: None }) => {
                     batch.skip(payload.start);
                     batch.take(payload.len());
                     batch.skip(size - payload.end);
                 }
-                Some(Found { payload, reassembled: Some(bytes), .. }) => {
+                Some(Found { payload, reassembled: Some(bytes) }) => {
                     batch.push_aside(&bytes[payload]);
                     batch.skip(size);
                 }

@@ -2,6 +2,8 @@ use super::super::tests::{Found, Reading, Writer, payloads, read_in_steps, readi
 use super::super::{Format, To, recorded};
 use crate::batch::{Batch, Envelope};
 use crate::net::endpoint::Family;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use std::time::{Duration, SystemTime};
 
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
@@ -437,4 +439,161 @@ fn a_damaged_capture_is_an_error_behind_what_was_good() {
     assert_eq!(read(b"").bad[0].what, "not a capture: the input is empty");
     let found = read_in_steps(Format::Pcap, b"GET / HTTP/1.0\r\n", 3);
     assert_eq!(found.bad[0].what, "not a pcap or pcapng file (bad magic number)");
+}
+
+/// A packet of IP from one of two sources to one of two ports, and what it is like.
+fn ip(version: u8, (source, port): (u8, u8), extra: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(8 + payload.len()).unwrap().to_be_bytes();
+    let udp = [&[3, 232, 7, port][..], &length, &[0, 0], payload].concat();
+    let whole = |length: usize| u16::try_from(length).unwrap().to_be_bytes();
+    match (version, extra) {
+        (4, _) => {
+            // Without options, with some, and with as many as make the header as long as that of IPv6.
+            let words = [5, 5, 5, 6, 10, 10][usize::from(extra)];
+            let header = usize::from(words) * 4;
+            let total = if extra == 1 { [0, 0] } else { whole(header + udp.len()) };
+            let flags = if extra == 2 { 0x20 } else { 0x40 };
+            let fixed = [&[0x40 | words, 0][..], &total, &[0, source, flags, 0, 64, 17, 0, 0]].concat();
+            let options = vec![1; header - 20];
+            [&fixed[..], &[192, 0, 2, source, 192, 0, 2, 3], &options, &udp].concat()
+        }
+        // The last bytes of the longest header, as those of the other version.
+        (_, 5) => {
+            let mut packet = ip(4, (source, port), 4, payload);
+            packet[..8].copy_from_slice(&[&[0x60, 0, 0, 0][..], &whole(udp.len()), &[17, 64]].concat());
+            packet
+        }
+        _ => {
+            // Nothing between IP and UDP, options of two lengths, and the header of a fragment that is whole.
+            let (next, between) = [(17, 0), (60, 8), (60, 16), (44, 8), (17, 0)][usize::from(extra)];
+            let mut extension = vec![0; between];
+            if let [first, length, ..] = &mut extension[..] {
+                *first = 17;
+                *length = u8::try_from((between / 8 - 1) * usize::from(next != 44)).unwrap();
+            }
+            let addresses = [[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]; 2];
+            let fixed = [&[0x60, 0, 0, 0][..], &whole(between + udp.len()), &[next, 64]].concat();
+            [&fixed[..], &addresses[0], &[source], &addresses[1], &[3], &extension, &udp].concat()
+        }
+    }
+}
+
+/// A frame of a link of this type with a packet of IP.
+fn frame(link: u32, station: u8, ip: &[u8]) -> Vec<u8> {
+    let is_v4 = ip[0] >> 4 == 4;
+    let (ether_type, ppp, family) = if is_v4 { ([8, 0], 0x21, 2) } else { ([0x86, 0xdd], 0x57, 10) };
+    let stations = [[station; 6], [9; 6]].concat();
+    let header = match (link, station) {
+        (0, _) => vec![0, 0, 0, family],
+        // VLANs, and a session of PPPoE, whose length may be less than that of what follows.
+        (1, 0) => [&stations[..], &[0x81, 0, 0, 7], &ether_type].concat(),
+        (1, 1) => [&stations[..], &[0x88, 0x64, 0x11, 0, 0, 1, 0, 50, 0, ppp]].concat(),
+        (1, _) => [&stations[..], &ether_type].concat(),
+        (105, _) => {
+            [&[8, 2, 0, 0][..], &stations, &[7; 6], &[0, 0], &[0xaa, 0xaa, 3, 0, 0, 0], &ether_type].concat()
+        }
+        (113, _) => [&[0, station, 0, 1, 0, 6][..], &[7; 8], &ether_type].concat(),
+        _ => Vec::new(),
+    };
+    [&header, ip].concat()
+}
+
+/// Bytes of the headers of IP and UDP, by their places, that make a packet one that is read in another way.
+const CHANGES: [(isize, u8); 24] = [
+    (0, 0x44),
+    (0, 0x46),
+    (0, 0x65),
+    (2, 0),
+    (3, 0),
+    (3, 30),
+    (4, 0),
+    (5, 0),
+    (5, 10),
+    (6, 0),
+    (6, 0x20),
+    (6, 6),
+    (6, 60),
+    (7, 1),
+    (9, 6),
+    (9, 51),
+    (12, 1),
+    (19, 9),
+    (24, 0),
+    (25, 7),
+    (25, 9),
+    (44, 0),
+    (45, 7),
+    (45, 9),
+];
+
+#[test]
+fn the_bytes_of_addresses_in_another_version_of_ip_are_not_those_addresses() {
+    let packets = [ip(4, (1, 208), 4, b"a"), ip(6, (1, 208), 5, b"b")];
+    let found = read(&classic(NANOSECONDS, false, 101, &packets.each_ref().map(|packet| &packet[..])));
+    assert_eq!(payloads(&found), [b"a", b"b"]);
+    assert!(found.envelopes[0].from.unwrap().is_ipv4() && found.envelopes[1].from.unwrap().is_ipv6());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// A packet of other addresses between any two leaves nothing to compare the next one with.
+    #[test]
+    fn a_packet_is_read_as_it_is_behind_one_of_other_addresses(
+        link in prop::sample::select(vec![0_u32, 1, 1, 101, 101, 105, 113]),
+        of in prop::sample::select(vec![To::OnePeer, To::Each(None, Family::V4)]),
+        (usual_version, usual) in (prop::sample::select(vec![4_u8, 6]), 0..3_u8),
+        packets in vec(
+            (
+                (prop::bool::weighted(0.8), prop_oneof![4 => Just(0_u8), 1 => 1..6_u8]),
+                (
+                    prop_oneof![4 => Just(1_u8), 1 => Just(2)],
+                    prop_oneof![6 => Just(208_u8), 1 => Just(0)],
+                    prop::option::weighted(0.1, 0..3_u8),
+                ),
+                vec(any::<u8>(), 0..30),
+                // What is added to the frame or cut off it, and a byte that is another one.
+                prop_oneof![4 => Just(0), 1 => -40..20_isize],
+                prop::option::of(prop_oneof![
+                    4 => prop::sample::select(CHANGES.to_vec()),
+                    1 => (-20..50_isize, any::<u8>()),
+                ]),
+                0..2_u32,
+            ),
+            1..10,
+        ),
+    ) {
+        let magic = NANOSECONDS;
+        let record = |time: u32, packet: &[u8]| {
+            let length = u32::try_from(packet.len()).unwrap();
+            [bytes(&[2, time, length, length], false), packet.to_vec()].concat()
+        };
+        let between = b"between";
+        let other = record(5, &frame(link, 2, &ip(4, (99, 208), 0, between)));
+        let (mut plain, mut mixed) = (classic(magic, false, link, &[]), classic(magic, false, link, &[]));
+        for ((is_usual, extra), (source, port, station), payload, change, broken, time) in packets {
+            let version = if is_usual { usual_version } else { 10 - usual_version };
+            let ip = ip(version, (source, port), extra, &payload);
+            let mut frame = frame(link, station.unwrap_or(usual), &ip);
+            let header = frame.len() - ip.len();
+            frame.resize(frame.len().saturating_add_signed(change), 0xee);
+            if let Some((at, byte)) = broken
+                && let Some(there) = frame.get_mut(header.saturating_add_signed(at))
+            {
+                *there = byte;
+            }
+            plain.extend(record(time, &frame));
+            mixed.extend(&other);
+            mixed.extend(record(time, &frame));
+        }
+        let reading = Reading { to: of, ..reading(Format::Pcap) };
+        let [plain, mixed] = [plain, mixed].map(|file| reading_in_steps(reading.clone(), &file, usize::MAX));
+        let all = |found: &Found| {
+            let payloads = payloads(found).into_iter().map(<[u8]>::to_vec);
+            let all = payloads.zip(found.envelopes.clone()).filter(|(payload, _)| payload != between);
+            (all.collect::<Vec<_>>(), found.bad.iter().map(|bad| bad.what.clone()).collect::<Vec<_>>())
+        };
+        prop_assert_eq!(all(&plain), all(&mixed));
+        prop_assert_eq!(plain.ignored, mixed.ignored);
+    }
 }
