@@ -279,7 +279,7 @@ impl Request {
 }
 
 impl Handler {
-    /// Starts a handler for `request`, and takes its payload.
+    /// Starts a handler for `request`, takes its payload, and writes as much of it as the pipe takes.
     fn start(options: &ExecOptions, request: &mut Request, now: Instant) -> io::Result<Self> {
         let origin = request.origin;
         let mut group = program::start(&options.command, |command| {
@@ -308,6 +308,8 @@ impl Handler {
         if let Some(error) = error {
             handler.terminate(Failure::Os(error));
         }
+        // Most requests fit into the pipe, and need no wait for it.
+        handler.write();
         Ok(handler)
     }
 
