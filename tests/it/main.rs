@@ -73,6 +73,7 @@ mod security;
 mod send;
 mod sessions;
 mod sharing;
+mod soak;
 mod statistics;
 mod streams;
 mod terminal;
