@@ -108,7 +108,7 @@ fn soak() {
             (&["-q", "-f", "hex"], hex),
             (&["-q", "-f", "json"], json),
         ] {
-            let mut sender = Tool::new("udp-sender").args(options).args(["--stats=json"]);
+            let mut sender = Tool::new("udp-send").args(options).args(["--stats=json"]);
             if !options.contains(&"json") {
                 sender = sender.arg(server);
             }
