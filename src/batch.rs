@@ -313,6 +313,16 @@ impl Batch {
         }
     }
 
+    /// Sets the time in the envelope of the datagrams that are appended next, which is the last one otherwise.
+    pub fn address_at(&mut self, time: Option<SystemTime>) {
+        if let Some(last) = self.envelopes.last()
+            && last.received.time != time
+        {
+            let received = Received { time, ..last.received };
+            self.envelopes.push(Envelope { received, ..*last });
+        }
+    }
+
     /// Sets what the datagrams that have the last envelope are the replies to.
     pub fn note_answered(&mut self, answered: Answered) {
         if let Some(envelope) = self.envelopes.last_mut() {

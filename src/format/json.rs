@@ -89,7 +89,7 @@ struct Members<'l> {
 struct Head {
     bytes: Vec<u8>,
     envelope: Envelope,
-    /// Whether it is the last envelope of the batch.
+    /// Whether the last envelope of the batch is the same, but for the time.
     is_addressed: bool,
     /// Where the digits of the fraction of its time are, if they are nanoseconds, and the beginning of that second.
     fraction: Option<(usize, SystemTime)>,
@@ -161,7 +161,9 @@ impl Reader {
         // Some editors begin a file with a mark, which RFC 8259 lets a reader pass over.
         let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
         if let Some(len) = self.head.begins(line, batch.spare(line.len())) {
-            if !mem::replace(&mut self.head.is_addressed, true) {
+            if mem::replace(&mut self.head.is_addressed, true) {
+                batch.address_at(self.head.envelope.received.time);
+            } else {
                 batch.address(self.head.envelope);
             }
             batch.take(len);
@@ -241,11 +243,7 @@ impl Head {
                 if before != &self.bytes[..at] || behind != &self.bytes[at + digits.len()..] {
                     return None;
                 }
-                let time = Some(second + nanoseconds(digits)?);
-                if self.envelope.received.time != time {
-                    self.envelope.received.time = time;
-                    self.is_addressed = false;
-                }
+                self.envelope.received.time = Some(second + nanoseconds(digits)?);
             }
         }
         // Most texts are so, and need no second look.
@@ -504,10 +502,18 @@ fn fraction(rest: &[u8]) -> Option<Duration> {
 
 /// Returns the time of this number of nanoseconds.
 fn nanoseconds(digits: &[u8; 9]) -> Option<Duration> {
-    let number = digits
-        .iter()
-        .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(*digit - b'0')));
-    number.map(Duration::from_nanos)
+    let &[ref first @ .., last] = digits;
+    // Eight digits in one word, the first as the lowest byte.
+    let word = u64::from_le_bytes(*first) ^ u64::from_le_bytes([b'0'; 8]);
+    let [above_nine, high_bits] = [0x7f - 9, 0x80].map(|byte| u64::from_le_bytes([byte; 8]));
+    if (word | word.wrapping_add(above_nine)) & high_bits != 0 || !last.is_ascii_digit() {
+        return None;
+    }
+    // Numbers of two digits in every other byte, then of four, then of eight.
+    let twos = (word * 10 + (word >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (twos * 100 + (twos >> 16)) & 0x0000_ffff_0000_ffff;
+    let eight = (fours * 10_000 + (fours >> 32)) & 0xffff_ffff;
+    Some(Duration::from_nanos(eight * 10 + u64::from(last - b'0')))
 }
 
 /// Returns the time that the JSON in `text` means: a string in the manner of RFC 3339, or a number of seconds since 1970.

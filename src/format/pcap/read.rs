@@ -32,7 +32,7 @@ pub(super) struct Packets {
     reassembly: Reassembly,
     /// The headers of the last datagram, if they are usual ones.
     headers: Option<Headers>,
-    /// Its envelope, and whether it is the last one of the batch.
+    /// Its envelope, and whether the last one of the batch is the same, but for the time.
     envelope: Envelope,
     is_addressed: bool,
 }
@@ -105,10 +105,7 @@ impl Packets {
         else {
             return self.look_into_layers(packet, bytes, bad);
         };
-        if self.envelope.received.time != packet.time {
-            self.envelope.received.time = packet.time;
-            self.is_addressed = false;
-        }
+        self.envelope.received.time = packet.time;
         let [start, end] = [payload.start, payload.end].map(|at| packet.place.start + at);
         Some(Found { payload: start..end, reassembled: None })
     }
@@ -250,7 +247,9 @@ impl Splitter for Packets {
             };
             if found.is_some() {
                 batch.number_after(self.count - 1);
-                if !mem::replace(&mut self.is_addressed, true) {
+                if mem::replace(&mut self.is_addressed, true) {
+                    batch.address_at(self.envelope.received.time);
+                } else {
                     batch.address(self.envelope);
                 }
             }

@@ -542,6 +542,7 @@ proptest! {
     fn a_packet_is_read_as_it_is_behind_one_of_other_addresses(
         link in prop::sample::select(vec![0_u32, 1, 1, 101, 101, 105, 113]),
         of in prop::sample::select(vec![To::OnePeer, To::Each(None, Family::V4)]),
+        step in prop::sample::select(vec![97, usize::MAX]),
         (usual_version, usual) in (prop::sample::select(vec![4_u8, 6]), 0..3_u8),
         packets in vec(
             (
@@ -587,7 +588,7 @@ proptest! {
             mixed.extend(record(time, &frame));
         }
         let reading = Reading { to: of, ..reading(Format::Pcap) };
-        let [plain, mixed] = [plain, mixed].map(|file| reading_in_steps(reading.clone(), &file, usize::MAX));
+        let [plain, mixed] = [plain, mixed].map(|file| reading_in_steps(reading.clone(), &file, step));
         let all = |found: &Found| {
             let payloads = payloads(found).into_iter().map(<[u8]>::to_vec);
             let all = payloads.zip(found.envelopes.clone()).filter(|(payload, _)| payload != between);
