@@ -186,10 +186,19 @@ def plain_lines(count):
     return records(lambda payload: payload + b"\n", plain)(count)
 
 
+def with_escapes(payload, escapes):
+    """Returns a payload with an escape in place of every ninth byte."""
+    return b"".join(payload[9 * at : 9 * at + 8] + escape for at, escape in enumerate(escapes))
+
+
 def escaped(payload):
-    """Writes every ninth byte of a payload as an escape."""
     escapes = [rb"\n", rb"\r", rb"\t", rb"\0", rb"\\", rb"\x1b", rb"\xff"]
-    return b"".join(payload[9 * at : 9 * at + 8] + escape for at, escape in enumerate(escapes)) + b"\n"
+    return with_escapes(payload, escapes) + b"\n"
+
+
+def escaped_in_json(payload):
+    escapes = [rb"\n", rb"\r", rb"\t", rb"\"", rb"\\", rb"\u001b", rb"\u007f"]
+    return b'{"text":"%b"}\n' % with_escapes(payload, escapes)
 
 
 def chinese(numbers):
@@ -233,6 +242,11 @@ ROWS = [
         sends(records(lambda text: b'{"text":"%b"}\n' % text, plain), "-f", "json"),
     ),
     Row("udp-send -f json, what udp-listen -f json prints", 800, sends(printed_by_listen, "-f", "json")),
+    Row(
+        "udp-send -f json, every ninth byte an escape",
+        1700,
+        sends(records(escaped_in_json, plain), "-f", "json"),
+    ),
     Row(
         'udp-send -f json, with "to"',
         600,
