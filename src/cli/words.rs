@@ -143,6 +143,7 @@ mod tests {
     use clap::ArgAction;
 
     use super::*;
+    use crate::cli::help;
 
     fn command() -> Command {
         Command::new("tool")
@@ -151,6 +152,7 @@ mod tests {
             .arg(Arg::new("replay").long("replay").num_args(0..=1).require_equals(true))
             .arg(Arg::new("repeat").long("repeat").num_args(0..=1))
             .arg(Arg::new("message"))
+            .args(help::options())
     }
 
     fn arguments(line: &str) -> Vec<OsString> {
