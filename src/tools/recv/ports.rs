@@ -266,7 +266,10 @@ impl<'s> Ports<'s> {
 
     /// Opens a socket, and returns its place.
     fn open(&mut self, destination: &Destination<'_>, route: &Route) -> Result<usize> {
-        descriptors::check_room(self.all.len()).map_err(Failure::Os)?;
+        // The first port of a source may take one of those that are left for other uses: there is none to wait for.
+        if self.has_any(route.source) {
+            descriptors::check_room(self.all.len()).map_err(Failure::Os)?;
+        }
         let socket = open_socket(&destination.options_for(route), route)?;
         cli::prepare_socket(
             &socket,
