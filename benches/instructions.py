@@ -244,7 +244,7 @@ ROWS = [
     Row("udp-send -f json, what udp-listen -f json prints", 800, sends(printed_by_listen, "-f", "json")),
     Row(
         "udp-send -f json, every ninth byte an escape",
-        1700,
+        1500,
         sends(records(escaped_in_json, plain), "-f", "json"),
     ),
     Row(
