@@ -830,10 +830,10 @@ mod tests {
             for line in lines {
                 let before = batch.len();
                 let read = reader.read_next(&line, &mut batch).map_err(|error| error.to_string());
-                let (mut alone, mut expected) = (Reader::new(&to), Batch::new());
-                let alone = alone.read_any(&line, &mut expected).map_err(|error| error.to_string());
+                let (mut fresh, mut expected) = (Reader::new(&to), Batch::new());
+                let by_serde = fresh.read_any(&line, &mut expected).map_err(|error| error.to_string());
                 let shown = String::from_utf8_lossy(&line);
-                prop_assert_eq!(&read, &alone, "{}", shown);
+                prop_assert_eq!(&read, &by_serde, "{}", shown);
                 prop_assert_eq!(batch.len() - before, expected.len(), "{}", shown);
                 let whole = |datagram: Datagram<'_>| (datagram.payload.to_vec(), *datagram.envelope);
                 prop_assert!(batch.part(before..batch.len()).map(whole).eq(expected.iter().map(whole)), "{}", shown);

@@ -70,11 +70,11 @@ fn kind(command: &str) -> Kind {
     }
 }
 
-/// The commands that stand alone and are of this kind.
+/// The commands of this kind in rows with one command.
 fn commands(of: Kind) -> Vec<String> {
     let rows = rows();
-    let alone = rows.into_iter().filter(|row| row.len() == 1).flatten();
-    let commands: Vec<_> = alone.filter(|command| kind(command) == of).collect();
+    let single = rows.into_iter().filter(|row| row.len() == 1).flatten();
+    let commands: Vec<_> = single.filter(|command| kind(command) == of).collect();
     assert!(!commands.is_empty(), "{of:?}");
     commands
 }

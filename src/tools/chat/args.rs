@@ -51,7 +51,7 @@ Exit status: 0 everything was sent and received; 1 trouble; 2 usage error;
 
 /// Talk to one peer or many over UDP, both ways at once.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLE, after_long_help = DETAILS)]
+#[command(name = TOOL, version, after_help = EXAMPLE, after_long_help = DETAILS)]
 pub(super) struct Args {
     #[arg(
         value_name = "PEER", value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,

@@ -54,7 +54,7 @@ that of COMMAND if it fails";
 
 /// Print each UDP datagram that arrives on a port; answer it if asked to.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLE, after_long_help = DETAILS)]
+#[command(name = TOOL, version, after_help = EXAMPLE, after_long_help = DETAILS)]
 pub(super) struct Args {
     /// Listen on :PORT, ADDRESS:PORT or unix:PATH (port 0: any free)
     #[arg(value_name = "ENDPOINT", value_parser = Endpoint::here)]

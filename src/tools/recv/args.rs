@@ -64,7 +64,7 @@ const SINGLE: [&str; 10] =
 
 /// Send requests and print the replies, or receive the next UDP datagram.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLE, after_long_help = DETAILS)]
+#[command(name = TOOL, version, after_help = EXAMPLE, after_long_help = DETAILS)]
 pub(super) struct Args {
     #[arg(
         value_parser = Endpoint::remote_or_host,

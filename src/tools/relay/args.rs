@@ -44,7 +44,7 @@ Exit status: 0 everything was relayed until the reader of stdout went away;
 
 /// Forward UDP datagrams between clients and servers, in a session for each client.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLE, after_long_help = DETAILS)]
+#[command(name = TOOL, version, after_help = EXAMPLE, after_long_help = DETAILS)]
 pub(super) struct Args {
     /// Receive from clients on :PORT, ADDRESS:PORT or unix:PATH
     #[arg(value_name = "ENDPOINT", value_parser = Endpoint::here)]

@@ -43,7 +43,7 @@ Exit status: 0 everything was sent; 1 trouble; 2 usage error;
 
 /// Send each line of stdin, or each MESSAGE, as one UDP datagram.
 #[derive(Parser)]
-#[command(name = TOOL, version, max_term_width = 100, after_help = EXAMPLE, after_long_help = DETAILS)]
+#[command(name = TOOL, version, after_help = EXAMPLE, after_long_help = DETAILS)]
 pub(super) struct Args {
     #[arg(
         value_parser = Endpoint::remote, value_hint = ValueHint::Hostname,
