@@ -8,6 +8,8 @@ mod access;
 mod answer;
 mod ask;
 mod bad_input;
+#[cfg(target_os = "linux")]
+mod brokers;
 mod captures;
 mod charsets;
 mod chat;
