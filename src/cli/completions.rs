@@ -3,12 +3,13 @@
 //! `--completions` prints a script to stdout and excludes all other arguments.
 
 use anyhow::Result;
-use clap::builder::{EnumValueParser, PossibleValue};
+use clap::builder::{EnumValueParser, PossibleValue, PossibleValuesParser};
 use clap::{Arg, Command, ValueEnum, ValueHint};
 use clap_complete::generate;
 use clap_complete::shells::{Bash, Fish, Zsh};
 
 use super::words;
+use crate::encoding::Charset;
 use crate::exit::Verdict;
 use crate::runtime::streams;
 
@@ -64,7 +65,7 @@ impl Shell {
     }
 
     fn script(self, command: Command) -> String {
-        let mut command = command.mut_args(without_files);
+        let mut command = command.mut_args(with_charsets).mut_args(without_files);
         let name = command.get_name().to_owned();
         // The generators panic on a write error, so they write to memory.
         let mut script = Vec::new();
@@ -120,6 +121,12 @@ impl ValueEnum for Shell {
             Self::Fish => "fish",
         }))
     }
+}
+
+/// Offers the names of charsets for `--encoding`, which takes their other labels as well.
+fn with_charsets(arg: Arg) -> Arg {
+    let is_encoding = arg.get_id() == "encoding";
+    if is_encoding { arg.value_parser(PossibleValuesParser::new(Charset::names())) } else { arg }
 }
 
 /// Keeps a shell from completing file names for a value. clap does so for each value without a hint, and ours are

@@ -216,6 +216,13 @@ const LONG: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownCharset(String);
 
+impl Charset {
+    /// Returns the names of all charsets, without their other labels.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        CHARSETS.iter().map(|(name, ..)| *name)
+    }
+}
+
 impl FromStr for Charset {
     type Err = UnknownCharset;
 

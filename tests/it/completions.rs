@@ -84,6 +84,9 @@ fn bash_completes_options_and_the_names_of_values() {
     for name in WITH_CHARSETS {
         assert_eq!(offered_by_bash(&format!("{name} --enc")), "--encoding\n");
         assert_eq!(offered_by_bash(&format!("{name} -e gbk --errors st")), "strict\n");
+        for option in ["-e", "--encoding", "--encoding ="] {
+            assert_eq!(offered_by_bash(&format!("{name} {option} gb")), "gbk\ngb18030\n");
+        }
     }
     for name in TOOLS {
         assert_eq!(offered_by_bash(&format!("{name} --format js")), "json\n");
@@ -110,6 +113,9 @@ fn fish_completes_options_and_the_names_of_values() {
         assert_eq!(offered_by_fish(&format!("{name} --format js")), "json\n");
         assert!(offered_by_fish(&format!("{name} --interface l")).contains("lo\n"));
     }
+    for name in WITH_CHARSETS {
+        assert_eq!(offered_by_fish(&format!("{name} --encoding koi8-r")), "koi8-r\nkoi8-ru\n");
+    }
     // A value that may be missing is not in the next argument.
     for option in ["--repeat", "--replay"] {
         assert_eq!(offered_by_fish(&format!("udp-send {option} --fo")), "--format\n");
@@ -123,6 +129,9 @@ fn zsh_completes_options_names_of_values_hosts_and_commands() {
         await_zsh(&format!("{name} --comp"), "--completions");
         await_zsh(&format!("{name} --format js"), "json");
         await_zsh(&format!("{name} --interface l"), "lo");
+    }
+    for name in WITH_CHARSETS {
+        await_zsh(&format!("{name} --encoding shift"), "shift_jis");
     }
     for asking in ["udp-send", "udp-recv", "udp-chat", "udp-relay :5000"] {
         await_zsh(&format!("{asking} localh"), "localhost");
