@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::harness::Tool;
+
 #[test]
 fn every_test_that_the_security_policy_names_is_there() {
     let read = |name: &str| fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -13,4 +15,14 @@ fn every_test_that_the_security_policy_names_is_there() {
         let source = read(&format!("tests/it/{module}.rs"));
         assert!(source.contains(&format!("\nfn {test}() {{")), "{module}::{test}");
     }
+}
+
+#[test]
+fn unsafe_code_is_only_where_the_security_policy_says() {
+    let found = Tool::shell("grep -rl 'unsafe {' src | sort").run();
+    let rooms = ["src/net/batched.rs", "src/net/cmsg.rs", "src/net/sys.rs", "src/net/sys/"];
+    for file in found.text().lines() {
+        assert!(rooms.iter().any(|room| file.starts_with(room)), "{file}");
+    }
+    assert!(found.text().lines().count() >= rooms.len());
 }
