@@ -320,14 +320,28 @@ pub(crate) trait RecordReader: fmt::Debug {
     /// Appends the datagram of `record` to `batch`, and returns what its payload is. Appends nothing if it fails.
     fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError>;
 
-    /// Does as [`read_all`] with [`RecordReader::read`].
+    /// Reads a `record` as [`RecordReader::read`] does, directly after another one was read into the same `batch`.
+    fn read_next(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
+        self.read(record, batch)
+    }
+
+    /// Appends the datagrams of the `records` at `places` to `batch`, with their ordinals, until one cannot be read.
+    /// Returns how many records were read, and why the next one was not.
     fn read_all(
         &mut self,
         records: &Batch,
         places: Range<usize>,
         batch: &mut Batch,
     ) -> (usize, Option<ReadError>) {
-        read_all(records, places, batch, |record, batch| self.read(record, batch).map(|_| ()))
+        for (done, record) in records.part(places.clone()).enumerate() {
+            batch.number_after(record.ordinal - 1);
+            let payload = record.payload;
+            let read = if done == 0 { self.read(payload, batch) } else { self.read_next(payload, batch) };
+            if let Err(error) = read {
+                return (done, Some(error));
+            }
+        }
+        (places.len(), None)
     }
 
     /// Takes the address of the endpoint that the last record lacked, or why it has none.
@@ -350,23 +364,6 @@ impl<R: LineReader> RecordReader for R {
         batch.take(len);
         Ok(R::PAYLOAD)
     }
-}
-
-/// Appends the datagrams of the `records` at `places` to `batch` by `read`, with their ordinals, until that fails. Returns
-/// how many records were read, and why the next one was not.
-pub(crate) fn read_all(
-    records: &Batch,
-    places: Range<usize>,
-    batch: &mut Batch,
-    mut read: impl FnMut(&[u8], &mut Batch) -> Result<(), ReadError>,
-) -> (usize, Option<ReadError>) {
-    for (done, record) in records.part(places.clone()).enumerate() {
-        batch.number_after(record.ordinal - 1);
-        if let Err(error) = read(record.payload, batch) {
-            return (done, Some(error));
-        }
-    }
-    (places.len(), None)
 }
 
 /// Writes datagrams.

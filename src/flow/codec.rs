@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::ops::Range;
 
 use memchr::{memchr, memchr_iter};
 
@@ -14,8 +13,7 @@ use super::stream::Stream;
 use crate::batch::{Batch, Datagram};
 use crate::encoding::{Encoding, Policy};
 use crate::format::{
-    Bad, ColumnWriter, Columns, Format, Formats, Payload, ReadError, RecordReader, RecordWriter, Splitter,
-    To, read_all,
+    Bad, ColumnWriter, Columns, Format, Formats, Payload, ReadError, RecordReader, RecordWriter, Splitter, To,
 };
 use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
@@ -185,46 +183,28 @@ impl Records {
         Self { codec, reader: format.record_reader(to), changes_text, ended: Vec::new() }
     }
 
-    /// Appends the datagram of `record` to `batch`. A line of white space in JSON has none.
-    pub fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), ReadError> {
-        let encoding = self.codec.encoding;
-        if self.changes_text { self.encode(record, |_| encoding, batch) } else { self.copy(record, batch) }
-    }
-
-    /// Does as [`Records::read`], with the encoding that `encoding_of` returns for the destination that the record
-    /// names, which may be none.
+    /// Appends the datagram of `record` to `batch`, in the encoding that `encoding_of` returns for the destination that
+    /// the record names, which may be none.
     pub fn read_in(
         &mut self,
         record: &[u8],
         encoding_of: impl FnOnce(Option<Addr>) -> Encoding,
         batch: &mut Batch,
     ) -> Result<(), ReadError> {
-        if self.codec.formats.input.has_charset() {
+        let read = if self.codec.formats.input.has_charset() {
             self.encode(record, encoding_of, batch)
         } else {
             self.copy(record, batch)
-        }
+        };
+        read.map(|_| ())
     }
 
-    /// Does as [`RecordReader::read_all`].
-    fn read_all(
-        &mut self,
-        records: &Batch,
-        places: Range<usize>,
-        batch: &mut Batch,
-    ) -> (usize, Option<ReadError>) {
-        match &mut self.reader {
-            Some(reader) if !self.changes_text => reader.read_all(records, places, batch),
-            _ => read_all(records, places, batch, |record, batch| self.read(record, batch)),
-        }
-    }
-
-    fn copy(&mut self, record: &[u8], batch: &mut Batch) -> Result<(), ReadError> {
+    fn copy(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
         if let Some(reader) = &mut self.reader {
-            return reader.read(record, batch).map(|_| ());
+            return reader.read(record, batch);
         }
         batch.push(record);
-        Ok(())
+        Ok(Payload::Bytes)
     }
 
     fn encode(
@@ -232,32 +212,28 @@ impl Records {
         record: &[u8],
         encoding_of: impl FnOnce(Option<Addr>) -> Encoding,
         batch: &mut Batch,
-    ) -> Result<(), ReadError> {
+    ) -> Result<Payload, ReadError> {
         let Self { codec, reader, ended, .. } = self;
         let Some(reader) = reader else {
             let codec = Codec { encoding: encoding_of(None), ..*codec };
-            return Ok(batch.push_written(|out| codec.encode(record, ended, out))?);
+            batch.push_written(|out| codec.encode(record, ended, out))?;
+            return Ok(Payload::Bytes);
         };
-        if reader.read(record, batch)? == Payload::Text {
-            let to = batch.iter().next_back().and_then(|datagram| datagram.envelope.to);
-            let codec = Codec { encoding: encoding_of(to), ..*codec };
-            batch.rewrite_last(|text, out| codec.encode(text, ended, out))?;
+        let payload = reader.read(record, batch)?;
+        if payload != Payload::Text {
+            return Ok(payload);
         }
-        Ok(())
+        let to = batch.iter().next_back().and_then(|datagram| datagram.envelope.to);
+        let codec = Codec { encoding: encoding_of(to), ..*codec };
+        batch.rewrite_last(|text, out| codec.encode(text, ended, out))?;
+        Ok(Payload::Bytes)
     }
 
-    /// Appends the datagram of `message` to `batch`, as [`Records::read`] does, and fails if it has none.
+    /// Appends the datagram of `message` to `batch`. Fails if it has none: a line of white space in JSON.
     pub fn read_message(&mut self, message: &[u8], batch: &mut Batch) -> Result<(), ReadError> {
-        let before = batch.len();
-        self.read(message, batch)?;
-        if batch.len() == before { Err("it is empty".to_owned().into()) } else { Ok(()) }
-    }
-
-    /// Takes the address of the destination that the last record lacked, or why it has none. That record can now be
-    /// read.
-    pub fn resolve(&mut self, address: Result<Addr, String>) {
-        if let Some(reader) = &mut self.reader {
-            reader.resolve(address);
+        match self.read(message, batch)? {
+            Payload::None => Err("it is empty".to_owned().into()),
+            Payload::Text | Payload::Bytes => Ok(()),
         }
     }
 
@@ -266,6 +242,20 @@ impl Records {
         let Codec { encoding, eol, .. } = self.codec;
         let keeps_ascii = eol == Eol::None && encoding.keeps_ascii();
         self.reader.is_none() && (!self.changes_text || (keeps_ascii && found.is_ascii()))
+    }
+}
+
+impl RecordReader for Records {
+    /// Appends the datagram of `record` to `batch`, in the charset of the wire.
+    fn read(&mut self, record: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
+        let encoding = self.codec.encoding;
+        if self.changes_text { self.encode(record, |_| encoding, batch) } else { self.copy(record, batch) }
+    }
+
+    fn resolve(&mut self, address: Result<Addr, String>) {
+        if let Some(reader) = &mut self.reader {
+            reader.resolve(address);
+        }
     }
 }
 
@@ -340,7 +330,11 @@ impl<R: Read> Reader<R> {
         }
         batch.clear();
         while self.has_pending() {
-            let (read, error) = self.records.read_all(&self.found, self.done..self.found.len(), batch);
+            let reader: &mut dyn RecordReader = match &mut self.records.reader {
+                Some(reader) if !self.records.changes_text => &mut **reader,
+                _ => &mut self.records,
+            };
+            let (read, error) = reader.read_all(&self.found, self.done..self.found.len(), batch);
             self.done += read;
             let Some(record) = self.found.part(self.done..self.found.len()).next() else { break };
             match error {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::codec::{Filled, Reader, Reading, Records};
 use crate::batch::Batch;
-use crate::format::{Bad, Format, ReadError};
+use crate::format::{Bad, Format, ReadError, RecordReader};
 use crate::net::addr::Addr;
 use anyhow::{Context, Result};
 

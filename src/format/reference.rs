@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::tests::{reading_in_steps, written as written_in};
-use super::{Bad, Columns, Format, ReadError, To};
+use super::{Bad, Columns, Format, ReadError, RecordReader, To};
 use crate::batch::{Answered, Batch, Datagram, Envelope, Fate, Headers, Received, Relayed, Stamp};
 use crate::encoding::{Encoding, Policy};
 use crate::escape;
@@ -468,7 +468,7 @@ fn found(codec: Codec, input: &[u8]) -> (Vec<(u64, Vec<u8>)>, Vec<Bad>) {
             if format == Format::Framed { record } else { record.strip_suffix(&[end]).unwrap_or(record) };
         let mut batch = Batch::new();
         match reader.read(record, &mut batch) {
-            Ok(()) => datagrams.extend(batch.iter().map(|datagram| (ordinal, datagram.payload.to_vec()))),
+            Ok(_) => datagrams.extend(batch.iter().map(|datagram| (ordinal, datagram.payload.to_vec()))),
             Err(ReadError::Bad(what)) => bad.push(Bad::new(ordinal, what)),
             Err(unresolved @ ReadError::Unresolved(..)) => panic!("{unresolved}"),
         }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::mem;
-use std::ops::Range;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer};
@@ -13,7 +12,7 @@ use super::time::{Times, nanoseconds};
 use crate::batch::{Batch, Envelope};
 use crate::escape;
 use crate::format::to::{Names, To};
-use crate::format::{Payload, ReadError, RecordReader, read_all, recorded};
+use crate::format::{Payload, ReadError, RecordReader, recorded};
 use crate::net::addr::Addr;
 use crate::scan;
 
@@ -112,26 +111,7 @@ impl Reader {
         Ok(source)
     }
 
-    /// Does as [`RecordReader::read`] for a record that may follow another one of the same batch.
-    pub(super) fn read_next(&mut self, line: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
-        // Some editors begin a file with a mark, which RFC 8259 lets a reader pass over.
-        let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
-        if let Some(len) = self.head.begins(line, batch.spare(line.len())) {
-            if mem::replace(&mut self.head.is_addressed, true) {
-                batch.address_at(self.head.envelope.received.time);
-            } else {
-                batch.address(self.head.envelope);
-            }
-            batch.take(len);
-            return Ok(Payload::Text);
-        }
-        match plain(line, batch.spare(line.len())) {
-            Some(members) => self.append(&members, batch),
-            None => self.read_any(line, batch),
-        }
-    }
-
-    /// Does as [`RecordReader::read`] for any line without a mark.
+    /// Reads any line without a byte order mark by serde. A line of white space has no datagram.
     pub(super) fn read_any(&mut self, line: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
         match line.trim_ascii_start() {
             [] => return Ok(Payload::None),
@@ -151,20 +131,27 @@ impl Reader {
 }
 
 impl RecordReader for Reader {
-    /// Appends the datagram of an object. A line of white space has none.
     fn read(&mut self, line: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
         self.head.is_addressed = false;
         self.read_next(line, batch)
     }
 
-    fn read_all(
-        &mut self,
-        records: &Batch,
-        places: Range<usize>,
-        batch: &mut Batch,
-    ) -> (usize, Option<ReadError>) {
-        self.head.is_addressed = false;
-        read_all(records, places, batch, |line, batch| self.read_next(line, batch).map(|_| ()))
+    fn read_next(&mut self, line: &[u8], batch: &mut Batch) -> Result<Payload, ReadError> {
+        // Some editors begin a file with a mark, which RFC 8259 lets a reader pass over.
+        let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
+        if let Some(len) = self.head.begins(line, batch.spare(line.len())) {
+            if mem::replace(&mut self.head.is_addressed, true) {
+                batch.address_at(self.head.envelope.received.time);
+            } else {
+                batch.address(self.head.envelope);
+            }
+            batch.take(len);
+            return Ok(Payload::Text);
+        }
+        match plain(line, batch.spare(line.len())) {
+            Some(members) => self.append(&members, batch),
+            None => self.read_any(line, batch),
+        }
     }
 
     fn resolve(&mut self, address: Result<Addr, String>) {

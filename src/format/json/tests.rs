@@ -6,7 +6,7 @@ use super::members::plain;
 use super::read::Reader;
 use super::time::{Times, time};
 use crate::batch::{Batch, Datagram, Envelope, Fate, Received, Relayed};
-use crate::format::To;
+use crate::format::{RecordReader, To};
 use crate::net::endpoint::Family;
 use proptest::collection::vec;
 use proptest::prelude::*;

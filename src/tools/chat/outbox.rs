@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::encoding::Encoding;
 use crate::flow::codec::Records;
 use crate::flow::transmit::Transmitter;
-use crate::format::{Format, ReadError, To};
+use crate::format::{Format, ReadError, RecordReader, To};
 use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
 use crate::net::socket::Socket;

@@ -19,7 +19,7 @@ use super::command::set_host_and_port;
 use super::program::{self, Failure, Origin, Outcome, Program, Refusal, Route};
 use crate::batch::{Batch, Datagram};
 use crate::flow::codec::{Codec, Records, Writer, Writing};
-use crate::format::To;
+use crate::format::{RecordReader, To};
 use crate::runtime::poll::{Interest, PollSet};
 use crate::runtime::process::{EXIT_TIMEOUT, Group, wait_for_exit};
 
@@ -144,7 +144,7 @@ impl<'p> Handlers<'p> {
             let mut reply = Batch::new();
             reply.address(origin.envelope.reply());
             outcomes.push(match self.encoder.read(&output, &mut reply) {
-                Ok(()) => Outcome::Replies(reply, Route::Reply(origin.socket)),
+                Ok(_) => Outcome::Replies(reply, Route::Reply(origin.socket)),
                 Err(why) => Outcome::Unsent(why.to_string()),
             });
         }

@@ -15,7 +15,7 @@ use crate::batch::Batch;
 use crate::cli::usage::UsageError;
 use crate::escape;
 use crate::flow::codec::Records;
-use crate::format::{Format, To};
+use crate::format::{Format, RecordReader, To};
 use crate::net::endpoint::Endpoint;
 
 /// The value of `--probe` that asks for a list.
