@@ -118,17 +118,17 @@ class listening:
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-        self.said = self.process.stderr.readline()
-        bound = re.search(r"listening on .*:(\d+)$", self.said)
+        self.first_line = self.process.stderr.readline()
+        bound = re.search(r"listening on .*:(\d+)$", self.first_line)
         if not bound:
-            raise Failure(self.said + self.process.stderr.read())
+            raise Failure(self.first_line + self.process.stderr.read())
         self.port = int(bound[1])
 
     def wait(self):
         """Waits until it has received all datagrams."""
-        said = self.process.stderr.read()
+        stderr = self.process.stderr.read()
         if self.process.wait() != 0:
-            raise Failure(said)
+            raise Failure(stderr)
 
 
 def send_equal(port, count):

@@ -51,9 +51,9 @@ pub(super) fn run(bench: &Bench) {
         is_over.store(true, Ordering::Relaxed);
         (sent, took, echoes.join().unwrap())
     });
-    let said = terminate(&mut listen);
+    let stderr = terminate(&mut listen);
     let [received, dropped, answered] =
-        [": received ", ", dropped ", ": answered "].map(|words| counter(&said, words));
+        [": received ", ", dropped ", ": answered "].map(|words| counter(&stderr, words));
     let late: usize = senders.iter().map(|sender| kernel_drops(sender).unwrap() as usize).sum();
     let columns = ["sent", "received", "dropped", "answered", "echoes", "dropped at the senders"];
     let counts = [sent, received, dropped, answered, echoed, late].map(|count| count as f64);
@@ -63,9 +63,9 @@ pub(super) fn run(bench: &Bench) {
         &[&[column("rate", "1/s")][..], &columns.map(|name| column(name, ""))].concat(),
         vec![Row::of_rounds("udp-listen --echo", &[[&[rate][..], &counts].concat()])],
     ));
-    assert_eq!(sent, received + dropped, "{said}");
-    assert_eq!(received, answered, "{said}");
-    assert_eq!(answered, echoed + late, "{said}");
+    assert_eq!(sent, received + dropped, "{stderr}");
+    assert_eq!(received, answered, "{stderr}");
+    assert_eq!(answered, echoed + late, "{stderr}");
 }
 
 fn sender(address: &str) -> UdpSocket {

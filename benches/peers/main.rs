@@ -260,14 +260,14 @@ impl Bench {
                     .spawn()
                     .unwrap();
                 let address = listening(&mut listen);
-                let mut said = String::new();
+                let mut stderr = String::new();
                 let took = seconds(|| {
                     let mut send = command(SEND, &[&address]);
                     assert!(send.stdin(File::open(input).unwrap()).status().unwrap().success());
                     await_read(port_of(&address));
-                    said = terminate(&mut listen);
+                    stderr = terminate(&mut listen);
                 });
-                let (_, received) = said.split_once("received ").unwrap();
+                let (_, received) = stderr.split_once("received ").unwrap();
                 let received: f64 = received.split(' ').next().unwrap().parse().unwrap();
                 received / took / 1e6
             }
@@ -582,8 +582,8 @@ fn port_of(address: &str) -> u16 {
 }
 
 /// Returns the number behind `words` in the statistics in `said`: a counter that is zero is left out there.
-fn counter(said: &str, words: &str) -> usize {
-    let Some((_, rest)) = said.rsplit_once(words) else { return 0 };
+fn counter(stderr: &str, words: &str) -> usize {
+    let Some((_, rest)) = stderr.rsplit_once(words) else { return 0 };
     let rest = rest.trim_start_matches("at least ");
     rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
@@ -591,10 +591,10 @@ fn counter(said: &str, words: &str) -> usize {
 /// Ends a program, and gives what it said.
 fn terminate(child: &mut Child) -> String {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     child.wait().unwrap();
-    said
+    stderr
 }
 
 /// Returns the memory of a running program that the line `name` of its status says, in MiB.

@@ -190,13 +190,13 @@ impl Bench {
         let mut dumpcap =
             command("dumpcap", &["-q", "-i", "lo", "-f", &format!("udp dst port {port}"), "-w"]);
         let mut dumpcap = dumpcap.arg(&capture).stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = BufReader::new(dumpcap.stderr.take().unwrap()).lines();
-        assert!(said.any(|line| line.unwrap().starts_with("File: ")));
+        let mut stderr = BufReader::new(dumpcap.stderr.take().unwrap()).lines();
+        assert!(stderr.any(|line| line.unwrap().starts_with("File: ")));
         let reported = run();
         // It takes what it has seen from the kernel now and then.
         thread::sleep(Duration::from_secs(1));
         kill(Pid::from_raw(i32::try_from(dumpcap.id()).unwrap()), Signal::SIGINT).unwrap();
-        said.for_each(drop);
+        stderr.for_each(drop);
         dumpcap.wait().unwrap();
         let times =
             output(command("tshark", &["-T", "fields", "-e", "frame.time_epoch", "-r"]).arg(&capture));
@@ -242,8 +242,8 @@ fn udp_recv(port: u16, in_flight: u32, total: usize, request: &[&str]) -> Report
 fn udp_recv_with(port: u16, arguments: &[&str]) -> Reported {
     let mut recv = command(RECV, &[&format!("127.0.0.1:{port}"), "-q", "--stats=json"]);
     let finished = recv.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).output().unwrap();
-    let said = String::from_utf8(finished.stderr).unwrap();
-    let stats: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let stderr = String::from_utf8(finished.stderr).unwrap();
+    let stats: Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let times = if stats["latency"].is_object() { &stats["latency"] } else { &stats["round_trip"] };
     Reported {

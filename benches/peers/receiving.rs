@@ -153,19 +153,19 @@ impl Receiver {
             send(&batch, &socket);
         }
         await_read(port);
-        let said = terminate(&mut receiver);
+        let stderr = terminate(&mut receiver);
         // Most peers print no ends of datagrams.
         let payloads = fs::read(&file).unwrap();
         let arrived = payloads.split(|byte| *byte != b'x').map(<[u8]>::len).sum::<usize>() / 64;
         if self.program == LISTEN {
-            assert_counted(datagrams - arrived, &said);
+            assert_counted(datagrams - arrived, &stderr);
         }
         arrived as f64 / datagrams as f64 * 100.0
     }
 }
 
 /// Asserts that of what was lost it was said how much, or at least how much.
-fn assert_counted(lost: usize, said: &str) {
-    let counted = counter(said, ", dropped ");
+fn assert_counted(lost: usize, stderr: &str) {
+    let counted = counter(stderr, ", dropped ");
     assert!(counted <= lost && (lost == 0 || counted > 0), "{lost} lost, {counted} counted");
 }

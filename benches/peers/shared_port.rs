@@ -43,9 +43,9 @@ pub(super) fn run(bench: &Bench) {
                 assert!(sender.send(&batch, 0..TURN).stopped.is_none());
             }
             await_read(port);
-            let said: Vec<_> = listeners.iter_mut().map(terminate).collect();
+            let stderr: Vec<_> = listeners.iter_mut().map(terminate).collect();
             let took = start.elapsed().as_secs_f64();
-            let received: usize = said.iter().map(|said| counter(said, ": received ")).sum();
+            let received: usize = stderr.iter().map(|stderr| counter(stderr, ": received ")).sum();
             vec![received as f64 / took / 1e6, 100.0 - received as f64 / (turns * TURN) as f64 * 100.0]
         })
     });

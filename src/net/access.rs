@@ -557,8 +557,8 @@ mod tests {
             ("192.0.2.10-::1", "a range cannot begin in one IP version"),
             ("@", "no file name after @"),
         ] {
-            let said = text.parse::<Source>().unwrap_err();
-            assert!(said.starts_with(reason), "{text}: {said}");
+            let error = text.parse::<Source>().unwrap_err();
+            assert!(error.starts_with(reason), "{text}: {error}");
         }
     }
 }

@@ -43,9 +43,9 @@ fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
     }
     Peer::bind("127.0.0.1:0").send_to(b"from localhost", address).unwrap();
     let finished = listen.finish();
-    let heard = finished.text().lines().map(|line| line.split(':').next().unwrap());
+    let accepted = finished.text().lines().map(|line| line.split(':').next().unwrap());
     let hosts = [0, 1, 4, 6, 8, 16, 19, 40, 50].map(|host| format!("127.0.1.{host}"));
-    assert!(heard.eq(hosts.iter().map(String::as_str).chain(["127.0.0.1"])), "{}", finished.text());
+    assert!(accepted.eq(hosts.iter().map(String::as_str).chain(["127.0.0.1"])), "{}", finished.text());
     assert_eq!(counter(&finished.err, "denied"), 7);
 }
 
@@ -58,7 +58,7 @@ fn a_source_port_says_who_is_accepted_beside_the_address() {
     fs::write(&list, format!(":{ours} # ours\n")).unwrap();
     let list = format!("@{}", list.display());
     let port = format!(":{ours}");
-    for (arguments, heard) in [
+    for (arguments, accepted) in [
         (&["--allow", &port[..]][..], &[0][..]),
         (&["--allow", &list], &[0]),
         (&["--allow", &port, "--allow", "127.0.0.0/8"], &[0]),
@@ -73,7 +73,7 @@ fn a_source_port_says_who_is_accepted_beside_the_address() {
             sender.send_to(b"hi", address).unwrap();
         }
         let expected: String =
-            heard.iter().map(|place: &usize| format!("{}\thi\n", senders[*place])).collect();
+            accepted.iter().map(|place: &usize| format!("{}\thi\n", senders[*place])).collect();
         assert_eq!(listen.ended_by(Signal::SIGTERM).text(), expected, "{arguments:?}");
     }
 }
@@ -99,14 +99,14 @@ fn a_list_of_100_000_networks_is_read_before_anything_is_received() {
     }
     text.push_str("127.0.0.2\n");
     fs::write(&list, text).unwrap();
-    for (option, heard) in [("--allow", "127.0.0.2"), ("--deny", "127.0.0.1")] {
+    for (option, accepted) in [("--allow", "127.0.0.2"), ("--deny", "127.0.0.1")] {
         let arguments = ["127.0.0.1:0", option, &format!("@{}", list.display()), "-n", "1", "-p"];
         let (listen, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
-        let other = if heard == "127.0.0.1" { "127.0.0.2" } else { "127.0.0.1" };
-        for host in [other, heard] {
+        let other = if accepted == "127.0.0.1" { "127.0.0.2" } else { "127.0.0.1" };
+        for host in [other, accepted] {
             Peer::bind(&format!("{host}:0")).send_to(b"hi", address).unwrap();
         }
-        assert!(listen.finish().text().starts_with(&format!("{heard}:")), "{option}");
+        assert!(listen.finish().text().starts_with(&format!("{accepted}:")), "{option}");
     }
 }
 
@@ -128,21 +128,21 @@ fn a_list_that_cannot_be_used_is_named_with_its_line() {
         for (tool, arguments) in
             [("udp-listen", &[":0"][..]), ("udp-recv", &[":0"]), ("udp-chat", &["--bind", ":0"])]
         {
-            let said = complaint(tool, &[arguments, &["--deny", &format!("@{name}")]].concat(), 1);
-            assert!(said.starts_with(&format!("{tool}: {name}{words}")), "{said}");
+            let stderr = complaint(tool, &[arguments, &["--deny", &format!("@{name}")]].concat(), 1);
+            assert!(stderr.starts_with(&format!("{tool}: {name}{words}")), "{stderr}");
         }
     }
-    let said = complaint("udp-listen", &[":0", "--allow", "@/nonexistent/list"], 1);
-    assert_eq!(said, "udp-listen: cannot read /nonexistent/list: no such file or directory\n");
-    let said = complaint("udp-listen", &[":0", "--allow", "@/dev/zero"], 1);
-    assert_eq!(said, "udp-listen: cannot read /dev/zero: larger than 64 MiB\n");
+    let stderr = complaint("udp-listen", &[":0", "--allow", "@/nonexistent/list"], 1);
+    assert_eq!(stderr, "udp-listen: cannot read /nonexistent/list: no such file or directory\n");
+    let stderr = complaint("udp-listen", &[":0", "--allow", "@/dev/zero"], 1);
+    assert_eq!(stderr, "udp-listen: cannot read /dev/zero: larger than 64 MiB\n");
 }
 
 #[test]
 fn a_host_that_cannot_be_resolved_is_named() {
-    let said = complaint("udp-listen", &[":0", "--allow", "nosuch.invalid"], 1);
-    assert!(said.starts_with("udp-listen: cannot resolve nosuch.invalid: "), "{said}");
-    assert!(!said.contains("listening on"), "{said}");
+    let stderr = complaint("udp-listen", &[":0", "--allow", "nosuch.invalid"], 1);
+    assert!(stderr.starts_with("udp-listen: cannot resolve nosuch.invalid: "), "{stderr}");
+    assert!(!stderr.contains("listening on"), "{stderr}");
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn what_is_not_a_source_is_a_usage_error_that_says_why() {
         (":9-1", "reversed range; write :1-9"),
         (":http", "not a source port; write :53, or :1-1023 for a range"),
     ] {
-        let said = complaint("udp-listen", &[":0", "--deny", source], 2);
+        let stderr = complaint("udp-listen", &[":0", "--deny", source], 2);
         assert!(
-            said.contains(&format!("invalid value '{source}' for '--deny <SOURCE>': {reason}")),
-            "{said}"
+            stderr.contains(&format!("invalid value '{source}' for '--deny <SOURCE>': {reason}")),
+            "{stderr}"
         );
     }
 }

@@ -86,8 +86,8 @@ fn a_reply_that_cannot_be_read_is_a_usage_error() {
         (&["--exec", "cat", "--jobs", "0"], "not a whole number from 1"),
         (&["--exec", "cat", "--exec-timeout", "soon"], "not a time; write 500ms"),
     ] {
-        let said = Tool::new("udp-listen").arg(":0").args(arguments).assert().code(2).err();
-        assert!(said.contains(words), "{said}");
+        let stderr = Tool::new("udp-listen").arg(":0").args(arguments).assert().code(2).err();
+        assert!(stderr.contains(words), "{stderr}");
     }
 }
 
@@ -160,8 +160,8 @@ fn a_handler_finds_out_who_asks_and_where() {
         answering(&["--exec", "echo \"$UDP_PEER=$UDP_PEER_HOST+$UDP_PEER_PORT@$UDP_ADDR\""]);
     let peer = Peer::new();
     let port = peer.port();
-    let said = ask(&peer, address, b"");
-    assert_eq!(String::from_utf8(said).unwrap(), format!("127.0.0.1:{port}=127.0.0.1+{port}@{address}\n"));
+    let reply = ask(&peer, address, b"");
+    assert_eq!(String::from_utf8(reply).unwrap(), format!("127.0.0.1:{port}=127.0.0.1+{port}@{address}\n"));
 }
 
 #[test]
@@ -206,12 +206,12 @@ fn a_handler_that_fails_is_said_and_counted_and_the_listener_lives() {
         let (mut listen, address) = answering(&[&["--stats", "--exec", &handler], arguments].concat());
         let (peer, other) = (Peer::new(), Peer::new());
         peer.send_to(b"ill\n", address).unwrap();
-        let said = listen.err_line_with("the handler for ");
-        assert!(said.ends_with(&format!("for {peer} {words}")), "{said}");
+        let line = listen.err_line_with("the handler for ");
+        assert!(line.ends_with(&format!("for {peer} {words}")), "{line}");
         peer.send_to(b"ill\n", address).unwrap();
         assert_eq!(ask(&other, address, b"well\n"), b"well\n");
         let finished = listen.ended_by(Signal::SIGTERM);
-        assert!(!finished.err.contains("the handler for "), "only the first is said: {}", finished.err);
+        assert!(!finished.err.contains("the handler for "), "only the first is reported: {}", finished.err);
         assert!(finished.err.contains("requests not answered: "), "{}", finished.err);
         let (failed, given_up) = (counter(&finished.err, "failed"), counter(&finished.err, "given up"));
         assert_eq!(failed + given_up, 2, "{}", finished.err);
@@ -282,8 +282,8 @@ fn what_a_strict_charset_cannot_read_is_not_answered_and_counted() {
     Peer::new().send_to(b"\xff", address).unwrap();
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(1));
-    let said = "requests not answered: 1 not in the charset\n";
-    assert!(finished.err.ends_with(said), "{}", finished.err);
+    let expected = "requests not answered: 1 not in the charset\n";
+    assert!(finished.err.ends_with(expected), "{}", finished.err);
 }
 
 #[test]
@@ -295,8 +295,8 @@ fn who_is_not_answered_before_the_time_is_up_is_counted() {
     }
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(1), &*"ask\n".repeat(5)));
-    let said = "requests not answered: 5 still unanswered when the run ended\n";
-    assert!(finished.err.contains(said), "{}", finished.err);
+    let expected = "requests not answered: 5 still unanswered when the run ended\n";
+    assert!(finished.err.contains(expected), "{}", finished.err);
     assert!(finished.err.contains("answered 0 (0 bytes), given up 5\n"), "{}", finished.err);
 }
 
@@ -446,18 +446,18 @@ fn while_an_answer_is_on_its_way_it_is_not_quiet() {
 #[test]
 fn the_time_and_a_signal_end_the_wait_for_handlers_as_well() {
     let arguments = ["-n", "1", "--exec", "tail -f /dev/null", "--exec-timeout", "3s"];
-    let said = "requests not answered: 1 still unanswered when the run ended\n";
+    let expected = "requests not answered: 1 still unanswered when the run ended\n";
     let (listen, address) = answering(&[&arguments[..], &["-w", "1s"]].concat());
     Peer::new().send_to(b"ask", address).unwrap();
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(1));
-    assert!(finished.err.ends_with(said), "{}", finished.err);
+    assert!(finished.err.ends_with(expected), "{}", finished.err);
     let (mut listen, address) = answering(&arguments);
     Peer::new().send_to(b"ask", address).unwrap();
     assert_eq!(listen.line(), "ask");
     let finished = listen.ended_by(Signal::SIGTERM);
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
-    assert!(finished.err.ends_with(said), "{}", finished.err);
+    assert!(finished.err.ends_with(expected), "{}", finished.err);
 }
 
 #[test]
@@ -487,10 +487,10 @@ fn a_reply_that_the_charset_cannot_say_is_said_and_counted() {
     assert_eq!(ask(&peer, address, b"\xe9"), b"\xe9");
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(1));
-    let said = "cannot send a reply: character 1, 你 (U+4F60), is not in latin-1";
-    assert!(finished.err.contains(said), "{}", finished.err);
-    let said = "requests not answered: 1 whose reply could not be sent\n";
-    assert!(finished.err.ends_with(said), "{}", finished.err);
+    let expected = "cannot send a reply: character 1, 你 (U+4F60), is not in latin-1";
+    assert!(finished.err.contains(expected), "{}", finished.err);
+    let expected = "requests not answered: 1 whose reply could not be sent\n";
+    assert!(finished.err.ends_with(expected), "{}", finished.err);
 }
 
 #[test]
@@ -517,8 +517,8 @@ fn a_reply_that_cannot_be_sent_keeps_no_other_from_going() {
     assert_eq!(v6.receive().len(), 65_520);
     assert_eq!(finished.code(), Some(1));
     assert_eq!(finished.err.matches("cannot send a reply: ").count(), 1, "{}", finished.err);
-    let said = "requests not answered: 2 whose reply could not be sent\n";
-    assert!(finished.err.ends_with(said), "{}", finished.err);
+    let expected = "requests not answered: 2 whose reply could not be sent\n";
+    assert!(finished.err.ends_with(expected), "{}", finished.err);
 }
 
 #[test]
@@ -583,8 +583,11 @@ fn a_handler_is_not_told_of_systemd() {
     let names = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
     let listen = Tool::new("udp-listen").args(["127.0.0.1:0", "--exec", "env"]);
     let (_listen, address) = listen.envs(names.map(|name| (name, "/no/such"))).spawn_listening();
-    let told = String::from_utf8(ask(&Peer::new(), address, b"")).unwrap();
-    assert!(told.contains("UDP_PEER=") && !names.iter().any(|name| told.contains(name)), "{told}");
+    let environment = String::from_utf8(ask(&Peer::new(), address, b"")).unwrap();
+    assert!(
+        environment.contains("UDP_PEER=") && !names.iter().any(|name| environment.contains(name)),
+        "{environment}"
+    );
 }
 
 #[test]

@@ -30,8 +30,8 @@ fn a_request_is_sent_so_many_times_and_no_more() {
     let server = Peer::new();
     let finished = recv(&server, &["-w", "20ms", "--retry", "2", "--stats", "hi"]).finish();
     assert_eq!((finished.code(), finished.text()), (Some(3), ""));
-    let said = format!("udp-recv: {server} did not answer message 1 within 20ms, asked 3 times\n");
-    assert!(finished.err.starts_with(&said), "{}", finished.err);
+    let expected = format!("udp-recv: {server} did not answer message 1 within 20ms, asked 3 times\n");
+    assert!(finished.err.starts_with(&expected), "{}", finished.err);
     assert!(finished.err.contains("asked 1, answered 0, lost 1 (100.0 %)"), "{}", finished.err);
     assert!(finished.err.contains("sent 3 (6 bytes)"), "{}", finished.err);
     // All there is comes before the sentinel.
@@ -62,13 +62,13 @@ fn a_server_that_comes_up_late_is_asked_until_it_answers() {
 
 #[test]
 fn a_refusal_of_the_last_attempt_is_the_verdict_and_all_are_counted() {
-    let said = Tool::new("udp-recv")
+    let stderr = Tool::new("udp-recv")
         .arg(unused_address())
         .args(["-w", "20ms", "--retry", "2", "--stats", "hi"])
         .assert()
         .code(4)
         .err();
-    assert_eq!([counter(&said, "sent"), counter(&said, "refused")], [3, 3]);
+    assert_eq!([counter(&stderr, "sent"), counter(&stderr, "refused")], [3, 3]);
     Tool::new("udp-recv").args([&unused_address(), "-w", "1h", "--retry", "0", "hi"]).assert().code(4);
 }
 
@@ -76,13 +76,13 @@ fn a_refusal_of_the_last_attempt_is_the_verdict_and_all_are_counted() {
 fn who_asks_nothing_is_told_so() {
     for arguments in [&["127.0.0.1:9"][..], &["127.0.0.1:9", "-f", "json"]] {
         let assert = Tool::new("udp-recv").args(arguments).input("").assert().code(1);
-        let said = "udp-recv: nothing to send: no MESSAGE and stdin is empty\n";
-        assert.stderr(said);
+        let expected = "udp-recv: nothing to send: no MESSAGE and stdin is empty\n";
+        assert.stderr(expected);
     }
     for there in ["239.1.1.1%lo:9", "unix:/nowhere"] {
-        let said = Tool::new("udp-recv").arg(there).input("").assert().code(1).err();
+        let stderr = Tool::new("udp-recv").arg(there).input("").assert().code(1).err();
         let hint = format!("no MESSAGE and stdin is empty; to receive, write --bind {there}\n");
-        assert!(said.ends_with(&hint), "{said}");
+        assert!(stderr.ends_with(&hint), "{stderr}");
     }
     // What was skipped was asked for.
     Tool::new("udp-recv").args(["127.0.0.1:9", "-f", "hex", "--skip-bad", "xyz"]).assert().success();
@@ -197,10 +197,10 @@ fn a_reply_of_a_stranger_is_no_answer_but_is_said() {
         stranger.send_to(b"odd", peer).unwrap();
         let finished = recv.finish();
         assert_eq!((finished.code(), finished.text()), (Some(3), ""));
-        let said = format!(
+        let expected = format!(
             "{server} did not answer message 1 within 200ms; {stranger} did, which --from-anyone takes\n"
         );
-        assert!(finished.err.contains(&said), "{}", finished.err);
+        assert!(finished.err.contains(&expected), "{}", finished.err);
         assert!(finished.err.contains("received 0 (0 bytes)"), "{}", finished.err);
         assert_eq!(counter(&finished.err, "stray"), 1);
     }
@@ -212,9 +212,9 @@ fn a_stranger_is_remembered_through_all_attempts() {
     let recv = recv(&server, &["-w", "200ms", "--retry", "1", "hi"]);
     let (_, peer) = server.receive_from();
     stranger.send_to(b"odd", peer).unwrap();
-    let said = format!("asked 2 times; {stranger} did, which --from-anyone takes");
+    let expected = format!("asked 2 times; {stranger} did, which --from-anyone takes");
     let finished = recv.finish();
-    assert!(finished.err.contains(&said), "{}", finished.err);
+    assert!(finished.err.contains(&expected), "{}", finished.err);
 }
 
 #[test]
@@ -233,8 +233,8 @@ fn what_comes_between_requests_is_told_by_who_it_is_from() {
     server.send_to(b"to two", peer).unwrap();
     assert_eq!(recv.line(), "to two");
     let finished = recv.finish();
-    let said = format!("ignored 2 duplicate replies, the first from {server}\n");
-    assert!(finished.err.contains(&said), "{}", finished.err);
+    let expected = format!("ignored 2 duplicate replies, the first from {server}\n");
+    assert!(finished.err.contains(&expected), "{}", finished.err);
     assert!(finished.err.contains(&format!("ignored a datagram from {stranger}, who was not asked\n")));
     let numbers = ["denied", "duplicate", "stray"].map(|name| counter(&finished.err, name));
     assert_eq!(numbers, [1, 2, 1]);
@@ -297,8 +297,8 @@ fn what_else_anyone_has_said_is_told_with_the_way_to_print_it() {
     }
     let finished = recv.ended_by(Signal::SIGCONT);
     assert_eq!(finished.text(), "me\n");
-    let said = format!("ignored 2 further replies, the first from {other}; --collect prints them all\n");
-    assert!(finished.err.ends_with(&said), "{}", finished.err);
+    let expected = format!("ignored 2 further replies, the first from {other}; --collect prints them all\n");
+    assert!(finished.err.ends_with(&expected), "{}", finished.err);
 }
 
 fn recv_nothing(server: &Peer, arguments: &[&str]) -> (Option<i32>, String) {
@@ -345,10 +345,10 @@ fn requests_are_repeated_with_an_interval_and_the_round_trips_are_told() {
         .success()
         .stdout("a\nb\n".repeat(5));
     assert!(start.elapsed() >= Duration::from_millis(20 * 9));
-    let said = assert.err();
-    assert!(said.starts_with("udp-recv: asked 10, answered 10, lost 0 (0.0 %) in "), "{said}");
-    assert!(said.contains("\nudp-recv: sent 10 (10 bytes), "), "{said}");
-    let line = said.lines().nth(4).unwrap();
+    let stderr = assert.err();
+    assert!(stderr.starts_with("udp-recv: asked 10, answered 10, lost 0 (0.0 %) in "), "{stderr}");
+    assert!(stderr.contains("\nudp-recv: sent 10 (10 bytes), "), "{stderr}");
+    let line = stderr.lines().nth(4).unwrap();
     let times: Vec<f64> = ["min ", "p50 ", "p90 ", "p99 ", "p99.9 ", "max "]
         .iter()
         .map(|name| {
@@ -358,7 +358,7 @@ fn requests_are_repeated_with_an_interval_and_the_round_trips_are_told() {
         .collect();
     assert!(line.starts_with("udp-recv: round trip min ") && line.ends_with(" ms"), "{line}");
     assert!(times.is_sorted() && times[0] > 0.0, "{times:?}");
-    assert!(said.lines().count() == 5, "a picture is for a terminal: {said}");
+    assert!(stderr.lines().count() == 5, "a picture is for a terminal: {stderr}");
 }
 
 #[test]
@@ -437,12 +437,12 @@ fn json_tells_the_round_trip_of_each_reply() {
 #[test]
 fn what_is_for_replies_is_refused_where_nothing_is_answered() {
     for option in [&["--ttl", "5"][..], &["--dscp", "ef"], &["--dont-fragment"]] {
-        let said = Tool::new("udp-listen").arg(":0").args(option).assert().code(2).err();
+        let stderr = Tool::new("udp-listen").arg(":0").args(option).assert().code(2).err();
         let words = format!(
             "{} is for replies, and there are none; add --echo, --reply, --exec or --coprocess\n",
             option[0]
         );
-        assert!(said.contains(&words), "{said}");
+        assert!(stderr.contains(&words), "{stderr}");
     }
 }
 
@@ -468,8 +468,8 @@ fn what_is_for_requests_is_refused_where_nothing_is_asked() {
         (&["127.0.0.1:9", "--interval", "0"], "must be greater than zero"),
         (&["127.0.0.1:9", "--collect", "soon"], "not a time; write 500ms"),
     ] {
-        let said = Tool::new("udp-recv").args(arguments).assert().code(2).err();
-        assert!(said.contains(words), "{said}");
+        let stderr = Tool::new("udp-recv").args(arguments).assert().code(2).err();
+        assert!(stderr.contains(words), "{stderr}");
     }
 }
 
@@ -550,12 +550,12 @@ fn that_a_request_is_asked_again_is_told_to_who_wants_details() {
 
 #[test]
 fn what_the_system_grants_is_said_once_and_not_for_each_port() {
-    let said = Tool::new("udp-recv")
+    let stderr = Tool::new("udp-recv")
         .args([&Peer::echoing(), "--buffer", "2147483647", "a", "b"])
         .assert()
         .success()
         .err();
-    assert_eq!(said.matches("udp-recv: receive buffer of ").count(), 1, "{said}");
+    assert_eq!(stderr.matches("udp-recv: receive buffer of ").count(), 1, "{stderr}");
 }
 
 #[test]
@@ -571,10 +571,10 @@ fn a_round_trip_ends_when_the_reply_arrives_and_not_when_it_is_read() {
     assert_eq!(recv_nothing(&Peer::new(), &["-w", "1s", "hi"]).0, Some(3));
     let finished = recv.ended_by(Signal::SIGCONT);
     assert_eq!(finished.text(), "reply\n");
-    let (_, told) = finished.err.split_once("max ").unwrap();
-    let told: f64 = told.split(',').next().unwrap().parse().unwrap();
+    let (_, reported) = finished.err.split_once("max ").unwrap();
+    let reported: f64 = reported.split(',').next().unwrap().parse().unwrap();
     // It is rounded up to a microsecond.
-    assert!(told <= most.as_secs_f64() * 1000.0 + 0.001, "{told} {most:?}");
+    assert!(reported <= most.as_secs_f64() * 1000.0 + 0.001, "{reported} {most:?}");
 }
 
 #[test]

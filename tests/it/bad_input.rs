@@ -29,8 +29,8 @@ fn a_bad_endpoint_is_a_usage_error_that_shows_a_right_one() {
         ("udp-listen", "7788", "a port needs a colon; write :7788"),
         ("udp-send", "", "empty; write HOST:PORT, as in 127.0.0.1:7788"),
     ] {
-        let said = complaint(name, &[endpoint], 2);
-        assert!(said.contains(words), "{said}");
+        let stderr = complaint(name, &[endpoint], 2);
+        assert!(stderr.contains(words), "{stderr}");
     }
 }
 
@@ -42,16 +42,16 @@ fn an_address_that_is_on_every_network_needs_its_zone() {
         ("udp-recv", &["[::1]:9", "-b", "fe80::1"], "as in [fe80::1%eth0]:0; `ip link` lists them"),
         ("udp-listen", &["[fe80::1]:9000"], "cannot bind [fe80::1]:9000: it needs its zone"),
     ] {
-        let said = complaint(name, arguments, 1);
-        assert!(said.contains(words), "{said}");
+        let stderr = complaint(name, arguments, 1);
+        assert!(stderr.contains(words), "{stderr}");
     }
 }
 
 #[test]
 fn a_bad_source_is_a_usage_error() {
     for name in ["udp-send", "udp-recv", "udp-chat"] {
-        let said = complaint(name, &["127.0.0.1:9", "--bind", "nowhere"], 2);
-        assert!(said.contains("'nowhere' for '--bind <ADDR>': no port"), "{said}");
+        let stderr = complaint(name, &["127.0.0.1:9", "--bind", "nowhere"], 2);
+        assert!(stderr.contains("'nowhere' for '--bind <ADDR>': no port"), "{stderr}");
     }
 }
 
@@ -66,12 +66,12 @@ fn a_bad_length_of_time_is_a_usage_error() {
         ("udp-send", "--linger"),
     ] {
         for time in ["banana", "5 parsecs", "-5s", "", "1e9", "inf"] {
-            let said = complaint(name, &["127.0.0.1:9", &format!("{option}={time}")], 2);
+            let stderr = complaint(name, &["127.0.0.1:9", &format!("{option}={time}")], 2);
             let words = "not a time; write 500ms, 5s, 1m30s, 2h, or 5 for seconds";
-            assert!(said.contains(words) || said.contains("a value is required"), "{time}: {said}");
+            assert!(stderr.contains(words) || stderr.contains("a value is required"), "{time}: {stderr}");
         }
-        let said = complaint(name, &["127.0.0.1:9", option, "0"], 2);
-        assert!(said.contains("must be greater than zero"), "{said}");
+        let stderr = complaint(name, &["127.0.0.1:9", option, "0"], 2);
+        assert!(stderr.contains("must be greater than zero"), "{stderr}");
     }
 }
 
@@ -99,29 +99,29 @@ fn a_bad_size_or_rate_is_a_usage_error() {
             "not a whole number from 1; write --repeat without a number to send for ever",
         ),
     ] {
-        let said = complaint(name, &["127.0.0.1:9", &format!("{option}={value}")], 2);
-        assert!(said.contains(&format!("'{value}' for '{option} ")) && said.contains(words), "{said}");
+        let stderr = complaint(name, &["127.0.0.1:9", &format!("{option}={value}")], 2);
+        assert!(stderr.contains(&format!("'{value}' for '{option} ")) && stderr.contains(words), "{stderr}");
     }
 }
 
 #[test]
 fn a_bad_count_is_a_usage_error() {
     for count in ["0", "-1", "many", "1.5"] {
-        let said = complaint("udp-listen", &[":0", &format!("-n={count}")], 2);
+        let stderr = complaint("udp-listen", &[":0", &format!("-n={count}")], 2);
         let words = format!("'{count}' for '--count <N>': not a whole number from 1");
-        assert!(said.contains(&words), "{said}");
+        assert!(stderr.contains(&words), "{stderr}");
     }
 }
 
 #[test]
 fn options_that_exclude_each_other_are_a_usage_error() {
-    let said = complaint("udp-send", &[":9", "-4", "-6"], 2);
-    assert!(said.contains("'--ipv4' cannot be used with '--ipv6'"), "{said}");
-    let said = complaint("udp-send", &[":9", "--interval", "1s", "--rate", "1"], 2);
-    assert!(said.contains("'--interval <TIME>' cannot be used with '--rate <RATE>'"), "{said}");
+    let stderr = complaint("udp-send", &[":9", "-4", "-6"], 2);
+    assert!(stderr.contains("'--ipv4' cannot be used with '--ipv6'"), "{stderr}");
+    let stderr = complaint("udp-send", &[":9", "--interval", "1s", "--rate", "1"], 2);
+    assert!(stderr.contains("'--interval <TIME>' cannot be used with '--rate <RATE>'"), "{stderr}");
     for tool in ["udp-send", "udp-recv"] {
-        let said = complaint(tool, &["localhost:9", "-f", "raw", "--block", "2", "--eol", "crlf"], 2);
-        assert!(said.contains("'--block <SIZE>' cannot be used with '--eol <END>'"), "{said}");
+        let stderr = complaint(tool, &["localhost:9", "-f", "raw", "--block", "2", "--eol", "crlf"], 2);
+        assert!(stderr.contains("'--block <SIZE>' cannot be used with '--eol <END>'"), "{stderr}");
     }
     for (name, arguments, words) in [
         ("udp-send", &["--errors", "ignore"][..], "--errors needs --encoding <LABEL>"),
@@ -129,8 +129,8 @@ fn options_that_exclude_each_other_are_a_usage_error() {
         ("udp-listen", &["--exec-timeout=2s"], "--exec-timeout needs --exec <COMMAND>"),
         ("udp-recv", &["-w1", "--errors=strict"], "--errors needs --encoding <LABEL>"),
     ] {
-        let said = complaint(name, &[&[":9"], arguments].concat(), 2);
-        assert_eq!(said, format!("{name}: {words}\n"));
+        let stderr = complaint(name, &[&[":9"], arguments].concat(), 2);
+        assert_eq!(stderr, format!("{name}: {words}\n"));
     }
 }
 
@@ -171,8 +171,8 @@ fn an_address_of_the_other_version_of_ip_is_trouble() {
 #[test]
 fn an_unresolvable_host_is_named() {
     for name in ["udp-send", "udp-recv"] {
-        let said = complaint(name, &["nosuch.invalid:9"], 1);
-        assert!(said.starts_with(&format!("{name}: cannot resolve nosuch.invalid:9: ")), "{said}");
+        let stderr = complaint(name, &["nosuch.invalid:9"], 1);
+        assert!(stderr.starts_with(&format!("{name}: cannot resolve nosuch.invalid:9: ")), "{stderr}");
     }
 }
 
@@ -183,10 +183,10 @@ fn a_port_in_use_is_named_with_the_way_out() {
     for arguments in
         [&["udp-listen", &address][..], &["udp-recv", "--bind", &address], &["udp-chat", "--bind", &address]]
     {
-        let said = complaint(arguments[0], &arguments[1..], 1);
+        let stderr = complaint(arguments[0], &arguments[1..], 1);
         let words = format!("{}: cannot bind {address}: port {port} is in use by ", arguments[0]);
-        assert!(said.starts_with(&words), "{said}");
-        assert!(said.ends_with("; choose another port, or 0 for any free one\n"), "{said}");
+        assert!(stderr.starts_with(&words), "{stderr}");
+        assert!(stderr.ends_with("; choose another port, or 0 for any free one\n"), "{stderr}");
     }
 }
 
@@ -213,9 +213,9 @@ fn a_privileged_port_is_denied_with_the_way_out() {
 
 #[test]
 fn an_address_of_another_machine_cannot_be_bound() {
-    let said = complaint("udp-listen", &["192.0.2.1:0"], 1);
+    let stderr = complaint("udp-listen", &["192.0.2.1:0"], 1);
     assert_eq!(
-        said,
+        stderr,
         "udp-listen: cannot bind 192.0.2.1:0: 192.0.2.1 is not an address of this machine; `ip address` lists those it has\n"
     );
 }
@@ -237,8 +237,8 @@ fn nothing_is_sent_from_a_multicast_group() {
     ] {
         let tool = arguments[0];
         let why = "it is a multicast group; send from an address of this machine";
-        let said = format!("{tool}: cannot send from 239.1.1.1: {why}\n");
-        assert_eq!(complaint(tool, &arguments[1..], 1), said);
+        let expected = format!("{tool}: cannot send from 239.1.1.1: {why}\n");
+        assert_eq!(complaint(tool, &arguments[1..], 1), expected);
     }
 }
 
@@ -286,8 +286,8 @@ fn what_is_not_a_group_or_a_source_is_a_usage_error() {
         ("udp-listen", "-I= :0", "empty; write the name of a network interface, as in eth0"),
     ] {
         let arguments: Vec<_> = arguments.split(' ').collect();
-        let said = complaint(tool, &arguments, 2);
-        assert!(said.contains(words), "{said}");
+        let stderr = complaint(tool, &arguments, 2);
+        assert!(stderr.contains(words), "{stderr}");
     }
 }
 
@@ -302,8 +302,8 @@ fn a_group_is_joined_only_where_its_datagrams_can_arrive() {
         ("0.0.0.0:0 --join ff05::1%lo", "the socket receives over IPv4 alone; bind :0 without -4 and -6"),
     ] {
         let arguments: Vec<_> = arguments.split(' ').collect();
-        let said = complaint("udp-listen", &arguments, 1);
-        assert!(said.starts_with("udp-listen: cannot join ") && said.contains(words), "{said}");
+        let stderr = complaint("udp-listen", &arguments, 1);
+        assert!(stderr.starts_with("udp-listen: cannot join ") && stderr.contains(words), "{stderr}");
     }
 }
 
@@ -329,7 +329,7 @@ fn an_interface_of_a_group_among_other_destinations_is_refused_with_the_way_out(
 #[test]
 #[ignore = "needs strace"]
 fn each_step_of_opening_a_socket_has_an_error_of_its_own() {
-    for (call, arguments, said) in [
+    for (call, arguments, expected) in [
         (
             "socket:error=EPERM",
             &["udp-listen", ":0"][..],
@@ -354,7 +354,7 @@ fn each_step_of_opening_a_socket_has_an_error_of_its_own() {
     ] {
         let finished = Tool::new(arguments[0]).args(&arguments[1..]).with_fault(call).run();
         assert_eq!(finished.code(), Some(1), "{call}");
-        assert_eq!(finished.err, format!("{}: {said}\n", arguments[0]));
+        assert_eq!(finished.err, format!("{}: {expected}\n", arguments[0]));
     }
 }
 
@@ -426,8 +426,8 @@ fn an_endless_line_is_trouble() {
 
 #[test]
 fn nonsense_is_shown_harmless() {
-    let said = complaint("udp-listen", &[":0", "-q", "--", "/nosuch/\x1b[2J"], 127);
-    assert_eq!(said, "udp-listen: cannot run '/nosuch/\\x1b[2J': no such file or directory\n");
+    let stderr = complaint("udp-listen", &[":0", "-q", "--", "/nosuch/\x1b[2J"], 127);
+    assert_eq!(stderr, "udp-listen: cannot run '/nosuch/\\x1b[2J': no such file or directory\n");
 }
 
 #[test]
@@ -466,18 +466,18 @@ fn a_command_line_that_is_not_understood_is_told_the_way_out() {
             "unknown option -z: udp-recv shows by its status whether a port answers",
         ),
     ] {
-        let said = complaint(name, arguments, 2);
-        assert!(said.starts_with(&format!("{name}: {words}")), "{said}");
+        let stderr = complaint(name, arguments, 2);
+        assert!(stderr.starts_with(&format!("{name}: {words}")), "{stderr}");
     }
 }
 
 #[test]
 fn a_text_that_is_not_json_is_refused_with_the_format_that_sends_it() {
-    let said = complaint("udp-recv", &["127.0.0.1:9", "-f", "json", "ping"], 1);
+    let stderr = complaint("udp-recv", &["127.0.0.1:9", "-f", "json", "ping"], 1);
     let why = "not a JSON object: it begins with 'p'; write a text as {\"text\":\"ping\"}";
     let expected =
         format!("udp-recv: cannot send message 1 to 127.0.0.1:9: {why}, or use -f text:json to send text\n");
-    assert_eq!(said, expected);
+    assert_eq!(stderr, expected);
 }
 
 #[test]
@@ -833,9 +833,9 @@ fn a_format_of_statistics_needs_an_equals_sign() {
     ] {
         let arguments: Vec<_> = arguments.split(' ').collect();
         let format = if arguments.contains(&"json") { "json" } else { "text" };
-        let said =
+        let expected =
             format!("invalid value '{format}' for '{value_of}': no port; did you mean --stats={format}?");
-        assert_eq!(complaint(name, &arguments, 2), format!("{name}: {said}\n"), "{arguments:?}");
+        assert_eq!(complaint(name, &arguments, 2), format!("{name}: {expected}\n"), "{arguments:?}");
     }
 }
 
@@ -857,27 +857,30 @@ fn a_message_that_begins_with_a_hyphen_is_never_taken_for_a_request_for_help() {
     ] {
         for name in ["udp-send", "udp-recv"] {
             let way_out = format!("{subject}; to send '{message}' as a MESSAGE, write -- before it");
-            let said = complaint(name, &["127.0.0.1:9", message], 2);
-            assert_eq!(said, format!("{name}: unknown option {way_out}\n"));
+            let stderr = complaint(name, &["127.0.0.1:9", message], 2);
+            assert_eq!(stderr, format!("{name}: unknown option {way_out}\n"));
         }
         for name in TOOLS {
             assert_eq!(complaint(name, &[message], 2), format!("{name}: unknown option {subject}\n"));
         }
     }
     for (message, name) in [("-1", "-1"), ("-5C", "-5 in '-5C'"), ("--foo", "--foo")] {
-        let said = complaint("udp-send", &["127.0.0.1:9", message], 2);
+        let stderr = complaint("udp-send", &["127.0.0.1:9", message], 2);
         let words = format!("unknown option {name}: to send '{message}' as a MESSAGE, write -- before it");
-        assert_eq!(said, format!("udp-send: {words}\n"));
+        assert_eq!(stderr, format!("udp-send: {words}\n"));
     }
     // What begins with a letter that takes a value.
     for (message, value, option) in
         [("-error", "rror", "encoding"), ("-bad", "ad", "bind"), ("-fine", "ine", "format")]
     {
-        let said = complaint("udp-recv", &["127.0.0.1:9", message], 2);
-        assert!(said.starts_with(&format!("udp-recv: invalid value '{value}' for '--{option} ")), "{said}");
+        let stderr = complaint("udp-recv", &["127.0.0.1:9", message], 2);
         assert!(
-            said.ends_with(&format!("; to send '{message}' as a MESSAGE, write -- before it\n")),
-            "{said}"
+            stderr.starts_with(&format!("udp-recv: invalid value '{value}' for '--{option} ")),
+            "{stderr}"
+        );
+        assert!(
+            stderr.ends_with(&format!("; to send '{message}' as a MESSAGE, write -- before it\n")),
+            "{stderr}"
         );
     }
     let peer = Peer::new();
@@ -889,8 +892,8 @@ fn a_message_that_begins_with_a_hyphen_is_never_taken_for_a_request_for_help() {
 fn a_flag_may_be_repeated() {
     let peer = Peer::new();
     Tool::new("udp-send").args([&peer.to_string(), "hi", "-vv", "--verbose", "-44"]).assert().success();
-    let said = complaint("udp-send", &[":9", "-qq", "-v"], 2);
-    assert_eq!(said, "udp-send: the argument '--quiet' cannot be used with '--verbose'\n");
+    let stderr = complaint("udp-send", &[":9", "-qq", "-v"], 2);
+    assert_eq!(stderr, "udp-send: the argument '--quiet' cannot be used with '--verbose'\n");
 }
 
 #[test]
@@ -950,8 +953,8 @@ fn an_endpoint_that_is_written_as_elsewhere_is_answered_with_a_right_one() {
         ),
         ("udp-send", &["UDP4-SENDTO:a:1"], "addresses of socat are not supported; write a:1"),
     ] {
-        let said = complaint(name, arguments, 2);
-        assert_eq!(said, format!("{name}: invalid value '{}' {dest}: {way_out}\n", arguments[0]));
+        let stderr = complaint(name, arguments, 2);
+        assert_eq!(stderr, format!("{name}: invalid value '{}' {dest}: {way_out}\n", arguments[0]));
     }
     for (name, arguments, words) in [
         ("udp-recv", &["localhost", "6301", "hi"][..], "no port; did you mean localhost:6301?\n"),
@@ -984,8 +987,8 @@ fn an_endpoint_that_is_written_as_elsewhere_is_answered_with_a_right_one() {
              to receive, as in udp-recv :7788\n",
         ),
     ] {
-        let said = complaint(name, arguments, 2);
-        assert!(said.ends_with(words), "{said}");
+        let stderr = complaint(name, arguments, 2);
+        assert!(stderr.ends_with(words), "{stderr}");
     }
 }
 
@@ -1028,18 +1031,18 @@ fn a_long_value_is_quoted_in_part() {
     for arguments in
         [&[&long[..]][..], &[":9", "--bind", &long], &[":9", "-e", &long], &[&format!("{long}:9")]]
     {
-        let said = complaint("udp-send", arguments, 2);
-        assert!(said.contains("'aaaa") && said.len() < 600, "{said}");
+        let stderr = complaint("udp-send", arguments, 2);
+        assert!(stderr.contains("'aaaa") && stderr.len() < 600, "{stderr}");
     }
     let option = format!("--{long}");
     assert!(complaint("udp-listen", &[&option], 2).len() < 300);
 }
 
 /// Fails where `said` quotes anything whole that is long, or as it is where a terminal obeys it.
-fn is_short_and_harmless(said: &str, of: &dyn std::fmt::Debug) {
+fn is_short_and_harmless(stderr: &str, of: &dyn std::fmt::Debug) {
     // A path is cut at 256 characters, and six of an escape may stand for one.
-    let longest = said.lines().map(str::len).max().unwrap_or_default();
-    assert!(longest < 2000 && !said.contains(['\x1b', '\u{202e}']), "{of:?}: {longest}: {said:.300}");
+    let longest = stderr.lines().map(str::len).max().unwrap_or_default();
+    assert!(longest < 2000 && !stderr.contains(['\x1b', '\u{202e}']), "{of:?}: {longest}: {stderr:.300}");
 }
 
 #[test]
@@ -1114,12 +1117,12 @@ fn nothing_of_an_input_is_quoted_whole() {
             for (name, arguments) in all {
                 let pipes = if name == "udp-recv" { format!("{format}:text") } else { format.to_owned() };
                 let done = Tool::new(name).args(&arguments).args(["-f", &pipes]).input(&line[..]).run();
-                let said = done.err;
+                let stderr = done.err;
                 is_short_and_harmless(
-                    &said,
+                    &stderr,
                     &(name, &arguments, format, line.chars().take(9).collect::<String>()),
                 );
-                assert!(!done.status.success(), "{name} {format}: {said}");
+                assert!(!done.status.success(), "{name} {format}: {stderr}");
             }
         }
     }

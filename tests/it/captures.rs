@@ -58,11 +58,11 @@ fn tshark_lists_a_capture_of_ours_and_finds_nothing_wrong_with_it() {
             send_all(&sender, &payloads, address);
         });
         let fields = ["frame.time_epoch", "udp.srcport", "udp.dstport", "udp.payload"];
-        let (listed, said) =
+        let (listed, stderr) =
             listing(&[&fields[..], &["_ws.expert.message", "_ws.malformed"]].concat(), &capture);
         // It warns root against itself.
-        let said: String = said.lines().filter(|line| !line.contains("as user \"root\"")).collect();
-        assert_eq!(said, "", "{host}");
+        let stderr: String = stderr.lines().filter(|line| !line.contains("as user \"root\"")).collect();
+        assert_eq!(stderr, "", "{host}");
         assert_eq!(listed.lines().count(), payloads.len());
         for (line, payload) in listed.lines().zip(&payloads) {
             let (time, rest) = line.split_once('\t').unwrap();
@@ -90,9 +90,9 @@ fn what_is_cut_is_a_packet_that_says_so() {
     let fields = ["-r", "-", "-T", "fields", "-e", "frame.len", "-e", "frame.cap_len", "-e", "udp.length"];
     assert_eq!(piped("tshark", &fields, &capture).0, "128\t32\t108\n");
     // It cannot be sent again as it was.
-    let said = "nothing to send: no UDP datagram in 1 packet: 1 truncated by the capture\n";
+    let expected = "nothing to send: no UDP datagram in 1 packet: 1 truncated by the capture\n";
     let sent = Tool::new("udp-send").args([&Peer::new().to_string(), "-f", "pcap"]).input(capture).assert();
-    sent.code(1).stderr(format!("udp-send: {said}"));
+    sent.code(1).stderr(format!("udp-send: {expected}"));
 }
 
 /// A capture in the classic format, in microseconds, of frames from links of this type. Of each there are so many
@@ -177,8 +177,8 @@ fn a_capture_of_which_nothing_can_be_sent_is_status_1_and_it_is_said_why() {
         (vec![zero, tcp.clone(), tcp], "no UDP datagram in 3 packets: 2 TCP, 1 malformed"),
     ] {
         for tool in ["udp-send", "udp-recv"] {
-            let said = format!("{tool}: nothing to send: {why}\n");
-            assert_eq!(of_nothing(tool, &capture(false, 101, usize::MAX, &frames)), (Some(1), said));
+            let expected = format!("{tool}: nothing to send: {why}\n");
+            assert_eq!(of_nothing(tool, &capture(false, 101, usize::MAX, &frames)), (Some(1), expected));
         }
     }
 }
@@ -189,25 +189,25 @@ fn a_capture_that_the_network_does_not_take_is_not_called_one_without_datagrams(
     // Linux sends nothing to another machine from the loopback.
     let mut packet = ipv4(17, 0, 0, true, &udp(b"hi"));
     packet[16..20].copy_from_slice(&[198, 51, 100, 1]);
-    let said = Tool::new("udp-send")
+    let stderr = Tool::new("udp-send")
         .args(["-f", "pcap", "--bind", "127.0.0.1:0"])
         .input(capture(false, 101, usize::MAX, &[packet]))
         .assert()
         .code(1)
         .err();
     assert!(
-        said.starts_with("udp-send: cannot send packet 1 to 198.51.100.1:8081: invalid argument; "),
-        "{said}"
+        stderr.starts_with("udp-send: cannot send packet 1 to 198.51.100.1:8081: invalid argument; "),
+        "{stderr}"
     );
-    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
 #[test]
 fn a_compressed_capture_is_named_with_the_way_out() {
     for tool in ["udp-send", "udp-recv"] {
-        let (status, said) = of_nothing(tool, b"\x1f\x8b\x08\0\0\0\0\0\0\x03");
+        let (status, stderr) = of_nothing(tool, b"\x1f\x8b\x08\0\0\0\0\0\0\x03");
         let why = "the capture is compressed with gzip; decompress it with zcat first\n";
-        assert_eq!((status, said.ends_with(why)), (Some(1), true), "{said}");
+        assert_eq!((status, stderr.ends_with(why)), (Some(1), true), "{stderr}");
     }
 }
 
@@ -246,15 +246,15 @@ fn fragments_in_a_capture_are_sent_as_the_datagram_that_they_were() {
 fn append(payload: &[u8], file: File) -> Result<(), String> {
     let mut listening =
         Tool::new("udp-listen").args(["127.0.0.1:0", "-f", "pcap", "-n", "1"]).stdout(file).spawn();
-    let said = listening.err_line_with("");
-    if let Some((_, address)) = said.split_once("listening on ") {
+    let line = listening.err_line_with("");
+    if let Some((_, address)) = line.split_once("listening on ") {
         Peer::new().send_to(payload, address).unwrap();
         assert_eq!(listening.finish().code(), Some(0));
         return Ok(());
     }
     let finished = listening.finish();
     assert_eq!((finished.code(), &finished.err[..]), (Some(1), ""));
-    Err(said)
+    Err(line)
 }
 
 #[test]
@@ -303,16 +303,16 @@ fn what_is_not_a_whole_capture_of_ours_is_refused_before_anything_is_bound_or_wr
         ),
     ] {
         fs::write(&path, content).unwrap();
-        let said = append(b"more", appending()).unwrap_err();
-        assert_eq!(said, format!("udp-listen: cannot append pcap to stdout: {why}"));
+        let error = append(b"more", appending()).unwrap_err();
+        assert_eq!(error, format!("udp-listen: cannot append pcap to stdout: {why}"));
         assert!(fs::read(&path).unwrap() == content);
     }
     fs::write(&path, &whole).unwrap();
     let over_it = File::options().read(true).write(true).open(&path).unwrap();
-    let said = append(b"more", over_it).unwrap_err();
+    let error = append(b"more", over_it).unwrap_err();
     assert!(
-        said.ends_with("cannot append pcap to stdout: the file is not empty, and would be overwritten"),
-        "{said}"
+        error.ends_with("cannot append pcap to stdout: the file is not empty, and would be overwritten"),
+        "{error}"
     );
     assert!(fs::read(&path).unwrap() == whole);
 }

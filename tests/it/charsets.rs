@@ -215,8 +215,8 @@ fn an_unknown_charset_is_a_usage_error_that_suggests_near_ones() {
         ("auto", "only udp-chat guesses charsets; name one, such as gbk"),
         ("auto:big5", "only udp-chat guesses charsets; write big5"),
     ] {
-        let said = Tool::new("udp-listen").args([":0", "-e", label]).assert().code(2).err();
-        assert!(said.contains(words) && said.contains("--encoding <LABEL>"), "{label}: {said}");
+        let stderr = Tool::new("udp-listen").args([":0", "-e", label]).assert().code(2).err();
+        assert!(stderr.contains(words) && stderr.contains("--encoding <LABEL>"), "{label}: {stderr}");
     }
 }
 
@@ -224,14 +224,14 @@ fn an_unknown_charset_is_a_usage_error_that_suggests_near_ones() {
 fn a_policy_for_encoding_only_is_refused_where_nothing_is_encoded() {
     let assert =
         Tool::new("udp-listen").args([":0", "-e", "gbk", "--errors", "xmlcharrefreplace"]).assert().code(2);
-    let said = assert.err();
-    assert!(said.contains("not one of strict, ignore, replace, backslashreplace\n"), "{said}");
+    let stderr = assert.err();
+    assert!(stderr.contains("not one of strict, ignore, replace, backslashreplace\n"), "{stderr}");
 }
 
 #[test]
 fn a_line_that_cannot_be_encoded_is_trouble_after_the_earlier_ones() {
     let peer = Peer::new();
-    let said = format!(
+    let expected = format!(
         "udp-send: cannot send line 2 to {peer}: character 1, 你 (U+4F60), is not in latin-1; \
          use --errors=replace to substitute\n"
     );
@@ -240,7 +240,7 @@ fn a_line_that_cannot_be_encoded_is_trouble_after_the_earlier_ones() {
         .input("é\n你\nnever\n")
         .assert()
         .code(1)
-        .stderr(said);
+        .stderr(expected);
     Tool::new("udp-send")
         .args([&peer.to_string(), "-e", "latin1", "--errors", "replace"])
         .input("你\n")

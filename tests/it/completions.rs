@@ -159,8 +159,8 @@ fn files_are_offered_only_where_one_is_meant() {
 #[test]
 fn an_unknown_shell_is_a_usage_error_that_names_those_we_know() {
     for name in TOOLS {
-        let said = Tool::new(name).args(["--completions", "elvish"]).assert().code(2).stdout("").err();
-        assert!(said.contains("not one of bash, zsh, fish\n"), "{said}");
+        let stderr = Tool::new(name).args(["--completions", "elvish"]).assert().code(2).stdout("").err();
+        assert!(stderr.contains("not one of bash, zsh, fish\n"), "{stderr}");
     }
 }
 
@@ -168,9 +168,9 @@ fn an_unknown_shell_is_a_usage_error_that_names_those_we_know() {
 fn a_script_is_asked_for_alone() {
     for name in TOOLS {
         for other in ["--quiet", "127.0.0.1:9"] {
-            let said =
+            let stderr =
                 Tool::new(name).args(["--completions", "bash", other]).assert().code(2).stdout("").err();
-            assert!(said.contains("'--completions <SHELL>' cannot be used with"), "{said}");
+            assert!(stderr.contains("'--completions <SHELL>' cannot be used with"), "{stderr}");
         }
     }
 }
@@ -181,8 +181,8 @@ fn a_script_that_cannot_be_printed_is_trouble() {
         for (to, why) in [("/dev/full", "no space left on device"), ("&-", "it is closed")] {
             let script = format!("{name} --completions zsh >{to}");
             let finished = Tool::shell(&script).run();
-            let said = format!("{name}: cannot write to stdout: {why}\n");
-            assert_eq!((finished.code(), finished.err), (Some(1), said));
+            let expected = format!("{name}: cannot write to stdout: {why}\n");
+            assert_eq!((finished.code(), finished.err), (Some(1), expected));
         }
     }
 }

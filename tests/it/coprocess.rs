@@ -237,16 +237,17 @@ fn a_coprocess_speaks_utf_8_where_the_wire_does_not() {
     assert_eq!(ask(&peer, address, b"\xe9"), b"\xe9");
     let finished = listen.finish();
     assert_eq!((finished.code(), counter(&finished.err, "unsent")), (Some(1), 1), "{}", finished.err);
-    let said = "cannot send a reply: line 1 of the coprocess: character 1, 你 (U+4F60), is not in latin-1";
-    assert!(finished.err.contains(said), "{}", finished.err);
+    let expected =
+        "cannot send a reply: line 1 of the coprocess: character 1, 你 (U+4F60), is not in latin-1";
+    assert!(finished.err.contains(expected), "{}", finished.err);
     assert_eq!(assert_all_counted(&finished), 1);
 }
 
 #[test]
 fn a_coprocess_finds_out_where_we_listen() {
     let (_listen, address) = answering("read line; echo $UDP_ADDR $UDP_HOST $UDP_PORT; cat", &[]);
-    let said = String::from_utf8(ask(&Peer::new(), address, b"?")).unwrap();
-    assert_eq!(said, format!("{address} {} {}", address.ip(), address.port()));
+    let reply = String::from_utf8(ask(&Peer::new(), address, b"?")).unwrap();
+    assert_eq!(reply, format!("{address} {} {}", address.ip(), address.port()));
 }
 
 #[test]
@@ -257,9 +258,9 @@ fn a_request_of_several_lines_is_not_answered_and_the_others_are() {
         assert_eq!(ask(&Peer::new(), address, b"c"), b"c");
         let finished = listen.finish();
         assert_eq!((finished.code(), counter(&finished.err, "divided")), (Some(1), 1));
-        let said =
+        let expected =
             format!("a request is more than one {noun} and is not answered; use -f json, escaped or framed");
-        assert!(finished.err.contains(&said), "{}", finished.err);
+        assert!(finished.err.contains(&expected), "{}", finished.err);
         assert!(finished.err.contains("requests not answered: 1 of several lines\n"), "{}", finished.err);
         assert_eq!(assert_all_counted(&finished), 1);
     }
@@ -289,8 +290,8 @@ fn a_coprocess_that_is_killed_is_back_and_what_it_had_is_counted() {
         }
         let child = listen.child_pid();
         kill(child, Signal::SIGKILL).unwrap();
-        let said = listen.err_line_with("the coprocess failed with status 137");
-        assert!(said.ends_with("; it is started again in 100ms"), "{said}");
+        let line = listen.err_line_with("the coprocess failed with status 137");
+        assert!(line.ends_with("; it is started again in 100ms"), "{line}");
         assert_eq!(ask(&Peer::new(), address, b"back"), b"back");
         assert_ne!(children(listen.pid()), [child]);
         let finished = listen.ended_by(Signal::SIGTERM);
@@ -312,10 +313,10 @@ fn a_coprocess_that_ends_five_times_ends_the_listener() {
         ("exec <&- >&-; tail -f /dev/null > /dev/null & wait", "closed its stdout and was ended"),
     ] {
         let listen = Tool::new("udp-listen").args(["127.0.0.1:0", "-q", "--coprocess", command]).run();
-        let said =
+        let expected =
             format!("udp-listen: coprocess '{command}' ended 5 times within 10s; the last time it {why}\n");
         let err = listen.err.lines().filter(|line| line.starts_with("udp-listen: ")).collect::<Vec<_>>();
-        assert_eq!((listen.code(), err), (Some(1), vec![said.trim_end()]));
+        assert_eq!((listen.code(), err), (Some(1), vec![expected.trim_end()]));
     }
 }
 
@@ -389,8 +390,8 @@ fn what_cannot_be_read_is_reported_once_and_the_run_goes_on() {
     assert_eq!(ask(&Peer::new(), address, b"good"), b"good");
     let finished = listen.finish();
     assert_eq!((finished.code(), counter(&finished.err, "unusable")), (Some(1), 2), "{}", finished.err);
-    let said = "cannot send a reply: line 1 of the coprocess: invalid JSON in column ";
-    assert_eq!(finished.err.matches(said).count(), 1, "{}", finished.err);
+    let expected = "cannot send a reply: line 1 of the coprocess: invalid JSON in column ";
+    assert_eq!(finished.err.matches(expected).count(), 1, "{}", finished.err);
     assert!(finished.err.contains("2 records of the coprocess are not replies, and were not sent\n"));
     assert_eq!(assert_all_counted(&finished), 1);
     // In a format of lines it stands for the reply.
@@ -416,8 +417,8 @@ fn a_record_of_json_needs_the_address_of_somebody_else() {
         let (listen, address) = answering(command, &["-f", "json", "-n", "1"]);
         Peer::new().send_to(b"x", address).unwrap();
         let finished = listen.finish();
-        let said = finished.err.lines().find(|line| line.contains("cannot send a reply: ")).unwrap();
-        assert!(said.contains(why), "{said}");
+        let stderr = finished.err.lines().find(|line| line.contains("cannot send a reply: ")).unwrap();
+        assert!(stderr.contains(why), "{stderr}");
         assert_eq!((finished.code(), counter(&finished.err, "unusable")), (Some(1), 1), "{}", finished.err);
         assert_eq!(assert_all_counted(&finished), 0);
     }
@@ -593,7 +594,7 @@ fn a_coprocess_that_makes_no_sense_is_a_usage_error() {
         (&["--coprocess", "cat", "-f", "raw:json"], "--coprocess cannot be used with format raw,"),
         (&["--coprocess", "cat", "-f", "json:raw"], "--coprocess cannot be used with format raw,"),
     ] {
-        let said = Tool::new("udp-listen").arg(":0").args(arguments).assert().code(2).err();
-        assert!(said.contains(words), "{said}");
+        let stderr = Tool::new("udp-listen").arg(":0").args(arguments).assert().code(2).err();
+        assert!(stderr.contains(words), "{stderr}");
     }
 }

@@ -33,8 +33,8 @@ fn what_was_sent_is_delivered_or_counted_as_dropped() {
     flood(address, 1000);
     let finished = ended(listen);
     let delivered = finished.text().lines().count() as u64;
-    let told = &finished.err;
-    let (received, dropped) = (counter(told, "received"), counter(told, "dropped"));
+    let stderr = &finished.err;
+    let (received, dropped) = (counter(stderr, "received"), counter(stderr, "dropped"));
     assert!(received > 0 && dropped > 0, "{}", finished.err);
     assert_eq!((delivered, received + dropped), (received, 1000));
 }
@@ -86,15 +86,15 @@ fn drops_of_bundles_of_one_size_are_counted_to_the_datagram() {
     listen.stop();
     let sent = flood_with(6400);
     let finished = ended(listen);
-    let told = &finished.err;
-    let (received, dropped) = (counter(told, "received"), counter(told, "dropped"));
+    let stderr = &finished.err;
+    let (received, dropped) = (counter(stderr, "received"), counter(stderr, "dropped"));
     let size = if cfg!(feature = "portable") {
         String::new()
     } else {
         format!(" ({} GRO batches of 64)", dropped / 64)
     };
-    assert!(told.contains(&format!("the kernel dropped {dropped}{size}: ")), "{told}");
-    assert_eq!((received + dropped, counter(&sent, "dropped at peer")), (6464, dropped), "{told}{sent}");
+    assert!(stderr.contains(&format!("the kernel dropped {dropped}{size}: ")), "{stderr}");
+    assert_eq!((received + dropped, counter(&sent, "dropped at peer")), (6464, dropped), "{stderr}{sent}");
 }
 
 #[test]
@@ -107,12 +107,12 @@ fn drops_of_bundles_are_counted_at_least() {
     let lines = format!("{}\n", "x".repeat(64)).repeat(5000);
     Tool::new("udp-send").arg(address).input(lines).assert().success();
     let finished = ended(listen);
-    let told = &finished.err;
-    let (received, dropped) = (counter(told, "received"), counter(told, "dropped"));
+    let stderr = &finished.err;
+    let (received, dropped) = (counter(stderr, "received"), counter(stderr, "dropped"));
     assert_eq!(finished.text().lines().count() as u64 + 1, received);
-    assert!(dropped > 0 && received + dropped <= 5001, "{told}");
+    assert!(dropped > 0 && received + dropped <= 5001, "{stderr}");
     // A bundle is 64 of them and counts as one; the other engine takes them one by one.
-    assert_eq!(received + dropped == 5001, cfg!(feature = "portable"), "{told}");
+    assert_eq!(received + dropped == 5001, cfg!(feature = "portable"), "{stderr}");
 }
 
 #[test]
@@ -124,12 +124,12 @@ fn what_had_come_in_bundles_before_the_end_is_printed() {
     // Far more than the kernel holds of those that come one by one.
     Tool::new("udp-send").arg(address).input("line\n".repeat(100_000)).assert().success();
     let finished = ended(listen);
-    let told = &finished.err;
-    let (received, dropped) = (counter(told, "received"), counter(told, "dropped"));
+    let stderr = &finished.err;
+    let (received, dropped) = (counter(stderr, "received"), counter(stderr, "dropped"));
     assert_eq!(finished.text().lines().count() as u64 + 1, received);
     // A bundle is 64 of them at most and counts as one.
     let most_dropped = if cfg!(feature = "portable") { dropped } else { dropped * 64 };
-    assert!(received + most_dropped >= 100_001, "{told}");
+    assert!(received + most_dropped >= 100_001, "{stderr}");
 }
 
 #[test]
@@ -175,14 +175,14 @@ fn every_tool_that_receives_cuts_and_says_so() {
 #[test]
 fn the_numbers_are_told_at_the_end() {
     let peer = Peer::new();
-    let said = |assert: assert_cmd::assert::Assert| assert.err();
+    let stderr = |assert: assert_cmd::assert::Assert| assert.err();
     let send =
         Tool::new("udp-send").args([&peer.to_string(), "--stats", "-q", "one", "three"]).assert().success();
-    let send = said(send);
+    let send = stderr(send);
     assert!(send.starts_with("udp-send: sent 2 (8 bytes) in ") && send.ends_with("bit/s\n"), "{send}");
     assert_eq!(send.lines().count(), 1);
     let recv = Tool::new("udp-recv").args([&unused_address(), "--stats", "-q", "ask"]).assert().code(4);
-    let recv = said(recv);
+    let recv = stderr(recv);
     let (asked, rest) = recv.split_once('\n').unwrap();
     assert!(asked.starts_with("udp-recv: asked 1, answered 0, lost 1 (100.0 %) in "), "{asked}");
     assert_eq!(rest, "udp-recv: sent 1 (3 bytes), refused 1\nudp-recv: received 0 (0 bytes)\n");
@@ -190,7 +190,7 @@ fn the_numbers_are_told_at_the_end() {
         .args([&peer.to_string(), "--bind", "127.0.0.1:0", "--stats", "-q"])
         .input("hi\n")
         .assert();
-    let chat = said(chat.success());
+    let chat = stderr(chat.success());
     assert!(chat.starts_with("udp-chat: sent 1 (2 bytes) in "), "{chat}");
     assert!(chat.ends_with("s\nudp-chat: received 0 (0 bytes)\n"), "{chat}");
 }
@@ -251,9 +251,9 @@ fn every_tool_tells_the_numbers_when_it_is_asked() {
 fn refusals_of_many_datagrams_are_counted_and_none_is_sent_twice() {
     let finished =
         Tool::new("udp-send").args([&unused_address(), "--stats"]).input("x\n".repeat(1000)).assert().code(4);
-    let said = finished.err();
-    assert_eq!(counter(&said, "sent"), 1000);
-    assert!(counter(&said, "refused") > 0, "{said}");
+    let stderr = finished.err();
+    assert_eq!(counter(&stderr, "sent"), 1000);
+    assert!(counter(&stderr, "refused") > 0, "{stderr}");
 }
 
 #[test]
@@ -262,14 +262,17 @@ fn the_room_in_the_kernel_is_what_was_asked_for_or_said() {
         .args(["127.0.0.1:0", "-v", "-n1", "-w1ms", "--buffer", "64KiB"])
         .assert()
         .code(3);
-    let said = granted.err();
-    assert!(said.lines().next().unwrap().contains(", receive buffer 64 KiB, "), "{said}");
+    let stderr = granted.err();
+    assert!(stderr.lines().next().unwrap().contains(", receive buffer 64 KiB, "), "{stderr}");
     // No system grants so much.
     let refused =
         Tool::new("udp-send").args(["127.0.0.1:9", "--buffer", "2047M"]).input("").assert().success();
-    let said = refused.err();
-    assert!(said.starts_with("udp-send: send buffer of "), "{said}");
-    assert!(said.ends_with("2146435072 were asked for; `sysctl net.core.wmem_max` is the limit\n"), "{said}");
+    let stderr = refused.err();
+    assert!(stderr.starts_with("udp-send: send buffer of "), "{stderr}");
+    assert!(
+        stderr.ends_with("2146435072 were asked for; `sysctl net.core.wmem_max` is the limit\n"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -321,12 +324,12 @@ fn a_signal_while_the_rest_is_printed_is_the_end_that_the_shell_sees() {
         Peer::new().send_to(&b"x".repeat(40_000), address).unwrap();
     }
     // It has received all and waits for its reader: the numbers prove that it hears.
-    let mut told = String::new();
-    while !told.contains("received 4 (") {
+    let mut stderr = String::new();
+    while !stderr.contains("received 4 (") {
         listen.signal(Signal::SIGUSR1);
-        told = listen.err_line_with("received ");
+        stderr = listen.err_line_with("received ");
     }
-    // The loop may have told that on its way out. After it the numbers are told as well.
+    // The loop may have printed that before it ended. The statistics are printed after it as well.
     listen.signal(Signal::SIGUSR1);
     listen.err_line_with("received 4 (");
     listen.signal(Signal::SIGTERM);

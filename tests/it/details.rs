@@ -6,8 +6,8 @@ use crate::harness::{Peer, Printed, Tool};
 
 /// What `-v` prints first, behind the name of the tool.
 fn details(tool: &str, arguments: &[&str]) -> String {
-    let said = Tool::new(tool).args(arguments).arg("-v").input("").run().err;
-    said.lines().next().unwrap().strip_prefix(&format!("{tool}: socket: ")).unwrap().to_owned()
+    let stderr = Tool::new(tool).args(arguments).arg("-v").input("").run().err;
+    stderr.lines().next().unwrap().strip_prefix(&format!("{tool}: socket: ")).unwrap().to_owned()
 }
 
 /// Puts `PORT` in the place of the port in `bound to HOST:PORT`.
@@ -68,9 +68,9 @@ fn the_details_of_a_socket_are_those_that_the_system_reports() {
 fn the_details_are_printed_once_and_only_if_they_are_asked_for() {
     let server = Peer::echoing();
     for (options, lines) in [(&["-v"][..], 1), (&[], 0)] {
-        let said =
+        let stderr =
             Tool::new("udp-recv").args([&server, "a", "b", "c"]).args(options).assert().success().err();
-        assert_eq!(said.matches("udp-recv: socket: ").count(), lines, "{said}");
+        assert_eq!(stderr.matches("udp-recv: socket: ").count(), lines, "{stderr}");
     }
 }
 
@@ -81,8 +81,8 @@ fn the_details_name_groups_sources_and_the_interface() {
     let cable = Cable::new("details");
     ip(&format!("-n {} route add 239.0.0.0/8 dev cable0", cable.near));
     let first = |tool: &str, arguments: &[&str]| {
-        let said = cable.near.tool(tool).args(arguments).arg("-v").input("").run().err;
-        said.lines().next().unwrap().to_owned()
+        let stderr = cable.near.tool(tool).args(arguments).arg("-v").input("").run().err;
+        stderr.lines().next().unwrap().to_owned()
     };
     for (tool, arguments, words) in [
         ("udp-listen", &["239.1.1.1%cable0:5000", "-w", "1ms"][..], ", group 239.1.1.1 on cable0, "),
@@ -110,17 +110,17 @@ fn the_details_name_groups_sources_and_the_interface() {
         ),
         ("udp-send", &["239.1.1.1%cable0:9", "--no-loopback"], ", multicast TTL 1, no multicast loopback"),
     ] {
-        let said = first(tool, arguments);
-        assert!(said.contains(words), "{said}");
+        let stderr = first(tool, arguments);
+        assert!(stderr.contains(words), "{stderr}");
         let is_to_host =
             tool == "udp-listen" || arguments.contains(&"192.0.2.2:9") || arguments.contains(&"-I");
-        assert_eq!(said.contains(" TTL 64"), is_to_host, "{said}");
+        assert_eq!(stderr.contains(" TTL 64"), is_to_host, "{stderr}");
         assert_eq!(
-            said.contains("multicast TTL 1"),
+            stderr.contains("multicast TTL 1"),
             !is_to_host || arguments.contains(&"192.0.2.2:9"),
-            "{said}"
+            "{stderr}"
         );
-        assert_eq!(said.contains("loopback"), arguments.contains(&"--no-loopback"), "{said}");
+        assert_eq!(stderr.contains("loopback"), arguments.contains(&"--no-loopback"), "{stderr}");
     }
 }
 
@@ -136,7 +136,7 @@ fn nobody_pays_for_options_and_details_that_are_not_asked_for() {
         ("udp-listen", &[":0", "-w", "1ms"], 4),
     ] {
         let trace = Tool::new(tool).args(arguments).under("strace", ["-f", "-e", "trace=setsockopt"]);
-        let said = trace.run().err;
-        assert!(said.matches("setsockopt(").count() <= most, "{said}");
+        let stderr = trace.run().err;
+        assert!(stderr.matches("setsockopt(").count() <= most, "{stderr}");
     }
 }

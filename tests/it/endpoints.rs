@@ -262,9 +262,9 @@ fn an_endpoint_that_cannot_be_bound_leaves_no_unix_socket_behind() {
     let path = format!("unix:{}", directory.file("socket").display());
     let taken = Peer::new();
     for (other, words) in [(&taken.to_string(), "in use by "), (&path, "bound by an earlier ENDPOINT")] {
-        let said = complaint("udp-listen", &[&path, other], 1);
-        assert!(said.starts_with(&format!("udp-listen: cannot bind {other}: ")), "{said}");
-        assert!(said.contains(words) && !directory.file("socket").exists(), "{said}");
+        let stderr = complaint("udp-listen", &[&path, other], 1);
+        assert!(stderr.starts_with(&format!("udp-listen: cannot bind {other}: ")), "{stderr}");
+        assert!(stderr.contains(words) && !directory.file("socket").exists(), "{stderr}");
     }
 }
 
@@ -284,9 +284,9 @@ fn all_endpoints_are_bound_or_none() {
     let directory = Directory::new("none");
     let file = directory.file("addresses");
     let arguments = ["127.0.0.1:0", ":0", &taken.to_string(), "--ready-file", file.to_str().unwrap()];
-    let said = complaint("udp-listen", &arguments, 1);
+    let stderr = complaint("udp-listen", &arguments, 1);
     let words = format!("udp-listen: cannot bind {taken}: port {} is in use by ", taken.port());
-    assert!(said.starts_with(&words), "{said}");
+    assert!(stderr.starts_with(&words), "{stderr}");
     assert!(!file.exists());
 }
 
@@ -294,9 +294,9 @@ fn all_endpoints_are_bound_or_none() {
 fn endpoints_that_conflict_are_an_error_that_names_the_second() {
     let port = free_port();
     for second in [format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"), format!(":{port}")] {
-        let said = complaint("udp-listen", &[&format!(":{port}"), &second], 1);
+        let stderr = complaint("udp-listen", &[&format!(":{port}"), &second], 1);
         let words = format!("udp-listen: cannot bind {second}: port {port} is bound by an earlier ENDPOINT;");
-        assert!(said.starts_with(&words), "{said}");
+        assert!(stderr.starts_with(&words), "{stderr}");
     }
 }
 
@@ -346,8 +346,8 @@ fn all_sockets_that_systemd_has_bound_are_listened_on() {
     assert_eq!(lines, ["0", "1"]);
 
     let finished = passing(Tool::new("udp-recv")).finish();
-    let said = "udp-recv: cannot receive at the 2 sockets that systemd passed; pass one\n";
-    assert_eq!((finished.code(), &finished.err[..]), (Some(1), said));
+    let expected = "udp-recv: cannot receive at the 2 sockets that systemd passed; pass one\n";
+    assert_eq!((finished.code(), &finished.err[..]), (Some(1), expected));
 }
 
 #[test]
@@ -489,13 +489,13 @@ fn a_sender_says_which_address_of_a_name_it_has_used() {
     let host = host_with_names("used");
     let _listen = echo(&host, &format!("{V4}:9"));
     let finished = host.tool("udp-send").args(["dual.test:9", "hi", "--linger", "20s"]).run();
-    let said =
+    let expected =
         format!("udp-send: dual.test:9 ([{V6}]:9) refused the datagram: nobody listens on that port\n");
-    assert_eq!((finished.code(), finished.err), (Some(4), said));
+    assert_eq!((finished.code(), finished.err), (Some(4), expected));
     // Of one version of IP there is one address.
     let finished = host.tool("udp-send").args(["-6", "dual.test:9", "hi", "--linger", "20s"]).run();
-    let said = "udp-send: dual.test:9 refused the datagram: nobody listens on that port\n";
-    assert_eq!((finished.code(), &finished.err[..]), (Some(4), said));
+    let expected = "udp-send: dual.test:9 refused the datagram: nobody listens on that port\n";
+    assert_eq!((finished.code(), &finished.err[..]), (Some(4), expected));
     assert_eq!(host.tool("udp-send").args(["-4", "dual.test:9", "hi"]).run().code(), Some(0));
 }
 
@@ -503,14 +503,14 @@ fn a_sender_says_which_address_of_a_name_it_has_used() {
 #[ignore = "needs root and ip"]
 fn a_name_of_which_every_address_refuses_is_one_refusal_to_the_user() {
     let host = host_with_names("refused");
-    let said = "udp-recv: dual.test:9 refused message 1: nobody listens on that port\n";
+    let expected = "udp-recv: dual.test:9 refused message 1: nobody listens on that port\n";
     for (arguments, refused) in
         [(&["-w", "1h"][..], 2), (&["-w", "200ms", "--retry", "2"], 6), (&["--collect", "200ms"], 2)]
     {
         let recv = host.tool("udp-recv").args(["dual.test:9", "hi", "--stats"]).args(arguments);
         let finished = recv.run();
         assert_eq!(finished.code(), Some(4), "{arguments:?}: {}", finished.err);
-        assert!(finished.err.starts_with(said), "{arguments:?}: {}", finished.err);
+        assert!(finished.err.starts_with(expected), "{arguments:?}: {}", finished.err);
         let counted = "asked 1, answered 0, lost 1 (100.0 %)";
         assert!(finished.err.contains(counted), "{arguments:?}: {}", finished.err);
         assert_eq!(counter(&finished.err, "sent"), refused, "{arguments:?}: {}", finished.err);

@@ -17,10 +17,10 @@ fn a_reply_must_match_one_of_the_patterns() {
     recv(&address).args(["--expect", r"^pong \d$", "ping"]).assert().success().stderr("");
     recv(&address).args(["--expect", "x", "--expect", "ng", "ping"]).assert().success().stdout("pong 7\r\n");
     let assert = recv(&address).args(["--expect", "x", "--expect", "^7", "ping"]).assert().code(1);
-    let said = format!(
+    let expected = format!(
         "udp-recv: unexpected reply to message 1: 'pong 7\\r' from {address}, no match for --expect 'x', --expect '^7'\n"
     );
-    assert.stdout("pong 7\r\n").stderr(said);
+    assert.stdout("pong 7\r\n").stderr(expected);
     recv(&address).args(["-q", "--expect", "x", "ping"]).assert().code(1).stderr("");
 }
 
@@ -34,8 +34,8 @@ fn bytes_and_escapes_are_matched_as_they_are_printed_and_reported_safely() {
     expect("hex", "^ff1b5b324a$").success();
     expect("escaped", r"^\\xff\\x1b").success();
     expect("json", r#""size":5,"#).success();
-    let said = expect("raw", "x").code(1).err();
-    assert!(said.contains(r": '\xff\x1b[2J' from"), "{said}");
+    let stderr = expect("raw", "x").code(1).err();
+    assert!(stderr.contains(r": '\xff\x1b[2J' from"), "{stderr}");
 }
 
 #[test]
@@ -47,17 +47,17 @@ fn an_unexpected_reply_outweighs_a_refusal_and_silence_and_is_an_answer() {
     let odd = Peer::answering(|request| (request != b"silence").then(|| request.to_vec()));
     let assert =
         recv(&odd).args(["-w", "50ms", "--stats", "--expect", "yes", "silence", "no", "yes"]).assert();
-    let said = assert.code(1).stdout("no\nyes\n").err();
-    assert_eq!(counter(&said, "answered"), 2, "{said}");
-    assert!(said.contains("unexpected 1"), "{said}");
+    let stderr = assert.code(1).stdout("no\nyes\n").err();
+    assert_eq!(counter(&stderr, "answered"), 2, "{stderr}");
+    assert!(stderr.contains("unexpected 1"), "{stderr}");
 }
 
 #[test]
 fn the_first_hundred_are_reported_and_the_rest_counted() {
     let assert = recv(&replying(b"no")).args(["--repeat=103", "--expect", "yes", "?"]).assert().code(1);
-    let said = assert.stdout("no\n".repeat(103)).err();
-    assert_eq!(said.matches("unexpected reply to message 1 of round ").count(), 100, "{said}");
-    assert!(said.contains("3 more messages about single requests are not printed"), "{said}");
+    let stderr = assert.stdout("no\n".repeat(103)).err();
+    assert_eq!(stderr.matches("unexpected reply to message 1 of round ").count(), 100, "{stderr}");
+    assert!(stderr.contains("3 more messages about single requests are not printed"), "{stderr}");
 }
 
 #[test]
@@ -89,15 +89,15 @@ fn a_datagram_to_this_machine_must_match_as_well() {
 #[test]
 fn what_is_not_in_a_strict_charset_is_reported_once() {
     let arguments = ["-e", "ascii", "--errors", "strict", "--expect", "x", "?"];
-    let said = recv(&replying(b"\xff")).args(arguments).assert().code(1).stdout("").err();
-    assert!(!said.contains("unexpected") && said.contains("ascii"), "{said}");
+    let stderr = recv(&replying(b"\xff")).args(arguments).assert().code(1).stdout("").err();
+    assert!(!stderr.contains("unexpected") && stderr.contains("ascii"), "{stderr}");
 }
 
 #[test]
 fn what_is_not_a_pattern_is_a_usage_error() {
     for (pattern, words) in [("(ab", "not a regular expression: unclosed group"), ("", "empty")] {
-        let said = complaint("udp-recv", &["127.0.0.1:9", "--expect", pattern, "x"], 2);
+        let stderr = complaint("udp-recv", &["127.0.0.1:9", "--expect", pattern, "x"], 2);
         let begins = format!("udp-recv: invalid value '{pattern}' for '--expect <PATTERN>': {words}");
-        assert!(said.starts_with(&begins), "{said}");
+        assert!(stderr.starts_with(&begins), "{stderr}");
     }
 }

@@ -122,13 +122,13 @@ const FAULTS: [(&str, &[&str]); 39] = [
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
     /// It receives.
-    Hears,
+    Receiver,
     /// It sends back what it receives.
     Answers,
     /// It sends to the tool once that listens.
-    Speaks,
+    Sender,
     /// It does, and takes answers.
-    Asks,
+    Client,
 }
 
 struct Scenario {
@@ -174,11 +174,11 @@ impl Scenario {
         let began = Instant::now();
         // It may end before it has read that.
         let mut running = if self.input.is_empty() { tool.spawn() } else { tool.input(self.input).spawn() };
-        let mut told = String::new();
-        if matches!(self.peer, Role::Speaks | Role::Asks) {
+        let mut stderr = String::new();
+        if matches!(self.peer, Role::Sender | Role::Client) {
             // It may end before it listens.
             while let Some(line) = running.next_err_line() {
-                told = format!("{told}{line}\n");
+                stderr = format!("{stderr}{line}\n");
                 if let Some((_, address)) = line.rsplit_once("listening on ") {
                     let address: SocketAddr = address.parse().unwrap();
                     for line in LINES {
@@ -190,7 +190,7 @@ impl Scenario {
         }
         // One that hangs is ended at the deadline by a panic, and the next fault is tried.
         let finished = catch_unwind(AssertUnwindSafe(|| running.finish()));
-        let finished = finished.map(|finished| Finished { err: told + &finished.err, ..finished }).ok();
+        let finished = finished.map(|finished| Finished { err: stderr + &finished.err, ..finished }).ok();
         let time = began.elapsed();
         let _ = Peer::new().send_to(SENTINEL, peer.address());
         let mut delivered = match answering {
@@ -234,29 +234,29 @@ impl Scenario {
         };
         let sentences: Vec<_> = err.lines().filter(is_usual).collect();
         let is_ours = |line: &&str| line.starts_with(&format!("{tool}: "));
-        ensure(sentences.iter().all(is_ours), "who says that?".to_owned())?;
-        // One names the error, and one may count what it has cost.
+        ensure(sentences.iter().all(is_ours), "a line is not from the tool".to_owned())?;
+        // One names the error, and one may count the lost datagrams.
         ensure(sentences.len() <= 2, "too many sentences".to_owned())?;
         ensure(code == 0 || is_mute || !sentences.is_empty(), "no sentence".to_owned())?;
 
         let printed = finished.text().lines().count() as u64;
-        let told = |words: &str| {
+        let counter = |words: &str| {
             let line = err.lines().rfind(|line| line.contains(words))?;
             Some(number_after(line, words))
         };
         if code == 0 {
-            let is_printed = self.peer == Role::Hears || finished.text().lines().count() == LINES.len();
-            let is_delivered = self.peer == Role::Speaks || *delivered == sorted(&LINES);
+            let is_printed = self.peer == Role::Receiver || finished.text().lines().count() == LINES.len();
+            let is_delivered = self.peer == Role::Sender || *delivered == sorted(&LINES);
             ensure(
                 is_printed && is_delivered,
                 format!("status 0, printed {printed}, delivered {delivered:?}"),
             )?;
         }
-        let sends = if self.peer == Role::Asks { ": answered " } else { ": sent " };
-        if let Some(sent) = told(sends).filter(|_| self.peer != Role::Speaks) {
+        let sends = if self.peer == Role::Client { ": answered " } else { ": sent " };
+        if let Some(sent) = counter(sends).filter(|_| self.peer != Role::Sender) {
             ensure(sent == delivered.len() as u64, format!("delivered {delivered:?}"))?;
         }
-        if let Some(received) = told(": received ") {
+        if let Some(received) = counter(": received ") {
             let is_unwritten = |line: &str| line.contains(" not written");
             let unwritten =
                 err.lines().find(|line| is_unwritten(line)).map_or(0, |line| number_after(line, "; "));
@@ -328,14 +328,14 @@ fn calls_in(trace: &str) -> BTreeSet<Call> {
 /// Sends back what comes until the sentinel does, and tells what came.
 fn answer(peer: Peer) -> std::thread::JoinHandle<Vec<String>> {
     std::thread::spawn(move || {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         loop {
             let (payload, from) = peer.receive_from();
             if payload == SENTINEL {
-                return heard;
+                return received;
             }
             let _ = peer.send_to(&payload, from);
-            heard.push(String::from_utf8(payload).unwrap());
+            received.push(String::from_utf8(payload).unwrap());
         }
     })
 }
@@ -373,18 +373,18 @@ macro_rules! scenario {
 mod a_failing_system_call_is_reported_while {
     use super::{INPUT, Role, Scenario};
 
-    scenario!(lines_are_sent: "udp-send" ["ADDRESS", "--stats"], INPUT, Hears, children: false);
-    scenario!(messages_are_sent: "udp-send" ["ADDRESS", "--stats", "one", "two", "three"], "", Hears, children: false);
+    scenario!(lines_are_sent: "udp-send" ["ADDRESS", "--stats"], INPUT, Receiver, children: false);
+    scenario!(messages_are_sent: "udp-send" ["ADDRESS", "--stats", "one", "two", "three"], "", Receiver, children: false);
     scenario!(records_are_sent: "udp-send" ["ADDRESS", "--stats", "-f", "json"],
-        "{\"text\":\"one\"}\n{\"text\":\"two\"}\n{\"text\":\"three\"}\n", Hears, children: false);
-    scenario!(lines_are_sent_at_a_rate: "udp-send" ["ADDRESS", "--stats", "--rate", "1000/s", "--repeat", "1"], INPUT, Hears, children: false);
+        "{\"text\":\"one\"}\n{\"text\":\"two\"}\n{\"text\":\"three\"}\n", Receiver, children: false);
+    scenario!(lines_are_sent_at_a_rate: "udp-send" ["ADDRESS", "--stats", "--rate", "1000/s", "--repeat", "1"], INPUT, Receiver, children: false);
     scenario!(requests_are_answered: "udp-recv" ["ADDRESS", "--stats", "-w", "500ms"], INPUT, Answers, children: false);
     scenario!(requests_of_one_port_are_answered: "udp-recv" ["ADDRESS", "--stats", "-w", "500ms", "-b", "127.0.0.1:0"], INPUT, Answers, children: false);
-    scenario!(datagrams_are_printed: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s"], "", Speaks, children: false);
-    scenario!(datagrams_are_printed_as_json: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "-f", "json"], "", Speaks, children: false);
-    scenario!(datagrams_are_echoed: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--echo"], "", Asks, children: false);
-    scenario!(datagrams_are_handled: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--exec", "cat"], "", Asks, children: true);
-    scenario!(datagrams_are_answered_by_a_coprocess: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--coprocess", "cat"], "", Asks, children: true);
-    scenario!(a_command_is_run: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--ready-file", "FILE", "--", "cat"], "", Speaks, children: true);
+    scenario!(datagrams_are_printed: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s"], "", Sender, children: false);
+    scenario!(datagrams_are_printed_as_json: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "-f", "json"], "", Sender, children: false);
+    scenario!(datagrams_are_echoed: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--echo"], "", Client, children: false);
+    scenario!(datagrams_are_handled: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--exec", "cat"], "", Client, children: true);
+    scenario!(datagrams_are_answered_by_a_coprocess: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--coprocess", "cat"], "", Client, children: true);
+    scenario!(a_command_is_run: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--ready-file", "FILE", "--", "cat"], "", Sender, children: true);
     scenario!(a_chat_goes_both_ways: "udp-chat" ["ADDRESS", "-b", "127.0.0.1:0", "--stats", "-n", "3", "-w", "1s"], INPUT, Answers, children: false);
 }

@@ -354,16 +354,16 @@ fn a_name_in_a_record_is_looked_up() {
 #[test]
 fn refusals_are_noticed_where_each_record_has_its_own_address() {
     let [one, other] = [unused_address(), unused_address()];
-    let said = |records: String| {
+    let stderr = |records: String| {
         let done = Tool::new("udp-send").args(["-f", "json"]).input(records).assert().code(4);
         done.err()
     };
     let record = |peer: &str| format!("{{\"to\":\"{peer}\",\"text\":\"hi\"}}\n");
     let refused = "refused the datagram: nobody listens on that port\n";
-    assert_eq!(said(record(&one)), format!("udp-send: {one} {refused}"));
+    assert_eq!(stderr(record(&one)), format!("udp-send: {one} {refused}"));
     let refused = "refused both datagrams: nobody listens on that port\n";
     assert_eq!(
-        said(record(&one) + &record(&other)),
+        stderr(record(&one) + &record(&other)),
         format!("udp-send: several destinations ({one} first) {refused}")
     );
 }
@@ -470,7 +470,7 @@ fn a_chat_in_hex_says_what_it_is_told() {
 #[test]
 fn a_malformed_record_ends_the_run_after_what_was_good() {
     let too_much = vec![0; 300_000];
-    for (format, input, said) in [
+    for (format, input, expected) in [
         ("hex", &b"00\nzz\n01\n"[..], "line 2 to PEER: 'z' in column 1 is not a hex digit"),
         (
             "escaped",
@@ -490,8 +490,8 @@ fn a_malformed_record_ends_the_run_after_what_was_good() {
         let peer = Peer::new();
         let printed =
             Tool::new("udp-send").args([&peer.to_string(), "-f", format]).input(input).assert().code(1).err();
-        let said = format!("udp-send: cannot send {said}").replace("PEER", &peer.to_string());
-        assert!(printed.starts_with(&said), "{printed}");
+        let expected = format!("udp-send: cannot send {expected}").replace("PEER", &peer.to_string());
+        assert!(printed.starts_with(&expected), "{printed}");
         if !["pcap", "raw"].contains(&format) {
             assert_eq!(peer.receive(), [0], "{format}");
         }
@@ -511,11 +511,11 @@ fn a_hex_dump_is_refused_with_the_way_out_and_no_byte_of_it_is_sent() {
         "000000 30 4a\n000002\n",
     ] {
         let peer = Peer::new();
-        let said =
+        let stderr =
             Tool::new("udp-send").args([&peer.to_string(), "-f", "hex"]).input(dump).assert().code(1).err();
         let ways_out = ["xxd -r ", "xxd -p ", "tshark -T fields", "tcpdump -w -", "--format pcap"];
-        assert!(ways_out.iter().all(|way_out| said.contains(way_out)), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(ways_out.iter().all(|way_out| stderr.contains(way_out)), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
         Tool::new("udp-send")
             .args([&peer.to_string(), "-f", "hex", "--skip-bad"])
             .input(dump)
@@ -553,11 +553,11 @@ fn malformed_records_are_skipped_and_counted_where_that_is_asked_for() {
         .assert()
         .success();
     assert_eq!([0, 1, 2].map(|_| peer.receive()[0]), [0, 1, 2]);
-    let said = done.err();
+    let stderr = done.err();
     let words = "udp-send: skipped line 2: 'z' in column 1 is not a hex digit\n\
                  udp-send: skipped 3 lines in all\n\
                  udp-send: sent 3 (3 bytes) in ";
-    assert!(said.starts_with(words) && said.ends_with(", skipped 3\n"), "{said}");
+    assert!(stderr.starts_with(words) && stderr.ends_with(", skipped 3\n"), "{stderr}");
 }
 
 #[test]
@@ -583,10 +583,10 @@ fn requests_that_are_too_long_are_skipped_as_well_and_the_first_is_said() {
     peer.send_to(b"!", asker).unwrap();
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "!\n"));
-    let said = "udp-recv: skipped line 1: it is 65508 bytes, and the largest datagram over IPv4 is 65507 bytes\n\
+    let expected = "udp-recv: skipped line 1: it is 65508 bytes, and the largest datagram over IPv4 is 65507 bytes\n\
                 udp-recv: skipped 2 lines in all\n\
                 udp-recv: asked 1, answered 1, lost 0";
-    assert!(finished.err.starts_with(said), "{}", finished.err);
+    assert!(finished.err.starts_with(expected), "{}", finished.err);
 }
 
 #[test]
@@ -617,9 +617,9 @@ fn blocks_are_datagrams_and_all_of_the_input_is_one() {
 #[test]
 fn an_empty_message_is_no_object() {
     for name in ["udp-send", "udp-recv"] {
-        let said = Tool::new(name).args(["127.0.0.1:9", "-f", "json", ""]).assert().code(1).err();
-        assert!(said.starts_with(&format!("{name}: cannot send message 1")), "{said}");
-        assert!(said.ends_with(": it is empty\n"), "{said}");
+        let stderr = Tool::new(name).args(["127.0.0.1:9", "-f", "json", ""]).assert().code(1).err();
+        assert!(stderr.starts_with(&format!("{name}: cannot send message 1")), "{stderr}");
+        assert!(stderr.ends_with(": it is empty\n"), "{stderr}");
     }
 }
 
@@ -711,8 +711,8 @@ fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
             "--encoding has no effect with format hex:base64",
         ),
     ] {
-        let said = Tool::new(name).args(arguments).assert().code(2).stdout("").err();
-        assert!(said.contains(words), "{said}");
+        let stderr = Tool::new(name).args(arguments).assert().code(2).stdout("").err();
+        assert!(stderr.contains(words), "{stderr}");
     }
 }
 

@@ -115,11 +115,11 @@ fn headers_are_a_matter_of_json_alone() {
     {
         for format in ["text", "hex", "json:text"] {
             let arguments = [arguments, &["--headers", "-f", format]].concat();
-            let said = Tool::new(tool).args(arguments).assert().code(2);
+            let stderr = Tool::new(tool).args(arguments).assert().code(2);
             let words =
                 format!("--headers has no effect with output format {}", format.rsplit(':').next().unwrap());
-            let said = String::from_utf8_lossy(&said.get_output().stderr).into_owned();
-            assert!(said.starts_with(&format!("{tool}: {words}; it applies to json\n")), "{said}");
+            let stderr = String::from_utf8_lossy(&stderr.get_output().stderr).into_owned();
+            assert!(stderr.starts_with(&format!("{tool}: {words}; it applies to json\n")), "{stderr}");
         }
     }
 }
@@ -323,16 +323,16 @@ fn a_datagram_that_is_not_to_be_fragmented_and_too_long_names_the_path_mtu() {
         // What fits is sent, and what does not is skipped where that is asked for.
         let lines = format!("{}\n{too_long}\nshort\n", "x".repeat(largest));
         let send = cable.near.tool("udp-send").args([there, "--dont-fragment", "--skip-bad", "--stats"]);
-        let said = send.input(lines.clone()).run().err;
+        let stderr = send.input(lines.clone()).run().err;
         assert!(
-            [("sent", 2), ("skipped", 1), ("unsent", 0)].iter().all(|(name, n)| counter(&said, name) == *n),
-            "{said}"
+            [("sent", 2), ("skipped", 1), ("unsent", 0)].iter().all(|(name, n)| counter(&stderr, name) == *n),
+            "{stderr}"
         );
         let send = cable.near.tool("udp-send").args([there, "--dont-fragment", "--stats"]);
-        let said = send.input(lines).run().err;
+        let stderr = send.input(lines).run().err;
         assert!(
-            [("sent", 1), ("skipped", 0), ("unsent", 1)].iter().all(|(name, n)| counter(&said, name) == *n),
-            "{said}"
+            [("sent", 1), ("skipped", 0), ("unsent", 1)].iter().all(|(name, n)| counter(&stderr, name) == *n),
+            "{stderr}"
         );
         let arguments = [there, "--dont-fragment", "--skip-bad", "-w", "1s", "--stats", &too_long, "short"];
         let recv = cable.near.tool("udp-recv").args(arguments).run();
@@ -386,9 +386,9 @@ fn a_value_that_no_header_can_have_is_a_usage_error() {
         ),
     ] {
         for value in values {
-            let said = complaint("udp-send", &["127.0.0.1:9", option, value], 2);
-            assert!(said.contains(&format!("invalid value '{value}' for '{option} <")), "{said}");
-            assert!(said.ends_with(&format!(": {words}\n")), "{said}");
+            let stderr = complaint("udp-send", &["127.0.0.1:9", option, value], 2);
+            assert!(stderr.contains(&format!("invalid value '{value}' for '{option} <")), "{stderr}");
+            assert!(stderr.ends_with(&format!(": {words}\n")), "{stderr}");
         }
     }
 }

@@ -281,9 +281,9 @@ fn a_wrong_spec_is_quoted_with_what_to_write_instead() {
         ("rate 1M", "rate 1M: ambiguous; write 1M/s for datagrams, 1Mbit/s or 1MB/s"),
         ("loss 5% up", "'up' must be the first word; write an --impair for each direction"),
     ] {
-        let said = complaint("udp-relay", &[":0", ":9", "--impair", spec], 2);
+        let stderr = complaint("udp-relay", &[":0", ":9", "--impair", spec], 2);
         let expected = format!("udp-relay: invalid value '{spec}' for '--impair <SPEC>': {error}");
-        assert!(said.starts_with(&expected), "{said}");
+        assert!(stderr.starts_with(&expected), "{stderr}");
     }
     for (arguments, error) in [
         (
@@ -299,7 +299,7 @@ fn a_wrong_spec_is_quoted_with_what_to_write_instead() {
             "--impair needs DEST: the copies for --mirror are not impaired",
         ),
     ] {
-        let said = complaint("udp-relay", arguments, 2);
-        assert!(said.starts_with(&format!("udp-relay: {error}")), "{said}");
+        let stderr = complaint("udp-relay", arguments, 2);
+        assert!(stderr.starts_with(&format!("udp-relay: {error}")), "{stderr}");
     }
 }

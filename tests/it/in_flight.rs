@@ -108,10 +108,10 @@ fn without_an_endpoint_each_record_is_asked_at_its_own_destination() {
         assert!(finished.text().contains(&format!("\"from\":\"{one}\"")), "{}", finished.text());
         assert!(finished.err.contains(&format!("{refused} refused line 3")), "{}", finished.err);
     }
-    let said = Tool::new("udp-recv").args(["-f", "json"]).input("{\"text\":\"x\"}\n").run();
-    assert_eq!(said.code(), Some(1));
+    let stderr = Tool::new("udp-recv").args(["-f", "json"]).input("{\"text\":\"x\"}\n").run();
+    assert_eq!(stderr.code(), Some(1));
     assert_eq!(
-        said.err,
+        stderr.err,
         "udp-recv: cannot send line 1: no \"to\", and the command line names no destination\n"
     );
 }
@@ -138,8 +138,8 @@ fn requests_that_had_to_wait_until_the_end_of_the_duration_are_counted() {
     let recv = recv(&[&[&to[..]], &options[..], &["x"]].concat());
     let (_, peer) = server.receive_from();
     let mut recv = recv;
-    let said = "udp-recv: 29 requests were due and not sent within --duration: those before them were still in flight";
-    assert_eq!(recv.err_line_with("were due"), said);
+    let expected = "udp-recv: 29 requests were due and not sent within --duration: those before them were still in flight";
+    assert_eq!(recv.err_line_with("were due"), expected);
     server.send_to(b"reply", peer).unwrap();
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text()), (Some(1), "reply\n"));
@@ -198,8 +198,8 @@ fn requests_wait_for_a_port_where_the_system_has_no_more_and_that_is_reported() 
         finished.text().lines().collect::<BTreeSet<_>>(),
         requests.iter().map(|text| &text[..]).collect()
     );
-    let said = "udp-recv: requests wait for a free port: the system lets us open ";
-    assert!(finished.err.starts_with(said) && finished.err.lines().count() == 1, "{}", finished.err);
+    let expected = "udp-recv: requests wait for a free port: the system lets us open ";
+    assert!(finished.err.starts_with(expected) && finished.err.lines().count() == 1, "{}", finished.err);
 }
 
 #[test]
@@ -227,9 +227,9 @@ fn replies_wait_for_a_slow_reader_where_the_ports_have_taken_all_descriptors() {
 
 #[test]
 fn one_port_has_one_request_in_flight() {
-    let said = complaint("udp-recv", &["localhost:9", "--bind", ":7788", "--in-flight", "2", "x"], 2);
+    let stderr = complaint("udp-recv", &["localhost:9", "--bind", ":7788", "--in-flight", "2", "x"], 2);
     assert_eq!(
-        said,
+        stderr,
         "udp-recv: --in-flight 2 needs a port for each request, and --bind :7788 names one; leave out the port\n"
     );
     let finished = recv(&[&Peer::echoing(), "--bind", "127.0.0.1:0", "--in-flight", "1", "a", "b"]).finish();

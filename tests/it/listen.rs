@@ -84,16 +84,16 @@ fn a_wildcard_hears_both_versions_of_ip_and_shows_each_as_itself() {
 #[test]
 fn ipv4_alone_leaves_the_port_free_on_ipv6() {
     let mut listen = Tool::new("udp-listen").args([":0", "-4"]).spawn();
-    let said = listen.err_line_with("listening on 0.0.0.0:");
-    let port: u16 = said.rsplit(':').next().unwrap().parse().unwrap();
+    let line = listen.err_line_with("listening on 0.0.0.0:");
+    let port: u16 = line.rsplit(':').next().unwrap().parse().unwrap();
     UdpSocket::bind(("::1", port)).unwrap();
 }
 
 #[test]
 fn ipv6_alone_leaves_the_port_free_on_ipv4() {
     let mut listen = Tool::new("udp-listen").args([":0", "-6", "-n", "1"]).spawn();
-    let said = listen.err_line_with("listening on [::]:");
-    let port: u16 = said.rsplit(':').next().unwrap().parse().unwrap();
+    let line = listen.err_line_with("listening on [::]:");
+    let port: u16 = line.rsplit(':').next().unwrap().parse().unwrap();
     let v4 = UdpSocket::bind(("127.0.0.1", port)).unwrap();
     v4.send_to(b"four", ("127.0.0.1", port)).unwrap();
     Peer::v6().send_to(b"six", ("::1", port)).unwrap();
@@ -344,9 +344,9 @@ fn the_end_of_a_command_is_not_overlooked_while_the_reader_stalls() {
 fn a_command_finds_us_in_its_environment_and_prints_to_stderr() {
     let command = r#"echo "$UDP_ADDR = $UDP_HOST : $UDP_PORT" && echo hi | udp-send $UDP_ADDR"#;
     let assert = with_command(&[":0", "-n", "1"], command).success().stdout("hi\n");
-    let said = assert.err();
-    let port = said.lines().next().unwrap().rsplit(':').next().unwrap();
-    assert!(said.contains(&format!("127.0.0.1:{port} = 127.0.0.1 : {port}\n")), "{said}");
+    let stderr = assert.err();
+    let port = stderr.lines().next().unwrap().rsplit(':').next().unwrap();
+    assert!(stderr.contains(&format!("127.0.0.1:{port} = 127.0.0.1 : {port}\n")), "{stderr}");
     with_command(&["[::1]:0", "-q", "-n", "1"], "udp-send [$UDP_HOST]:$UDP_PORT hi").success().stdout("hi\n");
     with_command(&[":0", "-6", "-q", "-n", "1"], "udp-send $UDP_ADDR $UDP_HOST").success().stdout("::1\n");
 }
@@ -373,9 +373,9 @@ fn after_a_command_without_a_bound_a_moment_of_quiet_decides() {
 
 #[test]
 fn a_command_that_a_shell_should_read_is_told_so() {
-    let said = Tool::new("udp-listen").args([":0", "--", "udp-send $UDP_ADDR up"]).assert().code(127).err();
+    let stderr = Tool::new("udp-listen").args([":0", "--", "udp-send $UDP_ADDR up"]).assert().code(127).err();
     let words = "cannot run 'udp-send $UDP_ADDR up': no such file or directory; for shell syntax, write -- sh -c 'udp-send $UDP_ADDR up'\n";
-    assert!(said.contains(words), "{said}");
+    assert!(stderr.contains(words), "{stderr}");
 }
 
 #[test]

@@ -72,9 +72,9 @@ fn an_option_of_another_tool_is_known_as_such() {
         let tools: Vec<_> = TOOLS.into_iter().zip(&all).filter_map(has_option).collect();
         let tools_in_words = in_words(&tools);
         for name in TOOLS.into_iter().filter(|name| !tools.contains(name)) {
-            let said = Tool::new(name).args([":9", option]).assert().code(2).err();
+            let stderr = Tool::new(name).args([":9", option]).assert().code(2).err();
             let words = format!("{name}: unknown option {option}: it is an option of {tools_in_words}");
-            assert!(said.starts_with(&words), "{said}");
+            assert!(stderr.starts_with(&words), "{stderr}");
         }
     }
 }
@@ -149,7 +149,7 @@ fn every_page_is_clean() {
     for name in TOOLS {
         let page = format!("{name}.1");
         let lint = Tool::other("mandoc").args(["-T", "lint", &page]).current_dir(directory.as_ref()).run();
-        let said = [lint.text(), &lint.err].concat();
-        assert!(lint.status.success() && said.is_empty(), "{said}");
+        let stderr = [lint.text(), &lint.err].concat();
+        assert!(lint.status.success() && stderr.is_empty(), "{stderr}");
     }
 }

@@ -26,8 +26,8 @@ fn the_first_that_must_not_come_ends_it_badly_and_is_named() {
     let (finished, sender) =
         listen(&["--reject", "(?i)error", "--until", "x"], &[b"ok", b"ERROR: \x1b[2J", b"x"]);
     assert_eq!((finished.code(), finished.text()), (Some(1), "ok\nERROR: \x1b[2J\n"));
-    let said = "udp-listen: datagram 2 matches --reject '(?i)error': 'ERROR: \\x1b[2J' from";
-    assert_eq!(finished.err, format!("{said} {sender}\n"));
+    let expected = "udp-listen: datagram 2 matches --reject '(?i)error': 'ERROR: \\x1b[2J' from";
+    assert_eq!(finished.err, format!("{expected} {sender}\n"));
 }
 
 #[test]
@@ -41,13 +41,13 @@ fn without_a_match_it_is_silence_and_what_came_last_is_said() {
         let (finished, sender) =
             listen(&[&["--until", "^up$"], bound].concat(), &[b"one", b"still starting\n"]);
         assert_eq!((finished.code(), finished.text()), (Some(3), "one\nstill starting\n"));
-        let said =
+        let expected =
             "udp-listen: no match for --until '^up$' in 2 datagrams; the last was 'still starting' from";
-        assert_eq!(finished.err, format!("{said} {sender}\n"));
+        assert_eq!(finished.err, format!("{expected} {sender}\n"));
     }
     let (finished, sender) = listen(&["--until", "x", "-n", "1"], &[b"y"]);
-    let said = "udp-listen: no match for --until 'x' in 1 datagram; the last was 'y' from";
-    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {sender}\n")));
+    let expected = "udp-listen: no match for --until 'x' in 1 datagram; the last was 'y' from";
+    assert_eq!((finished.code(), finished.err), (Some(3), format!("{expected} {sender}\n")));
     let (finished, _) = listen(&["--until", "x", "-w", "50ms"], &[]);
     assert_eq!(finished.code(), Some(3));
     assert!(finished.err.starts_with("udp-listen: no datagram arrived at "), "{}", finished.err);
@@ -57,13 +57,13 @@ fn without_a_match_it_is_silence_and_what_came_last_is_said() {
 #[test]
 fn what_cannot_be_read_is_no_match_and_is_said_to_be_none() {
     let strictly = ["-e", "ascii", "--errors", "strict", "--until", "x", "-n"];
-    for (payloads, said) in [
+    for (payloads, expected) in [
         (&[&b"\xffx"[..]][..], "no match for --until 'x' in 1 datagram; none could be decoded\n"),
         (&[b"\xff", b"\xfe"], "no match for --until 'x' in 2 datagrams; none could be decoded\n"),
     ] {
         let (finished, _) = listen(&[&strictly[..], &[&payloads.len().to_string()]].concat(), payloads);
         assert_eq!(finished.code(), Some(1));
-        assert!(finished.err.ends_with(said), "{}", finished.err);
+        assert!(finished.err.ends_with(expected), "{}", finished.err);
     }
 }
 
@@ -91,18 +91,18 @@ fn what_is_printed_is_matched_in_every_charset_and_format() {
         assert_eq!(finished.code(), Some(0), "{format}: {}", finished.err);
     }
     let (finished, sender) = listen(&["-f", "hex", "--until", "ok", "-n", "1"], &[b"ok"]);
-    let said = "udp-listen: no match for --until 'ok' in 1 datagram; the last was '6f6b' from";
-    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {sender}\n")));
+    let expected = "udp-listen: no match for --until 'ok' in 1 datagram; the last was '6f6b' from";
+    assert_eq!((finished.code(), finished.err), (Some(3), format!("{expected} {sender}\n")));
     let (finished, sender) = listen(&["-f", "json", "--reject", "\"size\":2,"], &[b"a", b"ok"]);
-    let (said, searched) = (
+    let (expected, searched) = (
         "udp-listen: datagram 2 matches --reject '\"size\":2,': 'ok' from",
         "(patterns match the JSON record)",
     );
-    let said = format!("{said} {sender} {searched}\n");
-    assert_eq!((finished.code(), finished.err), (Some(1), said));
+    let expected = format!("{expected} {sender} {searched}\n");
+    assert_eq!((finished.code(), finished.err), (Some(1), expected));
     let (finished, sender) = listen(&["-f", "json", "--until", "^a", "-n", "1"], &[b"a"]);
-    let said = "udp-listen: no match for --until '^a' in 1 datagram; the last was 'a' from";
-    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {sender} {searched}\n")));
+    let expected = "udp-listen: no match for --until '^a' in 1 datagram; the last was 'a' from";
+    assert_eq!((finished.code(), finished.err), (Some(3), format!("{expected} {sender} {searched}\n")));
 }
 
 #[test]
@@ -125,9 +125,9 @@ fn twenty_metrics_in_any_order_match_twenty_patterns_and_a_missing_one_is_named(
         let missing = metrics.iter().position(|metric| *metric == shuffled[7]).unwrap();
         payloads[7] = b"app.errors:1|c";
         let (finished, _) = listen(&patterns, &payloads);
-        let said = format!(r"no match for --until '^app\.requests\.{missing}:\d+\|c' in 20 datagrams; ");
+        let expected = format!(r"no match for --until '^app\.requests\.{missing}:\d+\|c' in 20 datagrams; ");
         assert_eq!(finished.code(), Some(3));
-        assert!(finished.err.contains(&said) && !finished.err.contains("', '"), "{}", finished.err);
+        assert!(finished.err.contains(&expected) && !finished.err.contains("', '"), "{}", finished.err);
     }
 }
 
@@ -140,8 +140,8 @@ fn every_until_must_match_in_any_order_and_the_missing_ones_are_named() {
         assert_eq!((finished.code(), finished.out), (Some(0), printed));
     }
     let (finished, sender) = listen(&[&both[..], &["-n", "2"]].concat(), &[b"web up", b"x"]);
-    let said = "udp-listen: no match for --until '^db up' in 2 datagrams; the last was 'x' from";
-    assert_eq!((finished.code(), finished.err), (Some(3), format!("{said} {sender}\n")));
+    let expected = "udp-listen: no match for --until '^db up' in 2 datagrams; the last was 'x' from";
+    assert_eq!((finished.code(), finished.err), (Some(3), format!("{expected} {sender}\n")));
     let either = ["--reject", "panic", "--reject", "(?i)error"];
     for payload in [&b"panic!"[..], b"Error 5"] {
         let (finished, _) = listen(&[&both[..], &either].concat(), &[b"db up", payload, b"web up"]);
@@ -169,10 +169,10 @@ fn a_match_is_answered() {
 #[test]
 fn a_pattern_that_is_none_is_a_usage_error() {
     for option in ["--until", "--reject"] {
-        let said = Tool::new("udp-listen").args([":0", option, "a("]).assert().code(2).err();
+        let stderr = Tool::new("udp-listen").args([":0", option, "a("]).assert().code(2).err();
         let words =
             format!("invalid value 'a(' for '{option} <PATTERN>': not a regular expression: unclosed group");
-        assert!(said.contains(&words), "{said}");
+        assert!(stderr.contains(&words), "{stderr}");
     }
 }
 
@@ -301,16 +301,16 @@ fn who_had_been_heard_before_the_end_is_printed_behind_whatever_is_denied() {
         allowed.send_to(b"last", address).unwrap();
         running.signal(nix::sys::signal::Signal::SIGTERM);
         let finished = running.ended_by(nix::sys::signal::Signal::SIGCONT);
-        let heard = finished.text().ends_with("last\n");
-        assert!(heard || finished.err.contains("the kernel dropped"), "{name}: {}", finished.err);
+        let is_received = finished.text().ends_with("last\n");
+        assert!(is_received || finished.err.contains("the kernel dropped"), "{name}: {}", finished.err);
     }
 }
 
 #[test]
 fn what_is_not_a_source_is_a_usage_error() {
     for text in ["", "10.0.0.0/33", "two words", "10.0.0.1:53", "::1/200"] {
-        let said = Tool::new("udp-listen").args([":0", &format!("--allow={text}")]).assert().code(2).err();
-        assert!(said.contains("--allow <SOURCE>"), "{said}");
+        let stderr = Tool::new("udp-listen").args([":0", &format!("--allow={text}")]).assert().code(2).err();
+        assert!(stderr.contains("--allow <SOURCE>"), "{stderr}");
     }
 }
 

@@ -29,8 +29,8 @@ fn at(group: &str, interface: &str, port: u16) -> String {
 /// Starts a tool on `host` that joins, and waits until it has. Returns what it says of that.
 fn joined(host: &Namespace, name: &str, arguments: &[&str]) -> (Running, String) {
     let mut running = host.tool(name).args(arguments).spawn();
-    let said = running.err_line_with("joined ");
-    (running, said)
+    let line = running.err_line_with("joined ");
+    (running, line)
 }
 
 /// Sends `text` to `there` from `host`.
@@ -64,8 +64,8 @@ fn whoever_binds_a_group_joins_it_and_says_where() {
             &["udp-chat", "--bind", &there, "-n", "1"],
             &["udp-chat", "--bind", ":5000", "--join", &format!("[{group}%cable0]"), "-n", "1"],
         ] {
-            let (running, said) = joined(&cable.far, arguments[0], &arguments[1..]);
-            assert_eq!(said, format!("{}: joined {group} on cable0", arguments[0]));
+            let (running, stderr) = joined(&cable.far, arguments[0], &arguments[1..]);
+            assert_eq!(stderr, format!("{}: joined {group} on cable0", arguments[0]));
             send(&cable.near, &there, "hi");
             let finished = running.ended();
             assert!(finished.text().ends_with("hi\n"), "{arguments:?} {} {}", finished.text(), finished.err);
@@ -160,8 +160,8 @@ fn a_group_is_received_through_the_joined_link_alone() {
         // --interface chooses the link of both ends as well.
         let plain = at(group, "", 5000).replace('%', "");
         let listen = |link| joined(&cable.far, "udp-listen", &[&plain, "--interface", link, "-n", "1"]);
-        let [(first, said), (second, _)] = ["cable0", "cable1"].map(listen);
-        assert_eq!(said, format!("udp-listen: joined {group} on cable0"));
+        let [(first, stderr), (second, _)] = ["cable0", "cable1"].map(listen);
+        assert_eq!(stderr, format!("udp-listen: joined {group} on cable0"));
         for link in ["cable1", "cable0"] {
             send_with(&cable.near, &["-I", link, &plain, link]);
         }
@@ -185,8 +185,8 @@ fn a_group_may_be_joined_on_several_links() {
         };
         let mut listen = listen.args(["-n", "2"]).spawn();
         for link in ["cable0", "cable1"] {
-            let said = listen.err_line_with("joined ");
-            assert_eq!(said, format!("udp-listen: joined {group} on {link}"));
+            let line = listen.err_line_with("joined ");
+            assert_eq!(line, format!("udp-listen: joined {group} on {link}"));
         }
         for link in ["cable0", "cable1"] {
             send(&cable.near, &at(group, link, 5000), link);
@@ -213,8 +213,8 @@ fn only_the_sources_that_are_named_are_received() {
         let (there, join) = (at(group, "cable0", 5000), format!("{group}%cable0"));
         for arguments in [&[&there[..]][..], &[":5000", "--join", &join]] {
             let sources = ["--source", first, "--source", second, "--source", first, "-n", "2"];
-            let (listen, said) = joined(&cable.far, "udp-listen", &[arguments, &sources].concat());
-            assert_eq!(said, format!("udp-listen: joined {group} on cable0; sources: {first}, {second}"));
+            let (listen, stderr) = joined(&cable.far, "udp-listen", &[arguments, &sources].concat());
+            assert_eq!(stderr, format!("udp-listen: joined {group} on cable0; sources: {first}, {second}"));
             // Another member makes the host take in all sources.
             let (_everyone, _) = joined(&cable.far, "udp-listen", &[&at(group, "cable0", 5001)]);
             for source in [stranger, first, stranger, second] {
@@ -247,26 +247,26 @@ fn a_source_is_one_of_the_groups_among_several_endpoints() {
 #[ignore = "needs root and ip"]
 fn the_link_that_the_system_chose_among_several_is_printed_with_the_others() {
     let cable = cable("chosen");
-    let told = |group: &str| {
+    let note = |group: &str| {
         let there = if group.contains(':') { format!("[{group}]:5000") } else { format!("{group}:5000") };
-        let (endpoint, said) = joined(&cable.far, "udp-listen", &[&there]);
+        let (endpoint, stderr) = joined(&cable.far, "udp-listen", &[&there]);
         drop(endpoint);
         let (joined, again) = joined(&cable.far, "udp-listen", &[":5000", "--join", group]);
         drop(joined);
-        assert_eq!(said, again);
-        said
+        assert_eq!(stderr, again);
+        stderr
     };
     ip(&format!("-n {} route add 239.0.0.0/8 dev cable0", cable.far));
     for group in GROUPS {
-        assert_eq!(told(group), format!("udp-listen: joined {group} on cable0"));
+        assert_eq!(note(group), format!("udp-listen: joined {group} on cable0"));
     }
     cable.double();
     ip(&format!("-n {} route replace 239.0.0.0/8 dev cable1", cable.far));
     ip(&format!("-n {} -6 route add table local multicast ff00::/8 dev cable1 metric 1", cable.far));
     for group in GROUPS {
-        let said = told(group);
+        let stderr = note(group);
         let choice = format!(" on cable1, chosen by the system (others: cable0); choose with {group}%cable0");
-        assert_eq!(said, format!("udp-listen: joined {group}{choice}"));
+        assert_eq!(stderr, format!("udp-listen: joined {group}{choice}"));
         // It is there that the group is received.
         let there = if group.contains(':') { format!("[{group}]:5000") } else { format!("{group}:5000") };
         let (listen, _) = joined(&cable.far, "udp-listen", &[&there, "-n", "1"]);
@@ -276,9 +276,9 @@ fn the_link_that_the_system_chose_among_several_is_printed_with_the_others() {
     // One that is down is no choice, and is said to be down.
     ip(&format!("-n {} link set cable0 down", cable.far));
     for group in GROUPS {
-        assert_eq!(told(group), format!("udp-listen: joined {group} on cable1"));
-        let (_listen, said) = joined(&cable.far, "udp-listen", &[&at(group, "cable0", 5000)]);
-        assert_eq!(said, format!("udp-listen: joined {group} on cable0, which is down"));
+        assert_eq!(note(group), format!("udp-listen: joined {group} on cable1"));
+        let (_listen, stderr) = joined(&cable.far, "udp-listen", &[&at(group, "cable0", 5000)]);
+        assert_eq!(stderr, format!("udp-listen: joined {group} on cable0, which is down"));
     }
 }
 
@@ -334,8 +334,8 @@ fn a_kernel_that_refuses_to_join_is_an_error() {
         );
     }
     host.sysctl(&["net.ipv6.conf.cable0.disable_ipv6=1"]);
-    let (_listen, said) = joined(host, "udp-listen", &["[ff05::5:1%cable0]:5000"]);
-    assert_eq!(said, "udp-listen: joined ff05::5:1 on cable0, which has no IPv6 address");
+    let (_listen, stderr) = joined(host, "udp-listen", &["[ff05::5:1%cable0]:5000"]);
+    assert_eq!(stderr, "udp-listen: joined ff05::5:1 on cable0, which has no IPv6 address");
     // The least MTU of IPv6 is 1280.
     ip(&format!("-n {host} link set cable0 mtu 1000"));
     assert_eq!(
@@ -577,21 +577,21 @@ fn a_group_is_told_with_the_interface_on_which_it_is_joined() {
     let script = format!("cat {file}; echo $UDP_ADDR,$UDP_HOST,$UDP_ADDRS; udp-send $UDP_ADDR hi");
     for [group, other] in [["239.1.1.1", "239.1.1.2"], ["ff15::5:1", "ff15::5:2"], ["ff02::5:1", "ff02::5:2"]]
     {
-        let told = [at(group, "cable1", 5000), at(group, "cable0", 5000), at(other, "cable1", 5000)];
+        let groups = [at(group, "cable1", 5000), at(group, "cable0", 5000), at(other, "cable1", 5000)];
         // The system chooses the interface of the last.
-        let endpoints = [&told[0], &told[1], &told[2].replace("%cable1", "")];
+        let endpoints = [&groups[0], &groups[1], &groups[2].replace("%cable1", "")];
         let listen = cable.near.tool("udp-listen").args(endpoints).args(["-n", "1", "--ready-file", &file]);
         let listen = listen.args(["--exec", "echo to $UDP_ADDR >&2", "--", "sh", "-c", &script]);
         let mut listen = listen.spawn();
-        for address in &told {
+        for address in &groups {
             let line = format!("udp-listen: listening on {address}");
             assert_eq!(listen.err_line_with("listening on "), line);
         }
         listen.err_line_with(&format!("joined {other} on cable1, chosen by the system"));
-        for address in &told {
+        for address in &groups {
             assert_eq!(listen.err_line_with(":5000"), *address);
         }
-        let (first, all) = (&told[0], told.join(" "));
+        let (first, all) = (&groups[0], groups.join(" "));
         assert_eq!(listen.err_line_with(","), format!("{first},{group}%cable1,{all}"));
         assert_eq!(listen.err_line_with("to "), format!("to {first}"));
         assert_eq!(listen.ended().text(), "hi\n");
@@ -613,12 +613,12 @@ fn the_option_that_shares_the_port_of_a_group_is_named_and_works() {
     ] {
         let (holder, _) = joined(&cable.far, "udp-listen", first);
         for option in [none, &["--reuse-port"]].into_iter().take(if second == group { 2 } else { 1 }) {
-            let said = refused(&cable.far, "udp-listen", &[second, option].concat());
+            let stderr = refused(&cable.far, "udp-listen", &[second, option].concat());
             let whole = format!(
                 "port 5000 is in use by udp-listen (pid {}); choose another port, or 0 for any free one{way_out}\n",
                 holder.pid()
             );
-            assert!(said.ends_with(&whole), "{first:?} {said}");
+            assert!(stderr.ends_with(&whole), "{first:?} {stderr}");
         }
         drop(holder);
         let listening = [[first, at_first], [second, at_second]].map(|arguments| {
@@ -629,8 +629,8 @@ fn the_option_that_shares_the_port_of_a_group_is_named_and_works() {
             assert_eq!(listen.ended().text(), "hi\n", "{first:?}");
         }
     }
-    let said = refused(&cable.far, "udp-listen", &[group, &[":5000"]].concat());
-    assert!(said.ends_with("write it once, or add --reuse-address\n"), "{said}");
+    let stderr = refused(&cable.far, "udp-listen", &[group, &[":5000"]].concat());
+    assert!(stderr.ends_with("write it once, or add --reuse-address\n"), "{stderr}");
     joined(&cable.far, "udp-listen", &[group, &[":5000", "--reuse-address"]].concat());
 }
 

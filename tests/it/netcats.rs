@@ -185,13 +185,13 @@ fn an_address_of_the_version_of_ip_that_is_not_wanted_is_an_error() {
         (["udp-send", "-4", "[::1]:9"], "[::1]:9 is an IPv6 address, and -4 was given"),
         (["udp-chat", "-4", "[::1]:9"], "[::1]:9 is an IPv6 address, and -4 was given"),
     ] {
-        let said = complaint(arguments[0], &arguments[1..], 2);
-        assert!(said.contains(words), "{said}");
+        let stderr = complaint(arguments[0], &arguments[1..], 2);
+        assert!(stderr.contains(words), "{stderr}");
     }
-    let said = complaint("udp-listen", &["-4", "127.0.0.1:0", "[::1]:0"], 2);
+    let stderr = complaint("udp-listen", &["-4", "127.0.0.1:0", "[::1]:0"], 2);
     assert!(
-        said.contains("[::1]:0 is an IPv6 address, and -4 was given") && !said.contains("listening"),
-        "{said}"
+        stderr.contains("[::1]:0 is an IPv6 address, and -4 was given") && !stderr.contains("listening"),
+        "{stderr}"
     );
 }
 

@@ -43,8 +43,8 @@ fn that_no_port_is_free_is_said() {
     holder.listening_on();
     for tool in ["udp-send", "udp-recv"] {
         let finished = cable.near.tool(tool).args(["127.0.0.1:9", "hi"]).run();
-        let said = "cannot send to 127.0.0.1:9: no port of this machine is free to send from";
-        assert_eq!((finished.code(), finished.err), (Some(1), format!("{tool}: {said}\n")));
+        let expected = "cannot send to 127.0.0.1:9: no port of this machine is free to send from";
+        assert_eq!((finished.code(), finished.err), (Some(1), format!("{tool}: {expected}\n")));
     }
     assert_eq!(holder.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
 }
@@ -73,12 +73,12 @@ fn a_request_that_is_turned_away_on_its_way_is_trouble_at_once() {
     let cable = Cable::new("recv");
     let finished = cable.near.tool("udp-recv").args([NOWHERE, "-w", "1h", "one", "two"]).run();
     assert_eq!(finished.code(), Some(1));
-    let said = |message| {
+    let expected = |message| {
         format!(
             "udp-recv: message {message} to {NOWHERE} failed: 192.0.2.2 reports administratively prohibited\n"
         )
     };
-    assert_eq!(finished.err, said(1) + &said(2));
+    assert_eq!(finished.err, expected(1) + &expected(2));
 }
 
 #[test]
@@ -130,8 +130,8 @@ fn a_zone_is_printed_by_its_name_and_read_by_name_and_number() {
     let handler = "printf '%s ' $UDP_ADDR $UDP_PEER $UDP_PEER_HOST";
     let arguments = ["[fe80::2%cable0]:0", "-p", "--ready-file", file.to_str().unwrap(), "--exec", handler];
     let mut listen = cable.far.tool("udp-listen").args(arguments).spawn();
-    let said = listen.err_line_with("listening on ");
-    let there = said.rsplit(' ').next().unwrap();
+    let line = listen.err_line_with("listening on ");
+    let there = line.rsplit(' ').next().unwrap();
     assert!(there.starts_with("[fe80::2%cable0]:"), "{there}");
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("{there}\n"));
     let number = there.replace("cable0", &cable.number());
@@ -256,8 +256,8 @@ fn a_datagram_that_there_is_never_room_for_is_an_error() {
     let finished =
         cable.near.tool("udp-send").args(["192.0.2.2:9", "--buffer", "1", &"x".repeat(40_000)]).run();
     assert_eq!(finished.code(), Some(1));
-    let said = "cannot send message 1 to 192.0.2.2:9: send buffer full; raise it with --buffer\n";
-    assert!(finished.err.ends_with(said), "{}", finished.err);
+    let expected = "cannot send message 1 to 192.0.2.2:9: send buffer full; raise it with --buffer\n";
+    assert!(finished.err.ends_with(expected), "{}", finished.err);
 }
 
 #[test]
@@ -458,8 +458,8 @@ fn an_ipv4_source_in_an_ipv6_packet_is_forged() {
         assert_eq!(finished.code(), Some(0), "{tool} {arguments:?}: {}", finished.err);
         assert!(finished.text().contains("genuine"), "{tool} {arguments:?}: {}", finished.text());
         assert!(!finished.text().contains("forged"), "{tool} {arguments:?}: {}", finished.text());
-        let said = "ignored 1 forged datagram: an IPv4 source address in an IPv6 packet\n";
-        assert!(finished.err.contains(said), "{tool} {arguments:?}: {}", finished.err);
+        let expected = "ignored 1 forged datagram: an IPv4 source address in an IPv6 packet\n";
+        assert!(finished.err.contains(expected), "{tool} {arguments:?}: {}", finished.err);
     }
 }
 
@@ -505,12 +505,12 @@ fn a_listener_answers_neither_itself_nor_a_service_that_answers_everything() {
         let finished = listen.finish();
         assert_eq!(finished.code(), Some(0), "{how:?}: {}", finished.err);
         assert!(finished.text().contains("forged\n") && finished.text().contains("reflector\n"));
-        for told in [
+        for words in [
             "requests not answered: 9 from a source that is never answered",
             ": answered 1 (",
             ", declined 9",
         ] {
-            assert!(finished.err.contains(told), "{how:?}: {}", finished.err);
+            assert!(finished.err.contains(words), "{how:?}: {}", finished.err);
         }
     }
 }
@@ -541,8 +541,8 @@ fn while_there_is_no_route_datagrams_are_counted_and_later_ones_are_sent() {
     assert_eq!(finished.code(), Some(1));
     let unsent = counter(&finished.err, "unsent");
     assert_eq!(counter(&finished.err, "sent") + unsent, 100_000, "{}", finished.err);
-    let said = format!("udp-send: in all, cannot send {unsent} lines, first line 2 to {there}: {why}\n");
-    assert!(finished.err.starts_with(&said) && finished.err.lines().count() == 2, "{}", finished.err);
+    let expected = format!("udp-send: in all, cannot send {unsent} lines, first line 2 to {there}: {why}\n");
+    assert!(finished.err.starts_with(&expected) && finished.err.lines().count() == 2, "{}", finished.err);
     while listen.line() != "last" {}
     assert_eq!(listen.ended_by(Signal::SIGTERM).text(), "");
 }
@@ -561,12 +561,12 @@ fn what_a_firewall_of_this_machine_drops_is_counted_and_the_rest_is_sent() {
     send.type_bytes(lines.as_bytes());
     let finished = send.finish();
     let why = "operation not permitted; a firewall on this machine blocks it";
-    let said = format!(
+    let expected = format!(
         "cannot send 300 lines, first line 1 to {there}: {why}\nudp-send: sent 600 (60000 bytes) in "
     );
     assert_eq!(counter(&finished.err, "unsent"), 300, "{}", finished.err);
     assert_eq!(finished.code(), Some(1));
-    assert!(finished.err.contains(&said), "{}", finished.err);
+    assert!(finished.err.contains(&expected), "{}", finished.err);
     assert!((0..600).all(|_| listen.line().len() == 100));
 }
 
@@ -590,8 +590,8 @@ fn a_record_that_no_route_leads_to_keeps_no_other_from_being_sent() {
     let nowhere = record("203.0.113.9:9", "no route");
     let records = [record(&there, "one"), nowhere.clone(), nowhere, record(&there, "two")].concat();
     let finished = send_records(&cable.near, &[], &records);
-    let said = "udp-send: cannot send 2 lines, first line 2 to 203.0.113.9:9: network is unreachable\n";
-    assert_eq!((finished.code(), &finished.err[..]), (Some(1), said));
+    let expected = "udp-send: cannot send 2 lines, first line 2 to 203.0.113.9:9: network is unreachable\n";
+    assert_eq!((finished.code(), &finished.err[..]), (Some(1), expected));
     assert_eq!([listen.line(), listen.line()], ["one", "two"]);
 }
 
@@ -604,12 +604,12 @@ fn a_broadcast_that_is_not_allowed_is_named_and_can_be_skipped() {
     let there = listen.listening_on().to_string();
     for everyone in ["255.255.255.255:9", "192.0.2.255:9"] {
         let records = [record(&there, "one"), record(everyone, "all"), record(&there, "two")].concat();
-        let said = format!("line 2 to {everyone}: permission denied; add --broadcast\n");
+        let expected = format!("line 2 to {everyone}: permission denied; add --broadcast\n");
         let finished = send_records(&cable.near, &[], &records);
-        assert_eq!((finished.code(), finished.err), (Some(1), format!("udp-send: cannot send {said}")));
+        assert_eq!((finished.code(), finished.err), (Some(1), format!("udp-send: cannot send {expected}")));
         assert_eq!(listen.line(), "one");
         let finished = send_records(&cable.near, &["--skip-bad"], &records);
-        assert_eq!((finished.code(), finished.err), (Some(0), format!("udp-send: skipped {said}")));
+        assert_eq!((finished.code(), finished.err), (Some(0), format!("udp-send: skipped {expected}")));
         assert_eq!([listen.line(), listen.line()], ["one", "two"]);
     }
 }
@@ -634,11 +634,11 @@ fn a_route_that_leads_nowhere_is_explained() {
             change("add");
             for tool in ["udp-send", "udp-recv"] {
                 let finished = near.tool(tool).args([&there, "hi"]).run();
-                let said = format!(
+                let expected = format!(
                     "{tool}: cannot send to {there}: {why}; {route} route causes this: \
                      `ip {version}route show match {destination}`\n"
                 );
-                assert_eq!((finished.code(), finished.err), (Some(1), said));
+                assert_eq!((finished.code(), finished.err), (Some(1), expected));
             }
             change("delete");
         }
@@ -679,11 +679,11 @@ fn a_request_is_sent_again_until_there_is_a_route() {
 #[ignore = "needs root and ip"]
 fn a_request_that_no_route_leads_to_is_trouble_when_its_attempts_are_used_up() {
     let cable = Cable::new("noroute");
-    let said = "udp-recv: cannot send to 203.0.113.2:9: network is unreachable\n";
+    let expected = "udp-recv: cannot send to 203.0.113.2:9: network is unreachable\n";
     for retry in [&[][..], &["-w", "20ms", "--retry", "2"]] {
         let arguments = [&["203.0.113.2:9", "one", "two"], retry].concat();
         let finished = cable.near.tool("udp-recv").args(&arguments).run();
-        assert_eq!((finished.code(), &finished.err[..]), (Some(1), said));
+        assert_eq!((finished.code(), &finished.err[..]), (Some(1), expected));
     }
     // Once it has had a route, the next request has its turn as well.
     let mut listen = cable.far.tool("udp-listen").args(["192.0.2.2:0", "--echo"]).spawn();
@@ -693,9 +693,9 @@ fn a_request_that_no_route_leads_to_is_trouble_when_its_attempts_are_used_up() {
     assert_eq!(recv.line(), "one");
     ip(&format!("-n {} link set cable0 down", cable.near));
     recv.type_bytes(b"two\nthree\n");
-    let said = |line| format!("udp-recv: cannot send line {line} to {there}: network is unreachable\n");
+    let expected = |line| format!("udp-recv: cannot send line {line} to {there}: network is unreachable\n");
     let finished = recv.finish();
-    assert_eq!((finished.code(), finished.err), (Some(1), said(2) + &said(3)));
+    assert_eq!((finished.code(), finished.err), (Some(1), expected(2) + &expected(3)));
 }
 
 #[test]
@@ -723,10 +723,10 @@ fn a_datagram_with_a_wrong_checksum_is_not_dropped_for_want_of_room() {
         let finished = listen.finish();
         let rejected = 3 * sources.len();
         assert_eq!(finished.code(), Some(0), "{bind}: {}", finished.err);
-        let said = format!(
+        let expected = format!(
             "datagrams lost: the kernel rejected {rejected} (wrong checksum, or a filter on the socket)\n"
         );
-        assert!(finished.err.contains(&said), "{bind}: {}", finished.err);
+        assert!(finished.err.contains(&expected), "{bind}: {}", finished.err);
         let counted = ["dropped", "rejected"].map(|name| counter(&finished.err, name));
         assert_eq!(counted, [0, rejected as u64], "{bind}: {}", finished.err);
     }

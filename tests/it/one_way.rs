@@ -41,9 +41,9 @@ fn numbers(finished: &Finished) -> &str {
 fn each_payload_has_a_header_of_two_numbers_before_it() {
     let (peer, before) = (Peer::new(), now());
     let send = Tool::new("udp-send").arg(&peer).args(["--stamp", "--stats", "--repeat", "2"]);
-    let said = send.input("one\n\nthree\n").assert().success().err();
+    let stderr = send.input("one\n\nthree\n").assert().success().err();
     // The header is not payload.
-    assert!(said.contains("sent 6 (16 bytes)"), "{said}");
+    assert!(stderr.contains("sent 6 (16 bytes)"), "{stderr}");
     for (sequence, payload) in ["one", "", "three", "one", "", "three"].into_iter().enumerate() {
         assert_eq!(unpacked(&peer.receive(), before), (sequence as u64, payload));
     }
@@ -188,14 +188,17 @@ fn a_payload_that_does_not_fit_with_its_header_says_so() {
     assert!(send(65_507 - 16).status.success());
     assert_eq!(peer.receive().len(), 65_507);
     let output = send(65_507 - 15);
-    let said = format!(
+    let expected = format!(
         "udp-send: cannot send line 1 to {address}: it is 65508 bytes, and the largest datagram over IPv4 is \
          65507 bytes; 16 bytes of it are the header of --stamp\n"
     );
-    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(1), said));
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(1), expected));
     let skipped = Tool::new("udp-send").args([&address, "--stamp", "--skip-bad", &"x".repeat(65_500)]);
-    let said = skipped.assert().success().err();
-    assert!(said.starts_with("udp-send: skipped message 1 to ") && said.contains("of --stamp"), "{said}");
+    let stderr = skipped.assert().success().err();
+    assert!(
+        stderr.starts_with("udp-send: skipped message 1 to ") && stderr.contains("of --stamp"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -251,9 +254,9 @@ fn a_stamp_is_for_the_other_side() {
     for (tool, option, other) in
         [("udp-listen", "--stamp", "udp-send"), ("udp-send", "--stamped", "udp-listen")]
     {
-        let said = complaint(tool, &[":9", option], 2);
+        let stderr = complaint(tool, &[":9", option], 2);
         let words = format!("{tool}: unknown option {option}: it is an option of {other}");
-        assert!(said.starts_with(&words), "{said}");
+        assert!(stderr.starts_with(&words), "{stderr}");
     }
 }
 

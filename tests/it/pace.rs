@@ -133,7 +133,7 @@ fn what_is_skipped_takes_no_interval() {
 fn the_input_is_sent_as_often_as_it_is_asked_for() {
     let peer = Peer::new();
     let arguments = [&peer.to_string(), "--repeat", "3", "--stats"];
-    let said = "udp-send: sent 6 (9 bytes) in ";
+    let expected = "udp-send: sent 6 (9 bytes) in ";
     let messages = || Tool::new("udp-send").args(arguments).args(["a", "bb"]).run();
     let pipe = || {
         let mut send = Tool::new("udp-send").args(arguments).spawn();
@@ -143,7 +143,7 @@ fn the_input_is_sent_as_often_as_it_is_asked_for() {
     let from_file = || send_from(file("a\nbb"), &arguments);
     for send in [&messages as &dyn Fn() -> Finished, &pipe, &from_file] {
         let finished = send();
-        assert!(finished.err.starts_with(said) && finished.err.lines().count() == 1, "{}", finished.err);
+        assert!(finished.err.starts_with(expected) && finished.err.lines().count() == 1, "{}", finished.err);
         for expected in ["a", "bb", "a", "bb", "a", "bb"] {
             assert_eq!(peer.receive(), expected.as_bytes());
         }
@@ -226,13 +226,13 @@ fn what_was_typed_is_repeated_after_the_end_of_input() {
 #[test]
 fn a_line_keeps_its_number_in_every_round() {
     let peer = Peer::new();
-    let said = Tool::new("udp-send")
+    let stderr = Tool::new("udp-send")
         .args([&peer.to_string(), "--repeat", "2", "-e", "ascii"])
         .input("fine\nna\u{ef}ve\n")
         .assert()
         .code(1)
         .err();
-    assert!(said.contains("cannot send line 2 to"), "{said}");
+    assert!(stderr.contains("cannot send line 2 to"), "{stderr}");
 }
 
 /// Sends to `peer` with `--duration 200ms` and these options, and returns what was sent before it ended by itself.

@@ -103,12 +103,12 @@ fn an_icmp_error_is_reported_with_its_sender_and_its_kind() {
     }
     for (there, reporter) in [("203.0.113.2:99", ROUTER), ("[2001:db8:2::2]:99", ROUTER_V6)] {
         let finished = path.near("udp-recv").args([there, "-w", "20s", "hi"]).run();
-        let said = format!("udp-recv: {there} refused message 1: {reporter} reports port unreachable\n");
-        assert_eq!((finished.code(), finished.err), (Some(4), said));
+        let expected = format!("udp-recv: {there} refused message 1: {reporter} reports port unreachable\n");
+        assert_eq!((finished.code(), finished.err), (Some(4), expected));
     }
     let finished = path.near("udp-recv").args(["203.0.113.2:9", "-w", "20s", "hi"]).run();
-    let said = "udp-recv: 203.0.113.2:9 refused message 1: nobody listens on that port\n";
-    assert_eq!((finished.code(), &finished.err[..]), (Some(4), said));
+    let expected = "udp-recv: 203.0.113.2:9 refused message 1: nobody listens on that port\n";
+    assert_eq!((finished.code(), &finished.err[..]), (Some(4), expected));
 }
 
 #[test]
@@ -391,16 +391,16 @@ fn a_path_that_is_down_at_a_router_is_waited_for_as_one_that_is_down_here() {
             (0..500).map(|number| format!("{number:0>0$}", if number < 300 { 7 } else { number })).collect();
         send.type_bytes((lines.join("\n") + "\n").as_bytes());
         let reporter = if there.starts_with('[') { ROUTER_V6 } else { ROUTER };
-        let said = send.err_line_with("; trying again for up to 20s");
+        let stderr = send.err_line_with("; trying again for up to 20s");
         let why = format!(" to {there} failed: {reporter} reports network unreachable; ");
-        assert!(said.contains(&why), "{said}");
+        assert!(stderr.contains(&why), "{stderr}");
         path.ip_router(&format!("route add {network} dev cable1"));
         let mut delivered: Vec<String> = lines.iter().map(|_| listen.line()).collect();
         delivered.sort_unstable_by_key(|line| line.parse::<u32>().unwrap());
         assert!(delivered == lines);
         let finished = send.ended_by(Signal::SIGTERM);
-        let said = finished.err.lines().last().unwrap();
-        assert!(said.starts_with("udp-send: sent 501 (") && said.ends_with("bit/s"), "{said}");
+        let stderr = finished.err.lines().last().unwrap();
+        assert!(stderr.starts_with("udp-send: sent 501 (") && stderr.ends_with("bit/s"), "{stderr}");
     }
 }
 
@@ -439,16 +439,16 @@ fn a_host_that_is_reported_late_as_unreachable_gets_all_once_it_is_there() {
     let there = format!("203.0.113.9:{}", listen.listening_on().port());
     let mut send = path.near("udp-send").args([&there, "--linger", "6s", "--stats"]).spawn();
     send.type_bytes(b"one\ntwo\nthree\n");
-    let said = send.err_line_with("; trying again for up to 6s");
-    assert!(said.contains(&format!("{there} failed: {ROUTER} reports host unreachable; ")), "{said}");
+    let line = send.err_line_with("; trying again for up to 6s");
+    assert!(line.contains(&format!("{there} failed: {ROUTER} reports host unreachable; ")), "{line}");
     ip(&format!("-n {} address add 203.0.113.9/24 dev cable1", path.third));
     let mut delivered = [listen.line(), listen.line(), listen.line()];
     delivered.sort_unstable();
     assert_eq!(delivered, ["one", "three", "two"]);
     // Nothing is reported of them for as long as that takes.
     let finished = send.finish();
-    let said = finished.err.lines().last().unwrap();
-    assert!(said.contains("sent 3 (11 bytes)") && said.ends_with("bit/s"), "{said}");
+    let stderr = finished.err.lines().last().unwrap();
+    assert!(stderr.contains("sent 3 (11 bytes)") && stderr.ends_with("bit/s"), "{stderr}");
     assert_eq!(finished.code(), Some(0));
 }
 
@@ -470,10 +470,10 @@ fn what_is_sent_again_to_an_absent_host_and_not_reported_before_the_end_is_unrea
         // It searches for the host when the datagram is sent again, until after the end.
         host.sysctl(&[&format!("{retrans_time}=1000000")]);
         let finished = send.finish();
-        let said = "udp-send: 1 datagram that failed was sent again too late to know whether it arrived: counted as \
+        let expected = "udp-send: 1 datagram that failed was sent again too late to know whether it arrived: counted as \
                     unreachable; raise --linger\n\
                     udp-send: sent 1 (2 bytes) in ";
-        assert!(finished.err.contains(said), "{}", finished.err);
+        assert!(finished.err.contains(expected), "{}", finished.err);
         assert!(finished.err.ends_with(": unreachable 1 (host unreachable 1)\n"), "{}", finished.err);
         assert_eq!(finished.code(), Some(1));
     }
@@ -511,7 +511,7 @@ fn a_listener_outlives_its_link_and_reports_a_reply_that_it_cannot_send() {
     let ask = |text: &str| link.0.near.tool("udp-recv").args(["-w", "20s", "192.0.2.2:7788", text]).spawn();
     // The first reply that cannot be sent is reported, and all are counted.
     let why = "cannot send a reply: to 192.0.2.1:";
-    for (down, up, said) in [
+    for (down, up, expected) in [
         ("link set cable0 down", "link set cable0 up", Some(why)),
         ("route add blackhole 192.0.2.1", "route delete blackhole 192.0.2.1", None),
     ] {
@@ -519,9 +519,9 @@ fn a_listener_outlives_its_link_and_reports_a_reply_that_it_cannot_send() {
         assert_eq!(listen.line(), "lost");
         ip(&format!("-n {far} {down}"));
         std::fs::write(&go, "lost\n").unwrap();
-        if let Some(said) = said {
-            let said = listen.err_line_with(said);
-            assert!(said.ends_with(": network is unreachable"), "{said}");
+        if let Some(expected) = expected {
+            let line = listen.err_line_with(expected);
+            assert!(line.ends_with(": network is unreachable"), "{line}");
         }
         drop(asking);
         ip(&format!("-n {far} {up}"));

@@ -31,8 +31,8 @@ fn send(address: &str, lines: String) -> String {
 }
 
 /// Returns the number that the sender says was dropped at its peer.
-fn dropped(said: &str) -> usize {
-    usize::try_from(number_after(said, "the kernel dropped")).unwrap()
+fn dropped(stderr: &str) -> usize {
+    usize::try_from(number_after(stderr, "the kernel dropped")).unwrap()
 }
 
 /// Reads all that is there.
@@ -58,15 +58,15 @@ fn what_the_kernel_drops_at_any_receiver_is_counted_by_the_sender() {
     ] {
         for lines in floods() {
             let receiver = Peer::bind(bound);
-            let said = send(&format!("{host}:{}", receiver.port()), lines);
-            let (read, dropped) = (read(&receiver), dropped(&said));
+            let stderr = send(&format!("{host}:{}", receiver.port()), lines);
+            let (read, dropped) = (read(&receiver), dropped(&stderr));
             assert!(read > 0 && dropped > 0);
-            assert_eq!(read + dropped, SENT, "{bound}: {said}");
+            assert_eq!(read + dropped, SENT, "{bound}: {stderr}");
             let socket = receiver.address();
-            assert!(said.contains(&format!("dropped {dropped} datagrams at {socket}, ")), "{said}");
+            assert!(stderr.contains(&format!("dropped {dropped} datagrams at {socket}, ")), "{stderr}");
             // A child that another test starts has the socket as well for a moment.
-            assert!(said.contains("): receive buffer full\n"), "{said}");
-            assert!(said.contains(&format!("dropped at peer {dropped}")), "{said}");
+            assert!(stderr.contains("): receive buffer full\n"), "{stderr}");
+            assert!(stderr.contains(&format!("dropped at peer {dropped}")), "{stderr}");
         }
     }
 }
@@ -76,14 +76,14 @@ fn a_gro_batch_is_dropped_as_one_and_the_number_is_called_a_lower_bound() {
     let receiver = Peer::new();
     setsockopt(&receiver.as_fd(), sockopt::UdpGroSegment, &true).unwrap();
     let [segments, _] = floods();
-    let said = send(&receiver.to_string(), segments);
+    let stderr = send(&receiver.to_string(), segments);
     if cfg!(feature = "portable") {
-        assert_eq!(read(&receiver) + dropped(&said), SENT, "{said}");
+        assert_eq!(read(&receiver) + dropped(&stderr), SENT, "{stderr}");
         return;
     }
-    assert!(said.contains("udp-send: the kernel dropped at least "), "{said}");
-    assert!(said.contains("dropped at peer at least "), "{said}");
-    assert!((1..SENT).contains(&dropped(&said)), "{said}");
+    assert!(stderr.contains("udp-send: the kernel dropped at least "), "{stderr}");
+    assert!(stderr.contains("dropped at peer at least "), "{stderr}");
+    assert!((1..SENT).contains(&dropped(&stderr)), "{stderr}");
 }
 
 #[test]
@@ -92,9 +92,9 @@ fn nothing_is_said_of_drops_without_stats_or_where_there_are_none() {
     let send = Tool::new("udp-send").arg(&receiver).input(floods()[0].as_str()).run();
     assert_eq!((send.code(), send.err.as_str()), (Some(0), ""));
     assert!(read(&receiver) < SENT);
-    let said = self::send(&receiver.to_string(), "one\n".to_owned());
-    assert!(!said.contains("the kernel"), "{said}");
-    assert!(!said.contains("dropped"), "{said}");
+    let stderr = self::send(&receiver.to_string(), "one\n".to_owned());
+    assert!(!stderr.contains("the kernel"), "{stderr}");
+    assert!(!stderr.contains("dropped"), "{stderr}");
 }
 
 /// Starts `udp-send --stats` with a first datagram, so that it watches the sockets of its peer from then on.
@@ -148,11 +148,14 @@ fn each_socket_that_shares_the_port_is_named() {
     let send = watching(address);
     while read(&one) + read(&other) == 0 {}
     flood_from_many_ports(address);
-    let said = ended(send).err;
-    let named: Vec<_> =
-        said.lines().filter(|line| line.contains(&format!("datagrams at {address}"))).map(dropped).collect();
-    assert_eq!(named.len(), 2, "{said}");
-    assert_eq!(read(&one) + read(&other) + named.iter().sum::<usize>(), 50 * 200, "{said}");
+    let stderr = ended(send).err;
+    let named: Vec<_> = stderr
+        .lines()
+        .filter(|line| line.contains(&format!("datagrams at {address}")))
+        .map(dropped)
+        .collect();
+    assert_eq!(named.len(), 2, "{stderr}");
+    assert_eq!(read(&one) + read(&other) + named.iter().sum::<usize>(), 50 * 200, "{stderr}");
 }
 
 #[test]
@@ -164,8 +167,8 @@ fn what_a_socket_drops_that_other_datagrams_are_delivered_to_is_not_counted() {
     while read(&exact) == 0 {}
     flood_from_many_ports(([127, 0, 0, 1], port).into());
     assert!(read(&wide) < 50 * 200);
-    let said = ended(send).err;
-    assert!(!said.contains("the kernel"), "{said}");
+    let stderr = ended(send).err;
+    assert!(!stderr.contains("the kernel"), "{stderr}");
 }
 
 #[test]
@@ -176,9 +179,9 @@ fn a_socket_that_is_opened_or_closed_during_the_run_is_reported() {
     send.err_line_with("refused");
     let receiver = Peer::bind(&address.to_string());
     flood_from_many_ports(address);
-    let said = ended(send).err;
-    assert!(said.contains(", which was opened during the run: receive buffer full"), "{said}");
-    assert_eq!(read(&receiver) + dropped(&said), 50 * 200);
+    let stderr = ended(send).err;
+    assert!(stderr.contains(", which was opened during the run: receive buffer full"), "{stderr}");
+    assert_eq!(read(&receiver) + dropped(&stderr), 50 * 200);
 
     let receiver = Peer::new();
     let address = receiver.address();
@@ -189,9 +192,9 @@ fn a_socket_that_is_opened_or_closed_during_the_run_is_reported() {
     let local = format!(":{:04X}", address.port());
     let is_bound = |line: &str| line.split_whitespace().nth(1).is_some_and(|bound| bound.ends_with(&local));
     while fs::read_to_string("/proc/net/udp").unwrap().lines().any(is_bound) {}
-    let said = ended(send).err;
+    let stderr = ended(send).err;
     let closed = format!("udp-send: {address} was closed during the run: how many datagrams the kernel");
-    assert!(said.contains(&closed), "{said}");
+    assert!(stderr.contains(&closed), "{stderr}");
 }
 
 /// Floods `receiver`, which prints the datagrams to `address`, while it is stopped and while it runs.

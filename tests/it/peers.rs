@@ -227,8 +227,8 @@ fn a_client_of_another_make_is_talked_to_by_a_chat() {
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         let mut client = Tool::other("sh").args(["-c", &format!("exec {client}"), &host, &port]).spawn();
         client.type_line("hello");
-        let heard = chat.line();
-        assert!(heard.ends_with("\thello"), "{heard}");
+        let received = chat.line();
+        assert!(received.ends_with("\thello"), "{received}");
         chat.type_line("hello yourself");
         assert_eq!(client.line(), "hello yourself");
     }

@@ -33,11 +33,11 @@ fn the_verdict_is_that_of_a_health_check() {
     let finished = addresses.each_ref().map(quiet);
     assert_eq!(finished.each_ref().map(Finished::code), [Some(0), Some(1), Some(3), Some(4)]);
     assert!(finished.iter().all(|one| one.err.is_empty()));
-    let said = probe("stun", &addresses[1]).assert().code(1).err();
+    let stderr = probe("stun", &addresses[1]).assert().code(1).err();
     let begins = r"udp-recv: unexpected reply to message 1: '\0\x01\0\0!\x12\xa4Budp1";
-    assert!(said.starts_with(begins), "{said}");
+    assert!(stderr.starts_with(begins), "{stderr}");
     let ends = format!("from {}, not a valid reply to probe stun (RFC 8489, section 5)\n", addresses[1]);
-    assert!(said.ends_with(&ends), "{said}");
+    assert!(stderr.ends_with(&ends), "{stderr}");
 }
 
 #[test]
@@ -59,10 +59,10 @@ fn a_probe_is_sent_again_as_any_request() {
 #[test]
 fn a_host_stands_without_a_port_and_only_beside_a_probe() {
     for host in ["127.0.0.254", "[::1]", "::1", "localhost"] {
-        let said = probe("discard", host).run().err;
-        assert!(said.contains("no such probe"), "{said}");
-        let said = probe("dtls", host).assert().code(2).err();
-        assert!(said.contains(&format!("probe dtls has no default port; write {host}:PORT")), "{said}");
+        let stderr = probe("discard", host).run().err;
+        assert!(stderr.contains("no such probe"), "{stderr}");
+        let stderr = probe("dtls", host).assert().code(2).err();
+        assert!(stderr.contains(&format!("probe dtls has no default port; write {host}:PORT")), "{stderr}");
     }
     for (arguments, words) in [
         (
@@ -76,8 +76,8 @@ fn a_host_stands_without_a_port_and_only_beside_a_probe() {
         (&["127.0.0.1", "--", "--probe"], "no port; write 127.0.0.1:PORT"),
         (&["127.0.0.1", "53"], "no port; did you mean 127.0.0.1:53?"),
     ] {
-        let said = complaint("udp-recv", arguments, 2);
-        assert!(said.contains(words), "{said}");
+        let stderr = complaint("udp-recv", arguments, 2);
+        assert!(stderr.contains(words), "{stderr}");
     }
 }
 
@@ -89,8 +89,8 @@ fn an_unknown_name_suggests_near_ones_and_a_silent_server_what_to_do() {
         ("syslog", "a syslog server sends no reply (RFC 5426); send a line with logger -d -n HOST"),
         ("wireguard", "WireGuard answers only keys that it knows"),
     ] {
-        let said = complaint("udp-recv", &["--probe", name, "127.0.0.1"], 2);
-        assert!(said.contains(words) && said.lines().count() == 1, "{said}");
+        let stderr = complaint("udp-recv", &["--probe", name, "127.0.0.1"], 2);
+        assert!(stderr.contains(words) && stderr.lines().count() == 1, "{stderr}");
     }
 }
 
@@ -239,12 +239,12 @@ fn chronyd_is_probed_and_is_not_in_order_without_a_time() {
     check_local("ntp", |port| chronyd(port, "local stratum 10"));
     let port = free_port();
     let _server = chronyd(port, "").spawn();
-    let said = probe("ntp", &format!("127.0.0.1:{port}"))
+    let stderr = probe("ntp", &format!("127.0.0.1:{port}"))
         .args(["-w", "500ms", "--retry", "50"])
         .assert()
         .code(1)
         .err();
-    assert!(said.contains("not a valid reply to probe ntp"), "{said}");
+    assert!(stderr.contains("not a valid reply to probe ntp"), "{stderr}");
 }
 
 #[test]

@@ -111,8 +111,8 @@ fn what_cannot_be_told_is_an_error_before_anything_is_bound() {
         (&["--ready-file", "/no/such"], "cannot write the address to /no/such: no such file", 1),
         (&["--ready-file", ""], "a value is required", 2),
     ] {
-        let said = Tool::new("udp-listen").arg(":0").args(arguments).assert().code(status).err();
-        assert!(said.contains(words) && !said.contains("listening"), "{said}");
+        let stderr = Tool::new("udp-listen").arg(":0").args(arguments).assert().code(status).err();
+        assert!(stderr.contains(words) && !stderr.contains("listening"), "{stderr}");
     }
 }
 
@@ -122,12 +122,12 @@ fn systemd_is_told_where() {
     let by_path = directory.file("notify");
     let name = format!("udp-tools-{}", std::process::id());
     let abstract_name = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
-    for (notified, told) in [
+    for (notified, socket) in [
         (UnixDatagram::bind(&by_path).unwrap(), by_path.to_str().unwrap().to_owned()),
         (UnixDatagram::bind_addr(&abstract_name).unwrap(), format!("@{name}")),
     ] {
         notified.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut listen = Tool::new("udp-listen").arg("127.0.0.1:0").env("NOTIFY_SOCKET", told).spawn();
+        let mut listen = Tool::new("udp-listen").arg("127.0.0.1:0").env("NOTIFY_SOCKET", socket).spawn();
         let address = listen.listening_on();
         let mut message = [0; 200];
         let size = notified.recv(&mut message).unwrap();
@@ -420,8 +420,8 @@ fn what_a_command_prints_never_stands_among_the_datagrams() {
     let mut printed = String::new();
     reader.read_to_string(&mut printed).unwrap();
     assert_eq!(printed, "datagram\n".repeat(3));
-    let said = finished.finish().err;
-    assert_eq!((said.matches("out\n").count(), said.matches("err\n").count()), (3, 3), "{said}");
+    let stderr = finished.finish().err;
+    assert_eq!((stderr.matches("out\n").count(), stderr.matches("err\n").count()), (3, 3), "{stderr}");
 }
 
 #[test]
@@ -488,16 +488,16 @@ fn a_pipe_that_nobody_reads_any_more_keeps_it_from_nothing() {
 
 #[test]
 fn that_systemd_cannot_be_told_ends_nothing() {
-    for (told, said) in [
+    for (socket, expected) in [
         ("/no/such", "udp-listen: cannot tell systemd at /no/such: no such file or directory"),
         ("@udp-tools-no-such", "udp-listen: cannot tell systemd at @udp-tools-no-such: connection refused"),
         ("", "udp-listen: listening on 127.0.0.1:"),
     ] {
         let mut listen =
-            Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "1"]).env("NOTIFY_SOCKET", told).spawn();
+            Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "1"]).env("NOTIFY_SOCKET", socket).spawn();
         let first = listen.err_line_with("");
-        assert!(first.starts_with(said), "{first}");
-        let address = if told.is_empty() {
+        assert!(first.starts_with(expected), "{first}");
+        let address = if socket.is_empty() {
             first.rsplit(' ').next().unwrap().parse().unwrap()
         } else {
             listen.listening_on()
@@ -525,8 +525,8 @@ fn the_end_of_a_command_is_noticed_also_where_whoever_started_us_had_blocked_the
 fn a_command_that_is_stopped_may_end_in_its_own_way() {
     let script = "trap 'echo ended; exit' TERM; echo up $$; kill -STOP $$; tail -f /dev/null";
     let mut listen = Tool::new("udp-listen").args([":0", "--", "sh", "-c", script]).spawn();
-    let said = listen.err_line_with("up ");
-    let stat = format!("/proc/{}/stat", said.rsplit(' ').next().unwrap());
+    let line = listen.err_line_with("up ");
+    let stat = format!("/proc/{}/stat", line.rsplit(' ').next().unwrap());
     while !fs::read_to_string(&stat).unwrap().contains(") T ") {}
     let finished = listen.ended_by(Signal::SIGTERM);
     assert!(finished.err.contains("ended\n"), "{}", finished.err);
@@ -546,12 +546,15 @@ fn a_socket_that_was_passed_is_never_waited_for_by_itself() {
 #[test]
 fn a_command_finds_nothing_of_systemd_in_its_environment() {
     let names = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
-    let told = Tool::new("udp-listen")
+    let environment = Tool::new("udp-listen")
         .args([":0", "-q", "--", "env"])
         .envs(names.map(|name| (name, "/no/such")))
         .run()
         .err;
-    assert!(told.contains("UDP_ADDR=") && !names.iter().any(|name| told.contains(name)), "{told}");
+    assert!(
+        environment.contains("UDP_ADDR=") && !names.iter().any(|name| environment.contains(name)),
+        "{environment}"
+    );
 }
 
 #[test]
@@ -595,8 +598,8 @@ fn a_signal_ends_what_waits_for_somebody_who_does_not_read_what_is_said() {
 fn a_descriptor_that_can_only_be_read_is_no_place_for_the_address() {
     let readable = fs::File::open("/dev/null").unwrap();
     let finished = Tool::new("udp-listen").args([":0", "--ready-fd", "3"]).descriptor_3(&readable).run();
-    let said = "descriptor 3: open for reading only; open it in the shell with 3>FILE";
-    assert_eq!(finished.err, format!("udp-listen: cannot write the address to {said}\n"));
+    let expected = "descriptor 3: open for reading only; open it in the shell with 3>FILE";
+    assert_eq!(finished.err, format!("udp-listen: cannot write the address to {expected}\n"));
 }
 
 #[test]
@@ -607,8 +610,8 @@ fn a_command_that_is_stopped_because_it_wants_the_terminal_is_said() {
         .under("setsid", ["--ctty", "--wait"])
         .stdin(terminal.slave)
         .spawn_listening();
-    let said = listen.err_line_with("wants the terminal");
-    assert!(said.starts_with("udp-listen: COMMAND is stopped by SIGTTIN: "), "{said}");
+    let line = listen.err_line_with("wants the terminal");
+    assert!(line.starts_with("udp-listen: COMMAND is stopped by SIGTTIN: "), "{line}");
     Peer::new().send_to(b"hi", address).unwrap();
     assert_eq!(listen.finish().text(), "hi\n");
 }
@@ -617,8 +620,8 @@ fn a_command_that_is_stopped_because_it_wants_the_terminal_is_said() {
 fn where_a_command_has_ended_too_soon_it_is_said_what_waits_longer() {
     let finished = Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "1", "--", "true"]).run();
     assert_eq!(finished.code(), Some(3));
-    let said = " before COMMAND ended, nor just after; -w waits longer\n";
-    assert!(finished.err.ends_with(said), "{}", finished.err);
+    let expected = " before COMMAND ended, nor just after; -w waits longer\n";
+    assert!(finished.err.ends_with(expected), "{}", finished.err);
     let finished = Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "1", "--", ""]).run();
     assert_eq!(finished.code(), Some(127));
     assert!(finished.err.ends_with("udp-listen: cannot run COMMAND: it is empty\n"));

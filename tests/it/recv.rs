@@ -50,13 +50,13 @@ fn the_reply_is_there_before_the_next_line_is_typed() {
 #[test]
 fn silence_is_status_3_after_the_time_to_wait() {
     let silent = Peer::new();
-    let said = format!("udp-recv: {silent} did not answer message 1 within 50ms\n");
+    let expected = format!("udp-recv: {silent} did not answer message 1 within 50ms\n");
     Tool::new("udp-recv")
         .args([&silent.to_string(), "-w", "50ms", "hi"])
         .assert()
         .code(3)
         .stdout("")
-        .stderr(said);
+        .stderr(expected);
     Tool::new("udp-recv").args([&silent.to_string(), "-w", "50ms", "-q", "hi"]).assert().code(3).stderr("");
 }
 
@@ -69,9 +69,9 @@ fn one_silent_request_does_not_keep_the_others_from_being_answered() {
 #[test]
 fn refusal_is_status_4_and_does_not_wait() {
     let nobody = unused_address();
-    let said = format!("udp-recv: {nobody} refused message 1: nobody listens on that port\n");
+    let expected = format!("udp-recv: {nobody} refused message 1: nobody listens on that port\n");
     // The wait is longer than the deadline: only a refusal that is noticed at once can pass.
-    Tool::new("udp-recv").args([&nobody, "-w", "1h", "hi"]).assert().code(4).stderr(said);
+    Tool::new("udp-recv").args([&nobody, "-w", "1h", "hi"]).assert().code(4).stderr(expected);
 }
 
 #[test]

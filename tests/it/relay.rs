@@ -151,9 +151,9 @@ fn a_mirror_that_refuses_a_copy_is_reported_and_the_refusal_counted() {
     let (mut relay, there) = relay(&arguments);
     send(&Peer::new(), "hello", there);
     relay.err_line_with(" refused a copy: ");
-    let said = relay.ended_by(Signal::SIGTERM).err;
-    let mirrored = said.lines().find(|line| line.contains(": mirrored "));
-    assert!(mirrored.is_some_and(|line| line.ends_with(", refused 1")), "{said}");
+    let stderr = relay.ended_by(Signal::SIGTERM).err;
+    let mirrored = stderr.lines().find(|line| line.contains(": mirrored "));
+    assert!(mirrored.is_some_and(|line| line.ends_with(", refused 1")), "{stderr}");
 }
 
 #[test]
@@ -209,8 +209,8 @@ fn the_session_of_a_client_that_was_quiet_while_its_server_moved_is_closed_as_we
     // The address of a name is used for a second.
     let_pass("1100ms");
     assert_eq!([":4001", ":4002"].map(ask), ["127.0.0.3\n", "127.0.0.3\n"]);
-    let said = relay.ended_by(Signal::SIGTERM).err;
-    assert_eq!(counter(&said, "moved"), 2, "{said}");
+    let stderr = relay.ended_by(Signal::SIGTERM).err;
+    assert_eq!(counter(&stderr, "moved"), 2, "{stderr}");
 }
 
 /// Makes a host whose names are those of a file. Returns what gives `server.test` an address.
@@ -247,8 +247,8 @@ fn a_name_that_turns_to_the_relay_itself_keeps_its_address() {
         // The address of a name is used for a second.
         let_pass("1100ms");
         send("refused");
-        let said = relay.err_line_with("cannot forward to server.test:4000: the relay itself receives");
-        assert!(said.ends_with("; still using the address that was found before"), "{said}");
+        let line = relay.err_line_with("cannot forward to server.test:4000: the relay itself receives");
+        assert!(line.ends_with("; still using the address that was found before"), "{line}");
         let mut server = serve(&host, "127.0.0.2");
         send("again");
         assert_eq!(server.line(), "again");
@@ -398,11 +398,11 @@ fn the_longest_idle_session_makes_room_and_one_in_use_does_not() {
         "{closed}"
     );
     assert_eq!(ask(first, "five", there, &server), session);
-    let said = relay.ended_by(Signal::SIGTERM).err;
+    let stderr = relay.ended_by(Signal::SIGTERM).err;
     assert_eq!(
-        ["opened", "open", "evicted", "no session"].map(|name| counter(&said, name)),
+        ["opened", "open", "evicted", "no session"].map(|name| counter(&stderr, name)),
         [3, 2, 1, 1],
-        "{said}"
+        "{stderr}"
     );
 }
 
@@ -424,13 +424,13 @@ fn where_there_are_too_few_descriptors_more_are_asked_for_and_then_a_session_mak
         send(client, "hello", there);
     }
     relay.signal(Signal::SIGCONT);
-    let said = relay.err_line_with("no room for another client: all ");
-    assert!(said.ends_with("; the system allows no more descriptors or ports (ulimit -n)"), "{said}");
+    let line = relay.err_line_with("no room for another client: all ");
+    assert!(line.ends_with("; the system allows no more descriptors or ports (ulimit -n)"), "{line}");
     // A session is in use for a second.
     let_pass("1100ms");
     send(&Peer::new(), "new", there);
-    let said = relay.ended_by(Signal::SIGTERM).err;
-    assert_eq!(counter(&said, "evicted"), 1, "{said}");
+    let stderr = relay.ended_by(Signal::SIGTERM).err;
+    assert_eq!(counter(&stderr, "evicted"), 1, "{stderr}");
 }
 
 #[test]
@@ -467,8 +467,8 @@ fn a_session_that_cannot_be_watched_is_closed_and_counted() {
     relay.err_line_with("cannot watch a socket: No space left on device (os error 28)");
     ask(&client, "hello", there, &server);
     kill(relay.child_pid(), Signal::SIGTERM).unwrap();
-    let said = relay.ended().err;
-    assert_eq!(["opened", "open", "no session"].map(|name| counter(&said, name)), [1, 1, 1], "{said}");
+    let stderr = relay.ended().err;
+    assert_eq!(["opened", "open", "no session"].map(|name| counter(&stderr, name)), [1, 1, 1], "{stderr}");
 }
 
 #[test]
@@ -483,8 +483,8 @@ fn what_a_session_sends_beyond_the_rate_is_dropped_and_counted_in_each_direction
     }
     // Another session has a rate of its own, and shows that nothing else of the first arrives.
     ask(&other, "other", there, &server);
-    let said = relay.ended_by(Signal::SIGTERM).err;
-    assert_eq!(said.matches("over rate 2").count(), 2, "{said}");
+    let stderr = relay.ended_by(Signal::SIGTERM).err;
+    assert_eq!(stderr.matches("over rate 2").count(), 2, "{stderr}");
     client.set_nonblocking(true).unwrap();
     assert!(client.recv(&mut [0; 9]).is_err());
 }
@@ -496,8 +496,8 @@ fn a_denied_client_opens_no_session() {
     let (relay, there) = relay(&arguments);
     send(&denied, "denied", there);
     ask(&client, "hello", there, &server);
-    let said = relay.ended_by(Signal::SIGTERM).err;
-    assert_eq!(["opened", "denied"].map(|name| counter(&said, name)), [1, 1], "{said}");
+    let stderr = relay.ended_by(Signal::SIGTERM).err;
+    assert_eq!(["opened", "denied"].map(|name| counter(&stderr, name)), [1, 1], "{stderr}");
 }
 
 #[test]
@@ -554,8 +554,8 @@ fn what_cannot_be_relayed_is_refused_with_the_way_out() {
             "cannot send to 255.255.255.255:9: permission denied; add --broadcast",
         ),
     ] {
-        let said = complaint("udp-relay", arguments, status);
-        assert!(said.contains(words) && !said.contains("listening"), "{said}");
+        let stderr = complaint("udp-relay", arguments, status);
+        assert!(stderr.contains(words) && !stderr.contains("listening"), "{stderr}");
     }
     for (source, words) in [
         ("192.0.2.99", "cannot bind 192.0.2.99: 192.0.2.99 is not an address of this machine"),
@@ -563,8 +563,8 @@ fn what_cannot_be_relayed_is_refused_with_the_way_out() {
         ("239.1.1.1", "cannot send from 239.1.1.1: it is a multicast group"),
     ] {
         for there in [&["127.0.0.1:9"][..], &["--mirror", "127.0.0.1:9"]] {
-            let said = complaint("udp-relay", &[&["127.0.0.1:0", "--bind", source][..], there].concat(), 1);
-            assert!(said.contains(words) && !said.contains("listening"), "{said}");
+            let stderr = complaint("udp-relay", &[&["127.0.0.1:0", "--bind", source][..], there].concat(), 1);
+            assert!(stderr.contains(words) && !stderr.contains("listening"), "{stderr}");
         }
     }
 }
@@ -598,8 +598,8 @@ fn a_file_that_is_not_a_socket_is_an_error_at_start() {
     fs::write(directory.file("file"), "").unwrap();
     let there = format!("unix:{}", directory.file("file").display());
     for arguments in [&[&there[..]][..], &["127.0.0.1:9", &there], &["--mirror", &there]] {
-        let said = complaint("udp-relay", &[&["127.0.0.1:0"], arguments].concat(), 1);
-        assert_eq!(said, format!("udp-relay: cannot send to {there}: it is not a socket\n"));
+        let stderr = complaint("udp-relay", &[&["127.0.0.1:0"], arguments].concat(), 1);
+        assert_eq!(stderr, format!("udp-relay: cannot send to {there}: it is not a socket\n"));
     }
 }
 
@@ -651,8 +651,8 @@ fn a_client_at_the_port_of_a_service_that_answers_everything_opens_no_session() 
         Tool::new("udp-send").args(["--bind", from, &there.to_string(), text]).assert().success();
     };
     send("127.0.0.9:19", "forged");
-    let said = relay.err_line_with("cannot forward ");
-    assert!(said.contains("what 127.0.0.9:19 sends: it is not an address that may get replies"), "{said}");
+    let line = relay.err_line_with("cannot forward ");
+    assert!(line.contains("what 127.0.0.9:19 sends: it is not an address that may get replies"), "{line}");
     send("127.0.0.9:0", "hi");
     assert_eq!(server.receive(), b"hi");
 }
@@ -674,9 +674,9 @@ fn a_destination_that_is_the_relay_itself_is_refused() {
     ] {
         let there = itself(there);
         for arguments in [&[&there[..]][..], &["127.0.0.1:9", &there], &["--mirror", &there]] {
-            let said = complaint("udp-relay", &[&[&itself(here)[..]], arguments].concat(), 1);
+            let stderr = complaint("udp-relay", &[&[&itself(here)[..]], arguments].concat(), 1);
             let words = "the relay itself receives what is sent there";
-            assert_eq!(said, format!("udp-relay: cannot forward to {there}: {words}\n"));
+            assert_eq!(stderr, format!("udp-relay: cannot forward to {there}: {words}\n"));
         }
     }
 }
@@ -690,9 +690,9 @@ fn a_unix_socket_is_the_relay_itself_under_any_of_its_paths() {
     fs::create_dir(&folder).unwrap();
     let here = format!("unix:{here}");
     for there in [here.clone(), format!("unix:{link}"), format!("unix:{folder}/../socket")] {
-        let said = complaint("udp-relay", &[&here, &there], 1);
+        let stderr = complaint("udp-relay", &[&here, &there], 1);
         let words = "the relay itself receives what is sent there";
-        assert_eq!(said, format!("udp-relay: cannot forward to {there}: {words}\n"));
+        assert_eq!(stderr, format!("udp-relay: cannot forward to {there}: {words}\n"));
     }
 }
 
@@ -714,8 +714,8 @@ fn check(port: u16, client: impl Fn(SocketAddr)) {
         let server = format!("127.0.0.1:{port}");
         let (relay, there) = relay(&[&["127.0.0.1:0", &server, "--stats"], impairment].concat());
         client(there);
-        let said = relay.ended_by(Signal::SIGTERM).err;
-        assert_eq!(counter(&said, "lost") > 0, !impairment.is_empty(), "{said}");
+        let stderr = relay.ended_by(Signal::SIGTERM).err;
+        assert_eq!(counter(&stderr, "lost") > 0, !impairment.is_empty(), "{stderr}");
     }
 }
 

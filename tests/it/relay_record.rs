@@ -280,8 +280,8 @@ fn a_client_over_ipv6_that_claims_an_ipv4_address_is_counted_as_forged() {
     cable.near.tool("udp-send").args(["192.0.2.2:7788", "genuine"]).assert().code(0);
     assert_eq!(server.ended().text(), "genuine\n");
     let finished = relay.ended_by(Signal::SIGTERM);
-    let said = "ignored 1 forged datagram: an IPv4 source address in an IPv6 packet\n";
-    assert!(finished.err.contains(said), "{}", finished.err);
+    let expected = "ignored 1 forged datagram: an IPv4 source address in an IPv6 packet\n";
+    assert!(finished.err.contains(expected), "{}", finished.err);
     let received = &last_report(&finished)["up"]["received"];
     assert_eq!((&received["forged"], &received["datagrams"]), (&json!(1), &json!(1)));
 }
@@ -295,8 +295,8 @@ fn a_client_that_claims_to_be_the_relay_itself_has_no_session() {
     let mut relay = cable.far.tool("udp-relay").args([":7788", "127.0.0.1:5000", "--stats=json"]).spawn();
     relay.listening_on();
     cable.forge("udp", &["fe80::2", "fe80::2", "7788", "7788", "forged"]);
-    let said = relay.err_line_with("cannot forward what [fe80::2%cable0]:7788 sends");
-    assert!(said.ends_with(": the relay itself receives what is sent there"), "{said}");
+    let line = relay.err_line_with("cannot forward what [fe80::2%cable0]:7788 sends");
+    assert!(line.ends_with(": the relay itself receives what is sent there"), "{line}");
     cable.near.tool("udp-recv").args(["192.0.2.2:7788", "genuine"]).assert().success().stdout("genuine\n");
     let report = report(relay);
     let (up, sessions) = (&report["up"], &report["sessions"]);

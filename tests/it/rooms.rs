@@ -235,8 +235,8 @@ fn a_room_that_cannot_be_opened_is_named() {
             "udp-chat: --source ::1 is not of the IP version of group 239.7.8.9",
         ),
     ] {
-        let said = complaint("udp-chat", arguments, status);
-        assert!(said.starts_with(words) && said.lines().count() == 1, "{said}");
+        let stderr = complaint("udp-chat", arguments, status);
+        assert!(stderr.starts_with(words) && stderr.lines().count() == 1, "{stderr}");
     }
 }
 
@@ -366,8 +366,8 @@ fn a_nick_that_cannot_stand_before_a_text_is_a_usage_error() {
         "udp-chat: invalid value '' for '--nick <NAME>': empty; write a name, as in --nick Ann\n"
     );
     for control in ["a\tb", "a\x1bb", "a\nb", "\u{85}"] {
-        let said = refused(&["--nick", control]);
-        assert!(said.ends_with("it has control characters; leave them out\n"), "{said}");
+        let stderr = refused(&["--nick", control]);
+        assert!(stderr.ends_with("it has control characters; leave them out\n"), "{stderr}");
     }
     for format in ["json", "hex", "base64", "hex:text"] {
         let input = format.split(':').next().unwrap();

@@ -104,9 +104,9 @@ fn a_binary_input_that_is_read_as_text_gets_one_note() {
         (&["a"], input, 0),
         (&[], b"text\n\xff\n", 0),
     ] {
-        let said = Tool::new("udp-send").arg(&peer).args(arguments).input(input).assert().success().err();
-        assert_eq!(said.matches(note).count(), notes, "{arguments:?}: {said}");
-        assert_eq!(said.lines().count(), notes, "{arguments:?}: {said}");
+        let stderr = Tool::new("udp-send").arg(&peer).args(arguments).input(input).assert().success().err();
+        assert_eq!(stderr.matches(note).count(), notes, "{arguments:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), notes, "{arguments:?}: {stderr}");
     }
     let mut recv = Tool::new("udp-recv").args(["-w", "10ms", &peer.to_string()]).spawn();
     recv.type_bytes(b"\0\n\0\n");
@@ -132,8 +132,8 @@ fn a_refusal_is_status_4_and_said_while_input_is_awaited_and_in_all_at_the_end()
     let nobody = unused_address();
     let mut send = Tool::new("udp-send").arg(&nobody).spawn();
     send.type_line("one");
-    let said = send.err_line_with("refused");
-    assert_eq!(said, format!("udp-send: {nobody} refused the datagram: nobody listens on that port"));
+    let stderr = send.err_line_with("refused");
+    assert_eq!(stderr, format!("udp-send: {nobody} refused the datagram: nobody listens on that port"));
     for line in 0..1000 {
         send.type_line(&line.to_string());
     }
@@ -205,10 +205,10 @@ fn a_signal_asks_for_the_numbers_while_it_lingers_and_another_ends_it() {
     let mut send = Tool::new("udp-send").args(arguments).spawn();
     assert_eq!(peer.receive(), b"hi");
     send.signal(Signal::SIGUSR1);
-    let said = send.err_line_with("sent 1 (2 bytes) in ");
+    let line = send.err_line_with("sent 1 (2 bytes) in ");
     let finished = send.ended_by(Signal::SIGTERM);
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
-    let (words, _) = said.split_once(" in ").unwrap();
+    let (words, _) = line.split_once(" in ").unwrap();
     assert!(finished.err.starts_with(words) && finished.err.lines().count() == 1, "{}", finished.err);
 }
 

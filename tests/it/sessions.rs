@@ -108,8 +108,8 @@ fn a_session_that_is_idle_is_closed_and_the_next_has_another_port() {
         let port = asked(&server, "ping").port();
         assert!(!ports.contains(&port));
         ports.push(port);
-        let said = recv.err_line_with("closed");
-        assert_eq!(said, format!("udp-recv: closed the session of {}", address(1)));
+        let line = recv.err_line_with("closed");
+        assert_eq!(line, format!("udp-recv: closed the session of {}", address(1)));
         // It is held, by this test or by somebody else, so that the system chooses another.
         holders.push(UdpSocket::bind(("0.0.0.0", port)));
     }
@@ -151,10 +151,10 @@ fn where_there_are_too_few_descriptors_the_session_that_was_idle_for_longest_mak
     let mut recv = sessions(&Peer::echoing(), "1h").arg("-v").after("ulimit -n 20").spawn();
     ask_in_turn(&mut recv, (0..10).chain([0]));
     ask_in_turn(&mut recv, [10]);
-    let said = recv.err_line_with("idle for longest");
+    let line = recv.err_line_with("idle for longest");
     assert!(
-        said.starts_with("udp-recv: 10 sessions are open, and the system lets us open no more"),
-        "{said}"
+        line.starts_with("udp-recv: 10 sessions are open, and the system lets us open no more"),
+        "{line}"
     );
     // The first one was used since, and the second one is gone.
     ask_in_turn(&mut recv, [0, 1]);
@@ -183,10 +183,10 @@ fn a_refusal_is_reported_once_with_its_number_and_is_status_4() {
     let input: String = (0..3).map(|client| request(client, "ping") + "\n").collect();
     let finished = sessions(&server, "300ms").arg("--stats").input(input).run();
     assert_eq!(finished.code(), Some(4), "{}", finished.err);
-    let said: Vec<_> = finished.err.lines().filter(|line| line.contains("refused ")).collect();
+    let stderr: Vec<_> = finished.err.lines().filter(|line| line.contains("refused ")).collect();
     let first = format!("udp-recv: {server} refused a request: nobody listens on that port");
     let last = format!("udp-recv: {server} refused all 3 datagrams: nobody listens on that port");
-    assert!(said.contains(&&first[..]) && said.contains(&&last[..]), "{said:?}");
+    assert!(stderr.contains(&&first[..]) && stderr.contains(&&last[..]), "{stderr:?}");
     assert_eq!(
         (counter(&finished.err, "sent"), counter(&finished.err, "refused")),
         (3, 3),
@@ -224,8 +224,8 @@ fn a_datagram_from_somebody_else_is_not_a_reply() {
         }
         assert_eq!(reply(&recv.line()), for_client(1, "pong"));
         let finished = recv.ended_by(Signal::SIGTERM);
-        let said = format!("udp-recv: ignored a datagram from {other}, who was not asked\n");
-        assert_eq!(finished.err, if is_open { String::new() } else { said });
+        let expected = format!("udp-recv: ignored a datagram from {other}, who was not asked\n");
+        assert_eq!(finished.err, if is_open { String::new() } else { expected });
     }
 }
 
@@ -259,17 +259,18 @@ fn a_record_that_cannot_be_sent_is_reported_and_the_others_are_sent() {
         assert_eq!((finished.code(), finished.err), (Some(0), format!("udp-recv: skipped line 2: {why}\n")));
     }
     let long = request(1, &"x".repeat(65_508)) + "\n";
-    for (options, code, said) in [(&[][..], 1, "cannot send line 1"), (&["--skip-bad"], 0, "skipped line 1")]
+    for (options, code, expected) in
+        [(&[][..], 1, "cannot send line 1"), (&["--skip-bad"], 0, "skipped line 1")]
     {
         let finished = sessions(&server, "100ms").args(options).input(long.clone()).run();
         assert_eq!(finished.code(), Some(code), "{}", finished.err);
-        assert!(finished.err.contains(said) && finished.err.contains("65508 bytes"), "{}", finished.err);
+        assert!(finished.err.contains(expected) && finished.err.contains("65508 bytes"), "{}", finished.err);
     }
 }
 
 #[test]
 fn sessions_need_records_a_server_and_a_port_for_each_client() {
-    for (arguments, said) in [
+    for (arguments, expected) in [
         (
             &["--session", "30s", "127.0.0.1:9"][..],
             "--session needs -f json, whose records name the client of each request as \"from\"; text does not",
@@ -299,14 +300,14 @@ fn sessions_need_records_a_server_and_a_port_for_each_client() {
             "invalid value 'soon' for '--session <TIME>': not a time; write 500ms, 5s, 1m30s, 2h, or 5 for seconds",
         ),
     ] {
-        assert_eq!(complaint("udp-recv", arguments, 2), format!("udp-recv: {said}\n"));
+        assert_eq!(complaint("udp-recv", arguments, 2), format!("udp-recv: {expected}\n"));
     }
     for option in
         ["-w1s", "--retry=1", "--collect=1s", "--expect=x", "--repeat=2", "--in-flight=2", "--rate=1/s"]
     {
-        let said = complaint("udp-recv", &["--session", "30s", "-f", "json", option, "127.0.0.1:9"], 2);
+        let stderr = complaint("udp-recv", &["--session", "30s", "-f", "json", option, "127.0.0.1:9"], 2);
         let name = option.trim_end_matches(|c: char| c != '-' && !c.is_ascii_alphabetic());
-        assert!(said.contains("--session") && said.lines().count() == 1, "{name}: {said}");
+        assert!(stderr.contains("--session") && stderr.lines().count() == 1, "{name}: {stderr}");
     }
 }
 
@@ -356,8 +357,8 @@ fn ask_as_many(mut listen: Running, address: SocketAddr, times: usize) {
     }
     listen.signal(Signal::SIGUSR1);
     let replies = clients.len() * times;
-    let said = listen.err_line_with("answered");
-    assert!(said.contains(&format!("answered {replies} (")), "{said}");
+    let line = listen.err_line_with("answered");
+    assert!(line.contains(&format!("answered {replies} (")), "{line}");
 }
 
 #[test]

@@ -415,8 +415,8 @@ fn a_value_of_stats_is_behind_an_equals_sign_and_a_message_is_not_one() {
         ("--stats-interval=often", "not a time; write 500ms, 5s, 1m30s, 2h, or 5 for seconds"),
     ] {
         for tool in TOOLS {
-            let said = complaint(tool, &["127.0.0.1:9", argument], 2);
-            assert!(said.contains(words), "{said}");
+            let stderr = complaint(tool, &["127.0.0.1:9", argument], 2);
+            assert!(stderr.contains(words), "{stderr}");
         }
     }
 }

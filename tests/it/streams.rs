@@ -219,12 +219,12 @@ fn what_is_said_while_nobody_reads_it_is_told_later() {
     for _ in 0..3 {
         peer.receive_from();
     }
-    let mut said = Vec::new();
-    unread.read_to_end(&mut said).unwrap();
+    let mut stderr = Vec::new();
+    unread.read_to_end(&mut stderr).unwrap();
     assert_eq!(recv.ended().code(), Some(3));
-    let said = String::from_utf8(said.split_off(held)).unwrap();
-    let messages: Vec<_> = said.lines().collect();
-    assert_eq!(messages.len(), 3, "{said}");
+    let stderr = String::from_utf8(stderr.split_off(held)).unwrap();
+    let messages: Vec<_> = stderr.lines().collect();
+    assert_eq!(messages.len(), 3, "{stderr}");
     for (number, message) in (1..).zip(messages) {
         assert!(message.contains(&format!("message {number} ")), "{message}");
     }
@@ -241,16 +241,20 @@ fn messages_that_do_not_fit_in_memory_are_counted() {
     chat.type_bytes(format!("@{}\n", "x".repeat(80)).repeat(LINES).as_bytes());
     receive_from(&mut chat, &peer);
     chat.close_stdin();
-    let mut said = Vec::new();
-    unread.read_to_end(&mut said).unwrap();
+    let mut stderr = Vec::new();
+    unread.read_to_end(&mut stderr).unwrap();
     assert_eq!(chat.ended().code(), Some(1));
-    let said = String::from_utf8(said.split_off(held)).unwrap();
-    let (told, dropped): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.contains("invalid peer"));
+    let stderr = String::from_utf8(stderr.split_off(held)).unwrap();
+    let (printed, dropped): (Vec<_>, Vec<_>) = stderr.lines().partition(|line| line.contains("invalid peer"));
     let dropped = dropped.last().unwrap();
     assert!(dropped.ends_with("messages dropped: stderr was not read in time"), "{dropped}");
     let dropped = usize::try_from(number_after(dropped, "udp-chat:")).unwrap();
     // One of the messages is where it listens.
-    assert!(dropped > 0 && (LINES..=LINES + 1).contains(&(told.len() + dropped)), "{} {dropped}", told.len());
+    assert!(
+        dropped > 0 && (LINES..=LINES + 1).contains(&(printed.len() + dropped)),
+        "{} {dropped}",
+        printed.len()
+    );
 }
 
 #[test]
@@ -268,9 +272,9 @@ fn a_ready_fd_that_nobody_reads_holds_up_nothing_and_is_told_when_it_is_read() {
     let mut listen = listen().descriptor_3(&full).spawn();
     drop(full);
     let address = listen.listening_on();
-    let mut told = Vec::new();
-    unread.read_to_end(&mut told).unwrap();
-    assert_eq!(String::from_utf8(told.split_off(held)).unwrap(), format!("{address}\n"));
+    let mut printed = Vec::new();
+    unread.read_to_end(&mut printed).unwrap();
+    assert_eq!(String::from_utf8(printed.split_off(held)).unwrap(), format!("{address}\n"));
 }
 
 /// Lets a tool receive `number` datagrams of 99 bytes at once, and returns how it ends.
@@ -291,8 +295,8 @@ fn the_datagrams_that_a_full_disk_does_not_take_are_counted() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let finished = ends_after(with_stdout(&full, tool, arguments), 12);
         let loss = "no space left on device; 12 received datagrams were not written";
-        let said = format!("{tool}: cannot write to stdout: {loss}\n");
-        assert!(finished.err.ends_with(&said), "{}", finished.err);
+        let expected = format!("{tool}: cannot write to stdout: {loss}\n");
+        assert!(finished.err.ends_with(&expected), "{}", finished.err);
         assert_eq!(finished.code(), Some(1));
     }
     let (full, server) = (File::options().write(true).open("/dev/full").unwrap(), Peer::new());
@@ -318,8 +322,8 @@ fn a_datagram_is_written_only_if_all_its_bytes_are() {
         assert_eq!(written.len(), 1024);
         let whole = String::from_utf8(written).unwrap().matches('\n').count();
         let loss = format!("file too large; {} received datagrams were not written", 24 - whole);
-        let said = format!("{tool}: cannot write to stdout: {loss}\n");
-        assert!(finished.err.ends_with(&said), "{}", finished.err);
+        let expected = format!("{tool}: cannot write to stdout: {loss}\n");
+        assert!(finished.err.ends_with(&expected), "{}", finished.err);
         assert_eq!(finished.code(), Some(1));
     }
 }
@@ -355,8 +359,8 @@ fn a_broken_pipe_that_is_not_stdout_is_not_a_quiet_end() {
     let peer = Peer::new();
     let fault = "sendmmsg,sendmsg,sendto:error=EPIPE";
     let finished = Tool::new("udp-send").args([&peer.to_string(), "hi"]).with_fault(fault).run();
-    let said = format!("udp-send: cannot send message 1 to {peer}: broken pipe\n");
-    assert_eq!((finished.code(), finished.err), (Some(1), said));
+    let expected = format!("udp-send: cannot send message 1 to {peer}: broken pipe\n");
+    assert_eq!((finished.code(), finished.err), (Some(1), expected));
 }
 
 #[test]

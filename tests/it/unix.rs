@@ -36,8 +36,8 @@ fn unix(path: &Path) -> String {
 /// Starts a tool, and waits until it listens. Returns where.
 fn listening(tool: Tool) -> (Running, String) {
     let mut running = tool.spawn();
-    let said = running.err_line_with("listening on ");
-    (running, said.split_once("listening on ").unwrap().1.to_owned())
+    let line = running.err_line_with("listening on ");
+    (running, line.split_once("listening on ").unwrap().1.to_owned())
 }
 
 fn listen(arguments: &[&str]) -> Running {
@@ -121,15 +121,15 @@ fn only_a_socket_that_nobody_has_open_is_replaced() {
     let endpoint = unix(&path);
     leave_stale(&path);
     let (running, _) = listening(Tool::new("udp-listen").arg(&endpoint));
-    let said = complaint("udp-listen", &[&endpoint], 1);
+    let stderr = complaint("udp-listen", &[&endpoint], 1);
     let owner = format!("udp-listen (pid {})", running.pid());
     let expected = format!("udp-listen: cannot bind {endpoint}: in use by {owner}; choose another name\n");
-    assert_eq!(said, expected);
+    assert_eq!(stderr, expected);
     running.ended_by(Signal::SIGTERM);
     let stream = UnixListener::bind(&path).unwrap();
     assert!(complaint("udp-listen", &[&endpoint], 1).contains(": in use by "));
-    let said = complaint("udp-send", &[&endpoint], 1);
-    assert_eq!(said, format!("udp-send: cannot send to {endpoint}: it is not a datagram socket\n"));
+    let stderr = complaint("udp-send", &[&endpoint], 1);
+    assert_eq!(stderr, format!("udp-send: cannot send to {endpoint}: it is not a datagram socket\n"));
     drop(stream);
     fs::remove_file(&path).unwrap();
     fs::write(&path, "precious").unwrap();
@@ -138,8 +138,8 @@ fn only_a_socket_that_nobody_has_open_is_replaced() {
         let arguments = if tool == "udp-chat" { vec![bind, &endpoint] } else { vec![&*endpoint] };
         assert!(complaint(tool, &arguments, 1).contains("there is a file that is not a socket"), "{tool}");
     }
-    let said = complaint("udp-send", &[&endpoint], 1);
-    assert_eq!(said, format!("udp-send: cannot send line 1 to {endpoint}: it is not a socket\n"));
+    let stderr = complaint("udp-send", &[&endpoint], 1);
+    assert_eq!(stderr, format!("udp-send: cannot send line 1 to {endpoint}: it is not a socket\n"));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 
@@ -221,13 +221,13 @@ fn a_receiver_that_nobody_serves_is_a_refusal() {
         (&stale, "nobody listens on that socket"),
         (&"unix:@udp-tools-no-such".to_owned(), "nobody listens on that socket"),
     ] {
-        let said = complaint("udp-send", &[endpoint], 4);
-        assert_eq!(said, format!("udp-send: {endpoint} refused the datagram: {why}\n"));
-        let said = complaint("udp-recv", &[endpoint, "status"], 4);
-        assert_eq!(said, format!("udp-recv: {endpoint} refused message 1: {why}\n"));
+        let stderr = complaint("udp-send", &[endpoint], 4);
+        assert_eq!(stderr, format!("udp-send: {endpoint} refused the datagram: {why}\n"));
+        let stderr = complaint("udp-recv", &[endpoint, "status"], 4);
+        assert_eq!(stderr, format!("udp-recv: {endpoint} refused message 1: {why}\n"));
         let json = format!("{{\"to\":\"{endpoint}\",\"text\":\"x\"}}\n");
-        let said = Tool::new("udp-send").args(["-f", "json"]).input(json).assert().code(4).err();
-        assert_eq!(said, format!("udp-send: {endpoint} refused the datagram: {why}\n"));
+        let stderr = Tool::new("udp-send").args(["-f", "json"]).input(json).assert().code(4).err();
+        assert_eq!(stderr, format!("udp-send: {endpoint} refused the datagram: {why}\n"));
     }
     let (mut chat, _) = listening(Tool::new("udp-chat").args([&missing, "-w", "10s"]));
     chat.type_line("hi");
@@ -367,8 +367,8 @@ fn a_daemon_that_does_not_read_is_silence_when_the_time_is_up() {
     sender.set_nonblocking(true).unwrap();
     while sender.send_to(b"x", directory.file("daemon")).is_ok() {}
     let endpoint = unix(&directory.file("daemon"));
-    let said = complaint("udp-recv", &[&endpoint, "-w", "200ms", "status"], 3);
-    assert_eq!(said, format!("udp-recv: {endpoint} did not answer message 1 within 200ms\n"));
+    let stderr = complaint("udp-recv", &[&endpoint, "-w", "200ms", "status"], 3);
+    assert_eq!(stderr, format!("udp-recv: {endpoint} did not answer message 1 within 200ms\n"));
     let recv = Tool::new("udp-recv").args([&endpoint, "-w", "1h", "status"]).spawn();
     assert_idle(&recv);
     assert_eq!(recv.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));
@@ -446,10 +446,10 @@ fn a_datagram_may_be_as_long_as_the_send_buffer() {
         assert!(line.replace(' ', "") == expected, "{length}: {} bytes", line.len());
     }
     let _listener = listen(&[&endpoint]);
-    let said =
+    let stderr =
         Tool::new("udp-send").args([&endpoint, "-f", "raw"]).input(vec![0; 1 << 20]).assert().code(1).err();
     let words = "it is 1048576 bytes, and the send buffer holds at most ";
-    assert!(said.contains(words) && said.ends_with("; raise it with --buffer\n"), "{said}");
+    assert!(stderr.contains(words) && stderr.ends_with("; raise it with --buffer\n"), "{stderr}");
 }
 
 #[test]
@@ -500,9 +500,10 @@ fn json_names_both_sockets_and_the_process_that_sent_it_and_is_read_back() {
     assert_eq!(peer.receive(), b"b");
     // From a unix socket nothing goes to IP.
     let record = format!("{{\"to\":\"{peer}\",\"text\":\"b\"}}\n");
-    let said = Tool::new("udp-send").args(["-f", "json", "--bind", &me]).input(record).assert().code(1).err();
+    let stderr =
+        Tool::new("udp-send").args(["-f", "json", "--bind", &me]).input(record).assert().code(1).err();
     assert_eq!(
-        said,
+        stderr,
         format!("udp-send: cannot send line 1 to {peer}: it is not a unix socket, and --bind is one\n")
     );
 }
@@ -768,8 +769,8 @@ fn what_means_nothing_to_a_unix_socket_is_a_usage_error() {
         ("udp-listen", &["ABSTRACT-RECV:x"], "addresses of socat are not supported; use udp-listen unix:@x"),
         ("udp-send", &["-U", "/run/x"], "unknown option -U: write unix:/run/x"),
     ] {
-        let said = complaint(tool, arguments, 2);
-        assert!(said.contains(words), "{said}");
+        let stderr = complaint(tool, arguments, 2);
+        assert!(stderr.contains(words), "{stderr}");
     }
 }
 
@@ -809,15 +810,15 @@ fn a_user_who_may_not_send_is_told_so_and_another_is_named() {
     let mut listener = listen(&[&unix(&path), "-f", "json"]);
     let send = || Tool::new("udp-send").args([&unix(&path), "hi"]).user(65_534);
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let said = send().assert().code(1).err();
+    let stderr = send().assert().code(1).err();
     let why = "permission denied; the mode of the socket or of its directory forbids it";
-    assert_eq!(said, format!("udp-send: cannot send to {}: {why}\n", unix(&path)));
+    assert_eq!(stderr, format!("udp-send: cannot send to {}: {why}\n", unix(&path)));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
     send().assert().success();
     assert!(listener.line().contains("\"uid\":65534,"));
-    let said =
+    let stderr =
         Tool::new("udp-listen").arg(unix(&directory.file("other"))).user(65_534).assert().code(1).err();
-    assert!(said.contains("permission denied"), "{said}");
+    assert!(stderr.contains("permission denied"), "{stderr}");
 }
 
 #[test]

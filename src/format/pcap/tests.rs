@@ -188,8 +188,8 @@ fn fragments_that_contradict_each_other_are_given_up_together() {
     let (mut ones, twos) = (fragments(&[1; 200], 64), fragments(&[2; 200], 128));
     ones.insert(1, twos[0].clone());
     let found = read_packets(&ones);
-    let said = "5 packets: 3 fragments of incomplete datagrams, 2 contradicting fragments";
-    assert_eq!((payloads(&found), found.ignored.as_deref()), (vec![], Some(said)));
+    let expected = "5 packets: 3 fragments of incomplete datagrams, 2 contradicting fragments";
+    assert_eq!((payloads(&found), found.ignored.as_deref()), (vec![], Some(expected)));
     // Two ends.
     let mut ends = fragments(&[1; 200], 64);
     ends[0] = fragments(&[1; 128], 64)[2].clone();
@@ -341,9 +341,9 @@ fn packets_that_are_not_sent_are_called_by_the_header_that_was_met() {
 fn the_sentence_about_packets_does_not_grow_with_their_kinds() {
     let kinds: Vec<_> = (0..100).map(|kind| [&[0; 12], &[0x99, kind][..]].concat()).collect();
     let frames: Vec<_> = kinds.iter().chain(&kinds[..1]).map(Vec::as_slice).collect();
-    let said = read(&classic(NANOSECONDS, false, 1, &frames)).ignored.unwrap();
-    assert!(said.starts_with("101 packets: 2 of EtherType 0x9900, 1 of EtherType 0x9901, "), "{said}");
-    assert!(said.ends_with(", 92 of other kinds"), "{said}");
+    let ignored = read(&classic(NANOSECONDS, false, 1, &frames)).ignored.unwrap();
+    assert!(ignored.starts_with("101 packets: 2 of EtherType 0x9900, 1 of EtherType 0x9901, "), "{ignored}");
+    assert!(ignored.ends_with(", 92 of other kinds"), "{ignored}");
 }
 
 #[test]

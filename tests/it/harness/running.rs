@@ -51,8 +51,8 @@ impl Running {
 
     /// Waits until a tool listens, and returns the address to reach it.
     pub(crate) fn listening_on(&mut self) -> SocketAddr {
-        let said = self.err_line_with("listening on ");
-        let mut shown = said.rsplit(' ').next().unwrap().to_owned();
+        let line = self.err_line_with("listening on ");
+        let mut shown = line.rsplit(' ').next().unwrap().to_owned();
         // A group of IPv4 has its interface behind it, which an address has no place for.
         if let (Some(zone), false) = (shown.find('%'), shown.starts_with('[')) {
             let port = shown.rfind(':').unwrap();
