@@ -863,7 +863,7 @@ mod tests {
     use proptest::{prop_assert, proptest};
 
     #[test]
-    fn what_is_said_to_many_lies_there_once() {
+    fn a_payload_for_many_peers_is_stored_once() {
         let mut batch = Batch::new();
         let peers = ["192.0.2.1:1", "192.0.2.2:2"].map(|peer| peer.parse().unwrap());
         batch.push_again();
@@ -911,7 +911,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_aside_is_in_its_place_and_leaves_the_spare_bytes_alone() {
+    fn a_payload_stored_aside_keeps_its_order_and_leaves_the_spare_bytes_unchanged() {
         let mut batch = Batch::new();
         batch.spare(6)[..6].copy_from_slice(b"onetwo");
         batch.take(3);
@@ -926,7 +926,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_is_cut_the_size_is_kept() {
+    fn a_truncated_datagram_keeps_its_size() {
         let mut batch = Batch::new();
         batch.spare(6)[..6].copy_from_slice(b"onetwo");
         batch.take_cut(3, 2);
@@ -936,7 +936,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_yet_is_not_taken() {
+    fn an_incomplete_record_is_not_taken() {
         let mut batch = Batch::new();
         batch.spare(9).copy_from_slice(b"one\n\ntwo.");
         assert_eq!(batch.take_ended(8, b'\n'), 5);
@@ -946,7 +946,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinals_go_on_where_they_are_told_to() {
+    fn ordinals_continue_after_the_given_number() {
         let mut batch = Batch::new();
         batch.number_after(6);
         batch.push(b"a");

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_drops_or_we_cut_is_trouble_only_to_the_strict() {
+    fn dropped_and_truncated_datagrams_are_trouble_only_with_strict() {
         let dropped = Received { drops: 1, ..Received::default() };
         let cut = Received { truncated: 1, ..Received::default() };
         for received in [dropped, cut] {

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_pattern_says_why() {
+    fn an_invalid_pattern_is_an_error_with_the_reason() {
         let complaint = "(ab".parse::<Pattern>().unwrap_err();
         assert!(complaint.starts_with("not a regular expression: unclosed group; "), "{complaint}");
         assert!("".parse::<Pattern>().unwrap_err().contains("matches every datagram"));

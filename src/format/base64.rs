@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_shown_with_its_place() {
+    fn an_error_shows_its_column() {
         for (line, words) in [
             ("Zm9-", "'-' in column 4 is not a Base64 digit"),
             ("Zm 9v", "' ' in column 3 is not a Base64 digit"),

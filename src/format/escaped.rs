@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_escape_may_have_one() {
+    fn a_plain_character_may_be_escaped() {
         let found = read(Format::Escaped, b"\\x41\\xE4\\xbd\\xA0\x01\t\n");
         assert_eq!(payloads(&found), ["A你\x01\t".as_bytes()]);
     }
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_escape_is_shown_with_its_place() {
+    fn an_invalid_escape_is_shown_with_its_column() {
         for (line, words) in [
             (r"ab\qc", r"unknown escape \q in column 3; write \\ for a backslash"),
             (r"\'", r"unknown escape \' in column 1; write \\ for a backslash"),

@@ -85,7 +85,7 @@ mod tests {
     use super::super::tests::{payloads, read, read_in_steps, written};
 
     #[test]
-    fn the_length_stands_before_each_datagram() {
+    fn the_length_precedes_each_datagram() {
         assert_eq!(written(Format::Framed, &[b"hi", b"", b"\0"]), b"\0\x02hi\0\0\0\x01\0");
         assert_eq!(written(Format::Framed, &[&vec![7; 65_507]])[..3], [0xff, 0xe3, 7]);
     }

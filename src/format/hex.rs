@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_digit_is_shown_with_its_place() {
+    fn an_invalid_digit_is_shown_with_its_column() {
         for (line, words) in [
             ("00zz", "'z' in column 3 is not a hex digit"),
             ("00 0x1é", "'é' in column 7 is not a hex digit"),

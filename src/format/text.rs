@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_is_no_datagram() {
+    fn an_empty_input_has_no_datagram() {
         assert_eq!(payloads(&read(Format::Text, b"")), [b""; 0]);
         assert_eq!(payloads(&read(Format::Text, b"\n")), [b""]);
     }
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sender_stands_before_a_tab() {
+    fn the_sender_is_printed_before_a_tab() {
         let columns = Columns { peer: true, ..Columns::default() };
         let writing = Writing { columns, ..Writing::default() };
         let out = super::super::tests::written_as(writing, &[b"hi"]);

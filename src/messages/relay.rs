@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_to_be_lost_is_not_a_loss() {
+    fn an_intended_loss_is_not_reported_as_a_loss() {
         let expected = [
             "up: 2 datagrams were denied (--allow, --deny)",
             "up: datagrams not relayed: 1 could not be sent",

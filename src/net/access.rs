@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_port_is_told_apart_from_an_address_of_ipv6() {
+    fn an_invalid_port_is_distinguished_from_an_ipv6_address() {
         let parse = |text: &str| text.parse::<Source>();
         assert_eq!(parse(":0"), Ok(Source::Ports(0, 0)));
         assert_eq!(parse(":1-65535"), Ok(Source::Ports(1, 65_535)));
@@ -413,12 +413,12 @@ mod tests {
     }
 
     #[test]
-    fn everyone_is_accepted_where_nobody_is_named() {
+    fn without_an_access_list_every_source_is_accepted() {
         assert!(admitted(&Access::default(), &["192.0.2.1"])[0] && Access::default().admits(None));
     }
 
     #[test]
-    fn only_those_are_accepted_who_are_allowed_and_not_denied() {
+    fn a_source_must_be_allowed_and_not_denied() {
         let access = access(&["192.0.2.0/24", "2001:db8::/32"], &["192.0.2.128/25", "2001:db8::1"]);
         let peers = ["192.0.2.1", "192.0.2.200", "198.51.100.1", "2001:db8::2", "2001:db8::1", "::1"];
         assert_eq!(admitted(&access, &peers), [true, false, false, true, false, false]);
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_source_is_refused_with_the_reason() {
+    fn an_invalid_source_is_an_error_with_the_reason() {
         for (text, reason) in [
             ("", "not an address, network, range, host name or @FILE"),
             ("192.0.2", "not an address, network"),

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_group_is_explained() {
+    fn an_invalid_group_is_an_error_with_the_reason() {
         for (text, words) in [
             ("192.0.2.1", "192.0.2.1 is not a multicast group; those are"),
             ("192.0.2.1%eth0", "192.0.2.1%eth0 is not a multicast group"),

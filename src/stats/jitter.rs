@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_jitter_is_that_of_clocks_which_agree_whatever_their_difference() {
+    fn the_offset_between_two_clocks_does_not_change_the_jitter() {
         let transits = [8000, 9600, 6400, 6400, 8000];
         for offset in [-1_000_000_000_000, -8000, 1_000_000_000_000] {
             assert_eq!(after_each(&transits.map(|transit| transit + offset)), after_each(&transits));

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Directory, Peer, Tool, complaint, counter};
 
 #[test]
-fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
+fn a_source_is_accepted_by_netmask_range_host_name_or_list() {
     let directory = Directory::new("access");
     let list = directory.file("list");
     fs::write(&list, "# who may talk\n\n127.0.1.8 # one\r\n  127.0.1.16/30\n127.0.1.40-127.0.1.41").unwrap();
@@ -50,7 +50,7 @@ fn a_netmask_a_range_a_host_name_and_a_list_say_who_is_accepted() {
 }
 
 #[test]
-fn a_source_port_says_who_is_accepted_beside_the_address() {
+fn a_source_is_accepted_by_address_and_port() {
     let senders = [Peer::new(), Peer::new(), Peer::bind("127.0.0.2:0")];
     let [ours, other, _] = senders.each_ref().map(Peer::port);
     let directory = Directory::new("access-ports");
@@ -79,7 +79,7 @@ fn a_source_port_says_who_is_accepted_beside_the_address() {
 }
 
 #[test]
-fn an_allowed_list_without_an_address_allows_nobody() {
+fn an_empty_allow_list_accepts_no_source() {
     let arguments = ["127.0.0.1:0", "--allow", "@/dev/null", "--deny", "@/dev/null", "-w", "1s", "--stats"];
     let (listen, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
     Peer::bind("127.0.0.1:0").send_to(b"hi", address).unwrap();
@@ -146,7 +146,7 @@ fn a_host_that_cannot_be_resolved_is_named() {
 }
 
 #[test]
-fn what_is_not_a_source_is_a_usage_error_that_says_why() {
+fn an_invalid_source_is_a_usage_error_with_the_reason() {
     for (source, reason) in [
         ("10.0.0.0/255.0.255.0", "netmask 255.0.255.0 is not contiguous"),
         ("10.0.0.9-10.0.0.1", "reversed range; write 10.0.0.1-10.0.0.9"),

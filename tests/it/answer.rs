@@ -92,7 +92,7 @@ fn a_reply_that_cannot_be_read_is_a_usage_error() {
 }
 
 #[test]
-fn who_asks_an_address_hears_from_that_address() {
+fn a_reply_leaves_from_the_address_that_was_asked() {
     for arguments in [&["--echo"][..], &["--reply", "x"], &["--exec", "echo x"]] {
         let (_listen, address) = Tool::new("udp-listen").arg(":0").args(arguments).spawn_listening();
         let v6 = Peer::v6();
@@ -112,7 +112,7 @@ fn who_asks_an_address_hears_from_that_address() {
 }
 
 #[test]
-fn a_sender_that_is_gone_keeps_nobody_from_being_answered() {
+fn a_sender_that_is_gone_does_not_keep_others_from_being_answered() {
     let (listen, address) = answering(&["--echo", "--stats", "--strict"]);
     // It answers when they are gone, and not before.
     listen.stop();
@@ -155,7 +155,7 @@ fn a_handler_of_plain_words_needs_no_shell_and_a_script_without_an_interpreter_h
 }
 
 #[test]
-fn a_handler_finds_out_who_asks_and_where() {
+fn a_handler_gets_the_addresses_of_its_request() {
     let (_listen, address) =
         answering(&["--exec", "echo \"$UDP_PEER=$UDP_PEER_HOST+$UDP_PEER_PORT@$UDP_ADDR\""]);
     let peer = Peer::new();
@@ -172,7 +172,7 @@ fn a_datagram_is_never_part_of_a_command_line() {
 }
 
 #[test]
-fn a_handler_speaks_utf_8_where_the_wire_does_not() {
+fn a_handler_reads_and_writes_utf_8_with_any_charset_of_the_wire() {
     let (_listen, address) = answering(&["-e", "gbk", "--exec", "sed s/你/好/"]);
     assert_eq!(ask(&Peer::new(), address, b"\xc4\xe3\n"), b"\xba\xc3\n");
 }
@@ -188,7 +188,7 @@ fn a_handler_that_prints_nothing_gives_no_reply() {
 }
 
 #[test]
-fn a_handler_that_fails_is_said_and_counted_and_the_listener_lives() {
+fn a_failing_handler_is_reported_and_counted_and_the_listener_goes_on() {
     for (handler, arguments, words) in [
         ("exit 3", &[][..], "failed with status 3"),
         ("kill -9 $$", &[], "failed with status 137"),
@@ -260,7 +260,7 @@ fn a_request_that_is_not_answered_is_trouble() {
 }
 
 #[test]
-fn who_has_asked_before_the_end_is_still_answered() {
+fn requests_received_before_the_end_are_answered() {
     let directory = Directory::new("answered-at-the-end");
     let gate = gate(&directory);
     let handler = format!("read go < {}; cat", gate.display());
@@ -276,7 +276,7 @@ fn who_has_asked_before_the_end_is_still_answered() {
 }
 
 #[test]
-fn what_a_strict_charset_cannot_read_is_not_answered_and_counted() {
+fn an_undecodable_request_is_not_answered_and_is_counted() {
     let arguments = ["-f", "json", "-e", "gbk", "--errors", "strict", "--exec", "cat", "-n", "1"];
     let (listen, address) = answering(&arguments);
     Peer::new().send_to(b"\xff", address).unwrap();
@@ -287,7 +287,7 @@ fn what_a_strict_charset_cannot_read_is_not_answered_and_counted() {
 }
 
 #[test]
-fn who_is_not_answered_before_the_time_is_up_is_counted() {
+fn requests_not_answered_in_time_are_counted() {
     let (listen, address) = answering(&["-w", "1s", "--jobs", "2", "--stats", "--exec", "tail -f /dev/null"]);
     let peer = Peer::new();
     for _ in 0..5 {
@@ -317,7 +317,7 @@ fn nothing_that_a_handler_leaves_running_stays() {
 }
 
 #[test]
-fn a_burst_keeps_to_the_jobs_and_to_the_memory_and_says_who_was_not_served() {
+fn a_burst_stays_within_jobs_and_memory_and_reports_unserved_requests() {
     let directory = Directory::new("burst");
     // Each leaves a file while it runs, and says how many there are.
     let handler = ": > run.$$; ls run.* | wc -l >> seen; cat; rm run.$$";
@@ -403,7 +403,7 @@ fn a_mock_server_answers_the_client_that_it_runs() {
 }
 
 #[test]
-fn while_it_answers_the_last_it_still_tells_the_numbers_and_sees_its_reader_go() {
+fn statistics_and_a_closed_stdout_are_handled_while_the_last_requests_are_answered() {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut listen = Tool::new("udp-listen")
         .args(["127.0.0.1:0", "-n", "1", "--exec", "tail -f /dev/null", "--exec-timeout", "1h"])
@@ -480,7 +480,7 @@ fn a_handler_may_end_in_its_own_way() {
 }
 
 #[test]
-fn a_reply_that_the_charset_cannot_say_is_said_and_counted() {
+fn a_reply_that_the_charset_cannot_encode_is_reported_and_counted() {
     let (listen, address) = answering(&["-e", "latin-1", "-n", "2", "--exec", "sed 's/ask/你/'"]);
     let peer = Peer::new();
     peer.send_to(b"ask", address).unwrap();
@@ -579,7 +579,7 @@ fn where_the_system_has_no_room_for_more_handlers_requests_wait() {
 }
 
 #[test]
-fn a_handler_is_not_told_of_systemd() {
+fn a_handler_does_not_inherit_the_variables_of_systemd() {
     let names = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
     let listen = Tool::new("udp-listen").args(["127.0.0.1:0", "--exec", "env"]);
     let (_listen, address) = listen.envs(names.map(|name| (name, "/no/such"))).spawn_listening();
@@ -749,7 +749,7 @@ fn the_first_process_of_a_container_leaves_no_zombies_of_strangers() {
 }
 
 #[test]
-fn that_there_is_no_room_is_said_once_and_counted() {
+fn unserved_requests_are_reported_once_and_counted() {
     let (listen, address) = answering(&["-n", "5", "--exec", "cat", "--jobs", "1", "--queue", "1"]);
     let peer = Peer::new();
     // All are taken at once, before any is handled.
@@ -781,7 +781,7 @@ fn that_the_last_sender_was_gone_is_known_at_the_end() {
 }
 
 #[test]
-fn a_sender_that_is_gone_hides_nobody_who_had_asked_before_the_end() {
+fn a_sender_that_is_gone_does_not_hide_requests_received_before_the_end() {
     let (listen, address) = answering(&["--echo"]);
     let (peer, gone) = (Peer::new(), Peer::new());
     assert_eq!(ask(&peer, address, b"first"), b"first");
@@ -798,7 +798,7 @@ fn a_sender_that_is_gone_hides_nobody_who_had_asked_before_the_end() {
 }
 
 #[test]
-fn what_a_strict_charset_cannot_read_is_not_handled() {
+fn an_undecodable_request_starts_no_handler() {
     let (listen, address) =
         answering(&["-e", "gbk", "--errors", "strict", "-n", "2", "--exec", "echo x", "--stats"]);
     let peer = Peer::new();

@@ -26,7 +26,7 @@ fn a_request_is_sent_again_from_the_same_port_until_it_is_answered() {
 }
 
 #[test]
-fn a_request_is_sent_so_many_times_and_no_more() {
+fn a_request_is_sent_at_most_as_often_as_attempts() {
     let server = Peer::new();
     let finished = recv(&server, &["-w", "20ms", "--retry", "2", "--stats", "hi"]).finish();
     assert_eq!((finished.code(), finished.text()), (Some(3), ""));
@@ -73,7 +73,7 @@ fn a_refusal_of_the_last_attempt_is_the_verdict_and_all_are_counted() {
 }
 
 #[test]
-fn who_asks_nothing_is_told_so() {
+fn an_empty_input_is_an_error() {
     for arguments in [&["127.0.0.1:9"][..], &["127.0.0.1:9", "-f", "json"]] {
         let assert = Tool::new("udp-recv").args(arguments).input("").assert().code(1);
         let expected = "udp-recv: nothing to send: no MESSAGE and stdin is empty\n";
@@ -132,7 +132,7 @@ fn a_late_reply_is_not_taken_for_the_reply_to_the_request_that_waits() {
 }
 
 #[test]
-fn a_reply_to_the_first_attempt_that_comes_in_the_second_counts_once() {
+fn a_reply_to_the_first_attempt_during_the_second_counts_once() {
     let server = Peer::new();
     let mut recv = recv(&server, &["-w", "100ms", "--retry", "1000", "--stats"]);
     recv.type_line("one");
@@ -189,7 +189,7 @@ fn each_of_many_requests_in_flight_gets_its_own_reply_and_each_duplicate_is_coun
 }
 
 #[test]
-fn a_reply_of_a_stranger_is_no_answer_but_is_said() {
+fn a_reply_from_another_address_is_ignored_and_reported() {
     for arguments in [&[][..], &["--bind", "127.0.0.1:0"]] {
         let (server, stranger) = (Peer::new(), Peer::new());
         let recv = recv(&server, &[arguments, &["-w", "200ms", "--stats", "hi"]].concat());
@@ -218,7 +218,7 @@ fn a_stranger_is_remembered_through_all_attempts() {
 }
 
 #[test]
-fn what_comes_between_requests_is_told_by_who_it_is_from() {
+fn datagrams_between_requests_are_counted_by_their_source() {
     let (server, stranger, denied) = (Peer::new(), Peer::new(), Peer::bind("127.0.0.3:0"));
     let mut recv = recv(&server, &["--bind", "127.0.0.1:0", "--deny", "127.0.0.3", "--stats"]);
     recv.type_line("one");
@@ -241,7 +241,7 @@ fn what_comes_between_requests_is_told_by_who_it_is_from() {
 }
 
 #[test]
-fn a_stranger_does_not_keep_the_reply_from_being_heard() {
+fn a_flooding_stranger_does_not_hide_the_reply() {
     let (server, stranger) = (Peer::new(), Peer::new());
     let recv = recv(&server, &["-p", "hi"]);
     let (_, peer) = server.receive_from();
@@ -252,7 +252,7 @@ fn a_stranger_does_not_keep_the_reply_from_being_heard() {
 }
 
 #[test]
-fn from_anyone_is_from_a_stranger_as_well_and_refusals_are_still_told() {
+fn from_anyone_accepts_any_source_and_still_reports_refusals() {
     let (server, stranger) = (Peer::new(), Peer::new());
     let recv = recv(&server, &["-p", "--from-anyone", "hi"]);
     let (_, peer) = server.receive_from();
@@ -287,7 +287,7 @@ fn a_collection_lasts_for_its_own_time_and_not_for_that_of_a_single_reply() {
 }
 
 #[test]
-fn what_else_anyone_has_said_is_told_with_the_way_to_print_it() {
+fn further_replies_are_reported_with_the_option_that_prints_them() {
     let (server, other) = (Peer::new(), Peer::new());
     let recv = recv(&server, &["--from-anyone", "who"]);
     let (_, peer) = server.receive_from();
@@ -337,7 +337,7 @@ fn a_reply_that_is_cut_is_an_answer_but_to_the_strict() {
 }
 
 #[test]
-fn requests_are_repeated_with_an_interval_and_the_round_trips_are_told() {
+fn requests_are_repeated_with_an_interval_and_round_trips_are_reported() {
     let start = Instant::now();
     let assert = Tool::new("udp-recv")
         .args([&Peer::echoing(), "--repeat", "5", "--interval", "20ms", "--stats", "a", "b"])
@@ -371,7 +371,7 @@ fn the_input_is_repeated_as_well() {
 }
 
 #[test]
-fn an_interrupted_run_tells_the_round_trips_until_then() {
+fn an_interrupted_run_reports_its_round_trips() {
     let mut recv = Tool::new("udp-recv")
         .args([&Peer::echoing(), "--interval", "1ms", "--stats", "--repeat", "hi"])
         .spawn();
@@ -418,7 +418,7 @@ fn a_picture_follows_the_line_of_its_times() {
 }
 
 #[test]
-fn json_tells_the_round_trip_of_each_reply() {
+fn json_has_the_round_trip_of_each_reply() {
     let server = Peer::new();
     let recv = recv(&server, &["-f", "json", "{\"text\":\"hi\"}"]);
     let (_, peer) = server.receive_from();
@@ -435,7 +435,7 @@ fn json_tells_the_round_trip_of_each_reply() {
 }
 
 #[test]
-fn what_is_for_replies_is_refused_where_nothing_is_answered() {
+fn options_for_replies_are_refused_without_an_answer_option() {
     for option in [&["--ttl", "5"][..], &["--dscp", "ef"], &["--dont-fragment"]] {
         let stderr = Tool::new("udp-listen").arg(":0").args(option).assert().code(2).err();
         let words = format!(
@@ -447,7 +447,7 @@ fn what_is_for_replies_is_refused_where_nothing_is_answered() {
 }
 
 #[test]
-fn what_is_for_requests_is_refused_where_nothing_is_asked() {
+fn options_for_requests_are_refused_without_a_request() {
     for (arguments, words) in [
         (&[":0", "--retry", "1"][..], "--retry is for requests, and :0 only receives"),
         (&[":0", "--collect", "1s"], "--collect is for requests"),
@@ -474,7 +474,7 @@ fn what_is_for_requests_is_refused_where_nothing_is_asked() {
 }
 
 #[test]
-fn with_one_port_every_stranger_is_said() {
+fn with_one_port_every_stranger_is_reported() {
     let (server, stranger) = (Peer::new(), Peer::new());
     let mut recv = recv(&server, &["--bind", "127.0.0.1:0", "-w", "200ms", "--stats"]);
     for line in ["one", "two"] {
@@ -487,7 +487,7 @@ fn with_one_port_every_stranger_is_said() {
 }
 
 #[test]
-fn after_the_first_stranger_no_other_is_heard() {
+fn after_the_first_stranger_no_other_is_received() {
     let (server, stranger) = (Peer::new(), Peer::new());
     let mut recv = recv(&server, &["-w", "1h", "hi"]);
     let (_, peer) = server.receive_from();
@@ -518,7 +518,7 @@ fn where_there_are_no_more_ports_to_open_earlier_ones_make_room() {
 }
 
 #[test]
-fn a_refusal_is_told_over_ipv6_as_well_beside_the_time_and_the_address() {
+fn a_refusal_is_reported_over_ipv6_as_well() {
     // Connected to itself it hears nobody else.
     let holder = Peer::v6();
     holder.refuse();
@@ -538,7 +538,7 @@ fn an_empty_input_is_not_repeated_for_ever() {
 }
 
 #[test]
-fn that_a_request_is_asked_again_is_told_to_who_wants_details() {
+fn a_resent_request_is_reported_with_verbose() {
     let finished = recv(&Peer::new(), &["-v", "-w", "20ms", "--retry", "2", "hi"]).finish();
     assert_eq!(
         finished.err.matches(" did not answer message 1; asking again\n").count(),
@@ -549,7 +549,7 @@ fn that_a_request_is_asked_again_is_told_to_who_wants_details() {
 }
 
 #[test]
-fn what_the_system_grants_is_said_once_and_not_for_each_port() {
+fn socket_details_are_printed_once_and_not_for_each_port() {
     let stderr = Tool::new("udp-recv")
         .args([&Peer::echoing(), "--buffer", "2147483647", "a", "b"])
         .assert()
@@ -578,7 +578,7 @@ fn a_round_trip_ends_when_the_reply_arrives_and_not_when_it_is_read() {
 }
 
 #[test]
-fn what_the_kernel_dropped_at_a_port_is_said() {
+fn kernel_drops_at_a_port_are_reported() {
     let server = Peer::new();
     let recv = recv(&server, &["--buffer", "4096", "hi"]);
     let (_, peer) = server.receive_from();
@@ -592,7 +592,7 @@ fn what_the_kernel_dropped_at_a_port_is_said() {
 }
 
 #[test]
-fn who_asks_again_and_again_is_told_which_round_was_not_answered() {
+fn an_unanswered_request_is_reported_with_its_round() {
     let there = unused_address();
     let finished = Tool::new("udp-recv").args([&there, "--repeat", "2", "hi"]).run();
     let refused = [1, 2].map(|round| {

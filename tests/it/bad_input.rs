@@ -243,7 +243,7 @@ fn nothing_is_sent_from_a_multicast_group() {
 }
 
 #[test]
-fn what_is_not_a_group_or_a_source_is_a_usage_error() {
+fn an_invalid_group_or_source_is_a_usage_error() {
     for (tool, arguments, words) in [
         (
             "udp-listen",
@@ -431,7 +431,7 @@ fn nonsense_is_shown_harmless() {
 }
 
 #[test]
-fn a_command_line_that_is_not_understood_is_told_the_way_out() {
+fn an_invalid_command_line_is_an_error_with_the_way_out() {
     for (name, arguments, words) in [
         (
             "udp-listen",
@@ -840,7 +840,7 @@ fn a_format_of_statistics_needs_an_equals_sign() {
 }
 
 #[test]
-fn an_option_that_other_programs_have_is_answered_with_what_it_is_called_here() {
+fn an_option_of_another_program_is_an_error_that_names_ours() {
     for (name, arguments, way_out) in [NC, NCAT, OTHERS, RELAYS].into_iter().flatten() {
         let arguments: Vec<_> = arguments.split(' ').collect();
         assert_eq!(complaint(name, &arguments, 2), format!("{name}: {way_out}\n"), "{name} {arguments:?}");
@@ -897,7 +897,7 @@ fn a_flag_may_be_repeated() {
 }
 
 #[test]
-fn help_and_the_version_stand_alone_and_go_to_stdout() {
+fn help_and_version_are_used_alone_and_go_to_stdout() {
     for name in TOOLS {
         for argument in ["-h", "--help", "-V", "--version"] {
             let shown = Tool::new(name).args(["-q", argument]).assert().success().stderr("").out();

@@ -83,7 +83,7 @@ fn seconds_now() -> f64 {
 
 #[test]
 #[ignore = "needs tshark"]
-fn what_is_cut_is_a_packet_that_says_so() {
+fn a_truncated_datagram_is_a_truncated_packet() {
     let capture = captured(&["127.0.0.1:0", "--max-size", "4"], |address| {
         send_all(&Peer::new(), &[vec![1; 100]], address);
     });
@@ -165,7 +165,7 @@ fn of_nothing(tool_name: &str, capture: &[u8]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_capture_of_which_nothing_can_be_sent_is_status_1_and_it_is_said_why() {
+fn a_capture_without_datagrams_is_status_1_with_the_reason() {
     let tcp = ipv4(6, 0, 0, true, &[0; 20]);
     let zero = ipv4(17, 0, 0, true, &[0x1f, 0x90, 0x1f, 0x91, 0, 0, 0, 0, b'x']);
     let fragment = fragments(false, 7, &[1; 100], 64).swap_remove(1);
@@ -212,7 +212,7 @@ fn a_compressed_capture_is_named_with_the_way_out() {
 }
 
 #[test]
-fn udp_recv_says_which_packets_of_a_capture_it_does_not_send() {
+fn udp_recv_reports_the_packets_of_a_capture_that_it_does_not_send() {
     let server = Peer::new();
     let mut asking = Tool::new("udp-recv").args([&server.to_string(), "-f", "pcap", "-w", "30s"]).spawn();
     let frames = [ipv4(6, 0, 0, true, &[0; 20]), ipv4(17, 0, 0, true, &udp(b"ping"))];

@@ -65,7 +65,7 @@ fn texts_have_the_bytes_that_python_gives_them_and_the_reverse() {
 }
 
 #[test]
-fn what_a_charset_cannot_say_is_handled_as_python_does() {
+fn unencodable_characters_are_handled_as_python_does() {
     for (policy, expected) in [
         (Policy::Ignore, &b"ab"[..]),
         (Policy::Replace, b"a??b"),
@@ -101,7 +101,7 @@ fn a_character_is_never_sent_as_another() {
 }
 
 #[test]
-fn strict_encoding_says_which_character() {
+fn strict_encoding_names_the_character() {
     assert_eq!(
         encoded("latin-1", None, "né 你".as_bytes()).unwrap_err(),
         "character 4, 你 (U+4F60), is not in latin-1; use --errors=replace to substitute"
@@ -159,7 +159,7 @@ fn half_a_megabyte_that_a_charset_cannot_express_takes_time_in_proportion() {
 }
 
 #[test]
-fn the_stand_in_of_each_of_many_characters_is_in_its_place() {
+fn each_of_many_substitutes_is_in_its_place() {
     for (label, unit, expected) in [
         ("latin-1", "a\u{1f600}é", &b"a?\xe9"[..]),
         ("gbk", "a\u{1f600}你", b"a?\xc4\xe3"),
@@ -261,7 +261,7 @@ fn a_listener_decodes_and_loses_nothing() {
 }
 
 #[test]
-fn a_strict_listener_leaves_out_what_it_cannot_read_says_so_and_lives() {
+fn a_strict_listener_skips_and_reports_an_undecodable_datagram() {
     let (mut listen, address) =
         Tool::new("udp-listen").args([":0", "-n", "3", "-e", "gbk", "--errors", "strict"]).spawn_listening();
     let sender = Peer::new();
@@ -274,7 +274,7 @@ fn a_strict_listener_leaves_out_what_it_cannot_read_says_so_and_lives() {
 }
 
 #[test]
-fn a_quiet_listener_leaves_out_what_it_cannot_read_without_a_word() {
+fn a_quiet_listener_skips_an_undecodable_datagram_silently() {
     let finished = Tool::new("udp-listen")
         .args([":0", "-q", "-n", "2", "-e", "gbk", "--errors", "strict", "--", "sh", "-c"])
         .arg(r"printf 'ff\n61\n' | udp-send -f hex $UDP_ADDR")

@@ -9,7 +9,7 @@ fn chat(arguments: &[&str]) -> (Running, std::net::SocketAddr) {
 }
 
 #[test]
-fn lines_go_out_and_datagrams_come_in_at_once() {
+fn lines_are_sent_and_datagrams_are_received_at_the_same_time() {
     let peer = Peer::new();
     let (mut chat, address) = chat(&[&peer.to_string()]);
     peer.send_to(b"before you ask", address).unwrap();
@@ -55,7 +55,7 @@ fn an_addressed_line_goes_to_that_one_alone() {
 }
 
 #[test]
-fn the_first_who_is_heard_is_talked_to() {
+fn lines_go_to_the_first_peer_that_sends() {
     let (mut chat, address) = chat(&[]);
     chat.type_line("anybody?");
     chat.err_line_with("no peer yet: lines wait for the first that sends; @HOST:PORT TEXT sends at once");
@@ -114,7 +114,7 @@ fn too_few_datagrams_in_time_are_reported_with_the_status_of_silence() {
 }
 
 #[test]
-fn what_it_does_not_understand_it_says_and_goes_on() {
+fn an_invalid_line_is_reported_and_the_chat_goes_on() {
     let peer = Peer::new();
     let (mut chat, _) = chat(&[&peer.to_string(), "-e", "latin-1"]);
     chat.type_line("@bob hi");

@@ -33,7 +33,7 @@ fn a_peer_is_addressed_by_its_number_its_name_and_its_address() {
 }
 
 #[test]
-fn plain_lines_go_to_whom_the_last_command_says() {
+fn plain_lines_go_to_the_peers_of_the_last_command() {
     let (seat, other) = seat_with_another();
     seat.type_keys("/reply\r");
     seat.display.await_edited(&format!("to {other}> ▏"));
@@ -103,7 +103,7 @@ fn a_line_that_cannot_be_sent_is_in_the_line_again() {
 }
 
 #[test]
-fn what_is_not_understood_is_one_sentence_and_the_line_is_empty_again() {
+fn an_unknown_command_is_one_sentence_and_the_line_is_cleared() {
     let seat = Seat::with(Display::new(24, 100), |chat| chat);
     for (line, why) in [
         ("@bob hi", "cannot send 'hi': invalid peer 'bob': no port; write bob:PORT; @@ begins a text with @"),
@@ -169,7 +169,7 @@ fn bytes_and_the_lines_of_a_file_are_sent() {
 }
 
 #[test]
-fn who_leaves_while_a_file_is_sent_learns_how_much_of_it_was() {
+fn leaving_while_a_file_is_sent_reports_how_much_was_sent() {
     let directory = Directory::new("long-file");
     let file = directory.file("lines");
     fs::write(&file, "x\n".repeat(1_000_000)).unwrap();

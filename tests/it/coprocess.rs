@@ -222,7 +222,7 @@ fn a_record_of_json_to_a_stranger_is_sent() {
 }
 
 #[test]
-fn a_coprocess_speaks_utf_8_where_the_wire_does_not() {
+fn a_coprocess_reads_and_writes_utf_8_with_any_charset_of_the_wire() {
     for (command, format) in
         [("sed -u s/你/好/", "text"), (&format!("{ECHO_JSON} | sed -u s/你/好/"), "json")]
     {
@@ -469,7 +469,7 @@ fn a_coprocess_that_floods_is_not_waited_for() {
 }
 
 #[test]
-fn half_a_line_is_no_reply_unless_the_coprocess_ends_well() {
+fn an_incomplete_line_is_a_reply_only_if_the_coprocess_succeeds() {
     let (listen, address) = answering("printf half; exec tail -f /dev/null", &["-n", "1", "-w", "1s"]);
     Peer::new().send_to(b"x", address).unwrap();
     let finished = listen.finish();

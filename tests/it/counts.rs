@@ -40,7 +40,7 @@ fn what_was_sent_is_delivered_or_counted_as_dropped() {
 }
 
 #[test]
-fn what_the_kernel_dropped_is_said() {
+fn kernel_drops_are_reported() {
     let (listen, address) = stopped(&["--buffer", "8KiB"]);
     flood(address, 500);
     let finished = ended(listen);
@@ -50,7 +50,7 @@ fn what_the_kernel_dropped_is_said() {
 }
 
 #[test]
-fn what_the_kernel_dropped_is_not_said_by_a_quiet_tool() {
+fn a_quiet_tool_does_not_report_kernel_drops() {
     // Its command says for it where it listens.
     let say = ["--", "sh", "-c", "echo listening on $UDP_ADDR; exec cat"];
     let (listen, address) = stopped(&[&["--buffer", "8KiB", "-q"][..], &say].concat());
@@ -116,7 +116,7 @@ fn drops_of_bundles_are_counted_at_least() {
 }
 
 #[test]
-fn what_had_come_in_bundles_before_the_end_is_printed() {
+fn gro_batches_queued_at_the_end_are_printed() {
     let (mut listen, address) = Tool::new("udp-listen").args(["127.0.0.1:0", "--stats"]).spawn_listening();
     flood(address, 1);
     listen.line();
@@ -149,7 +149,7 @@ fn a_datagram_is_cut_where_it_is_too_long() {
 }
 
 #[test]
-fn every_tool_that_receives_cuts_and_says_so() {
+fn every_tool_that_receives_truncates_and_reports_it() {
     let peer = Peer::new();
     let recv = Tool::new("udp-recv").args([&peer.to_string(), "--max-size", "4", "--strict", "ask"]).spawn();
     let (_, asker) = peer.receive_from();
@@ -173,7 +173,7 @@ fn every_tool_that_receives_cuts_and_says_so() {
 }
 
 #[test]
-fn the_numbers_are_told_at_the_end() {
+fn statistics_are_printed_at_the_end() {
     let peer = Peer::new();
     let stderr = |assert: assert_cmd::assert::Assert| assert.err();
     let send =
@@ -221,7 +221,7 @@ fn a_signal_asks_for_the_numbers_once() {
 }
 
 #[test]
-fn every_tool_tells_the_numbers_when_it_is_asked() {
+fn every_tool_prints_statistics_on_sigusr1() {
     let peer = Peer::new();
     let mut send = Tool::new("udp-send").arg(&peer).spawn();
     send.type_line("hi");
@@ -257,7 +257,7 @@ fn refusals_of_many_datagrams_are_counted_and_none_is_sent_twice() {
 }
 
 #[test]
-fn the_room_in_the_kernel_is_what_was_asked_for_or_said() {
+fn a_socket_buffer_has_the_requested_size_or_the_limit_is_reported() {
     let granted = Tool::new("udp-listen")
         .args(["127.0.0.1:0", "-v", "-n1", "-w1ms", "--buffer", "64KiB"])
         .assert()

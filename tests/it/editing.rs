@@ -246,7 +246,7 @@ fn a_paste_of_many_lines_is_sent_only_when_that_is_confirmed() {
 }
 
 #[test]
-fn colours_tell_peers_apart_and_no_color_is_honoured() {
+fn peers_have_different_colours_and_no_color_is_honoured() {
     let seat = Seat::new();
     let other = Peer::new();
     seat.send("from one");

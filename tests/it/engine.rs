@@ -26,7 +26,7 @@ fn lines_of_all_lengths_arrive_whole_and_in_order() {
 }
 
 #[test]
-fn what_arrives_in_bundles_is_printed_as_the_datagrams_it_was() {
+fn a_gro_batch_is_printed_as_single_datagrams() {
     for host in ["127.0.0.1", "[::1]"] {
         let (listen, address) = Tool::new("udp-listen").arg(format!("{host}:0")).spawn_listening();
         let lines = text(&lines());
@@ -113,7 +113,7 @@ fn no_call_is_made_for_each_datagram() {
 #[test]
 #[cfg(not(feature = "portable"))]
 #[ignore = "needs strace"]
-fn whatever_a_call_fails_with_nothing_is_lost_or_doubled() {
+fn a_failing_call_loses_and_duplicates_nothing() {
     let lines = lines();
     for error in ["EIO", "EINVAL", "EMSGSIZE", "ENOBUFS", "EAGAIN", "EINTR", "ECONNREFUSED", "EHOSTUNREACH"] {
         for call in ["1", "1..2", "2", "1+"] {

@@ -94,7 +94,7 @@ fn what_is_not_in_a_strict_charset_is_reported_once() {
 }
 
 #[test]
-fn what_is_not_a_pattern_is_a_usage_error() {
+fn an_invalid_pattern_is_a_usage_error() {
     for (pattern, words) in [("(ab", "not a regular expression: unclosed group"), ("", "empty")] {
         let stderr = complaint("udp-recv", &["127.0.0.1:9", "--expect", pattern, "x"], 2);
         let begins = format!("udp-recv: invalid value '{pattern}' for '--expect <PATTERN>': {words}");

@@ -118,16 +118,16 @@ const FAULTS: [(&str, &[&str]); 39] = [
     ("waitid", &["EINTR", "ECHILD"]),
 ];
 
-/// Who is at the other end.
+/// What the program at the other end does.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
     /// It receives.
     Receiver,
-    /// It sends back what it receives.
-    Answers,
-    /// It sends to the tool once that listens.
+    /// It sends back every datagram.
+    Server,
+    /// It sends to the tool once the tool listens.
     Sender,
-    /// It does, and takes answers.
+    /// It sends to the tool once the tool listens, and receives replies.
     Client,
 }
 
@@ -170,7 +170,7 @@ impl Scenario {
             argument.replace("ADDRESS", &peer.to_string()).replace("FILE", file.to_str().unwrap())
         });
         let tool = Tool::new(self.tool).args(arguments).under("strace", [trace, &["-qq"]].concat());
-        let answering = (self.peer == Role::Answers).then(|| answer(peer.duplicate()));
+        let answering = (self.peer == Role::Server).then(|| answer(peer.duplicate()));
         let began = Instant::now();
         // It may end before it has read that.
         let mut running = if self.input.is_empty() { tool.spawn() } else { tool.input(self.input).spawn() };
@@ -378,13 +378,13 @@ mod a_failing_system_call_is_reported_while {
     scenario!(records_are_sent: "udp-send" ["ADDRESS", "--stats", "-f", "json"],
         "{\"text\":\"one\"}\n{\"text\":\"two\"}\n{\"text\":\"three\"}\n", Receiver, children: false);
     scenario!(lines_are_sent_at_a_rate: "udp-send" ["ADDRESS", "--stats", "--rate", "1000/s", "--repeat", "1"], INPUT, Receiver, children: false);
-    scenario!(requests_are_answered: "udp-recv" ["ADDRESS", "--stats", "-w", "500ms"], INPUT, Answers, children: false);
-    scenario!(requests_of_one_port_are_answered: "udp-recv" ["ADDRESS", "--stats", "-w", "500ms", "-b", "127.0.0.1:0"], INPUT, Answers, children: false);
+    scenario!(requests_are_answered: "udp-recv" ["ADDRESS", "--stats", "-w", "500ms"], INPUT, Server, children: false);
+    scenario!(requests_of_one_port_are_answered: "udp-recv" ["ADDRESS", "--stats", "-w", "500ms", "-b", "127.0.0.1:0"], INPUT, Server, children: false);
     scenario!(datagrams_are_printed: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s"], "", Sender, children: false);
     scenario!(datagrams_are_printed_as_json: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "-f", "json"], "", Sender, children: false);
     scenario!(datagrams_are_echoed: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--echo"], "", Client, children: false);
     scenario!(datagrams_are_handled: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--exec", "cat"], "", Client, children: true);
     scenario!(datagrams_are_answered_by_a_coprocess: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--coprocess", "cat"], "", Client, children: true);
     scenario!(a_command_is_run: "udp-listen" ["127.0.0.1:0", "--stats", "-n", "3", "-w", "1s", "--ready-file", "FILE", "--", "cat"], "", Sender, children: true);
-    scenario!(a_chat_goes_both_ways: "udp-chat" ["ADDRESS", "-b", "127.0.0.1:0", "--stats", "-n", "3", "-w", "1s"], INPUT, Answers, children: false);
+    scenario!(a_chat_goes_both_ways: "udp-chat" ["ADDRESS", "-b", "127.0.0.1:0", "--stats", "-n", "3", "-w", "1s"], INPUT, Server, children: false);
 }

@@ -93,7 +93,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn what_an_exact_format_writes_it_reads_back(
+    fn an_exact_format_reads_back_what_it_writes(
         payloads in proptest::collection::vec(payload(), 0..12),
         step in prop_oneof![1_usize..5000, Just(usize::MAX)],
     ) {
@@ -113,7 +113,7 @@ proptest! {
     }
 
     #[test]
-    fn json_and_pcap_keep_who_and_when(datagrams in proptest::collection::vec((payload(), envelope()), 1..8)) {
+    fn json_and_pcap_keep_addresses_and_time(datagrams in proptest::collection::vec((payload(), envelope()), 1..8)) {
         for format in [Format::Json, Format::Pcap] {
             let out = written(format, datagrams.iter().map(|(payload, envelope)| (&payload[..], *envelope)));
             let (found, bad) = read(format, &out, usize::MAX);
@@ -258,7 +258,7 @@ fn every_datagram_of_many_has_a_time() {
 }
 
 #[test]
-fn json_tells_who_sent_what_where_and_how_long_it_was() {
+fn json_has_both_addresses_the_size_and_the_payload() {
     let sender = Peer::new();
     let before = SystemTime::now();
     let (line, address) = listened(&["127.0.0.1:0", "-f", "json"], &sender, b"a \"b\"\n\x1b");
@@ -273,7 +273,7 @@ fn json_tells_who_sent_what_where_and_how_long_it_was() {
 }
 
 #[test]
-fn json_tells_which_of_our_addresses_was_sent_to() {
+fn json_has_the_local_address_that_was_sent_to() {
     for host in ["127.0.0.2", "127.0.0.1"] {
         for arguments in [&[":0"][..], &[":0", "-4"], &["0.0.0.0:0"]] {
             let (mut listen, address) =
@@ -294,7 +294,7 @@ fn json_tells_which_of_our_addresses_was_sent_to() {
 }
 
 #[test]
-fn json_of_what_is_cut_tells_how_long_it_was() {
+fn json_of_a_truncated_datagram_has_its_full_size() {
     let (line, _) = listened(&["127.0.0.1:0", "-f", "json", "--max-size", "2"], &Peer::new(), b"hello");
     assert!(line.contains("\"size\":5,\"text\":\"he\""), "{line}");
 }
@@ -369,7 +369,7 @@ fn refusals_are_noticed_where_each_record_has_its_own_address() {
 }
 
 #[test]
-fn a_request_and_its_reply_stand_in_the_same_format() {
+fn a_request_and_its_reply_have_the_same_format() {
     for (format, asked, reply) in [
         ("hex", "ff fe", "fffe\n"),
         ("base64", "//4", "//4=\n"),
@@ -457,7 +457,7 @@ fn a_chat_of_programs_is_json_both_ways() {
 }
 
 #[test]
-fn a_chat_in_hex_says_what_it_is_told() {
+fn a_chat_in_hex_sends_the_bytes_of_its_lines() {
     let friend = Peer::new();
     let (mut chat, address) =
         Tool::new("udp-chat").args(["--bind", "127.0.0.1:0", "-f", "hex"]).spawn_listening();
@@ -468,7 +468,7 @@ fn a_chat_in_hex_says_what_it_is_told() {
 }
 
 #[test]
-fn a_malformed_record_ends_the_run_after_what_was_good() {
+fn a_malformed_record_ends_the_run_after_the_records_before_it() {
     let too_much = vec![0; 300_000];
     for (format, input, expected) in [
         ("hex", &b"00\nzz\n01\n"[..], "line 2 to PEER: 'z' in column 1 is not a hex digit"),
@@ -573,7 +573,7 @@ fn requests_that_are_malformed_are_skipped_where_that_is_asked_for() {
 }
 
 #[test]
-fn requests_that_are_too_long_are_skipped_as_well_and_the_first_is_said() {
+fn requests_that_are_too_long_are_skipped_and_the_first_is_reported() {
     let peer = Peer::new();
     let mut recv = Tool::new("udp-recv").args(["--skip-bad", "--stats", &peer.to_string()]).spawn();
     let too_long = "x".repeat(65_508);
@@ -590,7 +590,7 @@ fn requests_that_are_too_long_are_skipped_as_well_and_the_first_is_said() {
 }
 
 #[test]
-fn what_cannot_be_said_in_a_charset_is_skipped_as_well() {
+fn lines_that_a_charset_cannot_encode_are_skipped_as_well() {
     let peer = Peer::new();
     Tool::new("udp-send")
         .args([&peer.to_string(), "-e", "latin-1", "--skip-bad", "-q"])
@@ -615,7 +615,7 @@ fn blocks_are_datagrams_and_all_of_the_input_is_one() {
 }
 
 #[test]
-fn an_empty_message_is_no_object() {
+fn an_empty_message_is_not_an_object() {
     for name in ["udp-send", "udp-recv"] {
         let stderr = Tool::new(name).args(["127.0.0.1:9", "-f", "json", ""]).assert().code(1).err();
         assert!(stderr.starts_with(&format!("{name}: cannot send message 1")), "{stderr}");
@@ -754,7 +754,7 @@ fn a_gap_of_years_ends_with_a_signal() {
 }
 
 #[test]
-fn a_capture_begins_before_anything_has_come() {
+fn the_header_of_a_capture_is_written_before_the_first_datagram() {
     let (listen, _) = Tool::new("udp-listen").args(["127.0.0.1:0", "-f", "pcap"]).spawn_listening();
     let finished = listen.ended_by(Signal::SIGTERM);
     assert_eq!(read(Format::Pcap, &finished.out, 1), (vec![], vec![]));

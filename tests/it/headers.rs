@@ -147,7 +147,7 @@ fn python(host: &str, port: u16, ttl: u8, traffic_class: u8) -> Tool {
 
 #[test]
 #[ignore = "needs python3"]
-fn what_python_sets_is_what_a_record_shows() {
+fn a_record_shows_the_header_fields_that_python_sets() {
     let arguments = [":0", "-f", "json", "--headers"];
     let (mut listen, address) = Tool::new("udp-listen").args(arguments).spawn_listening();
     for (host, ttl, class, headers) in [

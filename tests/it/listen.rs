@@ -22,7 +22,7 @@ fn every_datagram_of_every_sender_is_a_line() {
 }
 
 #[test]
-fn a_hundred_and_fifty_senders_are_heard_and_named() {
+fn all_of_150_senders_are_received_and_named() {
     let (mut listen, address) = Tool::new("udp-listen").args([":0", "-p", "-n", "150"]).spawn_listening();
     let senders: Vec<_> = (0..150).map(|_| Peer::new()).collect();
     for sender in &senders {
@@ -71,7 +71,7 @@ fn a_sender_that_vanished_ends_nothing() {
 }
 
 #[test]
-fn a_wildcard_hears_both_versions_of_ip_and_shows_each_as_itself() {
+fn a_wildcard_receives_ipv4_and_ipv6_and_shows_each_as_such() {
     let (listen, address) = Tool::new("udp-listen").args([":0", "-p", "-n", "2"]).spawn_listening();
     let v4 = Peer::new();
     v4.send_to(b"four", address).unwrap();
@@ -160,7 +160,7 @@ fn what_arrived_before_a_signal_is_printed() {
 }
 
 #[test]
-fn signals_that_come_together_are_one_and_the_end_is_orderly() {
+fn simultaneous_signals_are_one_and_the_end_is_orderly() {
     let directory = Directory::new("together");
     let file = directory.file("address");
     let (listen, address) =
@@ -372,7 +372,7 @@ fn after_a_command_without_a_bound_a_moment_of_quiet_decides() {
 }
 
 #[test]
-fn a_command_that_a_shell_should_read_is_told_so() {
+fn a_command_that_needs_a_shell_is_an_error_that_shows_one() {
     let stderr = Tool::new("udp-listen").args([":0", "--", "udp-send $UDP_ADDR up"]).assert().code(127).err();
     let words = "cannot run 'udp-send $UDP_ADDR up': no such file or directory; for shell syntax, write -- sh -c 'udp-send $UDP_ADDR up'\n";
     assert!(stderr.contains(words), "{stderr}");

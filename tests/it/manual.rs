@@ -80,7 +80,7 @@ fn an_option_of_another_tool_is_known_as_such() {
 }
 
 #[test]
-fn every_option_of_the_help_stands_in_the_page_and_the_reverse() {
+fn every_option_of_the_help_is_in_the_page_and_the_reverse() {
     for name in TOOLS {
         let (help, page) = (options_in_help(&help(name)), options_in_page(&page(name)));
         assert!(help.contains("-h --help") && help.len() > 5, "{help:?}");
@@ -89,7 +89,7 @@ fn every_option_of_the_help_stands_in_the_page_and_the_reverse() {
 }
 
 #[test]
-fn every_policy_of_the_help_stands_in_the_page_and_the_reverse() {
+fn every_policy_of_the_help_is_in_the_page_and_the_reverse() {
     for name in TOOLS {
         let (help, page) = (help(name).split_whitespace().collect::<Vec<_>>().join(" "), page(name));
         for policy in ["strict", "ignore", "replace", "backslashreplace", "xmlcharrefreplace"] {

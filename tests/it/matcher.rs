@@ -22,7 +22,7 @@ fn the_first_match_ends_it_well_and_is_the_last_that_is_printed() {
 }
 
 #[test]
-fn the_first_that_must_not_come_ends_it_badly_and_is_named() {
+fn the_first_match_of_reject_ends_the_run_and_is_reported() {
     let (finished, sender) =
         listen(&["--reject", "(?i)error", "--until", "x"], &[b"ok", b"ERROR: \x1b[2J", b"x"]);
     assert_eq!((finished.code(), finished.text()), (Some(1), "ok\nERROR: \x1b[2J\n"));
@@ -31,12 +31,12 @@ fn the_first_that_must_not_come_ends_it_badly_and_is_named() {
 }
 
 #[test]
-fn what_must_not_come_goes_before_what_is_waited_for() {
+fn a_match_of_reject_outweighs_a_match_of_until() {
     assert_eq!(listen(&["--reject", "a", "--until", "a"], &[b"a"]).0.code(), Some(1));
 }
 
 #[test]
-fn without_a_match_it_is_silence_and_what_came_last_is_said() {
+fn without_a_match_the_status_is_3_and_the_last_datagram_is_shown() {
     for bound in [&["-n", "2"][..], &["-w", "200ms"], &["--idle", "100ms"]] {
         let (finished, sender) =
             listen(&[&["--until", "^up$"], bound].concat(), &[b"one", b"still starting\n"]);
@@ -55,7 +55,7 @@ fn without_a_match_it_is_silence_and_what_came_last_is_said() {
 }
 
 #[test]
-fn what_cannot_be_read_is_no_match_and_is_said_to_be_none() {
+fn an_undecodable_datagram_does_not_match_and_is_reported() {
     let strictly = ["-e", "ascii", "--errors", "strict", "--until", "x", "-n"];
     for (payloads, expected) in [
         (&[&b"\xffx"[..]][..], "no match for --until 'x' in 1 datagram; none could be decoded\n"),
@@ -177,7 +177,7 @@ fn a_pattern_that_is_none_is_a_usage_error() {
 }
 
 #[test]
-fn only_who_is_allowed_and_not_denied_is_heard_and_answered() {
+fn only_allowed_sources_are_received_and_answered() {
     let arguments = [
         ":0",
         "--allow",
@@ -252,7 +252,7 @@ fn a_flood_of_denied_datagrams_keeps_no_bound_from_ending_it() {
 }
 
 #[test]
-fn udp_recv_and_udp_chat_hear_whom_they_may() {
+fn udp_recv_and_udp_chat_receive_from_allowed_sources_only() {
     let (recv, address) =
         Tool::new("udp-recv").args(["--bind", "127.0.0.1:0", "--deny", "127.0.0.2"]).spawn_listening();
     let (denied, allowed) = (Peer::bind("127.0.0.2:0"), Peer::bind("127.0.0.1:0"));
@@ -268,7 +268,7 @@ fn udp_recv_and_udp_chat_hear_whom_they_may() {
 }
 
 #[test]
-fn who_is_denied_does_not_keep_a_chat_from_ending() {
+fn denied_datagrams_do_not_keep_a_chat_from_ending() {
     let arguments = ["--bind", "127.0.0.1:0", "--deny", "127.0.0.1", "--idle", "200ms"];
     let (mut chat, address) = Tool::new("udp-chat").args(arguments).spawn_listening();
     let mut denied = Tool::new("udp-send")
@@ -282,7 +282,7 @@ fn who_is_denied_does_not_keep_a_chat_from_ending() {
 }
 
 #[test]
-fn who_had_been_heard_before_the_end_is_printed_behind_whatever_is_denied() {
+fn datagrams_queued_at_the_end_are_printed_although_denied_ones_precede_them() {
     for (name, at_loopback) in
         [("udp-listen", &["127.0.0.1:0"][..]), ("udp-chat", &["--bind", "127.0.0.1:0"])]
     {
@@ -307,7 +307,7 @@ fn who_had_been_heard_before_the_end_is_printed_behind_whatever_is_denied() {
 }
 
 #[test]
-fn what_is_not_a_source_is_a_usage_error() {
+fn an_invalid_source_is_a_usage_error() {
     for text in ["", "10.0.0.0/33", "two words", "10.0.0.1:53", "::1/200"] {
         let stderr = Tool::new("udp-listen").args([":0", &format!("--allow={text}")]).assert().code(2).err();
         assert!(stderr.contains("--allow <SOURCE>"), "{stderr}");
@@ -315,7 +315,7 @@ fn what_is_not_a_source_is_a_usage_error() {
 }
 
 #[test]
-fn what_a_strict_charset_cannot_read_has_no_text_to_match() {
+fn an_undecodable_datagram_has_no_text_to_match() {
     for pattern in ["--until", "--reject"] {
         let arguments = ["-e", "gbk", "--errors", "strict", pattern, "^$", "-n", "2"];
         let (finished, _) = listen(&arguments, &[b"\xff\xff", b"a"]);

@@ -52,7 +52,7 @@ fn refused(host: &Namespace, name: &str, arguments: &[&str]) -> String {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn whoever_binds_a_group_joins_it_and_says_where() {
+fn binding_a_group_joins_it_and_reports_the_interface() {
     let cable = cable("joins");
     for group in GROUPS {
         let there = at(group, "cable0", 5000);
@@ -452,7 +452,7 @@ fn chats_talk_to_a_group_and_leave_out_their_own_lines() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn the_group_that_a_datagram_was_sent_to_stands_in_its_record() {
+fn a_record_has_the_group_that_a_datagram_was_sent_to() {
     let cable = cable("record");
     for (group, to) in [
         ("239.1.1.1", "239.1.1.1:5000"),
@@ -516,7 +516,7 @@ fn a_broadcast_in_a_capture_that_is_not_allowed_is_named() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn nobody_is_answered_by_its_own_request() {
+fn a_request_to_a_group_is_not_its_own_reply() {
     let cable = cable("own");
     let (mut replies, join) = (cable.far.tool("udp-listen"), "239.1.1.1%cable0");
     replies = replies.args([":5000", "--join", join, "--reply", "far"]);
@@ -567,7 +567,7 @@ fn where_no_route_leads_to_a_group_the_interfaces_are_named() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn a_group_is_told_with_the_interface_on_which_it_is_joined() {
+fn a_group_is_announced_with_the_interface_on_which_it_is_joined() {
     let cable = cable("told");
     cable.double();
     ip(&format!("-n {} route add 239.0.0.0/8 dev cable1", cable.near));

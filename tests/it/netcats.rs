@@ -158,7 +158,7 @@ fn two_one_way_tools_make_a_conversation_from_two_ports() {
 }
 
 #[test]
-fn every_tool_sends_from_the_port_that_it_is_told() {
+fn every_tool_sends_from_the_port_of_bind() {
     for host in LOOPBACKS {
         let server = Peer::bind(&format!("{host}:0"));
         let there = server.to_string();

@@ -36,7 +36,7 @@ fn no_request_goes_to_the_very_port_that_it_is_asked_from() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn that_no_port_is_free_is_said() {
+fn having_no_free_port_is_reported() {
     let cable = Cable::new("ports");
     cable.near.sysctl(&["net.ipv4.ip_local_port_range=40000\t40000"]);
     let mut holder = cable.near.tool("udp-listen").arg("127.0.0.1:40000").spawn();
@@ -51,7 +51,7 @@ fn that_no_port_is_free_is_said() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn a_refusal_that_is_late_is_missed_by_who_does_not_linger() {
+fn a_late_refusal_is_missed_without_linger() {
     let cable = Cable::new("late");
     let mut held = cable.hold_answers();
     let lingering = cable.near.tool("udp-send").args(["192.0.2.2:9", "--linger", "1h", "hi"]).spawn();
@@ -83,7 +83,7 @@ fn a_request_that_is_turned_away_on_its_way_is_trouble_at_once() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn a_line_that_is_turned_away_on_its_way_is_said_while_input_is_awaited() {
+fn an_icmp_error_is_reported_while_input_is_awaited() {
     let cable = Cable::new("send");
     let mut send = cable.near.tool("udp-send").arg(NOWHERE).spawn();
     send.type_line("hi");
@@ -95,7 +95,7 @@ fn a_line_that_is_turned_away_on_its_way_is_said_while_input_is_awaited() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn a_chat_tells_who_refused_from_who_is_out_of_reach() {
+fn a_chat_distinguishes_a_refusing_peer_from_an_unreachable_one() {
     let cable = Cable::new("chat");
     let mut chat = cable.near.tool("udp-chat").args(["--bind", ":0", "192.0.2.2:9"]).spawn();
     chat.type_line(&format!("@{NOWHERE} hi"));
@@ -146,7 +146,7 @@ fn a_zone_is_printed_by_its_name_and_read_by_name_and_number() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn a_record_with_a_zone_says_where_its_answer_goes() {
+fn a_record_with_a_zone_can_be_answered() {
     let cable = Cable::new("record");
     let (near, far) = ("[fe80::1%cable0]:5000", "[fe80::2%cable0]:7788");
     let mut listen = cable.far.tool("udp-listen").args([":7788", "-f", "json", "-n", "1"]).spawn();
@@ -198,7 +198,7 @@ fn a_command_reaches_a_link_local_listener() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn a_broadcast_is_heard_where_it_is_allowed() {
+fn a_broadcast_is_received_where_it_is_allowed() {
     let cable = Cable::new("cast");
     let mut listen = cable.far.tool("udp-listen").args([":0", "-n", "1", "-p"]).spawn();
     let everyone =
@@ -294,7 +294,7 @@ fn replies_wait_for_a_slow_device_whatever_handlers_end_meanwhile() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn whoever_answers_a_broadcast_is_found() {
+fn every_host_that_answers_a_broadcast_is_found() {
     let cable = Cable::new("discovery");
     let mut listening = Vec::new();
     for (host, reply) in [(&cable.near, "near"), (&cable.far, "far")] {
@@ -372,7 +372,7 @@ fn a_reply_comes_from_the_address_that_was_asked() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn a_link_local_address_has_its_zone_where_it_is_told() {
+fn a_handler_gets_link_local_addresses_with_their_zone() {
     let cable = Cable::new("told");
     let mut listen =
         cable.far.tool("udp-listen").args([":7788", "--exec", "echo $UDP_ADDR $UDP_PEER"]).spawn();
@@ -401,7 +401,7 @@ fn where_ports_are_few_no_request_answers_itself() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn who_asks_whoever_is_on_the_cable_is_answered() {
+fn a_request_to_all_hosts_of_a_link_is_answered() {
     let cable = Cable::new("whoever");
     ip(&format!("-n {} route add 255.255.255.255 dev cable0", cable.near));
     // Nobody can answer from that address.

@@ -174,7 +174,7 @@ fn a_capture_keeps_the_header() {
 }
 
 #[test]
-fn a_payload_that_does_not_fit_with_its_header_says_so() {
+fn a_payload_too_long_for_its_header_is_an_error() {
     let peer = Peer::new();
     let address = peer.to_string();
     let send = |size: usize| {

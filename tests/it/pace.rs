@@ -23,7 +23,7 @@ fn send_from(stdin: impl Into<Stdio>, arguments: &[&str]) -> Finished {
 }
 
 #[test]
-fn no_datagram_comes_before_its_time() {
+fn no_datagram_is_sent_before_its_time() {
     let peer = Peer::new();
     let lines: String = (0..100).map(|n| format!("{n}\n")).collect();
     let start = Instant::now();

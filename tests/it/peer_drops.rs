@@ -87,7 +87,7 @@ fn a_gro_batch_is_dropped_as_one_and_the_number_is_called_a_lower_bound() {
 }
 
 #[test]
-fn nothing_is_said_of_drops_without_stats_or_where_there_are_none() {
+fn drops_are_not_reported_without_stats_or_when_there_are_none() {
     let receiver = Peer::new();
     let send = Tool::new("udp-send").arg(&receiver).input(floods()[0].as_str()).run();
     assert_eq!((send.code(), send.err.as_str()), (Some(0), ""));

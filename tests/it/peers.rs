@@ -100,7 +100,7 @@ fn a_chat_talks_both_ways_with_a_python_program() {
 
 #[test]
 #[ignore = "needs python3"]
-fn python_hears_all_byte_values_and_all_sizes() {
+fn python_receives_all_byte_values_and_all_sizes() {
     let program = "for _ in range(6):\n  print(s.recvfrom(65536)[0].hex(), flush=True)";
     let (mut server, address) = python(program);
     let values: Vec<u8> = (0..=255).filter(|byte| *byte != b'\n').collect();
@@ -114,7 +114,7 @@ fn python_hears_all_byte_values_and_all_sizes() {
 
 #[test]
 #[ignore = "needs python3, socat and nc.openbsd"]
-fn every_sender_is_heard_as_one_datagram() {
+fn every_sender_is_received_as_one_datagram() {
     for sender in SENDERS {
         for tool in [&["udp-listen", "127.0.0.1:0", "-n", "1"][..], &["udp-recv", "--bind", "127.0.0.1:0"]] {
             let (running, address) = Tool::new(tool[0]).args(&tool[1..]).spawn_listening();
@@ -138,7 +138,7 @@ fn a_person_at_a_netcat_answers_a_request() {
 
 #[test]
 #[ignore = "needs socat, ncat and nc.openbsd"]
-fn every_listener_hears_our_sender() {
+fn every_listener_receives_from_udp_send() {
     let socat =
         || listener("socat", &["-dd", "-u", "UDP-RECV:0,bind=127.0.0.1", "-"], "starting data transfer");
     let listeners: [&dyn Fn() -> (Running, String); 3] = [&socat, &|| ncat(&[]), &|| nc(&[])];
@@ -256,7 +256,7 @@ fn our_verdict(peer: &str) -> Option<i32> {
 
 #[test]
 #[ignore = "needs socat and nc.openbsd"]
-fn our_status_tells_apart_what_nc_calls_the_same() {
+fn the_status_distinguishes_results_that_nc_reports_alike() {
     let (_there, peers) = answering_silent_and_refusing();
     assert_eq!(peers.each_ref().map(|peer| our_verdict(peer)), [Some(0), Some(3), Some(4)]);
     let theirs = peers.each_ref().map(|peer| status_of("printf hi | nc.openbsd -u -w 1 $0 $1", peer));
@@ -265,7 +265,7 @@ fn our_status_tells_apart_what_nc_calls_the_same() {
 
 #[test]
 #[ignore = "needs socat and nc.openbsd"]
-fn a_health_check_tells_an_answer_from_silence_and_a_scan_of_nc_does_not() {
+fn a_health_check_distinguishes_a_reply_from_silence_and_a_scan_of_nc_does_not() {
     let (_there, peers) = answering_silent_and_refusing();
     assert_eq!(peers.each_ref().map(|peer| our_verdict(peer)), [Some(0), Some(3), Some(4)]);
     // With -v it waits for a refusal, three seconds or as many as -w says; without, it sends nothing.

@@ -57,7 +57,7 @@ fn a_probe_is_sent_again_as_any_request() {
 }
 
 #[test]
-fn a_host_stands_without_a_port_and_only_beside_a_probe() {
+fn a_host_needs_no_port_with_a_probe() {
     for host in ["127.0.0.254", "[::1]", "::1", "localhost"] {
         let stderr = probe("discard", host).run().err;
         assert!(stderr.contains("no such probe"), "{stderr}");
@@ -176,7 +176,7 @@ fn names() -> Vec<String> {
 }
 
 #[test]
-fn every_probe_tells_the_reply_of_its_specification_from_others_and_from_none() {
+fn every_probe_distinguishes_a_valid_reply_from_others_and_from_silence() {
     let (silent, closed) = (Peer::new(), unused_address());
     for name in names() {
         let kind = name.clone();

@@ -107,7 +107,7 @@ fn program(directory: &Path, name: &str, script: &str) {
 }
 
 #[test]
-fn the_steps_with_a_service_and_with_a_client_tell_good_from_bad() {
+fn the_steps_with_a_service_and_with_a_client_distinguish_success_from_failure() {
     let directory = Directory::new("workflow");
     let [metric, .., mock] = steps();
     for (script, expected) in [
@@ -130,7 +130,7 @@ fn the_steps_with_a_service_and_with_a_client_tell_good_from_bad() {
 }
 
 #[test]
-fn the_steps_with_a_server_tell_an_answer_from_silence_and_from_a_closed_port() {
+fn the_steps_with_a_server_distinguish_a_reply_silence_and_a_closed_port() {
     let directory = Directory::new("steps");
     let [_, answers, is_silent, is_closed, _] = steps();
     let arguments = ["127.0.0.1:0", "--exec", "case $(cat) in ping) printf pong;; esac"];
@@ -160,7 +160,7 @@ fn ports_are_the_only_thing_that_may_differ() {
 }
 
 #[test]
-fn the_step_with_a_service_gives_up_a_service_that_says_nothing() {
+fn the_step_with_a_service_gives_up_on_a_silent_service() {
     let directory = Directory::new("workflow-silent");
     let [metric, ..] = steps();
     program(directory.path(), "service", "exec tail -f /dev/null");

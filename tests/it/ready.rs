@@ -97,7 +97,7 @@ fn a_descriptor_may_be_a_socket() {
 }
 
 #[test]
-fn what_cannot_be_told_is_an_error_before_anything_is_bound() {
+fn an_unusable_way_to_announce_is_an_error_before_anything_is_bound() {
     for (arguments, words, status) in [
         (
             &["--ready-fd", "999"][..],
@@ -117,7 +117,7 @@ fn what_cannot_be_told_is_an_error_before_anything_is_bound() {
 }
 
 #[test]
-fn systemd_is_told_where() {
+fn systemd_is_notified_with_the_address() {
     let directory = Directory::new("notify");
     let by_path = directory.file("notify");
     let name = format!("udp-tools-{}", std::process::id());
@@ -177,7 +177,7 @@ fn the_next_datagram_of_a_socket_that_systemd_has_bound_is_received() {
 }
 
 #[test]
-fn a_socket_that_tells_more_than_is_asked_is_listened_on_as_well() {
+fn a_passed_socket_with_extra_control_messages_is_used_as_well() {
     use nix::sys::socket::{TimestampingFlag, setsockopt, sockopt};
 
     let bound = Peer::new();
@@ -258,7 +258,7 @@ fn a_client_that_is_gone_ends_no_listener_whatever_its_socket_tells() {
 }
 
 #[test]
-fn what_is_no_one_socket_of_udp_is_refused() {
+fn a_passed_descriptor_that_is_not_one_bound_udp_socket_is_an_error() {
     let bound = Peer::new();
     let stream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let local = UnixDatagram::unbound().unwrap();
@@ -288,7 +288,7 @@ fn what_is_no_one_socket_of_udp_is_refused() {
 }
 
 #[test]
-fn what_is_for_binding_is_refused_where_systemd_has_bound_the_socket() {
+fn options_for_binding_are_refused_with_a_passed_socket() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     for option in ["--reuse-port", "--reuse-address"] {
         let finished = passing(&socket, "1", &["udp-listen", option, "-w", "10ms"]).finish();
@@ -393,7 +393,7 @@ fn a_child_that_does_not_want_to_end_is_ended_with_its_command() {
 }
 
 #[test]
-fn a_command_is_told_by_the_signal_that_ends_us_and_may_end_in_its_own_way() {
+fn a_command_gets_the_signal_that_ends_the_listener_and_may_handle_it() {
     for name in ["INT", "HUP", "TERM", "QUIT"] {
         let signal = format!("SIG{name}").parse().unwrap();
         let script = format!("trap 'echo ended by {name}; exit' {name}; echo up; tail -f /dev/null & wait");
@@ -412,7 +412,7 @@ fn a_command_that_is_stopped_is_ended_all_the_same() {
 }
 
 #[test]
-fn what_a_command_prints_never_stands_among_the_datagrams() {
+fn the_output_of_a_command_is_never_mixed_with_datagrams() {
     let (mut reader, writer) = pipe().unwrap();
     let script = "for i in 1 2 3; do echo out; echo err >&2; udp-send $UDP_ADDR datagram; done";
     let finished =
@@ -487,7 +487,7 @@ fn a_pipe_that_nobody_reads_any_more_keeps_it_from_nothing() {
 }
 
 #[test]
-fn that_systemd_cannot_be_told_ends_nothing() {
+fn a_failed_notification_of_systemd_does_not_end_the_run() {
     for (socket, expected) in [
         ("/no/such", "udp-listen: cannot tell systemd at /no/such: no such file or directory"),
         ("@udp-tools-no-such", "udp-listen: cannot tell systemd at @udp-tools-no-such: connection refused"),
@@ -558,7 +558,7 @@ fn a_command_finds_nothing_of_systemd_in_its_environment() {
 }
 
 #[test]
-fn a_command_that_does_not_heed_our_signal_is_told_to_end() {
+fn a_command_that_ignores_sigint_gets_sigterm() {
     let script = "trap '' INT; trap 'echo bye; exit' TERM; tail -f /dev/null & echo up; wait";
     let mut listen = Tool::new("udp-listen").args([":0", "--", "sh", "-c", script]).spawn();
     listen.err_line_with("up");
@@ -568,7 +568,7 @@ fn a_command_that_does_not_heed_our_signal_is_told_to_end() {
 }
 
 #[test]
-fn a_signal_ends_what_waits_for_somebody_who_does_not_read_what_is_said() {
+fn a_signal_ends_a_run_whose_stderr_is_not_read() {
     let directory = Directory::new("stuck");
     let file = directory.file("address");
     let (mut full, _reader) = UnixStream::pair().unwrap();
@@ -603,7 +603,7 @@ fn a_descriptor_that_can_only_be_read_is_no_place_for_the_address() {
 }
 
 #[test]
-fn a_command_that_is_stopped_because_it_wants_the_terminal_is_said() {
+fn a_command_stopped_because_it_reads_the_terminal_is_reported() {
     let terminal = Terminal::new();
     let (mut listen, address) = Tool::new("udp-listen")
         .args(["127.0.0.1:0", "-n", "1", "--", "sh", "-c", "read -r line < /dev/tty"])
@@ -617,7 +617,7 @@ fn a_command_that_is_stopped_because_it_wants_the_terminal_is_said() {
 }
 
 #[test]
-fn where_a_command_has_ended_too_soon_it_is_said_what_waits_longer() {
+fn an_early_end_of_a_command_is_reported_with_the_option_that_waits_longer() {
     let finished = Tool::new("udp-listen").args(["127.0.0.1:0", "-n", "1", "--", "true"]).run();
     assert_eq!(finished.code(), Some(3));
     let expected = " before COMMAND ended, nor just after; -w waits longer\n";

@@ -37,7 +37,7 @@ fn it_shows_who_answered() {
 }
 
 #[test]
-fn the_reply_is_there_before_the_next_line_is_typed() {
+fn a_reply_is_printed_before_the_next_line_is_typed() {
     let server = shouting();
     let mut recv = Tool::new("udp-recv").arg(&server).spawn();
     for (request, reply) in [("one", "ONE"), ("two", "TWO")] {

@@ -44,7 +44,7 @@ fn assert_closed(report: &Value) {
 }
 
 #[test]
-fn a_record_tells_the_way_the_session_and_the_fate_of_a_datagram() {
+fn a_record_has_the_direction_the_session_and_the_fate_of_a_datagram() {
     let server = Peer::echoing();
     let (mut relay, address) = relay(&server, &["-f", "json"]);
     let clients = [Peer::new(), Peer::new()];
@@ -67,7 +67,7 @@ fn a_record_tells_the_way_the_session_and_the_fate_of_a_datagram() {
 }
 
 #[test]
-fn who_answers_a_group_is_the_source_of_its_replies() {
+fn the_host_that_answers_a_group_is_the_source_of_its_replies() {
     let member = Peer::bind("0.0.0.0:0");
     member.join_multicast_v4(&[239, 7, 8, 9].into(), &[127, 0, 0, 1].into()).unwrap();
     let group = format!("239.7.8.9%lo:{}", member.port());

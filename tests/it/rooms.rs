@@ -329,7 +329,7 @@ fn await_up(host: &Namespace, device: &str, words: &str) {
 }
 
 #[test]
-fn a_nick_stands_before_each_text_that_is_sent_in_the_charset_of_the_wire() {
+fn a_nick_precedes_each_text_in_the_charset_of_the_wire() {
     let (one, two) = (Peer::new(), Peer::new());
     let arguments = ["--bind", "127.0.0.1:0", "--nick", "安娜", "-e", "gbk", &one.to_string()];
     let (mut chat, address) = Tool::new("udp-chat").args(arguments).spawn_listening();
@@ -359,7 +359,7 @@ fn a_nick_is_literal_in_escaped_input() {
 }
 
 #[test]
-fn a_nick_that_cannot_stand_before_a_text_is_a_usage_error() {
+fn an_unusable_nick_is_a_usage_error() {
     let refused = |arguments: &[&str]| complaint("udp-chat", &[arguments, &[":9"]].concat(), 2);
     assert_eq!(
         refused(&["--nick", ""]),

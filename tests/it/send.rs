@@ -128,7 +128,7 @@ fn the_largest_datagram_goes_and_a_larger_line_is_trouble_after_the_earlier_ones
 }
 
 #[test]
-fn a_refusal_is_status_4_and_said_while_input_is_awaited_and_in_all_at_the_end() {
+fn a_refusal_is_status_4_reported_at_once_and_in_total_at_the_end() {
     let nobody = unused_address();
     let mut send = Tool::new("udp-send").arg(&nobody).spawn();
     send.type_line("one");
@@ -171,7 +171,7 @@ fn it_sends_from_the_address_it_is_bound_to() {
 }
 
 #[test]
-fn it_lingers_for_the_time_it_is_told_to_unless_it_has_sent_nothing() {
+fn linger_waits_for_the_given_time_unless_nothing_was_sent() {
     let peer = Peer::new();
     let begun = Instant::now();
     Tool::new("udp-send").args([&peer.to_string(), "--linger", "300ms", "hi"]).assert().success().stderr("");
@@ -180,7 +180,7 @@ fn it_lingers_for_the_time_it_is_told_to_unless_it_has_sent_nothing() {
 }
 
 #[test]
-fn it_lingers_no_longer_when_all_has_come_back_but_not_when_some_has() {
+fn linger_ends_when_all_datagrams_are_refused_but_not_when_some_are() {
     let (peer, nobody) = (Peer::new(), unused_address());
     Tool::new("udp-send")
         .args([&nobody, "--linger", "1h", "hi"])
@@ -213,7 +213,7 @@ fn a_signal_asks_for_the_numbers_while_it_lingers_and_another_ends_it() {
 }
 
 #[test]
-fn an_interrupt_ends_it_by_that_signal_after_what_must_be_said() {
+fn a_signal_after_a_refusal_ends_it_by_that_signal() {
     let nobody = unused_address();
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut send = Tool::new("udp-send").arg(&nobody).spawn();
@@ -248,7 +248,7 @@ fn a_refusal_is_counted_although_its_peer_has_sent_many_datagrams_that_nobody_re
 }
 
 #[test]
-fn a_stranger_who_floods_the_socket_does_not_hide_a_refusal() {
+fn a_flood_from_a_stranger_does_not_hide_a_refusal() {
     let (peer, nobody) = (Peer::new(), unused_address());
     let mut send = Tool::new("udp-send").args(["-f", "json", "--stats"]).spawn();
     send.type_line(&format!("{{\"to\":\"{peer}\",\"text\":\"one\"}}"));

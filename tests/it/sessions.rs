@@ -210,7 +210,7 @@ fn a_server_that_comes_back_answers_the_clients_that_it_has_refused() {
 }
 
 #[test]
-fn a_datagram_from_somebody_else_is_not_a_reply() {
+fn a_datagram_from_another_source_is_not_a_reply() {
     let (server, other) = (Peer::new(), Peer::new());
     for is_open in [false, true] {
         let options = is_open.then_some("--from-anyone");

@@ -110,7 +110,7 @@ fn a_signal_ends_a_tool_whose_terminal_is_stopped() {
 }
 
 #[test]
-fn a_terminal_that_goes_on_shows_all_that_has_come_meanwhile() {
+fn a_resumed_terminal_shows_all_that_arrived_meanwhile() {
     let terminal = Terminal::stopped();
     let (mut chat, peer) = chat_that_received(&terminal.slave, &["-n", "3"]);
     for text in ["more", "last"] {
@@ -210,7 +210,7 @@ fn progress_on_a_stopped_terminal_does_not_hold_up_what_is_sent() {
 }
 
 #[test]
-fn what_is_said_while_nobody_reads_it_is_told_later() {
+fn messages_are_printed_later_if_stderr_is_not_read() {
     let (mut unread, full, held) = full_pipe();
     let peer = Peer::new();
     let arguments = [&peer.to_string(), "-w", "100ms", "one", "two", "three"];
@@ -258,7 +258,7 @@ fn messages_that_do_not_fit_in_memory_are_counted() {
 }
 
 #[test]
-fn a_ready_fd_that_nobody_reads_holds_up_nothing_and_is_told_when_it_is_read() {
+fn an_unread_ready_fd_delays_nothing_and_is_written_when_it_is_read() {
     let (_unread, full, _) = full_pipe();
     let listen = || Tool::new("udp-listen").args(["127.0.0.1:0", "--ready-fd", "3"]);
     let bounded = listen().args(["-w", "100ms"]).descriptor_3(&full).spawn();
@@ -406,7 +406,7 @@ fn screen(terminal: Terminal, running: Running) -> Vec<String> {
 }
 
 #[test]
-fn somebody_who_looks_on_is_told_what_is_waited_for() {
+fn a_person_at_a_terminal_sees_what_is_waited_for() {
     let silent = Peer::new();
     let there = silent.to_string();
     let waiting = format!("udp-recv: waiting for a reply from {there} (600ms)...");
@@ -429,7 +429,7 @@ fn somebody_who_looks_on_is_told_what_is_waited_for() {
 }
 
 #[test]
-fn whoever_types_a_request_is_told_each_time() {
+fn a_person_who_types_requests_sees_each_failure() {
     let (silent, terminal, typed) = (Peer::new(), Terminal::new(), Terminal::new());
     let recv = Tool::new("udp-recv").arg(&silent).args(["-w", "600ms"]).stdin(typed.slave);
     let recv = recv.stdout(Stdio::null()).stderr(copy(&terminal.slave)).spawn();

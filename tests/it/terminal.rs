@@ -124,7 +124,7 @@ fn in_a_pipe_the_same_bytes_pass_untouched() {
 }
 
 #[test]
-fn what_is_said_of_a_strict_reading_is_harmless_too() {
+fn decoding_errors_are_escaped_as_well() {
     let (mut listen, address) = Tool::new("udp-listen")
         .args([":0", "-n", "1", "-e", "ascii", "--errors", "strict"])
         .spawn_listening();

@@ -696,7 +696,7 @@ fn a_socket_that_systemd_has_bound_is_received_from_and_its_file_stays() {
 }
 
 #[test]
-fn readiness_is_told_to_a_socket_and_received_by_ours() {
+fn readiness_is_sent_to_a_notify_socket_and_received_by_udp_listen() {
     let directory = Directory::new("unix-notify");
     let notify = directory.file("notify");
     let mut manager = listen(&[&unix(&notify)]);
@@ -804,7 +804,7 @@ fn descriptors_that_a_peer_passes_are_not_taken_and_hide_nothing() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_user_who_may_not_send_is_told_so_and_another_is_named() {
+fn a_user_without_permission_gets_an_error_that_names_the_owner() {
     let directory = Directory::new("unix-user");
     let path = directory.file("socket");
     let mut listener = listen(&[&unix(&path), "-f", "json"]);

@@ -143,7 +143,7 @@ proptest! {
 }
 
 #[test]
-fn what_programs_write_needs_no_second_look() {
+fn objects_as_programs_write_them_take_the_fast_path() {
     let lines = written(Format::Json, &[b"hi", "é".as_bytes(), b"\xff"]);
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         assert!(plain(line, &mut [0; 99]).is_some(), "{}", String::from_utf8_lossy(line));
@@ -152,7 +152,7 @@ fn what_programs_write_needs_no_second_look() {
 }
 
 #[test]
-fn objects_of_one_envelope_tell_their_own_sizes() {
+fn each_object_has_the_size_of_its_own_datagram() {
     let lines = String::from_utf8(written(Format::Json, &[b"a", b"bc", b"", b"\""])).unwrap();
     let ends: Vec<_> = lines.lines().map(|line| line.split_once("\"size\"").unwrap().1).collect();
     assert_eq!(
@@ -162,7 +162,7 @@ fn objects_of_one_envelope_tell_their_own_sizes() {
 }
 
 #[test]
-fn a_relayed_datagram_tells_its_session_and_its_fate_and_is_read_like_any_other() {
+fn a_relayed_datagram_has_its_session_and_its_fate_and_is_read_like_any_other() {
     let (mut batch, mut out) = (Batch::new(), Vec::new());
     for fate in Fate::ALL {
         let received = Received { relayed: Some(Relayed { session: 7, fate }), ..Received::default() };
@@ -180,7 +180,7 @@ fn a_relayed_datagram_tells_its_session_and_its_fate_and_is_read_like_any_other(
 }
 
 #[test]
-fn what_a_terminal_might_obey_is_escaped() {
+fn control_characters_are_escaped_in_json() {
     let payload = "\u{1b}[2J\u{7f}\u{9b}\u{202e}é你\u{2028}".as_bytes();
     let line = String::from_utf8(written(Format::Json, &[payload])).unwrap();
     let escaped = r#""text":"\u001b[2J\u007f\u009b\u202eé你\u2028"}"#;
@@ -221,7 +221,7 @@ fn a_time_is_a_string_or_a_number_of_seconds() {
 }
 
 #[test]
-fn what_is_no_object_of_a_datagram_says_why() {
+fn an_invalid_object_is_an_error_with_the_reason() {
     for (line, words) in [
         ("[]", "not a JSON object: it begins with '['; write a text as {\"text\":\"ping\"}"),
         (

@@ -176,7 +176,7 @@ fn a_reassembled_datagram_has_the_addresses_of_its_fragments_and_the_time_of_the
 }
 
 #[test]
-fn a_fragment_that_comes_again_or_overlaps_with_the_same_bytes_changes_nothing() {
+fn a_duplicate_fragment_or_an_overlap_of_equal_bytes_changes_nothing() {
     let payload: Vec<u8> = (0..200).collect();
     let (whole, halves) = (fragments(&payload, 64), fragments(&payload, 128));
     let packets = [&whole[1..2], &whole[1..2], &halves[0..1], &whole[2..4]].concat();
@@ -374,7 +374,7 @@ fn a_length_of_ip_is_left_out_by_a_sender_whose_network_card_cuts_segments() {
 }
 
 #[test]
-fn what_the_capture_does_not_hold_is_not_called_malformed() {
+fn a_packet_truncated_by_the_capture_is_not_malformed() {
     let mut file = classic(NANOSECONDS, false, 101, &[&packet()[..29]]);
     file[24 + 12] = 30;
     assert_eq!(read(&file).ignored.as_deref(), Some("1 packet: 1 truncated by the capture"));
@@ -410,7 +410,7 @@ fn packets_are_found_in_blocks_of_every_kind() {
 }
 
 #[test]
-fn a_packet_of_a_version_of_ip_that_is_not_spoken_is_bad_and_may_be_skipped() {
+fn a_packet_of_an_unsupported_ip_version_is_bad_and_may_be_skipped() {
     let reading = Reading { to: To::Each(None, Family::V6), ..reading(Format::Pcap) };
     let found = reading_in_steps(reading, &classic(NANOSECONDS, false, 101, &[&packet()]), usize::MAX);
     assert_eq!(found.bad[0].what, "its destination 192.0.2.2:2000 is not an IPv6 address");

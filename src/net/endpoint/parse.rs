@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_and_a_port_that_stand_apart_are_joined() {
+    fn a_host_and_a_port_in_two_arguments_are_joined() {
         for (host, port, joined) in [
             ("localhost", "53", Some("localhost:53")),
             ("192.0.2.1", "53", Some("192.0.2.1:53")),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_a_right_one() {
+    fn an_error_shows_a_valid_endpoint() {
         for (text, words) in [
             ("", "empty; write HOST:PORT, as in 127.0.0.1:7788"),
             ("127.0.0.1", "no port; write 127.0.0.1:PORT"),

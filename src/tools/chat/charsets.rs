@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preferred_charset_is_spoken_until_the_peer_shows_another() {
+    fn a_preferred_charset_is_used_until_the_peer_uses_another() {
         let (charsets, mut spoken) = (charsets("auto:gbk"), Spoken::default());
         assert_eq!(charsets.usual().charset, Some(charset("gbk")));
         for (payload, expected) in [

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn someone_new_is_unanswered_until_a_line_or_a_choice() {
+    fn a_new_peer_is_unanswered_until_a_line_or_a_choice() {
         let mut peers = Peers::new(&[address(1)]);
         note(&mut peers, 1);
         assert_eq!(peers.unanswered(), None);

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_the_last_end_of_line_there_is_no_empty_line() {
+    fn no_empty_line_follows_the_last_line_ending() {
         for pattern in ["^$", "^[^k]*$", "$^"] {
             for text in [&b"ok"[..], b"ok\n", b"ok\r\n", b"ok\r"] {
                 assert_eq!(check(pattern, "", &[text]).0, None, "{pattern} {text:?}");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_last_is_said_shortly_and_safely() {
+    fn the_last_datagram_is_shown_shortened_and_escaped() {
         let (_, matcher) =
             check("ok", "", &[b"first", &[b"\x1b[2J\xff", &b"long "[..].repeat(50)[..]].concat()]);
         let last = matcher.last.unwrap();

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_needs_no_shell_if_all_its_words_stand_for_themselves() {
+    fn a_command_of_plain_words_needs_no_shell() {
         let words = |line: &str| {
             let command = plain_command(line.as_ref())?;
             Some(

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_random_differs_between_runs_and_must_come_back() {
+    fn random_fields_differ_between_runs_and_must_be_in_the_reply() {
         for name in ["sip", "stun", "ntp", "quic", "ike", "mumble"] {
             assert_ne!(probe(name).prepare().0, probe(name).prepare().0, "{name}");
         }
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_unknown_or_silent_says_what_to_write() {
+    fn an_unknown_probe_or_a_silent_protocol_is_an_error_with_the_way_out() {
         assert_eq!(
             find("dsn").unwrap_err(),
             "no such probe; did you mean dns or mdns? --probe list prints all"

@@ -628,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_for_another_program_has_a_hint() {
+    fn a_word_of_another_program_has_a_hint() {
         let correlation = "unexpected '25%': netem's correlation is not supported; leave it out";
         let distribution =
             "unknown word 'distribution': all delays within the jitter are equally probable; leave it out";

@@ -107,7 +107,7 @@ mod tests {
     use nix::errno::Errno;
 
     #[test]
-    fn what_is_sent_again_has_passed_when_nothing_is_reported_of_it_for_as_long_as_that_takes() {
+    fn a_datagram_sent_again_has_passed_when_no_error_arrives_in_time() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         for (errno, long) in [(Errno::ENETUNREACH, 2), (Errno::EHOSTUNREACH, 4)] {
             let mut unproven = Unproven::default();
