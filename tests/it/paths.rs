@@ -520,8 +520,8 @@ fn a_listener_outlives_its_link_and_reports_a_reply_that_it_cannot_send() {
         ip(&format!("-n {far} {down}"));
         std::fs::write(&go, "lost\n").unwrap();
         if let Some(expected) = expected {
-            let line = listen.err_line_with(expected);
-            assert!(line.ends_with(": network is unreachable"), "{line}");
+            let printed = listen.err_line_with(expected);
+            assert!(printed.ends_with(": network is unreachable"), "{printed}");
         }
         drop(asking);
         ip(&format!("-n {far} {up}"));
