@@ -4,8 +4,8 @@
 //! Each value is parsed into its type here, or is a usage error; nothing is checked later.
 
 pub mod completions;
-pub mod elsewhere;
 mod encoding;
+pub mod foreign;
 mod format;
 mod help;
 mod input;

@@ -123,7 +123,7 @@ fn encode_text(
 ) -> Result<(), String> {
     encoder.text(text, &mut |c, at: usize, stand_in: &mut String| {
         if policy == Policy::Strict {
-            return Err(cannot_say(c, text[..at].chars().count() + 1, charset));
+            return Err(cannot_encode(c, text[..at].chars().count() + 1, charset));
         }
         substitute(c, policy, stand_in);
         Ok(())
@@ -144,7 +144,7 @@ fn decode(charset: Charset, policy: Policy, payload: &[u8], out: &mut Vec<u8>) -
     })
 }
 
-fn cannot_say(c: char, position: usize, charset: Charset) -> String {
+fn cannot_encode(c: char, position: usize, charset: Charset) -> String {
     let mut shown = Vec::new();
     escape::line(c.encode_utf8(&mut [0; 4]).as_bytes(), &mut shown);
     let shown = String::from_utf8_lossy(&shown);

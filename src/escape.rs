@@ -58,20 +58,20 @@ pub fn first(text: &[u8]) -> String {
 }
 
 /// The number of characters of a text that are quoted: enough to recognize it.
-pub(crate) const GLANCE: usize = 80;
+pub(crate) const QUOTED_CHARS: usize = 80;
 /// The number of characters of a path that are quoted.
-const PATH: usize = 256;
+const QUOTED_PATH_CHARS: usize = 256;
 
 /// The beginning of `text`, if it is long.
 #[must_use]
 pub fn shortened(text: &str) -> String {
-    shortened_to(GLANCE, text)
+    shortened_to(QUOTED_CHARS, text)
 }
 
 /// The beginning of the name of a file or program, if it is long.
 #[must_use]
 pub fn name(name: &OsStr) -> String {
-    shortened_to(PATH, &name.to_string_lossy())
+    shortened_to(QUOTED_PATH_CHARS, &name.to_string_lossy())
 }
 
 fn shortened_to(most: usize, text: &str) -> String {
@@ -94,7 +94,7 @@ pub fn text(text: &[u8]) -> String {
 pub fn quoted(text: &[u8]) -> String {
     let mut shown = Vec::new();
     // A character has at most four bytes.
-    line(&text[..text.len().min(GLANCE * 4 + 4)], &mut shown);
+    line(&text[..text.len().min(QUOTED_CHARS * 4 + 4)], &mut shown);
     format!("'{}'", shortened(&String::from_utf8_lossy(&shown)))
 }
 

@@ -31,7 +31,7 @@ use crate::net::interface::{Interface, NotBound, is_of_this_machine, names};
 use crate::net::multicast::{self, JoinError, Membership};
 use crate::net::owner::Owner;
 use crate::net::peer_drops::{Presence, SocketDrops};
-use crate::net::socket::{Direction, Room, Sharing};
+use crate::net::socket::{BufferSize, Direction, Sharing};
 pub use crate::runtime::os_error;
 use crate::stats::{IcmpError, IcmpKind, IcmpReport, MessageSize, Received, ReplyStats, Sent};
 
@@ -139,16 +139,16 @@ pub(crate) fn no_peer_yet() -> String {
     "no peer yet: lines wait for the first that sends; @HOST:PORT TEXT sends at once".to_owned()
 }
 
-/// Returns the note that a peer speaks another charset than was known.
-pub(crate) fn speaks(peer: &dyn fmt::Display, charset: Charset) -> String {
+/// Returns the note that `peer` now sends another `charset`.
+pub(crate) fn charset_changed(peer: &dyn fmt::Display, charset: Charset) -> String {
     format!("{peer} speaks {charset}")
 }
 
-/// Returns the note of [`speaks`] where the charset is a guess, which a person at a terminal can change by the `number`
-/// of the peer.
-pub(crate) fn speaks_probably(peer: &dyn fmt::Display, charset: Charset, number: Option<u32>) -> String {
+/// Returns the note that `peer` now probably sends another `charset`, which a person at a terminal can change by the
+/// `number` of the peer.
+pub(crate) fn charset_guessed(peer: &dyn fmt::Display, charset: Charset, number: Option<u32>) -> String {
     let way_out = number.map(|number| format!("; /encoding {number} LABEL changes it")).unwrap_or_default();
-    format!("{} (a guess{way_out})", speaks(peer, charset))
+    format!("{} (a guess{way_out})", charset_changed(peer, charset))
 }
 
 /// Returns the note that the peer `address` has a name.
@@ -815,16 +815,18 @@ impl fmt::Display for JoinError {
         let place = interface.map(|interface| format!(" on {interface}")).unwrap_or_default();
         write!(f, "cannot join {group}{place}: ")?;
         match why {
-            multicast::Why::NoRoute(candidates) => match choose_interface(*group, candidates, false) {
-                Some(choice) => write!(f, "no route leads to it; {choice}"),
-                None => f.write_str("no interface is up that can; `ip link` lists them"),
-            },
-            multicast::Why::Incapable => {
+            multicast::JoinRefusal::NoRoute(candidates) => {
+                match choose_interface(*group, candidates, false) {
+                    Some(choice) => write!(f, "no route leads to it; {choice}"),
+                    None => f.write_str("no interface is up that can; `ip link` lists them"),
+                }
+            }
+            multicast::JoinRefusal::Incapable => {
                 let version = if group.is_ipv4() { "IPv4" } else { "IPv6" };
                 write!(f, "the interface does not support {version} multicast")
             }
-            multicast::Why::Limit(error, limit) => write!(f, "{}; raise {limit}", os_error(error)),
-            multicast::Why::Os(error) => f.write_str(&os_error(error)),
+            multicast::JoinRefusal::Limit(error, limit) => write!(f, "{}; raise {limit}", os_error(error)),
+            multicast::JoinRefusal::Os(error) => f.write_str(&os_error(error)),
         }
     }
 }
@@ -836,7 +838,7 @@ fn binary_size(size: usize) -> String {
     unit.map_or_else(|| in_bytes(size as u64), |(unit, name)| format!("{} {name}", size / unit))
 }
 
-impl fmt::Display for Room {
+impl fmt::Display for BufferSize {
     /// Says what the system has granted and, if that is less than was asked for, its limit.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { granted, asked, .. } = self;

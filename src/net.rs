@@ -172,12 +172,12 @@ pub struct Unsent {
     /// The number of datagrams. There is more than one where nothing can be sent to a peer.
     pub datagrams: usize,
     /// The reason.
-    pub why: Why,
+    pub why: UnsentReason,
 }
 
 /// Why a datagram could not be sent.
 #[derive(Debug)]
-pub enum Why {
+pub enum UnsentReason {
     /// The send buffer of the socket is full (`EAGAIN`).
     NoRoom,
     /// It is longer than any datagram can be.
@@ -202,7 +202,7 @@ pub enum Why {
     Failed(Failure),
 }
 
-impl From<io::Error> for Why {
+impl From<io::Error> for UnsentReason {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::WouldBlock { Self::NoRoom } else { Self::Os(error) }
     }
@@ -210,12 +210,12 @@ impl From<io::Error> for Why {
 
 impl Unsent {
     /// Returns one datagram that was not sent.
-    fn one(datagram: &Datagram<'_>, why: Why) -> Self {
+    fn one(datagram: &Datagram<'_>, why: UnsentReason) -> Self {
         Self { ordinal: datagram.ordinal, peer: datagram.envelope.to, datagrams: 1, why }
     }
 
     /// Returns the datagram of `batch` at `place`, which is sent to `target`.
-    fn at(batch: &Batch, place: usize, target: Target, why: Why) -> Self {
+    fn at(batch: &Batch, place: usize, target: Target, why: UnsentReason) -> Self {
         match batch.part(place..place + 1).next() {
             Some(Datagram { ordinal, envelope, .. }) => {
                 let (_, peer) = target.addresses(envelope);
@@ -228,19 +228,19 @@ impl Unsent {
     /// Returns whether the send buffer of the socket is full.
     #[must_use]
     pub fn lacks_room(&self) -> bool {
-        matches!(self.why, Why::NoRoom)
+        matches!(self.why, UnsentReason::NoRoom)
     }
 
     /// Returns whether the device has no room (`ENOBUFS`): it does not report when it has again.
     #[must_use]
     pub fn lacks_buffers(&self) -> bool {
-        matches!(&self.why, Why::Os(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS))
+        matches!(&self.why, UnsentReason::Os(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS))
     }
 
     /// Returns whether that is the state of the network, in which the same datagram may be sent a moment later.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        matches!(&self.why, Why::Os(error) if may_pass(error))
+        matches!(&self.why, UnsentReason::Os(error) if may_pass(error))
     }
 
     /// Returns whether that is because no path leads to the peer now: there is no route, a link is down, or the source
@@ -257,7 +257,7 @@ impl Unsent {
     #[must_use]
     pub fn os_error(&self) -> Option<&io::Error> {
         match &self.why {
-            Why::Os(error) => Some(error),
+            UnsentReason::Os(error) => Some(error),
             _ => None,
         }
     }
@@ -266,11 +266,13 @@ impl Unsent {
     #[must_use]
     pub fn cause(self) -> anyhow::Error {
         anyhow::Error::new(match self.why {
-            Why::Os(error) => Failure::to_send(error, self.peer),
-            Why::Failed(failure) => failure,
-            Why::NoRoom => Failure::Os(nix::errno::Errno::EAGAIN.into()),
-            Why::TooLong { size, largest } => Failure::TooLong { size, largest },
-            Why::TooLongForPath { size, largest, mtu } => Failure::TooLongForPath { size, largest, mtu },
+            UnsentReason::Os(error) => Failure::to_send(error, self.peer),
+            UnsentReason::Failed(failure) => failure,
+            UnsentReason::NoRoom => Failure::Os(nix::errno::Errno::EAGAIN.into()),
+            UnsentReason::TooLong { size, largest } => Failure::TooLong { size, largest },
+            UnsentReason::TooLongForPath { size, largest, mtu } => {
+                Failure::TooLongForPath { size, largest, mtu }
+            }
         })
     }
 }

@@ -15,23 +15,23 @@ for line in sys.stdin:
 ";
 
 /// Who answers: what it is called, the program and its arguments, and how many requests it answers in a short time.
-struct Way {
+struct Method {
     name: &'static str,
     program: &'static str,
     arguments: &'static [&'static str],
     requests: usize,
 }
 
-const fn ours(name: &'static str, arguments: &'static [&'static str], requests: usize) -> Way {
-    Way { name, program: LISTEN, arguments, requests }
+const fn ours(name: &'static str, arguments: &'static [&'static str], requests: usize) -> Method {
+    Method { name, program: LISTEN, arguments, requests }
 }
 
-const fn socat(name: &'static str, arguments: &'static [&'static str], requests: usize) -> Way {
-    Way { name, program: "socat", arguments, requests }
+const fn socat(name: &'static str, arguments: &'static [&'static str], requests: usize) -> Method {
+    Method { name, program: "socat", arguments, requests }
 }
 
 /// The number of requests is that for each request of the scale.
-const WAYS: [Way; 7] = [
+const METHODS: [Method; 7] = [
     ours("--echo", &["127.0.0.1:PORT", "--echo"], 250),
     socat("socat PIPE", &["UDP-LISTEN:PORT,bind=127.0.0.1,fork", "PIPE"], 250),
     ours("--exec cat", &["127.0.0.1:PORT", "--exec", "cat"], 5),
@@ -44,14 +44,14 @@ const WAYS: [Way; 7] = [
 /// Compares the ways to answer.
 pub(super) fn run(bench: &Bench) {
     let is_here = |name: &str| ["socat", "jq", "python3"].iter().all(|it| !name.contains(it) || is_here(it));
-    let contestants = WAYS.iter().filter(|way| is_here(way.name)).map(|way| {
-        let requests = way.requests * bench.scale.requests;
+    let contestants = METHODS.iter().filter(|method| is_here(method.name)).map(|method| {
+        let requests = method.requests * bench.scale.requests;
         let lines = |requests: usize| (0..requests).map(|number| format!("{number}\n")).collect::<String>();
-        Contestant::with_columns(way.name, move || {
+        Contestant::with_columns(method.name, move || {
             let (port, bind) = (free_port(), format!("127.0.0.1:{}", free_port()));
             let (address, port_text) = (format!("127.0.0.1:{port}"), port.to_string());
-            let mut command = command(way.program, &[]);
-            command.args(way.arguments.iter().map(|argument| argument.replace("PORT", &port_text)));
+            let mut command = command(method.program, &[]);
+            command.args(method.arguments.iter().map(|argument| argument.replace("PORT", &port_text)));
             let _server = Server::start_at(command, port);
             let in_turn = ["-w", "10s", "-b", &bind, &address];
             // The program has started when it has answered.
@@ -61,7 +61,7 @@ pub(super) fn run(bench: &Bench) {
                 requests as f64 / seconds(|| ask(arguments, &input))
             };
             // It serves whom it has heard of first, and refuses others until it listens again.
-            let is_for_one = way.arguments.contains(&"PIPE");
+            let is_for_one = method.arguments.contains(&"PIPE");
             let in_flight = ["-w", "10s", "--in-flight", "64", &address];
             vec![if is_for_one { f64::NAN } else { rate(&in_flight, requests) }, rate(&in_turn, requests / 5)]
         })

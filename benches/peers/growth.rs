@@ -20,7 +20,7 @@ use udp_tools::net::Sender;
 use udp_tools::net::addr::Addr;
 use udp_tools::net::socket::Socket;
 
-use super::relay::{Echo, PATIENCE, RELAY};
+use super::relay::{ECHO_TIMEOUT, Echo, RELAY};
 use super::report::{Table, column};
 use super::{
     Bench, LISTEN, RECV, SEND, await_bound, await_read, command, free_port, listening, measuring, terminate,
@@ -221,7 +221,7 @@ fn relays(sessions: usize, count: usize) -> f64 {
 /// Waits until `count` datagrams have arrived, or nothing more arrives.
 fn await_returned(socket: &UdpSocket, count: usize) {
     let (mut missing, mut since, mut buffer) = (count, Instant::now(), [0; SIZE]);
-    while missing > 0 && since.elapsed() < PATIENCE {
+    while missing > 0 && since.elapsed() < ECHO_TIMEOUT {
         match socket.recv(&mut buffer) {
             Ok(_) => (missing, since) = (missing - 1, Instant::now()),
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
@@ -232,7 +232,7 @@ fn await_returned(socket: &UdpSocket, count: usize) {
 /// Returns a sender from any address of this machine, and its socket.
 fn sender() -> (Sender, UdpSocket) {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(ECHO_TIMEOUT)).unwrap();
     let mut sender = Sender::new(&Rc::new(Socket::from(socket.try_clone().unwrap())));
     sender.use_source_address().unwrap();
     (sender, socket)

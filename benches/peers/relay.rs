@@ -21,7 +21,7 @@ const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 /// The size of a datagram in bytes.
 const SIZE: usize = 64;
 /// What has not returned after this time is lost.
-pub(super) const PATIENCE: Duration = Duration::from_millis(200);
+pub(super) const ECHO_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How datagrams are sent: `in_call` with each call, as the segments of one, and `in_flight` at once, which is few
 /// enough for the receive buffers of all relays.
@@ -169,7 +169,7 @@ impl Drop for Echo {
 /// A socket that gives up a wait, and sends and receives the segments of one at once where the `load` has bursts.
 fn socket(load: Load) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(ECHO_TIMEOUT)).unwrap();
     if load.in_call > 1 {
         setsockopt(&socket, sockopt::UdpGsoSegment, &i32::try_from(SIZE).unwrap()).unwrap();
         setsockopt(&socket, sockopt::UdpGroSegment, &true).unwrap();

@@ -14,7 +14,7 @@ use crate::net::describe::facts;
 use crate::net::endpoint::{Endpoint, Family};
 use crate::net::header::{Dscp, HeaderOptions};
 use crate::net::multicast::{Group, SOURCE_WITHOUT_GROUP};
-use crate::net::socket::{Direction, Options, ROOM, Room, Sharing, Socket};
+use crate::net::socket::{BufferSize, Direction, Options, ROOM, Sharing, Socket};
 use crate::runtime::console::Console;
 
 /// The arguments for a socket.
@@ -245,12 +245,12 @@ pub fn prepare_socket(
 ) -> anyhow::Result<()> {
     // The peers of a unix socket wait for it, and need no room there.
     let usual = (traffic == Traffic::ReceivesMany && !socket.is_unix()).then_some(ROOM);
-    let room = asked.or(usual).map(|size| Room::ask(socket, traffic.direction(), size)).transpose()?;
+    let room = asked.or(usual).map(|size| BufferSize::ask(socket, traffic.direction(), size)).transpose()?;
     if let Some(room) = room.filter(|room| asked.is_some() && room.falls_short()) {
         console.note(&room);
     }
     if console.prints_details() {
-        let room = room.map_or_else(|| Room::of(socket, traffic.direction()), Ok)?;
+        let room = room.map_or_else(|| BufferSize::of(socket, traffic.direction()), Ok)?;
         let is_in_batches = traffic != Traffic::ReceivesFew;
         console.detail(&messages::socket_facts(&facts(socket, room, is_in_batches, destinations)));
     }

@@ -13,7 +13,7 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{Arg, ArgMatches, Command, Parser};
 
 use super::completions::{self, Shell};
-use super::elsewhere::{self, Tools};
+use super::foreign::{self, Tools};
 use super::help;
 use super::words::{self, Kind, Word};
 use crate::escape;
@@ -37,9 +37,8 @@ impl UsageError {
     #[must_use]
     pub fn no_port(value: &Endpoint, next: Option<&OsStr>, why: &BadEndpoint) -> Self {
         let (value, next) = (value.to_string(), next.and_then(OsStr::to_str));
-        let separate = || elsewhere::separate_port(&value, next?);
-        let what =
-            elsewhere::format_of_statistics(&value).or_else(|| elsewhere::file(&value)).or_else(separate);
+        let separate = || foreign::separate_port(&value, next?);
+        let what = foreign::format_of_statistics(&value).or_else(|| foreign::file(&value)).or_else(separate);
         let what = what.unwrap_or_else(|| why.to_string());
         Self(format!("invalid value {} for '[ENDPOINT]': {what}", escape::quoted(value.as_bytes())))
     }
@@ -116,10 +115,10 @@ fn parse(command: Command, tools: Tools) -> Result<ArgMatches, Error> {
     let mut command = command.mut_args(as_by_getopt);
     let mut arguments: Vec<_> = env::args_os().skip(1).collect();
     let words = words::read(&command, &arguments);
-    if let Some(what) = elsewhere::unknown_option(&command, tools, &words) {
+    if let Some(what) = foreign::unknown_option(&command, tools, &words) {
         return Err(command.error(ErrorKind::UnknownArgument, what));
     }
-    if elsewhere::has_lone_hyphen(&command, &words) {
+    if foreign::has_lone_hyphen(&command, &words) {
         let what = "invalid MESSAGE '-': leave it out to read stdin, or write -- before it to send it";
         return Err(command.error(ErrorKind::ValueValidation, what));
     }
@@ -149,7 +148,7 @@ fn explain(command: &mut Command, tools: Tools, words: &[Word], error: Error) ->
         return command.error(error.kind(), format!("{requirer} needs {missing}"));
     }
     let Some(argument) = text(&error, ContextKind::InvalidArg) else { return error };
-    let program = elsewhere::program(command, words);
+    let program = foreign::program(command, words);
     let what = match (error.kind(), text(&error, ContextKind::InvalidValue), error.source()) {
         // Unknown options are reported before clap parses, but for those of a COMMAND.
         (ErrorKind::ValueValidation, Some(value), _) if program == Some(value) => no_hyphens(value),
@@ -159,7 +158,7 @@ fn explain(command: &mut Command, tools: Tools, words: &[Word], error: Error) ->
             let shown = escape::quoted(value.as_bytes());
             let what = if argument.starts_with('[') {
                 endpoint_reason(command, tools, words, argument, value)
-                    .unwrap_or_else(|| elsewhere::endpoint_of(command, reason))
+                    .unwrap_or_else(|| foreign::endpoint_of(command, reason))
             } else {
                 value_reason(command, tools, words, value, reason)
             };
@@ -189,7 +188,7 @@ fn value_reason(command: &Command, tools: Tools, words: &[Word], value: &str, re
     let Some(place) = given else { return reason };
     let Word { kind: Kind::Known { name, .. }, argument, .. } = &words[place] else { return reason };
     let more = match name.as_str() {
-        "-e" => match elsewhere::exec(command, tools, value) {
+        "-e" => match foreign::exec(command, tools, value) {
             Some(exec) => return format!("not a charset; {exec}"),
             None => None,
         },
@@ -209,7 +208,7 @@ fn value_reason(command: &Command, tools: Tools, words: &[Word], value: &str, re
     let is_attached = !argument.starts_with("--") && argument.len() > 2;
     let plain_before = words[..place].iter().filter_map(Word::plain).count();
     let may_be_message = if name == "--repeat" { value } else { argument };
-    let message = elsewhere::message(command, plain_before, may_be_message);
+    let message = foreign::message(command, plain_before, may_be_message);
     let message = message.filter(|_| is_attached || argument == "--repeat");
     [Some(reason), more, message].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
@@ -227,20 +226,20 @@ fn endpoint_reason(
     if argument.ends_with("...") && value.split_once(',').is_some_and(|(first, _)| is_endpoint(first)) {
         return Some("more than one endpoint; separate them by spaces".to_owned());
     }
-    let file = || elsewhere::file(value).filter(|_| elsewhere::reads_stdin(command));
-    let format = || elsewhere::format_of_statistics(value);
-    if let Some(what) = elsewhere::variable(value).or_else(format).or_else(file) {
+    let file = || foreign::file(value).filter(|_| foreign::reads_stdin(command));
+    let format = || foreign::format_of_statistics(value);
+    if let Some(what) = foreign::variable(value).or_else(format).or_else(file) {
         return Some(what);
     }
     let place = words.iter().position(|word| word.plain() == Some(value))?;
     let next = words.get(place + 1).and_then(Word::plain);
-    if let Some(what) = next.and_then(|port| elsewhere::separate_port(value, port)) {
+    if let Some(what) = next.and_then(|port| foreign::separate_port(value, port)) {
         return Some(what);
     }
     let Kind::Known { name, value: given } = &words[place.checked_sub(1)?].kind else { return None };
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
     match (name.as_str(), given) {
-        ("-p" | "-q" | "-t", None) if is_number => elsewhere::flag_with_number(command, tools, name, value),
+        ("-p" | "-q" | "-t", None) if is_number => foreign::flag_with_number(command, tools, name, value),
         ("-b", Some(given)) if given.contains("255") => {
             let there = endpoint::join(given, value).unwrap_or_else(|| given.clone());
             Some(format!("-b is --bind and takes a local address; did you mean --broadcast {there}?"))

@@ -302,7 +302,7 @@ fn encode_iso2022_jp(
         let known = part.strip_suffix(is_misread).unwrap_or(part);
         encode_part(encoder, known, start, out, on_missing)?;
         if let Some(c) = part[known.len()..].chars().next() {
-            encode_stand_in(encoder, c, start + known.len(), out, on_missing)?;
+            encode_substitute(encoder, c, start + known.len(), out, on_missing)?;
         }
         start += part.len();
     }
@@ -330,14 +330,14 @@ fn encode_part(
             // The result names U+FFFD where the web forbids a control character; the text knows.
             EncoderResult::Unmappable(_) => {
                 if let Some((at, c)) = part[..done].char_indices().next_back() {
-                    encode_stand_in(encoder, c, start + at, out, on_missing)?;
+                    encode_substitute(encoder, c, start + at, out, on_missing)?;
                 }
             }
         }
     }
 }
 
-fn encode_stand_in(
+fn encode_substitute(
     encoder: &mut encoding_rs::Encoder,
     c: char,
     at: usize,

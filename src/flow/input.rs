@@ -31,22 +31,22 @@ enum Source {
         records: Records,
         done: usize,
     },
-    Stream(Box<Reader<Tape>>),
+    Stream(Box<Reader<RepeatableFile>>),
 }
 
 /// A stream that can be read again from where it began.
 #[derive(Debug)]
-struct Tape {
+struct RepeatableFile {
     file: File,
     /// How many bytes have been read.
     read: u64,
-    again: Again,
+    again: Rewind,
 }
 
 /// How a stream is read again.
 #[derive(Debug)]
-enum Again {
-    /// It is not.
+enum Rewind {
+    /// Not at all.
     Never,
     /// From this place in the file.
     From(u64),
@@ -69,22 +69,22 @@ impl Input {
     #[must_use]
     pub fn stream(file: File, reading: Reading) -> Self {
         let format = reading.codec.formats.input;
-        let tape = Tape { file, read: 0, again: Again::Never };
-        Self { source: Source::Stream(Box::new(Reader::new(tape, reading))), format }
+        let file = RepeatableFile { file, read: 0, again: Rewind::Never };
+        Self { source: Source::Stream(Box::new(Reader::new(file, reading))), format }
     }
 
     /// From now on what is read is kept, so that [`Input::rewind`] can go back to it.
     #[must_use]
     pub fn repeatable(mut self) -> Self {
         if let Source::Stream(reader) = &mut self.source {
-            let tape = reader.input_mut();
+            let file = reader.input_mut();
             // Some devices let themselves be rewound, and then give something else.
-            let begin = tape
+            let begin = file
                 .file
                 .metadata()
                 .is_ok_and(|data| data.is_file())
-                .then(|| tape.file.stream_position().ok());
-            tape.again = begin.flatten().map_or_else(|| Again::Kept(Vec::new()), Again::From);
+                .then(|| file.file.stream_position().ok());
+            file.again = begin.flatten().map_or_else(|| Rewind::Kept(Vec::new()), Rewind::From);
         }
         self
     }
@@ -105,9 +105,9 @@ impl Input {
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         let Source::Stream(reader) = &self.source else { return None };
-        let tape = reader.input();
-        let is_in_memory = matches!(tape.again, Again::Replayed(..)) || reader.has_pending();
-        (!is_in_memory).then(|| tape.file.as_fd())
+        let file = reader.input();
+        let is_in_memory = matches!(file.again, Rewind::Replayed(..)) || reader.has_pending();
+        (!is_in_memory).then(|| file.file.as_fd())
     }
 
     /// Whether a person types it.
@@ -203,11 +203,11 @@ fn read_messages(
     Filled { more: false, bad, hint: None, unresolved: None }
 }
 
-impl Read for Tape {
+impl Read for RepeatableFile {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = match &mut self.again {
-            Again::Never | Again::From(_) => self.file.read(into)?,
-            Again::Kept(kept) => {
+            Rewind::Never | Rewind::From(_) => self.file.read(into)?,
+            Rewind::Kept(kept) => {
                 let read = self.file.read(into)?;
                 if kept.len() + read > KEPT {
                     return Err(io::Error::other(format!(
@@ -218,7 +218,7 @@ impl Read for Tape {
                 kept.extend(&into[..read]);
                 read
             }
-            Again::Replayed(kept, done) => {
+            Rewind::Replayed(kept, done) => {
                 let read = (&kept[*done..]).read(into)?;
                 *done += read;
                 read
@@ -229,15 +229,15 @@ impl Read for Tape {
     }
 }
 
-impl Tape {
+impl RepeatableFile {
     fn rewind(&mut self) -> io::Result<()> {
         match &mut self.again {
-            Again::Never => {}
-            Again::From(begin) => {
+            Rewind::Never => {}
+            Rewind::From(begin) => {
                 self.file.seek(SeekFrom::Start(*begin))?;
             }
-            Again::Kept(kept) | Again::Replayed(kept, _) => {
-                self.again = Again::Replayed(std::mem::take(kept), 0);
+            Rewind::Kept(kept) | Rewind::Replayed(kept, _) => {
+                self.again = Rewind::Replayed(std::mem::take(kept), 0);
             }
         }
         Ok(())

@@ -19,7 +19,7 @@ use super::stamper::Stamper;
 use crate::batch::{Batch, Datagram};
 use crate::net::addr::Addr;
 use crate::net::socket::Socket;
-use crate::net::{Lost, SendOutcome, Sender, Why};
+use crate::net::{Lost, SendOutcome, Sender, UnsentReason};
 use crate::runtime::deadline::earliest;
 use crate::runtime::poll::{Interest, PollSet, pause};
 use crate::runtime::signals::Signals;
@@ -112,7 +112,7 @@ impl<'s> Transmitter<'s> {
     }
 
     /// Sends the datagrams of `batch` at `places` in order. Stops at the first that cannot be sent, for
-    /// [`Why::NoRoom`] if a signal or the time has ended the wait for room.
+    /// [`UnsentReason::NoRoom`] if a signal or the time has ended the wait for room.
     pub fn send(&mut self, batch: &Batch, places: Range<usize>) -> SendOutcome {
         self.transmit(|sender, sent| sender.send(batch, places.start + sent..places.end))
     }
@@ -250,7 +250,7 @@ impl<'s> Transmitter<'s> {
                 return outcome;
             };
             if !matches!(waited, Ok(true)) {
-                unsent.why = waited.map_or_else(Why::Os, |_| Why::NoRoom);
+                unsent.why = waited.map_or_else(UnsentReason::Os, |_| UnsentReason::NoRoom);
                 self.is_stuck = false;
                 self.brief = self.limits_hold_up.then(|| (Instant::now() + BRIEF_FOR, unsent.peer));
                 return outcome;

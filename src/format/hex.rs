@@ -41,7 +41,7 @@ pub(super) struct Lines {
 
 /// Why a line is not a datagram.
 #[derive(Debug, PartialEq, Eq)]
-enum Wrong {
+enum LineError {
     /// It has an offset before the bytes.
     Dump,
     /// Anything else, in words.
@@ -84,12 +84,12 @@ impl LineReader for Lines {
                 self.follows_dump = false;
                 Ok(len)
             }
-            Err(Wrong::Dump) => {
+            Err(LineError::Dump) => {
                 // A row that repeats is a star. An offset alone is the last line of a dump.
                 self.follows_dump = line.trim_ascii().iter().any(u8::is_ascii_whitespace);
                 Err(DUMP.to_owned())
             }
-            Err(Wrong::Other(what)) => Err(what),
+            Err(LineError::Other(what)) => Err(what),
         }
     }
 }
@@ -111,7 +111,7 @@ impl Digits for Lines {
 
 /// Writes the bytes that `line` stands for to the beginning of `bytes`, which has room for half as many.
 /// Returns their number.
-fn decode(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<usize, Wrong> {
+fn decode(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<usize, LineError> {
     // Most lines are written by programs.
     if !follows_dump {
         if let Ok(bytes) = hex_simd::decode(line, bytes.as_out()) {
@@ -125,18 +125,18 @@ fn decode(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<usize, Wr
 }
 
 /// Does as [`decode`] for any line, group by group.
-fn decode_groups(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<usize, Wrong> {
+fn decode_groups(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<usize, LineError> {
     let mut parser = Parser::new(line)?;
     let mut len = 0;
     while parser.at < parser.end {
         let group = parser.group()?;
         if len == 0 && group.is_offset(&line[parser.at..parser.end], follows_dump) {
-            return Err(Wrong::Dump);
+            return Err(LineError::Dump);
         }
         parser.skip_separator(&group)?;
         if !group.digits.len().is_multiple_of(2) {
             let column = group.start + 1;
-            return Err(Wrong::Other(format!("odd number of hex digits at column {column}")));
+            return Err(LineError::Other(format!("odd number of hex digits at column {column}")));
         }
         let bytes = &mut bytes[len..len + group.digits.len() / 2];
         len += bytes.len();
@@ -162,14 +162,14 @@ fn pairs(line: &[u8], bytes: &mut [u8]) -> Option<usize> {
 }
 
 impl<'l> Parser<'l> {
-    fn new(line: &'l [u8]) -> Result<Self, Wrong> {
+    fn new(line: &'l [u8]) -> Result<Self, LineError> {
         let end = line.trim_ascii_end().len();
         let at = spaces(&line[..end]);
         let mut parser = Self { line, at, end, is_array: false };
         if parser.rest().starts_with(b"{") {
             let inner = parser.rest().strip_suffix(b";").unwrap_or(parser.rest()).trim_ascii_end();
             let Some(inner) = inner.strip_suffix(b"}") else {
-                return Err(Wrong::Other("the array has no closing brace in this line".to_owned()));
+                return Err(LineError::Other("the array has no closing brace in this line".to_owned()));
             };
             parser.end = at + inner.trim_ascii_end().len();
             parser.is_array = true;
@@ -183,7 +183,7 @@ impl<'l> Parser<'l> {
     }
 
     /// Steps over the next group and returns it.
-    fn group(&mut self) -> Result<Group<'l>, Wrong> {
+    fn group(&mut self) -> Result<Group<'l>, LineError> {
         let (start, rest) = (self.at, self.rest());
         let is_prefixed = [b"0x", b"0X", b"\\x"].iter().any(|prefix| rest.starts_with(*prefix));
         let (prefix, rest) = rest.split_at(if is_prefixed { 2 } else { 0 });
@@ -193,18 +193,18 @@ impl<'l> Parser<'l> {
         }
         if prefix == b"\\x" && digits != 2 {
             let column = start + 1;
-            return Err(Wrong::Other(format!("two hex digits must follow \\x at column {column}")));
+            return Err(LineError::Other(format!("two hex digits must follow \\x at column {column}")));
         }
         if self.is_array && !prefix.starts_with(b"0") {
             let column = start + 1;
-            return Err(Wrong::Other(format!("0x is missing at column {column} of an array")));
+            return Err(LineError::Other(format!("0x is missing at column {column} of an array")));
         }
         self.at = start + prefix.len() + digits;
         Ok(Group { start, prefix, digits: &rest[..digits] })
     }
 
     /// Steps over what stands between `group` and the next one.
-    fn skip_separator(&mut self, group: &Group<'_>) -> Result<(), Wrong> {
+    fn skip_separator(&mut self, group: &Group<'_>) -> Result<(), LineError> {
         let gap = spaces(self.rest());
         let (next, rest) = self.rest()[gap..].split_first().unzip();
         let rest = rest.unwrap_or_default();
@@ -221,8 +221,8 @@ impl<'l> Parser<'l> {
         Ok(())
     }
 
-    fn not_a_digit(&self, at: usize) -> Wrong {
-        Wrong::Other(if at < self.end {
+    fn not_a_digit(&self, at: usize) -> LineError {
+        LineError::Other(if at < self.end {
             format!("{} in column {} is not a hex digit", escape::first(&self.line[at..]), at + 1)
         } else {
             format!("no hex digits follow 0x at column {}", at - 1)
@@ -290,7 +290,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    type Decode = fn(&[u8], &mut [u8], bool) -> Result<usize, super::Wrong>;
+    type Decode = fn(&[u8], &mut [u8], bool) -> Result<usize, super::LineError>;
 
     /// Any line of characters that mean something here, and lines as programs write them.
     fn lines() -> impl Strategy<Value = String> {
@@ -318,7 +318,7 @@ mod tests {
                 let mut bytes = vec![0; line.len() / 2];
                 let len = decode(line.as_bytes(), &mut bytes, follows_dump)?;
                 bytes.truncate(len);
-                Ok::<_, super::Wrong>(bytes)
+                Ok::<_, super::LineError>(bytes)
             };
             prop_assert_eq!(read(decode), read(decode_groups));
         }

@@ -2,7 +2,7 @@
 //!
 //! It carries any bytes, but not where a NUL inside a payload was.
 
-use super::text::{Ended, Lines};
+use super::text::{Lines, TerminatedWriter};
 use super::{Content, Layout, Spec};
 
 /// The format `nul`.
@@ -16,7 +16,7 @@ pub(super) const FORMAT: Spec = Spec {
     header: b"",
     splitter: |_, _| Box::new(Lines::ended_by(END)),
     record_reader: None,
-    record_writer: |columns, _| Box::new(Ended::by(END, columns)),
+    record_writer: |columns, _| Box::new(TerminatedWriter::by(END, columns)),
 };
 
 /// The byte behind each datagram. It is added only where a payload does not end in it.

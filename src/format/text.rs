@@ -20,10 +20,10 @@ pub(super) const FORMAT: Spec = Spec {
     splitter: |_, _| Box::new(Lines::ended_by(b'\n')),
     record_reader: None,
     record_writer: |columns, for_terminal| match for_terminal {
-        true if columns.are_none() => Box::new(Shown),
-        true => Box::new(ShownLines { columns }),
-        false if columns.are_none() => Box::new(Plain),
-        false => Box::new(Lined { columns }),
+        true if columns.are_none() => Box::new(SafeLineWriter),
+        true => Box::new(SafeColumnLineWriter { columns }),
+        false if columns.are_none() => Box::new(LineWriter),
+        false => Box::new(ColumnLineWriter { columns }),
     },
 };
 
@@ -122,9 +122,9 @@ pub(super) fn take_line(
 
 /// Writes payloads as lines without columns.
 #[derive(Debug)]
-struct Plain;
+struct LineWriter;
 
-impl RecordWriter for Plain {
+impl RecordWriter for LineWriter {
     #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(datagram.payload);
@@ -139,11 +139,11 @@ impl RecordWriter for Plain {
 /// The columns of the further lines of a payload are empty: otherwise a payload could contain a line that looks like
 /// that of another sender. Where a line ends depends on the program that reads it.
 #[derive(Debug)]
-struct Lined {
+struct ColumnLineWriter {
     columns: Columns,
 }
 
-impl RecordWriter for Lined {
+impl RecordWriter for ColumnLineWriter {
     #[expect(clippy::inline_always, reason = "a call would take an eighth of the time")]
     #[inline(always)]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
@@ -221,18 +221,18 @@ fn ends_no_line(byte: u8) -> bool {
 /// Writes payloads, each with a byte behind it unless it ends in that byte itself. Where there are columns, those of the
 /// further parts of a payload are empty, as those of further lines are.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct TerminatedWriter {
     end: u8,
     columns: Columns,
 }
 
-impl Ended {
+impl TerminatedWriter {
     pub(super) fn by(end: u8, columns: Columns) -> Self {
         Self { end, columns }
     }
 }
 
-impl RecordWriter for Ended {
+impl RecordWriter for TerminatedWriter {
     #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         let (mut payload, empty) = (datagram.payload, self.columns.empty());
@@ -254,9 +254,9 @@ impl RecordWriter for Ended {
 
 /// Writes each payload as one line that is safe on a terminal.
 #[derive(Debug)]
-struct Shown;
+struct SafeLineWriter;
 
-impl RecordWriter for Shown {
+impl RecordWriter for SafeLineWriter {
     #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         escape::line(without_end(datagram.payload), out);
@@ -266,11 +266,11 @@ impl RecordWriter for Shown {
 
 /// Writes each payload behind columns as lines that are safe on a terminal. The columns of the further lines are empty.
 #[derive(Debug)]
-struct ShownLines {
+struct SafeColumnLineWriter {
     columns: Columns,
 }
 
-impl RecordWriter for ShownLines {
+impl RecordWriter for SafeColumnLineWriter {
     #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
         let mut payload = datagram.payload;

@@ -23,10 +23,11 @@ use nix::libc::{self, c_uint, iovec, mmsghdr, sockaddr_in6, socklen_t};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use socket2::SockAddr;
 
-use super::cmsg::{ControlMessages, RECEIVED, Room, SendControl, address, empty_header, no_name};
+use super::cmsg::{ControlBuffer, ControlMessages, RECEIVED, SendControl, address, empty_header, no_name};
 use super::shared::{ReceiveSocket, SendSocket};
 use super::{
-    Detail, FORGED_AT_ONCE, Lost, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full, is_icmp,
+    Detail, FORGED_AT_ONCE, Lost, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, UnsentReason, is_full,
+    is_icmp,
 };
 use crate::batch::{Batch, Datagram};
 use crate::net::addr::Addr;
@@ -269,7 +270,7 @@ impl Sender {
     fn extend_to_group(&self, unsent: Unsent) -> Unsent {
         let datagrams = match (&unsent.why, self.groups.first()) {
             // Another source may do better for the next one.
-            (Why::Os(error), Some(group))
+            (UnsentReason::Os(error), Some(group))
                 if self.addresses[group.addresses].source.is_none() && has_no_way(error) =>
             {
                 group.len
@@ -460,7 +461,7 @@ struct Ring {
     slots: Vec<u8>,
     /// As long as the longest of the addresses of IP.
     names: Vec<sockaddr_in6>,
-    controls: Vec<Room<RECEIVED>>,
+    controls: Vec<ControlBuffer<RECEIVED>>,
     slices: Vec<iovec>,
     messages: Vec<mmsghdr>,
 }
@@ -561,7 +562,7 @@ impl Ring {
         let mut ring = Self {
             slots: vec![0; SLOTS * SLOT],
             names: vec![no_name(); SLOTS],
-            controls: vec![Room::new(); SLOTS],
+            controls: vec![ControlBuffer::new(); SLOTS],
             slices: Vec::with_capacity(SLOTS),
             messages: Vec::with_capacity(SLOTS),
         };

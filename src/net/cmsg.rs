@@ -51,12 +51,12 @@ const SENT: usize = size_of::<Control<in6_pktinfo>>() + size_of::<Control<u16>>(
 /// Room for control messages, aligned as their headers have to be.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room<const BYTES: usize>([MaybeUninit<u8>; BYTES]);
+pub(super) struct ControlBuffer<const BYTES: usize>([MaybeUninit<u8>; BYTES]);
 
 /// The control messages of one message that is sent: the address that it leaves from, and the length of its segments.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SendControl {
-    room: Room<SENT>,
+    room: ControlBuffer<SENT>,
     len: usize,
 }
 
@@ -119,7 +119,7 @@ pub(super) struct Message {
 
 /// Receives one datagram into `into`, without waiting.
 pub(super) fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<Message> {
-    receive_with(socket, into, &mut Room::<RECEIVED>::new(), 0, |size, address, header| Message {
+    receive_with(socket, into, &mut ControlBuffer::<RECEIVED>::new(), 0, |size, address, header| Message {
         size,
         address,
         control: ControlMessages::of(header),
@@ -135,7 +135,7 @@ pub(super) fn receive_parts(
     // SAFETY: all zeros are a valid sockaddr_un, which is made of integers.
     let mut name: sockaddr_un = unsafe { mem::zeroed() };
     let mut slices = parts.map(|part| iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
-    let mut room = Room::<RECEIVED_UNIX>::new();
+    let mut room = ControlBuffer::<RECEIVED_UNIX>::new();
     let mut header = empty_header();
     header.msg_name = (&raw mut name).cast();
     header.msg_namelen = size_of_val(&name) as socklen_t;
@@ -157,7 +157,7 @@ pub(super) fn receive_parts(
 /// Takes one entry of the error queue, without waiting, and what it quotes of the payload. Returns `None` if it is
 /// not one of these.
 pub(super) fn take_error(socket: &Socket, quoted: &mut [u8]) -> io::Result<Option<QueuedError>> {
-    let mut room = Room::<QUEUED>::new();
+    let mut room = ControlBuffer::<QUEUED>::new();
     receive_with(socket, quoted, &mut room, libc::MSG_ERRQUEUE, |quoted, destination, header| {
         let (error, offender) = controls(header).find_map(error)?;
         Some(QueuedError { error, offender, destination, quoted })
@@ -167,7 +167,7 @@ pub(super) fn take_error(socket: &Socket, quoted: &mut [u8]) -> io::Result<Optio
 fn receive_with<T, const BYTES: usize>(
     socket: &Socket,
     into: &mut [u8],
-    room: &mut Room<BYTES>,
+    room: &mut ControlBuffer<BYTES>,
     flags: c_int,
     decode: impl FnOnce(usize, Option<Addr>, &msghdr) -> T,
 ) -> io::Result<T> {
@@ -205,7 +205,7 @@ pub(super) fn send(socket: &Socket, payload: &[u8], peer: Addr, source: IpAddr) 
     Ok(Errno::result(sent)? as usize)
 }
 
-impl<const BYTES: usize> Room<BYTES> {
+impl<const BYTES: usize> ControlBuffer<BYTES> {
     pub(super) fn new() -> Self {
         Self([MaybeUninit::uninit(); BYTES])
     }
@@ -214,7 +214,7 @@ impl<const BYTES: usize> Room<BYTES> {
 impl SendControl {
     /// Returns none.
     pub(super) fn new() -> Self {
-        Self { room: Room::new(), len: 0 }
+        Self { room: ControlBuffer::new(), len: 0 }
     }
 
     /// Encodes the address of this machine that a message leaves from, and the length of its segments in bytes, in place

@@ -9,7 +9,7 @@ use super::addr::{Addr, UnixAddr};
 use super::header::Dscp;
 use super::interface::Interface;
 use super::multicast::Membership;
-use super::socket::{Room, Socket};
+use super::socket::{BufferSize, Socket};
 use super::zone::is_of_a_zone;
 use super::{segments_received, segments_sent};
 
@@ -41,7 +41,7 @@ pub enum Fact {
         is_chosen: bool,
     },
     /// It has a buffer of this size.
-    Buffer(Room),
+    Buffer(BufferSize),
     /// The TTL of what it sends over IPv4, or the hop limit over IPv6, or both.
     Ttl(u32),
     /// The hop limit of what it sends over IPv6, where that is another.
@@ -69,7 +69,12 @@ pub enum Fact {
 /// Returns the facts about `socket`, whose buffer is `room`. It moves datagrams `in_batches`, or one by one, and sends to
 /// `destinations`: to a group, or `None` for a host. What the system does not report is left out.
 #[must_use]
-pub fn facts(socket: &Socket, room: Room, in_batches: bool, destinations: &[Option<IpAddr>]) -> Vec<Fact> {
+pub fn facts(
+    socket: &Socket,
+    room: BufferSize,
+    in_batches: bool,
+    destinations: &[Option<IpAddr>],
+) -> Vec<Fact> {
     let (options, peer) = (SockRef::from(socket), socket.peer());
     if socket.is_unix() {
         let bound = socket.local().ok().filter(|local| *local != Addr::Unix(UnixAddr::NONE));

@@ -55,12 +55,12 @@ pub struct JoinError {
     /// The interface, if one was chosen.
     pub interface: Option<Interface>,
     /// The reason.
-    pub why: Why,
+    pub why: JoinRefusal,
 }
 
 /// Why the system refuses to join a group.
 #[derive(Debug)]
-pub enum Why {
+pub enum JoinRefusal {
     /// No route leads to the group, and no interface was chosen. These could be.
     NoRoute(Vec<Interface>),
     /// The interface does not support the version of IP of the group.
@@ -270,17 +270,17 @@ fn join(
             IpAddr::V4(ip) => socket.join_multicast_v4_n(&ip, &InterfaceIndexOrAddress::Index(index)),
             IpAddr::V6(ip) => socket.join_multicast_v6(&ip, index),
         }
-        .map_err(|error| Why::of(error, group, interface, false))
+        .map_err(|error| JoinRefusal::of(error, group, interface, false))
     } else {
         sources.iter().enumerate().try_for_each(|(number, source)| {
             sys::join_source(socket.as_fd(), group, index, *source)
-                .map_err(|error| Why::of(error, group, interface, number > 0))
+                .map_err(|error| JoinRefusal::of(error, group, interface, number > 0))
         })
     };
     match result {
         Ok(()) => {}
         // The interface that the system chooses was named as well.
-        Err(Why::Os(error)) if error.raw_os_error() == Some(EADDRINUSE) => return Ok(None),
+        Err(JoinRefusal::Os(error)) if error.raw_os_error() == Some(EADDRINUSE) => return Ok(None),
         Err(why) => return Err(fail(why)),
     }
     let (interface, others) = match interface {
@@ -306,7 +306,7 @@ fn joined(socket: &Socket, group: IpAddr) -> impl Iterator<Item = Interface> {
     Interface::all().into_iter().filter(move |one| sys::has_joined(socket.as_fd(), group, one.number()))
 }
 
-impl Why {
+impl JoinRefusal {
     /// Explains the `error` of joining. With `is_further` the group was joined for another source.
     fn of(error: io::Error, group: IpAddr, interface: Option<Interface>, is_further: bool) -> Self {
         let limit = match (group, is_further) {

@@ -22,8 +22,8 @@ use super::icmp::is_of_an_earlier;
 use super::recent::{FITS_ANY_PATH_V4, Lost, Recent, fits_any_path};
 use super::sent_to::SentTo;
 use super::{
-    Detail, FORGED_AT_ONCE, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, Why, is_full,
-    is_icmp,
+    Detail, FORGED_AT_ONCE, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, UnsentReason,
+    is_full, is_icmp,
 };
 use crate::batch::{Batch, Datagram, Envelope, LARGEST_V4, LARGEST_V6};
 use crate::net::addr::Addr;
@@ -134,7 +134,7 @@ impl SendSocket {
         let size = datagram.payload.len();
         let largest = self.largest(datagram.envelope.to);
         if size > largest {
-            return SendOutcome::stopped_at(Unsent::one(&datagram, Why::TooLong { size, largest }));
+            return SendOutcome::stopped_at(Unsent::one(&datagram, UnsentReason::TooLong { size, largest }));
         }
         let mut outcome = SendOutcome::default();
         match self.hand_over(datagram, &mut outcome.icmp_errors) {
@@ -145,7 +145,7 @@ impl SendSocket {
     }
 
     /// Returns why `datagram` could not be sent, for which the system returned `error`.
-    fn why(&self, error: io::Error, datagram: &Datagram<'_>) -> Why {
+    fn why(&self, error: io::Error, datagram: &Datagram<'_>) -> UnsentReason {
         let peer = datagram.envelope.to;
         if self.socket.forbids_fragments()
             && error.raw_os_error() == Some(EMSGSIZE)
@@ -153,7 +153,7 @@ impl SendSocket {
         {
             let is_v6 = peer.or(self.peer).map_or(self.is_v6, Addr::is_ipv6);
             let largest = mtu.saturating_sub(if is_v6 { HEADERS_V6 } else { HEADERS_V4 });
-            return Why::TooLongForPath { size: datagram.payload.len(), largest, mtu };
+            return UnsentReason::TooLongForPath { size: datagram.payload.len(), largest, mtu };
         }
         error.into()
     }

@@ -1,7 +1,7 @@
 //! A datagram socket of IP or of unix: its addresses, its peer, and one datagram at a time. Batches go through it in the
 //! engines of [`crate::net`].
 //!
-//! [`Options`] say how it is to be, [`bind`] and [`connect`] open it, [`Room`] is that in its buffers, and
+//! [`Options`] say how it is to be, [`bind`] and [`connect`] open it, [`BufferSize`] is that in its buffers, and
 //! [`reaches_many`] and [`is_local`] ask the system about a peer.
 
 use std::io::{self, ErrorKind};
@@ -29,7 +29,7 @@ mod open;
 mod options;
 mod probe;
 
-pub use self::buffer::{Direction, ROOM, Room, room_in};
+pub use self::buffer::{BufferSize, Direction, ROOM, room_in};
 pub use self::open::{bind, check_source, connect, open};
 pub(super) use self::open::{unnamed, unnamed_to};
 pub use self::options::{Options, Sharing};

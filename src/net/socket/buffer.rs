@@ -21,7 +21,7 @@ pub enum Direction {
 
 /// How much the system holds of datagrams that wait: payload and what it keeps with each, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
+pub struct BufferSize {
     /// Which buffer it is.
     pub direction: Direction,
     /// The size that was asked for.
@@ -30,7 +30,7 @@ pub struct Room {
     pub granted: usize,
 }
 
-impl Room {
+impl BufferSize {
     /// Asks for room in the buffer of a socket. Only a privileged process gets more than the system's
     /// limit (socket(7), `SO_RCVBUF` and `SO_RCVBUFFORCE`).
     pub fn ask(socket: &Socket, direction: Direction, asked: usize) -> Result<Self> {

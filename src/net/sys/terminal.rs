@@ -25,7 +25,7 @@ const FAULTS: [c_int; 8] = [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SI
 const LEAVE: &[u8] = b"\x1b[0m\r\x1b[K\x1b[?2004l";
 
 /// How long a full terminal may hold up the end of this process, in milliseconds.
-const PATIENCE: c_int = 100;
+const WRITE_TIMEOUT_MS: c_int = 100;
 
 /// The terminal that was taken over last.
 static TERMINAL: AtomicPtr<Terminal> = AtomicPtr::new(ptr::null_mut());
@@ -147,7 +147,7 @@ fn write(output: RawFd, mut bytes: &[u8]) {
         // SAFETY: poll(2) is given one structure, write(2) as many bytes as there are. A terminal that poll(2) calls
         // writable has room for more than is written here.
         let written = unsafe {
-            if libc::poll(&raw mut fd, 1, PATIENCE) < 1 {
+            if libc::poll(&raw mut fd, 1, WRITE_TIMEOUT_MS) < 1 {
                 return;
             }
             libc::write(output, bytes.as_ptr().cast(), bytes.len())

@@ -12,7 +12,7 @@ use crate::batch::Datagram;
 use crate::net::addr::Addr;
 use crate::net::failure::Failure;
 use crate::net::socket::{self, Socket};
-use crate::net::{SendOutcome, Unsent, Why};
+use crate::net::{SendOutcome, Unsent, UnsentReason};
 use crate::stats::{IcmpError, MessageSize};
 
 /// Linux has no memory in one piece for a datagram that is a little longer than 4 MiB.
@@ -50,7 +50,7 @@ impl UnixSender {
                 let peer = to.or(self.socket.peer());
                 match refusal(&error) {
                     Some(_) if peer.is_some_and(is_file) => {
-                        outcome.stopped = Some(Unsent::one(&datagram, Why::Failed(Failure::File)));
+                        outcome.stopped = Some(Unsent::one(&datagram, UnsentReason::Failed(Failure::File)));
                     }
                     Some(report) => {
                         outcome.count(1, size, MessageSize::Same(1));
@@ -92,21 +92,21 @@ impl UnixSender {
     }
 
     /// Returns why a datagram of `size` bytes cannot be sent.
-    fn explain(&mut self, error: io::Error, to: Option<Addr>, size: usize) -> Why {
+    fn explain(&mut self, error: io::Error, to: Option<Addr>, size: usize) -> UnsentReason {
         match error.raw_os_error() {
             Some(EAGAIN) => {
                 // The socket itself is writable whatever the queue of a peer is that it is not connected to.
                 self.full = to.and_then(|peer| socket::unnamed_to(peer).ok());
-                Why::NoRoom
+                UnsentReason::NoRoom
             }
             Some(EMSGSIZE) => match self.socket.largest_to_send() {
-                Ok(largest) => Why::Failed(Failure::LongerThanBuffer { size, largest }),
-                Err(error) => Why::Os(error),
+                Ok(largest) => UnsentReason::Failed(Failure::LongerThanBuffer { size, largest }),
+                Err(error) => UnsentReason::Os(error),
             },
-            Some(ENOBUFS) if size > LARGE => Why::Failed(Failure::LongerThanMemory { size }),
-            _ if to.is_some_and(|peer| !peer.is_unix()) => Why::Failed(Failure::NotUnix),
-            Some(ENOTCONN) => Why::Failed(Failure::Nameless),
-            _ => Why::Failed(Failure::of_unix(error)),
+            Some(ENOBUFS) if size > LARGE => UnsentReason::Failed(Failure::LongerThanMemory { size }),
+            _ if to.is_some_and(|peer| !peer.is_unix()) => UnsentReason::Failed(Failure::NotUnix),
+            Some(ENOTCONN) => UnsentReason::Failed(Failure::Nameless),
+            _ => UnsentReason::Failed(Failure::of_unix(error)),
         }
     }
 }

@@ -26,7 +26,7 @@ pub struct Charsets {
 
 /// The charset of one peer.
 #[derive(Debug, Default)]
-pub struct Spoken {
+pub struct PeerCharset {
     /// What the user has chosen for this peer.
     choice: Option<Choice>,
     /// The one of the last payload that shows one.
@@ -48,7 +48,7 @@ pub struct Noted {
 }
 
 /// How one payload is read.
-struct Judged {
+struct Detected {
     decoding: Option<Charset>,
     /// The charset of its peer, if it shows one.
     shown: Option<Charset>,
@@ -88,7 +88,7 @@ impl Charsets {
     /// Returns the encoding of a peer of which nothing is known.
     #[must_use]
     pub fn usual(&self) -> Encoding {
-        Spoken::default().sending(self)
+        PeerCharset::default().sending(self)
     }
 
     fn encoding(&self, charset: Option<Charset>) -> Encoding {
@@ -96,7 +96,7 @@ impl Charsets {
     }
 }
 
-impl Spoken {
+impl PeerCharset {
     /// Returns how a text for the peer is encoded.
     #[must_use]
     pub fn sending(&self, charsets: &Charsets) -> Encoding {
@@ -119,7 +119,7 @@ impl Spoken {
             return Noted { decoding: self.sending(charsets), changed: None, is_guess: false };
         };
         let before = self.charset(charsets);
-        let Judged { decoding, shown, is_guess } = self.judge(payload, preferred, charsets);
+        let Detected { decoding, shown, is_guess } = self.detect(payload, preferred, charsets);
         self.last = shown.or(self.last);
         let changed = self.charset(charsets).filter(|now| Some(*now) != before && self.reports < REPORTS);
         self.reports += u8::from(changed.is_some());
@@ -139,8 +139,8 @@ impl Spoken {
     }
 
     /// Judges which charset `payload` is in.
-    fn judge(&mut self, payload: &[u8], preferred: Option<Charset>, charsets: &Charsets) -> Judged {
-        let certain = |decoding, shown| Judged { decoding, shown, is_guess: false };
+    fn detect(&mut self, payload: &[u8], preferred: Option<Charset>, charsets: &Charsets) -> Detected {
+        let certain = |decoding, shown| Detected { decoding, shown, is_guess: false };
         let evident = [self.last, preferred].into_iter().flatten();
         let evident = evident.filter(|charset| charset.is_evident_in(payload) && charset.reads(payload));
         if let Some(charset) = evident.into_iter().next() {
@@ -158,7 +158,7 @@ impl Spoken {
         let guess = guesser.guess(payload);
         let is_certain = marked(payload).is_some() || (guess.is_some() && guess == preferred);
         let shown = guess.filter(|guess| is_certain || guesser.has_settled_on(*guess));
-        Judged { decoding: guess.or(charsets.utf8), shown, is_guess: !is_certain }
+        Detected { decoding: guess.or(charsets.utf8), shown, is_guess: !is_certain }
     }
 }
 
@@ -189,15 +189,15 @@ mod tests {
     }
 
     /// Returns how a payload is decoded, what is reported, and how the peer is answered.
-    fn note(spoken: &mut Spoken, charsets: &Charsets, payload: &[u8]) -> [String; 3] {
-        let noted = spoken.note(payload, charsets);
-        [noted.decoding.charset, noted.changed, spoken.sending(charsets).charset]
+    fn note(peer_charset: &mut PeerCharset, charsets: &Charsets, payload: &[u8]) -> [String; 3] {
+        let noted = peer_charset.note(payload, charsets);
+        [noted.decoding.charset, noted.changed, peer_charset.sending(charsets).charset]
             .map(|charset| charset.map_or_else(String::new, |charset| charset.to_string()))
     }
 
     #[test]
     fn each_payload_is_read_as_what_it_is_and_the_last_one_is_answered() {
-        let (charsets, mut spoken) = (charsets("auto"), Spoken::default());
+        let (charsets, mut peer_charset) = (charsets("auto"), PeerCharset::default());
         for (payload, expected) in [
             (&b"hi"[..], ["utf-8", "", "utf-8"]),
             ("Grüße".as_bytes(), ["utf-8", "", "utf-8"]),
@@ -214,14 +214,14 @@ mod tests {
             (b"\0\xff\x80", ["utf-8", "", "utf-16-be-sig"]),
             ("Grüße €".as_bytes().split_last().unwrap().1, ["utf-8", "utf-8", "utf-8"]),
         ] {
-            assert_eq!(note(&mut spoken, &charsets, payload), expected, "{payload:?}");
+            assert_eq!(note(&mut peer_charset, &charsets, payload), expected, "{payload:?}");
         }
     }
 
     #[test]
     fn a_charset_that_bytes_do_not_prove_is_a_guess() {
         let is_guess = |choice: &str, payload: &[u8]| {
-            let noted = Spoken::default().note(payload, &charsets(choice));
+            let noted = PeerCharset::default().note(payload, &charsets(choice));
             (noted.changed.is_some(), noted.is_guess)
         };
         assert_eq!(is_guess("auto", GBK), (true, true));
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_preferred_charset_is_used_until_the_peer_uses_another() {
-        let (charsets, mut spoken) = (charsets("auto:gbk"), Spoken::default());
+        let (charsets, mut peer_charset) = (charsets("auto:gbk"), PeerCharset::default());
         assert_eq!(charsets.usual().charset, Some(charset("gbk")));
         for (payload, expected) in [
             (&b"hi"[..], ["utf-8", "", "gbk"]),
@@ -241,7 +241,7 @@ mod tests {
             ("你好".as_bytes(), ["utf-8", "utf-8", "utf-8"]),
             (b"hi", ["utf-8", "", "utf-8"]),
         ] {
-            assert_eq!(note(&mut spoken, &charsets, payload), expected, "{payload:?}");
+            assert_eq!(note(&mut peer_charset, &charsets, payload), expected, "{payload:?}");
         }
     }
 
@@ -249,7 +249,7 @@ mod tests {
     fn a_preferred_charset_that_does_not_contain_ascii_is_recognized_by_its_own_bytes() {
         for (choice, payload) in [("auto:iso2022-jp", &b"\x1b$B$O\x1b(B"[..]), ("auto:utf-16-le", b"h\0i\0")]
         {
-            let noted = Spoken::default().note(payload, &charsets(choice));
+            let noted = PeerCharset::default().note(payload, &charsets(choice));
             assert_eq!(noted.decoding.charset, choice.strip_prefix("auto:").map(charset));
         }
     }
@@ -257,71 +257,72 @@ mod tests {
     #[test]
     fn what_the_user_chooses_for_a_peer_holds_until_it_is_undone() {
         for (choice, usual) in [("auto", "utf-8"), ("latin-1", "latin-1"), ("auto:big5", "big5")] {
-            let (charsets, mut spoken) = (charsets(choice), Spoken::default());
-            spoken.choose("koi8-r".parse().ok());
+            let (charsets, mut peer_charset) = (charsets(choice), PeerCharset::default());
+            peer_charset.choose("koi8-r".parse().ok());
             for payload in [GBK, "你好".as_bytes(), b"hi"] {
-                assert_eq!(note(&mut spoken, &charsets, payload), ["koi8-r", "", "koi8-r"], "{choice}");
+                assert_eq!(note(&mut peer_charset, &charsets, payload), ["koi8-r", "", "koi8-r"], "{choice}");
             }
-            spoken.choose("auto".parse().ok());
-            assert_eq!(note(&mut spoken, &charsets, GBK), ["gbk", "gbk", "gbk"], "{choice}");
-            spoken.choose("auto:big5".parse().ok());
-            assert_eq!(spoken.sending(&charsets).charset, Some(charset("big5")), "{choice}");
-            assert_eq!(note(&mut spoken, &charsets, GBK), ["big5", "", "big5"], "{choice}");
-            let mut spoken = Spoken::default();
-            spoken.choose("koi8-r".parse().ok());
-            spoken.choose(None);
-            assert_eq!(spoken.sending(&charsets).charset, Some(charset(usual)));
+            peer_charset.choose("auto".parse().ok());
+            assert_eq!(note(&mut peer_charset, &charsets, GBK), ["gbk", "gbk", "gbk"], "{choice}");
+            peer_charset.choose("auto:big5".parse().ok());
+            assert_eq!(peer_charset.sending(&charsets).charset, Some(charset("big5")), "{choice}");
+            assert_eq!(note(&mut peer_charset, &charsets, GBK), ["big5", "", "big5"], "{choice}");
+            let mut peer_charset = PeerCharset::default();
+            peer_charset.choose("koi8-r".parse().ok());
+            peer_charset.choose(None);
+            assert_eq!(peer_charset.sending(&charsets).charset, Some(charset(usual)));
         }
     }
 
     #[test]
     fn a_charset_that_is_chosen_for_all_is_that_of_a_peer_which_has_shown_another() {
-        let (mut charsets, mut spoken) = (charsets("auto"), Spoken::default());
-        assert_eq!(note(&mut spoken, &charsets, GBK), ["gbk", "gbk", "gbk"]);
+        let (mut charsets, mut peer_charset) = (charsets("auto"), PeerCharset::default());
+        assert_eq!(note(&mut peer_charset, &charsets, GBK), ["gbk", "gbk", "gbk"]);
         charsets.choose("big5".parse().unwrap());
-        assert_eq!(note(&mut spoken, &charsets, GBK), ["big5", "", "big5"]);
+        assert_eq!(note(&mut peer_charset, &charsets, GBK), ["big5", "", "big5"]);
         charsets.choose("auto".parse().unwrap());
-        assert_eq!(spoken.sending(&charsets).charset, Some(charset("gbk")));
+        assert_eq!(peer_charset.sending(&charsets).charset, Some(charset("gbk")));
     }
 
     #[test]
     fn without_a_choice_bytes_pass_untouched_unless_one_is_made_for_a_peer() {
         let mut charsets = Charsets::with_hint(Choice::Bytes, None, Hint::of_locale("zh_CN"));
-        let mut spoken = Spoken::default();
-        assert_eq!(note(&mut spoken, &charsets, GBK), ["", "", ""]);
+        let mut peer_charset = PeerCharset::default();
+        assert_eq!(note(&mut peer_charset, &charsets, GBK), ["", "", ""]);
         assert!(!charsets.are_used());
         charsets.note_exception();
         assert!(charsets.are_used());
-        spoken.choose("gbk".parse().ok());
-        assert_eq!(note(&mut spoken, &charsets, GBK), ["gbk", "", "gbk"]);
-        spoken.choose("auto".parse().ok());
-        assert_eq!(note(&mut spoken, &charsets, "你好".as_bytes()), ["utf-8", "", "utf-8"]);
-        assert_eq!(note(&mut spoken, &charsets, GBK), ["gbk", "gbk", "gbk"]);
+        peer_charset.choose("gbk".parse().ok());
+        assert_eq!(note(&mut peer_charset, &charsets, GBK), ["gbk", "", "gbk"]);
+        peer_charset.choose("auto".parse().ok());
+        assert_eq!(note(&mut peer_charset, &charsets, "你好".as_bytes()), ["utf-8", "", "utf-8"]);
+        assert_eq!(note(&mut peer_charset, &charsets, GBK), ["gbk", "gbk", "gbk"]);
     }
 
     #[test]
     fn a_peer_that_changes_its_charset_with_every_datagram_is_reported_a_few_times() {
-        let (charsets, mut spoken) = (charsets("auto"), Spoken::default());
+        let (charsets, mut peer_charset) = (charsets("auto"), PeerCharset::default());
         let payloads = [GBK, "你好".as_bytes()].into_iter().cycle().take(100);
-        let reports = payloads.filter(|payload| spoken.note(payload, &charsets).changed.is_some()).count();
+        let reports =
+            payloads.filter(|payload| peer_charset.note(payload, &charsets).changed.is_some()).count();
         assert_eq!(reports, usize::from(REPORTS));
     }
 
     #[test]
     fn the_policy_is_that_of_the_user() {
         let charsets = Charsets::with_hint("auto".parse().unwrap(), Some(Policy::Replace), None);
-        let mut spoken = Spoken::default();
-        assert_eq!(spoken.note(GBK, &charsets).decoding.errors, Some(Policy::Replace));
-        assert_eq!(spoken.sending(&charsets).errors, Some(Policy::Replace));
+        let mut peer_charset = PeerCharset::default();
+        assert_eq!(peer_charset.note(GBK, &charsets).decoding.errors, Some(Policy::Replace));
+        assert_eq!(peer_charset.sending(&charsets).errors, Some(Policy::Replace));
     }
 
     #[test]
     fn most_peers_take_little_memory() {
-        let size = size_of::<Spoken>();
+        let size = size_of::<PeerCharset>();
         assert!(size <= 104, "{size} bytes");
-        let (charsets, mut spoken) = (charsets("auto"), Spoken::default());
-        spoken.note("Grüße".as_bytes(), &charsets);
-        assert!(spoken.guesser.is_none());
+        let (charsets, mut peer_charset) = (charsets("auto"), PeerCharset::default());
+        peer_charset.note("Grüße".as_bytes(), &charsets);
+        assert!(peer_charset.guesser.is_none());
     }
 
     proptest! {
@@ -330,9 +331,9 @@ mod tests {
             payloads in vec(vec(any::<u8>(), 0..20), 0..8),
             choice in prop::sample::select(vec!["auto", "auto:gbk", "auto:utf-16", "auto:iso2022-jp", "gbk"]),
         ) {
-            let (charsets, mut spoken) = (charsets(choice), Spoken::default());
+            let (charsets, mut peer_charset) = (charsets(choice), PeerCharset::default());
             for payload in payloads {
-                let noted = spoken.note(&payload, &charsets);
+                let noted = peer_charset.note(&payload, &charsets);
                 let mut text = Vec::new();
                 prop_assert!(noted.decoding.decode(&payload, Policy::Replace, &mut text).is_ok());
                 prop_assert!(str::from_utf8(&text).is_ok());

@@ -10,7 +10,7 @@ use super::command::{self, Line, Typed};
 use super::delivery::Name;
 use super::front::Front;
 use super::outbox::{Content, INTERRUPTED};
-use super::run::{Chat, Going, Written};
+use super::run::{Chat, Next, Written};
 use crate::batch::{Batch, Datagram};
 use crate::escape;
 use crate::format::Format;
@@ -36,25 +36,25 @@ impl Error for NotRead {}
 
 impl Chat<'_> {
     /// Executes a line, or reports why that fails. Returns whether the chat goes on.
-    pub(super) fn enter(&mut self, written: Written<'_>, outgoing: &mut Batch) -> Going {
+    pub(super) fn enter(&mut self, written: Written<'_>, outgoing: &mut Batch) -> Next {
         if self.is_typed && written.line.is_empty() {
-            return Going::On;
+            return Next::Continue;
         }
         // A look-up, or a wait for room, does not read keys.
         self.front.set_signal_keys(true);
         let done = match self.parse(written.line) {
-            Ok(Typed::Line(line)) => self.send_line(line, written, outgoing).map(|()| Going::On),
+            Ok(Typed::Line(line)) => self.send_line(line, written, outgoing).map(|()| Next::Continue),
             Ok(Typed::Command(command)) => self.execute(command, written, outgoing),
             Err(error) => Err(error),
         };
         self.front.set_signal_keys(false);
-        let going = done.unwrap_or_else(|error| {
+        let next = done.unwrap_or_else(|error| {
             self.note_unsent(&error);
-            Going::On
+            Next::Continue
         });
         // A line that names a peer ends the wait of earlier lines, and later ones do not overtake them.
         self.send_waiting(outgoing);
-        going
+        next
     }
 
     fn parse<'l>(&self, line: &'l [u8]) -> Result<Typed<'l>> {
@@ -190,7 +190,7 @@ impl Chat<'_> {
         let (peers, charsets) = (&self.peers, &self.charsets);
         let encoding_of = |named: Option<Addr>| {
             let known = named.or(peer).and_then(|peer| peers.get(peer));
-            known.map_or_else(|| charsets.usual(), |peer| peer.spoken.sending(charsets))
+            known.map_or_else(|| charsets.usual(), |peer| peer.charset.sending(charsets))
         };
         self.outbox.read(content, &encoding_of, outgoing, resolver)
     }

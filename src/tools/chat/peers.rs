@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use anyhow::{Result, bail, ensure};
 
-use super::charsets::Spoken;
+use super::charsets::PeerCharset;
 use crate::batch::Envelope;
 use crate::escape;
 use crate::net::addr::Addr;
@@ -52,7 +52,7 @@ pub(super) struct Peer {
     /// Whether it has sent something to a room: what is sent there reaches it.
     is_in_room: bool,
     /// Its charset.
-    pub(super) spoken: Spoken,
+    pub(super) charset: PeerCharset,
     /// Whether the user knows that it sends bytes that are not UTF-8.
     pub(super) is_hinted: bool,
 }
@@ -283,7 +283,7 @@ impl Peers {
                 own: None,
                 is_chosen: false,
                 is_in_room: false,
-                spoken: Spoken::default(),
+                charset: PeerCharset::default(),
                 is_hinted: false,
             }
         })

@@ -138,12 +138,12 @@ pub(super) struct Written<'w> {
     pub(super) ordinal: u64,
 }
 
-/// Whether a chat goes on.
+/// What a chat does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Going {
-    On,
-    /// A person leaves.
-    Leaves,
+pub(super) enum Next {
+    Continue,
+    /// The user has left.
+    Leave,
 }
 
 /// The batches of a run, which are filled again and again.
@@ -191,9 +191,9 @@ impl Chat<'_> {
             self.until = deadline.next();
             self.send_waiting(&mut batches.outgoing);
             self.send_file(&mut batches);
-            let going = if ready.input { self.read(&mut batches)? } else { Going::On };
+            let next = if ready.input { self.read(&mut batches)? } else { Next::Continue };
             self.report_icmp_errors()?;
-            if going == Going::Leaves {
+            if next == Next::Leave {
                 return Ok(());
             }
         }
@@ -261,14 +261,14 @@ impl Chat<'_> {
         let (peers, charsets, is_typed) = (&mut self.peers, &self.charsets, self.is_typed);
         let decoding = |datagram: &Datagram<'_>| {
             let Some(from) = datagram.envelope.from else { return charsets.usual() };
-            let noted = peers.get_or_enter(from).spoken.note(datagram.payload, charsets);
+            let noted = peers.get_or_enter(from).charset.note(datagram.payload, charsets);
             if let Some(charset) = noted.changed {
                 let (label, peer) = (peers.label(from), peers.get(from));
                 let number = peer.map(|peer| peer.number).filter(|_| is_typed);
                 let note = if noted.is_guess {
-                    messages::speaks_probably(&label, charset, number)
+                    messages::charset_guessed(&label, charset, number)
                 } else {
-                    messages::speaks(&label, charset)
+                    messages::charset_changed(&label, charset)
                 };
                 // A flood of strangers, which is folded on a terminal, would fill a log with their charsets.
                 if is_typed || peer.is_some_and(|peer| peer.is_chosen) {
@@ -336,7 +336,7 @@ impl Chat<'_> {
     }
 
     /// Does what was written since the last call. Returns whether the chat goes on.
-    fn read(&mut self, batches: &mut Batches) -> Result<Going> {
+    fn read(&mut self, batches: &mut Batches) -> Result<Next> {
         match &mut self.front {
             Front::Pipe(_) => self.read_pipe(batches),
             Front::Terminal(_) => self.read_terminal(&mut batches.outgoing),
@@ -344,8 +344,8 @@ impl Chat<'_> {
     }
 
     /// Sends the lines that can be read now, or keeps them for the first peer. Returns whether the chat goes on.
-    fn read_pipe(&mut self, batches: &mut Batches) -> Result<Going> {
-        let Front::Pipe(pipe) = &mut self.front else { return Ok(Going::On) };
+    fn read_pipe(&mut self, batches: &mut Batches) -> Result<Next> {
+        let Front::Pipe(pipe) = &mut self.front else { return Ok(Next::Continue) };
         let Batches { lines, outgoing, .. } = batches;
         let filled = pipe.read(lines)?;
         for Bad { ordinal, what, .. } in filled.bad {
@@ -355,11 +355,11 @@ impl Chat<'_> {
             if self.signals.termination().is_some() {
                 break;
             }
-            if self.enter(Written { line: payload, ordinal }, outgoing) == Going::Leaves {
-                return Ok(Going::Leaves);
+            if self.enter(Written { line: payload, ordinal }, outgoing) == Next::Leave {
+                return Ok(Next::Leave);
             }
         }
-        Ok(if filled.more || !self.is_typed { Going::On } else { Going::Leaves })
+        Ok(if filled.more || !self.is_typed { Next::Continue } else { Next::Leave })
     }
 
     /// Reports why a line was not sent, and counts it. The chat goes on.

@@ -8,7 +8,7 @@ use super::front::Front;
 use super::lines::NotRead;
 use super::outbox::Content;
 use super::peers::Peer;
-use super::run::{Batches, Chat, Going, Written};
+use super::run::{Batches, Chat, Next, Written};
 use super::sending::Sending;
 use crate::batch::{Batch, Datagram};
 use crate::cli::Choice;
@@ -31,8 +31,8 @@ impl Chat<'_> {
     /// # Errors
     ///
     /// Fails with the signal of Ctrl-C, or if the terminal cannot be read.
-    pub(super) fn read_terminal(&mut self, outgoing: &mut Batch) -> Result<Going> {
-        let Front::Terminal(terminal) = &mut self.front else { return Ok(Going::On) };
+    pub(super) fn read_terminal(&mut self, outgoing: &mut Batch) -> Result<Next> {
+        let Front::Terminal(terminal) = &mut self.front else { return Ok(Next::Continue) };
         terminal.read()?;
         while let Front::Terminal(terminal) = &mut self.front
             && self.signals.termination().is_none()
@@ -44,8 +44,8 @@ impl Chat<'_> {
             match event {
                 Event::Line(line) => {
                     let ordinal = terminal.number_line();
-                    if self.enter(Written { line: line.as_bytes(), ordinal }, outgoing) == Going::Leaves {
-                        return Ok(Going::Leaves);
+                    if self.enter(Written { line: line.as_bytes(), ordinal }, outgoing) == Next::Leave {
+                        return Ok(Next::Leave);
                     }
                 }
                 Event::Paste(lines) => {
@@ -56,10 +56,10 @@ impl Chat<'_> {
                 Event::Clear => terminal.clear(),
                 Event::Suspend => terminal.suspend()?,
                 Event::Interrupt => return Err(INTERRUPT.into()),
-                Event::End => return Ok(Going::Leaves),
+                Event::End => return Ok(Next::Leave),
             }
         }
-        Ok(Going::On)
+        Ok(Next::Continue)
     }
 
     /// Executes `command`. Returns whether the chat goes on.
@@ -68,9 +68,9 @@ impl Chat<'_> {
         command: Command<'_>,
         written: Written<'_>,
         outgoing: &mut Batch,
-    ) -> Result<Going> {
+    ) -> Result<Next> {
         match command {
-            Command::Quit => return Ok(Going::Leaves),
+            Command::Quit => return Ok(Next::Leave),
             Command::Help => command::help().for_each(|line| self.answer(&line)),
             Command::Peers => self.list_peers(),
             Command::All => {
@@ -108,7 +108,7 @@ impl Chat<'_> {
                 Front::Pipe(_) => bail!("this terminal cannot be cleared"),
             },
         }
-        Ok(Going::On)
+        Ok(Next::Continue)
     }
 
     /// Sends the lines that were pasted, each as a text.
@@ -149,7 +149,7 @@ impl Chat<'_> {
         let describe = |(address, peer): (Addr, &Peer)| {
             let mark = if targets.contains(&address) { '>' } else { ' ' };
             let name = peer.name.as_deref().unwrap_or_default();
-            let charset = peer.spoken.sending(&self.charsets).charset;
+            let charset = peer.charset.sending(&self.charsets).charset;
             let charset = charset.map(|charset| charset.to_string()).unwrap_or_default();
             format!("{mark} {:<3} {:<24} {name:<12} {charset}", peer.number, address.to_string())
         };
@@ -169,12 +169,12 @@ impl Chat<'_> {
         let choice: Choice = label.parse().map_err(|why| anyhow!("invalid charset {quoted}: {why}"))?;
         let of = if let Some(peer) = peer {
             let peer = self.find(peer)?;
-            self.peers.get_or_enter(peer).spoken.choose(Some(choice));
+            self.peers.get_or_enter(peer).charset.choose(Some(choice));
             self.charsets.note_exception();
             self.peers.label(peer)
         } else {
             self.charsets.choose(choice);
-            self.peers.iter_mut().for_each(|peer| peer.spoken.choose(None));
+            self.peers.iter_mut().for_each(|peer| peer.charset.choose(None));
             "all peers".to_owned()
         };
         self.answer(&format!("charset of {of}: {label}"));

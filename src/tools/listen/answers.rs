@@ -52,7 +52,7 @@ pub(super) enum Answer {
 /// Answers the requests of a run, if they are to be answered.
 #[derive(Debug)]
 pub(super) struct Answers<'a> {
-    way: Option<Way<'a>>,
+    source: Option<ReplySource<'a>>,
     sockets: &'a [Rc<Socket>],
     /// What sends from each socket.
     transmitters: Vec<Transmitter<'a>>,
@@ -64,7 +64,7 @@ pub(super) struct Answers<'a> {
 
 /// What replies are made of.
 #[derive(Debug)]
-enum Way<'a> {
+enum ReplySource<'a> {
     /// The payload of the request.
     Echo,
     /// This payload.
@@ -106,18 +106,20 @@ impl<'a> Answers<'a> {
         signals: &'a Signals,
         console: Console,
     ) -> Result<Self> {
-        let way = match answer {
+        let source = match answer {
             None => None,
-            Some(Answer::Echo) => Some(Way::Echo),
-            Some(Answer::Text(text)) => Some(Way::Text(text)),
-            Some(Answer::Exec(options)) => Some(Way::Program(Box::new(Handlers::new(options, codec)))),
+            Some(Answer::Echo) => Some(ReplySource::Echo),
+            Some(Answer::Text(text)) => Some(ReplySource::Text(text)),
+            Some(Answer::Exec(options)) => {
+                Some(ReplySource::Program(Box::new(Handlers::new(options, codec))))
+            }
             Some(Answer::Coprocess(options)) => {
                 let dialable = |socket: &Rc<Socket>| Ok(Bound::of(socket)?.dialable(socket));
                 let listening = sockets.iter().map(dialable).collect::<Result<_>>()?;
-                Some(Way::Program(Box::new(Coprocess::new(options, codec, listening, signals))))
+                Some(ReplySource::Program(Box::new(Coprocess::new(options, codec, listening, signals))))
             }
         };
-        if matches!(way, Some(Way::Program(_))) {
+        if matches!(source, Some(ReplySource::Program(_))) {
             signals.watch_children()?;
         }
         let transmitter = |socket| {
@@ -127,7 +129,7 @@ impl<'a> Answers<'a> {
             Ok(transmitter)
         };
         Ok(Self {
-            way,
+            source,
             sockets,
             transmitters: sockets.iter().map(transmitter).collect::<Result<_>>()?,
             own: sockets.iter().map(|socket| socket.local_address()).collect::<Result<_>>()?,
@@ -139,7 +141,7 @@ impl<'a> Answers<'a> {
     /// Returns whether requests are answered.
     #[must_use]
     pub(super) fn are_wanted(&self) -> bool {
-        self.way.is_some()
+        self.source.is_some()
     }
 
     /// Answers the datagrams of `batch` at `places`, which the socket at the place `socket` has received, or hands them to
@@ -177,11 +179,11 @@ impl<'a> Answers<'a> {
         if places.is_empty() {
             return;
         }
-        match self.way {
+        match self.source {
             None => {}
-            Some(Way::Echo) => self.send(Transmitter::reply, batch, places, socket),
-            Some(Way::Text(text)) => self.send_text(text, batch, places, socket),
-            Some(Way::Program(_)) => self.hand_on(batch, places, socket),
+            Some(ReplySource::Echo) => self.send(Transmitter::reply, batch, places, socket),
+            Some(ReplySource::Text(text)) => self.send_text(text, batch, places, socket),
+            Some(ReplySource::Program(_)) => self.hand_on(batch, places, socket),
         }
     }
 
@@ -203,7 +205,7 @@ impl<'a> Answers<'a> {
 
     /// Hands the datagrams to the program.
     fn hand_on(&mut self, batch: &Batch, places: Range<usize>, socket: usize) {
-        let Some(Way::Program(program)) = &mut self.way else { return };
+        let Some(ReplySource::Program(program)) = &mut self.source else { return };
         for request in batch.part(places) {
             let local = Bound::of_datagram(&self.sockets[socket], request.envelope);
             match program.push(&request, &Origin { envelope: *request.envelope, local, socket }) {
@@ -217,7 +219,7 @@ impl<'a> Answers<'a> {
 
     /// Has the program go on, and sends the replies that it has printed.
     pub(super) fn advance(&mut self) {
-        let Some(Way::Program(program)) = &mut self.way else { return };
+        let Some(ReplySource::Program(program)) = &mut self.source else { return };
         for outcome in program.advance() {
             match outcome {
                 Outcome::Replies(replies, route) => self.send_replies(&replies, route),
@@ -271,7 +273,7 @@ impl<'a> Answers<'a> {
 
     /// Notes that no more requests follow.
     pub(super) fn conclude(&mut self) {
-        if let Some(Way::Program(program)) = &mut self.way {
+        if let Some(ReplySource::Program(program)) = &mut self.source {
             program.conclude();
         }
     }
@@ -309,7 +311,7 @@ impl<'a> Answers<'a> {
 
     /// Ends the program, and counts the requests that have no reply yet.
     pub(super) fn give_up(&mut self) {
-        if let Some(Way::Program(program)) = &mut self.way {
+        if let Some(ReplySource::Program(program)) = &mut self.source {
             self.counter.stats.given_up += program.give_up() as u64;
         }
     }
@@ -339,7 +341,7 @@ impl<'a> Answers<'a> {
     }
 
     fn program(&self) -> Option<&(dyn Program + 'a)> {
-        let Some(Way::Program(program)) = &self.way else { return None };
+        let Some(ReplySource::Program(program)) = &self.source else { return None };
         Some(&**program)
     }
 

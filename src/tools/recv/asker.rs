@@ -15,9 +15,9 @@ use super::destination::{Destination, Route};
 use super::exchange::{Exchange, Next, Outcome};
 use super::inbox::Inbox;
 use super::notes::Notes;
-use super::ports::{Flight, Ports};
+use super::ports::{InFlight, Ports};
 use super::receiver::Arrival;
-use super::requests::Supply;
+use super::requests::RequestReader;
 use super::schedule::Schedule;
 use super::send_time::SendTime;
 use crate::messages;
@@ -46,7 +46,7 @@ pub(super) struct Asker<'a, 'r> {
     plan: &'r Plan,
     requests: &'r Requests,
     signals: &'r Signals,
-    supply: Supply<'r>,
+    reader: RequestReader<'r>,
     destination: Destination<'r>,
     ports: Ports<'r>,
     schedule: Schedule,
@@ -93,19 +93,19 @@ enum Blocked {
 }
 
 impl<'a, 'r> Asker<'a, 'r> {
-    /// Creates what sends the requests of `supply` to `destination` from `ports`. For the first one, `used_retries` have
+    /// Creates what sends the requests of `reader` to `destination` from `ports`. For the first one, `used_retries` have
     /// been used.
     pub(super) fn new(
         inbox: &'a mut Inbox<'r>,
         (plan, requests, signals): (&'r Plan, &'r Requests, &'r Signals),
-        supply: Supply<'r>,
+        reader: RequestReader<'r>,
         destination: Destination<'r>,
         ports: Ports<'r>,
         used_retries: u64,
     ) -> Self {
         let is_watched = plan.report.is_chatty && io::stderr().is_terminal();
         let limit = if ports.is_single() { 1 } else { requests.in_flight };
-        let has_progress = !supply.input().is_terminal() && (limit > 1 || !io::stdout().is_terminal());
+        let has_progress = !reader.input().is_terminal() && (limit > 1 || !io::stdout().is_terminal());
         Self {
             limit,
             progress: Progress::new(plan.report.is_chatty && has_progress),
@@ -113,7 +113,7 @@ impl<'a, 'r> Asker<'a, 'r> {
             plan,
             requests,
             signals,
-            supply,
+            reader,
             destination,
             ports,
             schedule: Schedule::new(requests.rate, requests.duration, Instant::now()),
@@ -136,7 +136,7 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// Sends all requests and takes their replies. Fails if there are none.
     pub(super) fn run(mut self) -> Result<()> {
         let done = self.send_and_receive();
-        self.failure = self.failure.take().or_else(|| self.supply.take_failure());
+        self.failure = self.failure.take().or_else(|| self.reader.take_failure());
         let is_complete = done.is_ok() && self.failure.is_none();
         self.finish(is_complete)?;
         done?;
@@ -145,7 +145,7 @@ impl<'a, 'r> Asker<'a, 'r> {
         }
         let stats = &self.inbox.stats;
         if stats.requests.asked == 0
-            && let Some(why) = self.supply.input().why_empty()
+            && let Some(why) = self.reader.input().why_empty()
         {
             bail!("nothing to send: {why}");
         }
@@ -198,18 +198,18 @@ impl<'a, 'r> Asker<'a, 'r> {
             let (due, has_ended) = (self.schedule.due(), self.schedule.has_ended(now));
             // What was due before the end is still sent.
             let is_over = has_ended && due.is_none_or(|due| self.schedule.has_ended(due));
-            if self.failure.is_some() || is_over || has_ended && self.supply.peek().is_none() {
-                self.supply.end();
+            if self.failure.is_some() || is_over || has_ended && self.reader.peek().is_none() {
+                self.reader.end();
             }
-            let Some((_, request)) = self.supply.peek() else {
-                if !self.supply.has_more()? {
+            let Some((_, request)) = self.reader.peek() else {
+                if !self.reader.has_more()? {
                     return Ok(Blocked::End);
                 }
-                if self.supply.peek().is_some() {
+                if self.reader.peek().is_some() {
                     continue;
                 }
                 self.empty_since.get_or_insert(now);
-                if self.supply.fd().is_some() {
+                if self.reader.fd().is_some() {
                     return Ok(Blocked::Input);
                 }
                 self.read()?;
@@ -229,8 +229,8 @@ impl<'a, 'r> Asker<'a, 'r> {
             let route = self.destination.route(own);
             if self.requests.input.skip_bad && size > route.largest() {
                 let largest = route.largest();
-                self.supply.skip(&Failure::TooLong { size, largest });
-                self.inbox.stats.skipped = self.supply.skipped;
+                self.reader.skip(&Failure::TooLong { size, largest });
+                self.inbox.stats.skipped = self.reader.skipped;
                 continue;
             }
             let Some(place) = self.ports.take(&self.destination, &route, now)? else {
@@ -254,17 +254,17 @@ impl<'a, 'r> Asker<'a, 'r> {
         let unsent = self.schedule.unsent(size);
         self.inbox.stats.unsent += unsent;
         self.plan.report.console.print(&messages::unsent_in_time(unsent));
-        self.supply.end();
+        self.reader.end();
     }
 
     /// Reads more of the input.
     fn read(&mut self) -> Result<()> {
         let resolver = Resolver::new(None, self.signals);
-        for unreadable in self.supply.fill(resolver)? {
+        for unreadable in self.reader.fill(resolver)? {
             self.inbox.stats.unsent += 1;
             self.plan.report.console.error(&unreadable);
         }
-        self.inbox.stats.skipped = self.supply.skipped;
+        self.inbox.stats.skipped = self.reader.skipped;
         if let Some(since) = self.empty_since.take() {
             self.schedule.note_idle(since, Instant::now());
         }
@@ -278,7 +278,7 @@ impl<'a, 'r> Asker<'a, 'r> {
             self.drain(place)?;
         }
         let exchange = self.exchange();
-        let Some((name, request)) = self.supply.peek() else { return Ok(()) };
+        let Some((name, request)) = self.reader.peek() else { return Ok(()) };
         let port = self.ports.get(place);
         port.payload.clear();
         port.payload.extend(request.payload);
@@ -288,12 +288,12 @@ impl<'a, 'r> Asker<'a, 'r> {
         let now = if self.taken == 1 { Instant::now() } else { now };
         let (request, sent) = (self.taken, SendTime::of(now));
         let due = self.schedule.send(port.payload.len(), sent.monotonic);
-        port.flight = Some(Flight { name, request, route, due, sent, exchange, attempt: 0 });
+        port.in_flight = Some(InFlight { name, request, route, due, sent, exchange, attempt: 0 });
         self.inbox.stats.requests.sent_late = self.schedule.late;
         self.in_flight += 1;
         self.inbox.stats.requests.in_flight = self.in_flight as u64;
-        self.supply.advance();
-        if self.is_watched && self.limit == 1 && (request == 1 || self.supply.input().is_terminal()) {
+        self.reader.advance();
+        if self.is_watched && self.limit == 1 && (request == 1 || self.reader.input().is_terminal()) {
             self.announced_at = Some(sent.monotonic + ANNOUNCED_AFTER);
         }
         self.attempt(place, now)?;
@@ -311,8 +311,8 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// skipped or ends the run.
     fn attempt(&mut self, place: usize, started: Instant) -> Result<()> {
         let port = self.ports.get(place);
-        let Some(flight) = &port.flight else { return Ok(()) };
-        let (route, ordinal) = (Rc::clone(&flight.route), flight.name.ordinal);
+        let Some(in_flight) = &port.in_flight else { return Ok(()) };
+        let (route, ordinal) = (Rc::clone(&in_flight.route), in_flight.name.ordinal);
         let is_unix = port.socket.is_unix();
         let (unsent, refusal) = loop {
             let mut outcome = port.send(&route, ordinal);
@@ -342,11 +342,11 @@ impl<'a, 'r> Asker<'a, 'r> {
                 }
             }
         };
-        let Some(flight) = &mut port.flight else { return Ok(()) };
+        let Some(in_flight) = &mut port.in_flight else { return Ok(()) };
         // The time of a request that waited for the queue of a unix socket has begun before.
-        flight.exchange.begin_attempt(unsent, if is_unix { started } else { Instant::now() });
-        let another = refusal.and_then(|error| flight.exchange.take_icmp_error(error, 1));
-        flight.attempt = self.deadlines.add(place, flight.exchange.deadline());
+        in_flight.exchange.begin_attempt(unsent, if is_unix { started } else { Instant::now() });
+        let another = refusal.and_then(|error| in_flight.exchange.take_icmp_error(error, 1));
+        in_flight.attempt = self.deadlines.add(place, in_flight.exchange.deadline());
         let ports = &self.ports;
         self.deadlines.forget_over(self.in_flight, |place, attempt| ports.is_current(place, attempt));
         self.note_another(another);
@@ -355,19 +355,19 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Skips the request at `place`, which can never be sent, or ends the run because of it.
     fn give_up(&mut self, place: usize, why: anyhow::Error) {
-        let Some(flight) = self.end_flight(place, false, Instant::now()) else { return };
+        let Some(in_flight) = self.end_flight(place, false, Instant::now()) else { return };
         let stats = &mut self.inbox.stats;
         // An earlier attempt may have been sent.
-        let was_sent = flight.exchange.sent() > 0;
+        let was_sent = in_flight.exchange.sent() > 0;
         stats.requests.lost += u64::from(was_sent);
         stats.requests.asked -= u64::from(!was_sent);
         let is_too_long = matches!(why.downcast_ref(), Some(Failure::TooLongForPath { .. }));
         if self.requests.input.skip_bad && is_too_long {
-            self.supply.count_skipped(flight.name, &why.root_cause());
-            self.inbox.stats.skipped = self.supply.skipped;
+            self.reader.count_skipped(in_flight.name, &why.root_cause());
+            self.inbox.stats.skipped = self.reader.skipped;
         } else {
             stats.unsent += 1;
-            self.failure.get_or_insert(why.context(self.requests.cannot_send(&flight.name)));
+            self.failure.get_or_insert(why.context(self.requests.cannot_send(&in_flight.name)));
         }
     }
 
@@ -387,7 +387,7 @@ impl<'a, 'r> Asker<'a, 'r> {
     fn receive(&mut self, place: usize) -> Result<bool> {
         let port = self.ports.get(place);
         let arrival = self.inbox.receive(&mut port.receiver)?;
-        let Some(flight) = &mut port.flight else {
+        let Some(in_flight) = &mut port.in_flight else {
             let (finished, is_open) = (port.finished, port.receiver.is_open());
             if let (Arrival::Reply(_), Some(finished)) = (&arrival, finished) {
                 self.ports.note_arrival(finished.sent.until(None));
@@ -399,10 +399,10 @@ impl<'a, 'r> Asker<'a, 'r> {
             Arrival::Nothing => return Ok(false),
             Arrival::Discarded => {}
             Arrival::Reply(_) => {
-                let another = flight.exchange.take_reply();
-                let round_trip = self.inbox.take_reply(flight);
+                let another = in_flight.exchange.take_reply();
+                let round_trip = self.inbox.take_reply(in_flight);
                 let unexpected =
-                    self.inbox.check_reply().map(|what| (format!("reply to {}", flight.name), what));
+                    self.inbox.check_reply().map(|what| (format!("reply to {}", in_flight.name), what));
                 self.ports.note_arrival(round_trip);
                 self.note_another(another);
                 if let Some((name, what)) = unexpected {
@@ -410,14 +410,14 @@ impl<'a, 'r> Asker<'a, 'r> {
                 }
             }
             Arrival::IcmpError(error) => {
-                let another = flight.exchange.take_icmp_error(error, self.destination.addresses());
+                let another = in_flight.exchange.take_icmp_error(error, self.destination.addresses());
                 self.note_another(another);
             }
             Arrival::Stray(source) => {
                 self.inbox.stats.requests.stray += 1;
                 if let Some(source) = source {
-                    flight.exchange.note_stray(source);
-                    let peer = flight.route.peer;
+                    in_flight.exchange.note_stray(source);
+                    let peer = in_flight.route.peer;
                     if !self.ports.is_single() {
                         self.ports.get(place).discard_strays(peer);
                     }
@@ -433,9 +433,9 @@ impl<'a, 'r> Asker<'a, 'r> {
         let (now, mut is_any) = (Instant::now(), false);
         while let Some(place) = self.take_overdue(now) {
             let mut is_readable = true;
-            while let Some(flight) = &mut self.ports.get(place).flight
-                && !flight.exchange.is_over()
-                && flight.exchange.is_to_receive(is_readable, Instant::now())
+            while let Some(in_flight) = &mut self.ports.get(place).in_flight
+                && !in_flight.exchange.is_over()
+                && in_flight.exchange.is_to_receive(is_readable, Instant::now())
             {
                 is_readable = self.receive(place)?;
             }
@@ -452,14 +452,14 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Does what the request at `place` asks for once an attempt is over: another one, or its end.
     fn settle(&mut self, mut place: usize, now: Instant) -> Result<()> {
-        while let Some(flight) = &mut self.ports.get(place).flight
-            && flight.exchange.is_over()
+        while let Some(in_flight) = &mut self.ports.get(place).in_flight
+            && in_flight.exchange.is_over()
         {
-            match flight.exchange.end_attempt() {
+            match in_flight.exchange.end_attempt() {
                 Next::Finish(outcome) => {
                     let is_answered = matches!(outcome, Outcome::Reply);
-                    if let Some(flight) = self.end_flight(place, is_answered, now) {
-                        self.conclude(outcome, &flight);
+                    if let Some(in_flight) = self.end_flight(place, is_answered, now) {
+                        self.conclude(outcome, &in_flight);
                     }
                     return Ok(());
                 }
@@ -469,8 +469,8 @@ impl<'a, 'r> Asker<'a, 'r> {
                         place = other;
                     } else {
                         // No other address can be reached.
-                        if let Some(flight) = &mut self.ports.get(place).flight {
-                            flight.exchange.take_icmp_error(error, 1);
+                        if let Some(in_flight) = &mut self.ports.get(place).in_flight {
+                            in_flight.exchange.take_icmp_error(error, 1);
                         }
                         continue;
                     }
@@ -487,30 +487,30 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// that, if there is such an address.
     fn move_on(&mut self, place: usize, now: Instant) -> Result<Option<usize>> {
         let port = self.ports.get(place);
-        let (size, Some(flight)) = (port.payload.len(), &port.flight) else { return Ok(None) };
-        let (refused, name) = (flight.route.peer, flight.name);
+        let (size, Some(in_flight)) = (port.payload.len(), &port.in_flight) else { return Ok(None) };
+        let (refused, name) = (in_flight.route.peer, in_flight.name);
         if !self.destination.advance(refused, size) {
             return Ok(None);
         }
         let route = self.destination.route(None);
         let Some(other) = self.ports.take(&self.destination, &route, now)? else { return Ok(None) };
-        let Some(flight) = self.end_flight(place, false, now) else { return Ok(None) };
+        let Some(in_flight) = self.end_flight(place, false, now) else { return Ok(None) };
         let payload = mem::take(&mut self.ports.get(place).payload);
         self.plan.report.console.detail(&format!("{refused} refused {name}; trying {}", route.peer));
         let port = self.ports.get(other);
-        (port.payload, port.flight) = (payload, Some(Flight { route, ..flight }));
+        (port.payload, port.in_flight) = (payload, Some(InFlight { route, ..in_flight }));
         self.in_flight += 1;
         self.inbox.stats.requests.in_flight = self.in_flight as u64;
         Ok(Some(other))
     }
 
     /// Ends the request at `place`. Its port is free again after a quarantine.
-    fn end_flight(&mut self, place: usize, is_answered: bool, now: Instant) -> Option<Flight> {
-        let flight = self.ports.retire(place, is_answered, now)?;
+    fn end_flight(&mut self, place: usize, is_answered: bool, now: Instant) -> Option<InFlight> {
+        let in_flight = self.ports.retire(place, is_answered, now)?;
         self.in_flight -= 1;
         self.inbox.stats.requests.in_flight = self.in_flight as u64;
         self.announced_at = None;
-        Some(flight)
+        Some(in_flight)
     }
 
     /// Receives and counts all that has arrived at `place`, from which no request is on its way. A peer that floods the
@@ -527,7 +527,7 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// Waits until a port is ready, an attempt is over, `until` has passed or, if `for_input`, the input can be read.
     /// Returns whether it can.
     fn wait(&mut self, until: Option<Instant>, for_input: bool) -> Result<bool> {
-        let input = if for_input { self.supply.fd() } else { None };
+        let input = if for_input { self.reader.fd() } else { None };
         let gathered_at = self.inbox.drained_at().map(|first| first + self.gathered_for);
         let until =
             earliest([until, self.deadlines.next(), self.announced_at, gathered_at, self.progress.next()]);
@@ -550,8 +550,8 @@ impl<'a, 'r> Asker<'a, 'r> {
     /// Counts and prints the outcome of an attempt that another follows.
     fn note_retry(&mut self, outcome: &Outcome, place: usize) {
         let console = self.plan.report.console;
-        let Some(flight) = &self.ports.get(place).flight else { return };
-        let name = flight.name;
+        let Some(in_flight) = &self.ports.get(place).in_flight else { return };
+        let name = in_flight.name;
         match outcome {
             Outcome::Unsent(why) => {
                 self.inbox.stats.unsent_midway += 1;
@@ -561,18 +561,18 @@ impl<'a, 'r> Asker<'a, 'r> {
             Outcome::IcmpError(error) => self.inbox.stats.sent.count_icmp_error_midway(error),
             Outcome::Reply | Outcome::Timeout => {}
         }
-        let peer = self.destination.name(flight.route.peer);
+        let peer = self.destination.name(in_flight.route.peer);
         console.detail(&format!("{peer} did not answer {name}; asking again"));
     }
 
-    /// Counts `outcome`, that of `flight`, and prints it if there was no reply.
-    fn conclude(&mut self, outcome: Outcome, flight: &Flight) {
+    /// Counts `outcome`, that of `in_flight`, and prints it if there was no reply.
+    fn conclude(&mut self, outcome: Outcome, in_flight: &InFlight) {
         let stats = &mut self.inbox.stats;
         let Requests { timeout, retry, .. } = self.requests;
         let is_answered = matches!(outcome, Outcome::Reply);
         stats.requests.answered += u64::from(is_answered);
         stats.requests.lost += u64::from(!is_answered);
-        let (peer, name) = (|| self.destination.name(flight.route.peer), flight.name);
+        let (peer, name) = (|| self.destination.name(in_flight.route.peer), in_flight.name);
         match outcome {
             Outcome::Reply => {}
             Outcome::IcmpError(error) => {
@@ -586,7 +586,8 @@ impl<'a, 'r> Asker<'a, 'r> {
             }
             Outcome::Timeout => {
                 stats.timed_out += 1;
-                let (attempts, stray) = (retry.map(|_| flight.exchange.sent()), flight.exchange.stray());
+                let (attempts, stray) =
+                    (retry.map(|_| in_flight.exchange.sent()), in_flight.exchange.stray());
                 let message = messages::no_reply(&peer(), &name.to_string(), *timeout, attempts, stray);
                 self.notes.print(&message);
             }
@@ -627,22 +628,23 @@ impl<'a, 'r> Asker<'a, 'r> {
         }
         for place in 0..self.ports.len() {
             let port = self.ports.get(place);
-            let is_answered = port.flight.as_ref().is_some_and(|flight| flight.exchange.is_answered());
+            let is_answered =
+                port.in_flight.as_ref().is_some_and(|in_flight| in_flight.exchange.is_answered());
             self.inbox.stats.received.count_drops(port.receiver.drops());
-            if is_answered && let Some(flight) = self.end_flight(place, true, Instant::now()) {
-                self.conclude(Outcome::Reply, &flight);
+            if is_answered && let Some(in_flight) = self.end_flight(place, true, Instant::now()) {
+                self.conclude(Outcome::Reply, &in_flight);
             }
         }
         self.inbox.flush()?;
         self.note_drained();
         self.notes.conclude();
         let stats = &self.inbox.stats;
-        if let Some(skipped) = messages::skipped_in_all(stats.skipped, self.supply.input().noun()) {
+        if let Some(skipped) = messages::skipped_in_all(stats.skipped, self.reader.input().noun()) {
             console.note(&skipped);
         }
         // Where nothing else went wrong and nothing was sent, the error says the same.
         let is_reported = is_complete && stats.requests.asked == 0;
-        if let Some(packets) = self.supply.input().ignored().filter(|_| !is_reported) {
+        if let Some(packets) = self.reader.input().ignored().filter(|_| !is_reported) {
             console.note(&format!("ignored {packets}"));
         }
         Ok(())

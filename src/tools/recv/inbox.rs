@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::args::{Plan, Task};
 use super::expect::Checker;
-use super::ports::Flight;
+use super::ports::InFlight;
 use super::receiver::{Arrival, FilteredReceiver};
 use crate::batch::{Answered, Batch};
 use crate::flow::printer::Printer;
@@ -112,11 +112,11 @@ impl<'r> Inbox<'r> {
         self.wait_for_room()
     }
 
-    /// Counts the datagram that was received last, a reply to `flight`, and keeps it for [`Inbox::flush`]. Returns the time
+    /// Counts the datagram that was received last, a reply to `in_flight`, and keeps it for [`Inbox::flush`]. Returns the time
     /// from the sending of the request to its arrival.
-    pub(super) fn take_reply(&mut self, flight: &Flight) -> Duration {
+    pub(super) fn take_reply(&mut self, in_flight: &InFlight) -> Duration {
         let arrival = self.batch.iter().find_map(|reply| reply.envelope.received.time);
-        let Flight { request, sent, due, .. } = *flight;
+        let InFlight { request, sent, due, .. } = *in_flight;
         let round_trip = sent.until(arrival);
         let latency = due.map(|due| round_trip + sent.since(due));
         self.round_trips.record(round_trip);

@@ -73,7 +73,7 @@ pub(super) struct Port<'s> {
     /// Whether the kernel lets through what that peer sends, and nothing else.
     is_shielded: bool,
     /// The request that waits for its reply.
-    pub(super) flight: Option<Flight>,
+    pub(super) in_flight: Option<InFlight>,
     /// The payload of the last request, for when it is sent again.
     pub(super) payload: Vec<u8>,
     /// The end of the last request, if one is over.
@@ -100,7 +100,7 @@ pub(super) struct Finished {
 
 /// A request on its way.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     pub(super) name: Name,
     /// Its place among all requests of the run, from 1.
     pub(super) request: u64,
@@ -152,7 +152,7 @@ impl<'s> Ports<'s> {
 
     /// Returns whether the attempt with this number is the present one at `place`.
     pub(super) fn is_current(&self, place: usize, attempt: u64) -> bool {
-        self.all[place].flight.as_ref().is_some_and(|flight| flight.attempt == attempt)
+        self.all[place].in_flight.as_ref().is_some_and(|in_flight| in_flight.attempt == attempt)
     }
 
     /// Returns the place of a port for a request that is sent by `route`, or `None` if none is free before
@@ -248,10 +248,10 @@ impl<'s> Ports<'s> {
     }
 
     /// Takes the request at `place`, which is over `now`, and begins the quarantine of its port.
-    pub(super) fn retire(&mut self, place: usize, is_answered: bool, now: Instant) -> Option<Flight> {
+    pub(super) fn retire(&mut self, place: usize, is_answered: bool, now: Instant) -> Option<InFlight> {
         let port = &mut self.all[place];
-        let flight = port.flight.take()?;
-        port.finished = Some(Finished { is_answered, at: now, sent: flight.sent });
+        let in_flight = port.in_flight.take()?;
+        port.finished = Some(Finished { is_answered, at: now, sent: in_flight.sent });
         if !self.is_single {
             let source = port.source;
             let of_source = self.quarantined.iter().position(|ports| ports.source == source);
@@ -261,7 +261,7 @@ impl<'s> Ports<'s> {
             });
             self.quarantined[of_source].queue(is_answered).push_back(place);
         }
-        Some(flight)
+        Some(in_flight)
     }
 
     /// Opens a socket, and returns its place.
@@ -302,7 +302,7 @@ impl<'s> Ports<'s> {
             number,
             peer: Some(route.peer),
             is_shielded: false,
-            flight: None,
+            in_flight: None,
             payload: Vec::new(),
             finished: None,
         });

@@ -116,7 +116,7 @@ impl<'s> FilteredReceiver<'s> {
         let (denied, forged) = (self.access.filter(batch, 0), outcome.forged);
         let arrival = self.icmp_error(outcome.error, batch).map(|error| match error {
             Some(error) => Arrival::IcmpError(error),
-            None if !batch.is_empty() => self.judge(batch),
+            None if !batch.is_empty() => self.classify(batch),
             None if denied + forged > 0 => Arrival::Discarded,
             None => Arrival::Nothing,
         });
@@ -157,7 +157,7 @@ impl<'s> FilteredReceiver<'s> {
         }
     }
 
-    fn judge(&self, batch: &mut Batch) -> Arrival {
+    fn classify(&self, batch: &mut Batch) -> Arrival {
         let source = batch.iter().next().and_then(|datagram| datagram.envelope.from);
         let is_own = source.is_some_and(|source| self.is_own(source));
         if self.filter.accepts(source) && !is_own {

@@ -15,7 +15,7 @@ use crate::runtime::console::Console;
 use crate::tools::resolve::Resolver;
 
 /// Reads the requests of an input.
-pub(super) struct Supply<'r> {
+pub(super) struct RequestReader<'r> {
     requests: &'r Requests,
     input: Input,
     batch: Batch,
@@ -47,7 +47,7 @@ pub(super) struct Name {
     round: Option<u64>,
 }
 
-impl<'r> Supply<'r> {
+impl<'r> RequestReader<'r> {
     /// Creates what reads `input`.
     pub(super) fn new(requests: &'r Requests, input: Input, console: Console) -> Self {
         Self {
@@ -72,13 +72,13 @@ impl<'r> Supply<'r> {
         Some((self.name(request.ordinal), request))
     }
 
-    /// Passes over the request that [`Supply::peek`] returns.
+    /// Passes over the request that [`RequestReader::peek`] returns.
     pub(super) fn advance(&mut self) {
         self.next += 1;
         self.taken += 1;
     }
 
-    /// Passes over the request that [`Supply::peek`] returns, which cannot be sent, and counts it.
+    /// Passes over the request that [`RequestReader::peek`] returns, which cannot be sent, and counts it.
     pub(super) fn skip(&mut self, why: &dyn fmt::Display) {
         if let Some((name, _)) = self.peek() {
             self.count_skipped(name, why);
@@ -111,7 +111,7 @@ impl<'r> Supply<'r> {
         self.failure.take()
     }
 
-    /// Returns what to wait for before [`Supply::fill`].
+    /// Returns what to wait for before [`RequestReader::fill`].
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.input.fd()
     }

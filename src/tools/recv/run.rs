@@ -12,7 +12,7 @@ use super::destination::Destination;
 use super::inbox::Inbox;
 use super::ports::Ports;
 use super::receiver::{Arrival, FilteredReceiver, ReplyFilter};
-use super::requests::Supply;
+use super::requests::RequestReader;
 use super::sessions::Sessions;
 use crate::cli::{self, Traffic};
 use crate::exit::{self, Ending, Verdict};
@@ -62,13 +62,14 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
                     wait_for_route(inbox, plan, requests, deadline, found, find_again)?;
                 if let Some(idle) = requests.session {
                     let input = requests.input.open(To::Server)?;
-                    let supply = Supply::new(requests, input, plan.report.console);
+                    let reader = RequestReader::new(requests, input, plan.report.console);
                     let setting = (plan, &**requests, &signals, &access);
-                    return Sessions::new(inbox, setting, supply, found, idle)?.run();
+                    return Sessions::new(inbox, setting, reader, found, idle)?.run();
                 }
                 let ports = Ports::new(plan, &access, &signals, found.names_port())?;
-                let supply = Supply::new(requests, requests.input.open(found.to())?, plan.report.console);
-                Asker::new(inbox, (plan, requests, &signals), supply, found, ports, used_retries).run()
+                let reader =
+                    RequestReader::new(requests, requests.input.open(found.to())?, plan.report.console);
+                Asker::new(inbox, (plan, requests, &signals), reader, found, ports, used_retries).run()
             })
         }
     }

@@ -17,7 +17,7 @@ use super::destination::{Destination, Route};
 use super::inbox::Inbox;
 use super::notes::Notes;
 use super::ports::{WAIT, open_socket};
-use super::requests::{Name, Supply};
+use super::requests::{Name, RequestReader};
 use crate::batch::{Batch, Datagram};
 use crate::cli::{self, Traffic};
 use crate::flow::transmit::Transmitter;
@@ -47,7 +47,7 @@ pub(super) struct Sessions<'a, 'r> {
     requests: &'r Requests,
     signals: &'r Signals,
     access: &'r Access,
-    supply: Supply<'r>,
+    reader: RequestReader<'r>,
     destination: Destination<'r>,
     table: SessionTable<Addr, Session<'r>>,
     /// The sockets of all sessions, by their places in the table.
@@ -82,11 +82,11 @@ struct Unanswered {
 }
 
 impl<'a, 'r> Sessions<'a, 'r> {
-    /// Creates what sends the requests of `supply` to `destination`. A session ends after it was `idle` for that time.
+    /// Creates what sends the requests of `reader` to `destination`. A session ends after it was `idle` for that time.
     pub(super) fn new(
         inbox: &'a mut Inbox<'r>,
         (plan, requests, signals, access): (&'r Plan, &'r Requests, &'r Signals, &'r Access),
-        supply: Supply<'r>,
+        reader: RequestReader<'r>,
         destination: Destination<'r>,
         idle: Duration,
     ) -> Result<Self> {
@@ -98,7 +98,7 @@ impl<'a, 'r> Sessions<'a, 'r> {
             requests,
             signals,
             access,
-            supply,
+            reader,
             destination,
             table: SessionTable::new(idle),
             watch: Watch::new().context("cannot watch sockets")?,
@@ -115,13 +115,13 @@ impl<'a, 'r> Sessions<'a, 'r> {
         let done = self.forward();
         self.finish()?;
         done?;
-        self.supply.take_failure().map_or(Ok(()), Err)
+        self.reader.take_failure().map_or(Ok(()), Err)
     }
 
     fn forward(&mut self) -> Result<()> {
         loop {
-            let is_pending = self.supply.peek().is_some();
-            let has_more = is_pending || self.supply.has_more()?;
+            let is_pending = self.reader.peek().is_some();
+            let has_more = is_pending || self.reader.has_more()?;
             if !has_more && self.table.len() == 0 {
                 return Ok(());
             }
@@ -129,7 +129,7 @@ impl<'a, 'r> Sessions<'a, 'r> {
             // writer of stdin waits.
             let has_room = self.inbox.has_room();
             let is_read = has_room && has_more && !is_pending;
-            let input = self.supply.fd().filter(|_| is_read);
+            let input = self.reader.fd().filter(|_| is_read);
             let is_in_memory = is_read && input.is_none();
             let now = is_in_memory.then(Instant::now);
             let room_at = if is_pending { self.room_at() } else { None };
@@ -151,10 +151,10 @@ impl<'a, 'r> Sessions<'a, 'r> {
 
     /// Reads more of the input.
     fn read(&mut self) -> Result<()> {
-        for unreadable in self.supply.fill(Resolver::new(None, self.signals))? {
+        for unreadable in self.reader.fill(Resolver::new(None, self.signals))? {
             self.count_unsent(&unreadable);
         }
-        self.inbox.stats.skipped = self.supply.skipped;
+        self.inbox.stats.skipped = self.reader.skipped;
         Ok(())
     }
 
@@ -163,11 +163,11 @@ impl<'a, 'r> Sessions<'a, 'r> {
     fn send_pending(&mut self) {
         let (skip_bad, largest) = (self.requests.input.skip_bad, self.destination.route(None).largest());
         let mut payload = Vec::new();
-        while let Some((name, request)) = self.supply.peek() {
+        while let Some((name, request)) = self.reader.peek() {
             let size = request.payload.len();
             if skip_bad && size > largest {
-                self.supply.skip(&Failure::TooLong { size, largest });
-                self.inbox.stats.skipped = self.supply.skipped;
+                self.reader.skip(&Failure::TooLong { size, largest });
+                self.inbox.stats.skipped = self.reader.skipped;
                 continue;
             }
             payload.clear();
@@ -183,7 +183,7 @@ impl<'a, 'r> Sessions<'a, 'r> {
                     self.count_unsent(&why.context(self.requests.cannot_send(&name)));
                 }
             }
-            self.supply.advance();
+            self.reader.advance();
         }
     }
 
@@ -434,7 +434,7 @@ impl<'a, 'r> Sessions<'a, 'r> {
         }
         let strays = messages::stray_datagrams(stats.requests.stray, self.first_stray);
         let evicted = (self.evicted > 1).then(|| messages::evicted_sessions(self.evicted));
-        let skipped = messages::skipped_in_all(stats.skipped, self.supply.input().noun());
+        let skipped = messages::skipped_in_all(stats.skipped, self.reader.input().noun());
         [strays, evicted, skipped].iter().flatten().for_each(|sentence| console.note(sentence));
         Ok(())
     }

@@ -106,7 +106,7 @@ pub(super) struct Impairments {
 
 /// What happens to a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Judged {
+pub(super) struct Decision {
     /// The gravest of what happens to it.
     pub(super) fate: Fate,
     /// When it and its copy are to be sent, as far as they are: at once if that is not after the time at which it was judged.
@@ -411,15 +411,15 @@ impl Impairments {
     }
 
     /// Returns what happens to the next datagram in this `direction`, whose payload has `size` bytes.
-    pub(super) fn judge(&mut self, direction: Direction, size: usize, now: Instant) -> Judged {
+    pub(super) fn decide(&mut self, direction: Direction, size: usize, now: Instant) -> Decision {
         match direction {
-            Direction::Up => self.up.judge(size, now),
-            Direction::Down => self.down.judge(size, now),
+            Direction::Up => self.up.decide(size, now),
+            Direction::Down => self.down.decide(size, now),
         }
     }
 }
 
-impl Judged {
+impl Decision {
     /// Returns that a datagram is not sent.
     fn unsent(fate: Fate) -> Self {
         Self { fate, at: [None; 2], flip: None }
@@ -431,18 +431,18 @@ impl Path {
         Self { words, random: Xoshiro256PlusPlus::seed_from_u64(seed), free: None, held: BinaryHeap::new() }
     }
 
-    fn judge(&mut self, size: usize, now: Instant) -> Judged {
+    fn decide(&mut self, size: usize, now: Instant) -> Decision {
         let Words { loss, delay, duplicate, reorder, corrupt, .. } = self.words;
         let [is_lost, is_duplicated, is_reordered, is_corrupted] =
             [loss, duplicate, reorder, corrupt].map(|probability| self.happens(probability));
         let bit = self.below(8 * size as u64);
         let delays = [(); 2].map(|()| self.draw(delay.unwrap_or_default()));
         if is_lost {
-            return Judged::unsent(Fate::Lost);
+            return Decision::unsent(Fate::Lost);
         }
         let original = if is_reordered { Some(now) } else { self.hold(size, delays[0], now) };
         if original.is_none() {
-            return Judged::unsent(Fate::OverLimit);
+            return Decision::unsent(Fate::OverLimit);
         }
         let copy = if is_duplicated { self.hold(size, delays[1], now) } else { None };
         let flip = usize::try_from(bit).ok().filter(|_| is_corrupted && size > 0);
@@ -453,7 +453,7 @@ impl Path {
             (None, None) if self.words.hold() => Fate::Delayed,
             (None, None) => Fate::Sent,
         };
-        Judged { fate, at: [original, copy], flip }
+        Decision { fate, at: [original, copy], flip }
     }
 
     /// Returns when a datagram is due whose payload has `size` bytes, or `None` if too many are held. The rate comes before
@@ -517,11 +517,11 @@ mod tests {
     }
 
     /// Returns what happens to `MANY` datagrams of 100 bytes, one each second.
-    fn judge_many(spec: &str) -> impl Iterator<Item = (Instant, Judged)> {
+    fn decide_many(spec: &str) -> impl Iterator<Item = (Instant, Decision)> {
         let (mut impairments, start) = (impairments(&[spec]), Instant::now());
         (0..MANY).map(move |number| {
             let now = start + SECOND * number;
-            (now, impairments.judge(Direction::Up, 100, now))
+            (now, impairments.decide(Direction::Up, 100, now))
         })
     }
 
@@ -738,7 +738,7 @@ mod tests {
             assert_eq!(again.with_drawn_seed(), None, "{specs:?}");
             let now = Instant::now();
             for direction in Direction::ALL.into_iter().cycle().take(200) {
-                assert_eq!(first.judge(direction, 9, now), again.judge(direction, 9, now), "{specs:?}");
+                assert_eq!(first.decide(direction, 9, now), again.decide(direction, 9, now), "{specs:?}");
             }
         }
     }
@@ -763,34 +763,34 @@ mod tests {
     #[test]
     fn everything_is_as_probable_as_it_is_asked_to_be() {
         let spec = "loss 5% duplicate 1% reorder 2% corrupt 0.1% delay 50ms 10ms seed 7";
-        let judged: Vec<_> = judge_many(spec).collect();
-        let arrived: Vec<_> = judged.iter().filter(|(_, judged)| judged.fate != Fate::Lost).collect();
+        let decision: Vec<_> = decide_many(spec).collect();
+        let arrived: Vec<_> = decision.iter().filter(|(_, decision)| decision.fate != Fate::Lost).collect();
         let all = arrived.len();
-        assert_happens("loss", judged.len() - all, judged.len(), 0.05);
-        let duplicated = arrived.iter().filter(|(_, judged)| judged.at[1].is_some()).count();
+        assert_happens("loss", decision.len() - all, decision.len(), 0.05);
+        let duplicated = arrived.iter().filter(|(_, decision)| decision.at[1].is_some()).count();
         assert_happens("duplicate", duplicated, all, 0.01);
-        let reordered = arrived.iter().filter(|(now, judged)| judged.at[0] == Some(*now)).count();
+        let reordered = arrived.iter().filter(|(now, decision)| decision.at[0] == Some(*now)).count();
         assert_happens("reorder", reordered, all, 0.02);
-        let flips: Vec<_> = arrived.iter().filter_map(|(_, judged)| judged.flip).collect();
+        let flips: Vec<_> = arrived.iter().filter_map(|(_, decision)| decision.flip).collect();
         assert_happens("corrupt", flips.len(), all, 0.001);
         // That a datagram has one fate says nothing of the next one, nor of another fate.
-        let pairs = |first: fn(&Judged) -> bool, then: fn(&Judged) -> bool| {
-            judged.windows(2).filter(|pair| first(&pair[0].1) && then(&pair[1].1)).count()
+        let pairs = |first: fn(&Decision) -> bool, then: fn(&Decision) -> bool| {
+            decision.windows(2).filter(|pair| first(&pair[0].1) && then(&pair[1].1)).count()
         };
-        let is_lost: fn(&Judged) -> bool = |judged| judged.fate == Fate::Lost;
-        let is_doubled: fn(&Judged) -> bool = |judged| judged.at[1].is_some();
-        assert_happens("losses in a row", pairs(is_lost, is_lost), judged.len() - 1, 0.05 * 0.05);
+        let is_lost: fn(&Decision) -> bool = |decision| decision.fate == Fate::Lost;
+        let is_doubled: fn(&Decision) -> bool = |decision| decision.at[1].is_some();
+        assert_happens("losses in a row", pairs(is_lost, is_lost), decision.len() - 1, 0.05 * 0.05);
         assert_happens(
             "a copy after a loss",
             pairs(is_lost, is_doubled),
-            judged.len() - 1,
+            decision.len() - 1,
             0.05 * 0.95 * 0.01,
         );
         let both =
-            arrived.iter().filter(|(now, judged)| judged.at[1].is_some() && judged.at[0] == Some(*now));
+            arrived.iter().filter(|(now, decision)| decision.at[1].is_some() && decision.at[0] == Some(*now));
         assert_happens("duplicate and reorder", both.count(), all, 0.01 * 0.02);
-        let delays = arrived.iter().flat_map(|(now, judged)| {
-            let delays = judged.at.into_iter().flatten().map(|at| at - *now);
+        let delays = arrived.iter().flat_map(|(now, decision)| {
+            let delays = decision.at.into_iter().flatten().map(|at| at - *now);
             delays.filter(|delay| !delay.is_zero())
         });
         let places = delays.map(|delay| {
@@ -802,14 +802,14 @@ mod tests {
 
     #[test]
     fn every_bit_is_as_likely_to_be_corrupted() {
-        let flips = judge_many("corrupt 100% seed 7").map(|(_, judged)| judged.flip.unwrap());
+        let flips = decide_many("corrupt 100% seed 7").map(|(_, decision)| decision.flip.unwrap());
         assert_uniform("bits", flips, 800);
     }
 
     #[test]
     fn what_is_certain_always_happens_and_what_is_impossible_never_does() {
         let fates = |spec: &str| {
-            let mut fates: Vec<_> = judge_many(spec).map(|(_, judged)| judged.fate).collect();
+            let mut fates: Vec<_> = decide_many(spec).map(|(_, decision)| decision.fate).collect();
             fates.dedup();
             fates
         };
@@ -825,7 +825,7 @@ mod tests {
     fn small_and_great_probabilities_are_exact() {
         for percent in [0.01, 1.0, 50.0, 99.0, 99.99] {
             let spec = format!("loss {percent}% seed 7");
-            let lost = judge_many(&spec).filter(|(_, judged)| judged.fate == Fate::Lost).count();
+            let lost = decide_many(&spec).filter(|(_, decision)| decision.fate == Fate::Lost).count();
             assert_happens(&spec, lost, MANY as usize, percent / 100.0);
         }
     }
@@ -837,7 +837,7 @@ mod tests {
             [&format!("loss 50% {words}"), words].map(|spec| impairments(&[spec]));
         let now = Instant::now();
         for _ in 0..1000 {
-            let [with, without] = [&mut lossy, &mut lossless].map(|path| path.judge(Direction::Up, 9, now));
+            let [with, without] = [&mut lossy, &mut lossless].map(|path| path.decide(Direction::Up, 9, now));
             assert!(with == without || with.fate == Fate::Lost);
         }
     }
@@ -846,7 +846,7 @@ mod tests {
     fn the_same_datagrams_are_lost_with_other_words_and_not_in_the_other_direction() {
         let lost = |spec: &str, direction| {
             let (mut impairments, now) = (impairments(&[spec]), Instant::now());
-            (0..1000).map(|_| impairments.judge(direction, 9, now).fate == Fate::Lost).collect::<Vec<_>>()
+            (0..1000).map(|_| impairments.decide(direction, 9, now).fate == Fate::Lost).collect::<Vec<_>>()
         };
         let loss_only = lost("loss 50% seed 7", Direction::Up);
         let with_others =
@@ -867,10 +867,10 @@ mod tests {
                 [(100, 0, 100), (50, 0, 150), (0, 20, 151), (10, 300, 310), (10, 305, 320)]
             {
                 let [now, due] = [comes, leaves + delay].map(|millis| start + Duration::from_millis(millis));
-                let judged = impairments.judge(direction, size, now);
+                let decision = impairments.decide(direction, size, now);
                 assert_eq!(
-                    judged,
-                    Judged { fate: Fate::Delayed, at: [Some(due), None], flip: None },
+                    decision,
+                    Decision { fate: Fate::Delayed, at: [Some(due), None], flip: None },
                     "{size}"
                 );
             }
@@ -881,7 +881,8 @@ mod tests {
     fn jitter_delays_none_of_those_behind_at_a_rate() {
         let mut impairments = impairments(&["rate 1Gbit/s delay 50ms 50ms seed 7"]);
         let now = Instant::now();
-        let due: Vec<_> = (0..100).map(|_| impairments.judge(Direction::Up, 9, now).at[0].unwrap()).collect();
+        let due: Vec<_> =
+            (0..100).map(|_| impairments.decide(Direction::Up, 9, now).at[0].unwrap()).collect();
         assert!(!due.is_sorted());
     }
 
@@ -891,7 +892,7 @@ mod tests {
         let start = Instant::now();
         let mut fates = |comes| {
             let now = start + Duration::from_millis(comes);
-            [(); 3].map(|()| impairments.judge(Direction::Up, 9, now).fate)
+            [(); 3].map(|()| impairments.decide(Direction::Up, 9, now).fate)
         };
         let two = [Fate::Delayed, Fate::Delayed, Fate::OverLimit];
         assert_eq!([fates(0), fates(9), fates(10)], [two, [Fate::OverLimit; 3], two]);
@@ -901,9 +902,12 @@ mod tests {
     fn a_copy_that_would_be_over_the_limit_is_not_made() {
         let mut impairments = impairments(&["duplicate 100% delay 10ms limit 3"]);
         let now = Instant::now();
-        let judged = [(); 3].map(|()| impairments.judge(Direction::Up, 9, now));
-        assert_eq!(judged.map(|judged| judged.fate), [Fate::Duplicated, Fate::Delayed, Fate::OverLimit]);
-        let copies = judged.map(|judged| judged.at.into_iter().flatten().count());
+        let decision = [(); 3].map(|()| impairments.decide(Direction::Up, 9, now));
+        assert_eq!(
+            decision.map(|decision| decision.fate),
+            [Fate::Duplicated, Fate::Delayed, Fate::OverLimit]
+        );
+        let copies = decision.map(|decision| decision.at.into_iter().flatten().count());
         assert_eq!(copies, [2, 1, 0]);
     }
 
@@ -915,15 +919,15 @@ mod tests {
         let seconds = (0..64).rev().map(|shift| Duration::from_secs(1 << shift));
         impairments.up.free = Some(seconds.fold(now, later));
         for _ in 0..9 {
-            assert_eq!(impairments.judge(Direction::Up, 9, now).fate, Fate::Delayed);
+            assert_eq!(impairments.decide(Direction::Up, 9, now).fate, Fate::Delayed);
         }
     }
 
     #[test]
     fn an_empty_datagram_has_no_bit_to_corrupt() {
         let mut impairments = impairments(&["corrupt 100%"]);
-        let judged = impairments.judge(Direction::Up, 0, Instant::now());
-        assert_eq!((judged.fate, judged.flip), (Fate::Sent, None));
+        let decision = impairments.decide(Direction::Up, 0, Instant::now());
+        assert_eq!((decision.fate, decision.flip), (Fate::Sent, None));
     }
 
     proptest! {
@@ -936,19 +940,19 @@ mod tests {
             let spec = format!(
                 "loss 20% duplicate 20% reorder 20% corrupt 20% delay 5ms 5ms rate 1Mbit/s seed {seed}"
             );
-            let judge = |pauses: Vec<u64>| {
+            let decide = |pauses: Vec<u64>| {
                 let (mut impairments, mut now) = (impairments(&[&spec]), Instant::now());
-                let judge = |(size, pause): (&usize, u64)| {
+                let decide = |(size, pause): (&usize, u64)| {
                     now += Duration::from_micros(pause);
-                    let Judged { fate, at, flip } = impairments.judge(Direction::Down, *size, now);
+                    let Decision { fate, at, flip } = impairments.decide(Direction::Down, *size, now);
                     assert!(at.iter().flatten().all(|at| *at >= now), "one is due before it came");
                     assert!(flip.is_none_or(|bit| bit < 8 * size), "that bit does not exist");
                     assert_eq!(fate.is_sent(), at[0].is_some());
                     (fate, at.map(|at| at.is_some()), flip)
                 };
-                sizes.iter().zip(pauses).map(judge).collect::<Vec<_>>()
+                sizes.iter().zip(pauses).map(decide).collect::<Vec<_>>()
             };
-            prop_assert_eq!(judge(pauses), judge(other_pauses));
+            prop_assert_eq!(decide(pauses), decide(other_pauses));
         }
     }
 }

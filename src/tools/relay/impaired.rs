@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::delayed::Delayed;
-use super::impair::{Impairments, Judged};
+use super::impair::{Decision, Impairments};
 use super::sessions::Client;
 use crate::batch::{Batch, Direction, Fate};
 
@@ -67,10 +67,10 @@ impl Impaired {
             if *fate != Fate::Sent {
                 continue;
             }
-            let judged = self.impairments.judge(direction, datagram.payload.len(), now);
-            *fate = judged.fate;
-            let payload = corrupted(datagram.payload, &judged);
-            for at in judged.at.into_iter().flatten() {
+            let decision = self.impairments.decide(direction, datagram.payload.len(), now);
+            *fate = decision.fate;
+            let payload = corrupted(datagram.payload, &decision);
+            for at in decision.at.into_iter().flatten() {
                 if at <= now {
                     out.push(&payload);
                     passed.at_once.push(place);
@@ -79,7 +79,7 @@ impl Impaired {
                     passed.held += 1;
                 }
             }
-            passed.copies += u64::from(judged.at[1].is_some());
+            passed.copies += u64::from(decision.at[1].is_some());
         }
         passed
     }
@@ -105,8 +105,8 @@ impl Impaired {
 }
 
 /// Returns a payload with its wrong bit, if it is to have one.
-fn corrupted<'p>(payload: &'p [u8], judged: &Judged) -> Cow<'p, [u8]> {
-    let Some(bit) = judged.flip else { return payload.into() };
+fn corrupted<'p>(payload: &'p [u8], decision: &Decision) -> Cow<'p, [u8]> {
+    let Some(bit) = decision.flip else { return payload.into() };
     let mut payload = payload.to_vec();
     payload[bit / 8] ^= 1 << (bit % 8);
     payload.into()

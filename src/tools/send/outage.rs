@@ -18,14 +18,14 @@ const NEIGHBOUR_REPORTED_WITHIN: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub(super) struct Outage {
     /// For how long datagrams are sent again.
-    patience: Option<Duration>,
+    retry_time: Option<Duration>,
     /// When the first and the last failure was.
     failures: Option<[Instant; 2]>,
 }
 
 /// What to do with a datagram that could not be sent or was unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Remedy {
+pub(super) enum Action {
     /// Send it again. That is the first failure of an outage.
     BeginToRetry,
     /// Send it again.
@@ -35,21 +35,21 @@ pub(super) enum Remedy {
 }
 
 impl Outage {
-    /// Creates one in which datagrams are sent again for the time of `patience`, if they are.
-    pub(super) fn new(patience: Option<Duration>) -> Self {
-        Self { patience, failures: None }
+    /// Creates one in which datagrams are sent again for `retry_time`, or not at all without it.
+    pub(super) fn new(retry_time: Option<Duration>) -> Self {
+        Self { retry_time, failures: None }
     }
 
     /// Notes a failure `now`.
-    pub(super) fn note_failure(&mut self, now: Instant) -> Remedy {
-        let Some(patience) = self.patience else { return Remedy::GiveUp };
+    pub(super) fn note_failure(&mut self, now: Instant) -> Action {
+        let Some(retry_time) = self.retry_time else { return Action::GiveUp };
         let last = self.failures.filter(|[_, last]| now.duration_since(*last) < QUIET);
         let first = last.map_or(now, |[first, _]| first);
         self.failures = Some([first, now]);
         match last {
-            None => Remedy::BeginToRetry,
-            Some(_) if now.duration_since(first) < patience => Remedy::Retry,
-            Some(_) => Remedy::GiveUp,
+            None => Action::BeginToRetry,
+            Some(_) if now.duration_since(first) < retry_time => Action::Retry,
+            Some(_) => Action::GiveUp,
         }
     }
 }
@@ -57,7 +57,7 @@ impl Outage {
 /// Datagrams that had an ICMP error and were sent again, of which nothing is known yet: they have another one, or nothing
 /// is reported of them and they have passed.
 #[derive(Debug, Default)]
-pub(super) struct Unproven(Vec<Attempt>);
+pub(super) struct Unconfirmed(Vec<Attempt>);
 
 /// Datagrams that were sent again together.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Attempt {
     }
 }
 
-impl Unproven {
+impl Unconfirmed {
     /// Notes that `datagrams`, which had `error`, are sent again `now`. Where earlier ones have passed, they do
     /// too.
     pub(super) fn note(&mut self, error: &IcmpError, datagrams: usize, now: Instant) {
@@ -110,22 +110,23 @@ mod tests {
     fn a_datagram_sent_again_has_passed_when_no_error_arrives_in_time() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         for (errno, long) in [(Errno::ENETUNREACH, 2), (Errno::EHOSTUNREACH, 4)] {
-            let mut unproven = Unproven::default();
+            let mut unconfirmed = Unconfirmed::default();
             let error = IcmpError::from(&errno.into());
-            let open = |unproven: &Unproven, now| unproven.at(now).map(|(_, number)| number).sum::<usize>();
-            unproven.note(&error, 1, start);
-            unproven.note(&error, 9, start + second);
-            assert_eq!(open(&unproven, start + second), 10);
-            unproven.note(&error, 5, start + long * second);
-            assert_eq!(open(&unproven, start + long * second), 9);
-            assert_eq!(open(&unproven, start + (long + 1) * second), 0);
-            unproven.settle(&error);
-            unproven.note(&error, 7, start + (long + 1) * second);
-            assert_eq!(open(&unproven, start + (long + 1) * second), 7);
-            unproven.settle(&IcmpError { peer: "192.0.2.1:9".parse().ok(), ..error });
-            assert_eq!(open(&unproven, start + (long + 1) * second), 7);
-            unproven.settle(&error);
-            assert_eq!(open(&unproven, start + (long + 1) * second), 0);
+            let open =
+                |unconfirmed: &Unconfirmed, now| unconfirmed.at(now).map(|(_, number)| number).sum::<usize>();
+            unconfirmed.note(&error, 1, start);
+            unconfirmed.note(&error, 9, start + second);
+            assert_eq!(open(&unconfirmed, start + second), 10);
+            unconfirmed.note(&error, 5, start + long * second);
+            assert_eq!(open(&unconfirmed, start + long * second), 9);
+            assert_eq!(open(&unconfirmed, start + (long + 1) * second), 0);
+            unconfirmed.settle(&error);
+            unconfirmed.note(&error, 7, start + (long + 1) * second);
+            assert_eq!(open(&unconfirmed, start + (long + 1) * second), 7);
+            unconfirmed.settle(&IcmpError { peer: "192.0.2.1:9".parse().ok(), ..error });
+            assert_eq!(open(&unconfirmed, start + (long + 1) * second), 7);
+            unconfirmed.settle(&error);
+            assert_eq!(open(&unconfirmed, start + (long + 1) * second), 0);
         }
     }
 
@@ -133,12 +134,12 @@ mod tests {
     fn an_outage_lasts_until_nothing_fails_for_a_while_and_patience_ends_before() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut outage = Outage::new(Some(10 * second));
-        assert_eq!(outage.note_failure(start), Remedy::BeginToRetry);
-        assert_eq!(outage.note_failure(start + 4 * second), Remedy::Retry);
-        assert_eq!(outage.note_failure(start + 8 * second), Remedy::Retry);
-        assert_eq!(outage.note_failure(start + 10 * second), Remedy::GiveUp);
-        assert_eq!(outage.note_failure(start + 14 * second), Remedy::GiveUp);
-        assert_eq!(outage.note_failure(start + 19 * second), Remedy::BeginToRetry);
-        assert_eq!(Outage::new(None).note_failure(start), Remedy::GiveUp);
+        assert_eq!(outage.note_failure(start), Action::BeginToRetry);
+        assert_eq!(outage.note_failure(start + 4 * second), Action::Retry);
+        assert_eq!(outage.note_failure(start + 8 * second), Action::Retry);
+        assert_eq!(outage.note_failure(start + 10 * second), Action::GiveUp);
+        assert_eq!(outage.note_failure(start + 14 * second), Action::GiveUp);
+        assert_eq!(outage.note_failure(start + 19 * second), Action::BeginToRetry);
+        assert_eq!(Outage::new(None).note_failure(start), Action::GiveUp);
     }
 }

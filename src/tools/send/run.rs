@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::args::{Destination, Plan};
-use super::outage::{Outage, REPORTED_WITHIN, Remedy, Unproven};
+use super::outage::{Action, Outage, REPORTED_WITHIN, Unconfirmed};
 use super::schedule::{Schedule, Turn};
 use super::totals::Totals;
 use crate::batch::Batch;
@@ -155,7 +155,7 @@ struct Run<'r> {
     outage: Outage,
     /// Datagrams that were unreachable, and how many of each batch are done with.
     unreachable: VecDeque<(Lost, usize)>,
-    unproven: Unproven,
+    unconfirmed: Unconfirmed,
     progress: Progress,
     reporter: Reporter<'r>,
     /// How many bytes of the input have been sent, and how many there are, if that is known.
@@ -197,7 +197,7 @@ impl<'r> Run<'r> {
             totals: Totals::new(plan, input.noun(), peer, drops),
             outage: Outage::new(plan.linger),
             unreachable: VecDeque::new(),
-            unproven: Unproven::default(),
+            unconfirmed: Unconfirmed::default(),
             progress: Progress::new(is_watched),
             total,
             reporter: Reporter::new(plan.report, signals),
@@ -322,7 +322,7 @@ impl<'r> Run<'r> {
             None => self.transmitter.send(batch, places.clone()),
         };
         self.totals.stats.sent += &outcome;
-        outcome.icmp_errors.iter().for_each(|error| self.unproven.settle(error));
+        outcome.icmp_errors.iter().for_each(|error| self.unconfirmed.settle(error));
         self.note_unreachable();
         let (mut done, mut turns) = (outcome.sent, outcome.sent);
         match outcome.stopped {
@@ -398,7 +398,7 @@ impl<'r> Run<'r> {
         while *done < end {
             self.transmitter.interrupt_at(self.next_report());
             let outcome = self.transmitter.send(&lost.datagrams, *done..end);
-            self.unproven.note(&lost.error, outcome.sent, Instant::now());
+            self.unconfirmed.note(&lost.error, outcome.sent, Instant::now());
             outcome.icmp_errors.iter().for_each(|error| self.count_icmp_error(error));
             self.note_unreachable();
             *done += outcome.sent;
@@ -418,18 +418,18 @@ impl<'r> Run<'r> {
     /// Takes the datagrams that are known to be unreachable, to be sent again.
     fn note_unreachable(&mut self) {
         for lost in self.transmitter.take_unreachable() {
-            self.unproven.settle(&lost.error);
+            self.unconfirmed.settle(&lost.error);
             self.put_back(lost, 0);
         }
     }
 
     /// Notes that the path is down. Returns whether to try again, and prints that and `why` if it was up before.
     fn is_to_retry(&mut self, why: impl FnOnce(&Totals<'_>) -> String) -> bool {
-        let remedy = self.outage.note_failure(Instant::now());
-        if let (Remedy::BeginToRetry, Some(time)) = (remedy, self.plan.linger) {
+        let action = self.outage.note_failure(Instant::now());
+        if let (Action::BeginToRetry, Some(time)) = (action, self.plan.linger) {
             self.plan.report.console.note(&messages::trying_again(&why(&self.totals), time));
         }
-        remedy != Remedy::GiveUp
+        action != Action::GiveUp
     }
 
     /// Waits for `time`, and takes ICMP errors.
@@ -554,14 +554,14 @@ impl<'r> Run<'r> {
         for (lost, done) in self.unreachable.drain(..) {
             self.totals.count_lost(&lost.error, lost.datagrams.len() - done);
         }
-        let mut unproven = 0;
-        for (error, datagrams) in self.unproven.at(Instant::now()) {
+        let mut unconfirmed = 0;
+        for (error, datagrams) in self.unconfirmed.at(Instant::now()) {
             self.totals.count_lost(error, datagrams);
-            unproven += datagrams;
+            unconfirmed += datagrams;
         }
         self.totals.report_losses();
-        if unproven > 0 {
-            self.plan.report.console.note(&messages::sent_again_too_late(unproven));
+        if unconfirmed > 0 {
+            self.plan.report.console.note(&messages::sent_again_too_late(unconfirmed));
         }
         self.totals.report_peer_drops();
         self.totals.report_skipped();
@@ -584,7 +584,7 @@ impl<'r> Run<'r> {
     }
 
     fn count_icmp_error(&mut self, error: &IcmpError) {
-        self.unproven.settle(error);
+        self.unconfirmed.settle(error);
         self.totals.stats.sent.count_icmp_error(error);
     }
 }
