@@ -180,31 +180,21 @@ pub struct Unsent {
 pub enum UnsentReason {
     /// The send buffer of the socket is full (`EAGAIN`).
     NoRoom,
-    /// It is longer than any datagram can be.
-    TooLong {
-        /// Its length in bytes.
-        size: usize,
-        /// The longest that the version of IP in use can carry, in bytes.
-        largest: usize,
-    },
-    /// It does not fit in one packet of its path, and is not to be fragmented.
-    TooLongForPath {
-        /// Its length in bytes.
-        size: usize,
-        /// The longest payload that does, in bytes.
-        largest: usize,
-        /// The MTU of the path, in bytes.
-        mtu: usize,
-    },
     /// The system reports this error.
     Os(io::Error),
-    /// This explains it.
+    /// It cannot be sent to this destination at all, for this reason.
     Failed(Failure),
 }
 
 impl From<io::Error> for UnsentReason {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::WouldBlock { Self::NoRoom } else { Self::Os(error) }
+    }
+}
+
+impl From<Failure> for UnsentReason {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 
@@ -269,10 +259,6 @@ impl Unsent {
             UnsentReason::Os(error) => Failure::to_send(error, self.peer),
             UnsentReason::Failed(failure) => failure,
             UnsentReason::NoRoom => Failure::Os(nix::errno::Errno::EAGAIN.into()),
-            UnsentReason::TooLong { size, largest } => Failure::TooLong { size, largest },
-            UnsentReason::TooLongForPath { size, largest, mtu } => {
-                Failure::TooLongForPath { size, largest, mtu }
-            }
         })
     }
 }

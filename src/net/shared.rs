@@ -18,6 +18,7 @@ use super::ancillary::Ancillary;
 #[cfg(target_os = "linux")]
 use super::cmsg;
 use super::drops::DropCounter;
+use super::failure::Failure;
 use super::icmp::is_of_an_earlier;
 use super::recent::{FITS_ANY_PATH_V4, Lost, Recent, fits_any_path};
 use super::sent_to::SentTo;
@@ -134,7 +135,10 @@ impl SendSocket {
         let size = datagram.payload.len();
         let largest = self.largest(datagram.envelope.to);
         if size > largest {
-            return SendOutcome::stopped_at(Unsent::one(&datagram, UnsentReason::TooLong { size, largest }));
+            return SendOutcome::stopped_at(Unsent::one(
+                &datagram,
+                Failure::TooLong { size, largest }.into(),
+            ));
         }
         let mut outcome = SendOutcome::default();
         match self.hand_over(datagram, &mut outcome.icmp_errors) {
@@ -153,7 +157,7 @@ impl SendSocket {
         {
             let is_v6 = peer.or(self.peer).map_or(self.is_v6, Addr::is_ipv6);
             let largest = mtu.saturating_sub(if is_v6 { HEADERS_V6 } else { HEADERS_V4 });
-            return UnsentReason::TooLongForPath { size: datagram.payload.len(), largest, mtu };
+            return Failure::TooLongForPath { size: datagram.payload.len(), largest, mtu }.into();
         }
         error.into()
     }
