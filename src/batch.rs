@@ -287,7 +287,7 @@ impl Envelope {
 }
 
 impl Batch {
-    /// An empty batch, which takes its memory when it is first filled.
+    /// Creates an empty batch, which allocates when it is first filled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -301,7 +301,7 @@ impl Batch {
         self.envelopes.clear();
     }
 
-    /// The next datagram is the one after the `last`.
+    /// Sets the ordinal of the next datagram to the one after `last`.
     pub fn number_after(&mut self, last: u64) {
         self.last = last;
     }
@@ -451,7 +451,7 @@ impl Batch {
         self.last
     }
 
-    /// How many datagrams there are.
+    /// Returns the number of datagrams.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -463,30 +463,30 @@ impl Batch {
         self.arena[..self.filled].is_ascii() && self.aside.is_ascii()
     }
 
-    /// Whether there is no datagram.
+    /// Returns whether the batch has no datagrams.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How much memory is in use, in bytes.
+    /// Returns the memory in use, in bytes.
     #[must_use]
     pub fn footprint(&self) -> usize {
         self.filled + self.aside.len() + size_of_val(&self.entries[..]) + size_of_val(&self.envelopes[..])
     }
 
-    /// The datagrams, in order.
+    /// Returns the datagrams, in order.
     #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Datagram<'_>> + DoubleEndedIterator {
         self.part(0..self.len())
     }
 
-    /// The datagrams in runs of those that share an envelope, in order.
+    /// Returns the datagrams in runs of those that share an envelope, in order.
     pub fn runs(&self) -> impl Iterator<Item = Run<'_>> {
         self.runs_in(0..self.len())
     }
 
-    /// Those of the datagrams whose places, from 0, lie in `places`, in runs of those that share an envelope, in order.
+    /// Returns the datagrams whose places, from 0, are in `places`, in runs of those that share an envelope, in order.
     pub fn runs_in(&self, places: Range<usize>) -> impl Iterator<Item = Run<'_>> {
         let mut rest = &self.entries[places];
         iter::from_fn(move || {
@@ -503,7 +503,7 @@ impl Batch {
         })
     }
 
-    /// Those of the datagrams whose places, from 0, lie in `places`.
+    /// Returns the datagrams whose places, from 0, are in `places`.
     #[must_use]
     pub fn part(
         &self,
@@ -515,14 +515,14 @@ impl Batch {
             .map(move |entry| entry.datagram([&self.arena, &self.aside], envelope(entry)))
     }
 
-    /// The payloads of the datagrams whose places, from 0, lie in `places`.
+    /// Returns the payloads of the datagrams whose places, from 0, are in `places`.
     #[must_use]
     pub fn payloads(&self, places: Range<usize>) -> impl ExactSizeIterator<Item = &[u8]> {
         let memory = [&self.arena[..], &self.aside];
         self.entries[places].iter().map(move |entry| entry.payload(entry.memory(memory)))
     }
 
-    /// At least `least` bytes behind those in use, for the next bytes to be written to.
+    /// Returns at least `least` bytes behind those in use, for the next bytes to be written to.
     #[inline]
     pub fn spare(&mut self, least: usize) -> &mut [u8] {
         let needed = self.filled + least;
@@ -786,14 +786,14 @@ impl Batch {
 }
 
 impl<'b> Run<'b> {
-    /// The datagrams, in order.
+    /// Returns the datagrams, in order.
     #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Datagram<'b>> {
         let Self { envelope, entries, memory } = *self;
         entries.iter().map(move |entry| entry.datagram(memory, envelope))
     }
 
-    /// The length of each payload, in bytes.
+    /// Returns the length of each payload, in bytes.
     #[must_use]
     pub fn lens(&self) -> impl ExactSizeIterator<Item = usize> {
         self.entries.iter().map(|entry| entry.len as usize)
@@ -850,7 +850,7 @@ fn equal_runs(bytes: &[u8], len: usize, end: u8) -> usize {
     if is_each_one { runs } else { 0 }
 }
 
-/// A number of bytes, or of envelopes, in a batch.
+/// Converts a number of bytes or envelopes in a batch to 32 bits.
 fn count(number: usize) -> u32 {
     u32::try_from(number).expect("a batch is smaller")
 }

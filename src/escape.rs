@@ -47,7 +47,7 @@ fn may_be_unsafe(byte: u8) -> bool {
     (byte < b' ') | (byte == b'\\') | (byte == 0x7f) | (byte == 0xc2) | (byte == 0xd8) | (byte == 0xe2)
 }
 
-/// The first character of `text`, in quotes.
+/// Returns the first character of `text`, in quotes.
 #[must_use]
 pub fn first(text: &[u8]) -> String {
     let chunk = text.utf8_chunks().next();
@@ -62,13 +62,13 @@ pub(crate) const QUOTED_CHARS: usize = 80;
 /// The number of characters of a path that are quoted.
 const QUOTED_PATH_CHARS: usize = 256;
 
-/// The beginning of `text`, if it is long.
+/// Returns `text`, shortened if it is long.
 #[must_use]
 pub fn shortened(text: &str) -> String {
     shortened_to(QUOTED_CHARS, text)
 }
 
-/// The beginning of the name of a file or program, if it is long.
+/// Returns the name of a file or program, shortened if it is long.
 #[must_use]
 pub fn name(name: &OsStr) -> String {
     shortened_to(QUOTED_PATH_CHARS, &name.to_string_lossy())
@@ -81,7 +81,7 @@ fn shortened_to(most: usize, text: &str) -> String {
     }
 }
 
-/// `text`, safe to look at.
+/// Returns `text` with control characters escaped.
 #[must_use]
 pub fn text(text: &[u8]) -> String {
     let mut shown = Vec::new();
@@ -89,7 +89,7 @@ pub fn text(text: &[u8]) -> String {
     String::from_utf8_lossy(&shown).into_owned()
 }
 
-/// `text` in quotes, safe to look at, and only its beginning if it is long.
+/// Returns `text` in quotes with control characters escaped, shortened if it is long.
 #[must_use]
 pub fn quoted(text: &[u8]) -> String {
     let mut shown = Vec::new();

@@ -222,7 +222,7 @@ pub struct Formats {
 }
 
 impl Formats {
-    /// Whether a charset affects either side.
+    /// Returns whether a charset affects either side.
     #[must_use]
     pub fn have_charset(self) -> bool {
         self.input.has_charset() || self.output.has_charset()
@@ -397,7 +397,7 @@ pub(crate) trait RecordWriter: fmt::Debug + Send {
     }
 }
 
-/// The envelope of what was recorded on its way from one address to another.
+/// Returns the envelope of what was recorded on its way from one address to another.
 fn recorded(from: Option<Addr>, to: Option<Addr>, time: Option<std::time::SystemTime>) -> Envelope {
     Envelope { from, to, received: Received { time, ..Received::default() } }
 }
@@ -445,7 +445,7 @@ mod tests {
         }
     }
 
-    /// How a tool with no other option and one peer reads a format.
+    /// Returns how a tool with no other option and one peer reads a format.
     pub(super) fn reading(format: Format) -> Reading {
         format.into()
     }

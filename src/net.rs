@@ -63,7 +63,7 @@ const FULL: usize = 256 * 1024;
 /// between.
 const FORGED_AT_ONCE: u64 = 4096;
 
-/// Whether a batch of received datagrams is to be handed on before it takes more.
+/// Returns whether a batch of received datagrams must be handed on before it takes more.
 #[must_use]
 pub fn is_full(batch: &Batch) -> bool {
     batch.footprint() >= FULL

@@ -90,7 +90,7 @@ fn send(senders: &[UdpSocket], time: Duration) -> usize {
     sent
 }
 
-/// How many echoes have come to a sender.
+/// Receives echoes, and returns their number.
 fn take(sender: &UdpSocket) -> usize {
     let mut echo = [0; 64];
     std::iter::from_fn(|| sender.recv(&mut echo).ok()).count()

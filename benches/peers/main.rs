@@ -212,7 +212,7 @@ impl Bench {
         rows.collect()
     }
 
-    /// A file through both tools into another file.
+    /// Measures a file that is sent by one tool and written to another file by the other.
     fn pipeline(&self) {
         let (input, output) = (self.path("equal"), self.path("output"));
         let original = fs::read(&input).unwrap();
@@ -246,8 +246,8 @@ impl Bench {
         self.compare(&title, &[column("received", "M/s"), LOST], contestants);
     }
 
-    /// What `udp-listen` receives of a file and writes in each format to another file, from the first
-    /// datagram to the last byte; and with the IP headers.
+    /// Measures what `udp-listen` receives of a file and writes in each format to another file, from the first datagram
+    /// to the last byte; and with the IP headers.
     fn formats(&self) {
         let input = self.path("equal");
         let round = |format: &'static str| {
@@ -279,7 +279,7 @@ impl Bench {
         self.compare(&title, &[column("received", "M/s")], contestants.into());
     }
 
-    /// What each charset adds to the sending of lines in its script: pairs of runs, with it and without.
+    /// Measures what each charset adds to the sending of lines in its script, by pairs of runs with it and without.
     fn charsets(&self) {
         let sleeper = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = sleeper.local_addr().unwrap().to_string();
@@ -329,7 +329,7 @@ impl Bench {
         self.report.add(Table::new(title, &columns, rows));
     }
 
-    /// How far from its time a datagram of a replayed record arrives.
+    /// Measures how far from its time a datagram of a replayed record arrives.
     fn replay(&self) {
         let datagrams = if self.is_quick() { 20 } else { 500 };
         let (mut at, mut due, mut record) = (Duration::ZERO, Vec::new(), String::new());
@@ -375,7 +375,7 @@ impl Bench {
         self.report.add(Table::new(title, &[column("median", "ms"), column("worst", "ms")], rows.into()));
     }
 
-    /// 20 MB at 50k/s to a reader that begins after two seconds.
+    /// Measures 20 MB at 50k/s to a reader that begins after two seconds.
     fn slow_reader(&self) {
         let (input, output) = (self.path("slow"), self.path("output"));
         let lines = if self.is_quick() { 1_000 } else { 50_000 };
@@ -396,7 +396,7 @@ impl Bench {
         self.report.add(Table::new(title, &[LOST], vec![row]));
     }
 
-    /// The most memory that the tools ever had, while they still run, and how large they are.
+    /// Measures the peak memory of the tools, and the sizes of their files.
     fn memory_and_size(&self) {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let there = server.local_addr().unwrap().to_string();
@@ -442,7 +442,7 @@ impl Bench {
 }
 
 impl<'c> Contestant<'c> {
-    /// One who has a single result.
+    /// Creates a contestant that has a single result.
     fn new(name: &'c str, mut round: impl FnMut() -> f64 + 'c) -> Self {
         Self::with_columns(name, move || vec![round()])
     }
@@ -486,7 +486,7 @@ impl Drop for Server {
     }
 }
 
-/// The program of a C file beside this one, linked with `options`, if there is a compiler.
+/// Compiles a C file beside this one and links it with `options`, if there is a compiler.
 fn compile(name: &str, options: &[&str], directory: &Path) -> Option<PathBuf> {
     let source = format!("{}/benches/peers/{name}.c", env!("CARGO_MANIFEST_DIR"));
     let program = directory.join([&[name], options].concat().concat());
@@ -540,13 +540,12 @@ fn lost(received: &[u8], sent: &[u8]) -> f64 {
     (1.0 - received.len() as f64 / sent.len() as f64) * 100.0
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free_port() -> u16 {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What waits at a port to be read, in bytes, if it is bound: of all its sockets, from the kernel's
-/// table.
+/// Returns what waits at a port to be read, in bytes, if it is bound: of all its sockets, from the kernel's table.
 fn waiting_at(port: u16) -> Option<u64> {
     let tables =
         ["/proc/net/udp", "/proc/net/udp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
@@ -570,7 +569,7 @@ fn await_read(port: u16) {
     }
 }
 
-/// The address that a tool says it listens on.
+/// Returns the address that a tool reports to listen on.
 fn listening(child: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();

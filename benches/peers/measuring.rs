@@ -32,7 +32,7 @@ struct Reported {
     p99: f64,
 }
 
-/// A program that measures, and the columns of what it reports.
+/// Returns a program that measures, and the columns of what it reports.
 fn reporting<'c>(name: &'c str, mut measure: impl FnMut() -> Reported + 'c) -> Contestant<'c> {
     Contestant::with_columns(name, move || {
         let Reported { rate, p50, p99 } = measure();
@@ -174,7 +174,7 @@ impl Bench {
         sockperf_report(&output(&mut command("sockperf", &[mode, &arguments[..]].concat())))
     }
 
-    /// How long the programs run that take a time.
+    /// Returns how long the programs run that take a time.
     fn seconds(&self) -> u64 {
         if self.is_quick() { 1 } else { 5 }
     }

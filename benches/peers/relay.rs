@@ -166,7 +166,8 @@ impl Drop for Echo {
     }
 }
 
-/// A socket that gives up a wait, and sends and receives the segments of one at once where the `load` has bursts.
+/// Returns a socket that gives up a wait, and sends and receives the segments of one at once where the `load` has
+/// bursts.
 fn socket(load: Load) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(ECHO_TIMEOUT)).unwrap();

@@ -19,7 +19,7 @@ pub(super) fn run(bench: &Bench) {
     one_after_the_other(bench, &address, &port);
 }
 
-/// From the start of a process to its end, with a server that answers at once.
+/// Measures a process from start to end, with a server that replies at once.
 fn once(bench: &Bench, address: &str, port: &str) {
     let requests = bench.scale.requests;
     let quick = |mut command: Command| {

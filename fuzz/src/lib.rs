@@ -16,14 +16,14 @@ use udp_tools::flow::codec::{Reader, Reading, Writer, Writing};
 use udp_tools::format::{Bad, Format, To};
 use udp_tools::net::endpoint::Family;
 
-/// The formats that can carry any payload up to the largest of IPv4, and tell where it ends.
+/// The formats that can carry any payload up to the largest of IPv4, and have its end.
 const EXACT: [Format; 6] =
     [Format::Hex, Format::Base64, Format::Escaped, Format::Json, Format::Framed, Format::Pcap];
 
-/// How many bytes of the input tell how it is read.
+/// The number of bytes of the input that choose how it is read.
 const HEADER: usize = 4;
 
-/// How much memory reading may take, in bytes: so much at once, and so much for every byte that there is.
+/// The memory that reading may take, in bytes: a fixed part, and a part for each byte of the input.
 /// An empty line costs an entry of 32 bytes in a vector that grows twofold, in two batches.
 const MEMORY: (usize, usize) = (4 * 1024 * 1024, 512);
 
@@ -68,7 +68,7 @@ struct Pieces<'d> {
 }
 
 impl<'d> Case<'d> {
-    /// What the bytes from the engine mean, if they are enough.
+    /// Parses the bytes from the engine, if they are enough.
     #[must_use]
     pub fn new(data: &'d [u8]) -> Option<Self> {
         let (&[choice, a, b, c], input) = data.split_first_chunk::<HEADER>()?;
@@ -103,7 +103,7 @@ impl<'d> Case<'d> {
         found
     }
 
-    /// What was read, written in any exact format and in its own, is read again as it was.
+    /// Asserts that what was read can be written in any exact format and in its own, and read again unchanged.
     fn can_be_written(&self, found: &Found, reading: &Reading) {
         let own = Some(reading.codec.formats.input)
             .filter(|format| !EXACT.contains(format) && *format != Format::Raw);
@@ -121,7 +121,7 @@ impl<'d> Case<'d> {
             }
             let written = written(format.into(), &fitting);
             if matches!(format, Format::Hex | Format::Base64 | Format::Escaped | Format::Json) {
-                is_harmless(&written, fitting.len());
+                assert_harmless(&written, fitting.len());
             }
             let case = Case { input: &written, ..*self };
             let mut again = Found::default();
@@ -131,12 +131,12 @@ impl<'d> Case<'d> {
             assert!(payloads(&again.datagrams).eq(payloads(&fitting)), "{format} is not exact");
             if format.has_addresses() {
                 for (was, is) in fitting.iter().zip(&again.datagrams) {
-                    keeps_time(format, was.envelope.received.time, is.envelope.received.time);
+                    assert_same_time(format, was.envelope.received.time, is.envelope.received.time);
                 }
             }
         }
         let text = Writing { for_terminal: true, ..Writing::default() };
-        is_harmless(&written(text, &found.datagrams), found.datagrams.len());
+        assert_harmless(&written(text, &found.datagrams), found.datagrams.len());
     }
 
     fn reader(&self, reading: Reading) -> Reader<Pieces<'d>> {
@@ -183,7 +183,7 @@ impl Found {
         }
     }
 
-    /// Every line or record is a datagram or bad: ordinals have no gaps, and there are so many.
+    /// Asserts that every line or record is a datagram or bad: ordinals have no gaps, and there are as many of them.
     pub fn accounts_for(&self, count: usize) {
         assert_eq!(self.datagrams.len() + self.bad.len(), count);
         let last = self.datagrams.last().map(|datagram| datagram.ordinal);
@@ -215,19 +215,19 @@ impl Pieces<'_> {
     }
 }
 
-/// The lines of an input, or whatever ends in one byte.
+/// Returns the records of an input, each of which ends in the byte `end`.
 pub fn lines(input: &[u8], end: u8) -> impl Iterator<Item = &[u8]> {
     let whole = input.strip_suffix(&[end]).unwrap_or(input);
     let is_empty = input.is_empty();
     whole.split(move |byte| *byte == end).filter(move |_| !is_empty)
 }
 
-/// The payloads of datagrams.
+/// Returns the payloads of datagrams.
 pub fn payloads(datagrams: &[Owned]) -> impl Iterator<Item = &[u8]> {
     datagrams.iter().map(|datagram| &datagram.payload[..])
 }
 
-/// Where a datagram goes that may have an address of its own, by the choice of a target.
+/// Returns where a datagram goes that may have an address of its own, by the choice of a target.
 #[must_use]
 pub fn to(choice: usize) -> To {
     let there = SocketAddr::from(([192, 0, 2, 1], 7788));
@@ -265,8 +265,8 @@ pub fn read_again(reading: Reading, written: &[u8]) -> Vec<Owned> {
     again.datagrams
 }
 
-/// A time that was told is the same when it is read, if it is one that the format can tell.
-fn keeps_time(format: Format, was: Option<SystemTime>, is: Option<SystemTime>) {
+/// Asserts that a time is unchanged after it is written and read, if the format can represent it.
+fn assert_same_time(format: Format, was: Option<SystemTime>, is: Option<SystemTime>) {
     let begin = SystemTime::UNIX_EPOCH;
     if format == Format::Json {
         assert_eq!(was, is);
@@ -278,8 +278,8 @@ fn keeps_time(format: Format, was: Option<SystemTime>, is: Option<SystemTime>) {
     }
 }
 
-/// It is so many lines of text, and nothing in them is a command to a terminal.
-pub fn is_harmless(text: &[u8], lines: usize) {
+/// Asserts that `text` has this number of lines, and no terminal control sequence.
+pub fn assert_harmless(text: &[u8], lines: usize) {
     let text = str::from_utf8(text).expect("what is safe to look at is text");
     assert_eq!(text.matches('\n').count(), lines);
     let harm = text.chars().find(|c| {
@@ -289,7 +289,7 @@ pub fn is_harmless(text: &[u8], lines: usize) {
     assert_eq!(harm, None, "{text:?}");
 }
 
-/// How a format is read where nothing else is said.
+/// Returns how a format is read by default.
 #[must_use]
 pub fn reading(format: Format) -> Reading {
     format.into()

@@ -141,7 +141,7 @@ impl Charset {
     }
 }
 
-/// The bytes that Windows and ISO read differently, and the characters that ISO reads in them.
+/// Returns whether `c` is a C1 control character of ISO 8859, or its byte, which Windows code pages use otherwise.
 pub(super) fn is_c1(c: impl Into<u32>) -> bool {
     (0x80..=0x9f).contains(&c.into())
 }
@@ -194,7 +194,8 @@ fn decode_unicode(
     }
 }
 
-/// The order that a mark at the beginning says, or else the `usual` one, and the length of that mark.
+/// Returns the byte order of the byte order mark at the beginning, or else `usual`, and the length of the mark in
+/// bytes.
 fn marked(width: Width, usual: Order, bytes: &[u8]) -> (Order, usize) {
     let mark = |order| {
         let mut mark = Vec::new();

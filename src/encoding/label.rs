@@ -248,7 +248,7 @@ impl fmt::Display for UnknownCharset {
 
 impl std::error::Error for UnknownCharset {}
 
-/// A label without what people write differently: case, hyphens, underscores, spaces.
+/// Returns a label in lower case without hyphens, underscores and spaces, which people write differently.
 fn squeeze(label: &str) -> String {
     label.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }

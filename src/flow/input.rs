@@ -73,7 +73,7 @@ impl Input {
         Self { source: Source::Stream(Box::new(Reader::new(file, reading))), format }
     }
 
-    /// From now on what is read is kept, so that [`Input::rewind`] can go back to it.
+    /// Keeps what is read from now on, so that [`Input::rewind`] can go back to it.
     #[must_use]
     pub fn repeatable(mut self) -> Self {
         if let Source::Stream(reader) = &mut self.source {
@@ -110,13 +110,13 @@ impl Input {
         (!is_in_memory).then(|| file.file.as_fd())
     }
 
-    /// Whether a person types it.
+    /// Returns whether the input is a terminal.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         matches!(&self.source, Source::Stream(reader) if reader.input().file.is_terminal())
     }
 
-    /// How many bytes of a stream have been read.
+    /// Returns the number of bytes read from a stream.
     #[must_use]
     pub fn read(&self) -> u64 {
         match &self.source {
@@ -125,7 +125,7 @@ impl Input {
         }
     }
 
-    /// How many bytes there are left of a stream, if it is known.
+    /// Returns the number of bytes left in a stream, if it is known.
     #[must_use]
     pub fn size(&self) -> Option<u64> {
         let Source::Stream(reader) = &self.source else { return None };
@@ -134,7 +134,7 @@ impl Input {
         Some(whole.saturating_sub(file.stream_position().ok()?))
     }
 
-    /// What one datagram is called: `line 3`, `message 3`.
+    /// Returns the name of one datagram in messages, as in `line 3` or `message 3`.
     #[must_use]
     pub fn noun(&self) -> &'static str {
         match self.source {
@@ -143,7 +143,7 @@ impl Input {
         }
     }
 
-    /// Why there was nothing to send, in words, where a stream without datagrams is a mistake.
+    /// Returns why there was nothing to send, in words, where a stream without datagrams is a mistake.
     #[must_use]
     pub fn why_empty(&self) -> Option<String> {
         match &self.source {
@@ -152,7 +152,7 @@ impl Input {
         }
     }
 
-    /// How many packets of a capture were left out because they cannot be sent, and why, in words.
+    /// Returns the number of packets of a capture that were left out because they cannot be sent, and why, in words.
     #[must_use]
     pub fn ignored(&self) -> Option<String> {
         match &self.source {

@@ -208,8 +208,8 @@ impl Replay {
         (self.begun, self.last) = (None, None);
     }
 
-    /// When a datagram is due that was recorded at `time`; the first one is due `now`. What has no time goes
-    /// with the one before it, and so does what is out of order.
+    /// Returns when a datagram is due that was recorded at `time`. The first one is due `now`. One without a time is
+    /// due with the one before it, and so is one that is out of order.
     pub fn due(&mut self, time: Option<SystemTime>, now: Instant) -> Instant {
         let Some(time) = time else { return self.last.unwrap_or(now) };
         let (start, first) = *self.begun.get_or_insert((now, time));

@@ -81,7 +81,7 @@ struct State {
 }
 
 impl<'q> Queue<'q> {
-    /// A queue to `sink` that holds `capacity` bytes.
+    /// Creates a queue to `sink` that holds `capacity` bytes.
     pub fn new(sink: Sink, printer: Printer, capacity: usize, signals: &'q Signals) -> Result<Self> {
         let (sink, shared) = (Arc::new(sink), Arc::default());
         let is_full = Cell::new(false);
@@ -91,7 +91,7 @@ impl<'q> Queue<'q> {
         Ok(queue)
     }
 
-    /// Where it is printed: its reader's going away is to be waited for.
+    /// Returns the output, which is to be watched: its reader may go away.
     #[must_use]
     pub fn output(&self) -> BorrowedFd<'_> {
         self.sink.as_fd()
@@ -120,7 +120,7 @@ impl<'q> Queue<'q> {
         self.is_full.get().then(|| Instant::now() + CHECK_INTERVAL)
     }
 
-    /// A batch to fill: the last one, if it still waits and is not full, or an empty one.
+    /// Returns a batch to fill: the last one, if it still waits and is not full, or an empty one.
     #[must_use]
     pub fn batch(&self) -> Batch {
         let mut state = self.shared.lock();
@@ -223,7 +223,7 @@ impl<'q> Queue<'q> {
         }
     }
 
-    /// How many datagrams could not be decoded until now.
+    /// Returns the number of datagrams that could not be decoded until now.
     #[must_use]
     pub fn undecodable(&self) -> u64 {
         self.shared.lock().undecodable
@@ -264,7 +264,7 @@ impl<'q> Queue<'q> {
         Ok(false)
     }
 
-    /// The message for a reader that does not read.
+    /// Returns the message for a reader that does not read.
     #[must_use]
     pub fn not_read(&self) -> String {
         messages::cannot_write(NOT_READ, self.shared.lock().left())
@@ -280,7 +280,7 @@ fn cannot_write(error: &io::Error, unwritten: usize) -> anyhow::Error {
 }
 
 impl State {
-    /// How many datagrams have not been printed to their last byte.
+    /// Returns the number of datagrams that have not been printed to their last byte.
     fn left(&self) -> usize {
         self.printing + self.waiting.iter().map(Batch::len).sum::<usize>()
     }

@@ -220,7 +220,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    /// Any text, and Base64 of which some may be missing or wrong.
+    /// Returns any text, and Base64 of which some may be missing or wrong.
     fn texts() -> impl Strategy<Value = Vec<u8>> {
         let encoded = (
             vec(any::<u8>(), 0..150),

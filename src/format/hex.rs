@@ -292,7 +292,7 @@ mod tests {
 
     type Decode = fn(&[u8], &mut [u8], bool) -> Result<usize, super::LineError>;
 
-    /// Any line of characters that mean something here, and lines as programs write them.
+    /// Returns any line of characters that mean something here, and lines as programs write them.
     fn lines() -> impl Strategy<Value = String> {
         let digits = || prop::sample::select(b"0123456789abcdefABCDEF".to_vec()).prop_map(char::from);
         let pair = || (digits(), digits()).prop_map(|(high, low)| format!("{high}{low}"));

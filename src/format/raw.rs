@@ -1,5 +1,5 @@
-//! `raw`: all of the input is one datagram, or every so many bytes of it are one. Payloads are written
-//! end to end, and nobody can tell any more where one ended.
+//! `raw`: all of the input is one datagram, or each block of `--block` bytes is one. Payloads are written
+//! end to end, without their boundaries.
 
 use super::{Bad, Content, Layout, RecordWriter, Spec, Splitter};
 use crate::batch::{Batch, Datagram, LARGEST_UNIX};
@@ -30,7 +30,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// Blocks of so many bytes, but for the last; or one block that is all of the input.
+    /// Blocks of this number of bytes, of which the last may be shorter; or one block that is all of the input.
     pub(super) fn of(size: Option<usize>) -> Self {
         Self { size, count: 0 }
     }

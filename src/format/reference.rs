@@ -297,7 +297,7 @@ fn packet(datagram: &Datagram<'_>) -> Vec<u8> {
     [fields.iter().flat_map(|field| field.to_le_bytes()).collect(), packet].concat()
 }
 
-/// Any payload: any bytes, plain text, or text with all that is special in some format.
+/// Returns any payload: any bytes, plain text, or text with all that is special in some format.
 fn payloads() -> impl Strategy<Value = Vec<u8>> {
     let characters = "a0 9\\\"\t\r\n\u{0}\u{b}\u{1c}\u{1b}\u{7f}\u{85}\u{9b}é你\u{61c}ة\u{200f}\u{2028}\u{202e}…\u{ffff}👩";
     let characters: Vec<_> = characters.chars().collect();

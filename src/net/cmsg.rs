@@ -351,7 +351,7 @@ const fn space<T>() -> usize {
     unsafe { libc::CMSG_SPACE(size_of::<T>() as _) as usize }
 }
 
-/// The value of a control message of this level and type, if all of it was received.
+/// Returns the value of a control message of this level and type, if all of it was received.
 fn value<T: Copy>(control: &cmsghdr) -> Option<T> {
     // SAFETY: CMSG_LEN only computes.
     let needed = unsafe { libc::CMSG_LEN(size_of::<T>() as _) } as _;
@@ -360,7 +360,7 @@ fn value<T: Copy>(control: &cmsghdr) -> Option<T> {
     (control.cmsg_len >= needed).then(|| unsafe { libc::CMSG_DATA(control).cast::<T>().read_unaligned() })
 }
 
-/// The address that the kernel has written, if it has.
+/// Returns the address that the kernel has written, if there is one.
 pub(super) fn address(name: &sockaddr_in6) -> Option<Addr> {
     let port = u16::from_be(name.sin6_port);
     match c_int::from(name.sin6_family) {

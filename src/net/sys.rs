@@ -151,7 +151,7 @@ fn catching() -> libc::sighandler_t {
     note as extern "C" fn(c_int) as libc::sighandler_t
 }
 
-/// The handler of every signal that is caught.
+/// Handles every signal that is caught.
 extern "C" fn note(signal: c_int) {
     let errno = Errno::last_raw();
     if let Some(inbox) = INBOX.get() {

@@ -110,7 +110,7 @@ impl UnixAddr {
         name.map_or(Self::NONE, |name| Self(Number::of_received(&[b"\0", name].concat())))
     }
 
-    /// Never forgets the name, however many others are received.
+    /// Keeps the name forever, however many others are received.
     pub(super) fn keep(self) -> Self {
         self.0.name().map_or(self, |name| Self(Number::of_given(&name)))
     }

@@ -232,7 +232,7 @@ pub fn reap_orphans(is_ours: impl Fn(Pid) -> bool) {
 pub fn reap_orphans(_: impl Fn(Pid) -> bool) {}
 
 impl End {
-    /// The status of a failure.
+    /// Returns the status of a failure.
     #[must_use]
     pub fn failure(self) -> Option<u8> {
         match self {

@@ -13,12 +13,12 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A listener that has been told how to answer, on a port of `127.0.0.1`.
+/// Starts a listener on a port of `127.0.0.1` that answers as the arguments say.
 fn answering(arguments: &[&str]) -> (Running, SocketAddr) {
     Tool::new("udp-listen").arg("127.0.0.1:0").args(arguments).spawn_listening()
 }
 
-/// Where a handler waits that is told `read go < GATE`.
+/// Returns a FIFO at which a handler with `read go < GATE` waits.
 fn gate(directory: &Directory) -> PathBuf {
     directory.fifo("gate")
 }
@@ -676,7 +676,7 @@ fn a_handler_that_cannot_be_killed_holds_up_no_other() {
     assert!(finished.err.contains("requests not answered: "), "{}", finished.err);
 }
 
-/// Waits until the children of `parent` are so many.
+/// Waits until `parent` has this number of children.
 fn await_children(parent: Pid, number: usize) {
     let until = Instant::now() + DEADLINE;
     while children(parent).len() != number {
@@ -772,7 +772,7 @@ fn that_the_last_sender_was_gone_is_known_at_the_end() {
     let gone = Peer::new();
     listen.stop();
     gone.send_to(b"ask", address).unwrap();
-    // Connected to itself it hears nobody else.
+    // A socket that is connected to itself receives from no other.
     gone.refuse();
     let finished = listen.ended_by(Signal::SIGCONT);
     assert_eq!(finished.code(), Some(0));
@@ -786,7 +786,7 @@ fn a_sender_that_is_gone_does_not_hide_requests_received_before_the_end() {
     let (peer, gone) = (Peer::new(), Peer::new());
     assert_eq!(ask(&peer, address, b"first"), b"first");
     listen.stop();
-    // So many that a batch is full with the one of whom nothing can be heard any more.
+    // Enough to fill a batch with datagrams of the sender that is gone.
     for asker in [&peer; 31].into_iter().chain([&gone]) {
         asker.send_to(&[b'x'; 9000], address).unwrap();
     }
@@ -819,7 +819,7 @@ fn that_a_sender_was_gone_is_known_while_it_listens() {
     let gone = Peer::new();
     listen.stop();
     gone.send_to(b"ask", address).unwrap();
-    // Connected to itself it hears nobody else.
+    // A socket that is connected to itself receives from no other.
     gone.refuse();
     listen.signal(Signal::SIGCONT);
     assert_eq!(listen.line(), "ask");

@@ -42,7 +42,7 @@ fn a_request_is_sent_at_most_as_often_as_attempts() {
 
 #[test]
 fn a_server_that_comes_up_late_is_asked_until_it_answers() {
-    // Who is connected to itself hears nobody else.
+    // A socket that is connected to itself receives from no other.
     let nobody = Peer::new();
     let address = nobody.address();
     nobody.connect(address).unwrap();
@@ -497,7 +497,7 @@ fn after_the_first_stranger_no_other_is_received() {
     while stranger.send(b"odd").is_ok() {
         assert!(Instant::now() < until, "strangers are still heard");
     }
-    // There may be no room for the first, for so many strangers.
+    // The strangers may leave no room for the first.
     while !recv.has_ended() {
         server.send_to(b"good", peer).unwrap();
         assert!(Instant::now() < until, "the reply is not heard");
@@ -519,7 +519,7 @@ fn where_there_are_no_more_ports_to_open_earlier_ones_make_room() {
 
 #[test]
 fn a_refusal_is_reported_over_ipv6_as_well() {
-    // Connected to itself it hears nobody else.
+    // A socket that is connected to itself receives from no other.
     let holder = Peer::v6();
     holder.refuse();
     for arguments in [&[][..], &["--stats"], &["--bind", "[::]:0"]] {

@@ -5,7 +5,7 @@ use std::io::pipe;
 
 use crate::harness::{Directory, Peer, Printed, TOOLS, Tool, complaint};
 
-/// What a shell's `script` says on stderr, with the status of its end.
+/// Runs `script` in a shell, and returns its stderr and its status.
 fn shell(script: &str) -> (Option<i32>, String) {
     let finished = Tool::shell(script).run();
     assert_eq!(finished.text(), "");

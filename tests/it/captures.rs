@@ -9,13 +9,13 @@ use std::io::{Seek, SeekFrom};
 use crate::harness::{Directory, Peer, Printed, Random, Tool};
 use nix::sys::signal::Signal;
 
-/// What `program` prints of `input`, and what it complains of.
+/// Returns what `program` prints of `input` on stdout and on stderr.
 fn piped(program: &str, arguments: &[&str], input: &[u8]) -> (String, String) {
     let assert = Tool::other(program).args(arguments).input(input).assert().success();
     (assert.out(), assert.err())
 }
 
-/// The capture that `udp-listen` makes of what `send` sends to it.
+/// Returns the capture that `udp-listen` makes of what `send` sends to it.
 fn captured(listening: &[&str], send: impl FnOnce(std::net::SocketAddr)) -> Vec<u8> {
     let (listen, address) = Tool::new("udp-listen").args(listening).args(["-f", "pcap"]).spawn_listening();
     send(address);
@@ -26,7 +26,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Any payloads, with the shortest and the longest among them.
+/// Returns any payloads, with the shortest and the longest among them.
 fn payloads() -> Vec<Vec<u8>> {
     let mut random = Random::default();
     let any = (0..200).map(|_| random.bytes(2000));
@@ -95,8 +95,7 @@ fn a_truncated_datagram_is_a_truncated_packet() {
     sent.code(1).stderr(format!("udp-send: {expected}"));
 }
 
-/// A capture in the classic format, in microseconds, of frames from links of this type. Of each there are so many
-/// bytes at most.
+/// Returns a classic capture, in microseconds, of frames from links of this type, each cut at this number of bytes.
 fn capture(is_big: bool, link: u32, snaplen: usize, frames: &[Vec<u8>]) -> Vec<u8> {
     let fields = |fields: &[u32]| -> Vec<u8> {
         let bytes = |field: &u32| if is_big { field.to_be_bytes() } else { field.to_le_bytes() };
@@ -113,7 +112,7 @@ fn capture(is_big: bool, link: u32, snaplen: usize, frames: &[Vec<u8>]) -> Vec<u
     file
 }
 
-/// So many bytes, of which no two parts look alike.
+/// Returns a payload of this number of bytes of which no two parts are alike.
 fn pattern(length: usize) -> Vec<u8> {
     (0..=250).cycle().take(length).collect()
 }
@@ -127,7 +126,7 @@ fn udp(payload: &[u8]) -> Vec<u8> {
     [&[0x1f, 0x90, 0x1f, 0x91], &big_endian(8 + payload.len())[..], &[0, 0], payload].concat()
 }
 
-/// A packet of IPv4 with a part of what a datagram holds, from the byte `offset` on.
+/// Returns a packet of IPv4 with a part of what a datagram holds, from the byte `offset` on.
 fn ipv4(protocol: u8, id: u8, offset: usize, is_last: bool, part: &[u8]) -> Vec<u8> {
     let place = offset / 8 + if is_last { 0 } else { 0x2000 };
     let (length, place) = (big_endian(20 + part.len()), big_endian(place));
@@ -141,7 +140,7 @@ fn ipv6(next: u8, content: &[u8]) -> Vec<u8> {
     [&[0x60, 0, 0, 0, length[0], length[1], next, 64], &address(1)[..], &address(2), content].concat()
 }
 
-/// The fragments of a datagram over IPv4 or IPv6, of so many bytes.
+/// Returns the fragments of a datagram over IPv4 or IPv6, each with this number of bytes.
 fn fragments(is_v6: bool, id: u8, payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     let content = udp(payload);
     let count = content.len().div_ceil(size);
@@ -158,7 +157,7 @@ fn fragments(is_v6: bool, id: u8, payload: &[u8], size: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The status of a tool that is to send this capture to nobody, and what it says.
+/// Returns the status and the stderr of a tool that sends this capture.
 fn of_nothing(tool_name: &str, capture: &[u8]) -> (Option<i32>, String) {
     let sent = Tool::new(tool_name).arg(Peer::new()).args(["-f", "pcap"]).input(capture).run();
     (sent.code(), sent.err)
@@ -381,7 +380,7 @@ fn what_is_sent_of_a_capture_is_what_tshark_finds_in_it() {
     }
 }
 
-/// The payloads that are sent of a capture, in hexadecimal digits.
+/// Returns the payloads that are sent of a capture, in hexadecimal digits.
 fn sent_of(capture: &[u8]) -> Vec<String> {
     let receiver = Peer::new();
     let sent = Tool::new("udp-send").args([&receiver.to_string(), "-f", "pcap"]).input(capture).assert();
@@ -392,7 +391,7 @@ fn sent_of(capture: &[u8]) -> Vec<String> {
     payloads.map(|payload| hex(&payload)).collect()
 }
 
-/// Those of the whole datagrams that tshark finds.
+/// Returns those of the whole datagrams that tshark finds.
 fn found_by_tshark(capture: &[u8]) -> Vec<String> {
     let options = ["-r", "-", "-Y", "udp", "-T", "fields", "-e", "udp.length", "-e", "udp.payload"];
     let (listed, _) = piped("tshark", &options, capture);

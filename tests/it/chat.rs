@@ -3,7 +3,7 @@
 use crate::harness::{Peer, Running, Tool, unused_address};
 use nix::sys::signal::Signal;
 
-/// A chat on the loopback, and where it is reached.
+/// Returns a chat on the loopback, and where it is reached.
 fn chat(arguments: &[&str]) -> (Running, std::net::SocketAddr) {
     Tool::new("udp-chat").args(["--bind", "127.0.0.1:0"]).args(arguments).spawn_listening()
 }

@@ -10,7 +10,7 @@ use crate::harness::{Peer, Running, Tool};
 /// The locale of a Chinese user, and that of nobody in particular.
 const LOCALES: [&str; 2] = ["zh_CN.UTF-8", "C.UTF-8"];
 
-/// A chat on the loopback in the locale `C.UTF-8`, and where it is reached.
+/// Returns a chat on the loopback in the locale `C.UTF-8`, and where it is reached.
 fn chat(arguments: &[&str]) -> (Running, SocketAddr) {
     chat_in("C.UTF-8", arguments)
 }

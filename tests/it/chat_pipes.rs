@@ -11,12 +11,12 @@ use crate::harness::{Directory, Peer, Printed, Running, Tool, counter, unused_ad
 /// The note that lines wait.
 const WAITS: &str = "no peer yet: lines wait for the first that sends";
 
-/// A chat on the loopback.
+/// Returns a chat on the loopback.
 fn tool(arguments: &[&str]) -> Tool {
     Tool::new("udp-chat").args(["--bind", "127.0.0.1:0"]).args(arguments)
 }
 
-/// A chat that runs, and where it is reached.
+/// Returns a chat that runs, and where it is reached.
 fn chat(arguments: &[&str]) -> (Running, SocketAddr) {
     tool(arguments).spawn_listening()
 }

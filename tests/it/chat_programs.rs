@@ -30,7 +30,7 @@ while True:
 s.close()
 ";
 
-/// The program at a port that was free a moment ago, and that port.
+/// Starts the program at a port that was free a moment ago, and returns that port too.
 fn program(charset: &str) -> (Tool, u16) {
     let port = free_port();
     let program = Tool::other("python3").env("LC_ALL", "C.UTF-8");

@@ -6,7 +6,7 @@ use encoding_rs::GBK;
 
 use crate::harness::{Display, Peer, Seat, Tool, ctrl, unused_address};
 
-/// A chat at a terminal, in a Chinese locale, and where it is reached.
+/// Returns a chat at a terminal, in a Chinese locale, and where it is reached.
 fn chat(arguments: &[&str]) -> (Display, SocketAddr) {
     let chat = Tool::new("udp-chat").env("LC_ALL", "zh_CN.UTF-8").args(["--bind", "127.0.0.1:0"]);
     let display = Display::running(chat.args(arguments));
@@ -15,7 +15,7 @@ fn chat(arguments: &[&str]) -> (Display, SocketAddr) {
     (display, address)
 }
 
-/// A person whose chat guesses charsets.
+/// Returns a person whose chat guesses charsets.
 fn guessing() -> Seat {
     Seat::with(Display::new(24, 80), |chat| chat.env("LC_ALL", "zh_CN.UTF-8").args(["-e", "auto"]))
 }

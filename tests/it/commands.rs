@@ -8,7 +8,7 @@ use nix::libc::SIGINT;
 
 use crate::harness::{Directory, Display, Peer, Seat, Tool, chat, ctrl, unused_address};
 
-/// A seat at which a second peer has sent something.
+/// Returns a seat at which a second peer has sent something.
 fn seat_with_another() -> (Seat, Peer) {
     let (seat, other) = (Seat::new(), Peer::new());
     other.send_to(b"me too", seat.address).unwrap();

@@ -7,13 +7,13 @@ use crate::harness::{Printed, TOOLS, Tool};
 /// The tools that have charsets.
 const WITH_CHARSETS: [&str; 4] = ["udp-send", "udp-recv", "udp-listen", "udp-chat"];
 
-/// The line of the README that teaches `shell` to complete our arguments.
+/// Returns the line of the README that makes `shell` complete our arguments.
 fn lesson(shell: &str) -> &'static str {
     let words = format!("--completions {shell}");
     include_str!("../../README.md").lines().find(|line| line.contains(&words)).unwrap().trim()
 }
 
-/// What a shell prints that is started with `arguments`, of which the last is a script. It must not complain.
+/// Returns what a shell prints that is started with `arguments`, of which the last is a script. It must not complain.
 fn printed(shell: &str, arguments: &[&str]) -> String {
     let finished = Tool::other(shell).args(arguments).run();
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{shell} {arguments:?}");
@@ -30,7 +30,7 @@ fn check(shell: &str, option: &str) {
     }
 }
 
-/// What bash offers for the last word of `line`, which may be empty, and before it how it is to treat that.
+/// Returns what bash offers for the last word of `line`, which may be empty, and before it how it is to treat that.
 fn offered_by_bash(line: &str) -> String {
     // bash has compopt only where a line is edited.
     const ASK: &str = "\
@@ -44,7 +44,7 @@ printf '%s\\n' \"${COMPREPLY[@]}\"";
     printed("bash", &[&["-c", &script, "bash"][..], &words].concat())
 }
 
-/// What fish offers for the last word of `line`, without what it says of it.
+/// Returns what fish offers for the last word of `line`, without what it says of it.
 fn offered_by_fish(line: &str) -> String {
     let script = format!("{}; complete -C '{line}' | cut -f 1", lesson("fish"));
     printed("fish", &["--no-config", "-c", &script])

@@ -34,7 +34,7 @@ while header := read(16):
     sys.stdout.buffer.flush()
 ";
 
-/// A listener with this coprocess, on a port of `127.0.0.1`.
+/// Starts a listener with this coprocess on a port of `127.0.0.1`.
 fn answering(command: &str, arguments: &[&str]) -> (Running, SocketAddr) {
     let listen = Tool::new("udp-listen").args(["127.0.0.1:0", "--stats", "--coprocess", command]);
     listen.args(arguments).spawn_listening()

@@ -1,4 +1,4 @@
-//! What is sent is delivered or counted, and what was lost is said.
+//! What is sent is delivered or counted, and losses are reported.
 
 use std::io::{Read, pipe};
 use std::net::SocketAddr;
@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use crate::harness::{Finished, Peer, Printed, Running, Tool, counter, unused_address};
 use nix::sys::signal::Signal;
 
-/// A listener that is stopped, so that all that is sent to it stays in its buffer or is dropped.
+/// Returns a listener that is stopped, so that what is sent to it stays in its receive buffer or is dropped.
 fn stopped(arguments: &[&str]) -> (Running, SocketAddr) {
     let (listen, address) = Tool::new("udp-listen").arg("127.0.0.1:0").args(arguments).spawn_listening();
     listen.stop();
     (listen, address)
 }
 
-/// Lets a stopped listener go on, tell the numbers, and end.
+/// Continues a stopped listener, which prints its statistics and ends.
 fn ended(listen: Running) -> Finished {
     listen.signal(Signal::SIGUSR1);
     listen.signal(Signal::SIGTERM);
@@ -264,7 +264,7 @@ fn a_socket_buffer_has_the_requested_size_or_the_limit_is_reported() {
         .code(3);
     let stderr = granted.err();
     assert!(stderr.lines().next().unwrap().contains(", receive buffer 64 KiB, "), "{stderr}");
-    // No system grants so much.
+    // No system grants a buffer of this size.
     let refused =
         Tool::new("udp-send").args(["127.0.0.1:9", "--buffer", "2047M"]).input("").assert().success();
     let stderr = refused.err();

@@ -4,7 +4,7 @@
 use crate::harness::{Cable, ip};
 use crate::harness::{Peer, Printed, Tool};
 
-/// What `-v` prints first, behind the name of the tool.
+/// Returns what `-v` prints first, behind the name of the tool.
 fn details(tool: &str, arguments: &[&str]) -> String {
     let stderr = Tool::new(tool).args(arguments).arg("-v").input("").run().err;
     stderr.lines().next().unwrap().strip_prefix(&format!("{tool}: socket: ")).unwrap().to_owned()

@@ -422,8 +422,8 @@ fn a_chat_sends_from_the_address_that_its_peer_has_sent_to() {
     }
 }
 
-/// A host on no network. `dual.test` is one of its IPv6 addresses and one of IPv4, and `far.test` has an address as well
-/// that no route leads to.
+/// Returns a host on no network. `dual.test` is one of its IPv6 addresses and one of IPv4, and `far.test` has an
+/// address as well that no route leads to.
 fn host_with_names(name: &str) -> Namespace {
     let host = Namespace::new(name);
     ip(&format!("-n {host} link set lo up"));

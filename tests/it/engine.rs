@@ -36,8 +36,8 @@ fn a_gro_batch_is_printed_as_single_datagrams() {
     }
 }
 
-/// A listener that has received a datagram, so that it takes bundles, and is stopped: what is sent to it
-/// from now on arrives as it was sent. And its address.
+/// Returns a listener and its address. It has received a datagram, so that GRO is on, and is stopped: what is sent to
+/// it from now on arrives in GRO batches.
 fn stopped(arguments: &[&str]) -> (Running, String) {
     let (mut listen, address) = Tool::new("udp-listen").arg("127.0.0.1:0").args(arguments).spawn_listening();
     let address = address.to_string();
@@ -85,7 +85,7 @@ fn a_bundle_is_its_sender_s() {
 }
 
 #[cfg(not(feature = "portable"))]
-/// How often each system call was made by a program and its threads.
+/// Returns how often each system call was made by a program and its threads.
 fn calls(traced: &str) -> std::collections::BTreeMap<String, u64> {
     let rows = traced.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
     let counts = rows.filter_map(|row| Some((row.last()?.to_string(), row.get(3)?.parse().ok()?)));

@@ -2,7 +2,7 @@
 
 use crate::harness::{Peer, Printed, Tool, complaint, counter, unused_address};
 
-/// A server that answers each request with `reply`.
+/// Returns a server that answers each request with `reply`.
 fn replying(reply: &'static [u8]) -> String {
     Peer::answering(move |_| Some(reply.to_vec()))
 }

@@ -167,7 +167,7 @@ impl Scenario {
         Seen { finished, delivered, time }
     }
 
-    /// The calls that it makes once `main` has begun.
+    /// Returns the calls that it makes once `main` has begun.
     fn calls(&self, files: &Directory) -> BTreeSet<Call> {
         let log = files.file("trace");
         let mut options = vec!["-o", log.to_str().unwrap()];
@@ -178,7 +178,7 @@ impl Scenario {
         calls_in(&std::fs::read_to_string(&log).unwrap())
     }
 
-    /// What is wrong with a run in which the call `fault` failed, or none did.
+    /// Returns what is wrong with a run in which the call `fault` failed, or none did.
     fn check(&self, fault: &str, seen: &Seen, is_mute: bool) -> Result<(), String> {
         let Seen { finished, delivered, time } = seen;
         let Some(finished) = finished else { return Err(format!("{fault}: it hangs")) };
@@ -253,7 +253,7 @@ impl Scenario {
     }
 }
 
-/// The calls in what strace wrote, of the tool's own process and its threads, from the beginning of `main`.
+/// Returns the calls in what strace wrote, of the tool's own process and its threads, from the beginning of `main`.
 fn calls_in(trace: &str) -> BTreeSet<Call> {
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut calls = BTreeSet::new();

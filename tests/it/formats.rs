@@ -30,7 +30,7 @@ fn written<'p>(format: Format, datagrams: impl IntoIterator<Item = (&'p [u8], En
     out
 }
 
-/// Gives at most so many bytes a read.
+/// Returns at most this number of bytes a read.
 struct Slow<'a>(&'a [u8], usize);
 
 impl Read for Slow<'_> {
@@ -40,7 +40,7 @@ impl Read for Slow<'_> {
     }
 }
 
-/// What is read of an input in pieces, when it goes to the addresses that it says.
+/// Returns what is read of an input in pieces, whose records name their destinations.
 fn read(format: Format, input: &[u8], step: usize) -> Found {
     let to =
         if matches!(format, Format::Json | Format::Pcap) { To::Each(None, Family::Any) } else { To::OnePeer };
@@ -57,7 +57,7 @@ fn read(format: Format, input: &[u8], step: usize) -> Found {
     (found, bad)
 }
 
-/// Any bytes, text, nothing, and as much as there can be.
+/// Returns any bytes, text, nothing, or as much as a datagram can have.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => proptest::collection::vec(any::<u8>(), 0..80),
@@ -68,7 +68,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Two addresses of one version of IP and a time, as a receiver is told them.
+/// Returns two addresses of one version of IP and a time, as a receiver reports them.
 fn envelope() -> impl Strategy<Value = Envelope> {
     let port = 1..=u16::MAX;
     let ips = prop_oneof![
@@ -174,7 +174,7 @@ fn the_largest_and_the_empty_datagram_pass_through_a_pipe_in_every_exact_format(
     }
 }
 
-/// What `udp-listen` prints of one datagram that `sender` sends to it at `host`.
+/// Returns what `udp-listen` prints of one datagram that `sender` sends to it at `host`.
 fn listened(listening: &[&str], sender: &Peer, payload: &[u8]) -> (String, SocketAddr) {
     let (listen, address) = Tool::new("udp-listen").args(["-n", "1"]).args(listening).spawn_listening();
     sender.send_to(payload, address).unwrap();

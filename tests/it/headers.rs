@@ -13,7 +13,7 @@ const EF: u32 = 46 << 2 | 1;
 /// What a record shows of that and of a TTL of 7.
 const SHOWN: &str = r#""ttl":7,"dscp":46,"ecn":1,"interface":"lo","size":"#;
 
-/// A socket that can send to `address`, with a TTL of 7 and a traffic class of [`EF`].
+/// Returns a socket that can send to `address`, with a TTL of 7 and a traffic class of [`EF`].
 fn marked(address: SocketAddr) -> Peer {
     let peer = if address.is_ipv4() { Peer::new() } else { Peer::v6() };
     let socket = SockRef::from(&*peer);
@@ -195,12 +195,12 @@ fn next(tshark: &mut Running) -> String {
     tshark.line().replace("True", "1").replace("False", "0")
 }
 
-/// The line of [`watch`] for a datagram with these fields, and an ECN field of 0.
+/// Returns the line of [`watch`] for a datagram with these fields, and an ECN field of 0.
 fn seen(destination: &str, ttl: u8, dscp: u8, df: bool, payload: &str) -> String {
     seen_with_ecn(destination, ttl, [dscp, 0], df, payload)
 }
 
-/// The line of [`watch`] for a datagram with these fields.
+/// Returns the line of [`watch`] for a datagram with these fields.
 fn seen_with_ecn(destination: &str, ttl: u8, [dscp, ecn]: [u8; 2], df: bool, payload: &str) -> String {
     if destination.starts_with('[') {
         format!("\t\t\t\t{ttl}\t{dscp}\t{ecn}\t{payload}")

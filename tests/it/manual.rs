@@ -13,13 +13,13 @@ fn help(name: &str) -> String {
     assert.out()
 }
 
-/// The options of a help text, as in `-b --bind ADDR`.
+/// Returns the options of a help text, as in `-b --bind ADDR`.
 fn options_in_help(help: &str) -> BTreeSet<String> {
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     lines.map(|line| line.split("  ").next().unwrap().replace([',', '<', '>'], "")).collect()
 }
 
-/// The options of a page, written in the same way. `.It Fl b Ar ADDR , Fl -bind Ar ADDR` is one.
+/// Returns the options of a page, written in the same way. `.It Fl b Ar ADDR , Fl -bind Ar ADDR` is one.
 fn options_in_page(page: &str) -> BTreeSet<String> {
     let items = page.lines().filter_map(|line| line.strip_prefix(".It Fl "));
     items
@@ -46,14 +46,14 @@ fn options_in_page(page: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The long names of those options.
+/// Returns the long names of those options.
 fn long_names(help: &str) -> BTreeSet<String> {
     let options = options_in_help(help);
     let words = options.iter().flat_map(|option| option.split([' ', '[']));
     words.filter(|word| word.starts_with("--")).map(str::to_owned).collect()
 }
 
-/// The names as a list in words.
+/// Returns the names as a list in words.
 fn in_words(names: &[&str]) -> String {
     let (last, rest) = names.split_last().unwrap();
     if rest.is_empty() { (*last).to_owned() } else { format!("{} and {last}", rest.join(", ")) }

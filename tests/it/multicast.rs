@@ -116,7 +116,7 @@ fn a_group_that_another_program_has_joined_on_the_same_port_is_not_delivered() {
     }
 }
 
-/// A Python program that has joined `group` on `cable0`, and bound `port`. It goes on with `rest`.
+/// Returns a Python program that has joined `group` on `cable0`, and bound `port`. It goes on with `rest`.
 fn member(host: &Namespace, group: &str, port: u16, rest: &str) -> Running {
     let program = format!(
         "import socket, struct, sys\n\

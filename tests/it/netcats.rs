@@ -195,7 +195,7 @@ fn an_address_of_the_version_of_ip_that_is_not_wanted_is_an_error() {
     );
 }
 
-/// A host on no network, to which `localhost` is an address of either version of IP.
+/// Returns a host on no network, to which `localhost` is an address of either version of IP.
 fn host_with_localhost(name: &str) -> Namespace {
     let host = Namespace::new(name);
     ip(&format!("-n {host} link set lo up"));
@@ -336,7 +336,7 @@ fn socat_and_ours_answer_each_others_broadcasts() {
     assert!(listen.line().starts_with("192.0.2.1:"));
 }
 
-/// A path in a directory of its own, and the endpoint that it is.
+/// Returns a path in a directory of its own, and the endpoint that it is.
 fn unix_socket(directory: &Directory, name: &str) -> (String, String) {
     let path = directory.file(name).display().to_string();
     let endpoint = format!("unix:{path}");

@@ -570,7 +570,7 @@ fn what_a_firewall_of_this_machine_drops_is_counted_and_the_rest_is_sent() {
     assert!((0..600).all(|_| listen.line().len() == 100));
 }
 
-/// A text as a record that says where it goes.
+/// Returns a text as a record that says where it goes.
 fn record(to: &str, text: &str) -> String {
     format!("{{\"to\":\"{to}\",\"text\":\"{text}\"}}\n")
 }

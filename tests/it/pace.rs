@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Directory, Finished, Peer, Printed, Terminal, Tool, counter, unused_address};
 use nix::sys::signal::Signal;
 
-/// A file that is gone when it is closed.
+/// Returns a file that is gone when it is closed.
 fn file(content: &str) -> File {
     let directory = Directory::new("pace");
     let path = directory.file("input");

@@ -5,7 +5,7 @@
 
 use crate::harness::{Finished, Peer, Running, Tool, unused_address};
 
-/// A Python program that binds a port of its own, says which on stderr, and does the rest.
+/// Returns a Python program that binds a port of its own, prints it on stderr, and runs the rest.
 fn python(rest: &str) -> (Running, String) {
     let program = format!(
         "import socket, sys\n\
@@ -19,7 +19,7 @@ fn python(rest: &str) -> (Running, String) {
     (running, address)
 }
 
-/// A listener of another make, and where it is bound. `words` are what it says once it is.
+/// Returns a listener of other authors and its address. It prints `words` once it is bound.
 fn listener(program: &str, arguments: &[&str], words: &str) -> (Running, String) {
     let mut running = Tool::other(program).args(arguments).spawn();
     running.err_line_with(words);
@@ -240,8 +240,7 @@ fn status_of(script: &str, address: &str) -> Option<i32> {
     Tool::other("sh").args(["-c", script, host, port]).run().code()
 }
 
-/// One who answers, one who is bound and silent, and a port where nobody listens. They last as long as what
-/// comes first.
+/// Returns a peer that replies, one that is bound and silent, and a closed port. They last as long as the first.
 fn answering_silent_and_refusing() -> ((Running, Peer), [String; 3]) {
     let (server, answering) =
         listener("socat", &["-dd", "UDP-RECVFROM:0,bind=127.0.0.1,fork", "EXEC:cat"], "receiving on");

@@ -18,7 +18,7 @@ fn check(name: &str, svg: &str) {
     assert!(committed == svg, "docs/{name} is out of date: run this test with UPDATE_PICTURES=1\n{svg}");
 }
 
-/// Two hosts: Alice's, and that of Bob and of a device that speaks GBK.
+/// Returns two hosts: Alice's, and that of Bob and of a device that speaks GBK.
 fn hosts() -> Cable {
     let cable = Cable::new("picture");
     for (host, addresses) in [(&cable.near, &["192.0.2.5"][..]), (&cable.far, &["192.0.2.7", "192.0.2.9"])] {

@@ -2,7 +2,7 @@
 
 use crate::harness::Tool;
 
-/// What `udp-listen` prints of all that `udp-send` makes of `input`.
+/// Returns what `udp-listen` prints of all that `udp-send` makes of `input`.
 fn through(input: &[u8], count: usize) -> Vec<u8> {
     let (listen, address) =
         Tool::new("udp-listen").args([":0", "-n", &count.to_string(), "-w", "20s"]).spawn_listening();

@@ -8,7 +8,7 @@ fn probe(name: &str, address: &str) -> Tool {
     Tool::new("udp-recv").args(["--probe", name, address])
 }
 
-/// A STUN server, which reports the address of the client (RFC 8489, section 14.1).
+/// Returns a STUN server, which reports the address of the client (RFC 8489, section 14.1).
 fn stun() -> String {
     Peer::answering(|request| {
         Some([b"\x01\x01\0\x0c", &request[4..20], b"\0\x01\0\x08\0\x01\x75\x30\x7f\0\0\x01"].concat())
@@ -94,7 +94,7 @@ fn an_unknown_name_suggests_near_ones_and_a_silent_server_what_to_do() {
     }
 }
 
-/// What a server replies to the request of `name`, as its specification has it.
+/// Returns what a server replies to the request of `name`, as its specification has it.
 fn reply_of(name: &str, q: &[u8]) -> Vec<u8> {
     let id = |reply: &[&[u8]]| [&[&q[..2]], reply].concat().concat();
     let text = |text: &str| text.as_bytes().to_vec();
@@ -168,7 +168,7 @@ fn reply_of(name: &str, q: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The names of all probes.
+/// Returns the names of all probes.
 fn names() -> Vec<String> {
     let list = Tool::new("udp-recv").args(["--probe", "list"]).assert().success().out();
     let rows = list.split("\n\n").next().unwrap().lines();

@@ -19,8 +19,8 @@ fn without_ports(text: &str) -> String {
     plain
 }
 
-/// The commands of the `console` blocks, each with what is printed below it: those that need `program`, as
-/// in `console needs jq`, or, where it is empty, those that need none.
+/// Returns the commands of the `console` blocks, each with what is printed below it: those that need `program`, as in
+/// `console needs jq`, or, where it is empty, those that need none.
 pub(crate) fn examples(text: &str, program: &str) -> Vec<(String, String)> {
     let mut examples: Vec<(String, String)> = Vec::new();
     for (needs, block) in blocks(text) {
@@ -38,7 +38,7 @@ pub(crate) fn examples(text: &str, program: &str) -> Vec<(String, String)> {
     examples
 }
 
-/// The `console` blocks, each with the program that it needs.
+/// Returns the `console` blocks, each with the program that it needs.
 fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split("```console").skip(1).map(|block| {
         let (needs, block) = block.split_once('\n').unwrap();
@@ -66,7 +66,7 @@ pub(crate) fn document(name: &str) -> String {
     fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// All texts with examples.
+/// Returns all texts with examples.
 fn documents() -> String {
     ["README.md", "docs/guide.md"].map(document).concat()
 }
@@ -84,7 +84,7 @@ fn every_example_with_other_programs_prints_what_the_readme_shows() {
     }
 }
 
-/// The steps of the workflow, in their order.
+/// Returns the steps of the workflow, in their order.
 fn steps() -> [String; 5] {
     let readme = readme();
     let (_, workflow) = readme.split_once("```yaml\n").unwrap();
@@ -93,7 +93,7 @@ fn steps() -> [String; 5] {
     steps.try_into().unwrap()
 }
 
-/// The status of a step, as a runner of workflows runs it: in `directory`, with `port` as `$PORT`.
+/// Returns the status of a step, as a runner of workflows runs it: in `directory`, with `port` as `$PORT`.
 fn status(step: &str, directory: &Path, port: &str) -> Option<i32> {
     let shell = Tool::other("sh").args(["-e", "-c", step]).current_dir(directory);
     shell.env("PORT", port).env("OLD_PORT", port).run().code()

@@ -1,4 +1,4 @@
-//! How `udp-listen` tells others that it is ready, and how it ends with the COMMAND that it runs.
+//! How `udp-listen` announces that it is ready, and how it ends with the COMMAND that it runs.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write, pipe};
@@ -14,7 +14,7 @@ use crate::harness::{DEADLINE, Directory, Peer, Printed, Running, Terminal, Tool
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 
-/// The processes that have `NAME=value` in their environment.
+/// Returns the processes that have `NAME=value` in their environment.
 fn processes_with(name: &str, value: &str) -> Vec<String> {
     let wanted = format!("{name}={value}");
     let has = |pid: &str| {
@@ -333,7 +333,7 @@ fn a_passed_socket_that_has_joined_its_group_receives_from_the_sources_that_are_
     assert_eq!(listen.ended().text(), "127.0.0.9\n");
 }
 
-/// Does what systemd does: runs a tool with `socket` as descriptor 3, and says that there are so many.
+/// Runs a tool as systemd does: with `socket` as descriptor 3, and this number of descriptors in its environment.
 fn passing(socket: &impl AsFd, number: &str, words: &[&str]) -> Running {
     let setup = format!("export LISTEN_FDS={number} LISTEN_PID=$$");
     Tool::new(words[0]).args(&words[1..]).after(&setup).descriptor_3(socket).spawn()

@@ -6,7 +6,7 @@ use std::thread;
 use crate::harness::{DEADLINE, Peer, Printed, Tool, unused_address};
 use nix::sys::signal::Signal;
 
-/// A server that answers in capitals.
+/// Starts a server that replies in capitals.
 fn shouting() -> String {
     Peer::answering(|request| Some(request.to_ascii_uppercase()))
 }

@@ -21,7 +21,7 @@ struct Place {
 }
 
 impl Place {
-    /// The host is called after `name`, which must be of one test alone.
+    /// Creates a host called after `name`, which must be of one test alone.
     fn new(name: &str) -> Self {
         let host = Namespace::new(name);
         ip(&format!("-n {host} link set lo up"));

@@ -289,7 +289,7 @@ struct Lan {
 }
 
 impl Lan {
-    /// The hosts are called after `name`. They have the addresses 192.0.2.1 to 3 and fe80::1 to 3 on `lan0`.
+    /// Creates hosts called after `name`. They have the addresses 192.0.2.1 to 3 and fe80::1 to 3 on `lan0`.
     fn new(name: &str) -> Self {
         let switch = Namespace::new(&format!("{name}-switch"));
         ip(&format!("-n {switch} link add bridge0 type bridge forward_delay 0 mcast_snooping 0"));

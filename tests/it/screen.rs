@@ -222,8 +222,8 @@ fn a_second_signal_ends_a_program_that_hangs_and_restores_the_terminal() {
     assert_restored(&display, &before, "a second signal");
 }
 
-/// A shell with job control, which prints the settings of its terminal whenever the program stops, changes them, and
-/// continues it when a line is typed. It does not restore them itself.
+/// Returns a shell with job control, which prints the settings of its terminal whenever the program stops, changes
+/// them, and continues it when a line is typed. It does not restore them itself.
 fn in_a_shell() -> (Display, String) {
     let script = r#"
         "$@" && echo ended at once

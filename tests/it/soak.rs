@@ -53,7 +53,7 @@ fn datagrams(section: &Value) -> u64 {
     section["datagrams"].as_u64().unwrap()
 }
 
-/// What the system or the tool counts as lost on the way in.
+/// Returns what the system or the tool counts as lost on the way in.
 fn lost(received: &Value) -> u64 {
     ["dropped", "rejected"].map(|name| received[name].as_u64().unwrap()).iter().sum()
 }

@@ -13,7 +13,7 @@ use nix::sys::termios::{FlowArg, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr
 
 const NOT_WRITTEN: &str = "cannot write to stdout: nobody reads it; 1 received datagram was not written\n";
 
-/// A pipe that has no room, and how many bytes it holds.
+/// Returns a pipe that has no room, and how many bytes it holds.
 fn full_pipe() -> (PipeReader, PipeWriter, usize) {
     let (reader, mut writer) = pipe().unwrap();
     make_nonblocking(&writer);
@@ -126,7 +126,7 @@ fn a_resumed_terminal_shows_all_that_arrived_meanwhile() {
     assert_eq!(String::from_utf8(screen).unwrap(), shown);
 }
 
-/// Where a chat is, by a line of it.
+/// Returns the address of a chat, from a line of its output.
 fn receive_from(chat: &mut Running, peer: &Peer) -> SocketAddr {
     chat.type_line("typed");
     peer.receive_from().1
@@ -152,7 +152,7 @@ fn a_terminal_whose_other_side_does_not_read_holds_up_neither_a_chat_nor_its_end
     assert_eq!(whole + usize::try_from(unwritten).unwrap(), 1001, "{}", finished.err);
 }
 
-/// What ends while nobody reads its stderr, and with which status.
+/// Asserts that each tool ends with its status although its stderr is not read.
 fn end_with_stderr(stderr: &impl AsFd) {
     let silent = Peer::new();
     for (tool, arguments, status) in [
@@ -397,7 +397,7 @@ fn a_write_that_writes_nothing_is_an_error() {
     }
 }
 
-/// The lines that stay on a terminal until it is closed: no progress.
+/// Returns the lines that stay on a terminal until it is closed: no progress.
 fn screen(terminal: Terminal, running: Running) -> Vec<String> {
     running.ended();
     let text = terminal.into_text();

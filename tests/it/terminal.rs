@@ -35,7 +35,7 @@ impl Screen {
     }
 }
 
-/// One of our tools with its stdout on a terminal.
+/// Returns one of our tools with its stdout on a terminal.
 fn on(screen: &Screen, name: &str, arguments: &[&str]) -> Running {
     Tool::new(name).args(arguments).stdout(screen.tool.try_clone().unwrap()).spawn()
 }

@@ -13,7 +13,7 @@ use crate::harness::{
 };
 use nix::sys::signal::Signal;
 
-/// A socket of this test at `path`, which gives up a wait at the deadline.
+/// Binds a socket of this test at `path`, whose waits end at the deadline.
 fn socket(path: &Path) -> UnixDatagram {
     let socket = UnixDatagram::bind(path).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -898,7 +898,7 @@ fn syslog_reaches_rsyslogd_through_its_socket() {
     }
 }
 
-/// A Python program that binds a socket at `path`, says so, and does the rest.
+/// Returns a Python program that binds a socket at `path`, prints that, and runs the rest.
 fn python(path: &Path, rest: &str) -> Running {
     let program = format!(
         "import socket, sys\n\

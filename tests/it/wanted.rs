@@ -51,7 +51,7 @@ impl Host {
     }
 }
 
-/// The rows of the table: the commands of each, of which the second needs the first.
+/// Returns the rows of the table: the commands of each, of which the second needs the first.
 fn rows() -> Vec<Vec<String>> {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let (_, table) = readme.split_once("| I want to … | type |\n|---|---|\n").unwrap();
@@ -70,7 +70,7 @@ fn kind(command: &str) -> Kind {
     }
 }
 
-/// The commands of this kind in rows with one command.
+/// Returns the commands of this kind in rows with one command.
 fn commands(of: Kind) -> Vec<String> {
     let rows = rows();
     let single = rows.into_iter().filter(|row| row.len() == 1).flatten();

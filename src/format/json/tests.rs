@@ -11,7 +11,7 @@ use crate::net::endpoint::Family;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Any line of what may be in an object, as programs write it or not.
+/// Returns any line of what may be in an object, as programs write it or not.
 fn lines() -> impl Strategy<Value = String> {
     let space =
         || prop_oneof![20 => Just(""), 3 => Just(" "), 1 => prop::sample::select(vec!["  ", "\t", "\u{c}"])];
@@ -28,7 +28,7 @@ fn lines() -> impl Strategy<Value = String> {
     (vec(member, 0..5), ends()).prop_map(|(members, end)| format!("{{{}{end}", members.join(",")))
 }
 
-/// What may precede the text of an object, up to the comma.
+/// Returns what may precede the text of an object, up to the comma.
 fn beginnings() -> impl Strategy<Value = String> {
     let usual = [
         "\"time\":\"2026-11-25T12:00:00.FRACTIONZ\"",
@@ -55,7 +55,7 @@ fn beginnings() -> impl Strategy<Value = String> {
     })
 }
 
-/// What may be in the quotes of a string, right or wrong.
+/// Returns what may be in the quotes of a string, right or wrong.
 fn texts() -> impl Strategy<Value = String> {
     let escapes = [
         r"\n",

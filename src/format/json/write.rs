@@ -144,7 +144,7 @@ fn write_base64(payload: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Whether a byte stands for itself in a string of JSON, whatever stands beside it.
+/// Returns whether a byte of a string of JSON is written without an escape, whatever is beside it.
 #[inline]
 fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')

@@ -135,7 +135,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The names of the link types that are captured most often and not read
+/// Returns the names of the link types that are captured most often and not read
 /// (<https://www.tcpdump.org/linktypes.html>).
 fn link_name(link: u16) -> Option<&'static str> {
     Some(match link {
@@ -162,7 +162,7 @@ fn link_name(link: u16) -> Option<&'static str> {
     })
 }
 
-/// The names of the EtherTypes that are seen most often.
+/// Returns the names of the EtherTypes that are seen most often.
 fn ether_type_name(kind: u16) -> Option<&'static str> {
     Some(match kind {
         0x0806 => "ARP",

@@ -121,7 +121,7 @@ fn content_v6(Ip { bytes, vlans, .. }: Ip<'_>, interface: u32) -> Result<Content
     fragment(Fragment { id, protocol, offset, is_last, bytes })
 }
 
-/// A fragment without bytes is not sent by anybody, and would take memory for nothing.
+/// Returns a fragment, unless it is empty: no host sends an empty one, and it would only take memory.
 fn fragment(fragment: Fragment<'_>) -> Result<Content<'_>, Reason> {
     if fragment.bytes.is_empty() { Err(Reason::Malformed) } else { Ok(Content::Fragment(fragment)) }
 }

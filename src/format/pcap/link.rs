@@ -133,7 +133,7 @@ impl<'p> Layers<'p> {
         }
     }
 
-    /// BSD's loopback: an address family in the byte order of the machine that captured, or of the network.
+    /// Reads BSD's loopback: an address family in the byte order of the machine that captured, or of the network.
     fn loopback(&mut self) -> Result<Layer, Reason> {
         let family = self.take(4)?;
         match family {
@@ -147,7 +147,7 @@ impl<'p> Layers<'p> {
         }
     }
 
-    /// An EtherType, or a length of 802.3 (IEEE 802.3, section 3.2.6), which also ends what follows.
+    /// Reads an EtherType, or a length of 802.3 (IEEE 802.3, section 3.2.6), which also ends what follows.
     fn type_or_length(&mut self, kind: u16) -> Layer {
         const LARGEST_LENGTH: u16 = 1500;
         if kind > LARGEST_LENGTH {
@@ -174,7 +174,7 @@ impl<'p> Layers<'p> {
         }
     }
 
-    /// IEEE 802.2, with SNAP (RFC 1042).
+    /// Reads IEEE 802.2, with SNAP (RFC 1042).
     fn llc(&mut self) -> Result<Layer, Reason> {
         let sap = self.u16()?;
         let control = self.u8()?;
@@ -193,7 +193,7 @@ impl<'p> Layers<'p> {
         }
     }
 
-    /// A PPPoE session (RFC 2516), whose length ends what follows.
+    /// Reads a PPPoE session (RFC 2516), whose length ends what follows.
     fn pppoe(&mut self) -> Result<Layer, Reason> {
         let code = self.u16()? & 0xff;
         self.take(2)?;
@@ -205,7 +205,7 @@ impl<'p> Layers<'p> {
         Ok(Layer::Ppp)
     }
 
-    /// PPP (RFC 1661), with or without the address and the control field of HDLC (RFC 1662).
+    /// Reads PPP (RFC 1661), with or without the address and the control field of HDLC (RFC 1662).
     fn ppp(&mut self) -> Result<Layer, Reason> {
         if let [0xff, _, rest @ ..] = self.rest {
             self.rest = rest;
@@ -223,8 +223,8 @@ impl<'p> Layers<'p> {
         }
     }
 
-    /// A label of MPLS (RFC 3032). Nothing says what the last one is followed by: it is IP if the first bits
-    /// are those of a version (RFC 4928, section 3).
+    /// Reads a label of MPLS (RFC 3032). Its payload has no type: it is IP if the first bits are those of a version
+    /// (RFC 4928, section 3).
     fn mpls(&mut self) -> Result<Layer, Reason> {
         let is_last = self.take(4)?[2] & 1 == 1;
         match self.rest.first().ok_or(Reason::Short)? >> 4 {
@@ -234,7 +234,7 @@ impl<'p> Layers<'p> {
         }
     }
 
-    /// A frame of IEEE 802.11 (section 9.2).
+    /// Reads a frame of IEEE 802.11 (section 9.2).
     fn wlan(&mut self, is_padded: bool) -> Result<Layer, Reason> {
         let before = self.rest.len();
         let &[control, flags] = self.take(2)? else { return Err(Reason::Short) };
@@ -276,8 +276,8 @@ impl<'p> Layers<'p> {
         Ok(Layer::Llc)
     }
 
-    /// A radiotap header (<https://www.radiotap.org>), of which only one flag matters: that the header of
-    /// 802.11 is padded.
+    /// Reads a radiotap header (<https://www.radiotap.org>), of which only one flag matters: that the header of 802.11
+    /// is padded.
     fn radiotap(&mut self) -> Result<Layer, Reason> {
         let packet = self.rest;
         let length = usize::from(Order::Little.u16_at(packet, 2).ok_or(Reason::Short)?);
@@ -299,7 +299,7 @@ impl<'p> Layers<'p> {
         Ok(Layer::Wlan { is_padded: flags & 0x20 != 0 })
     }
 
-    /// A PPI header, which tells the type of the link behind it.
+    /// Reads a PPI header, which has the type of the link behind it.
     fn ppi(&mut self) -> Result<Layer, Reason> {
         let length = usize::from(Order::Little.u16_at(self.rest, 2).ok_or(Reason::Short)?);
         let link = Order::Little.u32_at(self.rest, 4).ok_or(Reason::Short)?;
@@ -310,7 +310,7 @@ impl<'p> Layers<'p> {
         u16::try_from(link).map(Layer::Link).map_err(|_| Reason::Malformed)
     }
 
-    /// A packet that netfilter has logged: fields in the byte order of the file, of which one is the packet.
+    /// Reads a packet that netfilter has logged: fields in the byte order of the file, of which one is the packet.
     fn nflog(&mut self) -> Result<Layer, Reason> {
         const PAYLOAD: u16 = 9;
         const HEADER: usize = 4;

@@ -134,7 +134,7 @@ impl Partial {
         }
     }
 
-    /// The memory it takes, in bytes.
+    /// Returns the memory it takes, in bytes.
     fn held(&self) -> usize {
         self.bytes + self.pieces.len() * OVERHEAD
     }
@@ -194,7 +194,7 @@ impl Partial {
 mod tests {
     use super::*;
 
-    /// A part of the datagram of this number.
+    /// Returns a part of the datagram of this number.
     fn fragment(number: u32, offset: usize, is_last: bool, bytes: &[u8]) -> Fragment<'_> {
         let [from, to] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(Into::into);
         let id = FragmentId { from, to, id: number, protocol: 17, vlans: 0, interface: 0 };

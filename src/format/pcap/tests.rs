@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
 
-/// A packet of raw IP with the payload `hi`, from 192.0.2.1:1000 to 192.0.2.2:2000.
+/// Returns a packet of raw IP with the payload `hi`, from 192.0.2.1:1000 to 192.0.2.2:2000.
 fn packet() -> Vec<u8> {
     packet_with(b"hi")
 }
@@ -28,7 +28,7 @@ fn bytes(fields: &[u32], is_big: bool) -> Vec<u8> {
     fields.iter().flat_map(|field| if is_big { field.to_be_bytes() } else { field.to_le_bytes() }).collect()
 }
 
-/// A classic capture of packets that were seen two seconds and three units after the epoch.
+/// Returns a classic capture of packets that were seen two seconds and three units after the epoch.
 fn classic(magic: u32, is_big: bool, link: u32, packets: &[&[u8]]) -> Vec<u8> {
     let version = if is_big { 0x0002_0004 } else { 0x0004_0002 };
     let mut file = bytes(&[magic, version, 0, 0, 262_144, link], is_big);
@@ -40,14 +40,14 @@ fn classic(magic: u32, is_big: bool, link: u32, packets: &[&[u8]]) -> Vec<u8> {
     file
 }
 
-/// A block of pcapng.
+/// Returns a block of pcapng.
 fn block(kind: u32, body: &[u8], is_big: bool) -> Vec<u8> {
     let padding = vec![0; body.len().next_multiple_of(4) - body.len()];
     let length = u32::try_from(12 + body.len() + padding.len()).unwrap();
     [bytes(&[kind, length], is_big), body.to_vec(), padding, bytes(&[length], is_big)].concat()
 }
 
-/// A section of pcapng with one interface, whose options are these, and one packet seen at `units`.
+/// Returns a section of pcapng with one interface, whose options are these, and one packet seen at `units`.
 fn section(is_big: bool, options: &[u8], units: u32, packet: &[u8]) -> Vec<u8> {
     let version = if is_big { 0x0001_0000 } else { 0x0000_0001 };
     let link = if is_big { 101 << 16 } else { 101 };
@@ -62,7 +62,7 @@ fn section(is_big: bool, options: &[u8], units: u32, packet: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// What is read of a capture whose packets go where they went, however the reads fall.
+/// Returns what is read of a capture whose packets go where they went, however the reads fall.
 fn read(file: &[u8]) -> Found {
     let reading = Reading { to: To::Each(None, Family::Any), ..reading(Format::Pcap) };
     let found = reading_in_steps(reading.clone(), file, usize::MAX);
@@ -104,7 +104,7 @@ fn a_section_follows_another_of_the_other_order_of_bytes() {
     assert_eq!(payloads(&read(&file)), [b"hi", b"hi"]);
 }
 
-/// A datagram from 192.0.2.1:1000 to 192.0.2.2:2000 as packets of raw IPv4, each with so many bytes of it.
+/// Returns a datagram from 192.0.2.1:1000 to 192.0.2.2:2000 as packets of raw IPv4, each with this number of bytes of it.
 fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     let whole = packet_with(payload);
     let (header, content) = whole.split_at(20);
@@ -122,7 +122,7 @@ fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The same over IPv6.
+/// Returns the same over IPv6.
 fn fragments_v6(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     let is_last = |place, count| u8::from(place + 1 < count);
     let length = u16::try_from(8 + payload.len()).unwrap().to_be_bytes();
@@ -441,7 +441,7 @@ fn a_damaged_capture_is_an_error_behind_what_was_good() {
     assert_eq!(found.bad[0].what, "not a pcap or pcapng file (bad magic number)");
 }
 
-/// A packet of IP from one of two sources to one of two ports, and what it is like.
+/// Returns a packet of IP from one of two sources to one of two ports, and what it is like.
 fn ip(version: u8, (source, port): (u8, u8), extra: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(8 + payload.len()).unwrap().to_be_bytes();
     let udp = [&[3, 232, 7, port][..], &length, &[0, 0], payload].concat();
@@ -478,7 +478,7 @@ fn ip(version: u8, (source, port): (u8, u8), extra: u8, payload: &[u8]) -> Vec<u
     }
 }
 
-/// A frame of a link of this type with a packet of IP.
+/// Returns a frame of a link of this type with a packet of IP.
 fn frame(link: u32, station: u8, ip: &[u8]) -> Vec<u8> {
     let is_v4 = ip[0] >> 4 == 4;
     let (ether_type, ppp, family) = if is_v4 { ([8, 0], 0x21, 2) } else { ([0x86, 0xdd], 0x57, 10) };

@@ -176,7 +176,7 @@ fn handler() -> libc::sighandler_t {
     fault as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as libc::sighandler_t
 }
 
-/// The handler of a fault: restores the terminal, and lets the fault do what it did before.
+/// Handles a fault: restores the terminal, and repeats the fault with its default action.
 extern "C" fn fault(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     restore_terminal();
     // SAFETY: the system passes a valid structure. Where a process has sent the signal its code is not positive, or on

@@ -949,7 +949,7 @@ mod tests {
         assert_eq!(editor.text(), "three", "lines are remembered all the same");
     }
 
-    /// What terminals send, and anything else.
+    /// Returns what terminals send, and anything else.
     fn keys() -> impl Strategy<Value = Vec<u8>> {
         let known = [
             UP,

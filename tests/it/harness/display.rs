@@ -76,7 +76,7 @@ impl Callbacks for Events {
 }
 
 impl Display {
-    /// A terminal at which no program runs yet.
+    /// Returns a terminal at which no program runs yet.
     pub(crate) fn new(rows: u16, columns: u16) -> Self {
         let Terminal { master, slave } = Terminal::new();
         let [height, width] = [rows, columns].map(|size| NonZeroU16::new(size).unwrap());

@@ -34,7 +34,7 @@ impl Namespace {
         namespace
     }
 
-    /// One of our tools, to run on this host.
+    /// Returns one of our tools, to run on this host.
     pub(crate) fn tool(&self, name: &str) -> Tool {
         self.host(Tool::new(name))
     }
@@ -73,7 +73,7 @@ impl Drop for Namespace {
 }
 
 impl Cable {
-    /// The hosts are called after `name`.
+    /// Creates two hosts, called after `name`.
     pub(crate) fn new(name: &str) -> Self {
         let [near, far] = ["near", "far"].map(|side| Namespace::new(&format!("{name}-{side}")));
         let cable = Self { near, far };

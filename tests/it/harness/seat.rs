@@ -54,17 +54,17 @@ impl Seat {
     }
 }
 
-/// A chat with `peer`.
+/// Returns a chat with `peer`.
 pub(crate) fn chat(peer: &Peer) -> Tool {
     Tool::new("udp-chat").args(["--bind", "127.0.0.1:0", &peer.to_string()])
 }
 
-/// What a terminal sends for a letter with Ctrl.
+/// Returns what a terminal sends for a letter with Ctrl.
 pub(crate) fn ctrl(letter: char) -> String {
     char::from(u8::try_from(letter).unwrap() & 0x1f).to_string()
 }
 
-/// A shell with job control, whose own prompt leaves the settings of the terminal as they are.
+/// Returns a shell with job control, whose own prompt leaves the settings of the terminal as they are.
 pub(crate) fn bash() -> Tool {
     Tool::other("bash").args(["--norc", "--noprofile", "--noediting", "-i"]).env("PS1", "$ ")
 }

@@ -29,7 +29,7 @@ impl Terminal {
         Self { master: OwnedFd::from(master).into(), slave }
     }
 
-    /// A terminal at which a person has typed Ctrl-S.
+    /// Returns a terminal at which a person has typed Ctrl-S.
     pub(crate) fn stopped() -> Self {
         let terminal = Self::new();
         tcflow(&terminal.slave, FlowArg::TCOOFF).unwrap();

@@ -28,17 +28,17 @@ pub(crate) struct Tool {
 }
 
 impl Tool {
-    /// One of our tools.
+    /// Returns one of our tools.
     pub(crate) fn new(name: &str) -> Self {
         Self::other(path(name))
     }
 
-    /// A shell that runs `script`.
+    /// Returns a shell that runs `script`.
     pub(crate) fn shell(script: &str) -> Self {
         Self::other("sh").args(["-c", script])
     }
 
-    /// A program that others wrote.
+    /// Returns a program of other authors.
     pub(crate) fn other(program: &str) -> Self {
         Self {
             program: program.to_owned(),
