@@ -38,7 +38,7 @@ use crate::stats::{IcmpError, IcmpKind, IcmpReport, MessageSize, Received, Reply
 /// Why a datagram is not sent to a unix socket whose queue stays full.
 pub const NOT_READ: &str = "its receiver does not read";
 /// Why a datagram is not sent while the send buffer stays full.
-pub const NO_ROOM: &str = "the system has no room for it";
+pub const NO_ROOM: &str = "the send buffer is full";
 
 /// Returns a sentence for each kind of ICMP error that datagrams to `peer` had.
 pub fn icmp_losses(sent: &Sent, peer: &dyn fmt::Display) -> impl Iterator<Item = String> + use<> {
@@ -47,8 +47,7 @@ pub fn icmp_losses(sent: &Sent, peer: &dyn fmt::Display) -> impl Iterator<Item =
         .iter()
         .filter_map(|(_, count)| {
             let report = reported(&count.first?, count.has_more_reporters);
-            let (share, is_refusal) = (share(sent, count.number), count.first?.is_refusal());
-            Some(loss(peer, &share, is_refusal, report.as_deref()))
+            Some(loss(peer, &share(sent, count.number), report.as_deref()))
         })
         .collect();
     losses.into_iter()
@@ -57,17 +56,14 @@ pub fn icmp_losses(sent: &Sent, peer: &dyn fmt::Display) -> impl Iterator<Item =
 /// Returns the sentence about one datagram to `peer`, called `name`, that had an ICMP error.
 #[must_use]
 pub fn icmp_error(peer: &dyn fmt::Display, name: &str, error: &IcmpError) -> String {
-    loss(peer, name, error.is_refusal(), reported(&error.report, false).as_deref())
+    loss(peer, name, reported(&error.report, false).as_deref())
 }
 
 /// Returns the sentence about the datagrams called `names` that had the ICMP error `report`, or were refused by `peer`
 /// itself if there is none.
-fn loss(peer: &dyn fmt::Display, names: &str, is_refusal: bool, report: Option<&str>) -> String {
-    match report {
-        Some(report) if is_refusal => format!("{peer} refused {names}: {report}"),
-        Some(report) => format!("{names} to {peer} failed: {report}"),
-        None => format!("{peer} refused {names}: nobody listens on that port"),
-    }
+fn loss(peer: &dyn fmt::Display, names: &str, report: Option<&str>) -> String {
+    let report = report.unwrap_or("port unreachable (nothing is listening there)");
+    format!("{names} to {peer}: {report}")
 }
 
 /// Returns who reports what, unless that is a refusal by the peer itself, as far as it is known.
@@ -109,8 +105,8 @@ impl fmt::Display for IcmpKind {
             Self::Prohibited => "administratively prohibited",
             Self::TooBig => "packet too big",
             Self::TtlExceeded => "TTL exceeded",
-            Self::SocketClosed => "nobody listens on that socket",
-            Self::NoSocket => "there is no such socket",
+            Self::SocketClosed => "nothing is listening on that socket",
+            Self::NoSocket => "no such socket",
             Self::Other => "another ICMP error",
         })
     }
@@ -179,7 +175,7 @@ pub(crate) fn sent_lines(of: &str, lines: u64, peers: &[String]) -> String {
 /// Returns the sentence about `lines` that have waited for a peer until the end.
 pub(crate) fn nobody_to_send_to(lines: usize) -> String {
     let lines = if lines == 1 { "1 line was".to_owned() } else { format!("{lines} lines were") };
-    format!("{lines} not sent: no peer was named, and none has sent anything in time")
+    format!("{lines} not sent: no peer was named, and none sent a datagram before the timeout")
 }
 
 /// Returns `addresses` with a comma between them.
@@ -308,7 +304,7 @@ pub(crate) fn due_in(name: &str, time: Duration) -> String {
     format!("{name} is due in {}", HumanDuration(time))
 }
 
-/// Returns the sentence that `peer` did not answer the request called `name` within `time`. `attempts` says how often
+/// Returns the sentence that there is no reply of `peer` to the request called `name` within `time`. `attempts` says how often
 /// it was sent, where it may be sent again, and `stray` who answered instead.
 pub(crate) fn no_reply(
     peer: &dyn fmt::Display,
@@ -318,12 +314,12 @@ pub(crate) fn no_reply(
     stray: Option<Addr>,
 ) -> String {
     let attempts = match attempts {
-        Some(1) => ", asked once".to_owned(),
-        Some(attempts) => format!(", asked {attempts} times"),
+        Some(1) => ", sent once".to_owned(),
+        Some(attempts) => format!(", sent {attempts} times"),
         None => String::new(),
     };
-    let hint = stray.map(|stray| format!("; {stray} did, which --from-anyone takes"));
-    format!("{peer} did not answer {name} within {time:?}{attempts}{}", hint.unwrap_or_default())
+    let hint = stray.map(|stray| format!("; {stray} did reply, which --from-anyone accepts"));
+    format!("no reply from {peer} to {name} within {time:?}{attempts}{}", hint.unwrap_or_default())
 }
 
 /// Returns the sentence about an ICMP error of a request that was answered, or whose verdict is known.
@@ -512,13 +508,13 @@ pub(crate) fn reply_not_sent(why: &dyn fmt::Display) -> String {
     format!("cannot send a reply: {why}")
 }
 
-/// Returns the sentence that too few datagrams arrived at `addresses`: `received`, and not `count`. `when` says how long
-/// they had.
-pub(crate) fn too_few(received: u64, count: u64, addresses: &[Bound], when: &str) -> String {
+/// Returns the sentence that `received` datagrams have arrived at `addresses`, fewer than `count`. `end` is what ended the
+/// run.
+pub(crate) fn too_few(received: u64, count: u64, addresses: &[Bound], end: &str) -> String {
     let there = listed(addresses);
     match received {
-        0 => format!("no datagram arrived at {there} {when}"),
-        _ => format!("only {received} of {count} datagrams arrived at {there} {when}"),
+        0 => format!("{end}: received no datagram at {there}"),
+        _ => format!("{end}: received {received} of {count} datagrams at {there}"),
     }
 }
 
@@ -878,10 +874,19 @@ mod tests {
             losses(&sent)
         };
         assert_eq!(refused(3, 0), [""; 0]);
-        assert_eq!(refused(1, 1), ["host:9 refused the datagram: nobody listens on that port"]);
-        assert_eq!(refused(2, 2), ["host:9 refused both datagrams: nobody listens on that port"]);
-        assert_eq!(refused(3, 3), ["host:9 refused all 3 datagrams: nobody listens on that port"]);
-        assert_eq!(refused(3, 2), ["host:9 refused at least 2 of 3 datagrams: nobody listens on that port"]);
+        assert_eq!(refused(1, 1), ["the datagram to host:9: port unreachable (nothing is listening there)"]);
+        assert_eq!(
+            refused(2, 2),
+            ["both datagrams to host:9: port unreachable (nothing is listening there)"]
+        );
+        assert_eq!(
+            refused(3, 3),
+            ["all 3 datagrams to host:9: port unreachable (nothing is listening there)"]
+        );
+        assert_eq!(
+            refused(3, 2),
+            ["at least 2 of 3 datagrams to host:9: port unreachable (nothing is listening there)"]
+        );
     }
 
     #[test]
@@ -890,7 +895,7 @@ mod tests {
         sent.count_icmp_error(&pending(Errno::ECONNREFUSED));
         sent.count_icmp_error(&pending(Errno::EHOSTUNREACH));
         assert_eq!((sent.refused, sent.unreachable), (1, 1));
-        assert_eq!(losses(&sent)[1], "at least 1 of 3 datagrams to host:9 failed: host unreachable");
+        assert_eq!(losses(&sent)[1], "at least 1 of 3 datagrams to host:9: host unreachable");
     }
 
     /// The loopback has the first number on Linux in every network namespace.

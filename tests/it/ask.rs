@@ -30,7 +30,7 @@ fn a_request_is_sent_at_most_as_often_as_attempts() {
     let server = Peer::new();
     let finished = recv(&server, &["-w", "20ms", "--retry", "2", "--stats", "hi"]).finish();
     assert_eq!((finished.code(), finished.text()), (Some(3), ""));
-    let expected = format!("udp-recv: {server} did not answer message 1 within 20ms, asked 3 times\n");
+    let expected = format!("udp-recv: no reply from {server} to message 1 within 20ms, sent 3 times\n");
     assert!(finished.err.starts_with(&expected), "{}", finished.err);
     assert!(finished.err.contains("asked 1, answered 0, lost 1 (100.0 %)"), "{}", finished.err);
     assert!(finished.err.contains("sent 3 (6 bytes)"), "{}", finished.err);
@@ -49,7 +49,7 @@ fn a_server_that_comes_up_late_is_asked_until_it_answers() {
     let arguments = [&nobody.to_string(), "-v", "-w", "20ms", "--retry", "1000000", "--stats", "hi"];
     let mut recv = Tool::new("udp-recv").args(arguments).spawn();
     for _ in 0..2 {
-        recv.err_line_with(&format!("{address} did not answer message 1; asking again"));
+        recv.err_line_with(&format!("no reply from {address} to message 1; sending it again"));
     }
     drop(nobody);
     let server = Peer::bind(&address.to_string());
@@ -117,7 +117,7 @@ fn a_late_reply_is_not_taken_for_the_reply_to_the_request_that_waits() {
     let mut recv = recv(&server, &["-w", "300ms", "--stats"]);
     recv.type_line("one");
     let (_, first) = server.receive_from();
-    recv.err_line_with("did not answer line 1 within 300ms");
+    recv.err_line_with(" to line 1 within 300ms");
     recv.type_line("two");
     let (_, second) = server.receive_from();
     // The second request waits by now.
@@ -198,7 +198,7 @@ fn a_reply_from_another_address_is_ignored_and_reported() {
         let finished = recv.finish();
         assert_eq!((finished.code(), finished.text()), (Some(3), ""));
         let expected = format!(
-            "{server} did not answer message 1 within 200ms; {stranger} did, which --from-anyone takes\n"
+            "no reply from {server} to message 1 within 200ms; {stranger} did reply, which --from-anyone accepts\n"
         );
         assert!(finished.err.contains(&expected), "{}", finished.err);
         assert!(finished.err.contains("received 0 (0 bytes)"), "{}", finished.err);
@@ -212,7 +212,7 @@ fn a_stranger_is_remembered_through_all_attempts() {
     let recv = recv(&server, &["-w", "200ms", "--retry", "1", "hi"]);
     let (_, peer) = server.receive_from();
     stranger.send_to(b"odd", peer).unwrap();
-    let expected = format!("asked 2 times; {stranger} did, which --from-anyone takes");
+    let expected = format!("sent 2 times; {stranger} did reply, which --from-anyone accepts");
     let finished = recv.finish();
     assert!(finished.err.contains(&expected), "{}", finished.err);
 }
@@ -481,7 +481,7 @@ fn with_one_port_every_stranger_is_reported() {
         recv.type_line(line);
         let (_, peer) = server.receive_from();
         stranger.send_to(b"odd", peer).unwrap();
-        recv.err_line_with(&format!("; {stranger} did, which --from-anyone takes"));
+        recv.err_line_with(&format!("; {stranger} did reply, which --from-anyone accepts"));
     }
     assert_eq!(counter(&recv.finish().err, "stray"), 2);
 }
@@ -540,12 +540,7 @@ fn an_empty_input_is_not_repeated_for_ever() {
 #[test]
 fn a_resent_request_is_reported_with_verbose() {
     let finished = recv(&Peer::new(), &["-v", "-w", "20ms", "--retry", "2", "hi"]).finish();
-    assert_eq!(
-        finished.err.matches(" did not answer message 1; asking again\n").count(),
-        2,
-        "{}",
-        finished.err
-    );
+    assert_eq!(finished.err.matches(" to message 1; sending it again\n").count(), 2, "{}", finished.err);
 }
 
 #[test]
@@ -596,7 +591,9 @@ fn an_unanswered_request_is_reported_with_its_round() {
     let there = unused_address();
     let finished = Tool::new("udp-recv").args([&there, "--repeat", "2", "hi"]).run();
     let refused = [1, 2].map(|round| {
-        format!("udp-recv: {there} refused message 1 of round {round}: nobody listens on that port\n")
+        format!(
+            "udp-recv: message 1 of round {round} to {there}: port unreachable (nothing is listening there)\n"
+        )
     });
     assert_eq!((finished.code(), finished.err), (Some(4), refused.concat()));
 }

@@ -81,7 +81,9 @@ fn lines_that_waited_for_a_peer_in_vain_are_counted() {
     let error = lone("one\ntwo\n");
     let error = String::from_utf8(error.get_output().stderr.clone()).unwrap();
     assert!(
-        error.contains("2 lines were not sent: no peer was named, and none has sent anything"),
+        error.contains(
+            "2 lines were not sent: no peer was named, and none sent a datagram before the timeout"
+        ),
         "{error}"
     );
 }
@@ -103,13 +105,13 @@ fn no_more_of_an_input_is_read_than_waits_for_the_first_peer() {
 fn too_few_datagrams_in_time_are_reported_with_the_status_of_silence() {
     for bound in ["--timeout", "--idle"] {
         let (mut silent, address) = chat(&["-n", "2", bound, "1ms"]);
-        silent.err_line_with(&format!("no datagram arrived at {address} in time"));
+        silent.err_line_with(&format!("timed out: received no datagram at {address}"));
         assert_eq!(silent.finish().code(), Some(3));
     }
     let peer = Peer::new();
     let (mut short, address) = chat(&["-n", "2", "--timeout", "2s"]);
     peer.send_to(b"one", address).unwrap();
-    short.err_line_with(&format!("only 1 of 2 datagrams arrived at {address} in time"));
+    short.err_line_with(&format!("timed out: received 1 of 2 datagrams at {address}"));
     assert_eq!(short.finish().code(), Some(3));
 }
 
@@ -144,7 +146,7 @@ fn a_refusal_names_the_peer_and_ends_nothing() {
     {
         let (mut chat, _) = Tool::new("udp-chat").args(["--bind", bind, &peer.to_string()]).spawn_listening();
         chat.type_line(&format!("@{nobody} hello?"));
-        chat.err_line_with(&format!("{nobody} refused line 1: nobody listens on that port"));
+        chat.err_line_with(&format!("line 1 to {nobody}: port unreachable (nothing is listening there)"));
         chat.type_line("still here");
         assert_eq!(peer.receive(), b"still here");
         assert_eq!(chat.finish().code(), Some(4));

@@ -73,9 +73,9 @@ fn a_linger_that_is_given_bounds_how_long_lines_wait() {
         let finished = tool(&[bound, "20ms"]).input("one\n").run();
         assert_eq!(finished.code(), Some(1), "{bound}");
         assert!(
-            finished
-                .err
-                .ends_with("1 line was not sent: no peer was named, and none has sent anything in time\n"),
+            finished.err.ends_with(
+                "1 line was not sent: no peer was named, and none sent a datagram before the timeout\n"
+            ),
             "{}",
             finished.err
         );
@@ -121,7 +121,7 @@ fn a_line_that_waits_when_a_peer_and_a_signal_arrive_is_sent_or_reported() {
     assert_eq!(finished.text(), format!("{peer}\thi\n"));
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
     let is_sent = finished.err.contains("sent 1 (3 bytes)");
-    let why = "1 line was not sent: no peer was named, and none has sent anything in time\n";
+    let why = "1 line was not sent: no peer was named, and none sent a datagram before the timeout\n";
     assert_ne!(is_sent, finished.err.contains(why), "{}", finished.err);
 }
 
@@ -196,7 +196,7 @@ fn each_line_of_a_file_that_is_refused_is_named_and_the_status_is_that_of_a_refu
         let finished = tool(&arguments).stdin(File::open(&path).unwrap()).run();
         assert_eq!(finished.code(), Some(4), "{}", finished.err);
         for line in 1..=3 {
-            let refused = format!("{nobody} refused line {line}: nobody listens on that port");
+            let refused = format!("line {line} to {nobody}: port unreachable (nothing is listening there)");
             assert_eq!(finished.err.matches(&refused).count(), 1, "{}", finished.err);
         }
     }

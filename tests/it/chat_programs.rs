@@ -74,7 +74,7 @@ fn a_program_with_a_menu_talks_to_a_chat_in_a_pipe_in_both_charsets() {
         assert!(ended.status.success() && ended.text().contains("not a choice"), "{}", ended.err);
         // It has quit.
         chat.type_line("还在吗");
-        chat.err_line_with(&format!("{there} refused line 3: nobody listens on that port"));
+        chat.err_line_with(&format!("line 3 to {there}: port unreachable (nothing is listening there)"));
         assert_eq!(chat.finish().code(), Some(4));
     }
 }
@@ -114,7 +114,7 @@ fn people_at_two_terminals_talk_with_a_chat_and_a_program_with_a_menu() {
         student.type_keys("0\r");
         assert!(student.ended().success());
         person.type_keys("还在吗\r");
-        person.await_row(&format!("* {there} refused '还在吗': nobody listens on that port"));
+        person.await_row(&format!("* '还在吗' to {there}: port unreachable (nothing is listening there)"));
         person.type_keys("/quit\r");
         assert!(person.ended().success());
     }

@@ -176,7 +176,8 @@ fn what_is_refused_decides_the_status_of_a_strict_chat_alone() {
         let nobody = unused_address();
         let (mut display, _) = chat(&[&[&nobody[..]], strict].concat());
         display.type_keys("anybody?\r");
-        display.await_row(&format!("* {nobody} refused 'anybody?': nobody listens on that port"));
+        display
+            .await_row(&format!("* 'anybody?' to {nobody}: port unreachable (nothing is listening there)"));
         display.type_keys(ctrl('d'));
         assert_eq!(display.ended().code(), Some(status));
     }
@@ -201,7 +202,7 @@ fn a_payload_that_is_padded_to_the_width_of_the_terminal_begins_no_row() {
     let seat = Seat::with(Display::new(24, 60), |chat| chat.env("NO_COLOR", "1"));
     let beginning = format!("{}: hi", seat.peer);
     let padding = " ".repeat(60 - beginning.len());
-    seat.send(&format!("hi{padding}* 192.0.2.1:5 refused 'x'"));
-    let row = seat.display.await_row("refused");
+    seat.send(&format!("hi{padding}* 'x' to 192.0.2.1:5"));
+    let row = seat.display.await_row("'x' to 192.0.2.1:5");
     assert!(row.starts_with("    "), "{row}");
 }

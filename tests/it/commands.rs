@@ -198,7 +198,7 @@ fn a_refusal_is_shown_with_the_message_that_was_refused_once() {
     let (seat, nobody) = (Seat::new(), unused_address());
     seat.type_keys(&format!("@{nobody} anybody?\rhello\r"));
     assert_eq!(seat.received(), "hello");
-    let refusal = format!("* {nobody} refused 'anybody?': nobody listens on that port");
+    let refusal = format!("* 'anybody?' to {nobody}: port unreachable (nothing is listening there)");
     seat.display.await_row(&refusal);
     seat.type_keys("sentinel\r");
     assert_eq!(seat.received(), "sentinel");
@@ -300,15 +300,17 @@ fn leaving_is_a_success_whatever_was_refused_but_for_strict() {
         let nobody = unused_address();
         let mut seat = Seat::with(Display::new(24, 100), |chat| chat.args(option));
         seat.type_keys(&format!("@{nobody} first\r"));
-        seat.display.await_row(&format!("* {nobody} refused 'first': nobody listens on that port"));
+        seat.display
+            .await_row(&format!("* 'first' to {nobody}: port unreachable (nothing is listening there)"));
         seat.type_keys(&format!("@{nobody} second\r"));
-        seat.display.await_row(&format!("* {nobody} refused 'second': nobody listens on that port"));
+        seat.display
+            .await_row(&format!("* 'second' to {nobody}: port unreachable (nothing is listening there)"));
         seat.type_keys("still here\r");
         assert_eq!(seat.received(), "still here");
         seat.type_keys(&ctrl('d'));
         assert_eq!(seat.display.ended().code(), Some(status));
         let rows = seat.display.all_rows();
-        assert_eq!(rows.iter().filter(|row| row.contains("refused")).count(), 2, "{rows:?}");
+        assert_eq!(rows.iter().filter(|row| row.contains("port unreachable")).count(), 2, "{rows:?}");
     }
 }
 

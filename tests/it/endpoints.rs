@@ -306,7 +306,11 @@ fn silence_names_every_address() {
     let finished = listen.finish();
     let there = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     assert_eq!(finished.code(), Some(3));
-    assert!(finished.err.ends_with(&format!("no datagram arrived at {there} in time\n")), "{}", finished.err);
+    assert!(
+        finished.err.ends_with(&format!("timed out: received no datagram at {there}\n")),
+        "{}",
+        finished.err
+    );
 }
 
 /// Starts `tool` with `sockets` as descriptors 3 and 4, as systemd does. Its output goes to the file `out`.
@@ -489,12 +493,13 @@ fn a_sender_says_which_address_of_a_name_it_has_used() {
     let host = host_with_names("used");
     let _listen = echo(&host, &format!("{V4}:9"));
     let finished = host.tool("udp-send").args(["dual.test:9", "hi", "--linger", "20s"]).run();
-    let expected =
-        format!("udp-send: dual.test:9 ([{V6}]:9) refused the datagram: nobody listens on that port\n");
+    let expected = format!(
+        "udp-send: the datagram to dual.test:9 ([{V6}]:9): port unreachable (nothing is listening there)\n"
+    );
     assert_eq!((finished.code(), finished.err), (Some(4), expected));
     // Of one version of IP there is one address.
     let finished = host.tool("udp-send").args(["-6", "dual.test:9", "hi", "--linger", "20s"]).run();
-    let expected = "udp-send: dual.test:9 refused the datagram: nobody listens on that port\n";
+    let expected = "udp-send: the datagram to dual.test:9: port unreachable (nothing is listening there)\n";
     assert_eq!((finished.code(), &finished.err[..]), (Some(4), expected));
     assert_eq!(host.tool("udp-send").args(["-4", "dual.test:9", "hi"]).run().code(), Some(0));
 }
@@ -503,7 +508,7 @@ fn a_sender_says_which_address_of_a_name_it_has_used() {
 #[ignore = "needs root and ip"]
 fn a_name_of_which_every_address_refuses_is_one_refusal_to_the_user() {
     let host = host_with_names("refused");
-    let expected = "udp-recv: dual.test:9 refused message 1: nobody listens on that port\n";
+    let expected = "udp-recv: message 1 to dual.test:9: port unreachable (nothing is listening there)\n";
     for (arguments, refused) in
         [(&["-w", "1h"][..], 2), (&["-w", "200ms", "--retry", "2"], 6), (&["--collect", "200ms"], 2)]
     {
@@ -567,7 +572,7 @@ fn a_silent_address_is_waited_for_and_no_other_is_tried() {
     });
     let finished = host.tool("udp-recv").args(["dual.test:7788", "-w", "100ms", "hi"]).run();
     assert_eq!(finished.code(), Some(3), "{}", finished.err);
-    assert_eq!(finished.err, "udp-recv: dual.test:7788 did not answer message 1 within 100ms\n");
+    assert_eq!(finished.err, "udp-recv: no reply from dual.test:7788 to message 1 within 100ms\n");
     assert_eq!(silent.iter_mut().filter_map(|listen| listen.has_ended().then_some(())).count(), 1);
 }
 

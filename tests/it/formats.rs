@@ -359,12 +359,11 @@ fn refusals_are_noticed_where_each_record_has_its_own_address() {
         done.err()
     };
     let record = |peer: &str| format!("{{\"to\":\"{peer}\",\"text\":\"hi\"}}\n");
-    let refused = "refused the datagram: nobody listens on that port\n";
-    assert_eq!(stderr(record(&one)), format!("udp-send: {one} {refused}"));
-    let refused = "refused both datagrams: nobody listens on that port\n";
+    let why = "port unreachable (nothing is listening there)\n";
+    assert_eq!(stderr(record(&one)), format!("udp-send: the datagram to {one}: {why}"));
     assert_eq!(
         stderr(record(&one) + &record(&other)),
-        format!("udp-send: several destinations ({one} first) {refused}")
+        format!("udp-send: both datagrams to several destinations ({one} first): {why}")
     );
 }
 

@@ -126,7 +126,7 @@ fn too_few_datagrams_in_time_are_silence() {
     Peer::new().send_to(b"one", address).unwrap();
     let finished = listen.finish();
     assert_eq!((finished.code(), finished.text()), (Some(3), "one\n"));
-    assert_eq!(finished.err, format!("udp-listen: only 1 of 2 datagrams arrived at {address} in time\n"));
+    assert_eq!(finished.err, format!("udp-listen: timed out: received 1 of 2 datagrams at {address}\n"));
 }
 
 #[test]

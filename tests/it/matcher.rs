@@ -50,7 +50,7 @@ fn without_a_match_the_status_is_3_and_the_last_datagram_is_shown() {
     assert_eq!((finished.code(), finished.err), (Some(3), format!("{expected} {sender}\n")));
     let (finished, _) = listen(&["--until", "x", "-w", "50ms"], &[]);
     assert_eq!(finished.code(), Some(3));
-    assert!(finished.err.starts_with("udp-listen: no datagram arrived at "), "{}", finished.err);
+    assert!(finished.err.starts_with("udp-listen: timed out: received no datagram at "), "{}", finished.err);
     Tool::new("udp-listen").args([":0", "-q", "--until", "x", "-w", "50ms"]).assert().code(3).stderr("");
 }
 

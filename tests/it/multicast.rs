@@ -533,7 +533,7 @@ fn a_request_to_a_group_is_not_its_own_reply() {
     let recv = cable.near.tool("udp-recv").args(["--bind", ":5000", "-w", "100ms", "192.0.2.1:5000", "who"]);
     let finished = recv.run();
     assert_eq!((finished.code(), finished.text()), (Some(3), ""));
-    assert_eq!(finished.err, "udp-recv: 192.0.2.1:5000 did not answer message 1 within 100ms\n");
+    assert_eq!(finished.err, "udp-recv: no reply from 192.0.2.1:5000 to message 1 within 100ms\n");
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn the_others_answer_from_an_address_that_was_not_asked() {
         assert_eq!(finished.code(), Some(3), "{address}: {}", finished.err);
         let other = address.replace("127.0.0.2", "127.0.0.1");
         assert!(
-            finished.err.contains(&format!("{other} did, which --from-anyone takes")),
+            finished.err.contains(&format!("{other} did reply, which --from-anyone accepts")),
             "{}",
             finished.err
         );

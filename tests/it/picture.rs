@@ -64,7 +64,7 @@ fn the_picture_in_the_readme_is_of_a_real_chat() {
     alice.await_row("湿度 48 %");
     assert!(device.ended_by(Signal::SIGTERM).signal().is_some());
     alice.type_keys("@sensor 谢谢\r");
-    alice.await_row("refused");
+    alice.await_row("port unreachable");
     alice.type_keys("gone again, at 21.5 °C");
     alice.await_edited("to bob> gone again, at 21.5 °C▏");
     check("chat.svg", &alice.see(|screen| svg::picture(screen, "udp-chat")));

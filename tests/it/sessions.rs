@@ -183,9 +183,10 @@ fn a_refusal_is_reported_once_with_its_number_and_is_status_4() {
     let input: String = (0..3).map(|client| request(client, "ping") + "\n").collect();
     let finished = sessions(&server, "300ms").arg("--stats").input(input).run();
     assert_eq!(finished.code(), Some(4), "{}", finished.err);
-    let stderr: Vec<_> = finished.err.lines().filter(|line| line.contains("refused ")).collect();
-    let first = format!("udp-recv: {server} refused a request: nobody listens on that port");
-    let last = format!("udp-recv: {server} refused all 3 datagrams: nobody listens on that port");
+    let stderr: Vec<_> = finished.err.lines().filter(|line| line.contains("port unreachable")).collect();
+    let first = format!("udp-recv: a request to {server}: port unreachable (nothing is listening there)");
+    let last =
+        format!("udp-recv: all 3 datagrams to {server}: port unreachable (nothing is listening there)");
     assert!(stderr.contains(&&first[..]) && stderr.contains(&&last[..]), "{stderr:?}");
     assert_eq!(
         (counter(&finished.err, "sent"), counter(&finished.err, "refused")),
@@ -201,7 +202,7 @@ fn a_server_that_comes_back_answers_the_clients_that_it_has_refused() {
     server.refuse();
     let mut recv = sessions(&server.to_string(), "1h").spawn();
     recv.type_line(&request(1, "ping"));
-    recv.err_line_with("refused");
+    recv.err_line_with("port unreachable");
     server.connect(("127.0.0.1", recv.bound_port())).unwrap();
     recv.type_line(&request(1, "ping"));
     assert_eq!(server.receive(), b"ping");

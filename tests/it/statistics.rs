@@ -86,7 +86,7 @@ fn what_was_sent_is_an_object() {
     assert_eq!(finished.code(), Some(4));
     // A note stays as it is.
     let (note, line) = finished.err.split_once('\n').unwrap();
-    assert!(note.starts_with("udp-send: ") && note.contains(" refused the datagram"), "{note}");
+    assert!(note.starts_with("udp-send: ") && note.contains(": port unreachable"), "{note}");
     assert_eq!(
         report(line),
         json!({

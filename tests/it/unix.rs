@@ -217,21 +217,21 @@ fn a_receiver_that_nobody_serves_is_a_refusal() {
     leave_stale(&stale);
     let stale = unix(&stale);
     for (endpoint, why) in [
-        (&missing, "there is no such socket"),
-        (&stale, "nobody listens on that socket"),
-        (&"unix:@udp-tools-no-such".to_owned(), "nobody listens on that socket"),
+        (&missing, "no such socket"),
+        (&stale, "nothing is listening on that socket"),
+        (&"unix:@udp-tools-no-such".to_owned(), "nothing is listening on that socket"),
     ] {
         let stderr = complaint("udp-send", &[endpoint], 4);
-        assert_eq!(stderr, format!("udp-send: {endpoint} refused the datagram: {why}\n"));
+        assert_eq!(stderr, format!("udp-send: the datagram to {endpoint}: {why}\n"));
         let stderr = complaint("udp-recv", &[endpoint, "status"], 4);
-        assert_eq!(stderr, format!("udp-recv: {endpoint} refused message 1: {why}\n"));
+        assert_eq!(stderr, format!("udp-recv: message 1 to {endpoint}: {why}\n"));
         let json = format!("{{\"to\":\"{endpoint}\",\"text\":\"x\"}}\n");
         let stderr = Tool::new("udp-send").args(["-f", "json"]).input(json).assert().code(4).err();
-        assert_eq!(stderr, format!("udp-send: {endpoint} refused the datagram: {why}\n"));
+        assert_eq!(stderr, format!("udp-send: the datagram to {endpoint}: {why}\n"));
     }
     let (mut chat, _) = listening(Tool::new("udp-chat").args([&missing, "-w", "10s"]));
     chat.type_line("hi");
-    chat.err_line_with("refused line 1: there is no such socket");
+    chat.err_line_with(": no such socket");
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_request_is_sent_again_until_somebody_listens() {
     let path = directory.file("daemon");
     let arguments = [&unix(&path), "status", "-v", "--retry", "1000", "-w", "10ms"];
     let mut recv = Tool::new("udp-recv").args(arguments).spawn();
-    recv.err_line_with("asking again");
+    recv.err_line_with("sending it again");
     let _listen = listen(&[&unix(&path), "--echo"]);
     let finished = recv.finish();
     assert_eq!((finished.code(), finished.text()), (Some(0), "status\n"));
@@ -260,7 +260,7 @@ fn lines_reach_a_receiver_that_goes_away_and_comes_back_or_are_counted() {
     let path = directory.file("socket");
     let mut send = Tool::new("udp-send").args([&unix(&path), "--stats"]).spawn();
     send.type_line("nobody is there yet");
-    send.err_line_with("there is no such socket");
+    send.err_line_with("no such socket");
     for (text, refused) in [("one", 2), ("two", 3)] {
         let receiver = socket(&path);
         send.type_line(text);
@@ -368,7 +368,7 @@ fn a_daemon_that_does_not_read_is_silence_when_the_time_is_up() {
     while sender.send_to(b"x", directory.file("daemon")).is_ok() {}
     let endpoint = unix(&directory.file("daemon"));
     let stderr = complaint("udp-recv", &[&endpoint, "-w", "200ms", "status"], 3);
-    assert_eq!(stderr, format!("udp-recv: {endpoint} did not answer message 1 within 200ms\n"));
+    assert_eq!(stderr, format!("udp-recv: no reply from {endpoint} to message 1 within 200ms\n"));
     let recv = Tool::new("udp-recv").args([&endpoint, "-w", "1h", "status"]).spawn();
     assert_idle(&recv);
     assert_eq!(recv.ended_by(Signal::SIGINT).signal(), Some(Signal::SIGINT as i32));

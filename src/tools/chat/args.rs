@@ -47,7 +47,7 @@ Examples: udp-chat 192.0.2.7:7890 --encoding gbk
 
 Exit status: 0 everything was sent and received; 1 trouble; 2 usage error;
 3 silence: fewer than N datagrams (-n) at the end;
-4 refused: ICMP port unreachable, or nobody listens on the unix socket";
+4 refused: ICMP port unreachable, or nothing is listening on the unix socket";
 
 /// Talk to one peer or many over UDP, both ways at once.
 #[derive(Parser)]

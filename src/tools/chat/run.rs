@@ -430,7 +430,7 @@ impl Chat<'_> {
         let received = self.stats.received.datagrams;
         let too_few = self.plan.bounds.count.filter(|count| received < *count);
         if let Some(count) = too_few {
-            self.plan.report.console.note(&messages::too_few(received, count, addresses, "in time"));
+            self.plan.report.console.note(&messages::too_few(received, count, addresses, "timed out"));
         }
         let ending = if too_few.is_some() { Ending::TooFew } else { Ending::Complete };
         let is_strict = self.plan.receiving.is_strict;

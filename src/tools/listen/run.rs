@@ -476,12 +476,12 @@ impl<'l> Listener<'l> {
             Some(unmatched) if received > 0 => (Ending::TooFew, Some(unmatched)),
             None if !is_short => (Ending::Complete, None),
             _ => {
-                let when = if plan.bounds.has_no_time() {
-                    "before COMMAND ended, nor just after; -w waits longer"
+                let end = if plan.bounds.has_no_time() {
+                    "COMMAND exited (wait longer with -w)"
                 } else {
-                    "in time"
+                    "timed out"
                 };
-                (Ending::TooFew, Some(messages::too_few(received, count, &self.addresses, when)))
+                (Ending::TooFew, Some(messages::too_few(received, count, &self.addresses, end)))
             }
         }
     }

@@ -56,7 +56,7 @@ Examples: echo ping | udp-recv 192.0.2.7:4000 -w 2s
 
 Exit status: 0 everything was answered or received; 1 trouble; 2 usage error;
 3 silence: no reply, or no datagram, before the timeout;
-4 refused: ICMP port unreachable, or nobody listens on the unix socket";
+4 refused: ICMP port unreachable, or nothing is listening on the unix socket";
 
 /// The options that are about single requests and their replies: those of a session are the clients' business.
 const SINGLE: [&str; 10] =

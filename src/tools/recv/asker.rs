@@ -562,7 +562,7 @@ impl<'a, 'r> Asker<'a, 'r> {
             Outcome::Reply | Outcome::Timeout => {}
         }
         let peer = self.destination.name(in_flight.route.peer);
-        console.detail(&format!("{peer} did not answer {name}; asking again"));
+        console.detail(&format!("no reply from {peer} to {name}; sending it again"));
     }
 
     /// Counts `outcome`, that of `in_flight`, and prints it if there was no reply.

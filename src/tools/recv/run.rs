@@ -154,8 +154,8 @@ fn receive_one(inbox: &mut Inbox<'_>, plan: &Plan, socket: &Rc<Socket>, access: 
     inbox.stats.received.count_drops(receiver.drops());
     if !is_received {
         inbox.stats.timed_out += 1;
-        let when = format!("within {:?}", plan.timeout);
-        console.note(&messages::too_few(0, 1, &[address], &when));
+        let end = format!("timed out after {:?}", plan.timeout);
+        console.note(&messages::too_few(0, 1, &[address], &end));
     }
     Ok(())
 }

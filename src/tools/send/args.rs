@@ -39,7 +39,7 @@ Examples: echo hi | udp-send 127.0.0.1:8080
           udp-send -f json --replay 127.0.0.1:8125 < record
 
 Exit status: 0 everything was sent; 1 trouble; 2 usage error;
-4 refused: ICMP port unreachable, or nobody listens on the unix socket";
+4 refused: ICMP port unreachable, or nothing is listening on the unix socket";
 
 /// Send each line of stdin, or each MESSAGE, as one UDP datagram.
 #[derive(Parser)]
