@@ -211,7 +211,7 @@ impl Read for RepeatableFile {
                 let read = self.file.read(into)?;
                 if kept.len() + read > KEPT {
                     return Err(io::Error::other(format!(
-                        "only {} MiB of what is no file can be kept to be repeated; write it to a file first",
+                        "cannot repeat more than {} MiB of a pipe; write it to a file first",
                         KEPT / 1024 / 1024
                     )));
                 }

@@ -32,7 +32,7 @@ pub const CAPACITY: usize = 64 * 1024 * 1024;
 pub const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// How many empty batches are kept for later.
 const SPARE: usize = 4;
-const NOT_READ: &str = "nobody reads it";
+const NOT_READ: &str = "the reader does not read";
 
 /// The way from a tool to stdout.
 #[derive(Debug)]

@@ -46,9 +46,8 @@ impl Splitter for Blocks {
                 rest -= size;
             }
         } else if rest > LARGEST_BLOCK {
-            let what = format!(
-                "it has more than {LARGEST_BLOCK} bytes, and no datagram holds so much; --block SIZE cuts it into several"
-            );
+            let what =
+                format!("longer than {LARGEST_BLOCK} bytes, the largest datagram; --block SIZE splits it");
             bad.push(Bad::the_end(1, what));
             return len;
         }

@@ -67,7 +67,7 @@ impl Lines {
         rest -= take(batch, rest, bad);
         if rest > LONGEST_LINE {
             self.is_skipping = true;
-            let what = format!("it is longer than {LONGEST_LINE} bytes, and no datagram holds so much");
+            let what = format!("longer than {LONGEST_LINE} bytes; no datagram is that large");
             bad.push(Bad::new(batch.pass_over(rest), what));
             rest = 0;
         } else if is_last && rest > 0 {

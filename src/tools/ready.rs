@@ -66,7 +66,7 @@ impl Ready {
             && let Err(error) =
                 notify(&name, &format!("READY=1\nSTATUS=listening on {}\n", listed(addresses)))
         {
-            console.note(&format!("cannot tell systemd at {}: {}", escape::name(&name), os_error(&error)));
+            console.note(&format!("cannot notify systemd at {}: {}", escape::name(&name), os_error(&error)));
         }
         Ok(())
     }

@@ -419,7 +419,7 @@ fn an_endless_line_is_trouble() {
         shell("udp-send 127.0.0.1:9 </dev/zero"),
         (
             Some(1),
-            "udp-send: cannot send line 1 to 127.0.0.1:9: it is longer than 1048576 bytes, and no datagram holds so much\n".to_owned()
+            "udp-send: cannot send line 1 to 127.0.0.1:9: longer than 1048576 bytes; no datagram is that large\n".to_owned()
         )
     );
 }

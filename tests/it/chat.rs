@@ -124,7 +124,7 @@ fn an_invalid_line_is_reported_and_the_chat_goes_on() {
         "cannot send line 1: invalid peer 'bob': no port; write bob:PORT; @@ begins a text with @",
     );
     chat.type_line("@7 hi");
-    chat.err_line_with("there is no peer 7; write a name or HOST:PORT");
+    chat.err_line_with("no peer 7; write a name or HOST:PORT");
     chat.type_line("你好");
     chat.err_line_with("cannot send line 3: character 1, 你 (U+4F60), is not in latin-1");
     chat.type_line(&"x".repeat(65_508));
@@ -132,7 +132,7 @@ fn an_invalid_line_is_reported_and_the_chat_goes_on() {
     chat.type_line("@[::1]:9 six");
     chat.err_line_with("cannot use [::1]:9: it is not an IPv4 address, as -4, -6 or --bind requires");
     chat.type_line(&"x".repeat(3_000_000));
-    chat.err_line_with("cannot send line 6: it is longer than 1048576 bytes");
+    chat.err_line_with("cannot send line 6: longer than 1048576 bytes");
     chat.type_line("still here");
     assert_eq!(peer.receive(), b"still here");
     assert_eq!(chat.finish().code(), Some(1));

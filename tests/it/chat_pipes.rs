@@ -181,7 +181,7 @@ fn a_line_goes_to_the_peer_of_a_number() {
     assert_eq!(two.receive(), b"to the second alone");
     for line in ["@3 to nobody", "@3", "@0 to nobody"] {
         chat.type_line(line);
-        chat.err_line_with(&format!("there is no peer {}; write a name or HOST:PORT", &line[1..2]));
+        chat.err_line_with(&format!("no peer {}; write a name or HOST:PORT", &line[1..2]));
     }
     assert_eq!(chat.finish().code(), Some(1));
 }

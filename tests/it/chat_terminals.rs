@@ -117,7 +117,7 @@ fn a_charset_that_does_not_exist_changes_nothing() {
     for (command, error) in [
         ("/encoding gkb", "invalid charset 'gkb': no such charset; did you mean gbk?"),
         ("/encoding 1 gkb", "invalid charset 'gkb': no such charset; did you mean gbk?"),
-        ("/encoding 7 gbk", "there is no peer 7; write a name or HOST:PORT"),
+        ("/encoding 7 gbk", "no peer 7; write a name or HOST:PORT"),
         ("/encoding", "write /encoding LABEL or /encoding PEER LABEL"),
     ] {
         seat.type_keys(&format!("{command}\r"));

@@ -107,7 +107,7 @@ fn an_unknown_command_is_one_sentence_and_the_line_is_cleared() {
     let seat = Seat::with(Display::new(24, 100), |chat| chat);
     for (line, why) in [
         ("@bob hi", "cannot send 'hi': invalid peer 'bob': no port; write bob:PORT; @@ begins a text with @"),
-        ("@7 hi", "there is no peer 7"),
+        ("@7 hi", "no peer 7"),
         ("/to bob", "invalid peer 'bob': no port; write bob:PORT"),
         ("/to 1 hi", "write /to PEER alone; @PEER TEXT sends one text"),
         ("/hex", "write /hex BYTES, as in /hex de ad be ef"),

@@ -478,7 +478,7 @@ fn whichever_address_of_a_name_is_listened_on_answers() {
             );
             assert_eq!(finished.code(), Some(0), "{arguments:?}: {}", finished.err);
             let refused = counter(&finished.err, "refused");
-            assert_eq!(finished.err.contains(&format!("message 1; trying {there}\n")), refused == 1);
+            assert_eq!(finished.err.contains(&format!(": port unreachable; trying {there}\n")), refused == 1);
             assert_eq!(counter(&finished.err, "late"), 0, "{arguments:?}: {}", finished.err);
             refused
         });

@@ -482,8 +482,7 @@ fn a_malformed_record_ends_the_run_after_the_records_before_it() {
         (
             "raw",
             &too_much,
-            "block 1 to PEER: it is 300000 bytes, and the largest datagram over IPv4 is 65507 bytes; --block SIZE cuts it \
-             into several\n",
+            "block 1 to PEER: it is 300000 bytes, and the largest datagram over IPv4 is 65507 bytes; --block SIZE splits it\n",
         ),
     ] {
         let peer = Peer::new();

@@ -305,8 +305,7 @@ fn a_signal_ends_it_while_its_reader_does_not_read() {
     let finished = listen.ended_by(Signal::SIGTERM);
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
     // A pipe holds 64 KiB: that is not quite 16 of them.
-    let lost =
-        "udp-listen: cannot write to stdout: nobody reads it; 25 received datagrams were not written\n";
+    let lost = "udp-listen: cannot write to stdout: the reader does not read; 25 received datagrams were not written\n";
     assert_eq!(finished.err, lost);
 }
 

@@ -11,7 +11,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::termios::{FlowArg, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr};
 
-const NOT_WRITTEN: &str = "cannot write to stdout: nobody reads it; 1 received datagram was not written\n";
+const NOT_WRITTEN: &str =
+    "cannot write to stdout: the reader does not read; 1 received datagram was not written\n";
 
 /// Returns a pipe that has no room, and how many bytes it holds.
 fn full_pipe() -> (PipeReader, PipeWriter, usize) {
@@ -148,7 +149,7 @@ fn a_terminal_whose_other_side_does_not_read_holds_up_neither_a_chat_nor_its_end
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
     // What is on its way to the other side is taken as written.
     let whole = terminal.into_text().matches('\n').count();
-    let unwritten = number_after(&finished.err, "nobody reads it;");
+    let unwritten = number_after(&finished.err, "the reader does not read;");
     assert_eq!(whole + usize::try_from(unwritten).unwrap(), 1001, "{}", finished.err);
 }
 

@@ -181,7 +181,7 @@ impl Peers {
         if let Ok(number) = word.parse() {
             return match self.by_number.get(&number) {
                 Some(address) => Ok(Ok(*address)),
-                None => bail!("there is no peer {number}; write a name or HOST:PORT"),
+                None => bail!("no peer {number}; write a name or HOST:PORT"),
             };
         }
         if let Some(address) = self.called(word) {
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(peers.label(address(2)), "bob");
         assert_eq!(peers.label(address(1)), "127.0.0.1:9");
         assert!(peers.find("127.0.0.2:9").unwrap().is_err());
-        assert_eq!(peers.find("3").unwrap_err().to_string(), "there is no peer 3; write a name or HOST:PORT");
+        assert_eq!(peers.find("3").unwrap_err().to_string(), "no peer 3; write a name or HOST:PORT");
         assert_eq!(peers.find("eve").unwrap_err().to_string(), "invalid peer 'eve': no port; write eve:PORT");
         peers.name(address(2), "eve").unwrap();
         assert!(peers.find("eve").unwrap().is_ok() && peers.find("bob").is_err());

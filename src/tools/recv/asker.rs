@@ -496,7 +496,10 @@ impl<'a, 'r> Asker<'a, 'r> {
         let Some(other) = self.ports.take(&self.destination, &route, now)? else { return Ok(None) };
         let Some(in_flight) = self.end_flight(place, false, now) else { return Ok(None) };
         let payload = mem::take(&mut self.ports.get(place).payload);
-        self.plan.report.console.detail(&format!("{refused} refused {name}; trying {}", route.peer));
+        self.plan
+            .report
+            .console
+            .detail(&format!("{name} to {refused}: port unreachable; trying {}", route.peer));
         let port = self.ports.get(other);
         (port.payload, port.in_flight) = (payload, Some(InFlight { route, ..in_flight }));
         self.in_flight += 1;

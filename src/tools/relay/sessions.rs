@@ -123,7 +123,7 @@ impl<'r> Sessions<'r> {
         if self.table.len() >= self.plan.max_sessions && !self.evict(now) {
             return Ok(Opened::NoRoom("--max-sessions allows more"));
         }
-        let server = servers.next(now).context("there is no server")?;
+        let server = servers.next(now).context("no server")?;
         let address = server.address;
         let socket = loop {
             let room = descriptors::check_room(self.table.len()).map_err(Failure::Os);

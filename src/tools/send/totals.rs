@@ -183,7 +183,7 @@ impl<'t> Totals<'t> {
         let why = if is_too_long_for_path {
             anyhow!("{why}; with --skip-bad the run goes on without it")
         } else if is_too_long && self.plan.input.codec.formats.input == Format::Raw {
-            anyhow!("{why}; --block SIZE cuts it into several")
+            anyhow!("{why}; --block SIZE splits it")
         } else {
             why
         };
