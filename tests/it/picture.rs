@@ -1,20 +1,26 @@
-//! The picture in the README: a screen of a real chat between hosts. `UPDATE_PICTURES=1` writes it anew.
+//! The pictures of the documentation: screens of real sessions. `UPDATE_PICTURES=1` writes them anew.
 
 mod svg;
 
 use std::path::Path;
 
 use nix::sys::signal::Signal;
+use vt100::Screen;
 
 use crate::harness::{Cable, Display, bash, ip};
 
-/// Compares `svg` with the picture called `name`, or replaces that if it is asked to.
-fn check(name: &str, svg: &str) {
+/// Returns the picture called `name`, which is replaced by `svg` first if it is asked to.
+fn committed(name: &str, svg: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     if std::env::var_os("UPDATE_PICTURES").is_some() {
-        return std::fs::write(&path, svg).unwrap();
+        std::fs::write(&path, svg).unwrap();
     }
-    let committed = std::fs::read_to_string(&path).unwrap();
+    std::fs::read_to_string(&path).unwrap()
+}
+
+/// Compares `svg` with the picture called `name`.
+fn check(name: &str, svg: &str) {
+    let committed = committed(name, svg);
     assert!(committed == svg, "docs/{name} is out of date: run this test with UPDATE_PICTURES=1\n{svg}");
 }
 
@@ -33,7 +39,7 @@ fn hosts() -> Cable {
 
 #[test]
 #[ignore = "needs root and ip of iproute2"]
-fn the_picture_in_the_readme_is_of_a_real_chat() {
+fn the_picture_of_a_chat_is_of_a_real_chat() {
     let cable = hosts();
     let mut alice = Display::new(15, 76);
     alice.start(cable.near.host(bash()));
@@ -67,5 +73,45 @@ fn the_picture_in_the_readme_is_of_a_real_chat() {
     alice.await_row("port unreachable");
     alice.type_keys("gone again, at 21.5 °C");
     alice.await_edited("to bob> gone again, at 21.5 °C▏");
-    check("chat.svg", &alice.see(|screen| svg::picture(screen, "udp-chat")));
+    check("chat.svg", &alice.see(|screen| svg::picture(&[(screen, "udp-chat")])));
+}
+
+#[test]
+#[ignore = "needs root and ip of iproute2"]
+fn the_picture_in_the_readme_is_of_a_real_listener_and_a_real_sender() {
+    let cable = hosts();
+    let [mut listener, mut sender] = [Display::new(7, 42), Display::new(7, 42)];
+    for display in [&mut listener, &mut sender] {
+        display.start(cable.near.host(bash()));
+        display.await_edited("$ ▏");
+    }
+    listener.type_keys("udp-listen :7788\r");
+    listener.await_row("listening on [::]:7788");
+    sender.type_keys("echo hi | udp-send 127.0.0.1:7788\r");
+    listener.await_row("hi");
+    sender.await_edited("$ ▏");
+    sender.type_keys("seq 3 | udp-send 127.0.0.1:7788\r");
+    listener.await_row("3");
+    sender.await_edited("$ ▏");
+    let windows = |left: &Screen, right: &Screen| svg::picture(&[(left, "one terminal"), (right, "another")]);
+    check("listen-and-send.svg", &listener.see(|left| sender.see(|right| windows(left, right))));
+}
+
+/// No two runs have the same figures.
+#[test]
+#[ignore = "needs root and ip of iproute2"]
+fn the_picture_of_latencies_is_of_a_real_measurement() {
+    let cable = hosts();
+    let _echo = cable.near.tool("udp-listen").args([":7788", "--echo"]).spawn_listening();
+    let mut display = Display::new(20, 104);
+    display.start(cable.near.host(bash()));
+    display.await_edited("$ ▏");
+    display.type_keys("udp-recv 127.0.0.1:7788 --rate 1k/s --repeat 2000 --stats ping > /dev/null\r");
+    display.await_row("round trip");
+    display.await_edited("$ ▏");
+    let made = display.see(|screen| svg::picture(&[(screen, "udp-recv")]));
+    let committed = committed("latency.svg", &made);
+    for words in ["--rate", "latency", ">p99<", "jitter", "below", "########"] {
+        assert!(made.contains(words) && committed.contains(words), "{words}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Draws a screen as an SVG: a window with rounded corners, dark in every theme. Each word begins at its column and
+//! Draws screens as an SVG: windows with rounded corners, dark in every theme. Each word begins at its column and
 //! fills its columns whatever monospaced font a reader has, so that wide characters stay in the grid.
 
 use std::fmt::Write;
@@ -14,6 +14,8 @@ const BASELINE: f32 = 14.5;
 /// Between the text and the frame.
 const MARGIN: f32 = 18.0;
 const TITLE_HEIGHT: f32 = 38.0;
+/// Between two windows.
+const GAP: f32 = 14.0;
 
 const FONTS: &str = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', 'Noto Sans \
                      Mono CJK SC', 'Noto Sans CJK SC', 'Microsoft YaHei', monospace";
@@ -65,21 +67,47 @@ impl Style {
     }
 }
 
-/// Returns a picture of `screen` with `title` above it.
-pub(crate) fn picture(screen: &Screen, title: &str) -> String {
-    let (rows, columns) = screen.size();
-    let width = f32::from(columns.get()) * WIDTH + 2.0 * MARGIN;
-    let height = f32::from(rows.get()) * HEIGHT + TITLE_HEIGHT + MARGIN;
+/// Returns a picture of `screens` side by side, each with its title above it.
+pub(crate) fn picture(screens: &[(&Screen, &str)]) -> String {
+    let sizes: Vec<_> = screens.iter().map(|(screen, _)| size(screen)).collect();
+    let width = sizes.iter().map(|(width, _)| width + GAP).sum::<f32>() - GAP;
+    let height = sizes.iter().map(|(_, height)| *height).fold(0.0, f32::max);
+    let titles: Vec<_> = screens.iter().map(|(_, title)| *title).collect();
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
-         height=\"{height:.0}\" font-family=\"{FONTS}\" font-size=\"{FONT_SIZE}\">\n\
-         <title>{}</title>\n\
-         <rect x=\"0.5\" y=\"0.5\" width=\"{:.0}\" height=\"{:.0}\" rx=\"10\" fill=\"{BACKGROUND}\" \
-         stroke=\"#8b949e\" stroke-opacity=\"0.4\"/>\n",
-        escaped(title),
+         height=\"{height:.0}\" font-family=\"{FONTS}\" font-size=\"{FONT_SIZE}\">\n<title>{}</title>\n",
+        escaped(&titles.join(", "))
+    );
+    let mut left = 0.0;
+    for ((screen, title), (width, height)) in screens.iter().zip(sizes) {
+        writeln!(svg, "<g transform=\"translate({left:.0})\">").unwrap();
+        draw_window(&mut svg, title, width, height);
+        draw_cursor(&mut svg, screen);
+        for word in words(screen) {
+            draw_word(&mut svg, &word);
+        }
+        svg += "</g>\n";
+        left += width + GAP;
+    }
+    svg + "</svg>\n"
+}
+
+/// Returns the width and the height of the window of `screen`.
+fn size(screen: &Screen) -> (f32, f32) {
+    let (rows, columns) = screen.size();
+    let width = f32::from(columns.get()) * WIDTH + 2.0 * MARGIN;
+    (width, f32::from(rows.get()) * HEIGHT + TITLE_HEIGHT + MARGIN)
+}
+
+fn draw_window(svg: &mut String, title: &str, width: f32, height: f32) {
+    writeln!(
+        svg,
+        "<rect x=\"0.5\" y=\"0.5\" width=\"{:.0}\" height=\"{:.0}\" rx=\"10\" fill=\"{BACKGROUND}\" \
+         stroke=\"#8b949e\" stroke-opacity=\"0.4\"/>",
         width - 1.0,
         height - 1.0
-    );
+    )
+    .unwrap();
     for (number, color) in ["#ff5f57", "#febc2e", "#28c840"].iter().enumerate() {
         let x = 20 + 20 * number;
         writeln!(svg, "<circle cx=\"{x}\" cy=\"19\" r=\"6\" fill=\"{color}\"/>").unwrap();
@@ -91,11 +119,6 @@ pub(crate) fn picture(screen: &Screen, title: &str) -> String {
         escaped(title)
     )
     .unwrap();
-    draw_cursor(&mut svg, screen);
-    for word in words(screen) {
-        draw_word(&mut svg, &word);
-    }
-    svg + "</svg>\n"
 }
 
 fn draw_cursor(svg: &mut String, screen: &Screen) {
