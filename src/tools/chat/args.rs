@@ -45,7 +45,7 @@ A plain line goes to every PEER, or to the first sender. @PEER TEXT sends TEXT t
 Examples: udp-chat 192.0.2.7:7890 --encoding gbk
           udp-chat 239.7.8.9:7890 --nick ada
 
-Exit status: 0 everything was sent and received; 1 trouble; 2 usage error;
+Exit status: 0 everything was sent and received; 1 error; 2 usage error;
 3 silence: fewer than N datagrams (-n) at the end;
 4 refused: ICMP port unreachable, or nothing is listening on the unix socket";
 

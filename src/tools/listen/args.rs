@@ -48,7 +48,7 @@ Examples: udp-listen :7788 --encoding gbk
           udp-listen :0 -w 10s --until '^up' -- sh -c './service --statsd $UDP_ADDR'
           udp-listen :7788 --exec 'tr a-z A-Z'
 
-Exit status: 0 everything was received and answered; 1 trouble; 2 usage error;
+Exit status: 0 everything was received and answered; 1 error; 2 usage error;
 3 silence: too few datagrams before the timeout, or no match for --until;
 that of COMMAND if it fails";
 

@@ -54,7 +54,7 @@ Examples: echo ping | udp-recv 192.0.2.7:4000 -w 2s
           udp-recv -q -w 1s --probe dns 192.0.2.53
           udp-recv :7788 -w 1m
 
-Exit status: 0 everything was answered or received; 1 trouble; 2 usage error;
+Exit status: 0 everything was answered or received; 1 error; 2 usage error;
 3 silence: no reply, or no datagram, before the timeout;
 4 refused: ICMP port unreachable, or nothing is listening on the unix socket";
 

@@ -40,7 +40,7 @@ Examples: udp-relay :5000 server:53
           udp-relay :2055 --mirror a:2055 --mirror b:2055
 
 Exit status: 0 everything was relayed until the reader of stdout went away;
-1 trouble; 2 usage error";
+1 error; 2 usage error";
 
 /// Forward UDP datagrams between clients and servers, in a session for each client.
 #[derive(Parser)]

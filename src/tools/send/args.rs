@@ -38,7 +38,7 @@ Examples: echo hi | udp-send 127.0.0.1:8080
           udp-send 192.0.2.7:7788 --encoding gbk < names.txt
           udp-send -f json --replay 127.0.0.1:8125 < record
 
-Exit status: 0 everything was sent; 1 trouble; 2 usage error;
+Exit status: 0 everything was sent; 1 error; 2 usage error;
 4 refused: ICMP port unreachable, or nothing is listening on the unix socket";
 
 /// Send each line of stdin, or each MESSAGE, as one UDP datagram.
