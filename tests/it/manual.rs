@@ -142,6 +142,19 @@ fn the_page_lists_every_probe() {
 }
 
 #[test]
+fn every_example_of_the_common_page_is_in_the_table_of_the_readme() {
+    let page = crate::readme::document("man/udp-tools.7").replace(" \\e\n   ", "");
+    let section = page.split(".Ss Examples\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let lines = section.lines().map(|line| line.trim_start_matches(".Dl "));
+    let commands: Vec<_> = lines.filter_map(|line| line.strip_prefix("$ ")).collect();
+    assert!(commands.len() >= 9, "{commands:?}");
+    let table = crate::readme::document("README.md").replace("\\|", "|");
+    for command in commands {
+        assert!(table.contains(&format!("`{command}`")), "{command}");
+    }
+}
+
+#[test]
 #[ignore = "needs mandoc"]
 fn every_page_is_clean() {
     // In their directory the pages find each other.
