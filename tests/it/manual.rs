@@ -156,7 +156,7 @@ fn every_example_of_the_common_page_is_in_the_table_of_the_readme() {
 
 #[test]
 #[ignore = "needs mandoc"]
-fn every_page_is_clean() {
+fn every_page_is_clean_and_fits_80_columns() {
     // In their directory the pages find each other.
     let directory = format!("{}/man", env!("CARGO_MANIFEST_DIR"));
     let pages = TOOLS.iter().map(|name| format!("{name}.1")).chain(["udp-tools.7".to_owned()]);
@@ -164,5 +164,12 @@ fn every_page_is_clean() {
         let lint = Tool::other("mandoc").args(["-T", "lint", &page]).current_dir(directory.as_ref()).run();
         let stderr = [lint.text(), &lint.err].concat();
         assert!(lint.status.success() && stderr.is_empty(), "{stderr}");
+        let rendered =
+            Tool::other("mandoc").args(["-T", "utf8", &page]).current_dir(directory.as_ref()).run();
+        for line in rendered.text().lines() {
+            // Bold and underlined characters are overstruck: two more characters each.
+            let width = line.chars().count() - 2 * line.matches('\u{8}').count();
+            assert!(width <= 80, "{page}: {line}");
+        }
     }
 }
