@@ -176,7 +176,7 @@ fn a_socket_that_is_opened_or_closed_during_the_run_is_reported() {
     let port = free_port();
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut send = watching(address);
-    send.err_line_with("refused");
+    send.err_line_with("port unreachable");
     let receiver = Peer::bind(&address.to_string());
     flood_from_many_ports(address);
     let stderr = ended(send).err;

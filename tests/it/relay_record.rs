@@ -188,7 +188,7 @@ fn a_refusal_is_counted_beside_what_was_sent() {
     let (mut relay, address) = relay(&unused_address(), &["--stats=json"]);
     let client = Peer::new();
     client.send_to(b"one", address).unwrap();
-    relay.err_line_with("refused");
+    relay.err_line_with("port unreachable");
     let report = report(relay);
     let sent = &report["up"]["sent"];
     assert_eq!((&sent["datagrams"], &sent["refused"]), (&json!(1), &json!(1)), "{report}");
