@@ -23,7 +23,7 @@ pub type Tools = fn() -> Vec<Command>;
 /// Options of other programs that are not needed here, and why.
 const NEEDLESS: [(&[&str], &str); 9] = [
     (&["-u", "--udp"], "all traffic is UDP"),
-    (&["-k", "--keep-open"], "there is no connection to keep open"),
+    (&["-k", "--keep-open"], "UDP has no connection to keep open"),
     (&["-n", "--nodns", "--numeric"], "addresses are never looked up for names"),
     (&["-N", "--no-shutdown"], "UDP has no connection to shut down"),
     (&["-r"], "local ports are random by default"),

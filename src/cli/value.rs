@@ -142,7 +142,7 @@ pub fn source_of_group(text: &str) -> Result<IpAddr, String> {
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     match inner.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(ip) if ip.is_multicast() || ip.is_unspecified() => {
-            Err("not the address of a host; write where multicasts come from, as in 192.0.2.1".to_owned())
+            Err("not the address of a host; write the source of the multicasts, as in 192.0.2.1".to_owned())
         }
         Ok(ip) => Ok(ip),
         Err(_) => Err("not an address; write a source of multicasts, as in 192.0.2.1".to_owned()),

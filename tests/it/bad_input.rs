@@ -255,7 +255,7 @@ fn an_invalid_group_or_source_is_a_usage_error() {
         (
             "udp-listen",
             "--source 239.1.1.1 :0",
-            "not the address of a host; write where multicasts come from",
+            "not the address of a host; write the source of the multicasts",
         ),
         ("udp-listen", "--source host :0", "not an address; write a source of multicasts, as in 192.0.2.1"),
         (
@@ -526,7 +526,7 @@ const NC: &[(&str, &str, &str)] = &[
     ("udp-send", "-ulp 7788", "unknown option -l in '-ulp': use udp-listen :7788"),
     ("udp-recv", "-l", "unknown option -l: use udp-listen :PORT"),
     ("udp-listen", "-k", "unknown option -k: datagrams from all peers are received; leave it out"),
-    ("udp-send", "-k", "unknown option -k: there is no connection to keep open; leave it out"),
+    ("udp-send", "-k", "unknown option -k: UDP has no connection to keep open; leave it out"),
     ("udp-listen", "-c cat", "unknown option -c: use --exec 'cat'"),
     ("udp-recv", "-c cat", "unknown option -c: use --exec 'cat' of udp-listen"),
     (
