@@ -173,7 +173,7 @@ fn a_server_that_comes_back_is_reached_by_the_sessions_that_there_are() {
     let address = server.to_string();
     let (mut relay, there) = relay(&["127.0.0.1:0", &address, "--stats"]);
     let session = ask(&client, "before", there, &server);
-    drop(server);
+    server.close();
     send(&client, "lost", there);
     relay.err_line_with("port unreachable");
     let server = Peer::bind(&address);

@@ -1,6 +1,7 @@
 //! The other end: sockets of the test itself.
 
 use std::fmt::{self, Display, Formatter};
+use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Deref;
@@ -55,6 +56,15 @@ impl Peer {
     /// Returns a second handle of the same socket.
     pub(crate) fn duplicate(&self) -> Self {
         Self(self.try_clone().unwrap())
+    }
+
+    /// Closes the socket, and waits until its port is free: a child that another test starts has the socket as well for a
+    /// moment.
+    pub(crate) fn close(self) {
+        let port = format!(":{:04X}", self.address().port());
+        drop(self);
+        let is_bound = |line: &str| line.split_whitespace().nth(1).is_some_and(|bound| bound.ends_with(&port));
+        while fs::read_to_string("/proc/net/udp").unwrap().lines().any(is_bound) {}
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
