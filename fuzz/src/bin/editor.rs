@@ -3,7 +3,7 @@
 #![no_main]
 
 use udp_tools::runtime::console::editor::{Editor, Event};
-use udp_tools_fuzz::is_harmless;
+use udp_tools_fuzz::assert_harmless;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((columns, typed)) = data.split_first() else { return };

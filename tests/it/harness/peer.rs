@@ -63,7 +63,8 @@ impl Peer {
     pub(crate) fn close(self) {
         let port = format!(":{:04X}", self.address().port());
         drop(self);
-        let is_bound = |line: &str| line.split_whitespace().nth(1).is_some_and(|bound| bound.ends_with(&port));
+        let is_bound =
+            |line: &str| line.split_whitespace().nth(1).is_some_and(|bound| bound.ends_with(&port));
         while fs::read_to_string("/proc/net/udp").unwrap().lines().any(is_bound) {}
     }
 
