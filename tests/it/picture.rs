@@ -111,7 +111,8 @@ fn the_picture_of_latencies_is_of_a_real_measurement() {
     display.await_edited("$ ▏");
     let made = display.see(|screen| svg::picture(&[(screen, "udp-recv")]));
     let committed = committed("latency.svg", &made);
-    for words in ["--rate", "latency", ">p99<", "jitter", "below", "########"] {
+    // On a busy machine the beginning leaves the screen: the histograms are longer then.
+    for words in ["round", ">p99<", "jitter", "below", "########"] {
         assert!(made.contains(words) && committed.contains(words), "{words}");
     }
 }
