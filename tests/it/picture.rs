@@ -89,9 +89,12 @@ fn the_picture_in_the_readme_is_of_a_real_listener_and_a_real_sender() {
     listener.await_row("listening on [::]:7788");
     sender.type_keys("echo hi | udp-send 127.0.0.1:7788\r");
     listener.await_row("hi");
+    // The prompt is the one behind the command.
+    sender.await_row("echo hi");
     sender.await_edited("$ ▏");
     sender.type_keys("seq 3 | udp-send 127.0.0.1:7788\r");
     listener.await_row("3");
+    sender.await_row("seq 3");
     sender.await_edited("$ ▏");
     let windows = |left: &Screen, right: &Screen| svg::picture(&[(left, "one terminal"), (right, "another")]);
     check("listen-and-send.svg", &listener.see(|left| sender.see(|right| windows(left, right))));
