@@ -88,7 +88,7 @@ pub struct Received {
     pub answered: Option<Answered>,
     /// What a relay did with it, if it passed one.
     pub relayed: Option<Relayed>,
-    /// What its IP header said, and where it arrived.
+    /// The fields of its IP header, and the interface where it arrived.
     pub headers: Headers,
     /// Who has sent it, at a unix socket.
     pub credentials: Option<Credentials>,

@@ -1,6 +1,6 @@
-//! Charsets: the wire speaks one, the pipe is always UTF-8.
+//! Charsets: that of the wire is chosen, that of the pipe is always UTF-8.
 //!
-//! Without a charset bytes pass untouched. What cannot be said in a charset, or read in it, is
+//! Without a charset bytes pass untouched. What a charset cannot encode or decode is
 //! handled by a [`Policy`], with the names and the results of Python's error handlers.
 
 use std::borrow::Cow;

@@ -111,7 +111,7 @@ fn verdict(tool: &'static str, outcome: anyhow::Result<Verdict>) -> Verdict {
 }
 
 /// Joins the results of a run and of its output. An error of the run takes precedence, but for a signal and a reader
-/// of stdout that has gone away: an error of the output says more.
+/// of stdout that has gone away: an error of the output is more precise.
 pub fn join<T>(run: anyhow::Result<T>, printed: anyhow::Result<()>) -> anyhow::Result<T> {
     match run {
         Err(error) if !error.is::<Terminated>() && !error.is::<ReaderGone>() => Err(error),

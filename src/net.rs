@@ -73,7 +73,7 @@ pub fn is_full(batch: &Batch) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detail {
     /// Its bytes. The peer on its envelope decides nothing, and may be forged: Linux believes an IPv6 packet
-    /// that claims to come from an IPv4 address.
+    /// that claims an IPv4 source address.
     Payload,
     /// Who sent it as well: such a packet is left out and counted.
     Peer,
@@ -86,7 +86,7 @@ pub enum Detail {
 /// What a call of [`Receiver::receive`] did, beside appending datagrams to the batch.
 #[derive(Debug, Default)]
 pub struct ReceiveOutcome {
-    /// The number of datagrams that were discarded because they came over IPv6 and claimed to be from an IPv4 address.
+    /// The number of datagrams that were discarded because they arrived over IPv6 and claimed an IPv4 source address.
     pub forged: u64,
     /// The error that ended it.
     pub error: Option<io::Error>,

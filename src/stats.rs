@@ -101,7 +101,7 @@ pub(crate) struct Quoted {
 /// What an ICMP error reports, and who sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IcmpReport {
-    /// What it says.
+    /// What it reports.
     pub kind: IcmpKind,
     /// The host or router that sent it, where the system reports that. Its port is 0.
     pub reporter: Option<SocketAddr>,
@@ -113,7 +113,7 @@ pub struct IcmpReport {
     pub errno: Errno,
 }
 
-/// What an ICMP error says (RFC 792, RFC 1812 and RFC 4443), or a unix socket that takes no datagram (unix(7)).
+/// What an ICMP error reports (RFC 792, RFC 1812 and RFC 4443), or a unix socket that takes no datagram (unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpKind {
     /// No socket of the host listens on the port.
@@ -168,7 +168,7 @@ pub struct Received {
     pub drops: u64,
     /// Times that it has for another reason, which their sender may have caused.
     pub rejections: u64,
-    /// How many datagrams each of these had, as far as those tell that were received.
+    /// The number of datagrams in each of these, if those received show it.
     pub drop_size: MessageSize,
     /// Received datagrams that are not in the charset. They are not printed.
     pub undecodable: u64,
@@ -233,7 +233,7 @@ pub struct ReplyStats {
 pub struct Drops {
     /// The drops since they were last reported, for whatever reason.
     pub new: u64,
-    /// How many datagrams each of them had, as far as those tell that were received.
+    /// The number of datagrams in each of them, if those received show it.
     pub size: MessageSize,
     /// The drops because a receive buffer was full, at all sockets since the start, where the system reports them.
     pub without_room: Option<u64>,

@@ -26,7 +26,7 @@ const BEFORE_IN_BASH: &str = "    prev=\"$3\"
 /// The beginning of the line of the script for zsh that describes the endpoints of udp-listen. The COMMAND behind `--` is
 /// not in it: clap describes nothing behind an argument that is repeated.
 const ENDPOINTS: &str = "'*::endpoints -- ";
-/// Replaces that line: behind `--` stands a COMMAND with its arguments.
+/// Replaces that line: behind `--` is a COMMAND with its arguments.
 const ENDPOINTS_IN_ZSH: &str = "\
 '*:endpoint:{ local at=${words[(I)--]}
     if (( at && at < CURRENT )); then shift $at words; (( CURRENT -= at )); _normal; else _message endpoint; fi }' \\";

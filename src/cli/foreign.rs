@@ -137,7 +137,7 @@ pub(super) fn reads_stdin(command: &Command) -> bool {
     ![LISTENER, RELAY].contains(&command.get_name())
 }
 
-/// Returns the `reason` why an ENDPOINT of a tool is wrong: what is said of a listener holds for a relay.
+/// Returns the `reason` why an ENDPOINT of a tool is wrong: the hint for a listener is one for a relay too.
 pub(super) fn endpoint_of(command: &Command, reason: String) -> String {
     let is_relay = command.get_name() == RELAY;
     if is_relay { reason.replacen(&format!("use {LISTENER} "), "write ", 1) } else { reason }
@@ -150,7 +150,7 @@ pub(super) fn file(value: &str) -> Option<String> {
         .then(|| format!("a file; to read it as stdin, write < {}", escape::shortened(value)))
 }
 
-/// Returns what is meant by the endpoint `value`, if it is a format of statistics that stands behind `--stats`.
+/// Returns what is meant by the endpoint `value`, if it is a format of statistics behind `--stats`.
 pub(super) fn format_of_statistics(value: &str) -> Option<String> {
     let mut pairs = env::args_os().zip(env::args_os().skip(1));
     let is_format = matches!(value, "json" | "text")
@@ -183,8 +183,8 @@ pub(super) fn message(command: &Command, plain_before: usize, argument: &str) ->
     may_be_message.then(|| format!("to send {shown} as a MESSAGE, write -- before it"))
 }
 
-/// Returns the first of `words` that names no endpoint and stands behind one that does, if the tool takes a COMMAND: it
-/// is the COMMAND, without -- before it. A port without its colon is not.
+/// Returns the first of `words` that is not an endpoint and is behind one, if the tool takes a COMMAND: it is
+/// the COMMAND, without -- before it. A port without its colon is not.
 pub(super) fn program<'w>(command: &Command, words: &'w [Word]) -> Option<&'w str> {
     let is_endpoint = |word: &&str| Endpoint::here(word).is_ok();
     let mut others = words.iter().filter_map(Word::plain).skip_while(is_endpoint);
@@ -385,7 +385,7 @@ impl Tool<'_> {
         })
     }
 
-    /// Returns the hint for an option of another program that says how fast, how often or for how long it sends.
+    /// Returns the hint for an option of another program about how fast, how often or for how long it sends.
     fn timing(&self, name: &str, value: Option<&str>) -> Option<Hint> {
         let given = |placeholder: &'static str| escape::shortened(value.unwrap_or(placeholder));
         let rate = |unit| with_unit(value, unit, "RATE");

@@ -1,4 +1,4 @@
-//! The command line of a tool: parses it, and reports a usage error in one sentence that says what to write instead.
+//! The command line of a tool: parses it, and reports a usage error in one sentence that shows what to write instead.
 //!
 //! clap parses; this module turns its errors and its help into output and an exit status.
 
@@ -28,7 +28,7 @@ use crate::runtime::streams;
 pub struct UsageError(String);
 
 impl UsageError {
-    /// Returns an error that says `what` is wrong.
+    /// Returns an error whose message is `what`.
     pub fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }

@@ -50,7 +50,7 @@ pub fn handler(command: OsString) -> Result<OsString, String> {
     Ok(command)
 }
 
-/// Parses a name that stands before texts.
+/// Parses a name that precedes texts.
 pub fn nick(text: &str) -> Result<String, String> {
     match text {
         "" => Err("empty; write a name, as in --nick Ann".to_owned()),

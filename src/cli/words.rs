@@ -1,6 +1,6 @@
 //! The words of a command line as getopt(3) reads them: options with their values, and other words.
 //!
-//! clap parses the arguments, but its errors do not say which words are next to the wrong one.
+//! clap parses the arguments, but its errors do not have the words next to the wrong one.
 
 use std::ffi::OsString;
 use std::iter::Peekable;

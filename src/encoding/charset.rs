@@ -1,6 +1,6 @@
 //! What a charset is: how its bytes become text and its text bytes.
 //!
-//! `encoding_rs` speaks the charsets of the web. It has no encoder for UTF-16, no UTF-32, and reads
+//! `encoding_rs` has the charsets of the web. It has no encoder for UTF-16, no UTF-32, and reads
 //! the ISO names as their Windows supersets: those are written here. Every call to it
 //! writes to a block of fixed size: those that append to a vector initialise all of its spare capacity,
 //! which takes quadratic time if each of many bad characters needs a call.
@@ -45,7 +45,7 @@ pub(super) enum Width {
     Four,
 }
 
-/// Which byte of a code unit comes first.
+/// The byte order of a code unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Little,
@@ -71,10 +71,10 @@ impl Order {
     }
 }
 
-/// Handles a character that the charset lacks, at a byte offset in the text: appends an ASCII stand-in.
+/// Handles a character that the charset lacks, at a byte offset in the text: appends an ASCII substitute.
 pub(super) type OnMissing<'f> = &'f mut dyn FnMut(char, usize, &mut String) -> Result<(), String>;
 
-/// Handles bytes without a meaning, at an offset: appends a stand-in to the text so far.
+/// Handles bytes without a meaning, at an offset: appends a substitute to the text so far.
 pub(super) type OnBad<'f> = &'f mut dyn FnMut(&[u8], usize, &mut Vec<u8>) -> Result<(), String>;
 
 /// The size of a block, in bytes: small, so that a short text is cheap.
@@ -268,7 +268,7 @@ impl<'o> Encoder<'o> {
         Self { work, out }
     }
 
-    /// Writes `text`, and the stand-ins of `on_missing` for the characters that the charset lacks.
+    /// Writes `text`, and the substitutes of `on_missing` for the characters that the charset lacks.
     pub(super) fn text(&mut self, text: &str, on_missing: OnMissing<'_>) -> Result<(), String> {
         match &mut self.work {
             Work::Codes(codes) => codes.encode(text, self.out, on_missing),

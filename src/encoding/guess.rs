@@ -13,7 +13,7 @@ use super::{Charset, Encoding, Policy};
 /// How many bytes of what a peer has sent are kept, to judge them again.
 const REMEMBERED: usize = 1024;
 
-/// The byte order marks, and the charsets that begin every text with them. UTF-32 stands before UTF-16: the mark of
+/// The byte order marks, and the charsets that begin every text with them. UTF-32 precedes UTF-16: the mark of
 /// UTF-16, little-endian, begins that of UTF-32.
 const MARKS: [(&[u8], &str); 5] = [
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -145,7 +145,7 @@ impl Guesser {
         self.guess_text(text)
     }
 
-    /// Returns whether the peer speaks `guess`: it is not that of a few stray bytes in a conversation in another charset.
+    /// Returns whether the peer uses `guess`: it is not that of a few stray bytes in a conversation in another charset.
     #[must_use]
     pub fn has_settled_on(&self, guess: Charset) -> bool {
         self.guess.is_none_or(|settled| settled == guess)

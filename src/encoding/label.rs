@@ -2,7 +2,7 @@
 //!
 //! Where the web means another charset by a name than Python does, the name means Python's. The
 //! charsets of East Asia are the web's under all their names (`gb2312` is `gbk`): but for `big5`
-//! those are the code pages of Windows, which is who speaks them.
+//! those are the code pages of Windows, which uses them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -212,7 +212,7 @@ const SUGGESTIONS: usize = 3;
 /// No name of a charset is as long. To compare names takes time that grows with the square of their length.
 const LONG: usize = 64;
 
-/// A label that names no charset here, with the names that come near.
+/// A label of no supported charset, with similar names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownCharset(String);
 
@@ -262,7 +262,7 @@ fn unknown(plain: &str) -> UnknownCharset {
             let names = others.iter().copied().chain([own.as_str()]);
             let nearness = names.map(|name| {
                 strsim::normalized_damerau_levenshtein(plain, name).max(
-                    // Letters in another order are nearer than the edits say: gkb is gbk.
+                    // Swapped letters are one typing error, but two edits: gkb is gbk.
                     if same_letters(plain, name) { 0.9 } else { 0.0 },
                 )
             });

@@ -122,7 +122,7 @@ fn meaning(byte: u8, kind: Kind) -> Option<char> {
 }
 
 impl Codes {
-    /// Appends the bytes of `text` to `out`, and the stand-ins of `on_missing` for characters without any.
+    /// Appends the bytes of `text` to `out`, and the substitutes of `on_missing` for characters without any.
     pub(super) fn encode(
         &mut self,
         text: &str,

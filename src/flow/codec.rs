@@ -46,7 +46,7 @@ pub enum Eol {
     Crlf,
 }
 
-/// How a stream is read: as text for one peer, unless it says more.
+/// How a stream is read: as text for one peer, by default.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// The text.

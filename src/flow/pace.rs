@@ -416,7 +416,7 @@ mod tests {
         assert_eq!(interval.due(start), start);
         for now in [start, start + second * 5] {
             interval.note(now);
-            // Nor does it come nearer while nobody asks.
+            // Nor does it become due earlier without a call.
             assert_eq!([now, now + second * 3].map(|later| interval.due(later)), [now + second; 2]);
         }
     }

@@ -97,7 +97,7 @@ fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..b'\\') | matches!(byte, b']'..=b'~') | (byte >= 0x80)
 }
 
-/// Returns the byte that the escape at the beginning of `text` stands for, and how long the escape is. The escape is in
+/// Returns the byte of the escape at the beginning of `text`, and the length of the escape. The escape is in
 /// this `column` of its line.
 fn escaped(text: &[u8], column: usize) -> Result<(u8, usize), String> {
     let short = match text.get(1) {

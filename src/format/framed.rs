@@ -1,4 +1,4 @@
-//! `framed`: the length of each datagram stands before it, in two bytes, the higher first: as in RFC 4571
+//! `framed`: the length of each datagram precedes it, in two bytes, the higher first: as in RFC 4571
 //! for media, and in RFC 7766 for DNS over TCP. A stream of it carries any datagrams, as through ssh.
 
 use super::{Bad, Content, Layout, RecordWriter, Spec, Splitter};

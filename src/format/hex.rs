@@ -109,7 +109,7 @@ impl Digits for Lines {
     }
 }
 
-/// Writes the bytes that `line` stands for to the beginning of `bytes`, which has room for half as many.
+/// Writes the bytes of `line` to the beginning of `bytes`, which has room for half as many.
 /// Returns their number.
 fn decode(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<usize, LineError> {
     // Most lines are written by programs.
@@ -203,7 +203,7 @@ impl<'l> Parser<'l> {
         Ok(Group { start, prefix, digits: &rest[..digits] })
     }
 
-    /// Steps over what stands between `group` and the next one.
+    /// Skips what is between `group` and the next one.
     fn skip_separator(&mut self, group: &Group<'_>) -> Result<(), LineError> {
         let gap = spaces(self.rest());
         let (next, rest) = self.rest()[gap..].split_first().unzip();

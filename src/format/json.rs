@@ -1,12 +1,15 @@
-//! `json`: a line is a JSON object that tells of one datagram (JSON Lines): when it arrived (`time`, RFC 3339
-//! in nanoseconds), who sent it (`from`), to which address (`to`), which request it answers if it is a reply (`request`,
-//! from 1) and how long after that was sent (`rtt`, in seconds) and due (`latency`), what a relay did with it (`session`,
-//! from 1, and `fate`), how long it was (`size`, in bytes), its sequence number and its one-way delay if it has a stamp
-//! (`seq`, and `delay` in seconds), and what it held: `text` where that is text in the charset of the wire, and else
-//! `base64`.
+//! `json`: each line is a JSON object with one datagram (JSON Lines). Its keys are:
 //!
-//! When it is read, the payload is `text`, `hex` or `base64`, and `to` says where it goes. What would move
-//! a cursor or turn text around is escaped: it is safe to look at.
+//! - `time`: when it arrived, in RFC 3339 with nanoseconds; `from`, `to`: its source and destination address
+//! - `request`: the number of the request that it replies to, from 1; `rtt`, `latency`: the time since that request was
+//!   sent and was due, in seconds
+//! - `session`: its session in a relay, from 1; `fate`: what the relay did to it
+//! - `size`: its length in bytes
+//! - `seq`, `delay`: its sequence number and its one-way delay in seconds, if it has a stamp
+//! - `text`: its payload, if that is text in the charset of the wire, or else `base64`
+//!
+//! When it is read, the payload is `text`, `hex` or `base64`, and `to` is its destination. Control characters and
+//! bidirectional formatting characters are escaped, so that the output is safe on a terminal.
 
 mod members;
 mod read;

@@ -46,7 +46,7 @@ impl Lines {
     }
 
     /// Does as [`Splitter::split`] where `take` finds the datagrams: it takes all complete lines among as many next bytes of
-    /// [`Batch::spare`] as its second argument says, and returns their number of bytes.
+    /// [`Batch::spare`] as its second argument requires, and returns their number of bytes.
     pub(super) fn split_by(
         &mut self,
         batch: &mut Batch,

@@ -296,7 +296,7 @@ fn network(ip: &str, mask: &str) -> Result<Source, String> {
         })?
     };
     Ok(match ip {
-        // The peers that such an address stands for are IPv4 here.
+        // The peers with such an address are IPv4 here.
         IpAddr::V6(v6) if length >= 96 && v6.to_ipv4_mapped().is_some() => {
             subnet(ip.to_canonical(), length - 96)
         }

@@ -1,4 +1,5 @@
-//! Where datagrams come from and go to: an address of IP or of a unix socket, as the tools print it and read it back.
+//! The source and destination of datagrams: an address of IP or of a unix socket, as the tools print it and read it
+//! back.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};

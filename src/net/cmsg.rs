@@ -34,7 +34,7 @@ use nix::libc::{
 };
 
 /// Bytes for the control messages of a received datagram. The kernel writes the time, the segment size and
-/// the destination address, some 500 bytes with everything else of a fixed size that comes before them
+/// the destination address, some 500 bytes with everything else of a fixed size that precedes them
 /// (`udpv6_recvmsg` in Linux), ahead of what a sender chooses the size of: they always fit.
 pub(super) const RECEIVED: usize = 1024;
 /// Bytes for the control messages of a datagram at a unix socket: exactly those that were asked for, the time and the

@@ -1,6 +1,6 @@
 //! What the kernel has dropped of what arrived at a socket.
 //!
-//! The socket's own counter does not say why. Datagrams that there was no room for are counted by the network
+//! The socket's own counter does not give the reason. Datagrams that there was no room for are counted by the network
 //! namespace as well, for all of its sockets together: what the socket has dropped beyond that had another reason.
 
 #[cfg(target_os = "linux")]
@@ -70,8 +70,8 @@ pub fn kernel_drops(socket: &impl AsFd) -> io::Result<u32> {
     super::sys::socket_drops(socket.as_fd())
 }
 
-/// Notes what was dropped before `sockets` are received from, so that reports tell the reasons apart more exactly. This
-/// takes some 50 µs, which a single request does not spend: without it, the reasons are told apart by what was
+/// Notes what was dropped before `sockets` are received from, so that reports separate the reasons exactly. This
+/// takes some 50 µs, which a single request does not spend: without it, the reasons are derived from what was
 /// dropped since the system started.
 #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "only Linux reports drops"))]
 pub fn note_earlier_drops<'s>(sockets: impl IntoIterator<Item = &'s Socket>) {

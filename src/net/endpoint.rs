@@ -1,6 +1,6 @@
 //! Endpoints: addresses as people write them, with a host name perhaps.
 //!
-//! `parse` reads one, or says what is wrong with it; `foreign` knows those of other programs; `resolve` finds its
+//! `parse` reads one, or returns what is wrong with it; `foreign` knows those of other programs; `resolve` finds its
 //! addresses. Opening a socket there is the business of [`crate::net::socket`].
 
 use std::fmt;
@@ -89,7 +89,7 @@ impl Endpoint {
         Self { text: address.to_string(), host: Some(Host::Unix(address)), port: Port::Any }
     }
 
-    /// Parses an endpoint to send from: as [`Endpoint::here`], and an address may stand alone.
+    /// Parses an endpoint to send from: as [`Endpoint::here`], and an address needs no port.
     pub fn source(text: &str) -> Result<Self, BadEndpoint> {
         let text = without_scheme(text)?;
         match bare_address(text) {

@@ -12,7 +12,7 @@ use super::owner::{self, Owner};
 use super::socket::{Options, Sharing, needs_broadcast};
 use super::zone::is_of_a_zone;
 
-/// The first port that needs no privilege, unless `sysctl net.ipv4.ip_unprivileged_port_start` says otherwise.
+/// The first port that needs no privilege, unless `sysctl net.ipv4.ip_unprivileged_port_start` sets another.
 pub const FIRST_FREE_PORT: u16 = 1024;
 
 /// Why a socket cannot be created, bound, connected or sent from.

@@ -158,7 +158,7 @@ impl From<QueuedError> for IcmpError {
     }
 }
 
-/// Returns what an ICMP message of this `origin`, type and code says (the registries of IANA, "ICMP Type Numbers" and
+/// Returns what an ICMP message of this `origin`, type and code means (the registries of IANA, "ICMP Type Numbers" and
 /// "`ICMPv6` \"type\" Numbers").
 #[cfg(target_os = "linux")]
 fn kind(origin: u8, number: u8, code: u8) -> IcmpKind {

@@ -135,7 +135,7 @@ impl Interface {
         (group.is_ipv6() && !has_v6()).then_some("has no IPv6 address")
     }
 
-    /// Returns whether it is the loopback, as far as the system says.
+    /// Returns whether it is the loopback, if the system reports that.
     pub(super) fn is_loopback(self) -> bool {
         let name = self.name().unwrap_or_default();
         let mut all = getifaddrs().into_iter().flatten();

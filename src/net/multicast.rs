@@ -39,7 +39,7 @@ pub struct Group {
 pub struct Membership {
     /// The address of the group.
     pub group: IpAddr,
-    /// The interface, as far as the system tells which one it has chosen.
+    /// The interface, if the system reports which one it has chosen.
     pub interface: Option<Interface>,
     /// The interfaces that the system could have chosen as well, if it has chosen.
     pub others: Vec<Interface>,
@@ -301,7 +301,7 @@ fn chosen(socket: &Socket, group: IpAddr, memberships: &[Membership]) -> (Option
     (chosen, if chosen.is_some() { others } else { Vec::new() })
 }
 
-/// Returns the interfaces on which `socket` has joined `group`, as far as the system tells.
+/// Returns the interfaces on which `socket` has joined `group`, if the system lists them.
 fn joined(socket: &Socket, group: IpAddr) -> impl Iterator<Item = Interface> {
     Interface::all().into_iter().filter(move |one| sys::has_joined(socket.as_fd(), group, one.number()))
 }

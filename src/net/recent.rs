@@ -50,7 +50,7 @@ struct Report {
 }
 
 impl Report {
-    /// Returns whether it says what a report of `mtu` says, or more.
+    /// Returns whether it makes a report of `mtu` redundant: it is about the same, or a smaller MTU.
     fn covers(&self, mtu: Option<usize>) -> bool {
         match (self.mtu, mtu) {
             (Some(least), Some(mtu)) => least <= mtu,

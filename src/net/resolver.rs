@@ -68,7 +68,7 @@ impl Query {
         Self { subject: Subject::Remote(endpoint.clone(), family), place: None }
     }
 
-    /// Asks for all addresses of the host `name`, which stands in `place`. They have port 0.
+    /// Asks for all addresses of the host `name`, which is at `place`. They have port 0.
     #[must_use]
     pub fn host(name: String, place: Option<String>) -> Self {
         Self { subject: Subject::Host(name), place }

@@ -9,7 +9,7 @@ use crate::net::addr::Addr;
 const BITS: u64 = 4096;
 
 /// A set that takes as much memory and time for any number of peers, and may contain more than were inserted: one bit
-/// stands for each (a Bloom filter).
+/// represents each (a Bloom filter).
 #[derive(Clone, Debug)]
 pub(super) struct SentTo([u64; (BITS / 64) as usize]);
 

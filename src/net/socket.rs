@@ -1,7 +1,7 @@
 //! A datagram socket of IP or of unix: its addresses, its peer, and one datagram at a time. Batches go through it in the
 //! engines of [`crate::net`].
 //!
-//! [`Options`] say how it is to be, [`bind`] and [`connect`] open it, [`BufferSize`] is that in its buffers, and
+//! [`Options`] are its settings, [`bind`] and [`connect`] open it, [`BufferSize`] is that of its buffers, and
 //! [`reaches_many`] and [`is_local`] ask the system about a peer.
 
 use std::io::{self, ErrorKind};
@@ -45,7 +45,7 @@ pub struct Socket {
     forbids_fragments: bool,
     /// The groups that it has joined.
     memberships: Vec<Membership>,
-    /// The interface through which it sends to groups, if it was told one.
+    /// The interface through which it sends to groups, if it was set.
     multicast_interface: Option<Interface>,
     unix: Option<Unix>,
 }
@@ -84,7 +84,7 @@ impl Socket {
         &self.memberships
     }
 
-    /// Returns the interface through which it sends to groups, if it was told one.
+    /// Returns the interface through which it sends to groups, if it was set.
     pub(super) fn multicast_interface(&self) -> Option<Interface> {
         self.multicast_interface
     }
@@ -186,7 +186,7 @@ impl Socket {
         let mtu = |socket: &Self, peer: Addr| path_mtu(socket.as_fd(), peer.is_ipv6()).ok();
         match peer.map(Addr::canonical) {
             None => mtu(self, self.peer()?),
-            // The system knows it of a destination, whichever socket sends there, and tells it a connected one.
+            // The system knows it of a destination, whichever socket sends there, and reports it to a connected one.
             Some(peer) => {
                 let socket = open::create(peer, &Options::default()).ok()?;
                 socket.connect(peer).ok()?;

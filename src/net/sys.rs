@@ -220,7 +220,7 @@ fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::si
 pub(crate) fn peek_child(pid: Option<Pid>) -> io::Result<Option<(Pid, ExitStatus)>> {
     let (kind, number) = pid.map_or((libc::P_ALL, 0), |pid| (libc::P_PID, pid.as_raw().cast_unsigned()));
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: all zeros are a valid siginfo_t, and say that there is no child where the system leaves it so. Of
+    // SAFETY: all zeros are a valid siginfo_t, and mean that there is no child where the system leaves it so. Of
     // a child that has ended it has the number and the status.
     let (pid, code, status) = unsafe {
         let mut info: libc::siginfo_t = mem::zeroed();

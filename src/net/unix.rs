@@ -49,7 +49,7 @@ pub(super) fn refusal(error: &io::Error) -> Option<IcmpReport> {
     Some(IcmpReport { kind, reporter: None, is_from_midway: false, mtu: None, errno })
 }
 
-/// Who has sent a datagram through a unix socket, as the system says (unix(7), `SCM_CREDENTIALS`).
+/// The process that has sent a datagram through a unix socket, as the system reports it (unix(7), `SCM_CREDENTIALS`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// Its process.

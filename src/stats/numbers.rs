@@ -16,7 +16,7 @@ pub struct Numbers<'n> {
     pub sections: Sections,
     /// The times that were measured in the run.
     pub distributions: Vec<&'n Distribution>,
-    /// What stamps tell of the run, if datagrams have some.
+    /// What was measured by stamps, if datagrams have some.
     pub senders: Option<&'n Senders>,
 }
 

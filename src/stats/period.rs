@@ -53,7 +53,7 @@ impl IcmpCounts {
     fn since(&self, before: &Self) -> Self {
         let mut counts = *self;
         for (count, before) in counts.0.iter_mut().zip(&before.0) {
-            // The first of the run says who reports the others, too.
+            // The first of the run has the reporter of the others, too.
             *count = match count.number.saturating_sub(before.number) {
                 0 => IcmpCount::default(),
                 number => IcmpCount { number, ..*count },

@@ -133,7 +133,7 @@ impl DirectionStats {
         *counter += datagrams;
     }
 
-    /// Returns how many received datagrams the other counters tell what happened to. That is all of them, or the relay
+    /// Returns the number of received datagrams that the other counters account for. That is all of them, or the relay
     /// has lost one silently.
     #[must_use]
     pub fn accounted(&self) -> u64 {

@@ -47,8 +47,8 @@ impl<'o> Output<'o> {
     ///
     /// # Errors
     ///
-    /// Fails if the output cannot be written, or with [`ReaderGone`]. The former is checked first: it says more, and
-    /// counts what was not written.
+    /// Fails if the output cannot be written, or with [`ReaderGone`]. The former is checked first: it is more precise,
+    /// and counts what was not written.
     pub(super) fn wait<'f>(&'f self, set: PollSet<'f>, until: Option<Instant>) -> Result<ReadySet> {
         self.wait_unless(set, until, None)
     }

@@ -56,7 +56,7 @@ pub(super) struct Tally<'t> {
 }
 
 impl<'r> Reporter<'r> {
-    /// Creates what prints the statistics of a run that starts now, as `report` says.
+    /// Creates what prints the statistics of a run that starts now, as `report` requires.
     pub(super) fn new(report: Report, signals: &'r Signals) -> Self {
         let started = Instant::now();
         let periods = report.interval.map(|every| Periods {

@@ -1,4 +1,4 @@
-//! The sessions of a tool that stands between clients and servers: one for each client, which ends once neither side has
+//! The sessions of a tool between clients and servers: one for each client, which ends once neither side has
 //! sent anything for a while.
 //!
 //! It holds no sockets and decides nothing: a tool finds the session of a client by its key, and by its place the

@@ -103,14 +103,14 @@ fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Returns whether a byte of a string of JSON is a character without an escape, whatever is beside it.
 #[inline]
-pub(super) fn stands_for_itself(byte: u8) -> bool {
+pub(super) fn is_unescaped(byte: u8) -> bool {
     matches!(byte, b' '..=b'\x7f') & (byte != b'"') & (byte != b'\\')
 }
 
 /// Returns the part of a string of JSON at the beginning of `text` up to the next escape or its end, if it is valid, and
 /// what is behind it.
 fn run(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (run, behind) = text.split_at(scan::position(text, |byte| !stands_for_itself(byte))?);
+    let (run, behind) = text.split_at(scan::position(text, |byte| !is_unescaped(byte))?);
     if matches!(behind[0], b'"' | b'\\') {
         return Some((run, behind));
     }
@@ -120,8 +120,8 @@ fn run(text: &[u8]) -> Option<(&[u8], &[u8])> {
     (behind[0] >= b' ' && str::from_utf8(run).is_ok()).then_some((run, behind))
 }
 
-/// Writes what the string of JSON at the beginning of `text`, whose first quote is before it, stands for to the beginning
-/// of `room`. Returns the length of that in bytes, and what is behind the string.
+/// Decodes the string of JSON at the beginning of `text`, whose first quote is before it, to the beginning of `room`.
+/// Returns the length of that in bytes, and what is behind the string.
 pub(super) fn unescape<'l>(mut text: &'l [u8], room: &mut [u8]) -> Option<(usize, &'l [u8])> {
     let mut len = 0;
     loop {
@@ -137,7 +137,7 @@ pub(super) fn unescape<'l>(mut text: &'l [u8], room: &mut [u8]) -> Option<(usize
     }
 }
 
-/// Returns the character that the escape at the beginning of `text` stands for, and what is behind it.
+/// Returns the character of the escape at the beginning of `text`, and what is behind it.
 fn escaped(text: &[u8]) -> Option<(char, &[u8])> {
     let (&[_, kind], behind) = text.split_first_chunk()?;
     Some((

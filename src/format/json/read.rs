@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::members::{Members, plain, stands_for_itself, unescape};
+use super::members::{Members, is_unescaped, plain, unescape};
 use super::time::{Times, nanoseconds};
 use crate::batch::{Batch, Envelope};
 use crate::escape;
@@ -191,7 +191,7 @@ impl Head {
         }
         // Most texts are so, and need no second look.
         if let Some(text) = text.strip_suffix(b"\"}")
-            && scan::all(text, stands_for_itself)
+            && scan::all(text, is_unescaped)
         {
             room[..text.len()].copy_from_slice(text);
             return Some(text.len());

@@ -18,14 +18,14 @@ pub(super) struct Classic {
 }
 
 impl Classic {
-    /// Returns what the first four bytes of a file tell, if they are those of this format.
+    /// Returns what the magic number of a file means, if it is one of this format.
     pub(super) fn new(magic: [u8; 4]) -> Option<Self> {
         let (order, unit, record) = match magic {
             [0xa1, 0xb2, 0xc3, 0xd4] => (Order::Big, 1000, 16),
             [0xd4, 0xc3, 0xb2, 0xa1] => (Order::Little, 1000, 16),
             [0xa1, 0xb2, 0x3c, 0x4d] => (Order::Big, 1, 16),
             [0x4d, 0x3c, 0xb2, 0xa1] => (Order::Little, 1, 16),
-            // A variant of tcpdump from 1998 tells the interface and the protocol of each packet too.
+            // A variant of tcpdump from 1998 has the interface and the protocol of each packet too.
             [0xa1, 0xb2, 0xcd, 0x34] => (Order::Big, 1000, 24),
             [0x34, 0xcd, 0xb2, 0xa1] => (Order::Little, 1000, 24),
             _ => return None,
@@ -36,7 +36,7 @@ impl Classic {
     /// Reads the file header or the next packet.
     pub(super) fn step(&mut self, bytes: &[u8]) -> Result<Step, String> {
         let Some(link) = self.link else {
-            // The upper half of the field tells of checksums behind the frames.
+            // The upper half of the field is about checksums behind the frames.
             self.link = self.order.u32_at(bytes, HEADER.len() - 4).map(|link| (link & 0xffff) as u16);
             return Ok(self.link.map_or(Step::Incomplete, |_| Step::Skip(HEADER.len())));
         };

@@ -8,7 +8,7 @@ use etherparse::IpNumber;
 /// The number of kinds of packets that are named; the others are counted together.
 const NAMED: usize = 8;
 
-/// The number of kinds of packets that are told apart: whoever sends the packets may choose a new kind for each.
+/// The number of kinds of packets that are counted separately: a sender may choose a new kind for each packet.
 const KINDS: usize = 1024;
 
 /// What a packet holds instead of UDP: the first header that is not read.

@@ -23,7 +23,7 @@ enum Layer {
     Wlan {
         is_padded: bool,
     },
-    /// IP of the version that its first bits tell, or of this one.
+    /// IP of the version in its first bits, or of this one.
     Ip,
     IpVersion(u8),
 }

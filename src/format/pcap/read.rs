@@ -63,7 +63,7 @@ pub(super) struct Packet {
     pub(super) is_cut: bool,
 }
 
-/// What stands at the beginning of some bytes.
+/// What is at the beginning of some bytes.
 pub(super) enum Step {
     /// What begins there is not complete.
     Incomplete,
@@ -172,7 +172,7 @@ impl Packets {
         }
     }
 
-    /// Reads what comes next.
+    /// Reads the next record.
     fn step(&mut self, bytes: &[u8]) -> Result<Step, String> {
         match &mut self.file {
             None => self.begin(bytes),

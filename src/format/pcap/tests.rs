@@ -86,7 +86,7 @@ fn captures_of_both_orders_of_bytes_and_of_all_units_are_read() {
         assert!(is_the_packet(&found, 2_000_003_000), "{found:?}");
         let found = read(&classic(NANOSECONDS, is_big, 101, &[&packet()]));
         assert!(is_the_packet(&found, 2_000_000_003), "{found:?}");
-        // Microseconds are usual; the option says powers of ten, or of two.
+        // Microseconds are usual; the option is a power of ten, or of two.
         let resolution =
             |unit: u8| [if is_big { [0, 9, 0, 1] } else { [9, 0, 1, 0] }, [unit, 0, 0, 0], [0; 4]].concat();
         for (options, units, nanoseconds) in
@@ -267,7 +267,7 @@ fn packets_are_found_behind_the_headers_of_every_link() {
         (105, [&[8, 3][..], &wlan[2..], &[0; 6], &snap].concat()),
         (127, [&[0, 0, 8, 0, 0, 0, 0, 0][..], &wlan, &snap].concat()),
         (127, [&[0, 0, 9, 0, 2, 0, 0, 0, 0x20], &wlan_padded[..], &snap].concat()),
-        // A clock, which is aligned, stands before the flags, and another word of what is present.
+        // A clock, which is aligned, precedes the flags, and another word of what is present.
         (
             127,
             [&[0, 0, 25, 0, 3, 0, 0, 0x80, 0, 0, 0, 0][..], &[0; 12], &[0x20], &wlan_padded, &snap].concat(),
@@ -284,7 +284,7 @@ fn packets_are_found_behind_the_headers_of_every_link() {
         let found = read(&classic(NANOSECONDS, false, link, &[&frame]));
         assert!(is_the_packet(&found, 2_000_000_003), "{link} {header:?}: {found:?}");
     }
-    // What stands in the byte order of the machine that has captured.
+    // Fields in the byte order of the machine that has captured.
     let header = [2, 0, 0, 0, 0, 6, 0, 1, 8, 0, 0, 0, 0, 34, 0, 9];
     let found = read(&classic(NANOSECONDS, true, 239, &[&[&header[..], &packet()].concat()]));
     assert!(is_the_packet(&found, 2_000_000_003), "{found:?}");

@@ -29,7 +29,7 @@ const LARGEST: usize = u16::MAX as usize - UdpHeader::LEN;
 pub(super) struct Writer {
     /// When the datagrams arrived, since 1970.
     since: Duration,
-    /// Where they come from and go to.
+    /// Their source and destination.
     addresses: [SocketAddr; 2],
     /// The headers of the last packet, if it had these addresses.
     headers: Option<Headers>,

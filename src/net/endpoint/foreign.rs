@@ -55,7 +55,7 @@ fn group_of_socat(options: &str) -> Option<String> {
     let mut options = options.split(',').filter_map(|option| option.split_once('='));
     let (_, value) = options.find(|(name, _)| NAMES.contains(name))?;
     let (group, interface) = value.rsplit_once(':')?;
-    // An interface may stand there as its address, which is not written here.
+    // An interface may be given by its address, which is not written here.
     let named = Some(interface).filter(|name| name.parse::<IpAddr>().is_err());
     let zone = named.map(|name| format!("%{}", escape::shortened(name))).unwrap_or_default();
     let ip: IpAddr = group.trim_matches(['[', ']']).parse().ok().filter(IpAddr::is_multicast)?;

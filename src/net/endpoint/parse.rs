@@ -1,4 +1,4 @@
-//! From text to an endpoint. Whatever is wrong with the text is said together with a right one. Nothing is looked up.
+//! Parses endpoints. Every error shows a valid endpoint. No name is looked up.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -171,7 +171,7 @@ fn has_zone(ip: IpAddr) -> bool {
     ip.is_multicast() || matches!(ip, IpAddr::V6(ip) if is_of_a_zone(ip))
 }
 
-/// Parses an address that stands alone, where a port may be left out.
+/// Parses an address whose port may be left out.
 pub(super) fn bare_address(text: &str) -> Option<Host> {
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let (plain, zone) = inner.split_once('%').unwrap_or((inner, ""));

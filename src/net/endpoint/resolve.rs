@@ -195,7 +195,7 @@ pub enum Family {
 
 impl Family {
     /// Returns what a socket bound to `address` can talk over, where this family was asked for. The IPv6
-    /// wildcard speaks both.
+    /// wildcard receives both.
     #[must_use]
     pub fn of_socket(self, address: Addr) -> Self {
         match address.ip() {

@@ -136,7 +136,7 @@ impl Screen {
 
     /// Shows `text`, which consists of lines, above the edited line. The next [`Screen::draw`] writes it.
     pub fn print(&mut self, text: &[u8]) {
-        // Messages that were printed before stand above it.
+        // Messages that were printed before are above it.
         self.take_messages();
         self.push_lines(text);
     }

@@ -109,7 +109,7 @@ pub(super) struct Plan {
     pub(super) charset: Choice,
     /// How to handle what a charset cannot express.
     pub(super) errors: Option<Policy>,
-    /// The name that stands before each text that is sent, in the format of the input.
+    /// The name that precedes each text that is sent, in the format of the input.
     nick: Option<String>,
     pub(super) columns: Columns,
     pub(super) bounds: Bounds,

@@ -98,7 +98,7 @@ impl Answer {
 }
 
 impl<'a> Answers<'a> {
-    /// Creates what answers requests on `sockets` as `answer` says, or does nothing where that is `None`.
+    /// Creates what answers requests on `sockets` by `answer`, or nothing if that is `None`.
     pub(super) fn new(
         answer: Option<&'a Answer>,
         codec: Codec,

@@ -322,7 +322,7 @@ impl<'a> Coprocess<'a> {
         }
     }
 
-    /// Takes note of a record that cannot be read. In a format without addresses it stands for a reply.
+    /// Takes note of a record that cannot be read. In a format without addresses it takes the place of a reply.
     fn discard(&mut self, why: String) {
         let is_reply = !self.requests.are_addressed && self.requests.route(None).is_some();
         self.unusable = if is_reply { 0 } else { self.unusable + 1 };

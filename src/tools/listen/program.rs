@@ -140,7 +140,7 @@ pub(super) fn start(line: &OsStr, prepare: impl Fn(&mut Command)) -> io::Result<
     };
     if let Some(program) = plain_command(line) {
         match with_pipes(program) {
-            // The shell says in its own words what is wrong, or runs it: its scripts need not begin with #!.
+            // The shell reports what is wrong, or runs it: its scripts need not begin with #!.
             Err(error) if matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | EACCES | ENOEXEC)) => {}
             started => return started,
         }
@@ -150,8 +150,8 @@ pub(super) fn start(line: &OsStr, prepare: impl Fn(&mut Command)) -> io::Result<
     with_pipes(shell)
 }
 
-/// Returns the program of `line` with its arguments, if every character stands for itself and the shell has no program of that
-/// name of its own.
+/// Returns the program of `line` with its arguments, if no character is special to the shell and the shell has
+/// no builtin of that name.
 fn plain_command(line: &OsStr) -> Option<Command> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b" \t%+,-./:=@_".contains(byte);
     let line = line.to_str().filter(|line| line.bytes().all(|byte| is_plain(&byte)))?;

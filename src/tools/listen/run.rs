@@ -170,7 +170,7 @@ struct Listener<'l> {
     matcher: Matcher,
     answers: Answers<'l>,
     stats: Stats,
-    /// What the stamps tell, if the datagrams have any.
+    /// What was measured by stamps, if the datagrams have any.
     senders: Option<Senders>,
     reporter: Reporter<'l>,
     progress: Progress,

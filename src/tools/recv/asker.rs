@@ -645,7 +645,7 @@ impl<'a, 'r> Asker<'a, 'r> {
         if let Some(skipped) = messages::skipped_in_all(stats.skipped, self.reader.input().noun()) {
             console.note(&skipped);
         }
-        // Where nothing else went wrong and nothing was sent, the error says the same.
+        // Where nothing else went wrong and nothing was sent, the error reports the same.
         let is_reported = is_complete && stats.requests.asked == 0;
         if let Some(packets) = self.reader.input().ignored().filter(|_| !is_reported) {
             console.note(&format!("ignored {packets}"));

@@ -1,5 +1,5 @@
 //! Where requests go: to an endpoint with one address or several, of which the next is tried once one refuses; or each
-//! where its record says.
+//! to the destination in its record.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

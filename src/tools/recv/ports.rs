@@ -1,8 +1,8 @@
 //! The ports that requests are sent from: each request has one of its own, as in a DNS resolver, so that a late or
 //! duplicate reply is never taken for the reply to another request.
 //!
-//! UDP has no other way to tell replies apart. A port is used again after a quarantine. Where the user names the port,
-//! all requests are sent from it, one after the other.
+//! UDP has no other way to match a reply to its request. A port is used again after a quarantine. Where
+//! the user names the port, all requests are sent from it, one after the other.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;

@@ -42,7 +42,7 @@ pub(super) enum Choice {
 #[derive(Debug)]
 enum Entry {
     Probe(Probe),
-    /// A server that never answers a stranger: its name, and a sentence that says so.
+    /// A server that never replies to a stranger: its name, and the sentence about it.
     Silent(&'static str, &'static str),
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Probe {
     specification: &'static str,
     request: Vec<Part>,
     reply: &'static str,
-    /// Whether the reply may come from another port than the one that was asked.
+    /// Whether the source port of the reply may differ from the destination port of the request.
     pub(super) is_from_anyone: bool,
 }
 
@@ -192,7 +192,7 @@ fn find(name: &str) -> Result<Choice, String> {
     }
 }
 
-/// Returns that there is no probe called `name`, with the names that come near.
+/// Returns that there is no probe called `name`, with similar names.
 fn unknown(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     let entries = TABLE.iter().filter(|_| name.len() < LONG);
@@ -254,7 +254,7 @@ fn hex_bytes(hex: &str) -> Vec<u8> {
     HEXLOWER.decode(&digits).expect("hex digits")
 }
 
-/// Returns the bytes that `text` stands for in the format `escaped`.
+/// Returns the bytes of `text` in the format `escaped`.
 fn text_bytes(text: &str) -> Vec<u8> {
     let mut batch = Batch::new();
     let mut records = Records::new(Format::Escaped.into(), &To::OnePeer);

@@ -7,7 +7,7 @@ use crate::flow::pace::Rate;
 /// A request that is sent this much after it was due is counted as sent late.
 const LATE: Duration = Duration::from_millis(1);
 
-/// The schedule of a run: a request is due when the rate says so, whatever has happened to those before it (an open
+/// The schedule of a run: a request is due at the times of the rate, whatever has happened to those before it (an open
 /// loop); or at once if there is no rate.
 #[derive(Debug)]
 pub(super) struct Schedule {

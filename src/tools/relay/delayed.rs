@@ -6,7 +6,7 @@ use std::time::Instant;
 /// Datagrams that are held until they are due, each with what is needed to send it.
 #[derive(Debug)]
 pub(super) struct Delayed<T> {
-    /// Those that are due at the same time are in the order in which they came.
+    /// Those that are due at the same time are in the order in which they arrived.
     held: BTreeMap<(Instant, u64), T>,
     /// How many were ever held.
     pushed: u64,

@@ -255,7 +255,7 @@ impl Relay<'_> {
         let (number, has_one_server) = (session.number, session.to.is_none());
         self.sessions.stats.down.received.forged += outcome.forged;
         if let Some(error) = outcome.error {
-            // The server is gone. It may come back.
+            // The server is gone. It may be started again.
             session.transmitter.note_icmp_error(error);
         }
         if batch.is_empty() {

@@ -281,7 +281,7 @@ fn limit(text: &str) -> Result<usize, String> {
     value::count(text).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
 }
 
-/// Returns that there is no such word, with those that come near.
+/// Returns the error about an unknown word, with similar ones.
 fn unknown(word: &str) -> String {
     let shown = escape::quoted(word.as_bytes());
     if direction(word).is_some() {
@@ -773,7 +773,7 @@ mod tests {
         assert_happens("reorder", reordered, all, 0.02);
         let flips: Vec<_> = arrived.iter().filter_map(|(_, decision)| decision.flip).collect();
         assert_happens("corrupt", flips.len(), all, 0.001);
-        // That a datagram has one fate says nothing of the next one, nor of another fate.
+        // The fate of one datagram is independent of the next one, and of another fate.
         let pairs = |first: fn(&Decision) -> bool, then: fn(&Decision) -> bool| {
             decision.windows(2).filter(|pair| first(&pair[0].1) && then(&pair[1].1)).count()
         };

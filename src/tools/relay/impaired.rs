@@ -60,7 +60,7 @@ impl Impaired {
         fates: &mut [Fate],
         out: &mut Batch,
     ) -> Passed {
-        // They came before this: none is early.
+        // They arrived before this one: none is early.
         let now = Instant::now();
         let mut passed = Passed::default();
         for (place, (datagram, fate)) in batch.part(places).zip(fates).enumerate() {

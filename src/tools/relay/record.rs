@@ -57,7 +57,7 @@ impl<'r> Recorder<'r> {
     /// Fails if stdout cannot be written to in this format.
     pub(super) fn new(records: Records, console: Console, signals: &'r Signals) -> Result<Self> {
         let output = streams::output()?;
-        // Without its sender, a line would not tell the direction.
+        // Without its sender, a line would not show the direction.
         let columns = Columns { time: true, peer: true };
         let writing = cli::writing(Codec::from(records.format), columns, &output)?;
         let queue = Queue::new(output, Printer::new(writing, console), records.queue, signals)?;

@@ -66,7 +66,7 @@ pub(super) struct Session<'r> {
     pub(super) transmitter: Transmitter<'r>,
     pub(super) receiver: Receiver,
     pub(super) socket: Rc<Socket>,
-    /// Whether an ICMP error was the last that came from there.
+    /// Whether the last that arrived from there was an ICMP error.
     pub(super) has_failed: bool,
     /// What may still pass in each direction, up and then down, if that is limited.
     pub(super) allowances: Option<[Allowance; 2]>,
@@ -86,7 +86,7 @@ pub(super) struct Sessions<'r> {
     pub(super) stats: RelayStats,
 }
 
-/// What came of opening a session.
+/// The result of opening a session.
 #[derive(Debug)]
 pub(super) enum Opened {
     /// It has this place.
@@ -220,7 +220,7 @@ impl<'r> Sessions<'r> {
         }
     }
 
-    /// Counts what is known of a session that was closed, and says why it was.
+    /// Counts what is known of a session that was closed, and reports why.
     fn note_closed(&mut self, client: Client, mut session: Session<'_>, why: &str) {
         self.stats.down.received.count_drops(session.receiver.drops());
         while let Ok(Some(error)) = session.transmitter.take_icmp_error() {

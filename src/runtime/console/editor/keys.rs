@@ -128,7 +128,7 @@ impl Keys {
             State::Escape => self.read_escaped(byte),
             State::Ss3 if is_printable => self.read_ss3(byte),
             State::Csi if is_printable => {
-                // Parameters and intermediates come before the final byte.
+                // Parameters and intermediates precede the final byte.
                 if matches!(byte, b' '..=b'?') {
                     self.state = State::Csi;
                 }

@@ -41,7 +41,7 @@ const ROOM_FOR_TEXT: usize = 24;
 /// A prompt is replaced by a shorter one if the row is too narrow to show a part of it.
 const NARROW: usize = 32;
 const SHORT_PROMPT: &str = "> ";
-/// What stands for a tab, whose width would depend on its place.
+/// What is shown for a tab, whose width would depend on its column.
 const TAB: &str = "    ";
 /// A cluster with more bytes is not writing. One for a family of four has 41.
 const LONGEST_CLUSTER: usize = 128;
