@@ -30,6 +30,9 @@ const ENDPOINTS: &str = "'*::endpoints -- ";
 const ENDPOINTS_IN_ZSH: &str = "\
 '*:endpoint:{ local at=${words[(I)--]}
     if (( at && at < CURRENT )); then shift $at words; (( CURRENT -= at )); _normal; else _message endpoint; fi }' \\";
+/// The groups that are offered for `--join`: multicast DNS, SSDP, and multicast DNS over IPv6. Only one is IPv6:
+/// bash splits words at a colon, and completes nothing behind it.
+const GROUPS: [&str; 3] = ["224.0.0.251", "239.255.255.250", "ff02::fb"];
 /// The line of the script for bash that offers what was typed, and nothing else.
 const NO_VALUES: &str = "                    COMPREPLY=(\"${cur}\")\n";
 /// Replaces that line: offers the names of interfaces, which Linux and BSD list in different ways.
@@ -65,7 +68,7 @@ impl Shell {
     }
 
     fn script(self, command: Command) -> String {
-        let mut command = command.mut_args(with_charsets).mut_args(without_files);
+        let mut command = command.mut_args(with_charsets).mut_args(with_groups).mut_args(without_files);
         let name = command.get_name().to_owned();
         // The generators panic on a write error, so they write to memory.
         let mut script = Vec::new();
@@ -127,6 +130,11 @@ impl ValueEnum for Shell {
 fn with_charsets(arg: Arg) -> Arg {
     let is_encoding = arg.get_id() == "encoding";
     if is_encoding { arg.value_parser(PossibleValuesParser::new(Charset::names())) } else { arg }
+}
+
+/// Offers groups that many networks have for `--join`, which takes all others as well.
+fn with_groups(arg: Arg) -> Arg {
+    if arg.get_id() == "join" { arg.value_parser(PossibleValuesParser::new(GROUPS)) } else { arg }
 }
 
 /// Keeps a shell from completing file names for a value. clap does so for each value without a hint, and ours are

@@ -6,6 +6,8 @@ use crate::harness::{Printed, TOOLS, Tool};
 
 /// The tools that have charsets.
 const WITH_CHARSETS: [&str; 4] = ["udp-send", "udp-recv", "udp-listen", "udp-chat"];
+/// The tools that join groups.
+const WITH_GROUPS: [&str; 4] = ["udp-recv", "udp-listen", "udp-chat", "udp-relay"];
 
 /// Returns the line of the README that makes `shell` complete our arguments.
 fn lesson(shell: &str) -> &'static str {
@@ -99,6 +101,10 @@ fn bash_completes_options_and_the_names_of_values() {
     for option in ["--interface", "-I"] {
         assert!(offered_by_bash(&format!("udp-send {option} l")).contains("lo\n"));
     }
+    for name in WITH_GROUPS {
+        assert_eq!(offered_by_bash(&format!("{name} --join 2")), "224.0.0.251\n239.255.255.250\n");
+        assert_eq!(offered_by_bash(&format!("{name} --join = f")), "ff02::fb\n");
+    }
     // Behind -- stands a program, or what is sent.
     for name in ["udp-listen", "udp-send"] {
         assert_eq!(offered_by_bash(&format!("{name} :9 -- -")), "\n");
@@ -116,6 +122,10 @@ fn fish_completes_options_and_the_names_of_values() {
     for name in WITH_CHARSETS {
         assert_eq!(offered_by_fish(&format!("{name} --encoding koi8-r")), "koi8-r\nkoi8-ru\n");
     }
+    for name in WITH_GROUPS {
+        assert_eq!(offered_by_fish(&format!("{name} --join 2")), "224.0.0.251\n239.255.255.250\n");
+        assert_eq!(offered_by_fish(&format!("{name} --join f")), "ff02::fb\n");
+    }
     // A value that may be missing is not in the next argument.
     for option in ["--repeat", "--replay"] {
         assert_eq!(offered_by_fish(&format!("udp-send {option} --fo")), "--format\n");
@@ -132,6 +142,10 @@ fn zsh_completes_options_names_of_values_hosts_and_commands() {
     }
     for name in WITH_CHARSETS {
         await_zsh(&format!("{name} --encoding shift"), "shift_jis");
+    }
+    for name in WITH_GROUPS {
+        await_zsh(&format!("{name} --join 239"), "239.255.255.250");
+        await_zsh(&format!("{name} --join f"), "ff02::fb");
     }
     for asking in ["udp-send", "udp-recv", "udp-chat", "udp-relay :5000"] {
         await_zsh(&format!("{asking} localh"), "localhost");
