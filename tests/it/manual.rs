@@ -13,43 +13,59 @@ fn help(name: &str) -> String {
     assert.out()
 }
 
-/// Returns the options of a help text, as in `-b --bind ADDR`.
-fn options_in_help(help: &str) -> BTreeSet<String> {
-    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-    lines.map(|line| line.split("  ").next().unwrap().replace([',', '<', '>'], "")).collect()
+/// Returns the options of a help text by their headings, as in `-b --bind ADDR`.
+fn options_in_help(help: &str) -> Vec<(String, Vec<String>)> {
+    let mut groups = Vec::<(String, Vec<String>)>::new();
+    for line in help.lines() {
+        let option = line.trim_start();
+        if let Some(heading) = line.strip_suffix(':').filter(|_| !line.starts_with(' ')) {
+            groups.push((heading.to_owned(), Vec::new()));
+        } else if option.starts_with('-') {
+            let option = option.split("  ").next().unwrap().replace([',', '<', '>'], "");
+            groups.last_mut().unwrap().1.push(option);
+        }
+    }
+    groups.retain(|(_, options)| !options.is_empty());
+    groups
 }
 
 /// Returns the options of a page, written in the same way. `.It Fl b Ar ADDR , Fl -bind Ar ADDR` is one.
-fn options_in_page(page: &str) -> BTreeSet<String> {
-    let items = page.lines().filter_map(|line| line.strip_prefix(".It Fl "));
-    items
-        .map(|item| {
-            let names = item.split(" , ").map(|name| name.trim_start_matches("Fl "));
-            let (mut flags, mut value) = (Vec::new(), "");
-            for name in names {
-                // `.It Fl -replay Ns Op = Ns Ar SPEED`: the value may be left out.
-                if let Some((flag, argument)) = name.split_once(" Ns Op = Ns Ar ") {
-                    flags.push(format!("-{flag}[={argument}]"));
-                    continue;
-                }
-                // `.It Fl -repeat Op Ar N`: the same, where it may be an argument of its own.
-                if let Some((flag, argument)) = name.split_once(" Op Ar ") {
-                    flags.push(format!("-{flag} [{argument}]"));
-                    continue;
-                }
-                let (flag, argument) = name.split_once(" Ar ").unwrap_or((name, ""));
-                flags.push(format!("-{flag}"));
-                value = argument;
-            }
-            format!("{} {value}", flags.join(" ")).trim_end().to_owned()
+fn options_in_page(page: &str) -> Vec<(String, Vec<String>)> {
+    let section = page.split("\n.Sh OPTIONS\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let groups = section.split(".Ss ").skip(1).map(|group| group.split_once('\n').unwrap());
+    groups
+        .map(|(heading, items)| {
+            let items = items.lines().filter_map(|line| line.strip_prefix(".It Fl "));
+            (heading.to_owned(), items.map(option_of_item).collect())
         })
         .collect()
+}
+
+fn option_of_item(item: &str) -> String {
+    let names = item.split(" , ").map(|name| name.trim_start_matches("Fl "));
+    let (mut flags, mut value) = (Vec::new(), "");
+    for name in names {
+        // `.It Fl -replay Ns Op = Ns Ar SPEED`: the value may be left out.
+        if let Some((flag, argument)) = name.split_once(" Ns Op = Ns Ar ") {
+            flags.push(format!("-{flag}[={argument}]"));
+            continue;
+        }
+        // `.It Fl -repeat Op Ar N`: the same, where it may be an argument of its own.
+        if let Some((flag, argument)) = name.split_once(" Op Ar ") {
+            flags.push(format!("-{flag} [{argument}]"));
+            continue;
+        }
+        let (flag, argument) = name.split_once(" Ar ").unwrap_or((name, ""));
+        flags.push(format!("-{flag}"));
+        value = argument;
+    }
+    format!("{} {value}", flags.join(" ")).trim_end().to_owned()
 }
 
 /// Returns the long names of those options.
 fn long_names(help: &str) -> BTreeSet<String> {
     let options = options_in_help(help);
-    let words = options.iter().flat_map(|option| option.split([' ', '[']));
+    let words = options.iter().flat_map(|(_, group)| group).flat_map(|option| option.split([' ', '[']));
     words.filter(|word| word.starts_with("--")).map(str::to_owned).collect()
 }
 
@@ -80,10 +96,11 @@ fn an_option_of_another_tool_is_known_as_such() {
 }
 
 #[test]
-fn every_option_of_the_help_is_in_the_page_and_the_reverse() {
+fn every_option_is_in_the_page_under_the_heading_of_the_help_and_in_its_order() {
     for name in TOOLS {
         let (help, page) = (options_in_help(&help(name)), options_in_page(&page(name)));
-        assert!(help.contains("-h --help") && help.len() > 5, "{help:?}");
+        let (last, options) = help.last().unwrap();
+        assert!(last == "Other" && options.contains(&"-h --help".to_owned()), "{help:?}");
         assert_eq!(help, page, "{name}");
     }
 }
