@@ -44,7 +44,6 @@ impl ReportArgs {
         Report {
             tool,
             console: Console::new(tool, verbosity),
-            is_chatty: !quiet,
             stats: stats.is_some() || stats_interval.is_some(),
             format: stats.unwrap_or_default(),
             interval: stats_interval,
@@ -68,8 +67,6 @@ pub struct Report {
     tool: &'static str,
     /// Prints messages.
     pub console: Console,
-    /// Whether notes are printed.
-    pub is_chatty: bool,
     /// Whether statistics are printed at exit.
     pub stats: bool,
     /// How they are printed.

@@ -64,7 +64,7 @@ impl Console {
 
     /// Prints `message` unless the tool is quiet.
     pub fn note(self, message: &dyn fmt::Display) {
-        if self.verbosity >= Verbosity::Normal {
+        if self.prints_notes() {
             self.print(message);
         }
     }

@@ -186,7 +186,8 @@ impl<'l> Listener<'l> {
     ) -> Result<Self> {
         let (console, output) = (plan.report.console, streams::output()?);
         // What is printed at a terminal shows the progress itself, and a COMMAND may print beside it.
-        let is_watched = plan.report.is_chatty && plan.command.is_empty() && !output.is_terminal();
+        let is_watched =
+            plan.report.console.prints_notes() && plan.command.is_empty() && !output.is_terminal();
         let intake = |socket| {
             let receiver = plan.receiving.receiver(socket, access, detail(plan))?;
             Ok(Intake::new(receiver, access, plan.bounds.count))

@@ -103,12 +103,12 @@ impl<'a, 'r> Asker<'a, 'r> {
         ports: Ports<'r>,
         used_retries: u64,
     ) -> Self {
-        let is_watched = plan.report.is_chatty && io::stderr().is_terminal();
+        let is_watched = plan.report.console.prints_notes() && io::stderr().is_terminal();
         let limit = if ports.is_single() { 1 } else { requests.in_flight };
         let has_progress = !reader.input().is_terminal() && (limit > 1 || !io::stdout().is_terminal());
         Self {
             limit,
-            progress: Progress::new(plan.report.is_chatty && has_progress),
+            progress: Progress::new(plan.report.console.prints_notes() && has_progress),
             inbox,
             plan,
             requests,

@@ -130,7 +130,8 @@ impl<'r> Relay<'r> {
         let is_recorded = recorder.is_some();
         let detail = if has_many_addresses || is_recorded { Detail::Arrival } else { Detail::Peer };
         let detail_of_servers = if is_recorded { Detail::Arrival } else { Detail::Payload };
-        let is_watched = plan.report.is_chatty && !(is_recorded && streams::output()?.is_terminal());
+        let is_watched =
+            plan.report.console.prints_notes() && !(is_recorded && streams::output()?.is_terminal());
         let receiver = plan.receiving.receiver(clients, access, detail)?;
         let mut to_clients = Transmitter::new(clients, signals);
         to_clients.use_source_address()?;

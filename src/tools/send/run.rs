@@ -176,7 +176,7 @@ impl<'r> Run<'r> {
         let now = Instant::now();
         let end = plan.duration.and_then(|duration| now.checked_add(duration));
         let schedule = Schedule::new(&plan.timing, now, end);
-        let is_watched = plan.report.is_chatty && !input.is_terminal();
+        let is_watched = plan.report.console.prints_notes() && !input.is_terminal();
         // The time that a record takes does not depend on its size, and some inputs have no end.
         let has_end = !schedule.is_recorded() && plan.input.repeat != FOR_EVER;
         let size = input.size().filter(|_| has_end);
