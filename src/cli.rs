@@ -31,6 +31,7 @@ pub use self::ready::ReadyArgs;
 pub use self::receiving::{AccessArgs, Bounds, ReceivingArgs, ReceivingPlan};
 pub use self::report::{Report, ReportArgs, StatsFormat};
 pub use self::socket::{
-    BufferArgs, GroupArgs, SendingSocketArgs, SocketArgs, Traffic, note_memberships, prepare_socket,
+    BufferArgs, GroupArgs, SendingSocketArgs, SocketArgs, Traffic, first_given, note_memberships,
+    prepare_socket,
 };
 pub use self::unix::{check_options, check_same_kind, check_unix};

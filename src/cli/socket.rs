@@ -93,7 +93,8 @@ impl SocketArgs {
 }
 
 /// Returns the first of `options` that is given.
-fn first_given<const N: usize>(options: [(bool, &'static str); N]) -> Option<&'static str> {
+#[must_use]
+pub fn first_given<const N: usize>(options: [(bool, &'static str); N]) -> Option<&'static str> {
     options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
 }
 
@@ -138,7 +139,7 @@ pub struct GroupArgs {
 }
 
 impl GroupArgs {
-    /// Returns whether there are any.
+    /// Returns whether there are none.
     #[must_use]
     pub fn are_absent(&self) -> bool {
         self.join.is_empty() && self.source.is_empty()

@@ -1,6 +1,7 @@
 //! What cannot be asked of an endpoint: of unix sockets, and of addresses that contradict the options.
 
 use super::receiving::ReceivingArgs;
+use super::socket::first_given;
 use super::usage::UsageError;
 use crate::escape;
 use crate::format::Format;
@@ -93,7 +94,7 @@ pub fn check_same_kind(there: &Endpoint, here: Option<&Endpoint>) -> Result<(), 
 
 /// Returns an option that is given and has an effect only on IP.
 fn ip_option(options: &Options, has_headers: bool) -> Option<&'static str> {
-    let options = [
+    first_given([
         (options.family == Family::V4, "-4"),
         (options.family == Family::V6, "-6"),
         (options.broadcast, "--broadcast"),
@@ -107,6 +108,5 @@ fn ip_option(options: &Options, has_headers: bool) -> Option<&'static str> {
         (!options.groups.is_empty(), "--join"),
         (!options.sources.is_empty(), "--source"),
         (has_headers, "--headers"),
-    ];
-    options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
+    ])
 }

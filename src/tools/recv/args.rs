@@ -16,7 +16,7 @@ use crate::cli::value::{count, duration, rate, times};
 use crate::cli::{
     BufferArgs, EncodingArgs, FormatArgs, FormatOption, GroupArgs, InputPlan, MessageArgs, ReadingArgs,
     ReceivingArgs, ReceivingPlan, RepeatArgs, Report, ReportArgs, SendingSocketArgs, check_options,
-    check_same_kind, check_unix, patterns,
+    check_same_kind, check_unix, first_given, patterns,
 };
 use crate::flow::codec::{Codec, Eol};
 use crate::flow::pace::Rate;
@@ -145,7 +145,7 @@ pub(super) enum Job {
     Run(Box<Plan>),
 }
 
-/// What to receive, and how to print it.
+/// What to ask or receive, and how to print it.
 pub(super) struct Plan {
     pub(super) task: Task,
     /// How long to wait for a datagram.
@@ -400,7 +400,7 @@ impl Args {
 
     /// Returns an option that has an effect only on requests, if one is given.
     fn option_for_requests(&self) -> Option<&'static str> {
-        let options = [
+        let given = first_given([
             (self.retry.is_some(), "--retry"),
             (self.collect.is_some(), "--collect"),
             (self.from_anyone, "--from-anyone"),
@@ -414,8 +414,7 @@ impl Args {
             (self.message.eol.eol != Eol::None, "--eol"),
             (self.reading.block.is_some(), "--block"),
             (self.reading.skip_bad, "--skip-bad"),
-        ];
-        let given = options.into_iter().find_map(|(is_given, option)| is_given.then_some(option));
+        ]);
         given.or_else(|| self.socket.option_to_send())
     }
 
