@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::value::descriptor;
 
-/// The arguments for where the bound addresses are announced, beside to systemd.
+/// The arguments for where the bound addresses are announced, besides to systemd.
 #[derive(Args, Clone, Debug)]
 pub struct ReadyArgs {
     /// Write the bound addresses to PATH, one a line; remove PATH at exit

@@ -33,7 +33,7 @@ impl UsageError {
         Self(what.into())
     }
 
-    /// Returns the error that the ENDPOINT `value`, whose `next` argument may be its port, has none. `why` says so.
+    /// Returns the error that the ENDPOINT `value`, whose `next` argument may be its port, has none, with the reason `why`.
     #[must_use]
     pub fn no_port(value: &Endpoint, next: Option<&OsStr>, why: &BadEndpoint) -> Self {
         let (value, next) = (value.to_string(), next.and_then(OsStr::to_str));

@@ -345,11 +345,11 @@ fn encode_substitute(
     out: &mut Vec<u8>,
     on_missing: OnMissing<'_>,
 ) -> Result<(), String> {
-    let mut stand_in = String::new();
-    on_missing(c, at, &mut stand_in)?;
+    let mut substitute = String::new();
+    on_missing(c, at, &mut substitute)?;
     // It is ASCII, which every charset has, and far shorter than the block.
     let mut block = [0; 32];
-    let (_, _, written) = encoder.encode_from_utf8_without_replacement(&stand_in, &mut block, false);
+    let (_, _, written) = encoder.encode_from_utf8_without_replacement(&substitute, &mut block, false);
     out.extend(&block[..written]);
     Ok(())
 }

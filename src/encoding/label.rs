@@ -195,7 +195,7 @@ const CHARSETS: &[(&str, Kind, &[&str])] = &[
 /// The tables of each charset, in the order of [`CHARSETS`].
 static TABLES: [Tables; CHARSETS.len()] = [const { Tables::new() }; CHARSETS.len()];
 
-/// Names that must not be taken for what the web, or a similar name, means by them; and what to use.
+/// Names that are refused, since the web or a similar name means another charset by them; and what to use.
 const REFUSED: &[(&str, &str)] = &[
     ("cp950", "big5, which differs in some symbols"),
     ("950", "big5, which differs in some symbols"),

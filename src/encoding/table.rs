@@ -36,7 +36,7 @@ pub(super) struct Codes {
     known: MutexGuard<'static, Vec<u32>>,
 }
 
-/// The code of a character that nobody has asked for yet.
+/// The code of a character that has not been looked up yet.
 const UNKNOWN: u32 = 0;
 /// The code of a character that the charset lacks. No other than U+0001 has this one.
 const MISSING: u32 = 1;
@@ -58,7 +58,7 @@ impl Tables {
         self.texts.get_or_init(|| Texts::new(kind)).decode(bytes, out, on_bad)
     }
 
-    /// Returns the codes of a charset, which nobody else uses until they are dropped.
+    /// Returns the codes of a charset, which are locked until they are dropped.
     pub(super) fn codes(&'static self, kind: Kind) -> Codes {
         let mut known = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_empty() {
@@ -133,7 +133,7 @@ impl Codes {
         let ascii = Encoding::ascii_valid_up_to(text.as_bytes());
         out.extend(&text.as_bytes()[..ascii]);
         out.reserve(text.len() - ascii);
-        let mut stand_in = String::new();
+        let mut substitute = String::new();
         let mut at = ascii;
         while let Some(c) = text[at..].chars().next() {
             if let Ok(byte @ ..=0x7f) = u8::try_from(c) {
@@ -150,9 +150,9 @@ impl Codes {
             let [.., second, last] = code.to_be_bytes();
             match code {
                 MISSING => {
-                    stand_in.clear();
-                    on_missing(c, at, &mut stand_in)?;
-                    out.extend(stand_in.as_bytes());
+                    substitute.clear();
+                    on_missing(c, at, &mut substitute)?;
+                    out.extend(substitute.as_bytes());
                 }
                 0..=0xff => out.push(last),
                 0x100..=0xffff => out.extend([second, last]),

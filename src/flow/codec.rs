@@ -21,7 +21,7 @@ use crate::net::endpoint::{Endpoint, Family};
 const BINARY: &str = "stdin contains NUL bytes, and each line is a datagram; use --format raw to send binary data, \
                       or --format nul where a NUL ends each datagram";
 
-/// What text is on the wire.
+/// How text becomes datagrams, and datagrams text.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Codec {
     /// The formats of the text that is read and of the text that is written.
@@ -49,7 +49,7 @@ pub enum Eol {
 /// How a stream is read: as text for one peer, by default.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// The text.
+    /// How its records become datagrams.
     pub codec: Codec,
     /// The number of bytes of a datagram in a format that does not separate them.
     pub block: Option<usize>,
@@ -60,7 +60,7 @@ pub struct Reading {
 /// How an output is written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Writing {
-    /// The text.
+    /// How datagrams become text.
     pub codec: Codec,
     /// The columns before each datagram of a format that has lines.
     pub columns: Columns,
@@ -394,7 +394,7 @@ impl Filled {
 }
 
 impl Writer {
-    /// Returns a writer that does as `writing` says.
+    /// Returns a writer of what `writing` describes.
     #[must_use]
     pub fn new(writing: Writing) -> Self {
         let Writing { codec, columns, for_terminal, .. } = writing;
@@ -498,8 +498,8 @@ fn decode<'t>(
     Ok(room)
 }
 
-/// Appends the datagrams of `batch`, each decoded as `encoding_of` says, to `out`, for a [`Writer`] of `format` without
-/// a charset. Returns those that cannot be decoded and are left out, as [`Writer::write_all`] does.
+/// Appends the datagrams of `batch`, each decoded by what `encoding_of` returns, to `out`, for a [`Writer`] of `format`
+/// without a charset. Returns those that cannot be decoded and are left out, as [`Writer::write_all`] does.
 pub fn decode_batch(
     batch: &Batch,
     out: &mut Batch,

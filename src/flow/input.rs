@@ -6,11 +6,12 @@ use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
+use anyhow::{Context, Result};
+
 use super::codec::{Filled, Reader, Reading, Records};
 use crate::batch::Batch;
 use crate::format::{Bad, Format, ReadError, RecordReader};
 use crate::net::addr::Addr;
-use anyhow::{Context, Result};
 
 const CANNOT_READ: &str = "cannot read stdin";
 /// The bytes of an input that cannot be rewound, such as a pipe, that are kept in memory to be sent again, at most.

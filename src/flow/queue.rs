@@ -34,7 +34,7 @@ pub const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const SPARE: usize = 4;
 const NOT_READ: &str = "the reader does not read";
 
-/// The way from a tool to stdout.
+/// The queue between a tool and stdout.
 #[derive(Debug)]
 pub struct Queue<'q> {
     signals: &'q Signals,

@@ -4,10 +4,10 @@ use std::io::{self, ErrorKind, Read};
 
 use crate::batch::Batch;
 
-/// How much is asked for in one read.
+/// The size of one read, in bytes.
 const CHUNK: usize = 256 * 1024;
 
-/// Bytes on their way into a batch.
+/// Reads a stream into batches.
 #[derive(Debug)]
 pub(super) struct Stream<R> {
     input: R,

@@ -30,9 +30,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(1);
 /// A device that has no room for a datagram for this long will never have it, or is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
 
-/// How long a wait is after one in vain, where a peer that does not read must not hold up the others.
+/// The longest wait after one that timed out, where a peer that does not read must not hold up the others.
 const BRIEF_WAIT: Duration = Duration::from_millis(1);
-/// For how long after one in vain.
+/// How long waits stay brief after one that timed out.
 const BRIEF_FOR: Duration = Duration::from_secs(1);
 
 /// A sender that waits for room.
@@ -42,9 +42,9 @@ pub struct Transmitter<'s> {
     socket: Rc<Socket>,
     signals: &'s Signals,
     longest_wait: Option<Duration>,
-    /// Whether a wait in vain makes the next ones brief.
+    /// Whether waits are brief after one that timed out.
     limits_hold_up: bool,
-    /// Until when they are, and the peer of the last one in vain, where each datagram has its own.
+    /// Until when they are, and the peer of the one that timed out, where each datagram has its own.
     brief: Option<(Instant, Option<Addr>)>,
     /// When every wait ends, as by a signal.
     end: Option<Instant>,
@@ -93,8 +93,8 @@ impl<'s> Transmitter<'s> {
         self.longest_wait = Some(time);
     }
 
-    /// Does the same for a tool with other peers, which one that does not read must not hold up: after a wait in vain the
-    /// next ones are brief for a second. The same peer is not waited for at all then, unless it has room for a datagram.
+    /// Does the same for a tool with other peers, which one that does not read must not hold up: after a wait that
+    /// timed out the next ones are brief for a second. The same peer is not waited for at all then, unless it has room for a datagram.
     pub fn limit_hold_up(&mut self, time: Duration) {
         self.limit_wait(time);
         self.limits_hold_up = true;
@@ -161,8 +161,8 @@ impl<'s> Transmitter<'s> {
         mem::take(&mut self.unreachable)
     }
 
-    /// Takes the datagrams that were sent to the peer of `error`, which reports others as unreachable, since then: no
-    /// report of them proves nothing.
+    /// Takes the datagrams that were sent to the peer of `error` after those that it reports as unreachable. They may be
+    /// lost as well: a router reports only one of many.
     pub fn take_sent_to(&mut self, error: &IcmpError) -> Batch {
         self.sender.take_sent_to(error)
     }

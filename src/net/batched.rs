@@ -191,7 +191,7 @@ impl Sender {
         self.socket.keep_all();
     }
 
-    /// Takes the datagrams that were sent to the peer of `error`, which reports others as unreachable, since then.
+    /// Takes the datagrams that were sent to the peer of `error` after those that it reports as unreachable.
     pub fn take_sent_to(&mut self, error: &IcmpError) -> Batch {
         self.socket.take_sent_to(error)
     }

@@ -248,7 +248,7 @@ impl<'a> Answers<'a> {
         for (place, reply) in replies.iter().enumerate() {
             let Some(peer) = reply.envelope.to else { continue };
             if self.may_be_own(peer) && socket::is_local(peer) {
-                // It would be received, and answered by nobody.
+                // It would be received as a request, which is never answered.
                 self.counter.count_unusable(&messages::REPLY_TO_SELF);
             } else {
                 self.counter.stats.unsolicited += 1;

@@ -165,8 +165,8 @@ struct Client {
 }
 
 impl<'a> Coprocess<'a> {
-    /// Creates a coprocess that is started by the first [`Program::advance`]. Its records are those of `codec`, and it is
-    /// told the addresses `listening`.
+    /// Creates a coprocess that is started by the first [`Program::advance`]. Its records are those of `codec`, and its
+    /// environment has the addresses `listening`.
     pub(super) fn new(
         options: &'a CoprocessOptions,
         codec: Codec,
@@ -552,7 +552,7 @@ impl Requests {
     }
 
     /// Returns the envelope of a reply, which perhaps names its destination `to`, and where it is sent from. Removes the
-    /// request that it answers. `None` is a reply to nobody: no request without a reply was written to its end.
+    /// request that it answers. Returns `None` if no request that was written to its end is without a reply.
     fn route(&mut self, to: Option<Addr>) -> Option<(Envelope, Route)> {
         let written = self.text.written;
         let Some(to) = to else {

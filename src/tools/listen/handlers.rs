@@ -128,7 +128,7 @@ impl<'p> Handlers<'p> {
         limit.saturating_sub(self.running.len())
     }
 
-    /// Returns what became of the request of a handler.
+    /// Returns what happened to the request of a handler.
     fn outcomes(&mut self, finished: Finished) -> Vec<Outcome> {
         let Finished { origin, output, failure } = finished;
         let mut outcomes = Vec::new();

@@ -21,8 +21,8 @@ use crate::net::bound::Bound;
 use crate::runtime::poll::PollSet;
 use crate::runtime::process::Group;
 
-/// Programs that the shell does by itself, and not always in the same way (POSIX.1-2017, Shell and Utilities, 2.9.1). Other
-/// words of the shell are no programs.
+/// Programs that are built into the shell, and do not always work as those do (POSIX.1-2017, Shell and Utilities, 2.9.1).
+/// Other words of the shell are not programs.
 const BUILT_IN: [&str; 22] = [
     "alias", "bg", "cd", "command", "echo", "false", "fc", "fg", "getopts", "hash", "jobs", "kill", "printf",
     "pwd", "read", "test", "time", "true", "type", "ulimit", "umask", "wait",
