@@ -82,7 +82,7 @@ const HELP: &[(&str, &str)] = &[
     ("/quit", "leave, as Ctrl-D does"),
     ("//TEXT, @@TEXT", "send a text that begins with / or @"),
 ];
-/// Names that are less like a command than this are not taken for a mistyped one.
+/// How similar a name must be to that of a command, from 0 to 1, for the command to be suggested.
 const SIMILAR: f64 = 0.8;
 
 /// Returns the lines that explain the commands.

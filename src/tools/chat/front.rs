@@ -98,7 +98,7 @@ impl<'f> Front<'f> {
         }
     }
 
-    /// Has Ctrl-C send its signal while `are_on`: nobody reads what is typed.
+    /// Has Ctrl-C send its signal while `are_on`: what is typed is not read meanwhile.
     pub(super) fn set_signal_keys(&self, are_on: bool) {
         if let Self::Terminal(terminal) = self {
             terminal.set_signal_keys(are_on);

@@ -1,4 +1,4 @@
-//! What becomes of a line: a command is executed, and a text is sent to the peers that it is for, each in its charset.
+//! Handles a line: executes a command, or sends a text to the peers that it is for, each in its charset.
 
 use std::error::Error;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Lines on their way to the network: their datagrams, where those go, and the ICMP errors that they cause.
+//! Sends lines: makes their datagrams, finds where those go, and takes the ICMP errors that they cause.
 
 use std::rc::Rc;
 use std::time::Duration;

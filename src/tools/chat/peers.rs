@@ -16,7 +16,7 @@ use crate::net::endpoint::Endpoint;
 /// The most peers that are remembered because they have sent something. Of more, the first is forgotten: anybody can
 /// forge a million source addresses.
 const STRANGERS: usize = 4096;
-/// Words that stand for others than one peer.
+/// Words that the chat itself prints or reads in place of the name of a peer.
 const RESERVED: [&str; 4] = ["you", "all", "nobody", "waiting"];
 /// The longest name, in characters.
 const LONGEST_NAME: usize = 32;

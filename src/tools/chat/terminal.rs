@@ -40,7 +40,7 @@ const LISTED: usize = 32;
 pub(super) struct Terminal {
     screen: Screen,
     flood: Flood,
-    /// The datagrams that no flood was folded with.
+    /// The datagrams of a batch that are shown.
     admitted: Batch,
     writer: Writer,
     format: Format,

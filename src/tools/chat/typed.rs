@@ -22,7 +22,7 @@ use crate::runtime::signals::Terminated;
 /// The signal of Ctrl-C.
 const INTERRUPT: Terminated = Terminated(nix::libc::SIGINT);
 
-/// As many pasted lines are shown one by one.
+/// Up to this number of pasted lines are shown one by one.
 const SHOWN: usize = 20;
 
 impl Chat<'_> {

@@ -1,4 +1,4 @@
-//! Lines that were written before anybody was there to send them to.
+//! Lines that were written before there was a peer to send them to.
 
 use std::collections::VecDeque;
 

@@ -24,8 +24,7 @@ use crate::format::{Columns, Format, Formats};
 use crate::net::access::Access;
 use crate::net::endpoint::Endpoint;
 use crate::net::passed::is_passing;
-use crate::net::socket::Options;
-use crate::net::socket::Socket;
+use crate::net::socket::{Options, Socket};
 use crate::net::{Detail, Receiver};
 use crate::runtime::deadline::Deadline;
 

@@ -158,7 +158,7 @@ impl<'a, 'r> Asker<'a, 'r> {
 
     /// Returns whether `--duration` has ended the run.
     fn has_ended_in_time(&self) -> bool {
-        self.schedule.end().is_some_and(|end| Instant::now() >= end)
+        self.schedule.has_ended(Instant::now())
     }
 
     fn send_and_receive(&mut self) -> Result<()> {
@@ -516,7 +516,7 @@ impl<'a, 'r> Asker<'a, 'r> {
         Some(in_flight)
     }
 
-    /// Receives and counts all that has arrived at `place`, from which no request is on its way. A peer that floods the
+    /// Receives and counts all that has arrived at `place`, from which no request is in flight. A peer that floods the
     /// socket does not hold it up.
     fn drain(&mut self, place: usize) -> Result<()> {
         for _ in 0..MOST_DRAINED {
@@ -620,7 +620,8 @@ impl<'a, 'r> Asker<'a, 'r> {
     }
 
     /// Receives what has arrived at all ports, also for requests that are still in flight after a signal or an error,
-    /// counts what the kernel has dropped there, and prints how much of the input was left out. Whether the run `is_complete` decides what is an error later.
+    /// counts what the kernel has dropped there, and prints how much of the input was left out. If the run `is_complete`
+    /// and has sent nothing, that is an error later.
     fn finish(&mut self, is_complete: bool) -> Result<()> {
         let console = self.plan.report.console;
         // Each call reports some of the ports that are ready, and the others in the next.

@@ -1,4 +1,4 @@
-//! What is received: datagrams on their way to stdout, and the numbers of the run.
+//! Receives datagrams, prints them to stdout, and counts them.
 
 use std::mem;
 use std::os::fd::BorrowedFd;
@@ -49,7 +49,7 @@ pub(super) struct Ready {
     pub(super) socket: bool,
 }
 
-/// What arrived at ports whose request is over: nothing of it belongs to another.
+/// What arrived at ports whose request is over: none of it is a reply to another request.
 #[derive(Debug, Default)]
 pub(super) struct Drained {
     /// Replies to requests that had timed out.
@@ -162,7 +162,7 @@ impl<'r> Inbox<'r> {
     }
 
     /// Counts what has arrived at a port whose request is over and `is_answered` or not, and keeps it for
-    /// [`Inbox::take_drained`]. `is_open` tells whether a reply was accepted from any source. Returns whether anything has
+    /// [`Inbox::take_drained`]. With `is_open`, a reply was accepted from any source. Returns whether anything has
     /// arrived.
     pub(super) fn count_late(&mut self, arrival: Arrival, is_answered: bool, is_open: bool) -> bool {
         let (drained, requests) = (&mut self.drained, &mut self.stats.requests);

@@ -98,7 +98,7 @@ pub(super) struct Finished {
     at: Instant,
 }
 
-/// A request on its way.
+/// A request in flight.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) name: Name,

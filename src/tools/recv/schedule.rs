@@ -40,7 +40,7 @@ impl Schedule {
         self.end
     }
 
-    /// Returns whether that is before `now`.
+    /// Returns whether no more requests are due `now`.
     pub(super) fn has_ended(&self, now: Instant) -> bool {
         self.end.is_some_and(|end| now >= end)
     }

@@ -13,7 +13,7 @@ pub(super) struct Delayed<T> {
 }
 
 impl<T> Delayed<T> {
-    /// Holds none.
+    /// Creates one without a datagram.
     pub(super) fn new() -> Self {
         Self { held: BTreeMap::new(), pushed: 0 }
     }

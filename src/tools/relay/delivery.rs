@@ -1,4 +1,4 @@
-//! Sending what passes: those datagrams that may, and what became of each.
+//! Sends those datagrams that may pass, and notes the fate of the others.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ pub(super) const ROOM: Duration = Duration::from_millis(20);
 
 pub(super) const CANNOT_READ_ERRORS: &str = "cannot ask a socket for its errors";
 
-/// What became of datagrams that were to be sent.
+/// The result of sending datagrams.
 #[derive(Debug, Default)]
 pub(super) struct Delivered {
     pub(super) outcome: SendOutcome,
@@ -41,7 +41,7 @@ pub(super) fn police(
     }
 }
 
-/// Sends those of the datagrams at `places` whose fate that is, and marks those that cannot be sent.
+/// Sends those of the datagrams at `places` whose fate is to be sent, and marks those that cannot be.
 pub(super) fn deliver(
     transmitter: &mut Transmitter<'_>,
     batch: &Batch,

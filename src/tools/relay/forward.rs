@@ -86,7 +86,7 @@ impl Relay<'_> {
         self.record(batch, places, passage)
     }
 
-    /// Sends those of the datagrams at `places` whose fate that is. They are impaired first, if they are to be.
+    /// Sends those of the datagrams at `places` whose fate is to be sent. They are impaired first, if that is wanted.
     fn impair(
         &mut self,
         direction: Direction,
@@ -118,8 +118,8 @@ impl Relay<'_> {
         (self.fates, self.impaired_batch) = (fates, out);
     }
 
-    /// Sends those of the datagrams at `places` whose fate that is to `client` or, from it, through its session at `place`.
-    /// Counts them.
+    /// Sends those of the datagrams at `places` whose fate is to be sent to `client` or, from it, through its session at
+    /// `place`. Counts them.
     fn send(
         &mut self,
         direction: Direction,

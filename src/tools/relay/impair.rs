@@ -456,8 +456,8 @@ impl Path {
         Decision { fate, at: [original, copy], flip }
     }
 
-    /// Returns when a datagram is due whose payload has `size` bytes, or `None` if too many are held. The rate comes before
-    /// the delay, as a link sends what then travels: so jitter delays none but its own datagram.
+    /// Returns when a datagram is due whose payload has `size` bytes, or `None` if too many are held. The rate applies
+    /// before the delay, as a link sends what then travels: so jitter delays none but its own datagram.
     fn hold(&mut self, size: usize, delay: Duration, now: Instant) -> Option<Instant> {
         while self.held.peek().is_some_and(|Reverse(due)| *due <= now) {
             self.held.pop();

@@ -28,7 +28,7 @@ struct Held {
     payload: Box<[u8]>,
 }
 
-/// What was made of datagrams.
+/// The result of [`Impaired::pass`].
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     /// For each that is to be sent at once, the place of the one that it is a copy of.
@@ -40,7 +40,7 @@ pub(super) struct Passed {
 }
 
 impl Impaired {
-    /// Holds none.
+    /// Creates what applies `impairments`, and holds no datagram.
     pub(super) fn new(impairments: Impairments) -> Self {
         Self { impairments, delayed: Delayed::new() }
     }

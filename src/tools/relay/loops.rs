@@ -1,4 +1,4 @@
-//! Loops: what a relay sends to its own clients' side would come back for ever.
+//! Loops: what a relay sends to its own ENDPOINT would arrive there again, for ever.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;

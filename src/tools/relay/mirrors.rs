@@ -37,7 +37,7 @@ struct Path<'r> {
     receiver: Receiver,
 }
 
-/// What became of copies.
+/// The result of sending copies.
 #[derive(Debug)]
 pub(super) struct Mirrored {
     pub(super) outcome: SendOutcome,
@@ -85,7 +85,7 @@ impl<'r> Mirror<'r> {
         Ok(self.conclude(refused, now))
     }
 
-    /// Says what is to be reported of copies that were `delivered`. If the address is old, or refuses one, the name is
+    /// Returns what is to be reported of copies that were `delivered`. If the address is old, or refuses one, the name is
     /// looked up again, for the next ones.
     fn conclude(&mut self, delivered: Delivered, now: Instant) -> Mirrored {
         let Delivered { outcome, failure } = delivered;

@@ -1,4 +1,4 @@
-//! What passes, to stdout: a record of each datagram that was received, with the addresses between which it passes and
+//! Prints what passes to stdout: a record of each datagram that was received, with the addresses between which it passes and
 //! what happened to it.
 //!
 //! A reader that is slow loses records. It never holds up what passes: nothing waits here before the end.

@@ -59,7 +59,7 @@ pub(super) fn run(plan: &Plan) -> Result<Verdict> {
     let access = resolver.access(lists)?;
     let family = plan.socket.family;
     let clients = socket::bind(&resolver.local(&plan.endpoint, family)?, &plan.socket)?;
-    // Of a group that another program has joined, what is sent there would come back.
+    // What is sent to a group that another program has joined would arrive here as well.
     clients.receive_own_groups_only();
     let loops = LoopCheck::new(&clients)?;
     let source = plan.source.as_ref().map(|source| resolver.local(source, family)).transpose()?;
@@ -101,7 +101,7 @@ pub(super) struct Relay<'r> {
     pub(super) servers: Servers<'r>,
     pub(super) mirrors: Vec<Mirror<'r>>,
     pub(super) watch: Watch,
-    /// The datagrams that were received last, and what becomes of each.
+    /// The datagrams that were received last, and the fate of each.
     pub(super) batch: Batch,
     pub(super) fates: Vec<Fate>,
     pub(super) impaired: Option<Impaired>,

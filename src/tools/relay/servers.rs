@@ -56,7 +56,7 @@ impl<'r> Servers<'r> {
         Some(server)
     }
 
-    /// Looks the name again up that has the address `refused`: another machine may have it by now. Returns whether a server
+    /// Looks the name up again that has the address `refused`: another machine may have it by now. Returns whether a server
     /// has that address still.
     pub(super) fn look_up(&mut self, refused: Addr, now: Instant) -> bool {
         let mut is_known = false;

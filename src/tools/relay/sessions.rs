@@ -1,5 +1,5 @@
-//! The sessions of a relay: each client has a socket of its own towards its server, so that the server tells clients
-//! apart, and what arrives there is for that client.
+//! The sessions of a relay: each client has a socket of its own towards its server, so that the server can
+//! distinguish clients, and what arrives there is for that client.
 
 use std::fmt;
 use std::os::fd::AsFd;
@@ -55,7 +55,7 @@ impl fmt::Display for Client {
     }
 }
 
-/// A client's way to its server, and back.
+/// A client's socket towards its server.
 #[derive(Debug)]
 pub(super) struct Session<'r> {
     /// From 1.
@@ -111,7 +111,8 @@ impl<'r> Sessions<'r> {
     }
 
     /// Opens a session of `client` with the next of `servers`, and has `watch` watch its socket. The one that has been idle
-    /// for longest makes room if there are too many. Fails if there is no way to the server, or if replies would come back here.
+    /// for longest makes room if there are too many. Fails if the server cannot be reached, or if the relay itself
+    /// would receive the replies.
     pub(super) fn open(
         &mut self,
         client: Client,
@@ -182,7 +183,7 @@ impl<'r> Sessions<'r> {
         }
     }
 
-    /// Closes the sessions whose server has not been there last, at this `address`: it has another one now.
+    /// Closes the sessions whose server has failed last at this `address`: it has another one now.
     pub(super) fn close_failed(&mut self, address: Addr) {
         let has_moved = |session: &Session<'_>| session.has_failed && session.server == address;
         for place in self.table.places_of(has_moved) {
@@ -234,7 +235,7 @@ impl<'r> Sessions<'r> {
     }
 }
 
-/// Returns a socket that sends to `server`, from `source` if that is given. It is connected, and receives from nobody else,
+/// Returns a socket that sends to `server`, from `source` if that is given. It is connected, and receives from no other address,
 /// unless several hosts may answer.
 pub(super) fn connect(
     server: &Server<'_>,

@@ -89,7 +89,7 @@ impl Unconfirmed {
         }
     }
 
-    /// Notes that a datagram to the same peer had `error`, which says what became of those to it.
+    /// Notes that a datagram to the same peer had `error`: those that were sent there again are lost as well.
     pub(super) fn settle(&mut self, error: &IcmpError) {
         self.0.retain(|attempt| attempt.error.peer != error.peer);
     }

@@ -565,7 +565,7 @@ impl<'r> Run<'r> {
         }
         self.totals.report_peer_drops();
         self.totals.report_skipped();
-        // The error about an empty input says the same.
+        // The error about an empty input reports the same.
         let is_empty = is_complete && self.totals.are_empty();
         if let Some(packets) = self.input.ignored().filter(|_| !is_empty) {
             self.plan.report.console.note(&messages::ignored_packets(&packets));
