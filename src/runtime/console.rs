@@ -1,7 +1,7 @@
 //! The console, which owns stderr: messages of a tool and the progress of its work.
 //!
-//! A message is a line under the name of the tool, and is printed above a progress line or a line that is edited. Control characters in it,
-//! which may be a stranger's, are escaped. Nothing here blocks: see `flush`.
+//! A message is a line under the name of the tool, and is printed above a progress line or a line that is edited. Control
+//! characters in it, which may be a stranger's, are escaped. Nothing here blocks: see `flush`.
 
 use std::fmt;
 use std::io;

@@ -130,7 +130,7 @@ impl Group {
     }
 
     /// Takes the child out of the table of processes if it has ended. Returns whether it is out of it. A child
-    /// that became another user cannot be killed, and ends when it likes.
+    /// that became another user cannot be killed, and ends by itself.
     pub fn reap(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
@@ -217,12 +217,12 @@ fn inherits_orphans() -> bool {
 /// started it.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 pub fn reap_orphans(is_ours: impl Fn(Pid) -> bool) {
-    // Behind a child of ours there may be orphans: it has ended just now, and its SIGCHLD is on its way.
+    // Behind a child of ours there may be orphans: it has ended just now, and its SIGCHLD is not collected yet.
     while inherits_orphans()
         && let Ok(Some((orphan, _))) = peek_child(None)
         && !is_ours(orphan)
     {
-        // It is there, and so it is taken out; how it ended is of no interest.
+        // It has ended, so this does not fail; its status is not needed.
         let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
     }
 }

@@ -1,7 +1,7 @@
 //! Signals as something to wait for beside a socket: those that end a tool, SIGUSR1, SIGCHLD, and those of a terminal.
 //!
-//! The first signal that ends a tool lets it finish its output and print what must be printed; one that comes a
-//! moment later ends it at once, whatever it is doing. SIGUSR1 asks for a report.
+//! The first signal that ends a tool lets it finish its output and print what must be printed; one that is caught
+//! a moment later ends it at once, whatever it is doing. SIGUSR1 asks for a report.
 
 use std::cell::Cell;
 use std::fmt;

@@ -42,7 +42,7 @@ pub struct Summary {
     pub p90: Duration,
     /// The 99th percentile.
     pub p99: Duration,
-    /// The percentile 99.9.
+    /// The 99.9th percentile.
     pub p99_9: Duration,
     /// The longest.
     pub max: Duration,

@@ -53,7 +53,7 @@ pub struct Span {
     pub is_period: bool,
 }
 
-/// Datagrams and bytes that went one way.
+/// Datagrams and bytes that were sent, or were received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Volume {
     /// How many datagrams.

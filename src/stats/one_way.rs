@@ -310,8 +310,8 @@ impl DelayVariation {
         delays.record(delay, 1);
     }
 
-    /// Returns how much longer the fastest of the slower ones took, where `quantile` (from 0 to 1) of all were as fast or
-    /// faster. It is 0 before the first datagram.
+    /// Returns the delay variation that `quantile` (from 0 to 1) of all datagrams do not exceed. It is 0 before the first
+    /// datagram.
     #[must_use]
     pub fn at_quantile(&self, quantile: f64) -> Duration {
         let Some([least, _]) = self.extremes else { return Duration::ZERO };

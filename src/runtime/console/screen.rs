@@ -1,9 +1,9 @@
 //! A terminal in raw mode: text scrolls by above one row, in which a person edits a line.
 //!
-//! Nothing here blocks, and nothing is drawn that the terminal has not room for: text waits, up to where
-//! [`Screen::has_room`] says so, and the row is drawn below it once all of it is written. Whatever ends the process
-//! restores the terminal (see `net/sys/terminal.rs`), but for SIGKILL. What keys mean is the [`Editor`]'s
-//! business; what is printed must be safe to look at.
+//! Nothing here blocks, and nothing is drawn that the terminal has not room for: text waits, while
+//! [`Screen::has_room`] allows more of it, and the row is drawn below it once all of it is written. Whatever ends the
+//! process restores the terminal (see `net/sys/terminal.rs`), but for SIGKILL. The [`Editor`] knows what keys mean;
+//! what is printed must be safe to look at.
 
 use std::env;
 use std::fmt;
@@ -160,7 +160,7 @@ impl Screen {
         }
     }
 
-    /// Returns whether at most 64 KiB wait for the terminal. Who prints nevertheless needs memory.
+    /// Returns whether at most 64 KiB wait for the terminal. What is printed beyond that takes more memory.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.output.has_room()
@@ -273,7 +273,7 @@ impl Screen {
             self.erase_row();
         }
         self.print_messages(&stderr::close_screen());
-        // If the terminal is gone, its person is as well.
+        // If the terminal is gone, nobody reads it.
         let _ = self.output.flush(flush_deadline());
         self.output.clear();
         self.held = None;

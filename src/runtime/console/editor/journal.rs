@@ -44,7 +44,7 @@ struct Change {
 pub(super) struct Unrecorded;
 
 impl Journal {
-    /// Begins a group of changes, with the cursor at `cursor`. If it kills, and the last one did, both kills are one.
+    /// Begins a group of changes, with the cursor at `cursor`. With `extends_kill`, a kill in it is added to the last one.
     pub(super) fn begin(&mut self, cursor: usize, extends_kill: bool) {
         self.group += 1;
         self.cursor = cursor;

@@ -1,4 +1,4 @@
-//! What waits for a terminal that is slow.
+//! Keeps what a slow terminal has not taken yet.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,7 +12,7 @@ use crate::runtime::poll::wait_writable;
 use crate::runtime::signals::Terminated;
 use crate::runtime::streams::{ReaderGone, Sink};
 
-/// How much may wait before whoever prints should wait as well.
+/// How many bytes may wait before the chat stops receiving.
 const BACKLOG: usize = 64 * 1024;
 
 /// A terminal, and the bytes that it has not taken yet.
@@ -84,7 +84,7 @@ impl AsFd for Output {
     }
 }
 
-/// Returns the end of a tool whose terminal was closed. The kernel reports that by EIO a moment before it sends SIGHUP,
+/// Returns the error that ends a tool whose terminal was closed. The kernel reports that by EIO a moment before it sends SIGHUP,
 /// and sends that only to the leader of the session.
 pub(super) fn closed() -> anyhow::Error {
     match sys::is_ignored(SIGHUP) {
@@ -93,7 +93,7 @@ pub(super) fn closed() -> anyhow::Error {
     }
 }
 
-/// A terminal that was closed reports EIO.
+/// Returns the error of a write to the terminal. One that was closed reports EIO.
 pub(super) fn explain(error: io::Error) -> anyhow::Error {
     let is_gone = error.raw_os_error() == Some(EIO) || error.kind() == ErrorKind::BrokenPipe;
     if is_gone { closed() } else { anyhow::Error::from(error).context("cannot write to stdout") }
