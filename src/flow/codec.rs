@@ -101,7 +101,7 @@ pub struct Reader<R> {
 }
 
 /// The result of one attempt to fill a batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Filled {
     /// Whether there may be more.
     pub more: bool,

@@ -196,12 +196,13 @@ fn read_messages(
             Ok(()) => {}
             Err(ReadError::Bad(what)) => bad.push(Bad { ordinal, what, is_the_end: false }),
             Err(ReadError::Unresolved(endpoint, family)) => {
-                return Filled { more: true, bad, hint: None, unresolved: Some((*endpoint, family)) };
+                let unresolved = Some((*endpoint, family));
+                return Filled { more: true, bad, unresolved, ..Filled::default() };
             }
         }
         *done += 1;
     }
-    Filled { more: false, bad, hint: None, unresolved: None }
+    Filled { bad, ..Filled::default() }
 }
 
 impl Read for RepeatableFile {

@@ -70,7 +70,7 @@ impl<'p> Pipe<'p> {
     pub(super) fn read(&mut self, lines: &mut Batch) -> Result<Filled> {
         let Some(input) = &mut self.input else {
             lines.clear();
-            return Ok(Filled { more: false, bad: Vec::new(), hint: None, unresolved: None });
+            return Ok(Filled::default());
         };
         let filled = input.fill(lines)?;
         if !filled.more {

@@ -68,7 +68,7 @@ impl Sending {
                 lines.number_after(*read);
                 pasted.by_ref().take(AT_ONCE).for_each(|line| lines.push(line.as_bytes()));
                 *read += lines.len() as u64;
-                Ok(Filled { more: pasted.len() > 0, bad: Vec::new(), hint: None, unresolved: None })
+                Ok(Filled { more: pasted.len() > 0, ..Filled::default() })
             }
         }
     }
