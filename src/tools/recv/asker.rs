@@ -149,16 +149,12 @@ impl<'a, 'r> Asker<'a, 'r> {
         {
             bail!("nothing to send: {why}");
         }
-        // Without a request there is neither a reply nor silence to report.
-        if stats.requests.asked + stats.skipped + stats.unsent == 0 && !self.has_ended_in_time() {
+        // Without a request there is neither a reply nor silence to report, unless `--duration` has ended the run.
+        let is_empty = stats.requests.asked + stats.skipped + stats.unsent == 0;
+        if is_empty && !self.schedule.has_ended(Instant::now()) {
             bail!("nothing to send: no MESSAGE and stdin is empty{}", self.requests.hint_to_receive());
         }
         Ok(())
-    }
-
-    /// Returns whether `--duration` has ended the run.
-    fn has_ended_in_time(&self) -> bool {
-        self.schedule.has_ended(Instant::now())
     }
 
     fn send_and_receive(&mut self) -> Result<()> {
