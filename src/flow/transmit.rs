@@ -15,6 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result};
+
 use super::stamper::Stamper;
 use crate::batch::{Batch, Datagram};
 use crate::net::addr::Addr;
@@ -168,10 +170,11 @@ impl<'s> Transmitter<'s> {
     }
 
     /// Returns the next ICMP error that is known by now, if there is one.
-    pub fn take_icmp_error(&mut self) -> io::Result<Option<IcmpError>> {
+    pub fn take_icmp_error(&mut self) -> Result<Option<IcmpError>> {
         loop {
             let known = self.icmp_errors.pop_front();
-            let error = known.map_or_else(|| self.sender.take_icmp_error(), |error| Ok(Some(error)))?;
+            let error = known.map_or_else(|| self.sender.take_icmp_error(), |error| Ok(Some(error)));
+            let error = error.context("cannot ask a socket for its errors")?;
             if error.is_some() || !self.send_again() {
                 return Ok(error);
             }

@@ -320,8 +320,7 @@ impl Chat<'_> {
         for error in std::mem::take(&mut self.icmp_errors) {
             self.report_icmp_error(&error);
         }
-        let cannot_ask = "cannot ask a socket for its errors";
-        while let Some(error) = self.outbox.transmitter.take_icmp_error().context(cannot_ask)? {
+        while let Some(error) = self.outbox.transmitter.take_icmp_error()? {
             self.report_icmp_error(&error);
         }
         Ok(())

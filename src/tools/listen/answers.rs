@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::unistd::Pid;
 
 use super::coprocess::{Coprocess, CoprocessOptions};
@@ -33,8 +33,6 @@ use crate::stats::ReplyStats;
 
 /// How long replies wait for room in the send buffer. Nothing is received meanwhile.
 const ROOM: Duration = Duration::from_millis(200);
-
-const CANNOT_READ_ERRORS: &str = "cannot ask a socket for its errors";
 
 /// How requests are answered.
 #[derive(Clone, Debug)]
@@ -321,7 +319,7 @@ impl<'a> Answers<'a> {
         if !self.are_wanted() {
             return Ok(());
         }
-        while let Some(error) = self.transmitters[socket].take_icmp_error().context(CANNOT_READ_ERRORS)? {
+        while let Some(error) = self.transmitters[socket].take_icmp_error()? {
             self.counter.stats.sent.count_icmp_error(&error);
         }
         Ok(())

@@ -359,7 +359,7 @@ impl<'a, 'r> Sessions<'a, 'r> {
             session.transmitter.note_icmp_error(error);
         }
         while let Some(session) = self.table.get_mut(place)
-            && let Some(error) = session.transmitter.take_icmp_error().context("cannot take an ICMP error")?
+            && let Some(error) = session.transmitter.take_icmp_error()?
         {
             self.take_icmp_error(client, error);
         }

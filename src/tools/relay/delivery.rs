@@ -14,8 +14,6 @@ use crate::net::SendOutcome;
 /// How long datagrams wait for room in the send buffer. Nothing is received meanwhile.
 pub(super) const ROOM: Duration = Duration::from_millis(20);
 
-pub(super) const CANNOT_READ_ERRORS: &str = "cannot ask a socket for its errors";
-
 /// The result of sending datagrams.
 #[derive(Debug, Default)]
 pub(super) struct Delivered {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::delivery::{CANNOT_READ_ERRORS, Delivered, deliver, police};
+use super::delivery::{Delivered, deliver, police};
 use super::mirrors::Mirrored;
 use super::record::Passage;
 use super::run::{DRAIN_TIME, Relay};
@@ -36,7 +36,7 @@ impl Relay<'_> {
         }
         // Without datagrams the socket may be ready because of errors.
         while batch.is_empty()
-            && let Some(error) = self.to_clients.take_icmp_error().context(CANNOT_READ_ERRORS)?
+            && let Some(error) = self.to_clients.take_icmp_error()?
         {
             self.sessions.stats.down.sent.count_icmp_error(&error);
         }
@@ -260,7 +260,7 @@ impl Relay<'_> {
         }
         if batch.is_empty() {
             let mut refused = Delivered::default();
-            while let Some(error) = session.transmitter.take_icmp_error().context(CANNOT_READ_ERRORS)? {
+            while let Some(error) = session.transmitter.take_icmp_error()? {
                 refused.outcome.icmp_errors.push(error);
                 session.has_failed = true;
             }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::args::Plan;
-use super::delivery::{CANNOT_READ_ERRORS, Delivered, ROOM, deliver};
+use super::delivery::{Delivered, ROOM, deliver};
 use super::servers::{FRESH, REFUSED, Server};
 use super::sessions::towards;
 use crate::batch::{Batch, Fate};
@@ -79,7 +79,7 @@ impl<'r> Mirror<'r> {
         if let Some(error) = receiver.receive(batch, usize::MAX).error {
             transmitter.note_icmp_error(error);
         }
-        while let Some(error) = transmitter.take_icmp_error().context(CANNOT_READ_ERRORS)? {
+        while let Some(error) = transmitter.take_icmp_error()? {
             refused.outcome.icmp_errors.push(error);
         }
         Ok(self.conclude(refused, now))

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::args::{Destination, Plan};
 use super::outage::{Action, Outage, REPORTED_WITHIN, Unconfirmed};
@@ -575,8 +575,7 @@ impl<'r> Run<'r> {
     }
 
     fn take_icmp_errors(&mut self) -> Result<()> {
-        let cannot_ask = "cannot ask a socket for its errors";
-        while let Some(error) = self.transmitter.take_icmp_error().context(cannot_ask)? {
+        while let Some(error) = self.transmitter.take_icmp_error()? {
             self.count_icmp_error(&error);
         }
         self.note_unreachable();
