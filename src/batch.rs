@@ -33,7 +33,7 @@ const LEAST: usize = 512 * 1024;
 /// The bytes in which runs are found together.
 const SEEN_AT_ONCE: usize = 4096;
 
-/// Datagrams on their way from a pipe to a socket, or from a socket to a pipe.
+/// Datagrams between a pipe and a socket, in one arena.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// All of it is initialised; only the first `filled` bytes mean something.
@@ -170,7 +170,7 @@ pub struct Datagram<'b> {
     pub payload: &'b [u8],
     /// The length of the payload on the wire in bytes: longer if it was truncated, different in another charset.
     pub size: usize,
-    /// Who is behind it, where and when.
+    /// Its addresses, and when it was received.
     pub envelope: &'b Envelope,
     /// Its place among all that a run has read or received, from 1: the number of its line.
     pub ordinal: u64,
@@ -583,7 +583,7 @@ impl Batch {
     }
 
     /// Makes a datagram of every run of bytes that an `end` ends, among the next `len` bytes of
-    /// [`Batch::spare`]. Says how many bytes that were, with the ends, which are stepped over.
+    /// [`Batch::spare`]. Returns how many bytes that were, with the ends, which are skipped.
     pub fn take_ended(&mut self, len: usize, end: u8) -> usize {
         let (begin, envelope) = (self.filled, count(self.envelopes.len()));
         let bytes = &self.arena[..begin + len];
@@ -622,7 +622,7 @@ impl Batch {
     }
 
     /// Makes a datagram of what `decode` makes of the next `size` bytes of [`Batch::spare`], in their place: it returns how
-    /// many bytes that are. If it fails, there is no datagram, but its ordinal is that of no other.
+    /// many bytes that are. If it fails, there is no datagram, and its ordinal is left out.
     pub fn take_decoded<E>(
         &mut self,
         size: usize,
@@ -638,7 +638,7 @@ impl Batch {
         decoded.map(|_| ())
     }
 
-    /// Steps over the next `len` bytes of [`Batch::spare`], which are no datagram although they have an ordinal. Returns
+    /// Skips the next `len` bytes of [`Batch::spare`], which are not a datagram although they have an ordinal. Returns
     /// that.
     pub fn pass_over(&mut self, len: usize) -> u64 {
         self.skip(len);

@@ -40,7 +40,7 @@ pub enum Policy {
 pub struct Encoding {
     /// `None` lets bytes pass untouched.
     pub charset: Option<Charset>,
-    /// `None` is `Strict` on the way to the wire. On the way from it that depends on the format.
+    /// `None` is `Strict` for what is encoded. For what is decoded it depends on the format.
     pub errors: Option<Policy>,
 }
 

@@ -397,7 +397,7 @@ pub(crate) trait RecordWriter: fmt::Debug + Send {
     }
 }
 
-/// Returns the envelope of what was recorded on its way from one address to another.
+/// Returns the envelope of what was recorded between these addresses.
 fn recorded(from: Option<Addr>, to: Option<Addr>, time: Option<std::time::SystemTime>) -> Envelope {
     Envelope { from, to, received: Received { time, ..Received::default() } }
 }

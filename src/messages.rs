@@ -304,7 +304,7 @@ pub(crate) fn due_in(name: &str, time: Duration) -> String {
     format!("{name} is due in {}", HumanDuration(time))
 }
 
-/// Returns the sentence that there is no reply of `peer` to the request called `name` within `time`. `attempts` says how often
+/// Returns the sentence that there is no reply of `peer` to the request called `name` within `time`. `attempts` is how often
 /// it was sent, where it may be sent again, and `stray` who answered instead.
 pub(crate) fn no_reply(
     peer: &dyn fmt::Display,
@@ -353,21 +353,21 @@ pub(crate) fn duplicate_replies(number: u64, first: Option<Addr>, from_anyone: b
     }
 }
 
-/// Says that `number` requests were due before the end of `--duration`, and had to wait until then.
+/// Reports that `number` requests were due before the end of `--duration`, and had to wait until then.
 pub(crate) fn unsent_in_time(number: u64) -> String {
     format!(
         "{number} requests were due and not sent within --duration: those before them were still in flight"
     )
 }
 
-/// Says that requests wait for one of `number` ports.
+/// Reports that requests wait for one of `number` ports.
 pub(crate) fn no_more_ports(number: usize) -> String {
     format!(
         "requests wait for a free port: the system lets us open {number}; ulimit -n is the limit of open files"
     )
 }
 
-/// Says that no more clients can have a session than the `number` that do.
+/// Reports that no more clients can have a session than the `number` that do.
 pub(crate) fn no_more_sessions(number: usize) -> String {
     format!(
         "{number} sessions are open, and the system lets us open no more: each new client closes the one that has been idle \
@@ -375,7 +375,7 @@ pub(crate) fn no_more_sessions(number: usize) -> String {
     )
 }
 
-/// Says that sessions were closed because others needed room.
+/// Reports that sessions were closed because others needed room.
 pub(crate) fn evicted_sessions(number: u64) -> String {
     match number {
         1 => "1 session was closed to make room for another client".to_owned(),
@@ -383,7 +383,7 @@ pub(crate) fn evicted_sessions(number: u64) -> String {
     }
 }
 
-/// Says that messages about single requests were left out.
+/// Reports that messages about single requests were left out.
 pub(crate) fn more_messages(number: u64) -> String {
     format!("{number} more messages about single requests are not printed; --stats counts them all")
 }
@@ -415,10 +415,10 @@ fn ignored(number: u64, first: Option<Addr>, one: &str, many: &str) -> Option<St
     })
 }
 
-/// Says that a listener drops requests.
+/// Reports that a listener drops requests.
 pub(crate) const DROPPING_REQUESTS: &str = "dropping requests: all --jobs are busy and --queue is full";
 
-/// Returns which requests to a listener were not answered, which replies came from handlers that failed, and which had
+/// Returns which requests to a listener were not answered, which replies are of handlers that failed, and which had
 /// ICMP errors: a sentence each, if there were any.
 #[must_use]
 pub fn reply_losses(replies: &ReplyStats) -> [Option<String>; 4] {
@@ -467,13 +467,13 @@ pub(crate) fn divided_request(format: Format) -> String {
     format!("a request is more than one {noun} and is not answered; use -f json, escaped or framed")
 }
 
-/// Says why a record of the coprocess is not a reply.
+/// The reason why a record of the coprocess is not a reply.
 pub(crate) const NOTHING_ASKED: &str = "no request waits for a reply";
 
-/// Says why the destination of a reply has no address.
+/// The reason why the destination of a reply has no address.
 pub(crate) const NAME_IN_REPLY: &str = "names are not looked up for replies; write an address";
 
-/// Says that a reply goes to the listener itself.
+/// The reason why a reply to the listener itself is not sent.
 pub(crate) const REPLY_TO_SELF: &str = "\"to\" is this listener; write the \"from\" of the request there";
 
 /// Returns why the record of the coprocess with this `ordinal` is not a reply.
@@ -593,7 +593,7 @@ fn choose_interface(group: IpAddr, candidates: &[Interface], with_option: bool) 
     Some(format!("choose an interface with {choice} (this machine has {all})"))
 }
 
-/// Says who has `port`, and how to share it: `way_out`.
+/// Writes which process has `port`, and how to share it: `way_out`.
 fn port_in_use(f: &mut fmt::Formatter<'_>, port: u16, owner: Option<&Owner>, way_out: &str) -> fmt::Result {
     match owner {
         Some(owner) => write!(f, "port {port} is in use by {owner}")?,
@@ -602,7 +602,7 @@ fn port_in_use(f: &mut fmt::Formatter<'_>, port: u16, owner: Option<&Owner>, way
     write!(f, "; choose another port, or 0 for any free one{way_out}")
 }
 
-/// Returns how our socket, which shares as `sharing` says, can have a port that another socket has. With `has_group` it
+/// Returns how our socket, which shares by `sharing`, can have a port that another socket has. With `has_group` it
 /// receives a multicast group; the other is bound to one if it `is_at_group`, and is of one of our tools if it `is_ours`.
 fn way_to_share(sharing: Sharing, has_group: bool, is_at_group: bool, is_ours: bool) -> &'static str {
     match (sharing.address, sharing.port) {
@@ -619,7 +619,7 @@ fn way_to_share(sharing: Sharing, has_group: bool, is_at_group: bool, is_ours: b
 }
 
 impl fmt::Display for Failure {
-    /// Says why, and what to do where that is known.
+    /// Writes why, and what to do where that is known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Os(error) => f.write_str(&os_error(error)),
@@ -727,7 +727,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Returns the sentence about what became of a socket.
+/// Returns the sentence about the properties of a socket.
 pub(crate) fn socket_facts(facts: &[Fact]) -> String {
     let facts: Vec<_> = facts.iter().map(ToString::to_string).collect();
     format!("socket: {}", facts.join(", "))
@@ -771,7 +771,7 @@ impl fmt::Display for Fact {
 }
 
 impl fmt::Display for NotBound {
-    /// Says why, and what to do where that is known.
+    /// Writes why, and what to do where that is known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.kind() {
             ErrorKind::PermissionDenied => {
@@ -786,7 +786,7 @@ impl fmt::Display for NotBound {
 }
 
 impl fmt::Display for Membership {
-    /// Says what was joined, and how to choose another interface where the system has chosen this one.
+    /// Writes what was joined, and how to choose another interface where the system has chosen this one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { group, interface, others, sources } = self;
         write!(f, "joined {group}")?;
@@ -835,7 +835,7 @@ fn binary_size(size: usize) -> String {
 }
 
 impl fmt::Display for BufferSize {
-    /// Says what the system has granted and, if that is less than was asked for, its limit.
+    /// Writes what the system has granted and, if that is less than was asked for, its limit.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { granted, asked, .. } = self;
         let (name, limit) = match self.direction {

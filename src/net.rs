@@ -75,7 +75,7 @@ pub enum Detail {
     /// Its bytes. The peer on its envelope decides nothing, and may be forged: Linux believes an IPv6 packet
     /// that claims an IPv4 source address.
     Payload,
-    /// Who sent it as well: such a packet is left out and counted.
+    /// The source address as well: such a packet is left out and counted.
     Peer,
     /// Also when and where on this machine it has arrived.
     Arrival,

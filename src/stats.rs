@@ -185,7 +185,7 @@ pub struct Requests {
     pub answered: u64,
     /// Those that were not, for whatever reason.
     pub lost: u64,
-    /// Datagrams from somebody else than the peer. They are ignored.
+    /// Datagrams from another address than that of the peer. They are ignored.
     pub stray: u64,
     /// Replies to requests that had timed out. They are ignored.
     pub late: u64,
@@ -222,7 +222,7 @@ pub struct ReplyStats {
     pub lost: u64,
     /// Replies of the coprocess that answer no request. They are sent, or unsent.
     pub unsolicited: u64,
-    /// Records of the coprocess that are not a reply: they cannot be read, or nobody waits for one.
+    /// Records of the coprocess that are not a reply: they cannot be read, or no request waits for one.
     pub unusable: u64,
     /// Requests from a source that is never answered. Anybody could cause one by forging it, so it is not a failure.
     pub declined: u64,
@@ -347,7 +347,7 @@ impl IcmpError {
 }
 
 impl IcmpReport {
-    /// Returns whether no socket listens on the port, or nobody on the socket.
+    /// Returns whether no socket listens on the port, or no process on the unix socket.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         self.kind.is_refusal()
@@ -386,7 +386,7 @@ impl IcmpKind {
         Self::Other,
     ];
 
-    /// Returns whether no socket listens on the port, or nobody on the socket.
+    /// Returns whether no socket listens on the port, or no process on the unix socket.
     #[must_use]
     pub fn is_refusal(self) -> bool {
         self == Self::PortUnreachable || self.is_of_unix()

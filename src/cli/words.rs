@@ -65,8 +65,8 @@ pub(super) fn read(command: &Command, arguments: &[OsString]) -> Vec<Word> {
     words
 }
 
-/// Attaches its value to each option that may be followed by a count, as in `--repeat=3`, or that there is no end. clap
-/// would take any argument behind it, such as DEST, as the count.
+/// Attaches its value to each option that may be followed by a count, as in `--repeat=3`, or [`NO_END`] without one.
+/// clap would take any argument behind it, such as DEST, as the count.
 pub(super) fn attach_counts(command: &Command, words: &[Word], arguments: &mut Vec<OsString>) {
     for &Word { ref kind, ref argument, place } in words.iter().rev() {
         let Kind::Known { name, value } = kind else { continue };

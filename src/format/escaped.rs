@@ -1,4 +1,4 @@
-//! `escaped`: a line is a datagram, and what is no plain text in it is written as an escape: `\n`, `\r`,
+//! `escaped`: a line is a datagram, and what is not plain text in it is written as an escape: `\n`, `\r`,
 //! `\t`, `\0`, `\\`, and `\xNN` for any other byte. It can be read, searched and edited, is exact, and safe
 //! to look at.
 
@@ -170,7 +170,7 @@ mod tests {
     use data_encoding::HEXLOWER_PERMISSIVE;
     use proptest::prelude::*;
 
-    /// Returns the bytes of `line`, which is read byte by byte, or the column of the first thing in it that is no escape.
+    /// Returns the bytes of `line`, which is read byte by byte, or the column of the first invalid escape in it.
     fn unescaped(line: &[u8]) -> Result<Vec<u8>, usize> {
         let (mut bytes, mut at) = (Vec::new(), 0);
         while let Some(byte) = line.get(at) {

@@ -72,7 +72,7 @@ struct Writer;
 impl RecordWriter for Writer {
     #[inline]
     fn write(&mut self, datagram: &Datagram<'_>, out: &mut Vec<u8>) {
-        // No datagram over IP is longer, and none that comes through a unix socket gets here.
+        // No datagram over IP is longer, and `largest` leaves out those of unix sockets that are.
         let length = u16::try_from(datagram.payload.len()).unwrap_or(u16::MAX);
         out.extend(length.to_be_bytes());
         out.extend(&datagram.payload[..usize::from(length)]);

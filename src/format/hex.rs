@@ -48,7 +48,7 @@ enum LineError {
     Other(String),
 }
 
-/// A line on its way to bytes.
+/// Parses a line into bytes.
 struct Parser<'l> {
     line: &'l [u8],
     /// Where the next group begins, and where the last one ends.

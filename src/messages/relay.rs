@@ -8,7 +8,7 @@ use crate::batch::Direction;
 use crate::runtime::console::Moment;
 use crate::stats::{DirectionStats, RelayStats};
 
-/// Says that records are lost because stdout is slow.
+/// Reports that records are lost because stdout is slow.
 pub const RECORDS_LOST: &str =
     "stdout is slow and --queue is full: datagrams are relayed, but not all of them are recorded";
 

@@ -280,7 +280,7 @@ impl Sender {
         Unsent { datagrams, ..unsent }
     }
 
-    /// If `error` says that the first group cannot go out in one message, no such group is made again: none at
+    /// If `error` means that the first group cannot be sent in one message, no such group is made again: none at
     /// all where the device cannot segment (EIO), has no room (ENOBUFS: some would be lost and some
     /// not) or a firewall, which takes it for one long packet, drops it (EPERM), and none of datagrams that
     /// are so long that a segment would not fit in a packet (EINVAL, EMSGSIZE).

@@ -27,7 +27,7 @@ impl Bound {
         Ok(Self::new(address, own.and_then(|own| own.interface)))
     }
 
-    /// Returns where a datagram has arrived at `socket`, if its `envelope` says so. The interface of a group is named if
+    /// Returns where a datagram has arrived at `socket`, if its `envelope` has that. The interface of a group is named if
     /// the socket has joined it on one alone.
     #[must_use]
     pub fn of_datagram(socket: &Socket, envelope: &Envelope) -> Option<Self> {

@@ -38,9 +38,9 @@ use nix::libc::{
 /// (`udpv6_recvmsg` in Linux), ahead of what a sender chooses the size of: they always fit.
 pub(super) const RECEIVED: usize = 1024;
 /// Bytes for the control messages of a datagram at a unix socket: exactly those that were asked for, the time and the
-/// credentials, which come first. There is no room for descriptors that a peer passes, so that the kernel opens none.
+/// credentials, which precede others. There is no room for descriptors that a peer passes, so that the kernel opens none.
 const RECEIVED_UNIX: usize = space::<timespec>() + space::<ucred>();
-/// Bytes for the control messages of an entry of the error queue. There the error itself comes last, behind
+/// Bytes for the control messages of an entry of the error queue. There the error itself is the last, behind
 /// the extension headers of the ICMP packet, each of up to 2 KiB, and perhaps twice: in the form of RFC 2292
 /// as well.
 const QUEUED: usize = 16 * 1024;
@@ -321,8 +321,8 @@ impl ControlMessages {
 
 /// Returns the control messages of a header that recvmsg(2) or recvmmsg(2) has filled in.
 fn controls(header: &msghdr) -> impl Iterator<Item = &cmsghdr> {
-    // SAFETY: the header points to room for control messages that the kernel has written, and says how
-    // long they are: within that the macros of cmsg(3) step from one to the next.
+    // SAFETY: the header points to room for control messages that the kernel has written, and has their
+    // length: within that the macros of cmsg(3) step from one to the next.
     let first = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() };
     // SAFETY: as above.
     std::iter::successors(first, move |control| unsafe { libc::CMSG_NXTHDR(header, *control).as_ref() })

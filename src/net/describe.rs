@@ -1,5 +1,5 @@
-//! What became of a socket, as the system reports it: `-v` prints it. A fact is a value here; [`crate::messages`] puts it
-//! into words.
+//! The properties of a socket, as the system reports them: `-v` prints them. A fact is a value here; [`crate::messages`]
+//! puts it into words.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 

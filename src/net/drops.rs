@@ -39,7 +39,7 @@ impl DropCounter {
         }
     }
 
-    /// Returns the drops that were not reported yet, each of which was as many datagrams as `size` says.
+    /// Returns the drops that were not reported yet, each of which was `size` datagrams.
     pub(super) fn report(&mut self, size: MessageSize) -> Drops {
         self.read();
         let new = self.total - std::mem::replace(&mut self.reported, self.total);

@@ -194,7 +194,7 @@ impl Endpoint {
         self.sending_interface().map(what).map_or(Ok(()), Err)
     }
 
-    /// Returns the group that it is, or `None` if it is no group. That of a name is unknown.
+    /// Returns the multicast group that it is, or `None` if it is not one. That of a name is unknown.
     #[must_use]
     pub fn group(&self) -> Option<IpAddr> {
         match &self.host {

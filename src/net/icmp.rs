@@ -93,8 +93,8 @@ impl IcmpErrors {
         self.pending = Some(error);
     }
 
-    /// Returns the next ICMP error, if there is one. Its peer is `None` if the queue had no room for it: it then stands
-    /// for one datagram or more.
+    /// Returns the next ICMP error, if there is one. Its peer is `None` if the queue had no room for it: it is then
+    /// about one datagram or more.
     pub fn take(&mut self) -> io::Result<Option<IcmpError>> {
         if let Some(error) = self.take_queued()? {
             // Each in the queue was pending as well.

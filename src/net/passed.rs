@@ -28,8 +28,8 @@ pub fn passed_socket(options: &Options) -> Result<Rc<Socket>> {
     Ok(sockets.remove(0))
 }
 
-/// Returns the sockets that systemd has opened and bound for this process (`sd_listen_fds(3)`), with what
-/// `options` say. Fails if there are none.
+/// Returns the sockets that systemd has opened and bound for this process (`sd_listen_fds(3)`), with
+/// `options` applied. Fails if there are none.
 pub fn passed_sockets(options: &Options) -> Result<Vec<Rc<Socket>>> {
     let mut passed = ListenFd::from_env();
     let number = passed.len();

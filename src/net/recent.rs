@@ -3,8 +3,8 @@
 //!
 //! Those that are longer than some path takes are always kept. From the first one that is reported as too big on, all
 //! to the same peer were lost that are longer than the MTU in the report: once the system knows that MTU it sends no
-//! such packet, and the next call on the socket reports the error. The others are kept only for who asks for it: from
-//! the first one on that a router reports as unreachable, all to the same peer are taken for lost.
+//! such packet, and the next call on the socket reports the error. The others are kept only if that is asked for: from
+//! the first one on that a router reports as unreachable, all to the same peer may be lost.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ pub(super) struct Recent {
     reports: Vec<Report>,
 }
 
-/// That a router on the way to `peer` takes packets of `mtu` bytes at most, or none.
+/// A report that a router on the path to `peer` forwards packets of `mtu` bytes at most, or none.
 #[derive(Clone, Copy, Debug)]
 struct Report {
     peer: Addr,

@@ -1,7 +1,7 @@
 //! Looks names up in threads of their own, because nothing ends a call of getaddrinfo(3): no deadline and no signal.
 //!
-//! It waits for nothing. A descriptor becomes readable when there is an answer; whoever waits for it decides for how
-//! long. What needs no look-up is answered at once, and starts no thread.
+//! Nothing here waits. A descriptor becomes readable when there is an answer; the caller decides how long to wait for
+//! it. What needs no look-up is answered at once, and starts no thread.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -175,7 +175,7 @@ impl Lookups {
 }
 
 impl Drop for Lookups {
-    /// Looks nothing more up. A look-up that has begun goes on in its thread, and keeps nobody from exiting.
+    /// Looks nothing more up. A look-up that has begun goes on in its thread, which does not keep the process from exiting.
     fn drop(&mut self) {
         lock(&self.progress).queue.clear();
     }
@@ -198,7 +198,7 @@ fn work(progress: &Mutex<Progress>, mut answer: &UnixStream) {
             }
         }
         drop(progress);
-        // It fails where bytes wait that have not been read, or where nobody waits any more.
+        // It fails where bytes wait that have not been read, or where the other end is closed.
         let _: io::Result<_> = answer.write(&[0]);
     }
 }

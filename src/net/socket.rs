@@ -146,8 +146,8 @@ impl Socket {
         self.inner.connect(&sock_addr(peer)?)
     }
 
-    /// Connects it to its one `peer`: it receives from no other then. A unix socket is connected later if nobody listens
-    /// there yet.
+    /// Connects it to its one `peer`: it receives from no other then. A unix socket is connected later if none has
+    /// that name yet.
     pub fn connect_to(&mut self, peer: Addr) -> Result<(), Failure> {
         let connected = self.connect(peer);
         let Some(unix) = &mut self.unix else { return connected.map_err(Failure::Os) };
@@ -243,8 +243,8 @@ impl Socket {
         multicast::receive_own_groups_only(&self.inner, is_v6);
     }
 
-    /// Receives nothing more from now on. What a unix socket of ours has received already stays there; whoever sends to
-    /// it afterwards has an error (`EPIPE`).
+    /// Receives nothing more from now on. What a unix socket of ours has received already stays there; a send to it
+    /// fails afterwards (`EPIPE`).
     pub fn close_for_receiving(&self) {
         if self.unix.as_ref().is_some_and(|unix| unix.is_ours) {
             // An error changes nothing: what arrives later is lost then.

@@ -34,8 +34,8 @@ const SAME: Duration = Duration::from_millis(300);
 
 static INBOX: OnceLock<SignalInbox> = OnceLock::new();
 
-/// The signals that the handler has caught and nobody has taken. The handler may interrupt any thread anywhere, so it neither locks
-/// nor allocates (signal-safety(7)).
+/// The signals that the handler has caught and that have not been taken. The handler may interrupt any thread anywhere, so
+/// it neither locks nor allocates (signal-safety(7)).
 #[derive(Debug)]
 pub(crate) struct SignalInbox {
     /// The signals that end the tool: bit 0 is signal 1.
@@ -258,19 +258,19 @@ pub(crate) fn copy_descriptor(pid: u32, number: RawFd) -> io::Result<OwnedFd> {
     call(libc::SYS_pidfd_getfd, process.as_raw_fd().into(), number.into())
 }
 
-/// Who may fragment a datagram that is longer than the MTU of a link (ip(7), `IP_MTU_DISCOVER`). By default this
+/// Which machines may fragment a datagram that is longer than the MTU of a link (ip(7), `IP_MTU_DISCOVER`). By default this
 /// machine does, to the MTU of the path that it knows; a router drops a longer one of IPv4 and reports that.
 #[cfg(target_os = "linux")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fragments {
     /// This machine and each router: IPv4 packets do not have the bit that forbids it.
     Anywhere,
-    /// Nobody: IPv4 packets have that bit, and a send fails where the datagram is longer than the known MTU.
+    /// No machine: IPv4 packets have that bit, and a send fails where the datagram is longer than the known MTU.
     Forbidden,
 }
 
-/// Sets who may fragment what `socket` sends over IPv6, or else over IPv4. Routers may fragment the segments of one
-/// message in any case.
+/// Sets which machines may fragment what `socket` sends over IPv6, or else over IPv4. Routers may fragment the segments
+/// of one message in any case.
 #[cfg(target_os = "linux")]
 pub(crate) fn set_fragments(socket: BorrowedFd<'_>, over_v6: bool, fragments: Fragments) -> io::Result<()> {
     let (level, name) = if over_v6 {

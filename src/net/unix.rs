@@ -38,7 +38,7 @@ const LONGEST: usize = ROOM - 1;
 /// Whether a name need not be that of a file, and the system names a socket that is bound to an empty name.
 const HAS_ABSTRACT_NAMES: bool = cfg!(target_os = "linux");
 
-/// Returns the refusal that a send or a connect has failed with, if it is one: nobody receives what is sent there.
+/// Returns the refusal that a send or a connect has failed with, if it is one: no process receives what is sent there.
 pub(super) fn refusal(error: &io::Error) -> Option<IcmpReport> {
     let (kind, errno) = match error.raw_os_error()? {
         // EPIPE is that of a socket that is closed for receiving.

@@ -113,7 +113,7 @@ impl<'p> Layers<'p> {
                 self.u16().map(cooked)
             }
             127 => self.radiotap(),
-            // A byte with the direction comes first.
+            // A byte with the direction precedes the packet.
             204 => {
                 self.take(1)?;
                 Ok(Layer::Hdlc)

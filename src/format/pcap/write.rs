@@ -134,7 +134,7 @@ impl Headers {
         Self { size, bytes, sum }
     }
 
-    /// Returns the checksum of UDP. A truncated datagram gets none: nobody could verify it.
+    /// Returns the checksum of UDP. That of a truncated datagram cannot be computed: it has none.
     fn checksum(&self, payload: &[u8]) -> [u8; CHECKSUM] {
         if payload.len() == self.size && self.size <= LARGEST {
             self.sum.clone().add_slice(payload).to_ones_complement_with_no_zero().to_ne_bytes()

@@ -1,5 +1,5 @@
-//! Opening sockets: each is created, configured as the options say, bound, and connected if it has one peer. What a
-//! refusal of the system means is the business of [`crate::net::failure`].
+//! Opening sockets: each is created, configured as the options say, bound, and connected if it has one peer. What an
+//! error of the system means is decided in [`crate::net::failure`].
 
 use std::fmt;
 use std::io::{self, ErrorKind};

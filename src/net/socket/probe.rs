@@ -14,7 +14,7 @@ pub fn reaches_many(socket: &Socket, peer: Addr, options: &Options) -> bool {
     peer.is_multicast() || options.broadcast && is_broadcast(&socket.inner, peer)
 }
 
-/// Returns whether nothing can be sent to `peer`, as the system says, because that is a broadcast address.
+/// Returns whether the system sends nothing to `peer` because that is a broadcast address.
 #[must_use]
 pub fn needs_broadcast(peer: Addr) -> bool {
     let any = Addr::Ip((Ipv4Addr::UNSPECIFIED, 0).into());
@@ -39,7 +39,7 @@ pub fn is_local(address: Addr) -> bool {
     if address.ip().is_loopback() {
         return true;
     }
-    // Port 0 is nobody's.
+    // Port 0 is not a destination.
     address.set_port(if address.port() == 0 { 9 } else { address.port() });
     let any =
         if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };

@@ -91,7 +91,7 @@ impl TerminalGuard {
         Ok(guard)
     }
 
-    /// Says that the terminal is being taken over, and must be restored from now on.
+    /// Has the terminal restored from now on: it is being taken over.
     #[expect(clippy::unused_self, reason = "only who has the guard may take over the terminal")]
     pub(crate) fn arm(&self) {
         if let Some(terminal) = terminal() {

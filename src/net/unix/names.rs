@@ -1,7 +1,7 @@
 //! The names of unix sockets, each of them once: an address is a number here, which is copied and compared with every
 //! datagram.
 //!
-//! There is no end of the names that are received. When there are many, the oldest are forgotten; those that were given
+//! Any number of names may be received. When there are many, the oldest are forgotten; those that were given
 //! to a tool stay.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Sending through a unix socket. It fails at once where nobody receives, and where the receiver's queue is full.
+//! Sends through a unix socket. That fails at once where no process receives, and where the receiver's queue is full.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
