@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Cable, Directory, Running, Tool, ip, path_with_tools};
 
-/// What a command does, which says who must be at its other end.
+/// What a command does, which decides what must be at its other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// Sends to a server, or asks it.
@@ -35,7 +35,7 @@ impl Host {
         self.cable.near.host(Tool::shell(script)).current_dir(self.directory.path())
     }
 
-    /// Starts `server`, which says `words` once it is bound.
+    /// Starts `server`, which prints `words` to stderr once it is bound.
     fn start(&self, server: &str, words: &str) -> Running {
         let shell = self.shell(&format!("exec {server}"));
         let mut server = shell.env("PATH", format!("{}:/usr/sbin", path_with_tools())).spawn();
@@ -148,15 +148,18 @@ fn relays_pass_on_what_a_client_sends() {
 
 #[test]
 #[ignore = "needs root and ip of iproute2"]
-fn a_path_is_measured_by_the_two_commands_of_a_row() {
-    let host = Host::new("measures");
+fn of_two_commands_in_a_row_the_first_receives_what_the_second_sends() {
+    let host = Host::new("pairs");
     let rows = rows();
     let pairs: Vec<_> = rows.iter().filter(|row| row.len() == 2).collect();
-    assert_eq!(pairs.len(), 1);
-    for row in pairs {
+    let expected = [("unix:app.sock", "hi\n", ""), ("--stamped", "\n100\n", "expected 100, lost 0")];
+    assert_eq!(pairs.len(), expected.len());
+    for (row, (words, printed, reported)) in pairs.into_iter().zip(expected) {
+        assert!(row[0].contains(words), "{}", row[0]);
         let receiver = host.start(&row[0], "listening on");
         host.shell(&row[1]).assert().success();
         let finished = receiver.ended_by(Signal::SIGTERM);
-        assert!(finished.err.contains("expected 100, lost 0"), "{}", finished.err);
+        assert!(finished.text().ends_with(printed), "{words}: {}", finished.text());
+        assert!(finished.err.contains(reported), "{words}: {}", finished.err);
     }
 }
