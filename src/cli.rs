@@ -3,6 +3,7 @@
 //!
 //! Each value is parsed into its type here, or is a usage error; nothing is checked later.
 
+mod checks;
 pub mod completions;
 mod encoding;
 pub mod foreign;
@@ -15,11 +16,11 @@ mod ready;
 mod receiving;
 mod report;
 mod socket;
-mod unix;
 pub mod usage;
 pub mod value;
 mod words;
 
+pub use self::checks::{check_options, check_same_kind, check_unix};
 pub use self::encoding::{Choice, DecodingArgs, EncodingArgs, GuessingArgs};
 pub use self::format::{
     ConversationArgs, FormatArgs, FormatOption, InputFormatArgs, OutputFormatArgs, conversation,
@@ -34,4 +35,3 @@ pub use self::socket::{
     BufferArgs, GroupArgs, SendingSocketArgs, SocketArgs, Traffic, first_given, note_memberships,
     prepare_socket,
 };
-pub use self::unix::{check_options, check_same_kind, check_unix};

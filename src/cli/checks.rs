@@ -1,4 +1,4 @@
-//! What cannot be asked of an endpoint: of unix sockets, and of addresses that contradict the options.
+//! Checks that the endpoints of a tool fit its options, and each other.
 
 use super::receiving::ReceivingArgs;
 use super::socket::first_given;
