@@ -60,7 +60,7 @@ pub(super) fn run(bench: &Bench) {
                 let input = lines(requests);
                 requests as f64 / seconds(|| ask(arguments, &input))
             };
-            // It serves whom it has heard of first, and refuses others until it listens again.
+            // It serves the first client alone, and refuses others until it listens again.
             let is_for_one = method.arguments.contains(&"PIPE");
             let in_flight = ["-w", "10s", "--in-flight", "64", &address];
             vec![if is_for_one { f64::NAN } else { rate(&in_flight, requests) }, rate(&in_turn, requests / 5)]

@@ -14,7 +14,7 @@ use super::{Bench, Contestant, SEND, command, is_here, port_of, seconds};
 /// packet, and Ethernet.
 const HEADER: [u32; 6] = [0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 65_535, 1];
 
-/// Compares senders to a socket that nobody reads. What tcpreplay sends are packets, which reach no socket: the system
+/// Compares senders to a socket that is not read. What tcpreplay sends are packets, which reach no socket: the system
 /// accepts none from 127.0.0.1 that were not sent by a socket.
 pub(super) fn run(bench: &Bench) {
     let sleeper = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -20,7 +20,7 @@ const STEP: Duration = Duration::from_millis(1);
 /// How often the senders look for echoes: their buffers hold those of a second.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Sends for a time, and reports what became of all.
+/// Sends for a time, and reports what was echoed and what was lost.
 pub(super) fn run(bench: &Bench) {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
@@ -75,7 +75,7 @@ fn sender(address: &str) -> UdpSocket {
     socket
 }
 
-/// Sends from each in turn at the rate. Says how many were sent.
+/// Sends from each in turn at the rate. Returns how many were sent.
 fn send(senders: &[UdpSocket], time: Duration) -> usize {
     let (start, mut sent) = (Instant::now(), 0);
     let mut turns = senders.iter().cycle();

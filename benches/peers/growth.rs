@@ -123,7 +123,7 @@ impl Bench {
         self.report.add(Table::new(title, &columns, rows));
     }
 
-    /// Sends equal lines from a file to a socket that nobody reads.
+    /// Sends equal lines from a file to a socket that is not read.
     fn sends(&self, size: usize, count: usize) -> f64 {
         let (sleeper, path) = (UdpSocket::bind("127.0.0.1:0").unwrap(), self.path("lines"));
         fs::write(&path, format!("{}\n", "x".repeat(size)).repeat(count)).unwrap();

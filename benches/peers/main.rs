@@ -1,7 +1,7 @@
 //! The tools beside their peers, and beside the limit: whole processes, in turn, in one run.
 //!
 //! `cargo bench --bench peers` prints tables of medians; `-- --help` lists the options and the sections that can be run
-//! alone. docs/measuring.md says how to read what is printed. Programs that are not installed are named and left out:
+//! alone. docs/measuring.md explains what is printed. Programs that are not installed are named and left out:
 //! python3, socat, ncat, nc, nginx, rsyslogd, iconv, jq, as root tcpreplay, and of measuring programs sockperf, irtt, iperf3,
 //! dnsperf with dnsmasq, and dumpcap and tshark, which watch them; for the limits a C compiler is needed, and the static
 //! build of udp-recv must be there.
@@ -89,7 +89,7 @@ struct Bench {
     ask_many: Option<PathBuf>,
 }
 
-/// One of those who are compared: what it is called, and what one round of it came to, for each column.
+/// A program that is compared: its name, and what measures one round of it, for each column.
 struct Contestant<'c> {
     name: &'c str,
     round: Box<dyn FnMut() -> Vec<f64> + 'c>,
@@ -580,14 +580,14 @@ fn port_of(address: &str) -> u16 {
     address.rsplit(':').next().unwrap().parse().unwrap()
 }
 
-/// Returns the number behind `words` in the statistics in `said`: a counter that is zero is left out there.
+/// Returns the number behind `words` in the statistics in `stderr`: a counter that is zero is left out there.
 fn counter(stderr: &str, words: &str) -> usize {
     let Some((_, rest)) = stderr.rsplit_once(words) else { return 0 };
     let rest = rest.trim_start_matches("at least ");
     rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
-/// Ends a program, and gives what it said.
+/// Ends a program, and returns what it has printed to stderr.
 fn terminate(child: &mut Child) -> String {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
     let mut stderr = String::new();
@@ -596,7 +596,7 @@ fn terminate(child: &mut Child) -> String {
     stderr
 }
 
-/// Returns the memory of a running program that the line `name` of its status says, in MiB.
+/// Returns the memory of a running program, in MiB: the line `name` of its status.
 fn memory(child: &Child, name: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let memory = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();

@@ -213,7 +213,7 @@ impl Bench {
 }
 
 /// Sleeps until each of `total` requests would be due, and returns how many percent of the times the system ends the sleep
-/// more than a millisecond late: what sleeps is no more exact.
+/// more than a millisecond late: no program that sleeps is more exact.
 fn late_wakeups(total: u64) -> f64 {
     let period = Duration::from_secs(1) / RATE;
     let mut due = Instant::now();
@@ -238,7 +238,7 @@ fn udp_recv(port: u16, in_flight: u32, total: usize, request: &[&str]) -> Report
     udp_recv_with(port, &[&repeat, request].concat())
 }
 
-/// Runs `udp-recv` and returns what its statistics say.
+/// Runs `udp-recv` and returns its statistics.
 fn udp_recv_with(port: u16, arguments: &[&str]) -> Reported {
     let mut recv = command(RECV, &[&format!("127.0.0.1:{port}"), "-q", "--stats=json"]);
     let finished = recv.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).output().unwrap();

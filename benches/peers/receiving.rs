@@ -164,7 +164,7 @@ impl Receiver {
     }
 }
 
-/// Asserts that of what was lost it was said how much, or at least how much.
+/// Asserts that what was `lost` is reported, in full or as a lower bound.
 fn assert_counted(lost: usize, stderr: &str) {
     let counted = counter(stderr, ", dropped ");
     assert!(counted <= lost && (lost == 0 || counted > 0), "{lost} lost, {counted} counted");

@@ -1,4 +1,4 @@
-//! Results as values: Markdown tables that are printed as they come, or with `--json` one document at the end.
+//! Results as values: Markdown tables that are printed one by one, or with `--json` one document at the end.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub(super) struct Column {
     pub(super) unit: &'static str,
 }
 
-/// A row: what it is called, and for each column the results of all rounds, in their order. NaN is no result.
+/// A row: its name, and for each column the results of all rounds, in their order. NaN means that there is none.
 pub(super) struct Row {
     pub(super) name: String,
     pub(super) cells: Vec<Vec<f64>>,

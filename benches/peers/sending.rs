@@ -1,4 +1,4 @@
-//! Whoever can send lines sends them to a socket that nobody reads.
+//! Compares programs that send lines, to a socket that is not read.
 
 use std::fs::{self, File};
 use std::net::UdpSocket;

@@ -109,7 +109,7 @@ impl<'d> Case<'d> {
             .filter(|format| !EXACT.contains(format) && *format != Format::Raw);
         for format in EXACT.into_iter().chain(own) {
             let fits = |owned: &&Owned| match format {
-                // What goes to one peer is written as if it went from nobody, over IPv4.
+                // What goes to one peer is written without a source, over IPv4.
                 Format::Pcap => owned.payload.len() <= LARGEST_V4,
                 Format::Framed => owned.payload.len() <= usize::from(u16::MAX),
                 _ => true,
@@ -155,7 +155,7 @@ impl Found {
             self.bad.extend(filled.bad);
             if filled.unresolved.is_some() {
                 assert!(more, "its record is left");
-                // No name is known, and nobody is asked.
+                // No name is known: getaddrinfo(3) is replaced below.
                 reader.resolve(Err("host not found".to_owned()));
             }
             assert!(batch.footprint() <= 4096 + 128 * input, "a batch of {} bytes", batch.footprint());
@@ -194,7 +194,7 @@ impl Found {
 
 impl Read for Pieces<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        // 31 is a signal that comes between, and 0 to 30 are pieces of 1 to 901 bytes.
+        // 31 is a signal that interrupts the read, and 0 to 30 are pieces of 1 to 901 bytes.
         let len = match self.steps.next().map_or(0, |step| usize::from(step % 32)) {
             _ if self.is_whole => usize::MAX,
             31 if !self.input.is_empty() => return self.interrupted(),
@@ -338,7 +338,7 @@ fn more(size: usize) {
     PEAK.fetch_max(live, Relaxed);
 }
 
-/// What the linker takes for getaddrinfo(3): no name is known, and nobody is asked. The tools have no other
+/// Replaces getaddrinfo(3) at link time: no name is known, and no server is asked. The tools have no other
 /// way to look one up.
 // SAFETY: it has the name of a function of libc on purpose, takes what that takes, and touches none of it.
 #[unsafe(no_mangle)]

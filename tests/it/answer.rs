@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Starts a listener on a port of `127.0.0.1` that answers as the arguments say.
+/// Starts a listener on a port of `127.0.0.1` that answers by the arguments.
 fn answering(arguments: &[&str]) -> (Running, SocketAddr) {
     Tool::new("udp-listen").arg("127.0.0.1:0").args(arguments).spawn_listening()
 }
@@ -134,7 +134,7 @@ fn a_handler_reads_the_datagram_and_prints_the_reply() {
     let (_listen, address) = answering(&["--exec", "tr a-z A-Z"]);
     let peer = Peer::new();
     assert_eq!(ask(&peer, address, b"hello\nworld"), b"HELLO\nWORLD");
-    // More than a pipe holds of what the handler says, and all that a datagram does.
+    // That is the most that a datagram holds, and the reply is more than a pipe does.
     let largest = vec![b'x'; 65_507];
     assert_eq!(ask(&peer, address, &largest), largest.to_ascii_uppercase());
 }
@@ -201,7 +201,7 @@ fn a_failing_handler_is_reported_and_counted_and_the_listener_goes_on() {
         ),
         ("yes", &[], "printed more than a datagram holds (65527 bytes) and was ended"),
     ] {
-        // It fails for everyone but for who says that all is well.
+        // It fails for every request but `well`.
         let handler = format!("read word; [ \"$word\" != well ] || exec echo well; {handler}");
         let (mut listen, address) = answering(&[&["--stats", "--exec", &handler], arguments].concat());
         let (peer, other) = (Peer::new(), Peer::new());
@@ -319,7 +319,7 @@ fn nothing_that_a_handler_leaves_running_stays() {
 #[test]
 fn a_burst_stays_within_jobs_and_memory_and_reports_unserved_requests() {
     let directory = Directory::new("burst");
-    // Each leaves a file while it runs, and says how many there are.
+    // Each leaves a file while it runs, and replies with their number.
     let handler = ": > run.$$; ls run.* | wc -l >> seen; cat; rm run.$$";
     let arguments =
         ["127.0.0.1:0", "-n", "10000", "--exec", handler, "--jobs", "3", "--queue", "32KiB", "--stats"];
@@ -463,14 +463,14 @@ fn the_time_and_a_signal_end_the_wait_for_handlers_as_well() {
 #[test]
 fn a_handler_may_end_in_its_own_way() {
     let trap = "trap 'echo bye >&2; exit' TERM";
-    // It floods until nobody reads it, and is told to end.
+    // It floods until its output is no longer read, and gets SIGTERM.
     let (listen, address) =
         answering(&["-n", "1", "--exec", &format!("{trap}; tail -f /dev/null & yes & wait")]);
     Peer::new().send_to(b"ask", address).unwrap();
     let finished = listen.finish();
     assert_eq!(finished.code(), Some(1));
     assert!(finished.err.contains("bye\n"), "{}", finished.err);
-    // It runs when the end comes.
+    // It runs when the listener ends.
     let (mut listen, address) =
         answering(&["--exec", &format!("{trap}; tail -f /dev/null & echo up >&2; wait")]);
     Peer::new().send_to(b"ask", address).unwrap();
@@ -623,11 +623,12 @@ fn a_request_that_a_handler_is_free_for_needs_no_room_in_the_queue() {
     }
 }
 
-/// Starts a listener that is nobody, and may become anybody: what it starts becomes another, whom it may not kill.
+/// Starts a listener without privileges but that of changing its user: what it starts becomes another user, whose processes
+/// it may not kill.
 /// All of them end with it.
 fn unkillable(arguments: &[&str]) -> (Directory, Running) {
     let listener = ["--reuid=65534", "--clear-groups", "--inh-caps=-all,+setuid", "--ambient-caps=+setuid"];
-    // Where nobody may run it.
+    // A copy that the user `nobody` may run.
     let directory = Directory::new("unkillable");
     let copy = directory.copy_of_tool("udp-listen");
     let listen = Tool::other(copy.to_str().unwrap()).args(arguments).under("setpriv", listener);

@@ -34,7 +34,7 @@ fn a_request_is_sent_at_most_as_often_as_attempts() {
     assert!(finished.err.starts_with(&expected), "{}", finished.err);
     assert!(finished.err.contains("asked 1, answered 0, lost 1 (100.0 %)"), "{}", finished.err);
     assert!(finished.err.contains("sent 3 (6 bytes)"), "{}", finished.err);
-    // All there is comes before the sentinel.
+    // All that was sent arrives before the sentinel.
     Peer::new().send_to(b"sentinel", server.address()).unwrap();
     let came: Vec<_> = (0..4).map(|_| server.receive()).collect();
     assert_eq!(came, [&b"hi"[..], b"hi", b"hi", b"sentinel"]);
@@ -422,12 +422,12 @@ fn json_has_the_round_trip_of_each_reply() {
     let server = Peer::new();
     let recv = recv(&server, &["-f", "json", "{\"text\":\"hi\"}"]);
     let (_, peer) = server.receive_from();
-    // Whatever it takes to come here is a part of it.
+    // The time until here is a part of it.
     server.send_to(b"reply", peer).unwrap();
     let finished = recv.finish();
     let rtt = finished.text().split_once("\"rtt\":").unwrap().1.split_once(',').unwrap().0;
     assert!((0.0..30.0).contains(&rtt.parse::<f64>().unwrap()) && rtt.len() == "0.000000000".len(), "{rtt}");
-    // What nobody has asked for has none.
+    // A datagram that is not a reply has none.
     let (waiting, address) =
         Tool::new("udp-recv").args(["--bind", "127.0.0.1:0", "-f", "json"]).spawn_listening();
     Peer::new().send_to(b"hi", address).unwrap();
@@ -492,10 +492,10 @@ fn after_the_first_stranger_no_other_is_received() {
     let mut recv = recv(&server, &["-w", "1h", "hi"]);
     let (_, peer) = server.receive_from();
     stranger.connect(peer).unwrap();
-    // Until it is told that nobody is there: for it, that is.
+    // Until it gets a refusal: the port receives from the peer alone.
     let until = Instant::now() + DEADLINE;
     while stranger.send(b"odd").is_ok() {
-        assert!(Instant::now() < until, "strangers are still heard");
+        assert!(Instant::now() < until, "strangers are still received from");
     }
     // The strangers may leave no room for the first.
     while !recv.has_ended() {
@@ -636,7 +636,7 @@ fn a_wait_for_a_reply_that_is_longer_than_any_clock_can_count_is_idle() {
     let mut recv =
         Tool::new("udp-recv").args([&server.to_string(), "-w", "10000000000000000000", "ping"]).spawn();
     let (_, peer) = server.receive_from();
-    // Also after the half second in which somebody at a terminal is told nothing.
+    // Also after the half second after which the wait is announced on a terminal.
     for _ in 0..2 {
         assert_idle(&recv);
     }

@@ -199,7 +199,7 @@ fn a_privileged_port_is_denied_with_the_way_out() {
     }
     let mut listen = Tool::new("udp-listen").arg("127.0.0.1:1");
     if nix::unistd::geteuid().is_root() {
-        // Nobody, who has no privilege.
+        // The user `nobody` has no privilege.
         listen = listen.user(65_534);
     }
     let finished = listen.run();
@@ -371,7 +371,7 @@ fn closed_standard_streams_are_trouble() {
         let tool = arguments.split(' ').next().unwrap();
         let stdout = format!("{tool}: cannot write to stdout: it is closed\n");
         assert_eq!(shell(&format!("{arguments} >&-")), (Some(1), stdout));
-        // Where nobody can be told, the status still tells.
+        // Without stderr, the status still shows it.
         assert_eq!(shell(&format!("{arguments} >&- 2>&-")), (Some(1), String::new()));
     }
 }
@@ -1038,9 +1038,9 @@ fn a_long_value_is_quoted_in_part() {
     assert!(complaint("udp-listen", &[&option], 2).len() < 300);
 }
 
-/// Fails where `said` quotes anything whole that is long, or as it is where a terminal obeys it.
+/// Fails if `stderr` quotes anything long as a whole, or a control sequence as it is.
 fn is_short_and_harmless(stderr: &str, of: &dyn std::fmt::Debug) {
-    // A path is cut at 256 characters, and six of an escape may stand for one.
+    // A path is cut at 256 characters, each of which may be escaped as six.
     let longest = stderr.lines().map(str::len).max().unwrap_or_default();
     assert!(longest < 2000 && !stderr.contains(['\x1b', '\u{202e}']), "{of:?}: {longest}: {stderr:.300}");
 }

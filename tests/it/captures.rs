@@ -42,7 +42,7 @@ fn send_all(sender: &Peer, payloads: &[Vec<u8>], address: std::net::SocketAddr) 
 #[test]
 #[ignore = "needs tshark"]
 fn tshark_lists_a_capture_of_ours_and_finds_nothing_wrong_with_it() {
-    // What is in the payloads is no business of tshark's.
+    // tshark would dissect the payloads by their ports.
     let options = ["-r", "-", "-d", "udp.port==1-65535,data", "-o", "ip.check_checksum:TRUE"];
     let options = [&options[..], &["-o", "udp.check_checksum:TRUE", "-T", "fields"]].concat();
     let listing = |fields: &[&'static str], capture: &[u8]| {
@@ -241,7 +241,7 @@ fn fragments_in_a_capture_are_sent_as_the_datagram_that_they_were() {
     assert!(payloads == [b"small".to_vec(), payload, b"small".to_vec()]);
 }
 
-/// Appends what `udp-listen` captures of a datagram with this payload to what is there, or says why not.
+/// Appends what `udp-listen` captures of a datagram with this payload to what is there, or returns why not.
 fn append(payload: &[u8], file: File) -> Result<(), String> {
     let mut listening =
         Tool::new("udp-listen").args(["127.0.0.1:0", "-f", "pcap", "-n", "1"]).stdout(file).spawn();
@@ -365,7 +365,7 @@ fn what_is_sent_of_a_capture_is_what_tshark_finds_in_it() {
         let mut three = [1, 2, 3].map(|id| fragments(is_v6, id, &pattern(2000 + usize::from(id)), 512));
         three[0].reverse();
         three[1].rotate_left(1);
-        // Of one the beginning is missing, and one comes twice.
+        // Of one the beginning is missing, and one is there twice.
         three[2].remove(0);
         let twice = three[1].first().cloned();
         packets.extend(three.concat());

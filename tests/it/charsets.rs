@@ -81,7 +81,7 @@ fn unencodable_characters_are_handled_as_python_does() {
         encoded("ascii", Some(Policy::BackslashReplace), "é".as_bytes()).as_deref(),
         Ok(&b"\\xe9"[..])
     );
-    // A stand-in in the middle of a charset with a state leaves the state right.
+    // A substitute in the middle of a text does not disturb the state of a charset.
     let japanese = encoded("iso2022_jp", Some(Policy::Replace), "日é日".as_bytes());
     assert_eq!(japanese.as_deref(), Ok(&b"\x1b$BF|\x1b(B?\x1b$BF|\x1b(B"[..]));
     assert_eq!(encoded("iso2022_jp", Some(Policy::Replace), b"a\x1bb\x0e").as_deref(), Ok(&b"a?b?"[..]));
@@ -300,7 +300,7 @@ fn a_request_is_encoded_and_its_reply_decoded() {
 }
 
 /// The charsets that Python and we must agree on in every byte and every character. The others
-/// are those of East Asia, where we speak the code pages of Windows, and `cp1255`, where Python
+/// are those of East Asia, where we use the code pages of Windows, and `cp1255`, where Python
 /// lacks one point.
 const SAME_AS_PYTHON: &str = "ascii latin-1 iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 iso8859-8 \
     iso8859-9 iso8859-10 iso8859-11 iso8859-13 iso8859-14 iso8859-15 iso8859-16 cp874 cp1250 cp1251 cp1252 cp1253 \
@@ -308,7 +308,7 @@ const SAME_AS_PYTHON: &str = "ascii latin-1 iso8859-2 iso8859-3 iso8859-4 iso885
     utf-32 utf-32-le utf-32-be";
 
 /// For each charset: a line of what every character up to U+FFFF is on the wire, and a line of what
-/// every two bytes say.
+/// every two bytes mean.
 const PYTHON_TABLES: &str = "
 import sys
 chars = [chr(c) for c in range(0x10000) if not 0xd800 <= c < 0xe000]

@@ -1,4 +1,4 @@
-//! Chats and devices that speak several charsets in one conversation.
+//! Chats and devices that use several charsets in one conversation.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{Peer, Running, Tool};
 
-/// The locale of a Chinese user, and that of nobody in particular.
+/// The locale of a Chinese user, and one without a language.
 const LOCALES: [&str; 2] = ["zh_CN.UTF-8", "C.UTF-8"];
 
 /// Returns a chat on the loopback in the locale `C.UTF-8`, and where it is reached.

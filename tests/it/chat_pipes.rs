@@ -54,7 +54,7 @@ fn lines_wait_for_the_first_peer_beyond_the_end_of_the_input() {
 fn lines_that_wait_are_sent_before_later_ones_to_the_peer_that_a_line_names() {
     let peer = Peer::new();
     for named in [format!("@{peer} two"), format!("@{peer}")] {
-        // Nobody sends anything: the input alone decides.
+        // No peer sends anything: the input alone decides.
         let finished = tool(&[]).input(format!("one\n{named}\nthree\n")).run();
         assert_eq!(finished.code(), Some(0), "{}", finished.err);
         let mut received = vec![peer.receive(), peer.receive()];

@@ -28,7 +28,7 @@ fn gbk(text: &str) -> Vec<u8> {
 fn people_at_two_terminals_read_each_other_in_two_charsets() {
     let (mut chinese, first) = chat(&["-e", "gbk"]);
     let (mut other, second) = chat(&["-e", "auto", &first.to_string()]);
-    // What is typed before anybody is there waits.
+    // What is typed before there is a peer waits.
     chinese.type_keys("有人吗？\r");
     chinese.await_row("waiting: 有人吗？");
     other.type_keys("hello\r");
@@ -72,7 +72,7 @@ fn devices_of_two_charsets_and_a_person_are_in_one_conversation() {
     let listed = seat.display.await_row("> 2 ");
     assert!(listed.contains(&new.to_string()) && listed.ends_with(" utf-8"), "{listed}");
     assert!(seat.display.await_row("> 1 ").ends_with(" gbk"));
-    // A text that one of them has no characters for is sent to the other, and told.
+    // A text that one charset cannot encode is sent to the other peer, and reported.
     seat.type_keys("好 😀\r");
     seat.display.await_row(&format!("* cannot send '好 😀' to {}: character 3, 😀 (U+1F600)", seat.peer));
     assert_eq!(new.receive(), "好 😀".as_bytes());
@@ -164,7 +164,7 @@ fn the_bell_rings_for_what_arrives_where_that_is_asked_for() {
         seat.display.await_bells(bells);
     }
     let silent = Seat::new();
-    // Nobody else rings it.
+    // Without --bell nothing rings it.
     silent.send("\x07ding");
     silent.display.await_row("ding");
     assert!(!silent.display.transcript().contains(&b'\x07'));

@@ -238,7 +238,7 @@ fn a_line_goes_to_all_peers_that_were_named_until_one_is_chosen() {
     display.type_keys("you\r/all\rall again\r");
     assert_eq!([two.receive(), two.receive()], [b"you".to_vec(), b"all again".to_vec()]);
     assert_eq!(one.receive(), b"all again");
-    // Nobody has named the stranger.
+    // The user has not named the stranger.
     display.type_keys("@3 sentinel\r");
     assert_eq!(stranger.receive(), b"sentinel");
 }
@@ -275,7 +275,7 @@ fn a_peer_is_sent_to_in_the_charset_that_was_chosen_for_it() {
     seat.display.await_row("再见");
     seat.type_keys("你好\r");
     assert_eq!(seat.received(), "你好");
-    // A line that a charset cannot encode comes back.
+    // A line that a charset cannot encode is put back into the editor.
     seat.type_keys("/encoding 1 latin-1\r");
     seat.type_keys("naïve 你\r");
     seat.display.await_row("is not in latin-1");

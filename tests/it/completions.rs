@@ -46,7 +46,7 @@ printf '%s\\n' \"${COMPREPLY[@]}\"";
     printed("bash", &[&["-c", &script, "bash"][..], &words].concat())
 }
 
-/// Returns what fish offers for the last word of `line`, without what it says of it.
+/// Returns what fish offers for the last word of `line`, without their descriptions.
 fn offered_by_fish(line: &str) -> String {
     let script = format!("{}; complete -C '{line}' | cut -f 1", lesson("fish"));
     printed("fish", &["--no-config", "-c", &script])
@@ -105,7 +105,7 @@ fn bash_completes_options_and_the_names_of_values() {
         assert_eq!(offered_by_bash(&format!("{name} --join 2")), "224.0.0.251\n239.255.255.250\n");
         assert_eq!(offered_by_bash(&format!("{name} --join = f")), "ff02::fb\n");
     }
-    // Behind -- stands a program, or what is sent.
+    // Behind -- is a program, or what is sent.
     for name in ["udp-listen", "udp-send"] {
         assert_eq!(offered_by_bash(&format!("{name} :9 -- -")), "\n");
     }

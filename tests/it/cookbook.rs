@@ -23,7 +23,7 @@ const SERVERS: [(&str, &str, &str); 6] = [
     ("sip", "192.0.2.60", "sipp -sn uas -aa -nostdin -i 192.0.2.60 -p 5060"),
 ];
 
-/// Where datagrams are sent that nobody answers.
+/// Destinations whose datagrams are not answered.
 const SINKS: [&str; 6] =
     ["192.0.2.10:8125", "192.0.2.10:514", "192.0.2.255:9", "192.0.2.90:9000", "192.0.2.64:6454", "unix:log"];
 

@@ -394,7 +394,7 @@ fn what_cannot_be_read_is_reported_once_and_the_run_goes_on() {
     assert_eq!(finished.err.matches(expected).count(), 1, "{}", finished.err);
     assert!(finished.err.contains("2 records of the coprocess are not replies, and were not sent\n"));
     assert_eq!(assert_all_counted(&finished), 1);
-    // In a format of lines it stands for the reply.
+    // In a format of lines it takes the place of the reply.
     let (listen, address) = answering("sed -u s/62/xx/", &["-f", "hex", "-n", "2"]);
     peer.send_to(b"b", address).unwrap();
     assert_eq!(ask(&Peer::new(), address, b"good"), b"good");

@@ -51,7 +51,7 @@ fn kernel_drops_are_reported() {
 
 #[test]
 fn a_quiet_tool_does_not_report_kernel_drops() {
-    // Its command says for it where it listens.
+    // Its command prints where it listens.
     let say = ["--", "sh", "-c", "echo listening on $UDP_ADDR; exec cat"];
     let (listen, address) = stopped(&[&["--buffer", "8KiB", "-q"][..], &say].concat());
     flood(address, 500);
@@ -121,7 +121,7 @@ fn gro_batches_queued_at_the_end_are_printed() {
     flood(address, 1);
     listen.line();
     listen.stop();
-    // Far more than the kernel holds of those that come one by one.
+    // Far more than the kernel holds of those that arrive one by one.
     Tool::new("udp-send").arg(address).input("line\n".repeat(100_000)).assert().success();
     let finished = ended(listen);
     let stderr = &finished.err;
@@ -323,7 +323,7 @@ fn a_signal_while_the_rest_is_printed_is_the_end_that_the_shell_sees() {
     for _ in 0..4 {
         Peer::new().send_to(&b"x".repeat(40_000), address).unwrap();
     }
-    // It has received all and waits for its reader: the numbers prove that it hears.
+    // It has received all and waits for its reader: the numbers prove that.
     let mut stderr = String::new();
     while !stderr.contains("received 4 (") {
         listen.signal(Signal::SIGUSR1);

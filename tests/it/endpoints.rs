@@ -180,7 +180,7 @@ fn all_sockets_share_the_handlers() {
 fn sockets_of_one_listener_do_not_answer_each_other_for_ever() {
     let (listen, addresses) = listening(&TWO, &["--echo", "--stats", "-n", "2"]);
     Tool::new("udp-recv").args([&addresses[0].to_string(), "ping"]).assert().success().stdout("ping\n");
-    // Nobody but a forger can send from the port of the second socket, but from the same port of this machine.
+    // Only a forger can send from the port of the second socket; this is the same port of another address.
     let mimic = Peer::bind(&format!("127.0.0.2:{}", addresses[1].port()));
     mimic.send_to(b"loop", addresses[0]).unwrap();
     let finished = listen.finish();

@@ -128,7 +128,7 @@ fn a_failing_call_loses_and_duplicates_nothing() {
             for line in &lines {
                 assert_eq!(peer.receive(), line.as_bytes(), "{error} {call}");
             }
-            // No datagram is refused by the call that sends it: that tells of an earlier one, and is counted.
+            // No datagram is refused by the call that sends it: the error is that of an earlier one, and is counted.
             let status = if error == "ECONNREFUSED" && ["1", "2"].contains(&call) { 4 } else { 0 };
             assert_eq!(send.finish().code(), Some(status), "{error} {call}");
         }

@@ -1,5 +1,5 @@
 //! Every system call that a tool makes fails once, with each error that it can plausibly fail with, as
-//! strace(1) injects them: the tool ends soon, with the right status and a sentence, and what it says of
+//! strace(1) injects them: the tool ends soon, with the right status and a sentence, and what it reports of
 //! datagrams is true.
 //!
 //! Each scenario is run once as it is, to learn which calls there are; then once for every call and error.
@@ -121,7 +121,7 @@ struct Call {
     number: usize,
     /// It reads stdin.
     is_stdin: bool,
-    /// It writes to stderr, and what it would have said is not to be seen.
+    /// It writes to stderr, so that its messages are lost.
     is_mute: bool,
 }
 
@@ -289,7 +289,7 @@ fn calls_in(trace: &str) -> BTreeSet<Call> {
     calls
 }
 
-/// Sends back what comes until the sentinel does, and tells what came.
+/// Sends back what arrives until the sentinel does, and returns it.
 fn answer(peer: Peer) -> std::thread::JoinHandle<Vec<String>> {
     std::thread::spawn(move || {
         let mut received = Vec::new();

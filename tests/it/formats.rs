@@ -73,7 +73,7 @@ fn envelope() -> impl Strategy<Value = Envelope> {
     let port = 1..=u16::MAX;
     let ips = prop_oneof![
         any::<[[u8; 4]; 2]>().prop_map(|ips| ips.map(IpAddr::from)),
-        // An IPv4 address that is mapped is told as what it is.
+        // An IPv4 address that is mapped is printed as an IPv4 address.
         any::<[[u8; 16]; 2]>().prop_map(|ips| ips.map(|ip| IpAddr::from(ip).to_canonical())),
     ];
     let ips = ips.prop_filter("one version", |ips| ips[0].is_ipv4() == ips[1].is_ipv4());
@@ -279,7 +279,7 @@ fn json_has_the_local_address_that_was_sent_to() {
             let (mut listen, address) =
                 Tool::new("udp-listen").args(arguments).args(["-f", "json"]).spawn_listening();
             let asked = format!("{host}:{}", address.port());
-            // The second one is received with all others that have come.
+            // The second one is received in a batch.
             for _ in 0..2 {
                 Peer::new().send_to(b"", &asked).unwrap();
                 assert!(listen.line().contains(&format!("\"to\":\"{asked}\"")), "{arguments:?}");

@@ -19,7 +19,7 @@ fn impairing(specs: &[&str]) -> Tool {
     specs.iter().fold(Tool::new("udp-relay"), |tool, spec| tool.args(["--impair", spec]))
 }
 
-/// Returns what arrives at a server of what `send` sends through a relay that impairs, and what the relay says on stderr.
+/// Returns what arrives at a server of what `send` sends through a relay that impairs, and what the relay prints to stderr.
 fn arrivals(specs: &[&str], send: impl FnOnce(SocketAddr)) -> (Vec<Vec<u8>>, String) {
     let server = Peer::new();
     let (relay, there) = relay(&server, specs);
@@ -199,7 +199,7 @@ fn a_delay_is_within_a_millisecond_of_the_asked() {
             })
             .collect();
         passed.sort_by(f64::total_cmp);
-        // Where other programs run beside it, the median says more of those.
+        // The median would depend on the other programs of this machine.
         assert!((asked..asked + 1.0).contains(&passed[0]), "{spec}: {passed:?}");
     }
 }

@@ -216,7 +216,7 @@ fn replies_wait_for_a_slow_reader_where_the_ports_have_taken_all_descriptors() {
         let (request, from) = server.receive_from();
         server.send_to(&request, from).unwrap();
     };
-    // The last of these is sent from the port of one that was answered, and nobody has read the reply.
+    // The last of these is sent from the port of one that was answered, and its reply has not been read.
     (0..20).for_each(answer);
     let replies = thread::spawn(|| io::read_to_string(reader).unwrap());
     (20..40).for_each(answer);

@@ -175,7 +175,7 @@ fn simultaneous_signals_are_one_and_the_end_is_orderly() {
     assert_eq!((finished.text(), file.exists()), ("hi\n", false));
 }
 
-/// Every signal that ends a process by default and does not tell of a fault in it; the first and the last of the
+/// Every signal that ends a process by default and does not report a fault in it; the first and the last of the
 /// real-time ones.
 #[cfg(target_os = "linux")]
 const ENDING: [i32; 15] = [1, 2, 3, 12, 14, 15, 16, 24, 26, 27, 29, 30, 34, 35, 64];
@@ -365,7 +365,7 @@ fn a_command_that_fails_ends_us_with_its_status() {
 fn after_a_command_without_a_bound_a_moment_of_quiet_decides() {
     with_command(&[":0", "-q"], "printf 'a\nb\n' | udp-send $UDP_ADDR").success().stdout("a\nb\n");
     with_command(&[":0", "-q"], ":").code(3);
-    // A count is no bound of time.
+    // A count does not bound the time.
     with_command(&[":0", "-q", "-n", "2"], "udp-send $UDP_ADDR hi").code(3).stdout("hi\n");
     with_command(&[":0", "-q", "-n", "1"], ":").code(3);
 }
@@ -452,7 +452,7 @@ fn the_second_signal_is_the_one_that_ends_it_at_once() {
     for _ in 0..40 {
         Peer::new().send_to(&[b'x'; 4096], address).unwrap();
     }
-    // Of signals that come together it would take this one.
+    // Of signals that are pending together it would take this one.
     listen.signal(Signal::SIGHUP);
     while !listen.has_ended() {
         listen.signal(Signal::SIGTERM);

@@ -1,4 +1,4 @@
-//! The manual pages say what the tools do.
+//! The manual pages describe what the tools do.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Which datagrams settle a run of `udp-listen`, and who is heard at all.
+//! Which datagrams settle a run of `udp-listen`, and which sources are received from.
 
 use crate::harness::{Finished, Peer, Printed, Random, Tool, counter};
 
@@ -211,7 +211,7 @@ fn only_allowed_sources_are_received_and_answered() {
         "{}",
         finished.err
     );
-    // What was sent to them comes before the sentinel.
+    // What was sent to them arrives before the sentinel.
     for peer in denied {
         Peer::new().send_to(b"sentinel", peer.address()).unwrap();
         assert_eq!(peer.receive(), b"sentinel");

@@ -26,7 +26,7 @@ fn at(group: &str, interface: &str, port: u16) -> String {
     }
 }
 
-/// Starts a tool on `host` that joins, and waits until it has. Returns what it says of that.
+/// Starts a tool on `host` that joins, and waits until it has. Returns its message about that.
 fn joined(host: &Namespace, name: &str, arguments: &[&str]) -> (Running, String) {
     let mut running = host.tool(name).args(arguments).spawn();
     let line = running.err_line_with("joined ");
@@ -43,7 +43,7 @@ fn send_with(host: &Namespace, arguments: &[&str]) {
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""), "{arguments:?}");
 }
 
-/// Runs a tool on `host` that is refused, and returns what it says.
+/// Runs a tool on `host` that cannot join, and returns its message.
 fn refused(host: &Namespace, name: &str, arguments: &[&str]) -> String {
     let finished = host.tool(name).args(arguments).run();
     assert_eq!((finished.code(), finished.text()), (Some(1), ""), "{arguments:?}");
@@ -273,7 +273,7 @@ fn the_link_that_the_system_chose_among_several_is_printed_with_the_others() {
         send(&cable.near, &at(group, "cable1", 5000), "hi");
         assert_eq!(listen.ended().text(), "hi\n");
     }
-    // One that is down is no choice, and is said to be down.
+    // One that is down is not chosen, and is reported as down.
     ip(&format!("-n {} link set cable0 down", cable.far));
     for group in GROUPS {
         assert_eq!(note(group), format!("udp-listen: joined {group} on cable1"));

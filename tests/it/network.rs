@@ -70,7 +70,7 @@ fn a_late_refusal_is_missed_without_linger() {
     );
 }
 
-/// An address that the second host lets nobody reach. It says so only a few times to each who asks.
+/// An address to which the second host forwards nothing. It reports that to each sender only a few times.
 const NOWHERE: &str = "198.51.100.1:9";
 
 #[test]
@@ -272,7 +272,7 @@ fn a_signal_ends_the_wait_for_a_device_that_is_stuck() {
     let text = "x".repeat(1400);
     let mut send = cable.near.tool("udp-send").args([&there, "--repeat", "1000", "-q", &text]).spawn();
     assert_eq!(listen.line(), text);
-    // It is stuck before a thousand have gone; the numbers are told all the same.
+    // It is stuck before a thousand were sent; the numbers are printed all the same.
     send.signal(Signal::SIGUSR1);
     send.err_line_with("udp-send: sent ");
     assert_eq!(send.ended_by(Signal::SIGTERM).signal(), Some(Signal::SIGTERM as i32));
@@ -324,7 +324,7 @@ fn a_request_to_many_hosts_is_answered_by_any_of_them() {
     ] {
         ip(&command);
     }
-    // An IPv6 socket hears no IPv4 group that another has joined.
+    // An IPv6 socket does not receive from an IPv4 group that another socket has joined.
     let listen = |version| far.tool("udp-listen").args([":7788", version, "--reply", "far"]).spawn();
     let mut listening = ["-4", "-6"].map(listen);
     for listen in &mut listening {
@@ -410,7 +410,7 @@ fn where_ports_are_few_no_request_answers_itself() {
 fn a_request_to_all_hosts_of_a_link_is_answered() {
     let cable = Cable::new("whoever");
     ip(&format!("-n {} route add 255.255.255.255 dev cable0", cable.near));
-    // Nobody can answer from that address.
+    // No reply can be sent from that address.
     for how in [&["--reply", "far"][..], &["--exec", "printf far"]] {
         let mut listen = cable.far.tool("udp-listen").arg(":7788").args(how).spawn();
         listen.listening_on();
@@ -576,7 +576,7 @@ fn what_a_firewall_of_this_machine_drops_is_counted_and_the_rest_is_sent() {
     assert!((0..600).all(|_| listen.line().len() == 100));
 }
 
-/// Returns a text as a record that says where it goes.
+/// Returns a text as a record with its destination.
 fn record(to: &str, text: &str) -> String {
     format!("{{\"to\":\"{to}\",\"text\":\"{text}\"}}\n")
 }

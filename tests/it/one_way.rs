@@ -1,4 +1,4 @@
-//! `udp-send --stamp` and `udp-listen --stamped`: what became of datagrams on their way.
+//! `udp-send --stamp` and `udp-listen --stamped`: loss, order and delay of datagrams.
 
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -100,7 +100,7 @@ fn a_sender_that_shuffles_and_doubles_is_counted_exactly() {
     let (listen, address) = listening(&["-n", "229", "--stats"]);
     let (peer, now) = (Peer::new(), now());
     for block in 0..20 {
-        // In each ten the last comes first: nine are reordered, by up to nine places. Every seventh comes twice.
+        // In each ten the last is first: nine are reordered, by up to nine places. Every seventh is sent twice.
         for sequence in (block * 10..block * 10 + 10).rev() {
             for _ in 0..=usize::from(sequence % 7 == 0) {
                 peer.send_to(&stamped(sequence, now + sequence, ""), address).unwrap();

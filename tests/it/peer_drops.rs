@@ -23,14 +23,14 @@ fn floods() -> [String; 2] {
     [flood(63..64), flood(20..120)]
 }
 
-/// Sends `lines` to `address`, and returns what is said of it.
+/// Sends `lines` to `address`, and returns what it prints to stderr.
 fn send(address: &str, lines: String) -> String {
     let send = Tool::new("udp-send").args([address, "--stats"]).input(lines).run();
     assert_eq!(send.code(), Some(0), "{}", send.err);
     send.err
 }
 
-/// Returns the number that the sender says was dropped at its peer.
+/// Returns the number of datagrams that the sender reports as dropped at its peer.
 fn dropped(stderr: &str) -> usize {
     usize::try_from(number_after(stderr, "the kernel dropped")).unwrap()
 }

@@ -1,7 +1,7 @@
 //! Interoperation with programs that others wrote: Python, socat, ncat and OpenBSD's nc.
 //!
 //! They are ignored by default because those programs need not be there; CI installs them and runs
-//! them all. A peer is awaited by what it says once it is bound; its port is the system's choice.
+//! them all. A peer is awaited by what it prints once it is bound; its port is the system's choice.
 
 use crate::harness::{Finished, Peer, Running, Tool, unused_address};
 
@@ -234,7 +234,7 @@ fn a_client_of_another_make_is_talked_to_by_a_chat() {
     }
 }
 
-/// Runs the request of another program through a shell and says its status.
+/// Runs the request of another program through a shell and returns its status.
 fn status_of(script: &str, address: &str) -> Option<i32> {
     let (host, port) = address.rsplit_once(':').unwrap();
     Tool::other("sh").args(["-c", script, host, port]).run().code()
@@ -267,7 +267,7 @@ fn the_status_distinguishes_results_that_nc_reports_alike() {
 fn a_health_check_distinguishes_a_reply_from_silence_and_a_scan_of_nc_does_not() {
     let (_there, peers) = answering_silent_and_refusing();
     assert_eq!(peers.each_ref().map(|peer| our_verdict(peer)), [Some(0), Some(3), Some(4)]);
-    // With -v it waits for a refusal, three seconds or as many as -w says; without, it sends nothing.
+    // With -v it waits for a refusal, three seconds or those of -w; without, it sends nothing.
     for (scan, closed) in [("-vzu", 1), ("-vzu -w 1", 1), ("-zu", 0), ("-zu -w 1", 0)] {
         let scans = peers.each_ref().map(|peer| {
             let (host, port) = peer.rsplit_once(':').unwrap();

@@ -1,4 +1,4 @@
-//! The tools as pipes of each other: what goes in comes out.
+//! The tools in pipes: what is sent is printed unchanged.
 
 use crate::harness::Tool;
 

@@ -196,8 +196,8 @@ fn every_probe_distinguishes_a_valid_reply_from_others_and_from_silence() {
     }
 }
 
-/// Probes `address`, where `server` is started, while it starts, while it is stopped, and when it is gone. It says nothing
-/// that all such programs say when they are ready: until then it refuses or is silent.
+/// Probes `address`, where `server` is started, while it starts, while it is stopped, and when it is gone. Such
+/// programs have no common message when they are ready: until then they refuse or are silent.
 fn check(name: &str, address: &str, server: Tool) {
     let server = server.spawn();
     probe(name, address).args(["-w", "500ms", "--retry", "50"]).assert().success();

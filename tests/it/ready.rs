@@ -196,7 +196,7 @@ fn a_passed_socket_with_extra_control_messages_is_used_as_well() {
 }
 
 /// Binds a socket that reports all that Linux can report of a datagram, and becomes our first argument with it
-/// as descriptor 3. What the second argument stands for is the family: 4 or 6.
+/// as descriptor 3. The second argument is the family: 4 or 6.
 const TELLS_ALL: &str = "
 import os, socket, sys
 tool, family = sys.argv[1:3]
@@ -379,7 +379,7 @@ fn whatever_ends_a_run_first_decides_and_nothing_of_the_command_stays() {
 #[test]
 fn a_child_that_does_not_want_to_end_is_ended_with_its_command() {
     let mark = format!("{}-stubborn", std::process::id());
-    // The command ends when it is told to, and what it has started does not.
+    // The command ends by the signal, and what it has started does not.
     let stubborn = "sh -c 'trap \"\" TERM INT HUP; echo up >&2; while :; do tail -f /dev/null; done' & wait";
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let mut listen = Tool::new("udp-listen")

@@ -719,7 +719,7 @@ fn check(port: u16, client: impl Fn(SocketAddr)) {
     }
 }
 
-/// Starts a server that others wrote, and waits until it says `words`.
+/// Starts a server that others wrote, and waits until it prints `words`.
 fn server(program: Tool, words: &str) -> Running {
     // Where Debian keeps servers, which is in the PATH of root alone.
     let mut running = program.env("PATH", format!("{}:/usr/sbin", path_with_tools())).spawn();
@@ -751,7 +751,7 @@ for _ in range(50):
         let port = there.port().to_string();
         for _ in 0..5 {
             let dig = ["@127.0.0.1", "-p", &port, "+short", "+tries=20", "+timeout=1", "example.test", "A"];
-            // Before that it says how often it has asked again.
+            // Before that it prints how often it has asked again.
             let shown = Tool::other("dig").args(dig).assert().success().out();
             assert!(shown.ends_with("192.0.2.9\n"), "{shown}");
         }

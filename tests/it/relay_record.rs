@@ -101,7 +101,7 @@ fn a_capture_has_the_packets_of_both_directions() {
     let capture = relay.ended_by(Signal::SIGTERM).out;
     let port = |text: &str| text.rsplit(':').next().unwrap().parse::<u16>().unwrap().to_be_bytes();
     let (up, down) = (port(&client.to_string()), port(&server));
-    // The header of a file has 24 bytes, that of a packet 16; then come 20 of IP and 8 of UDP.
+    // The header of a file has 24 bytes, that of a packet 16, and 20 of IP and 8 of UDP follow.
     let ports: Vec<_> = capture[24..].chunks(16 + 20 + 8 + 3).map(|packet| &packet[36..40]).collect();
     let [there, back] = [[up, down].concat(), [down, up].concat()];
     assert_eq!(ports, [&there, &back, &there, &back]);
@@ -165,7 +165,7 @@ fn what_goes_to_mirrors_alone_or_has_no_session_is_counted_and_recorded_as_such(
     for (arguments, fate) in [(mirrored, "mirrored"), (unreachable, "no_session")] {
         let relay = Tool::new("udp-relay").arg("127.0.0.1:0").args(arguments);
         let (mut relay, address) = relay.args(["--stats=json", "-f", "json"]).spawn_listening();
-        // A server that comes later, and not at a datagram socket.
+        // A server that is started later, and not at a datagram socket.
         let _server = (fate == "no_session").then(|| UnixListener::bind(&path).unwrap());
         let client = Peer::new();
         client.send_to(b"one", address).unwrap();
@@ -366,7 +366,7 @@ fn both_directions_are_what_tshark_captures_of_the_same_traffic() {
     let rows: Vec<[&str; 3]> = listed.lines().map(row).collect();
     assert_eq!(rows.len(), 2 * asked);
     let relay_port = address.port().to_string();
-    // On the side of the clients, the relay stands where the record has the server.
+    // On the side of the clients, the relay has the place of the server in the record.
     let of_clients: Vec<[&str; 3]> = seen
         .iter()
         .map(|line| row(line))

@@ -1,5 +1,5 @@
 //! Rooms of `udp-chat`: a multicast group or a broadcast address in which chats talk without a server, and the names of
-//! those who speak there.
+//! those who send there.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -43,7 +43,7 @@ impl Member {
     }
 }
 
-/// Has `members` talk in their room. Each receives what the others say there once, and nothing of its own; what is sent
+/// Has `members` talk in their room. Each receives what the others send there once, and nothing of its own; what is sent
 /// to one alone reaches that one.
 fn talk(mut members: Vec<Member>) {
     let count = members.len();
@@ -62,7 +62,7 @@ fn talk(mut members: Vec<Member>) {
     }
     members[1].chat.type_line(&format!("@{first} psst"));
     assert_eq!(members[0].text(), "psst");
-    // Whatever they have received beside that is before what is said last.
+    // Anything else that they have received is before what is sent last.
     let (last, others) = members.split_last_mut().unwrap();
     last.chat.type_line("the end");
     for member in &mut *others {
@@ -75,7 +75,7 @@ fn talk(mut members: Vec<Member>) {
     for (number, member) in members.into_iter().enumerate() {
         let finished = member.chat.ended_by(Signal::SIGTERM);
         assert_eq!((finished.text(), finished.signal()), ("", Some(Signal::SIGTERM as i32)));
-        // One has said goodbye, and has received what was for it alone; the last has not received its own end.
+        // One has sent a goodbye, and has received what was for it alone; the last has not received its own line.
         let received = count + usize::from(number + 1 != count);
         assert!(finished.err.contains(&format!("received {received} (")), "{number}: {}", finished.err);
     }
@@ -273,7 +273,7 @@ fn a_python_program_is_in_the_room() {
     received.sort_by_key(|(_, text)| text.clone());
     let received: Vec<_> = received.iter().map(|(source, text)| (port_of(source), &text[..])).collect();
     assert_eq!(received, [(port, "to all: Ann: hello"), (port, "to you")]);
-    // A private line reaches it at the port of the room, which nobody else has bound for this.
+    // A private line reaches it at the port of the room: no other socket receives unicasts there.
     two.chat.type_line(&format!("@127.0.0.1:{port} psst"));
     assert_eq!(python.line(), "Bob: psst");
     assert_eq!(one.text(), "to all: Bob: psst");
@@ -320,7 +320,7 @@ impl Lan {
     }
 }
 
-/// Waits until `words` are what `host` says of `device`. Before that, what is sent there is lost.
+/// Waits until `host` reports `words` about `device`. Before that, what is sent there is lost.
 fn await_up(host: &Namespace, device: &str, words: &str) {
     let until = Instant::now() + DEADLINE;
     while !ip(&format!("-n {host} -d -o link show dev {device}")).contains(words) {

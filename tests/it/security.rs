@@ -1,4 +1,4 @@
-//! SECURITY.md names the tests that prove what it says.
+//! SECURITY.md names the tests that prove its statements.
 
 use std::fs;
 

@@ -157,7 +157,7 @@ fn refusals_are_one_sentence_where_all_the_input_is_there() {
 
 #[test]
 fn a_quiet_run_still_has_its_status() {
-    // Far more than one: a busy system may tell of a refusal a little later than it happens.
+    // Far more than one: a busy system may report a refusal a little later than it happens.
     let lines = "hi\n".repeat(10_000);
     Tool::new("udp-send").args([&unused_address(), "-q"]).input(lines).assert().code(4).stderr("");
 }

@@ -110,7 +110,7 @@ fn a_session_that_is_idle_is_closed_and_the_next_has_another_port() {
         ports.push(port);
         let line = recv.err_line_with("closed");
         assert_eq!(line, format!("udp-recv: closed the session of {}", address(1)));
-        // It is held, by this test or by somebody else, so that the system chooses another.
+        // It is held, by this test or by another program, so that the system chooses another.
         holders.push(UdpSocket::bind(("0.0.0.0", port)));
     }
     let finished = recv.finish();
@@ -123,7 +123,7 @@ fn a_run_ends_when_its_input_has_ended_and_all_sessions_are_idle() {
     let finished = sessions(&Peer::echoing(), "200ms").input(input).run();
     assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));
     assert_eq!(replies(&finished), (0..3).map(|client| for_client(client, "ping")).collect());
-    // Nobody has asked anything, and that is no error.
+    // An input without requests is not an error.
     let finished = sessions(&Peer::echoing(), "1h").input("").run();
     assert_eq!((finished.code(), finished.text(), &finished.err[..]), (Some(0), "", ""));
 }

@@ -1,4 +1,4 @@
-//! A soak: traffic of every kind for as long as `SOAK_MINUTES` says, or a few seconds without it. Nothing is lost
+//! A soak: traffic of every kind for `SOAK_MINUTES`, or a few seconds without it. Nothing is lost
 //! uncounted, and memory and descriptors stay flat.
 //!
 //!     SOAK_MINUTES=60 cargo test --release -- --ignored soak
@@ -53,7 +53,7 @@ fn datagrams(section: &Value) -> u64 {
     section["datagrams"].as_u64().unwrap()
 }
 
-/// Returns what the system or the tool counts as lost on the way in.
+/// Returns what the system or the tool counts as lost before it was received.
 fn lost(received: &Value) -> u64 {
     ["dropped", "rejected"].map(|name| received[name].as_u64().unwrap()).iter().sum()
 }
@@ -117,7 +117,7 @@ fn soak() {
             sent += datagrams(&report(&finished)["sent"]);
         }
         drop(stall);
-        // Clients that come, ask through the relay, and go.
+        // Clients that start, ask through the relay, and exit.
         for _ in 0..10 {
             let ask = Tool::new("udp-recv").args(["-q", "--repeat=50", "--in-flight", "5", "-w", "200ms"]);
             let asked = ask.arg(through).arg("ping").run();

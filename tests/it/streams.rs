@@ -43,12 +43,12 @@ fn with_stdout(stdout: &impl AsFd, tool: &str, arguments: &[&str]) -> Running {
     Tool::new(tool).args(arguments).stdout(copy(stdout)).spawn()
 }
 
-/// Runs a tool with this stderr, and a stdout that nobody looks at.
+/// Runs a tool with this stderr, and without stdout.
 fn with_stderr(stderr: &impl AsFd, tool: &str, arguments: &[&str]) -> Running {
     Tool::new(tool).args(arguments).stdout(Stdio::null()).stderr(copy(stderr)).spawn()
 }
 
-/// Runs a chat with this stdout, in which a datagram has come in and a line has gone out since.
+/// Runs a chat with this stdout, which has received a datagram and sent a line since.
 fn chat_that_received(stdout: &impl AsFd, arguments: &[&str]) -> (Running, Peer) {
     let peer = Peer::new();
     let there = peer.to_string();
@@ -147,7 +147,7 @@ fn a_terminal_whose_other_side_does_not_read_holds_up_neither_a_chat_nor_its_end
     }
     let finished = chat.ended_by(Signal::SIGTERM);
     assert_eq!(finished.signal(), Some(Signal::SIGTERM as i32));
-    // What is on its way to the other side is taken as written.
+    // What the terminal has taken counts as written.
     let whole = terminal.into_text().matches('\n').count();
     let unwritten = number_after(&finished.err, "the reader does not read;");
     assert_eq!(whole + usize::try_from(unwritten).unwrap(), 1001, "{}", finished.err);
@@ -449,7 +449,7 @@ fn a_person_who_types_requests_sees_each_failure() {
 #[cfg(target_os = "linux")]
 fn what_is_printed_to_the_master_of_a_terminal_arrives_at_its_slave() {
     let Terminal { master, slave } = Terminal::new();
-    // Nothing is echoed or changed on its way.
+    // The terminal echoes and changes nothing.
     let mut raw = tcgetattr(&slave).unwrap();
     cfmakeraw(&mut raw);
     tcsetattr(&slave, SetArg::TCSANOW, &raw).unwrap();

@@ -490,7 +490,7 @@ fn json_names_both_sockets_and_the_process_that_sent_it_and_is_read_back() {
     let line = listener.line();
     assert!(line.starts_with("{\"time\":\"2") && !line.contains("\"from\""), "{line}");
     assert!(line.contains(&format!("\"pid\":{},", std::process::id())), "{line}");
-    // A record goes where its "to" says, to sockets of both kinds.
+    // A record goes to its "to", at sockets of both kinds.
     let peer = Peer::new();
     let records = format!(
         "{{\"to\":\"{here}\",\"text\":\"a\"}}\n{{\"to\":\"{peer}\",\"text\":\"b\"}}\n{{\"to\":\"{here}\",\"text\":\"c\"}}\n"

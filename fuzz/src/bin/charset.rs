@@ -48,7 +48,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let (mut text, mut wire) = (Vec::new(), Vec::new());
     let decoded = encoding.decode(payload, Policy::BackslashReplace, &mut text);
     assert!(decoded.is_err() || str::from_utf8(&text).is_ok());
-    // Every byte stands for a few characters at most, and every character for a few bytes.
+    // Every byte is decoded to a few characters at most, and every character encoded as a few bytes.
     assert!(text.len() <= 16 + 16 * payload.len(), "{} bytes of {}", text.len(), payload.len());
     text.clear();
     let _ = encoding.decode(payload, Policy::Strict, &mut text);

@@ -27,7 +27,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         assert!(!to_each || owned.envelope.to.is_some(), "it goes nowhere");
     }
 
-    // `from` stays, and what is sent once more goes to its own address where it does not say `from`.
+    // `from` is kept, and what is sent once more goes to its own address if it has no `from`.
     let again = written(Format::Json.into(), &found.datagrams);
     let again = read_again(Reading { to: To::Peers(Family::Any), ..self::reading(Format::Json) }, &again);
     assert!(payloads(&again).eq(payloads(&found.datagrams)));

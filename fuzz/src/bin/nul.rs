@@ -1,4 +1,4 @@
-//! `nul`: what stands between two ends is a datagram.
+//! `nul`: what is between two ends is a datagram.
 
 #![no_main]
 

@@ -8,7 +8,7 @@ use udp_tools_fuzz::{Case, payloads, reading, written};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some(case) = Case::new(data) else { return };
-    // 0 is no size on a command line.
+    // 0 is not a size on a command line.
     let block = Some(case.choice % 128 * (case.choice / 128 * 100 + 1)).filter(|size| *size > 0);
     let found = case.check(&Reading { block, ..reading(Format::Raw) });
     if found.bad.is_empty() {

@@ -1,4 +1,4 @@
-//! `text`: what stands between two ends is a datagram.
+//! `text`: what is between two ends is a datagram.
 
 #![no_main]
 

@@ -56,7 +56,7 @@ struct State {
     transcript: Vec<u8>,
 }
 
-/// What a terminal was told that cannot be seen on its screen.
+/// What was written to a terminal and is not visible on its screen.
 #[derive(Default)]
 struct Events {
     bells: usize,

@@ -10,14 +10,14 @@ use std::time::Instant;
 
 use super::{DEADLINE, Printed, Running, Tool};
 
-/// Hardware addresses that nobody was given.
+/// Hardware addresses that no vendor assigns.
 const NEAR_HARDWARE: &str = "02:00:00:00:00:01";
 const FAR_HARDWARE: &str = "02:00:00:00:00:02";
 
 /// A network namespace, which is deleted at the end. Written out, it is its name.
 pub(crate) struct Namespace(String);
 
-/// Two hosts on one cable, and a network behind the second that it lets nobody into.
+/// Two hosts on one cable, and a network behind the second that it forwards nothing to.
 pub(crate) struct Cable {
     pub(crate) near: Namespace,
     pub(crate) far: Namespace,
@@ -104,8 +104,8 @@ impl Cable {
     }
 
     /// Holds what the second host answers to the first until [`Cable::let_answers_go`]: it must know the first
-    /// host's hardware address for it, and asks nobody but a program, which prints the question (arp(7),
-    /// `app_solicit`). The first host asks for no address either, for the question would tell its own.
+    /// host's hardware address for it, and asks a program alone, which prints the question (arp(7),
+    /// `app_solicit`). The first host asks for no address either: the question would contain its own.
     pub(crate) fn hold_answers(&self) -> Running {
         let Self { near, far } = self;
         ip(&format!("-n {near} neighbour add 192.0.2.2 lladdr {FAR_HARDWARE} dev cable0"));

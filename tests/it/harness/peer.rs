@@ -98,7 +98,7 @@ impl Peer {
     }
 
     /// Keeps the port, and from now on refuses whatever others send to it: a socket that is connected to itself
-    /// receives from nobody else.
+    /// receives from no other address.
     pub(crate) fn refuse(&self) {
         self.connect(self.address()).unwrap();
     }
@@ -124,7 +124,7 @@ impl Display for Peer {
     }
 }
 
-/// Returns an address at which nobody listens for as long as the tests run.
+/// Returns an address that refuses datagrams for as long as the tests run.
 pub(crate) fn unused_address() -> String {
     let holder = Peer::new();
     holder.refuse();

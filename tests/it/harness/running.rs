@@ -87,7 +87,7 @@ impl Running {
         err.next().map(|line| String::from_utf8(line).unwrap())
     }
 
-    /// Waits for the end of stdout, before which nothing may come.
+    /// Waits for the end of stdout, before which nothing may be printed.
     pub(crate) fn await_end_of_stdout(&mut self) {
         assert_eq!(self.out().next(), None);
     }
