@@ -225,7 +225,7 @@ pub fn dropped_at_peer(drops: &SocketDrops, may_be_without_room: bool) -> Option
     let number = drops.datagrams();
     if presence == Presence::Closed {
         return Some(format!(
-            "{address} was closed during the run: how many datagrams the kernel dropped there is unknown"
+            "{address} was closed during the run; the number of datagrams dropped there is unknown"
         ));
     }
     if number == 0 {
@@ -392,7 +392,7 @@ pub(crate) fn more_messages(number: u64) -> String {
 /// any.
 pub(crate) fn stray_datagrams(number: u64, first: Option<Addr>) -> Option<String> {
     let ignored = ignored(number, first, "a datagram", "datagrams");
-    ignored.map(|ignored| format!("{ignored}, who was not asked"))
+    ignored.map(|ignored| format!("{ignored}, to which no request was sent"))
 }
 
 /// Returns the sentence about something received that is not expected, called `name`: `what` it is, and why.
@@ -433,7 +433,7 @@ pub fn reply_losses(replies: &ReplyStats) -> [Option<String>; 4] {
         counted(
             replies.declined,
             "from a source that is never answered (this listener, an address that is not one host, port 0, 7, 13, \
-             17, 19 or 37, or a unix socket without a name)",
+             17, 19 or 37, or an unnamed unix socket)",
         ),
     ];
     let failed = match replies.failed_after_reply {
@@ -526,8 +526,8 @@ pub(crate) fn command_failed(program: &OsStr, status: u8) -> String {
 /// Returns the sentence about a COMMAND that `signal` has stopped because it wants the terminal.
 pub(crate) fn command_stopped(signal: &dyn fmt::Display) -> String {
     format!(
-        "COMMAND is stopped by {signal}: it wants the terminal, which only a program in the foreground has; start it \
-         beside a listener that tells the address by --ready-file"
+        "COMMAND was stopped by {signal}, since it uses the terminal in the background; start it separately, and pass \
+         it the address by --ready-file"
     )
 }
 
@@ -661,7 +661,7 @@ impl fmt::Display for Failure {
             }
             Self::NoFreeSource => f.write_str("no port of this machine is free to send from"),
             Self::LoopbackSource(ip) => {
-                write!(f, "from {ip} nobody is reached but this machine; `ip address` lists others")
+                write!(f, "only this machine is reachable from {ip}; `ip address` lists other addresses")
             }
             Self::Route(kind, ip, error) => {
                 let (why, version) = (os_error(error), if ip.is_ipv6() { "-6 " } else { "" });
@@ -688,12 +688,12 @@ impl fmt::Display for Failure {
             Self::NameInUse(Some(owner)) => write!(f, "in use by {owner}; choose another name"),
             Self::NameInUse(None) => f.write_str("in use by another socket; choose another name"),
             Self::NotASocket => {
-                f.write_str("there is a file that is not a socket; choose another path, or remove it")
+                f.write_str("a file that is not a socket exists there; choose another path or remove it")
             }
             Self::StaleSocket(error) => {
                 write!(f, "the socket of an earlier process cannot be replaced: {}", os_error(error))
             }
-            Self::File => f.write_str("it is not a socket"),
+            Self::File => f.write_str("not a socket"),
             Self::MayNotUse => {
                 f.write_str("permission denied; the mode of the socket or of its directory forbids it")
             }

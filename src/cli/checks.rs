@@ -28,9 +28,8 @@ pub fn check_unix<'e>(
         )));
     }
     if ip.is_empty() && receiving.is_some_and(ReceivingArgs::has_allowed) {
-        let what = format!(
-            "--allow admits sources of IP alone, and {socket} is a unix socket: it would admit nobody; leave it out"
-        );
+        let what =
+            format!("--allow matches IP addresses only, so {socket} would receive nothing; leave it out");
         return Err(UsageError::new(what));
     }
     let has_headers = receiving.is_some_and(|receiving| receiving.headers);

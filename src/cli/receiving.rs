@@ -125,6 +125,6 @@ impl ReceivingPlan {
         };
         let detail = detail.max(least);
         let receiver = Receiver::new(socket, self.max_size.map(|size| size + self.header), detail);
-        receiver.context("cannot ask a socket for details of datagrams")
+        receiver.context("cannot set a socket's options for receiving")
     }
 }

@@ -239,6 +239,10 @@ fn endpoint_reason(
     let Kind::Known { name, value: given } = &words[place.checked_sub(1)?].kind else { return None };
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
     match (name.as_str(), given) {
+        ("--impair", Some(spec)) if value.contains(' ') => Some(format!(
+            "an --impair takes one SPEC; write {}, or --impair before each",
+            escape::quoted(format!("{spec} {value}").as_bytes())
+        )),
         ("-p" | "-q" | "-t", None) if is_number => foreign::flag_with_number(command, tools, name, value),
         ("-b", Some(given)) if given.contains("255") => {
             let there = endpoint::join(given, value).unwrap_or_else(|| given.clone());

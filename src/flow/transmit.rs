@@ -174,7 +174,7 @@ impl<'s> Transmitter<'s> {
         loop {
             let known = self.icmp_errors.pop_front();
             let error = known.map_or_else(|| self.sender.take_icmp_error(), |error| Ok(Some(error)));
-            let error = error.context("cannot ask a socket for its errors")?;
+            let error = error.context("cannot read a socket's errors")?;
             if error.is_some() || !self.send_again() {
                 return Ok(error);
             }

@@ -19,13 +19,13 @@ pub(super) fn one_way(senders: &Senders) -> Vec<String> {
     }
     if senders.of_further_senders > 0 {
         let (number, known) = (senders.of_further_senders, senders.iter().len());
-        lines.push(format!("only {known} senders are distinguished; others sent {number} datagrams"));
+        lines.push(format!("statistics cover {known} senders; others sent {number} datagrams"));
     }
     lines
 }
 
 fn line(from: Option<Addr>, sender: &OneWay) -> String {
-    let from = from.map_or_else(|| "a sender without a name".to_owned(), |from| from.to_string());
+    let from = from.map_or_else(|| "an unnamed sender".to_owned(), |from| from.to_string());
     let (expected, lost, reordered) = (sender.expected(), sender.lost(), sender.reordered);
     let mut parts = vec![
         format!("expected {expected}, lost {lost} ({:.1} %)", percent(lost, expected)),

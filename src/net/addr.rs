@@ -64,6 +64,12 @@ impl Addr {
         self.ip().is_some_and(|ip| ip.to_canonical().is_multicast())
     }
 
+    /// Returns whether it is the broadcast address of the local network, 255.255.255.255.
+    #[must_use]
+    pub fn is_broadcast(self) -> bool {
+        self.ip().is_some_and(|ip| ip.to_canonical() == Ipv4Addr::BROADCAST)
+    }
+
     /// Returns the multicast group that it is, if it is one.
     #[must_use]
     pub fn group(self) -> Option<IpAddr> {
@@ -148,7 +154,7 @@ impl Addr {
         let Self::Ip(address) = self else { return true };
         let ip = address.ip();
         // A datagram to the unspecified address arrives at this machine.
-        let is_one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
+        let is_one_host = !ip.is_unspecified() && !ip.is_multicast() && !self.is_broadcast();
         is_one_host && !NEVER_ANSWERED.contains(&address.port())
     }
 }

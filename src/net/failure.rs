@@ -284,7 +284,10 @@ mod tests {
         for (peer, words) in [("[fe80::1]:9", "[fe80::1%eth0]:9"), ("[ff12::2]:9", "[ff12::2%eth0]:9")] {
             assert!(explained("[::]:0", peer).contains(words), "{peer}");
         }
-        assert!(explained("127.0.0.1:0", "192.0.2.1:9").starts_with("from 127.0.0.1 nobody is reached"));
+        assert!(
+            explained("127.0.0.1:0", "192.0.2.1:9")
+                .starts_with("only this machine is reachable from 127.0.0.1")
+        );
         for peer in ["[fe80::1%2]:9", "[2001:db8::1]:9", "[ff05::2]:9"] {
             assert!(explained("[::]:0", peer).contains("blackhole route"), "{peer}");
         }

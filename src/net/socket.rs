@@ -92,7 +92,7 @@ impl Socket {
     /// Binds it, which another program has bound to an address, to the interface of `options`, and joins their groups and
     /// the one that it is bound to.
     pub(super) fn join_groups(&mut self, options: &Options) -> Result<()> {
-        let address = self.local().context("cannot ask a socket for its address")?;
+        let address = self.local().context("cannot read a socket's address")?;
         options.bind_interface(&self.inner, address.is_ipv6())?;
         if options.concern_groups(address) {
             self.memberships = multicast::join_bound(&self.inner, address, options)?;
@@ -107,7 +107,7 @@ impl Socket {
 
     /// Returns where it is bound, as people know it.
     pub fn local_address(&self) -> Result<Addr> {
-        let address = self.local().context("cannot ask a socket for its address")?;
+        let address = self.local().context("cannot read a socket's address")?;
         Ok(match address {
             Addr::Unix(name) => Addr::Unix(name.keep()),
             Addr::Ip(_) => address.canonical(),

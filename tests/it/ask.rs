@@ -235,7 +235,9 @@ fn datagrams_between_requests_are_counted_by_their_source() {
     let finished = recv.finish();
     let expected = format!("ignored 2 duplicate replies, the first from {server}\n");
     assert!(finished.err.contains(&expected), "{}", finished.err);
-    assert!(finished.err.contains(&format!("ignored a datagram from {stranger}, who was not asked\n")));
+    assert!(
+        finished.err.contains(&format!("ignored a datagram from {stranger}, to which no request was sent\n"))
+    );
     let numbers = ["denied", "duplicate", "stray"].map(|name| counter(&finished.err, name));
     assert_eq!(numbers, [1, 2, 1]);
 }
@@ -438,10 +440,7 @@ fn json_has_the_round_trip_of_each_reply() {
 fn options_for_replies_are_refused_without_an_answer_option() {
     for option in [&["--ttl", "5"][..], &["--dscp", "ef"], &["--dont-fragment"]] {
         let stderr = Tool::new("udp-listen").arg(":0").args(option).assert().code(2).err();
-        let words = format!(
-            "{} is for replies, and there are none; add --echo, --reply, --exec or --coprocess\n",
-            option[0]
-        );
+        let words = format!("{} applies to replies; add --echo, --reply, --exec or --coprocess\n", option[0]);
         assert!(stderr.contains(&words), "{stderr}");
     }
 }
@@ -449,19 +448,19 @@ fn options_for_replies_are_refused_without_an_answer_option() {
 #[test]
 fn options_for_requests_are_refused_without_a_request() {
     for (arguments, words) in [
-        (&[":0", "--retry", "1"][..], "--retry is for requests, and :0 only receives"),
-        (&[":0", "--collect", "1s"], "--collect is for requests"),
-        (&[":0", "--from-anyone"], "--from-anyone is for requests"),
-        (&["--bind", ":0", "--repeat", "2"], "--repeat is for requests"),
-        (&[":0", "--interval", "1s"], "--interval is for requests"),
-        (&[":0", "--eol", "crlf"], "--eol is for requests"),
-        (&[":0", "-f", "raw", "--block", "9"], "--block is for requests"),
-        (&["--bind", ":0", "--skip-bad"], "--skip-bad is for requests"),
-        (&[":0", "--ttl", "5"], "--ttl is for requests, and :0 only receives"),
-        (&[":0", "--dscp", "ef"], "--dscp is for requests"),
-        (&[":0", "--dont-fragment"], "--dont-fragment is for requests"),
-        (&["--bind", ":0", "--broadcast"], "--broadcast is for requests"),
-        (&["--bind", ":0", "--no-loopback"], "--no-loopback is for requests"),
+        (&[":0", "--retry", "1"][..], "--retry applies to requests, and :0 only receives"),
+        (&[":0", "--collect", "1s"], "--collect applies to requests"),
+        (&[":0", "--from-anyone"], "--from-anyone applies to requests"),
+        (&["--bind", ":0", "--repeat", "2"], "--repeat applies to requests"),
+        (&[":0", "--interval", "1s"], "--interval applies to requests"),
+        (&[":0", "--eol", "crlf"], "--eol applies to requests"),
+        (&[":0", "-f", "raw", "--block", "9"], "--block applies to requests"),
+        (&["--bind", ":0", "--skip-bad"], "--skip-bad applies to requests"),
+        (&[":0", "--ttl", "5"], "--ttl applies to requests, and :0 only receives"),
+        (&[":0", "--dscp", "ef"], "--dscp applies to requests"),
+        (&[":0", "--dont-fragment"], "--dont-fragment applies to requests"),
+        (&["--bind", ":0", "--broadcast"], "--broadcast applies to requests"),
+        (&["--bind", ":0", "--no-loopback"], "--no-loopback applies to requests"),
         (&["127.0.0.1:9", "--collect", "1s", "-w", "1s"], "cannot be used with"),
         (&["127.0.0.1:9", "--retry", "x"], "not a whole number from 0"),
         (&["127.0.0.1:9", "--repeat=x"], "not a whole number from 1"),

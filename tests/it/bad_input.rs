@@ -229,16 +229,20 @@ fn a_broadcast_address_is_sent_to_only_where_that_is_allowed() {
 }
 
 #[test]
-fn nothing_is_sent_from_a_multicast_group() {
-    for arguments in [
-        &["udp-send", "--bind", "239.1.1.1", "127.0.0.1:9", "hi"][..],
-        &["udp-send", "--bind", "239.1.1.1", "-f", "json"],
-        &["udp-recv", "--bind", "239.1.1.1", "127.0.0.1:9", "hi"],
-    ] {
-        let tool = arguments[0];
-        let why = "it is a multicast group; send from an address of this machine";
-        let expected = format!("{tool}: cannot send from 239.1.1.1: {why}\n");
-        assert_eq!(complaint(tool, &arguments[1..], 1), expected);
+fn nothing_is_sent_from_a_multicast_group_or_the_broadcast_address() {
+    for (source, what) in [("239.1.1.1", "a multicast group"), ("255.255.255.255", "the broadcast address")] {
+        for (tool, arguments) in [
+            ("udp-send", &["127.0.0.1:9", "hi"][..]),
+            ("udp-send", &["-f", "json"]),
+            ("udp-recv", &["127.0.0.1:9", "hi"]),
+            ("udp-recv", &["--session", "1s", "-f", "json", "127.0.0.1:9"]),
+            ("udp-relay", &["127.0.0.1:0", "127.0.0.1:9"]),
+        ] {
+            let expected = format!(
+                "{tool}: cannot send from {source}: it is {what}; send from an address of this machine\n"
+            );
+            assert_eq!(complaint(tool, &[&["--bind", source], arguments].concat(), 1), expected);
+        }
     }
 }
 
@@ -978,8 +982,17 @@ fn an_endpoint_that_is_written_as_elsewhere_is_answered_with_a_right_one() {
             &[":0", "sh", "-c", "x"],
             "unexpected argument 'sh': write -- before a COMMAND, as in: -- sh\n",
         ),
+        (
+            "udp-relay",
+            &[":0", "127.0.0.1:9", "--impair", "loss 5%", "delay 5ms"],
+            "an --impair takes one SPEC; write 'loss 5% delay 5ms', or --impair before each\n",
+        ),
         ("udp-send", &[], "udp-send: no DEST; write where to send, as in udp-send 127.0.0.1:7788\n"),
-        ("udp-listen", &[], "udp-listen: no ENDPOINT; write where to listen, as in udp-listen :7788\n"),
+        (
+            "udp-listen",
+            &[],
+            "udp-listen: no ENDPOINT; write the address to listen on, as in udp-listen :7788\n",
+        ),
         (
             "udp-recv",
             &[],

@@ -158,7 +158,7 @@ fn the_page_lists_every_probe() {
     assert_eq!(items, listed);
     let names = section.split(".El\n").nth(1).unwrap().lines().filter_map(|line| line.strip_prefix(".Cm "));
     let names: Vec<_> = names.map(|line| line.split(' ').next().unwrap()).collect();
-    let silent = silent.trim_end().strip_prefix("never answer a stranger: ").unwrap();
+    let silent = silent.trim_end().strip_prefix("never reply to unknown clients: ").unwrap();
     assert_eq!(names.join(", "), silent);
 }
 

@@ -211,7 +211,7 @@ fn a_stamp_passes_through_a_unix_socket() {
     send.assert().success();
     let finished = listen.finish();
     assert_eq!(finished.text(), "x\n".repeat(300));
-    assert!(finished.err.contains("from a sender without a name: expected 300, lost 0 "), "{}", finished.err);
+    assert!(finished.err.contains("from an unnamed sender: expected 300, lost 0 "), "{}", finished.err);
 }
 
 #[test]

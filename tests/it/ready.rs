@@ -166,7 +166,7 @@ fn the_next_datagram_of_a_socket_that_systemd_has_bound_is_received() {
     assert_eq!(passing(&bound, "2", &["udp-recv"]).finish().code(), Some(1));
     let finished = passing(&bound, "1", &["udp-recv", "--retry", "2"]).finish();
     assert_eq!(finished.code(), Some(2));
-    assert!(finished.err.contains("--retry is for requests, and without ENDPOINT there are none"));
+    assert!(finished.err.contains("--retry applies to requests; write HOST:PORT"));
     // Where an endpoint is named, nothing is received from it.
     sender.send_to(b"three", address).unwrap();
     let recv = passing(&bound, "1", &["udp-recv", &sender.to_string(), "ping"]);
@@ -293,7 +293,7 @@ fn options_for_binding_are_refused_with_a_passed_socket() {
     for option in ["--reuse-port", "--reuse-address"] {
         let finished = passing(&socket, "1", &["udp-listen", option, "-w", "10ms"]).finish();
         let words =
-            format!("{option} is for an ENDPOINT, and there is none: systemd has bound the sockets\n");
+            format!("{option} needs an ENDPOINT; the sockets that systemd passes are bound already\n");
         assert!(finished.err.contains(&words), "{}", finished.err);
         assert_eq!(finished.code(), Some(2));
     }
@@ -610,8 +610,8 @@ fn a_command_stopped_because_it_reads_the_terminal_is_reported() {
         .under("setsid", ["--ctty", "--wait"])
         .stdin(terminal.slave)
         .spawn_listening();
-    let line = listen.err_line_with("wants the terminal");
-    assert!(line.starts_with("udp-listen: COMMAND is stopped by SIGTTIN: "), "{line}");
+    let line = listen.err_line_with("it uses the terminal in the background");
+    assert!(line.starts_with("udp-listen: COMMAND was stopped by SIGTTIN, "), "{line}");
     Peer::new().send_to(b"hi", address).unwrap();
     assert_eq!(listen.finish().text(), "hi\n");
 }

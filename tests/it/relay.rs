@@ -364,7 +364,7 @@ fn a_client_without_a_name_is_relayed_and_gets_no_reply() {
     let mut relay = Tool::new("udp-relay").args([&there, &server.to_string(), "-v", "-f", "json"]).spawn();
     relay.err_line_with("listening on");
     UnixDatagram::unbound().unwrap().send_to(b"hello", &path).unwrap();
-    relay.err_line_with(&format!("session 1 opened: a client without a name to {server}"));
+    relay.err_line_with(&format!("session 1 opened: an unnamed client to {server}"));
     let record = relay.line();
     assert!(record.contains(&format!(r#""to":"{server}""#)) && !record.contains("from"), "{record}");
     echo(&server, "hello");
@@ -599,7 +599,7 @@ fn a_file_that_is_not_a_socket_is_an_error_at_start() {
     let there = format!("unix:{}", directory.file("file").display());
     for arguments in [&[&there[..]][..], &["127.0.0.1:9", &there], &["--mirror", &there]] {
         let stderr = complaint("udp-relay", &[&["127.0.0.1:0"], arguments].concat(), 1);
-        assert_eq!(stderr, format!("udp-relay: cannot send to {there}: it is not a socket\n"));
+        assert_eq!(stderr, format!("udp-relay: cannot send to {there}: not a socket\n"));
     }
 }
 

@@ -225,7 +225,7 @@ fn a_datagram_from_another_source_is_not_a_reply() {
         }
         assert_eq!(reply(&recv.line()), for_client(1, "pong"));
         let finished = recv.ended_by(Signal::SIGTERM);
-        let expected = format!("udp-recv: ignored a datagram from {other}, who was not asked\n");
+        let expected = format!("udp-recv: ignored a datagram from {other}, to which no request was sent\n");
         assert_eq!(finished.err, if is_open { String::new() } else { expected });
     }
 }
@@ -286,7 +286,7 @@ fn sessions_need_records_a_server_and_a_port_for_each_client() {
         ),
         (
             &["--session", "30s", "-f", "json", ":9"],
-            "--session is for requests, and :9 only receives; write localhost:PORT to send requests",
+            "--session applies to requests, and :9 only receives; write localhost:PORT to send requests",
         ),
         (
             &["--session", "30s", "-f", "json", "-b", ":9", "127.0.0.1:9"],

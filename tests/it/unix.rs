@@ -136,10 +136,13 @@ fn only_a_socket_that_nobody_has_open_is_replaced() {
     for tool in ["udp-listen", "udp-chat"] {
         let bind = if tool == "udp-chat" { "--bind" } else { "--" };
         let arguments = if tool == "udp-chat" { vec![bind, &endpoint] } else { vec![&*endpoint] };
-        assert!(complaint(tool, &arguments, 1).contains("there is a file that is not a socket"), "{tool}");
+        assert!(
+            complaint(tool, &arguments, 1).contains("a file that is not a socket exists there"),
+            "{tool}"
+        );
     }
     let stderr = complaint("udp-send", &[&endpoint], 1);
-    assert_eq!(stderr, format!("udp-send: cannot send line 1 to {endpoint}: it is not a socket\n"));
+    assert_eq!(stderr, format!("udp-send: cannot send line 1 to {endpoint}: not a socket\n"));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 
@@ -542,7 +545,7 @@ fn a_sender_without_a_name_is_printed_and_cannot_be_answered() {
         Tool::new("udp-recv").args([&endpoint, "with a name"]).assert().success();
         let finished = listener.finish();
         assert_eq!((finished.code(), finished.text()), (Some(0), "hi\nwith a name\n"));
-        assert!(finished.err.contains("or a unix socket without a name)"), "{}", finished.err);
+        assert!(finished.err.contains("or an unnamed unix socket)"), "{}", finished.err);
         assert_eq!(counter(&finished.err, "declined"), 1);
     }
 }
@@ -601,8 +604,7 @@ fn an_access_list_admits_no_unix_socket_and_denies_none() {
             assert_eq!(
                 complaint(arguments[0], &[&arguments[1..], &["--allow", allow]].concat(), 2),
                 format!(
-                    "{}: --allow admits sources of IP alone, and {endpoint} is a unix socket: it would admit nobody; \
-                     leave it out\n",
+                    "{}: --allow matches IP addresses only, so {endpoint} would receive nothing; leave it out\n",
                     arguments[0]
                 )
             );

@@ -54,7 +54,7 @@ impl BufferSize {
     /// Returns the room in the buffer of a socket as it is.
     pub fn of(socket: &Socket, direction: Direction) -> Result<Self> {
         let direction = direction_at(socket, direction);
-        let granted = granted(socket, direction).context("cannot ask a socket for its buffer")?;
+        let granted = granted(socket, direction).context("cannot read a socket's buffer size")?;
         Ok(Self { direction, asked: granted, granted })
     }
 
@@ -77,7 +77,7 @@ pub fn room_in(socket: &Socket) -> Result<u64> {
     if socket.is_unix() {
         return Ok(u32::MAX.into());
     }
-    Ok(socket.inner.recv_buffer_size().context("cannot ask a socket for its buffer")? as u64)
+    Ok(socket.inner.recv_buffer_size().context("cannot read a socket's buffer size")? as u64)
 }
 
 /// Returns the size of a buffer, in bytes. Linux doubles what is asked for (socket(7), `SO_RCVBUF`).

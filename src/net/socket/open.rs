@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail};
 use nix::libc::EAFNOSUPPORT;
 use socket2::{Domain, Protocol, Type};
 
@@ -70,14 +70,15 @@ pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Opti
     }))
 }
 
-/// Fails if `here` is a group: nothing is sent from there.
+/// Fails if `here` is a multicast group or the broadcast address: nothing is sent from there.
 pub fn check_source(here: &Resolved<'_>) -> Result<()> {
-    let is_group = here.addresses().iter().any(|address| address.is_multicast());
-    ensure!(
-        !is_group,
-        "cannot send from {here}: it is a multicast group; send from an address of this machine"
-    );
-    Ok(())
+    let is = |kind: fn(Addr) -> bool| here.addresses().iter().any(|address| kind(*address));
+    let what = match () {
+        () if is(Addr::is_multicast) => "a multicast group",
+        () if is(Addr::is_broadcast) => "the broadcast address",
+        () => return Ok(()),
+    };
+    bail!("cannot send from {here}: it is {what}; send from an address of this machine")
 }
 
 /// Opens a socket bound to `address`. It does not block.

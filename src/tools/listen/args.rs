@@ -173,12 +173,12 @@ impl TryFrom<Args> for Plan {
             return Err(UsageError::new(what));
         }
         if args.endpoints.is_empty() && !is_passing() {
-            let what = "no ENDPOINT; write where to listen, as in udp-listen :7788";
+            let what = "no ENDPOINT; write the address to listen on, as in udp-listen :7788";
             return Err(UsageError::new(what));
         }
         if let Some(option) = args.socket.option_to_bind().filter(|_| args.endpoints.is_empty()) {
             let what =
-                format!("{option} is for an ENDPOINT, and there is none: systemd has bound the sockets");
+                format!("{option} needs an ENDPOINT; the sockets that systemd passes are bound already");
             return Err(UsageError::new(what));
         }
         if args.command.is_empty() && env::args_os().next_back().is_some_and(|last| last == "--") {
@@ -186,9 +186,7 @@ impl TryFrom<Args> for Plan {
         }
         let answers = args.echo || args.reply.is_some() || args.exec.is_some() || args.coprocess.is_some();
         if let Some(option) = args.socket.option_to_send().filter(|_| !answers) {
-            let what = format!(
-                "{option} is for replies, and there are none; add --echo, --reply, --exec or --coprocess"
-            );
+            let what = format!("{option} applies to replies; add --echo, --reply, --exec or --coprocess");
             return Err(UsageError::new(what));
         }
         let socket = args.groups.clone().add_to(args.socket.options(), &args.endpoints)?;

@@ -336,14 +336,14 @@ impl TryFrom<Args> for Task {
             )),
             (Some(here), None) | (None, Some(here)) => match option {
                 Some(option) => refused(format!(
-                    "{option} is for requests, and {here} only receives; write localhost:PORT to send requests"
+                    "{option} applies to requests, and {here} only receives; write localhost:PORT to send requests"
                 )),
                 None => Ok(Self::Receive(here)),
             },
             (None, None) if is_passing() => match option {
-                Some(option) => refused(format!(
-                    "{option} is for requests, and without ENDPOINT there are none; write HOST:PORT to send requests"
-                )),
+                Some(option) => {
+                    refused(format!("{option} applies to requests; write HOST:PORT to send requests"))
+                }
                 None => Ok(Self::ReceivePassed),
             },
             (None, None) => Err(UsageError::new(

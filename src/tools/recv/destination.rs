@@ -174,7 +174,7 @@ impl Route {
             return Ok(Self::to_unix(peer, requests, source));
         }
         let connected = socket::connect(destination, source, options)?;
-        let peer = connected.peer().context("cannot ask a socket for its peer")?;
+        let peer = connected.peer().context("cannot read a socket's peer address")?;
         let is_open = requests.from_anyone || socket::reaches_many(&connected, peer, options);
         Ok(Self {
             peer,

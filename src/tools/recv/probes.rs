@@ -144,7 +144,7 @@ pub(super) fn list() -> String {
     let line = |[a, b, c, d]: &[String; 4]| format!("{a:name$}  {b:>port$}  {c:asks$}  {d}\n");
     let lines: String = rows.iter().map(line).collect();
     let silent: Vec<_> = TABLE.iter().filter(|entry| entry.row().is_none()).map(Entry::name).collect();
-    format!("{lines}\nnever answer a stranger: {}\n", silent.join(", "))
+    format!("{lines}\nnever reply to unknown clients: {}\n", silent.join(", "))
 }
 
 impl Entry {

@@ -40,7 +40,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Returns its address, unless it is a unix socket without a name.
+    /// Returns its address, unless it is an unnamed unix socket.
     pub(super) fn name(self) -> Option<Addr> {
         Some(self.address).filter(|address| *address != Addr::Unix(UnixAddr::NONE))
     }
@@ -50,7 +50,7 @@ impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             Some(address) => address.fmt(f),
-            None => f.write_str("a client without a name"),
+            None => f.write_str("an unnamed client"),
         }
     }
 }
@@ -144,7 +144,7 @@ impl<'r> Sessions<'r> {
         let mut transmitter = Transmitter::new(&socket, self.signals);
         transmitter.limit_hold_up(ROOM);
         let receiver = Receiver::new(&socket, None, self.detail);
-        let mut receiver = receiver.context("cannot ask a socket for details of datagrams")?;
+        let mut receiver = receiver.context("cannot set a socket's options for receiving")?;
         receiver.take_batches();
         let number = self.stats.sessions.opened + 1;
         let session = Session {
