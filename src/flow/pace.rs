@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_that_come_singly_are_not_held_back() {
+    fn datagrams_that_are_read_one_by_one_are_not_held_back() {
         let start = Instant::now();
         for (gap, rate) in [(2, per_second(1e6)), (12, Rate::new(1e8, Unit::Bytes).unwrap())] {
             let mut pace = Pace::new(rate, start, None);

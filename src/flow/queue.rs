@@ -347,7 +347,7 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     #[test]
-    fn datagrams_that_come_one_by_one_share_the_memory_they_wait_in() {
+    fn datagrams_that_arrive_one_by_one_share_the_memory_they_wait_in() {
         let (mut reader, writer) = io::pipe().unwrap();
         let sink = Sink::new(OwnedFd::from(writer).into());
         let printer = Printer::new(Writing::default(), Console::new("tool", Verbosity::Quiet));

@@ -248,8 +248,8 @@ fn packet(datagram: &Datagram<'_>) -> Vec<u8> {
     let Envelope { from, to, received } = datagram.envelope;
     let since = received.time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
     let since = since.unwrap_or_default();
-    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let [from, to] = [from, to].map(|address| address.and_then(Addr::socket_addr).unwrap_or(nobody));
+    let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let [from, to] = [from, to].map(|address| address.and_then(Addr::socket_addr).unwrap_or(unknown));
     let length = u16::try_from(UdpHeader::LEN + datagram.size).unwrap_or(u16::MAX);
     let (source_port, destination_port) = (from.port(), to.port());
     let mut udp = UdpHeader { source_port, destination_port, length, checksum: 0 };

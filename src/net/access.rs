@@ -494,8 +494,8 @@ mod tests {
             ],
             &[],
         );
-        let heard: Vec<u8> = (0..=20).filter(|n| admitted(&access, &[&format!("10.0.0.{n}")])[0]).collect();
-        assert_eq!(heard, [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12]);
+        let allowed: Vec<u8> = (0..=20).filter(|n| admitted(&access, &[&format!("10.0.0.{n}")])[0]).collect();
+        assert_eq!(allowed, [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12]);
         assert_eq!(
             admitted(&access, &["0.0.0.0", "0.0.0.1", "255.255.255.254", "255.255.255.255"]),
             [true, false, false, true]

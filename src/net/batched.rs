@@ -271,7 +271,7 @@ impl Sender {
         let datagrams = match (&unsent.why, self.groups.first()) {
             // Another source may do better for the next one.
             (UnsentReason::Os(error), Some(group))
-                if self.addresses[group.addresses].source.is_none() && has_no_way(error) =>
+                if self.addresses[group.addresses].source.is_none() && has_no_route(error) =>
             {
                 group.len
             }
@@ -428,9 +428,9 @@ fn with_addresses(mut groups: &[Group]) -> impl Iterator<Item = (usize, &[Group]
 }
 
 /// Returns whether `error` means that no datagram at all can be sent to a peer.
-fn has_no_way(error: &io::Error) -> bool {
-    let ways = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ENETDOWN];
-    error.raw_os_error().is_some_and(|number| ways.contains(&number))
+fn has_no_route(error: &io::Error) -> bool {
+    let errors = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ENETDOWN];
+    error.raw_os_error().is_some_and(|number| errors.contains(&number))
 }
 
 impl Addresses {

@@ -36,12 +36,12 @@ fn a_request_is_sent_at_most_as_often_as_attempts() {
     assert!(finished.err.contains("sent 3 (6 bytes)"), "{}", finished.err);
     // All that was sent arrives before the sentinel.
     Peer::new().send_to(b"sentinel", server.address()).unwrap();
-    let came: Vec<_> = (0..4).map(|_| server.receive()).collect();
-    assert_eq!(came, [&b"hi"[..], b"hi", b"hi", b"sentinel"]);
+    let received: Vec<_> = (0..4).map(|_| server.receive()).collect();
+    assert_eq!(received, [&b"hi"[..], b"hi", b"hi", b"sentinel"]);
 }
 
 #[test]
-fn a_server_that_comes_up_late_is_asked_until_it_answers() {
+fn a_server_that_is_started_late_is_asked_until_it_answers() {
     // A socket that is connected to itself receives from no other.
     let nobody = Peer::new();
     let address = nobody.address();

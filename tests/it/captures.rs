@@ -430,7 +430,7 @@ fn a_capture_of_tshark_is_replayed_and_arrives_as_it_was() {
                 .stdin(File::open(&file).unwrap())
                 .spawn();
             for payload in &payloads {
-                assert!(&peer.receive() == payload, "{kind}: another datagram came");
+                assert!(&peer.receive() == payload, "{kind}: another datagram arrived");
             }
             let finished = send.finish();
             assert_eq!((finished.code(), &finished.err[..]), (Some(0), ""));

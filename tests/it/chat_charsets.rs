@@ -159,7 +159,7 @@ fn a_text_that_one_peer_s_charset_lacks_is_reported_with_that_peer_and_sent_to_t
 }
 
 #[test]
-fn characters_that_the_charset_of_a_peer_lacks_are_handled_as_the_policy_says() {
+fn characters_that_the_charset_of_a_peer_lacks_are_handled_by_the_policy() {
     for (policy, sent) in [
         ("replace", "好?"),
         ("ignore", "好"),
@@ -177,7 +177,7 @@ fn characters_that_the_charset_of_a_peer_lacks_are_handled_as_the_policy_says() 
 }
 
 #[test]
-fn bytes_that_no_charset_reads_are_handled_as_the_policy_says() {
+fn bytes_that_no_charset_reads_are_handled_by_the_policy() {
     const BYTES: &[u8] = b"a\xff\0\xfe";
     for (policy, shown) in [
         ("replace", Some("a\u{fffd}\0\u{fffd}")),

@@ -52,7 +52,7 @@ fn plain_lines_go_to_the_peers_of_the_last_command() {
 }
 
 #[test]
-fn a_line_for_all_goes_to_nobody_whom_the_user_has_not_named() {
+fn a_line_for_all_goes_only_to_peers_that_the_user_has_named() {
     let (seat, stranger) = seat_with_another();
     seat.type_keys("/all\r");
     seat.display.await_edited("to all (1)> ▏");
@@ -137,7 +137,7 @@ fn a_line_that_cannot_be_sent_does_not_mix_with_one_that_was_typed_after_it() {
 }
 
 #[test]
-fn a_unix_socket_that_nobody_reads_takes_no_keys_away() {
+fn a_unix_socket_that_is_not_read_takes_no_keys_away() {
     let directory = Directory::new("unread");
     let path = directory.file("socket");
     let _unread = UnixDatagram::bind(&path).unwrap();
@@ -285,7 +285,7 @@ fn a_peer_is_sent_to_in_the_charset_that_was_chosen_for_it() {
 }
 
 #[test]
-fn a_line_that_is_too_long_comes_back() {
+fn a_line_that_is_too_long_is_put_back_into_the_editor() {
     let seat = Seat::new();
     seat.display.paste(&"x".repeat(65_508));
     seat.type_keys("\r");

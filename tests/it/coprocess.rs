@@ -404,7 +404,7 @@ fn what_cannot_be_read_is_reported_once_and_the_run_goes_on() {
 }
 
 #[test]
-fn a_record_of_json_needs_the_address_of_somebody_else() {
+fn a_record_of_json_needs_an_address_other_than_that_of_the_listener() {
     for (command, why) in [
         ("cat", "\"to\" is this listener; write the \"from\" of the request there"),
         ("sed -u 's/\"from.*,\"size\"/\"size\"/'", "no \"to\"; write the \"from\" of the request there"),
@@ -425,7 +425,7 @@ fn a_record_of_json_needs_the_address_of_somebody_else() {
 }
 
 #[test]
-fn more_lines_than_requests_are_sent_to_nobody() {
+fn lines_beyond_the_number_of_requests_are_not_sent() {
     let (mut listen, address) = answering("echo ready; exec sed -u p", &["-n", "2"]);
     listen.err_line_with("cannot send a reply: line 1 of the coprocess: no request waits for a reply");
     let (one, two) = (Peer::new(), Peer::new());

@@ -489,7 +489,7 @@ fn whichever_address_of_a_name_is_listened_on_answers() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn a_sender_says_which_address_of_a_name_it_has_used() {
+fn a_sender_reports_which_address_of_a_name_it_has_used() {
     let host = host_with_names("used");
     let _listen = echo(&host, &format!("{V4}:9"));
     let finished = host.tool("udp-send").args(["dual.test:9", "hi", "--linger", "20s"]).run();

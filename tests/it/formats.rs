@@ -142,7 +142,7 @@ fn pass_through(first: SocketAddr, last: &Peer, payloads: &[Vec<u8>]) {
         }
         for payload in window {
             // Not assert_eq: it would print both.
-            assert!(&last.receive() == payload, "another datagram came");
+            assert!(&last.receive() == payload, "another datagram arrived");
         }
     }
 }

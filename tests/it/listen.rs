@@ -111,7 +111,7 @@ fn it_ends_when_its_reader_goes_away_and_nothing_arrives() {
 }
 
 #[test]
-fn head_ends_it() {
+fn a_reader_that_exits_ends_it() {
     let mut shell = Tool::shell("udp-listen 127.0.0.1:0 | head -n 1").spawn();
     let address = shell.listening_on();
     Peer::new().send_to(b"one", address).unwrap();
@@ -130,7 +130,7 @@ fn too_few_datagrams_in_time_are_silence() {
 }
 
 #[test]
-fn quiet_ends_it() {
+fn an_idle_time_ends_it() {
     let (listen, address) = Tool::new("udp-listen").args([":0", "--idle", "1s"]).spawn_listening();
     Peer::new().send_to(b"one", address).unwrap();
     let finished = listen.finish();

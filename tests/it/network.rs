@@ -363,7 +363,7 @@ fn a_request_to_many_hosts_is_answered_by_any_of_them() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn a_reply_comes_from_the_address_that_was_asked() {
+fn a_reply_leaves_from_the_address_that_was_asked() {
     let cable = Cable::new("source");
     ip(&format!("-n {} address add 192.0.2.3/24 dev cable0", cable.far));
     for how in [&["--echo"][..], &["--exec", "cat"]] {
@@ -740,7 +740,7 @@ fn a_datagram_with_a_wrong_checksum_is_not_dropped_for_want_of_room() {
 
 #[test]
 #[ignore = "needs root and ip"]
-fn a_refusal_that_comes_while_the_receive_buffer_of_a_chat_is_full_is_counted() {
+fn a_refusal_that_arrives_while_the_receive_buffer_of_a_chat_is_full_is_counted() {
     let cable = Cable::new("full");
     let mut held = cable.hold_answers();
     let arguments = ["--bind", "192.0.2.1:0", "--buffer", "1", "--stats", "192.0.2.2:9"];

@@ -33,7 +33,7 @@ fn no_datagram_is_sent_before_its_time() {
     for n in 0..100_u32 {
         assert_eq!(peer.receive(), n.to_string().as_bytes());
         let due = Duration::from_millis(2) * n;
-        assert!(start.elapsed() + Duration::from_millis(1) >= due, "{n} came after {:?}", start.elapsed());
+        assert!(start.elapsed() + Duration::from_millis(1) >= due, "{n} arrived after {:?}", start.elapsed());
     }
     assert_eq!(send.finish().code(), Some(0));
 }
@@ -96,7 +96,7 @@ fn an_interval_holds_between_all_datagrams_and_between_rounds() {
     for n in 0..6_u32 {
         assert_eq!(peer.receive(), ["a", "b"][n as usize % 2].as_bytes());
         let due = Duration::from_millis(20) * n;
-        assert!(start.elapsed() >= due, "{n} came after {:?}", start.elapsed());
+        assert!(start.elapsed() >= due, "{n} arrived after {:?}", start.elapsed());
     }
     assert_eq!(send.finish().code(), Some(0));
 }

@@ -197,7 +197,7 @@ fn a_passed_socket_with_extra_control_messages_is_used_as_well() {
 
 /// Binds a socket that reports all that Linux can report of a datagram, and becomes our first argument with it
 /// as descriptor 3. The second argument is the family: 4 or 6.
-const TELLS_ALL: &str = "
+const REPORTS_ALL: &str = "
 import os, socket, sys
 tool, family = sys.argv[1:3]
 bound = socket.socket(socket.AF_INET6 if family == '6' else socket.AF_INET, socket.SOCK_DGRAM)
@@ -224,10 +224,10 @@ os.execv(tool, [tool, *sys.argv[3:]])
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs python3"]
-fn a_client_that_is_gone_ends_no_listener_whatever_its_socket_tells() {
+fn a_client_that_is_gone_ends_no_listener_whatever_its_socket_reports() {
     for family in ["4", "6"] {
         let start = |arguments: &[&str]| {
-            let passed = ["-c", TELLS_ALL, path("udp-listen"), family, "--echo"];
+            let passed = ["-c", REPORTS_ALL, path("udp-listen"), family, "--echo"];
             Tool::other("python3").args(passed).args(arguments).spawn()
         };
         // One datagram is received by itself.
@@ -468,7 +468,7 @@ fn what_a_process_of_the_same_number_has_left_is_replaced() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_any_more_keeps_it_from_nothing() {
+fn a_pipe_whose_reader_is_gone_does_not_keep_it_from_receiving() {
     let directory = Directory::new("ready-fd-unread");
     let fifo = directory.fifo("fifo");
     let both = fs::File::options().read(true).write(true).open(&fifo).unwrap();

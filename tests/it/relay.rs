@@ -168,7 +168,7 @@ fn mirrors_alone_fan_out() {
 }
 
 #[test]
-fn a_server_that_comes_back_is_reached_by_the_sessions_that_there_are() {
+fn a_server_that_is_started_again_is_reached_by_the_open_sessions() {
     let (server, client) = (Peer::new(), Peer::new());
     let address = server.to_string();
     let (mut relay, there) = relay(&["127.0.0.1:0", &address, "--stats"]);
@@ -604,7 +604,7 @@ fn a_file_that_is_not_a_socket_is_an_error_at_start() {
 }
 
 #[test]
-fn a_server_at_a_unix_socket_may_come_later() {
+fn a_server_at_a_unix_socket_may_be_started_later() {
     let directory = Directory::new("relay-later");
     let path = directory.file("server");
     let (mut relay, there) = relay(&["127.0.0.1:0", &format!("unix:{}", path.display())]);

@@ -306,7 +306,7 @@ fn a_client_that_claims_to_be_the_relay_itself_has_no_session() {
 }
 
 #[test]
-fn what_is_sent_to_a_group_that_another_program_has_joined_does_not_come_back() {
+fn what_is_sent_to_a_group_that_another_program_has_joined_does_not_arrive_at_the_relay() {
     let member = Peer::bind("0.0.0.0:0");
     member.join_multicast_v4(&[239, 7, 8, 10].into(), &[127, 0, 0, 1].into()).unwrap();
     let port = free_port();

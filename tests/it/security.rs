@@ -18,7 +18,7 @@ fn every_test_that_the_security_policy_names_is_there() {
 }
 
 #[test]
-fn unsafe_code_is_only_where_the_security_policy_says() {
+fn unsafe_code_is_only_where_the_security_policy_allows_it() {
     let found = Tool::shell("grep -rl 'unsafe {' src | sort").run();
     let rooms = ["src/net/batched.rs", "src/net/cmsg.rs", "src/net/sys.rs", "src/net/sys/"];
     for file in found.text().lines() {

@@ -225,7 +225,7 @@ fn a_signal_after_a_refusal_ends_it_by_that_signal() {
 }
 
 #[test]
-fn a_refusal_is_counted_although_its_peer_has_sent_many_datagrams_that_nobody_reads() {
+fn a_refusal_is_counted_although_its_peer_has_sent_many_datagrams_that_are_not_read() {
     let peer = Peer::new();
     let address = peer.to_string();
     let mut send = Tool::new("udp-send").args([&address, "--stats"]).spawn();

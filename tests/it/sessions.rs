@@ -197,7 +197,7 @@ fn a_refusal_is_reported_once_with_its_number_and_is_status_4() {
 }
 
 #[test]
-fn a_server_that_comes_back_answers_the_clients_that_it_has_refused() {
+fn a_server_that_is_started_again_answers_the_clients_that_it_has_refused() {
     let server = Peer::new();
     server.refuse();
     let mut recv = sessions(&server.to_string(), "1h").spawn();

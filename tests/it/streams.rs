@@ -174,14 +174,14 @@ fn end_with_stderr(stderr: &impl AsFd) {
 }
 
 #[test]
-fn a_stderr_that_nobody_reads_does_not_keep_a_tool_beyond_its_time() {
+fn a_stderr_that_is_not_read_does_not_keep_a_tool_beyond_its_time() {
     let (_unread, full, _) = full_pipe();
     end_with_stderr(&full);
     end_with_stderr(&Terminal::stopped().slave);
 }
 
 #[test]
-fn a_signal_ends_a_tool_whose_stderr_nobody_reads() {
+fn a_signal_ends_a_tool_whose_stderr_is_not_read() {
     let (_unread, full, _) = full_pipe();
     let terminal = Terminal::stopped();
     for stderr in [full.as_fd(), terminal.slave.as_fd()] {

@@ -115,7 +115,7 @@ fn the_owner_of_a_path_is_found_however_both_spell_it() {
 }
 
 #[test]
-fn only_a_socket_that_nobody_has_open_is_replaced() {
+fn only_a_socket_that_no_process_has_open_is_replaced() {
     let directory = Directory::new("unix-stale");
     let path = directory.file("socket");
     let endpoint = unix(&path);
@@ -214,7 +214,7 @@ fn only_the_socket_that_was_asked_can_reply() {
 }
 
 #[test]
-fn a_receiver_that_nobody_serves_is_a_refusal() {
+fn a_socket_that_no_process_has_open_is_a_refusal() {
     let directory = Directory::new("unix-refused");
     let (missing, stale) = (unix(&directory.file("missing")), directory.file("stale"));
     leave_stale(&stale);
@@ -238,7 +238,7 @@ fn a_receiver_that_nobody_serves_is_a_refusal() {
 }
 
 #[test]
-fn a_request_is_sent_again_until_somebody_listens() {
+fn a_request_is_sent_again_until_a_server_listens() {
     let directory = Directory::new("unix-retry");
     let path = directory.file("daemon");
     let arguments = [&unix(&path), "status", "-v", "--retry", "1000", "-w", "10ms"];
@@ -258,7 +258,7 @@ fn await_closed(path: &Path) {
 }
 
 #[test]
-fn lines_reach_a_receiver_that_goes_away_and_comes_back_or_are_counted() {
+fn lines_reach_a_receiver_that_is_started_again_or_are_counted() {
     let directory = Directory::new("unix-restart");
     let path = directory.file("socket");
     let mut send = Tool::new("udp-send").args([&unix(&path), "--stats"]).spawn();

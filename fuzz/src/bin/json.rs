@@ -20,8 +20,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         Reading { codec: Codec { encoding, ..Format::Json.into() }, to: to(case.choice), block: None };
     let found = case.check(&reading);
 
-    let told = lines(case.input, b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
-    assert_eq!(found.datagrams.len() + found.bad.len(), told);
+    let records = lines(case.input, b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
+    assert_eq!(found.datagrams.len() + found.bad.len(), records);
     let to_each = matches!(reading.to, To::Each(..));
     for owned in &found.datagrams {
         assert!(!to_each || owned.envelope.to.is_some(), "it goes nowhere");

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ipv4_loopback_comes_before_the_ipv6_one_and_nothing_else_moves() {
+    fn the_ipv4_loopback_precedes_the_ipv6_one_and_nothing_else_moves() {
         let sorted = |texts: &[&str]| {
             let mut addresses: Vec<SocketAddr> = texts.iter().map(|text| text.parse().unwrap()).collect();
             prefer_ipv4_loopback(&mut addresses);

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_file_of_a_socket_that_nobody_has_open_is_replaced() {
+    fn only_the_file_of_a_socket_that_no_process_has_open_is_replaced() {
         let directory = Directory::new("replaced");
         let path = directory.0.join("socket");
         let live = UnixDatagram::bind(&path).unwrap();

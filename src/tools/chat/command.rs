@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_has_as_many_words_as_its_help_says() {
+    fn a_command_has_as_many_words_as_its_help_shows() {
         let command = |line| match parse_typed(line).unwrap() {
             Typed::Command(command) => command,
             Typed::Line(line) => panic!("{line:?}"),

@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_quotes_the_word_and_says_what_to_write() {
+    fn an_error_quotes_the_word_and_shows_what_to_write() {
         let percentage = "not a percentage; write 0% to 100%, as in 0.5%";
         let time = "not a time; write 500ms, 5s, 1m30s or 2h";
         for (text, error) in [

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_are_due_as_the_timing_says() {
+    fn datagrams_are_due_by_the_timing() {
         let batch = batch(&[100, 300, 0, 200, 50]);
         assert_eq!(times(&Timing::AtOnce, &batch), [0; 5]);
         assert_eq!(times(&rate(1e3, Unit::Datagrams), &batch), [0, 1, 2, 3, 4]);

@@ -247,7 +247,7 @@ impl Lines {
         match self.0.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("nothing came before the deadline"),
+            Err(RecvTimeoutError::Timeout) => panic!("nothing was printed before the deadline"),
         }
     }
 
