@@ -155,10 +155,10 @@ fn an_invalid_source_is_a_usage_error_with_the_reason() {
         (":9-1", "reversed range; write :1-9"),
         (":http", "not a source port; write :53, or :1-1023 for a range"),
     ] {
-        let stderr = complaint("udp-listen", &[":0", "--deny", source], 2);
-        assert!(
-            stderr.contains(&format!("invalid value '{source}' for '--deny <SOURCE>': {reason}")),
-            "{stderr}"
-        );
+        for option in ["--allow", "--deny"] {
+            let stderr = complaint("udp-listen", &[":0", option, source], 2);
+            let expected = format!("invalid value '{source}' for '{option} <SOURCE>': {reason}");
+            assert!(stderr.contains(&expected), "{stderr}");
+        }
     }
 }

@@ -307,14 +307,6 @@ fn datagrams_queued_at_the_end_are_printed_although_denied_ones_precede_them() {
 }
 
 #[test]
-fn an_invalid_source_is_a_usage_error() {
-    for text in ["", "10.0.0.0/33", "two words", "10.0.0.1:53", "::1/200"] {
-        let stderr = Tool::new("udp-listen").args([":0", &format!("--allow={text}")]).assert().code(2).err();
-        assert!(stderr.contains("--allow <SOURCE>"), "{stderr}");
-    }
-}
-
-#[test]
 fn an_undecodable_datagram_has_no_text_to_match() {
     for pattern in ["--until", "--reject"] {
         let arguments = ["-e", "gbk", "--errors", "strict", pattern, "^$", "-n", "2"];
