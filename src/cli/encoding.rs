@@ -14,7 +14,7 @@ pub struct EncodingArgs {
     /// Use this charset on the wire (gbk, shift_jis, latin-1)
     #[arg(short, long, value_name = "LABEL", value_parser = charset)]
     encoding: Option<Charset>,
-    /// How to handle characters the charset cannot encode
+    /// How to handle characters the charset cannot encode [default: strict]
     #[arg(long, value_name = "POLICY", requires = "encoding")]
     errors: Option<Policy>,
 }
@@ -53,7 +53,7 @@ pub struct GuessingArgs {
     /// Use this charset on the wire (gbk); auto guesses it
     #[arg(short, long, value_name = "LABEL")]
     encoding: Option<Choice>,
-    /// How to handle characters the charset cannot encode
+    /// How to handle characters the charset cannot encode [default: strict]
     #[arg(long, value_name = "POLICY", requires = "encoding")]
     errors: Option<Policy>,
 }

@@ -4,7 +4,8 @@
 
 use clap::{Arg, ArgAction, Command};
 
-/// The headings of `--help`, each with the ids of its options. Those that are not here are under the last one.
+/// The headings of `--help`, each with the ids of its options, in the order in which both are printed. Those that are
+/// not here are under the last one.
 const HEADINGS: [(&str, &[&str]); 10] = [
     (
         "Input and output",
@@ -30,7 +31,7 @@ const HEADINGS: [(&str, &[&str]); 10] = [
     ("Rate and repetition", &["rate", "interval", "in_flight", "repeat", "replay"]),
     ("Replies", &["retry", "collect", "expect", "probe", "from_anyone", "session"]),
     ("Answering", &["echo", "reply", "exec", "coprocess", "jobs", "exec_timeout"]),
-    ("Forwarding", &["mirror", "session_idle", "max_sessions", "impair"]),
+    ("Forwarding", &["mirror", "session_idle", "max_sessions", "session_rate", "impair"]),
     ("Text encoding", &["encoding", "errors"]),
     ("Access", &["allow", "deny"]),
     (
@@ -84,13 +85,19 @@ pub(super) fn summary(command: Command, usual: &[&str]) -> String {
 /// Returns what `--help` prints: all options of `command`, which is that of `tool`, under their headings, and its
 /// `after_long_help`.
 pub(super) fn full(tool: &'static str, command: &Command) -> String {
-    let heading = |arg: &Arg| HEADINGS.iter().position(|(_, ids)| ids.contains(&arg.get_id().as_str()));
+    let place = |arg: &Arg| {
+        let ids = |(heading, (_, ids)): (usize, &(_, &[&str]))| {
+            ids.iter().position(|id| arg.get_id() == id).map(|place| (heading, place))
+        };
+        HEADINGS.iter().enumerate().find_map(ids)
+    };
     // clap prints the headings in the order of the first option of each.
     let mut args: Vec<_> = command.get_arguments().cloned().collect();
-    args.sort_by_key(|arg| heading(arg).unwrap_or(HEADINGS.len()));
-    let args = args.into_iter().map(|arg| match heading(&arg) {
-        _ if arg.is_positional() => arg,
-        place => arg.help_heading(place.map_or(LAST_HEADING, |place| HEADINGS[place].0)),
+    args.sort_by_key(|arg| place(arg).unwrap_or((HEADINGS.len(), 0)));
+    let args = args.into_iter().map(|arg| match place(&arg) {
+        Some((heading, order)) => arg.help_heading(HEADINGS[heading].0).display_order(order),
+        None if arg.is_positional() => arg,
+        None => arg.help_heading(LAST_HEADING),
     });
     let [about, details] = [command.get_about(), command.get_after_long_help()];
     let [about, details] = [about, details].map(|text| text.cloned().unwrap_or_default());

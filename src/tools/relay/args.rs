@@ -23,7 +23,7 @@ pub(super) const USUAL: [&str; 12] = [
     "mirror",
     "session_idle",
     "max_sessions",
-    "rate",
+    "session_rate",
     "impair",
     "format",
     "allow",
@@ -39,8 +39,9 @@ Examples: udp-relay :5000 server:53
           udp-relay :5000 server:53 --impair 'loss 5% delay 50ms 10ms'
           udp-relay :2055 --mirror a:2055 --mirror b:2055
 
-Exit status: 0 everything was relayed until the reader of stdout went away;
-1 error; 2 usage error";
+It runs until a signal ends it.
+
+Exit status: 0 the reader of stdout exited; 1 error; 2 usage error";
 
 /// Forward UDP datagrams between clients and servers, in a session for each client.
 #[derive(Parser)]
@@ -62,8 +63,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = count, default_value = "10000")]
     max_sessions: u64,
     /// Forward at most RATE in each direction of a session
-    #[arg(long, value_name = "RATE", value_parser = rate)]
-    rate: Option<Rate>,
+    #[arg(long = "rate", value_name = "RATE", value_parser = rate)]
+    session_rate: Option<Rate>,
     /// Impair the path ('loss 5% delay 50ms'); repeatable
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<Spec>)]
     impair: Vec<Spec>,
@@ -151,7 +152,7 @@ impl TryFrom<Args> for Plan {
             mirrors: args.mirror,
             idle: args.session_idle,
             max_sessions: usize::try_from(args.max_sessions).unwrap_or(usize::MAX),
-            rate: args.rate,
+            rate: args.session_rate,
             impairments,
             source: args.bind,
             records: args.format.format.map(|format| Records { format, queue: args.queue }),
