@@ -99,8 +99,8 @@ fn status(step: &str, directory: &Path, port: &str) -> Option<i32> {
     shell.env("PORT", port).env("OLD_PORT", port).run().code()
 }
 
-/// Puts a program of one line where a step finds it.
-fn program(directory: &Path, name: &str, script: &str) {
+/// Puts a program of one line into `directory`.
+pub(crate) fn program(directory: &Path, name: &str, script: &str) {
     let path = directory.join(name);
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
