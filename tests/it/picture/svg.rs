@@ -1,6 +1,7 @@
 //! Draws screens as an SVG: windows with rounded corners, dark in every theme. Each word begins at its column and
 //! fills its columns whatever monospaced font a reader has, so that wide characters stay in the grid.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use vt100::{Cell, Color, Screen};
@@ -187,6 +188,24 @@ fn words(screen: &Screen) -> Vec<Word> {
         }
     }
     words
+}
+
+/// Returns the rows with words of a picture of one screen, and the styles of those words.
+pub(crate) fn read(svg: &str) -> (Vec<String>, BTreeSet<&str>) {
+    let (mut rows, mut styles, mut at): (Vec<String>, _, _) = (Vec::new(), BTreeSet::new(), "");
+    for line in svg.lines().filter(|line| line.contains(" textLength=")) {
+        let [_, left, _, _, _, y, rest] = line.splitn(7, '"').collect::<Vec<_>>().try_into().unwrap();
+        let (style, word) = rest.strip_suffix("</text>").unwrap().split_once('>').unwrap();
+        if y != at {
+            rows.push(String::new());
+        }
+        let column = (0..=u16::MAX).find(|column| format!("{:.1}", x(*column)) == left).unwrap();
+        let row = rows.last_mut().unwrap();
+        *row = format!("{row:0$}{1}", column.into(), word.replace("&gt;", ">"));
+        styles.insert(style);
+        at = y;
+    }
+    (rows, styles)
 }
 
 fn x(column: u16) -> f32 {
