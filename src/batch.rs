@@ -1,4 +1,4 @@
-//! The one currency of the tools: an arena of bytes and the list of the datagrams in it.
+//! A batch, in which every tool passes its datagrams on: an arena of bytes and the list of the datagrams in it.
 //!
 //! A batch is filled, handed on and reused, so that in the steady state nothing is allocated per
 //! datagram. It knows nothing of sockets, formats or charsets.
@@ -267,8 +267,8 @@ impl Fate {
 
 impl Envelope {
     /// Returns the envelope of a datagram that `peer` has sent.
-    #[must_use]
-    pub fn from_peer(peer: Addr) -> Self {
+    #[cfg(test)]
+    pub(crate) fn from_peer(peer: Addr) -> Self {
         Self { from: Some(peer), ..Self::default() }
     }
 
