@@ -1,4 +1,4 @@
-//! Bytes from strangers made safe to look at: nothing in them reaches a terminal as a command.
+//! Shows bytes of others safely: nothing in them reaches a terminal as a command.
 //!
 //! What would move the cursor, change the terminal or reorder the text is written as an escape in
 //! the manner of Python: `\x1b`, `\u202e`. Bytes that are not UTF-8 become `\xff`.
@@ -21,7 +21,7 @@ pub(crate) fn escape_in(
     mut escape: impl FnMut(char, Option<u8>, &mut Vec<u8>),
     out: &mut Vec<u8>,
 ) {
-    // Most texts need no second look.
+    // Most texts have nothing to escape.
     if scan::all(text, |byte| matches!(byte, b' '..b'\\') | matches!(byte, b']'..=b'~')) {
         return out.extend_from_slice(text);
     }

@@ -23,7 +23,7 @@ pub enum Verdict {
     Refused,
     /// COMMAND failed: its own status, as a shell returns it.
     Command(u8),
-    /// A signal ended the tool: it dies of that signal, so that the shell sees the truth.
+    /// A signal ended the tool: it ends itself by that signal, so that the shell reports it.
     Signal(i32),
 }
 

@@ -5,7 +5,7 @@
 //!
 //! # The way of a datagram
 //!
-//! One currency flows one way through each tool: the [`Batch`](batch::Batch).
+//! Every tool passes its datagrams on in a [`Batch`](batch::Batch), in one direction.
 //!
 //! ```text
 //!  stdin ─► flow::codec ─► Batch ─► flow::pace ─► net::Sender ═══ UDP ═══► net::Receiver ─► net::access ─► Batch ─► flow::codec ─► stdout
@@ -20,7 +20,7 @@
 //!   printed, by the same codec. A thread prints when the reader of stdout is slow; batches wait for it in a
 //!   [`flow::queue`].
 //! - **Around.** A command line becomes a plan in [`tools`], on which each tool works. It waits in one place,
-//!   [`runtime::poll`]. It counts in [`stats`], finds the words in [`messages`] and the exit status in [`exit`].
+//!   [`runtime::poll`]. It counts in [`stats`]; [`messages`] puts the numbers into words, and [`exit`] into an exit status.
 //!
 //! CONTRIBUTING has the map of the rooms and the order in which they import each other.
 

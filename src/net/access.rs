@@ -23,7 +23,7 @@ const LARGEST_LIST: u64 = 64 * 1024 * 1024;
 /// Decides from which peers datagrams are accepted.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// `None` allows every address; a list without an address allows nobody.
+    /// `None` allows every address; a list without an address allows none.
     allowed: Option<Arc<Ranges>>,
     denied: Option<Arc<Ranges>>,
     /// `None` allows every port.
@@ -184,7 +184,7 @@ impl List {
                 Err(what) => return Err(anyhow!("{what}").context(place())),
             }
         }
-        // A file without an entry allows nobody.
+        // A file without an entry allows no address.
         self.has_addresses |= self.ports.len() == ports;
         Ok(())
     }

@@ -507,7 +507,7 @@ impl Receiver {
         RING.with_borrow_mut(|ring| self.receive_into(ring.get_or_insert_with(Ring::new), batch, limit))
     }
 
-    /// Appends datagrams to `batch` as [`Receiver::receive`] does, by way of `ring`.
+    /// Appends datagrams to `batch` as [`Receiver::receive`] does, through `ring`.
     fn receive_into(&mut self, ring: &mut Ring, batch: &mut Batch, limit: usize) -> ReceiveOutcome {
         let mut outcome = ReceiveOutcome::default();
         let enough = batch.len().saturating_add(limit);

@@ -1,7 +1,7 @@
 //! Endpoints: addresses as people write them, with a host name perhaps.
 //!
 //! `parse` reads one, or returns what is wrong with it; `foreign` knows those of other programs; `resolve` finds its
-//! addresses. Opening a socket there is the business of [`crate::net::socket`].
+//! addresses. [`crate::net::socket`] opens a socket there.
 
 use std::fmt;
 use std::net::IpAddr;

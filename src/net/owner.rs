@@ -27,9 +27,9 @@ pub struct Owner {
 /// Returns the process whose socket keeps us from binding `address`, if it is visible, and whether all such sockets are
 /// bound to multicast groups.
 pub(super) fn of(address: SocketAddr) -> (Option<Owner>, bool) {
-    let sockets: Vec<_> = udp_table::sockets(|all| all.iter().any(|socket| is_in_the_way(socket, address)))
+    let sockets: Vec<_> = udp_table::sockets(|all| all.iter().any(|socket| may_conflict(socket, address)))
         .into_iter()
-        .filter(|socket| is_in_the_way(socket, address))
+        .filter(|socket| may_conflict(socket, address))
         .collect();
     let are_groups = sockets.iter().all(|socket| socket.local.ip().to_canonical().is_multicast());
     let links: Vec<_> = sockets.iter().map(|socket| link(socket.inode)).collect();
@@ -129,12 +129,11 @@ fn descriptor_of_one(links: &[String], pid: u32, is_owner: &impl Fn(u32, &str) -
 }
 
 /// Returns whether `socket` may keep another from being bound to `address`.
-fn is_in_the_way(socket: &ListedSocket, address: SocketAddr) -> bool {
+fn may_conflict(socket: &ListedSocket, address: SocketAddr) -> bool {
     socket.local.port() == address.port() && overlaps(socket.local.ip(), address.ip())
 }
 
-/// Returns whether sockets at `one` and `other` may be in each other's way: a wildcard of IPv6 is in the way of IPv4 as
-/// well.
+/// Returns whether sockets at `one` and `other` may conflict: a wildcard of IPv6 covers the addresses of IPv4 as well.
 fn overlaps(one: IpAddr, other: IpAddr) -> bool {
     let [one, other] = [one, other].map(|ip| ip.to_canonical());
     let covers = |wide: IpAddr, ip: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || ip.is_ipv4());
@@ -146,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_is_in_the_way_of_those_that_overlap_with_it() {
+    fn a_socket_may_conflict_with_one_at_an_address_that_overlaps_with_its_own() {
         use super::udp_table::tests::line;
 
         let local =
@@ -160,7 +159,7 @@ mod tests {
             ("[::1]:7788", &[5]),
             ("127.0.0.1:7789", &[]),
         ] {
-            let sockets = udp_table::parse(&table).filter(|one| is_in_the_way(one, address.parse().unwrap()));
+            let sockets = udp_table::parse(&table).filter(|one| may_conflict(one, address.parse().unwrap()));
             assert_eq!(sockets.map(|socket| socket.inode).collect::<Vec<_>>(), inodes, "{address}");
         }
     }

@@ -1,5 +1,5 @@
-//! Endpoints in the notation of other programs, and what to write instead of them. None is accepted. The options of
-//! those programs are the business of [`crate::cli`].
+//! Endpoints in the notation of other programs, and what to write instead of them. None is accepted. [`crate::cli`]
+//! knows the options of those programs.
 
 use std::net::{IpAddr, SocketAddr};
 
