@@ -91,10 +91,11 @@ fn ipv4_alone_leaves_the_port_free_on_ipv6() {
 
 #[test]
 fn ipv6_alone_leaves_the_port_free_on_ipv4() {
-    let mut listen = Tool::new("udp-listen").args([":0", "-6", "-n", "1"]).spawn();
-    let line = listen.err_line_with("listening on [::]:");
-    let port: u16 = line.rsplit(':').next().unwrap().parse().unwrap();
-    let v4 = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    // Whoever binds second may find a socket of another test at its port, and few of those are of IPv6 alone.
+    let v4 = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = v4.local_addr().unwrap().port();
+    let mut listen = Tool::new("udp-listen").args([&format!(":{port}"), "-6", "-n", "1"]).spawn();
+    listen.err_line_with(&format!("listening on [::]:{port}"));
     v4.send_to(b"four", ("127.0.0.1", port)).unwrap();
     Peer::v6().send_to(b"six", ("::1", port)).unwrap();
     assert_eq!(listen.finish().text(), "six\n");

@@ -189,7 +189,7 @@ fn a_socket_that_is_opened_or_closed_during_the_run_is_reported() {
     assert_eq!(receiver.receive(), b"first");
     receiver.close();
     let stderr = ended(send).err;
-    let closed = format!("udp-send: {address} was closed during the run: how many datagrams the kernel");
+    let closed = format!("udp-send: {address} was closed during the run; the number of datagrams dropped");
     assert!(stderr.contains(&closed), "{stderr}");
 }
 
