@@ -65,7 +65,7 @@ pub(super) struct Args {
     /// Forward at most RATE in each direction of a session
     #[arg(long = "rate", value_name = "RATE", value_parser = rate)]
     session_rate: Option<Rate>,
-    /// Impair the path ('loss 5% delay 50ms'); repeatable
+    /// Impair each direction ('loss 5% delay 50ms'); repeatable
     #[arg(long, value_name = "SPEC", value_parser = str::parse::<Spec>)]
     impair: Vec<Spec>,
     /// Send to servers and mirrors from this address
