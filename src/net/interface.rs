@@ -30,7 +30,7 @@ pub(crate) fn local_addresses(family: Family, only: Option<Interface>) -> Vec<Ip
                 && one.flags.contains(InterfaceFlags::IFF_LOOPBACK) == is_loopback
                 && name.as_ref().is_none_or(|name| name.as_bytes() == one.interface_name.as_bytes())
         });
-        let mut addresses: Vec<IpAddr> = found.filter_map(|one| ip(&one.address?)).collect();
+        let mut addresses: Vec<IpAddr> = found.filter_map(|one| ip_of(&one.address?)).collect();
         let is_of_a_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
         addresses.retain(|ip| family.allows(*ip) && !is_of_a_link(ip));
         addresses.sort_by_key(IpAddr::is_ipv6);
@@ -40,7 +40,7 @@ pub(crate) fn local_addresses(family: Family, only: Option<Interface>) -> Vec<Ip
     if others.is_empty() { of(true) } else { others }
 }
 
-fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
@@ -109,12 +109,8 @@ impl Interface {
 
     /// Returns the one that has the address `ip`, if that is one.
     pub(super) fn with_address(ip: IpAddr) -> Option<Self> {
-        let is_same = |address: SockaddrStorage| match ip {
-            IpAddr::V4(ip) => address.as_sockaddr_in().is_some_and(|address| address.ip() == ip),
-            IpAddr::V6(ip) => address.as_sockaddr_in6().is_some_and(|address| address.ip() == ip),
-        };
         let all = getifaddrs().into_iter().flatten();
-        let mut found = all.filter(|one| one.address.is_some_and(is_same));
+        let mut found = all.filter(|one| one.address.is_some_and(|address| ip_of(&address) == Some(ip)));
         let only = found.next().filter(|_| found.next().is_none())?;
         Self::find(&only.interface_name).ok()
     }
@@ -166,11 +162,8 @@ impl Interface {
 
 /// Returns whether `ip` is an address of an interface of this machine.
 pub(crate) fn is_of_this_machine(ip: IpAddr) -> bool {
-    let addresses = getifaddrs().into_iter().flatten().filter_map(|found| found.address);
-    addresses.into_iter().any(|address| match ip {
-        IpAddr::V4(ip) => address.as_sockaddr_in().is_some_and(|own| own.ip() == ip),
-        IpAddr::V6(ip) => address.as_sockaddr_in6().is_some_and(|own| own.ip() == ip),
-    })
+    let mut addresses = getifaddrs().into_iter().flatten().filter_map(|found| found.address);
+    addresses.any(|address| ip_of(&address) == Some(ip))
 }
 
 impl fmt::Display for Interface {
