@@ -68,7 +68,7 @@ fn loss(peer: &dyn fmt::Display, names: &str, report: Option<&str>) -> String {
 
 /// Returns who reports what, unless that is a refusal by the peer itself, as far as it is known.
 fn reported(report: &IcmpReport, has_more_reporters: bool) -> Option<String> {
-    if report.kind == IcmpKind::PortUnreachable && !report.is_from_midway {
+    if report.kind == IcmpKind::PortUnreachable && !report.is_from_another_host {
         return None;
     }
     let what = match report.kind {

@@ -106,7 +106,7 @@ pub struct IcmpReport {
     /// The host or router that sent it, where the system reports that. Its port is 0.
     pub reporter: Option<SocketAddr>,
     /// Whether that is another one than the destination of the datagram.
-    pub is_from_midway: bool,
+    pub is_from_another_host: bool,
     /// The MTU in bytes that it reports, if it is [`IcmpKind::TooBig`].
     pub mtu: Option<u32>,
     /// The error that the system makes of it.
@@ -367,7 +367,7 @@ impl From<&io::Error> for IcmpError {
             _ => IcmpKind::Other,
         };
         let errno = Errno::from_raw(errno);
-        let report = IcmpReport { kind, reporter: None, is_from_midway: false, mtu: None, errno };
+        let report = IcmpReport { kind, reporter: None, is_from_another_host: false, mtu: None, errno };
         Self::new(None, report)
     }
 }

@@ -150,7 +150,8 @@ impl From<QueuedError> for IcmpError {
         let report = IcmpReport {
             kind,
             reporter,
-            is_from_midway: reporter.is_some_and(|reporter| Some(reporter.ip()) != peer.and_then(Addr::ip)),
+            is_from_another_host: reporter
+                .is_some_and(|reporter| Some(reporter.ip()) != peer.and_then(Addr::ip)),
             mtu: Some(error.ee_info).filter(|mtu| kind == IcmpKind::TooBig && *mtu > 0),
             errno: Errno::from_raw(errno),
         };

@@ -1,7 +1,7 @@
 //! Unix datagram sockets (unix(7)): their addresses as text, and what is special about them.
 //!
-//! What goes through them is the business of [`crate::net`], whose engines send and receive one datagram a call here:
-//! the kernel holds a few at a time (`net.unix.max_dgram_qlen`), and a sender waits for room.
+//! The engines of [`crate::net`] send and receive one datagram a call here: the kernel holds a few at a time
+//! (`net.unix.max_dgram_qlen`), and a sender waits for room.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
@@ -46,7 +46,7 @@ pub(super) fn refusal(error: &io::Error) -> Option<IcmpReport> {
         ENOENT => (IcmpKind::NoSocket, Errno::ENOENT),
         _ => return None,
     };
-    Some(IcmpReport { kind, reporter: None, is_from_midway: false, mtu: None, errno })
+    Some(IcmpReport { kind, reporter: None, is_from_another_host: false, mtu: None, errno })
 }
 
 /// The process that has sent a datagram through a unix socket, as the system reports it (unix(7), `SCM_CREDENTIALS`).
