@@ -14,8 +14,8 @@ use crate::net::addr::Addr;
 use crate::stats::{IcmpError, IcmpKind};
 
 /// The headers of IP and UDP in a packet, in bytes.
-const HEADERS_V4: usize = 20 + 8;
-const HEADERS_V6: usize = 40 + 8;
+pub(super) const HEADERS_V4: usize = 20 + 8;
+pub(super) const HEADERS_V6: usize = 40 + 8;
 
 /// The longest payload that fits into one packet on every path, in bytes: over IPv6 the least MTU is 1280 bytes (RFC
 /// 8200, section 5), over IPv4 Linux takes no report of less than 552 (ip(7), `min_pmtu`).

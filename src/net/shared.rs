@@ -20,7 +20,7 @@ use super::cmsg;
 use super::drops::DropCounter;
 use super::failure::Failure;
 use super::icmp::is_of_an_earlier;
-use super::recent::{FITS_ANY_PATH_V4, Lost, Recent, fits_any_path};
+use super::recent::{FITS_ANY_PATH_V4, HEADERS_V4, HEADERS_V6, Lost, Recent, fits_any_path};
 use super::sent_to::SentTo;
 use super::{
     Detail, FORGED_AT_ONCE, IcmpErrors, ReceiveOutcome, SLOT, SendOutcome, Target, Unsent, UnsentReason,
@@ -32,9 +32,6 @@ use crate::net::socket::Socket;
 use crate::net::unix::UnixSender;
 use crate::stats::{IcmpError, MessageSize};
 
-/// The headers of IP and UDP of a datagram in one packet, in bytes.
-const HEADERS_V4: usize = 20 + 8;
-const HEADERS_V6: usize = 40 + 8;
 /// The room for what is longer than a slot, in bytes: Linux passes a little more than 4 MiB through a unix socket.
 /// It is memory only when it is used.
 const LONGEST_REST: usize = 8 << 20;
