@@ -15,7 +15,7 @@ use crate::stats::{
 };
 
 /// The longest bar of a histogram, in characters.
-const LONGEST_BAR: u64 = 40;
+const LONGEST_BAR: usize = 40;
 
 /// Returns the numbers of a report, in lines. A counter that is zero is left out, and so are rates of a single datagram. With
 /// `draws` a histogram follows each distribution.
@@ -119,8 +119,8 @@ fn histogram(distribution: &Distribution) -> Vec<String> {
     let steps = distribution.steps();
     let highest = steps.iter().map(|step| step.1).max().unwrap_or(1).max(1);
     let line = |(end, number): &(Duration, u64)| {
-        let bar = "#".repeat(usize::try_from((number * LONGEST_BAR).div_ceil(highest)).unwrap_or(0));
-        format!("below {:>8} ms {bar:<40} {number}", millis(*end)).trim_end().to_owned()
+        let bar = "#".repeat(usize::try_from((number * LONGEST_BAR as u64).div_ceil(highest)).unwrap_or(0));
+        format!("below {:>8} ms {bar:<LONGEST_BAR$} {number}", millis(*end))
     };
     steps.iter().map(line).collect()
 }
