@@ -20,6 +20,8 @@ mod chat_programs;
 #[cfg(target_os = "linux")]
 mod chat_terminals;
 mod commands;
+#[cfg(target_os = "linux")]
+mod comparison;
 mod completions;
 mod cookbook;
 mod coprocess;

@@ -20,18 +20,18 @@ fn python(rest: &str) -> (Running, String) {
 }
 
 /// Returns a listener of other authors and its address. It prints `words` once it is bound.
-fn listener(program: &str, arguments: &[&str], words: &str) -> (Running, String) {
+pub(crate) fn listener(program: &str, arguments: &[&str], words: &str) -> (Running, String) {
     let mut running = Tool::other(program).args(arguments).spawn();
     running.err_line_with(words);
     let address = format!("127.0.0.1:{}", running.bound_port());
     (running, address)
 }
 
-fn nc(arguments: &[&str]) -> (Running, String) {
+pub(crate) fn nc(arguments: &[&str]) -> (Running, String) {
     listener("nc.openbsd", &[&["-v", "-u", "-l"], arguments, &["127.0.0.1", "0"]].concat(), "Bound on")
 }
 
-fn ncat(arguments: &[&str]) -> (Running, String) {
+pub(crate) fn ncat(arguments: &[&str]) -> (Running, String) {
     listener("ncat", &[&["-v", "-u", "-l"], arguments, &["127.0.0.1", "0"]].concat(), "Listening on")
 }
 
@@ -241,7 +241,7 @@ fn status_of(script: &str, address: &str) -> Option<i32> {
 }
 
 /// Returns a peer that replies, one that is bound and silent, and a closed port. They last as long as the first.
-fn answering_silent_and_refusing() -> ((Running, Peer), [String; 3]) {
+pub(crate) fn answering_silent_and_refusing() -> ((Running, Peer), [String; 3]) {
     let (server, answering) =
         listener("socat", &["-dd", "UDP-RECVFROM:0,bind=127.0.0.1,fork", "EXEC:cat"], "receiving on");
     let silent = Peer::new();
@@ -265,8 +265,9 @@ fn the_status_distinguishes_results_that_nc_reports_alike() {
 #[test]
 #[ignore = "needs socat and nc.openbsd"]
 fn a_health_check_distinguishes_a_reply_from_silence_and_a_scan_of_nc_does_not() {
-    let (_there, peers) = answering_silent_and_refusing();
+    let ((_server, silent), peers) = answering_silent_and_refusing();
     assert_eq!(peers.each_ref().map(|peer| our_verdict(peer)), [Some(0), Some(3), Some(4)]);
+    assert_eq!(silent.receive(), b"hi");
     // With -v it waits for a refusal, three seconds or those of -w; without, it sends nothing.
     for (scan, closed) in [("-vzu", 1), ("-vzu -w 1", 1), ("-zu", 0), ("-zu -w 1", 0)] {
         let scans = peers.each_ref().map(|peer| {
@@ -278,6 +279,9 @@ fn a_health_check_distinguishes_a_reply_from_silence_and_a_scan_of_nc_does_not()
         assert_eq!(statuses, [Some(0), Some(0), Some(closed)], "{scan}");
         let succeeded = finished.each_ref().map(|finished| finished.err.ends_with(" succeeded!\n"));
         assert_eq!(succeeded, [closed == 1, closed == 1, false], "{scan}");
+        Peer::new().send_to(b"sentinel", silent.address()).unwrap();
+        assert_eq!(silent.receive() == b"sentinel", closed == 0, "{scan}");
+        while closed == 1 && silent.receive() != b"sentinel" {}
     }
 }
 

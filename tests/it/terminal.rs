@@ -6,14 +6,14 @@ use std::sync::mpsc::{Receiver, channel};
 
 use crate::harness::{DEADLINE, Peer, Running, Terminal, Tool};
 
-/// A terminal without a person: what our tools write to it arrives here, line by line.
-struct Screen {
+/// A terminal without a person: what programs write to it arrives here, line by line.
+pub(crate) struct Screen {
     tool: File,
     lines: Receiver<String>,
 }
 
 impl Screen {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let terminal = Terminal::new();
         let (sender, lines) = channel();
         let mut output = BufReader::new(terminal.master);
@@ -30,14 +30,19 @@ impl Screen {
         Self { tool: terminal.slave, lines }
     }
 
-    fn line(&self) -> String {
+    /// Returns a stdout on it.
+    pub(crate) fn stdout(&self) -> File {
+        self.tool.try_clone().unwrap()
+    }
+
+    pub(crate) fn line(&self) -> String {
         self.lines.recv_timeout(DEADLINE).expect("a line on the terminal before the deadline")
     }
 }
 
 /// Returns one of our tools with its stdout on a terminal.
 fn on(screen: &Screen, name: &str, arguments: &[&str]) -> Running {
-    Tool::new(name).args(arguments).stdout(screen.tool.try_clone().unwrap()).spawn()
+    Tool::new(name).args(arguments).stdout(screen.stdout()).spawn()
 }
 
 #[test]
