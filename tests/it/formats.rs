@@ -273,6 +273,24 @@ fn json_has_both_addresses_the_size_and_the_payload() {
 }
 
 #[test]
+fn json_of_a_datagram_is_one_line_whatever_it_contains() {
+    let ends = "a\r\nb\u{b}c\u{c}d\u{1c}e\u{1d}f\u{1e}g\u{85}h\u{2028}i\u{2029}j\0\n";
+    let forged = "\"}\n{\"from\":\"192.0.2.1:9\",\"text\":\"forged\"}\n";
+    let sender = Peer::new();
+    for payload in [ends.as_bytes(), forged.as_bytes(), b"\n\xff\n", b"\xe2\x80\n\xa8", b"\n"] {
+        for arguments in [&["127.0.0.1:0", "-f", "json"][..], &["127.0.0.1:0", "-f", "json", "-e", "latin-1"]]
+        {
+            let (line, _) = listened(arguments, &sender, payload);
+            let record = line.strip_suffix('\n').unwrap();
+            // These are all the ends of a line that any reader knows.
+            assert!(!record.contains(|c: char| c.is_control() || "\u{2028}\u{2029}".contains(c)), "{line}");
+            let object: serde_json::Value = serde_json::from_str(record).unwrap();
+            assert_eq!(object["from"], sender.to_string());
+        }
+    }
+}
+
+#[test]
 fn json_has_the_local_address_that_was_sent_to() {
     for host in ["127.0.0.2", "127.0.0.1"] {
         for arguments in [&[":0"][..], &[":0", "-4"], &["0.0.0.0:0"]] {

@@ -73,6 +73,7 @@ mod restoring;
 mod rooms;
 #[cfg(target_os = "linux")]
 mod screen;
+#[cfg(target_os = "linux")]
 mod security;
 mod send;
 mod sessions;

@@ -219,6 +219,31 @@ fn only_allowed_sources_are_received_and_answered() {
 }
 
 #[test]
+fn a_denied_datagram_is_not_decoded_matched_counted_or_answered() {
+    let arguments =
+        ["127.0.0.1:0", "--deny", "127.0.0.2", "-e", "ascii", "--errors", "strict", "--echo", "--stats"];
+    let bounds = ["--until", "^up$", "--reject", "^error$", "-n", "3"];
+    let (listen, address) = Tool::new("udp-listen").args(arguments).args(bounds).spawn_listening();
+    let (denied, allowed) = (Peer::bind("127.0.0.2:0"), Peer::new());
+    let payloads = [&b"\xff"[..], b"up", b"error", b""];
+    for payload in payloads.iter().chain(&payloads) {
+        denied.send_to(payload, address).unwrap();
+    }
+    for payload in [b"a", b"b", b"c"] {
+        allowed.send_to(payload, address).unwrap();
+        assert_eq!(allowed.receive(), payload);
+    }
+    let finished = listen.ended();
+    assert_eq!((finished.code(), finished.text()), (Some(3), "a\nb\nc\n"));
+    let expected = "no match for --until '^up$' in 3 datagrams; the last was 'c' from";
+    assert!(finished.err.contains(expected) && !finished.err.contains("ascii"), "{}", finished.err);
+    let counts = ["received", "undecodable", "denied"].map(|name| counter(&finished.err, name));
+    assert_eq!(counts, [3, 0, 8], "{}", finished.err);
+    allowed.send_to(b"sentinel", denied.address()).unwrap();
+    assert_eq!(denied.receive(), b"sentinel");
+}
+
+#[test]
 fn a_bundle_that_is_denied_is_counted_by_its_datagrams() {
     let (mut listen, address) = Tool::new("udp-listen")
         .args(["127.0.0.1:0", "--deny", "127.0.0.2", "-n", "2", "--stats"])

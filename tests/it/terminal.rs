@@ -136,3 +136,23 @@ fn decoding_errors_are_escaped_as_well() {
     Peer::new().send_to(b"\x9b2J", address).unwrap();
     listen.err_line_with("\\x9b at byte 1 is not ascii");
 }
+
+#[test]
+fn binary_formats_are_not_written_to_a_terminal() {
+    let destination = Peer::new().to_string();
+    for (name, arguments, formats) in [
+        ("udp-listen", &[":0"][..], &["raw", "nul", "framed", "pcap"][..]),
+        ("udp-recv", &[":0"], &["raw", "nul", "framed", "pcap"]),
+        ("udp-recv", &[&destination, "hi"], &["raw", "nul"]),
+        ("udp-relay", &[":0", &destination], &["raw", "nul", "framed", "pcap"]),
+    ] {
+        for format in formats {
+            let terminal = Terminal::new();
+            let tool = Tool::new(name).args(arguments).args(["-f", format]);
+            let finished = tool.stdout(terminal.slave.try_clone().unwrap()).run();
+            let expected = format!("{name}: cannot write {format} to a terminal, ");
+            assert!(finished.err.starts_with(&expected), "{}", finished.err);
+            assert_eq!((finished.code(), terminal.into_text()), (Some(1), String::new()), "{name} {format}");
+        }
+    }
+}
