@@ -21,6 +21,7 @@ mod to;
 
 pub use columns::Columns;
 pub(crate) use columns::Writer as ColumnWriter;
+pub(crate) use pcap::is_capture;
 pub use raw::LARGEST_BLOCK;
 pub use to::To;
 

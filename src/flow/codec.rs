@@ -13,13 +13,17 @@ use super::stream::Stream;
 use crate::batch::{Batch, Datagram};
 use crate::encoding::{Encoding, Policy};
 use crate::format::{
-    Bad, ColumnWriter, Columns, Format, Formats, Payload, ReadError, RecordReader, RecordWriter, Splitter, To,
+    Bad, ColumnWriter, Columns, Format, Formats, Payload, ReadError, RecordReader, RecordWriter, Splitter,
+    To, is_capture,
 };
 use crate::net::addr::Addr;
 use crate::net::endpoint::{Endpoint, Family};
 
 const BINARY: &str = "stdin contains NUL bytes, and each line is a datagram; use --format raw to send binary data, \
                       or --format nul where a NUL ends each datagram";
+
+const CAPTURE: &str =
+    "stdin is a packet capture, and each line is a datagram; use --format pcap to send its packets";
 
 /// How text becomes datagrams, and datagrams text.
 #[derive(Clone, Copy, Debug, Default)]
@@ -317,11 +321,17 @@ impl<R: Read> Reader<R> {
             self.done = 0;
             self.found.clear();
             let behind = &mut self.bad;
-            let more = self
-                .stream
-                .fill(batch, |batch, len, is_last| self.splitter.split(batch, len, is_last, behind))?;
+            let reads_text = self.is_first && self.reading.codec.formats.input == Format::Text;
+            let mut reads_capture = false;
+            let more = self.stream.fill(batch, |batch, len, is_last| {
+                reads_capture = reads_text && is_capture(&batch.spare(len)[..len]);
+                self.splitter.split(batch, len, is_last, behind)
+            })?;
             self.more = more && !behind.iter().any(|bad| bad.is_the_end);
-            hint = self.hint(batch);
+            if reads_text && !batch.is_empty() {
+                hint = hint_of_text(batch, reads_capture);
+            }
+            self.is_first &= batch.is_empty();
             if self.records.are_payloads(batch) {
                 bad.append(&mut self.bad);
                 return Ok(Filled { more: self.more, bad, hint, unresolved: None });
@@ -361,14 +371,6 @@ impl<R: Read> Reader<R> {
     /// Returns why there is nothing to send, where an input without datagrams is a mistake.
     pub fn why_empty(&self) -> Option<String> {
         self.splitter.why_empty()
-    }
-
-    /// Returns the mistake that the first records show, if they do: lines of text contain no NUL.
-    fn hint(&mut self, records: &Batch) -> Option<&'static str> {
-        let is_first = self.is_first && !records.is_empty();
-        self.is_first &= records.is_empty();
-        let is_binary = || records.iter().any(|line| memchr(0, line.payload).is_some());
-        (is_first && self.reading.codec.formats.input == Format::Text && is_binary()).then_some(BINARY)
     }
 }
 
@@ -461,6 +463,14 @@ impl Writer {
     fn format(&self) -> Format {
         self.writing.codec.formats.output
     }
+}
+
+/// Returns the mistake that the first `lines` of an input show, if they do: a text contains no NUL, and is not a capture.
+fn hint_of_text(lines: &Batch, is_capture: bool) -> Option<&'static str> {
+    if is_capture {
+        return Some(CAPTURE);
+    }
+    lines.iter().any(|line| memchr(0, line.payload).is_some()).then_some(BINARY)
 }
 
 /// Returns `datagram` as `format` holds it: decoded into `room`, if there is a charset.

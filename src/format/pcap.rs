@@ -16,6 +16,7 @@ mod tests;
 mod write;
 
 use self::read::Packets;
+pub(crate) use self::read::is_capture;
 use self::write::{HEADER, Writer};
 use super::{Content, Layout, Spec};
 

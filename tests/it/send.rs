@@ -111,6 +111,21 @@ fn a_binary_input_that_is_read_as_text_gets_one_note() {
     let mut recv = Tool::new("udp-recv").args(["-w", "10ms", &peer.to_string()]).spawn();
     recv.type_bytes(b"\0\n\0\n");
     assert_eq!(recv.finish().err.matches(note).count(), 1);
+    let note = "udp-send: stdin is a packet capture, and each line is a datagram; use --format pcap to send its packets\n";
+    for capture in [
+        &b"\xd4\xc3\xb2\xa1\x02\0\x04\0"[..],
+        b"\xa1\xb2\xc3\xd4\0\x02\0\x04\n\0",
+        b"\x4d\x3c\xb2\xa1\x02\0\x04\0",
+        b"\xa1\xb2\x3c\x4d\0\x02\0\x04",
+        b"\n\r\r\n\x1c\0\0\0\x4d\x3c\x2b\x1a",
+    ] {
+        Tool::new("udp-send")
+            .args([&peer.to_string(), "--repeat", "2"])
+            .input(capture)
+            .assert()
+            .success()
+            .stderr(note);
+    }
 }
 
 #[test]

@@ -44,6 +44,22 @@ enum File {
     Ng(Section),
 }
 
+impl File {
+    /// Returns what the magic number of a file means, if it is a capture.
+    fn new(magic: [u8; 4]) -> Option<Self> {
+        if magic == SECTION {
+            Some(Self::Ng(Section::default()))
+        } else {
+            Classic::new(magic).map(Self::Classic)
+        }
+    }
+}
+
+/// Returns whether a file is a capture that begins with `bytes`.
+pub(crate) fn is_capture(bytes: &[u8]) -> bool {
+    bytes.first_chunk().is_some_and(|magic| File::new(*magic).is_some())
+}
+
 /// The order of the bytes of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -184,11 +200,7 @@ impl Packets {
     /// Looks at what kind of capture it is.
     fn begin(&mut self, bytes: &[u8]) -> Result<Step, String> {
         let Some(&magic) = bytes.first_chunk() else { return Ok(Step::Incomplete) };
-        self.file = if magic == SECTION {
-            Some(File::Ng(Section::default()))
-        } else {
-            Classic::new(magic).map(File::Classic)
-        };
+        self.file = File::new(magic);
         if self.file.is_some() {
             return Ok(Step::Skip(0));
         }
