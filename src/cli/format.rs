@@ -136,16 +136,15 @@ impl FormatOption {
         let records: Vec<_> =
             known.iter().filter(|format| format.has_addresses()).map(|format| format.name()).collect();
         let verb = if records.len() == 1 { "contains" } else { "contain" };
-        let contained = match option {
-            Self::ShowPeer => Some("the sender"),
-            Self::Time => Some("the time"),
-            _ => None,
+        let way_out = match option {
+            Self::ShowPeer => format!("; {} {verb} the sender", in_words(records)),
+            Self::Time => format!("; {} {verb} the time", in_words(records)),
+            Self::Replay => format!("; use -f {}", records.join(" or -f ")),
+            _ => String::new(),
         };
-        let containing = contained.map(|what| format!("; {} {verb} {what}", in_words(records)));
         Err(UsageError::new(format!(
-            "{} has no effect with {format}; it applies to {names}{}",
-            option.name(),
-            containing.unwrap_or_default()
+            "{} has no effect with {format}; it applies to {names}{way_out}",
+            option.name()
         )))
     }
 

@@ -652,7 +652,7 @@ fn an_argument_that_means_nothing_to_a_format_is_a_usage_error() {
         (
             "udp-send",
             &[":9", "--replay"],
-            "--replay has no effect with input format text; it applies to json and pcap",
+            "--replay has no effect with input format text; it applies to json and pcap; use -f json or -f pcap\n",
         ),
         ("udp-send", &[":9", "-f", "pcap", "hi"], "MESSAGE has no effect with input format pcap"),
         ("udp-send", &["-f", "hex"], "no DEST; write where to send, as in udp-send 127.0.0.1:7788"),
