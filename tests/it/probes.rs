@@ -70,7 +70,11 @@ fn a_host_needs_no_port_with_a_probe() {
             "no ENDPOINT; write the host to probe, as in udp-recv --probe dns 192.0.2.7",
         ),
         (&["--probe", "dns", ":53"], "--probe applies to requests, and :53 only receives"),
-        (&["--probe", "dns", "127.0.0.1", "hi"], "'--probe <NAME>' cannot be used with '[MESSAGE]...'"),
+        (
+            &["--probe", "dns", "127.0.0.1", "127.0.0.2"],
+            "unexpected argument '127.0.0.2': --probe sends its own request to one HOST or HOST:PORT; run udp-recv once \
+             for each host\n",
+        ),
         (&["--probe", "dns", "127.0.0.1", "--eol", "lf"], "cannot be used with '--eol <END>'"),
         (&["--probe", "list", "127.0.0.1"], "--probe list takes no ENDPOINT"),
         (&["127.0.0.1", "--", "--probe"], "no port; write 127.0.0.1:PORT"),

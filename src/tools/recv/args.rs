@@ -18,6 +18,7 @@ use crate::cli::{
     ReceivingArgs, ReceivingPlan, RepeatArgs, Report, ReportArgs, SendingSocketArgs, check_options,
     check_same_kind, check_unix, first_given, patterns,
 };
+use crate::escape;
 use crate::flow::codec::{Codec, Eol};
 use crate::flow::pace::Rate;
 use crate::format::{Columns, Format, Formats};
@@ -88,7 +89,7 @@ pub(super) struct Args {
     expect: Vec<String>,
     /// Send a known request, check its reply (dns, ntp, list)
     #[arg(long, value_name = "NAME", value_parser = ChoiceParser, hide_possible_values = true)]
-    #[arg(conflicts_with_all = ["messages", "eol", "block", "skip_bad", "encoding"])]
+    #[arg(conflicts_with_all = ["eol", "block", "skip_bad", "encoding"])]
     probe: Option<Choice>,
     /// Accept replies from any address and port
     #[arg(long)]
@@ -365,6 +366,13 @@ impl Args {
         let Some(Choice::Probe(probe)) = self.probe else { return Ok(None) };
         if self.endpoint.as_ref().is_some_and(Endpoint::is_here) {
             return Ok(None);
+        }
+        if let Some(argument) = self.message.messages.first() {
+            let shown = escape::quoted(argument.as_encoded_bytes());
+            return Err(UsageError::new(format!(
+                "unexpected argument {shown}: --probe sends its own request to one HOST or HOST:PORT; run udp-recv once \
+                 for each host"
+            )));
         }
         self.endpoint = Some(probe.endpoint(self.endpoint.take())?);
         let (request, valid) = probe.prepare();
