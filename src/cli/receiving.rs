@@ -55,7 +55,7 @@ pub struct AccessArgs {
 pub struct ReceivingArgs {
     #[command(flatten)]
     access: AccessArgs,
-    /// Truncate datagrams longer than N bytes, as recvfrom(N) does
+    /// Truncate datagrams longer than N bytes
     #[arg(long, value_name = "N", value_parser = payload_size)]
     max_size: Option<usize>,
     /// Add ttl, dscp, ecn and interface to the records of json
