@@ -105,8 +105,10 @@ impl Lists {
     /// Reads the lists that admit the peers in `allow`, or everyone if that is empty, except for those in `deny`.
     /// Fails if a file cannot be read.
     pub fn read(allow: &[Source], deny: &[Source]) -> Result<Self> {
-        let read = |sources: &[Source]| (!sources.is_empty()).then(|| List::read(sources)).transpose();
-        Ok(Self { allowed: read(allow)?, denied: read(deny)? })
+        let read = |option, sources: &[Source]| {
+            (!sources.is_empty()).then(|| List::read(option, sources)).transpose()
+        };
+        Ok(Self { allowed: read("--allow", allow)?, denied: read("--deny", deny)? })
     }
 
     /// Returns the hosts whose addresses are missing.
@@ -137,11 +139,11 @@ impl Lists {
 }
 
 impl List {
-    fn read(sources: &[Source]) -> Result<Self> {
+    fn read(option: &str, sources: &[Source]) -> Result<Self> {
         let mut all = Self::default();
         for source in sources {
             match source {
-                Source::List(path) => all.add_file(path)?,
+                Source::List(path) => all.add_file(option, path)?,
                 Source::Range(first, last) => all.add_range(*first, *last),
                 Source::Host(name) => all.add_host(Query::host(name.clone(), None)),
                 Source::Ports(first, last) => all.ports.push((*first, *last)),
@@ -160,11 +162,15 @@ impl List {
         self.has_addresses = true;
     }
 
-    fn add_file(&mut self, path: &Path) -> Result<()> {
+    fn add_file(&mut self, option: &str, path: &Path) -> Result<()> {
         let (name, mut bytes) = (path.display(), Vec::new());
         let read = File::open(path).and_then(|file| file.take(LARGEST_LIST + 1).read_to_end(&mut bytes));
-        let read = read.with_context(|| format!("cannot read {name}"))?;
-        ensure!(read as u64 <= LARGEST_LIST, "cannot read {name}: larger than {} MiB", LARGEST_LIST >> 20);
+        let read = read.with_context(|| format!("cannot read {option} @{name}"))?;
+        ensure!(
+            read as u64 <= LARGEST_LIST,
+            "cannot read {option} @{name}: larger than {} MiB",
+            LARGEST_LIST >> 20
+        );
         // Some editors on Windows begin a file with a byte order mark.
         let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
         let ports = self.ports.len();

@@ -133,9 +133,9 @@ fn a_list_that_cannot_be_used_is_named_with_its_line() {
         }
     }
     let stderr = complaint("udp-listen", &[":0", "--allow", "@/nonexistent/list"], 1);
-    assert_eq!(stderr, "udp-listen: cannot read /nonexistent/list: no such file or directory\n");
+    assert_eq!(stderr, "udp-listen: cannot read --allow @/nonexistent/list: no such file or directory\n");
     let stderr = complaint("udp-listen", &[":0", "--allow", "@/dev/zero"], 1);
-    assert_eq!(stderr, "udp-listen: cannot read /dev/zero: larger than 64 MiB\n");
+    assert_eq!(stderr, "udp-listen: cannot read --allow @/dev/zero: larger than 64 MiB\n");
 }
 
 #[test]
