@@ -135,8 +135,8 @@ fn decode_groups(line: &[u8], bytes: &mut [u8], follows_dump: bool) -> Result<us
         }
         parser.skip_separator(&group)?;
         if !group.digits.len().is_multiple_of(2) {
-            let column = group.start + 1;
-            return Err(LineError::Other(format!("odd number of hex digits at column {column}")));
+            let (column, digits) = (group.start + 1, escape::quoted(group.digits));
+            return Err(LineError::Other(format!("odd number of hex digits at column {column}: {digits}")));
         }
         let bytes = &mut bytes[len..len + group.digits.len() / 2];
         len += bytes.len();
@@ -378,7 +378,7 @@ mod tests {
             ("00zz", "'z' in column 3 is not a hex digit"),
             ("00 0x1é", "'é' in column 7 is not a hex digit"),
             ("00 \x1b", "'\\x1b' in column 4 is not a hex digit"),
-            ("00 a b", "odd number of hex digits at column 4"),
+            ("00 a b", "odd number of hex digits at column 4: 'a'"),
             ("0x", "no hex digits follow 0x at column 1"),
             ("00 0x", "no hex digits follow 0x at column 4"),
             ("0x 00", "' ' in column 3 is not a hex digit"),
@@ -393,7 +393,7 @@ mod tests {
             (r"\x00ab", r"two hex digits must follow \x at column 1"),
             (r#""\x00""#, "'\"' in column 1 is not a hex digit"),
             ("{10, 20}", "0x is missing at column 2 of an array"),
-            ("{0x1, 0x2}", "odd number of hex digits at column 2"),
+            ("{0x1, 0x2}", "odd number of hex digits at column 2: '1'"),
             ("{0x10, 0x20", "the array has no closing brace in this line"),
             ("{", "the array has no closing brace in this line"),
             ("{0x10}, {0x20}", "'}' in column 6 is not a hex digit"),
