@@ -58,7 +58,7 @@ pub fn check_options<'e>(
     for (shown, ip, interface) in endpoints.chain(groups) {
         if !options.family.allows(ip) {
             let (own, given) = if ip.is_ipv4() { (Family::V4, "-6") } else { (Family::V6, "-4") };
-            return Err(UsageError::new(format!("{shown} is an {own} address, and {given} was given")));
+            return Err(UsageError::new(format!("{shown} is an {own} address; leave out {given}")));
         }
         if let (Some(named), Some(bound)) = (interface, options.interface.as_deref())
             && named != bound

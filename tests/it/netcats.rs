@@ -178,19 +178,19 @@ fn every_tool_sends_from_the_port_of_bind() {
 #[test]
 fn an_address_of_the_version_of_ip_that_is_not_wanted_is_an_error() {
     for (arguments, words) in [
-        (["udp-listen", "-4", "[::1]:0"], "[::1]:0 is an IPv6 address, and -4 was given"),
-        (["udp-listen", "-6", "127.0.0.1:0"], "127.0.0.1:0 is an IPv4 address, and -6 was given"),
-        (["udp-recv", "-4", "[::1]:9"], "[::1]:9 is an IPv6 address, and -4 was given"),
-        (["udp-recv", "-6", "127.0.0.1:9"], "127.0.0.1:9 is an IPv4 address, and -6 was given"),
-        (["udp-send", "-4", "[::1]:9"], "[::1]:9 is an IPv6 address, and -4 was given"),
-        (["udp-chat", "-4", "[::1]:9"], "[::1]:9 is an IPv6 address, and -4 was given"),
+        (["udp-listen", "-4", "[::1]:0"], "[::1]:0 is an IPv6 address; leave out -4"),
+        (["udp-listen", "-6", "127.0.0.1:0"], "127.0.0.1:0 is an IPv4 address; leave out -6"),
+        (["udp-recv", "-4", "[::1]:9"], "[::1]:9 is an IPv6 address; leave out -4"),
+        (["udp-recv", "-6", "127.0.0.1:9"], "127.0.0.1:9 is an IPv4 address; leave out -6"),
+        (["udp-send", "-4", "[::1]:9"], "[::1]:9 is an IPv6 address; leave out -4"),
+        (["udp-chat", "-4", "[::1]:9"], "[::1]:9 is an IPv6 address; leave out -4"),
     ] {
         let stderr = complaint(arguments[0], &arguments[1..], 2);
         assert!(stderr.contains(words), "{stderr}");
     }
     let stderr = complaint("udp-listen", &["-4", "127.0.0.1:0", "[::1]:0"], 2);
     assert!(
-        stderr.contains("[::1]:0 is an IPv6 address, and -4 was given") && !stderr.contains("listening"),
+        stderr.contains("[::1]:0 is an IPv6 address; leave out -4") && !stderr.contains("listening"),
         "{stderr}"
     );
 }
