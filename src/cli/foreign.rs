@@ -369,6 +369,8 @@ impl Tool<'_> {
             "--bandwidth" => impair("rate", &with_unit(value, "bit/s", "RATE")),
             "--limit" | "--seed" => impair(&name[2..], &given("N")),
             "-n" | "-t" if is_number => instead("udp-relay runs until a signal ends it"),
+            "-p" if !is_number => instead("-f json prints the client of each datagram"),
+            "-t" => instead("-f json prints the time of each datagram"),
             "-l" | "--listen" | "-p" | "--port" | "--source-port" | "--local-port" => {
                 Hint::Instead(format!("write udp-relay {endpoint} HOST:PORT"))
             }
@@ -459,6 +461,9 @@ impl Tool<'_> {
                 given("N")
             )),
             "-n" | "--count" if is_number => self.option("--repeat", &given("N")),
+            "--until" if self.name() == "udp-recv" => {
+                Hint::Instead(format!("it is an option of {LISTENER}; use --expect {}", given("PATTERN")))
+            }
             "--retries" => self.option("--retry", &given("N")),
             "-W" => self.option("-n", &given("N")),
             "-i" => self.interval(&given("TIME")),

@@ -138,16 +138,16 @@ fn options_that_exclude_each_other_are_a_usage_error() {
 fn an_address_of_the_other_version_of_ip_is_trouble() {
     assert_eq!(
         complaint("udp-send", &["127.0.0.1:9", "-6"], 2),
-        "udp-send: 127.0.0.1:9 is an IPv4 address, and -6 was given\n"
+        "udp-send: 127.0.0.1:9 is an IPv4 address; leave out -6\n"
     );
     for (tool, arguments, what) in [
-        ("udp-recv", &["[::1]:9", "-4"][..], "[::1]:9 is an IPv6 address, and -4 was given"),
-        ("udp-chat", &["--bind", "[::1]:0", "-4"], "[::1]:0 is an IPv6 address, and -4 was given"),
-        ("udp-send", &["--bind", "[::1]", "-4", ":9"], "[::1] is an IPv6 address, and -4 was given"),
+        ("udp-recv", &["[::1]:9", "-4"][..], "[::1]:9 is an IPv6 address; leave out -4"),
+        ("udp-chat", &["--bind", "[::1]:0", "-4"], "[::1]:0 is an IPv6 address; leave out -4"),
+        ("udp-send", &["--bind", "[::1]", "-4", ":9"], "[::1] is an IPv6 address; leave out -4"),
         (
             "udp-listen",
             &[":0", "-6", "--join", "239.1.1.1"],
-            "--join 239.1.1.1 is an IPv4 address, and -6 was given",
+            "--join 239.1.1.1 is an IPv4 address; leave out -6",
         ),
         (
             "udp-send",
@@ -750,6 +750,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
         "unknown option --group: use --join 239.1.1.1 of udp-recv, udp-listen, udp-chat and udp-relay",
     ),
     ("udp-listen", "--rate 10", "unknown option --rate: it is an option of udp-send, udp-recv and udp-relay"),
+    ("udp-recv", "--until x :9", "unknown option --until: it is an option of udp-listen; use --expect x"),
     ("udp-send", "--forever", "unknown option --forever: use --repeat"),
     ("udp-send", "--loop 3 :9", "unknown option --loop: use --repeat 3"),
     ("udp-send", "-t 5 :9", "unknown option -t: use --duration 5"),
@@ -783,6 +784,8 @@ const OTHERS: &[(&str, &str, &str)] = &[
 const RELAYS: &[(&str, &str, &str)] = &[
     ("udp-relay", "-l :5000 -u host:53", "unknown option -l: write udp-relay :5000 HOST:PORT"),
     ("udp-relay", "-p 2055 192.0.2.1/2056", "unknown option -p: write udp-relay :2055 HOST:PORT"),
+    ("udp-relay", "-p :2055 :2056", "unknown option -p: -f json prints the client of each datagram"),
+    ("udp-relay", "-t :2055 :2056", "unknown option -t: -f json prints the time of each datagram"),
     ("udp-relay", "--port 2055", "unknown option --port: write udp-relay :2055 HOST:PORT"),
     ("udp-relay", "--upstream host:53", "unknown option --upstream: write udp-relay :PORT host:53"),
     ("udp-relay", "-w 5", "unknown option -w: use --idle 5"),
