@@ -30,6 +30,8 @@ use super::{
 const SIZE: usize = 15;
 /// How many datagrams of one peer, and of several, wait at most to be received: as many as any receive buffer holds.
 const AT_ONCE: [usize; 2] = [1000, 100];
+/// How many bytes wait at most, for the same reason. With fewer, a listener spends most of its time on waking up.
+const BYTES_AT_ONCE: usize = 100_000;
 /// How many datagrams are at most between a client and a server.
 const IN_FLIGHT: usize = 64;
 /// How many bytes are sent at most where the size grows.
@@ -153,7 +155,7 @@ impl Flood {
         let payload = vec![b'x'; self.size];
         let mut batch = Batch::new();
         let at_once = AT_ONCE[usize::from(self.peers > 1)];
-        let at_once = at_once.min(SIZE * at_once / self.size.max(1)).max(1);
+        let at_once = at_once.min(BYTES_AT_ONCE / self.size.max(1)).max(1);
         for place in 0..self.count {
             batch.address(envelope(place % self.peers, to));
             if self.is_stamped {
