@@ -244,8 +244,8 @@ pub fn dropped_at_peer(drops: &SocketDrops, may_be_without_room: bool) -> Option
 pub fn denied(received: &Received) -> Option<String> {
     match received.denied {
         0 => None,
-        1 => Some("a datagram was denied (--allow, --deny)".to_owned()),
-        denied => Some(format!("{denied} datagrams were denied (--allow, --deny)")),
+        1 => Some("denied 1 datagram (--allow, --deny)".to_owned()),
+        denied => Some(format!("denied {denied} datagrams (--allow, --deny)")),
     }
 }
 
@@ -417,6 +417,9 @@ fn ignored(number: u64, first: Option<Addr>, one: &str, many: &str) -> Option<St
 
 /// Reports that a listener drops requests.
 pub(crate) const DROPPING_REQUESTS: &str = "dropping requests: all --jobs are busy and --queue is full";
+
+/// Why a coprocess that has printed nothing may still have replies.
+pub(crate) const COPROCESS_PRINTED_NOTHING: &str = "the coprocess has printed nothing; it must flush each line, as jq --unbuffered, sed -u and python3 -u do";
 
 /// Returns which requests to a listener were not answered, which replies are of handlers that failed, and which had
 /// ICMP errors: a sentence each, if there were any.

@@ -479,6 +479,13 @@ impl ReplyStats {
         let unanswered = unread + self.unsent + self.failed + self.given_up + self.lost;
         unanswered + self.failed_after_reply + self.unusable == 0
     }
+
+    /// Returns whether requests were given up and there was no reply to any.
+    #[must_use]
+    pub fn has_only_given_up(&self) -> bool {
+        let printed = self.sent.datagrams + self.unsent + self.without_reply + self.unusable;
+        self.given_up > 0 && printed == 0
+    }
 }
 
 #[cfg(test)]

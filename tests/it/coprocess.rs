@@ -506,6 +506,16 @@ fn at_the_end_of_the_requests_its_stdin_is_closed() {
 }
 
 #[test]
+fn a_coprocess_that_does_not_flush_is_reported_with_the_way_out() {
+    let (listen, address) = answering("tr a-z A-Z", &["-w", "500ms"]);
+    Peer::new().send_to(b"ask", address).unwrap();
+    let finished = listen.finish();
+    let expected = "requests not answered: 1 still unanswered when the run ended\nudp-listen: the coprocess has printed \
+                    nothing; it must flush each line, as jq --unbuffered, sed -u and python3 -u do\n";
+    assert!(finished.err.contains(expected), "{}", finished.err);
+}
+
+#[test]
 fn a_coprocess_that_does_not_read_fills_the_queue_and_then_the_kernel_s_buffer() {
     let directory = Directory::new("coprocess");
     let gate = directory.fifo("gate");

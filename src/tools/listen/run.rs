@@ -30,7 +30,7 @@ use crate::runtime::process::{End, reap_orphans};
 use crate::runtime::signals::Signals;
 use crate::runtime::streams;
 use crate::stats::one_way::Senders;
-use crate::stats::{Counts, Sections, Stats};
+use crate::stats::{Counts, ReplyStats, Sections, Stats};
 use crate::tools::intake::{Intake, drain};
 use crate::tools::output::Output;
 use crate::tools::ready::Ready;
@@ -439,6 +439,10 @@ impl<'l> Listener<'l> {
         }
         for loss in self.answers.stats().map(messages::reply_losses).into_iter().flatten().flatten() {
             self.plan.report.console.note(&loss);
+        }
+        let is_coprocess = matches!(self.plan.answer, Some(Answer::Coprocess(_)));
+        if is_coprocess && self.answers.stats().is_some_and(ReplyStats::has_only_given_up) {
+            self.plan.report.console.note(&messages::COPROCESS_PRINTED_NOTHING);
         }
         self.plan.report.note_losses(&self.stats);
         self.reporter.conclude(tally(&self.stats, &self.answers, self.senders.as_ref()));
