@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn an_intended_loss_is_not_reported_as_a_loss() {
         let expected = [
-            "up: 2 datagrams were denied (--allow, --deny)",
+            "up: denied 2 datagrams (--allow, --deny)",
             "up: datagrams not relayed: 1 could not be sent",
             "down: datagrams lost: the kernel dropped 1: receive buffer full (raise it with --buffer)",
             "1 datagram was not recorded; raise --queue if stdout was slow",
