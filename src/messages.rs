@@ -418,8 +418,8 @@ fn ignored(number: u64, first: Option<Addr>, one: &str, many: &str) -> Option<St
 /// Reports that a listener drops requests.
 pub(crate) const DROPPING_REQUESTS: &str = "dropping requests: all --jobs are busy and --queue is full";
 
-/// Why a coprocess that has printed nothing may still have replies.
-pub(crate) const COPROCESS_PRINTED_NOTHING: &str = "the coprocess has printed nothing; it must flush each line, as jq --unbuffered, sed -u and python3 -u do";
+/// What to check where requests to a coprocess were given up and none has a reply.
+pub(crate) const NO_REPLY_FROM_COPROCESS: &str = "the coprocess has printed no reply; it must flush each line, as jq --unbuffered, sed -u and python3 -u do";
 
 /// Returns which requests to a listener were not answered, which replies are of handlers that failed, and which had
 /// ICMP errors: a sentence each, if there were any.

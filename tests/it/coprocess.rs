@@ -511,7 +511,7 @@ fn a_coprocess_that_does_not_flush_is_reported_with_the_way_out() {
     Peer::new().send_to(b"ask", address).unwrap();
     let finished = listen.finish();
     let expected = "requests not answered: 1 still unanswered when the run ended\nudp-listen: the coprocess has printed \
-                    nothing; it must flush each line, as jq --unbuffered, sed -u and python3 -u do\n";
+                    no reply; it must flush each line, as jq --unbuffered, sed -u and python3 -u do\n";
     assert!(finished.err.contains(expected), "{}", finished.err);
 }
 

@@ -442,7 +442,7 @@ impl<'l> Listener<'l> {
         }
         let is_coprocess = matches!(self.plan.answer, Some(Answer::Coprocess(_)));
         if is_coprocess && self.answers.stats().is_some_and(ReplyStats::has_only_given_up) {
-            self.plan.report.console.note(&messages::COPROCESS_PRINTED_NOTHING);
+            self.plan.report.console.note(&messages::NO_REPLY_FROM_COPROCESS);
         }
         self.plan.report.note_losses(&self.stats);
         self.reporter.conclude(tally(&self.stats, &self.answers, self.senders.as_ref()));
