@@ -72,11 +72,13 @@ pub fn connect(there: &Resolved<'_>, here: Option<&Resolved<'_>>, options: &Opti
 
 /// Fails if `here` is a multicast group or the broadcast address: nothing is sent from there.
 pub fn check_source(here: &Resolved<'_>) -> Result<()> {
-    let is = |kind: fn(Addr) -> bool| here.addresses().iter().any(|address| kind(*address));
-    let what = match () {
-        () if is(Addr::is_multicast) => "a multicast group",
-        () if is(Addr::is_broadcast) => "the broadcast address",
-        () => return Ok(()),
+    let addresses = here.addresses();
+    let what = if addresses.iter().any(|address| address.is_multicast()) {
+        "a multicast group"
+    } else if addresses.iter().any(|address| address.is_broadcast()) {
+        "the broadcast address"
+    } else {
+        return Ok(());
     };
     bail!("cannot send from {here}: it is {what}; send from an address of this machine")
 }
